@@ -1,0 +1,28 @@
+"""Shared fixtures: where the real images are, and quiet deterministic torch."""
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+
+
+def data_folder() -> Path | None:
+    """The folder of real test images: ``$ISOSPHERE_DATA``, or ``../shared/data`` beside the checkout; None if absent."""
+    candidates = [os.environ.get("ISOSPHERE_DATA"), REPOSITORY.parent / "shared" / "data"]
+    return next((Path(c) for c in candidates if c and Path(c).is_dir()), None)
+
+
+@pytest.fixture
+def real_data() -> Path:
+    folder = data_folder()
+    if folder is None:
+        pytest.skip("real images absent: set ISOSPHERE_DATA to the folder that holds cifar10_jpeg.npz and the others")
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def _seeded():
+    torch.manual_seed(0)
