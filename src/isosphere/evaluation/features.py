@@ -1,0 +1,167 @@
+"""Frozen features of a set of images: computed once, in evaluation mode, leaving no trace."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+from isosphere.data.views import centre_view
+
+__all__ = ["Features", "extract", "extract_views"]
+
+Encode = Callable[[Tensor], "tuple[Tensor, Tensor] | Tensor"]
+Progress = Callable[[int, int], None]
+
+
+class _HasImages(Protocol):
+    @property
+    def images(self) -> Tensor: ...
+
+
+class _MakesViews(Protocol):
+    def __call__(self, images: Tensor, *, index: Tensor, epoch: int, seed: int) -> Sequence[Tensor]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Features:
+    """What an encoder says of n images: backbone output ``(n, p)``, head output ``(n, d)``; float32, CPU."""
+
+    backbone: Tensor
+    head: Tensor
+
+    def __len__(self) -> int:
+        return len(self.backbone)
+
+
+def extract(
+    encode: Encode,
+    images: Tensor | _HasImages,
+    size: int,
+    mean: Sequence[float],
+    std: Sequence[float],
+    *,
+    batch_size: int = 256,
+    device: torch.device | str | None = None,
+    autocast: torch.dtype | None = None,
+    progress: Progress | None = None,
+) -> Features:
+    """Features of images, each seen once through the deterministic centre view.
+
+    Args:
+        encode: from normalised ``(b, c, size, size)`` to ``(features, embedding)``, such as ``method.embed``;
+            or to one tensor, which then stands for both.
+        images: uint8 ``(n, c, h, w)``, or anything with such an attribute ``images``.
+        size, mean, std: of the view; those of the encoder.
+        device: where to compute; that of the encoder's parameters if None, else that of the images.
+        autocast: a dtype to compute in; None is full precision.
+        progress: called with (images done, images in all) after every batch.
+
+    Modules are put in evaluation mode and each gets its own former mode back, also after an error; no
+    generator of torch advances; nothing is kept for backward.
+
+    Raises: ValueError if the images are not uint8 ``(n, c, h, w)`` or the features are not ``(b, p)``.
+    """
+
+    def one_view(batch: Tensor, index: Tensor) -> list[Tensor]:
+        return [centre_view(batch, size, tuple(mean), tuple(std))]
+
+    return _extract(encode, images, one_view, batch_size, device, autocast, progress)[0]
+
+
+def extract_views(
+    encode: Encode,
+    images: Tensor | _HasImages,
+    views: _MakesViews,
+    *,
+    epoch: int = 0,
+    seed: int = 0,
+    batch_size: int = 256,
+    device: torch.device | str | None = None,
+    autocast: torch.dtype | None = None,
+    progress: Progress | None = None,
+) -> list[Features]:
+    """Features of random views of images, one :class:`Features` per view, for two-view instance retrieval.
+
+    Args:
+        views: called as ``views(batch, index=..., epoch=..., seed=...)``, such as
+            ``isosphere.data.Views(recipe)``; image i has index i, so that the views depend on (seed, epoch,
+            i) and not on the batch size.
+
+    Everything else as :func:`extract`.
+    """
+
+    def all_views(batch: Tensor, index: Tensor) -> list[Tensor]:
+        return list(views(batch, index=index, epoch=epoch, seed=seed))
+
+    return _extract(encode, images, all_views, batch_size, device, autocast, progress)
+
+
+def _extract(
+    encode: Encode,
+    images: Tensor | _HasImages,
+    views: Callable[[Tensor, Tensor], list[Tensor]],
+    batch_size: int,
+    device: torch.device | str | None,
+    autocast: torch.dtype | None,
+    progress: Progress | None,
+) -> list[Features]:
+    pixels = images if isinstance(images, Tensor) else images.images
+    if pixels.ndim != 4 or pixels.dtype != torch.uint8 or len(pixels) == 0:
+        raise ValueError(
+            f"images: got {pixels.dtype} of shape {tuple(pixels.shape)}, expected uint8 (n, channels, "
+            f"height, width), n >= 1"
+        )
+    if batch_size < 1:
+        raise ValueError(f"batch_size: got {batch_size}, expected 1 or more")
+    module = encode if isinstance(encode, nn.Module) else getattr(encode, "__self__", None)
+    where = _device(module, pixels, device)
+    parts: list[list[tuple[Tensor, Tensor]]] = []
+    with _quietly(module, where), torch.autocast(where.type, dtype=autocast, enabled=autocast is not None):
+        for start in range(0, len(pixels), batch_size):
+            batch = pixels[start : start + batch_size].to(where)
+            index = torch.arange(start, start + len(batch), device=where)
+            parts.append([_encode(encode, view) for view in views(batch, index)])
+            if progress is not None:
+                progress(start + len(batch), len(pixels))
+    return [
+        Features(torch.cat([part[v][0] for part in parts]), torch.cat([part[v][1] for part in parts]))
+        for v in range(len(parts[0]))
+    ]
+
+
+def _encode(encode: Encode, view: Tensor) -> tuple[Tensor, Tensor]:
+    output = encode(view)
+    backbone, head = (output, output) if isinstance(output, Tensor) else output
+    for name, x in (("features", backbone), ("embedding", head)):
+        if x.ndim != 2 or len(x) != len(view):
+            raise ValueError(
+                f"encode: got {name} of shape {tuple(x.shape)}, expected ({len(view)}, dimensions)"
+            )
+    return backbone.float().cpu(), head.float().cpu()
+
+
+def _device(
+    module: nn.Module | object | None, pixels: Tensor, device: torch.device | str | None
+) -> torch.device:
+    if device is not None:
+        return torch.device(device)
+    first = next(module.parameters(), None) if isinstance(module, nn.Module) else None
+    return pixels.device if first is None else first.device
+
+
+@contextmanager
+def _quietly(module: nn.Module | object | None, device: torch.device) -> Iterator[None]:
+    """Evaluation mode, no graph, torch's generators untouched; afterwards each module has its own mode again."""
+    modes = {m: m.training for m in module.modules()} if isinstance(module, nn.Module) else {}
+    devices = [device] if device.type == "cuda" else []
+    try:
+        for m in modes:
+            m.training = False
+        with torch.random.fork_rng(devices=devices), torch.no_grad():
+            yield
+    finally:
+        for m, training in modes.items():
+            m.training = training

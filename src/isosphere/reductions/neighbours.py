@@ -1,0 +1,128 @@
+"""Nearest neighbours by inner product: exact, in blocks, in memory that does not grow with the data."""
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+__all__ = ["nearest_neighbours"]
+
+_EMPTY = -(2**63)  # a key below every real one
+_LOW = 2**32 - 1
+
+
+def nearest_neighbours(
+    queries: Tensor,
+    database: Tensor,
+    k: int,
+    *,
+    exclude: Tensor | None = None,
+    query_block: int = 1024,
+    database_block: int = 16384,
+) -> tuple[Tensor, Tensor]:
+    """The k rows of the database with the largest inner product with each query, best first.
+
+    Of equal similarities (as computed, in float32) the smaller database index comes first, so that the answer
+    does not depend on the order in which a sort happens to leave ties.
+
+    Args:
+        queries: ``(m, d)``.
+        database: ``(n, d)``.
+        k: neighbours per query; at most n.
+        exclude: ``(m,)`` the database row that each query may not return (itself, in a leave-one-out search).
+        query_block, database_block: rows per block; beside the answer the memory is about ``query_block *
+            database_block`` float32 numbers, whatever m and n are.
+
+    Shape: similarities float32 ``(m, k)`` and indices int64 ``(m, k)``, on the queries' device. Where
+    `exclude` leaves fewer than k rows the last place has similarity -inf and index -1.
+
+    Raises: ValueError for wrong shapes, non-finite rows or k outside 1..n.
+
+    Numerics: products in float32 with autocast off. A block is reduced in two steps: the maxima of short
+    stretches first, then only the k stretches with the largest maxima, which hold the k largest entries by
+    necessity.
+    """
+    _check(queries, database, k, exclude)
+    m, n = len(queries), len(database)
+    similarities = torch.empty(m, k, dtype=torch.float32, device=queries.device)
+    indices = torch.empty(m, k, dtype=torch.int64, device=queries.device)
+    with torch.no_grad(), torch.autocast(queries.device.type, enabled=False):
+        for top in range(0, m, query_block):
+            rows = queries[top : top + query_block].float()
+            best = torch.full((len(rows), k), _EMPTY, dtype=torch.int64, device=rows.device)
+            for left in range(0, n, database_block):
+                columns = database[left : left + database_block].to(rows.device, torch.float32)
+                product = rows @ columns.T
+                if exclude is not None:
+                    _mask(product, exclude[top : top + query_block].to(rows.device) - left)
+                candidates = _block_keys(product, k, left)
+                best = torch.cat([best, candidates], dim=1).topk(k, dim=1).values
+            values, positions = _unpack(best)
+            similarities[top : top + query_block] = values
+            indices[top : top + query_block] = positions
+    return similarities, indices
+
+
+def _block_keys(product: Tensor, k: int, offset: int) -> Tensor:
+    """Keys of the entries of a block among which its k best are found: ``(rows, k or more)``."""
+    rows, columns = product.shape
+    stretch = _stretch(columns, k)
+    if stretch == 1:
+        return _pack(product, torch.arange(offset, offset + columns, device=product.device))
+    if columns % stretch:
+        product = functional.pad(product, (0, -columns % stretch), value=float("-inf"))
+    pieces = product.view(rows, -1, stretch)
+    # An entry outside the k stretches that come first by (maximum, position) has k entries before it.
+    maxima = _pack(pieces.amax(2), torch.arange(pieces.shape[1], device=product.device))
+    chosen = _LOW - (maxima.topk(k, dim=1).values & _LOW)
+    entries = pieces.gather(1, chosen[:, :, None].expand(-1, -1, stretch))
+    positions = offset + chosen[:, :, None] * stretch + torch.arange(stretch, device=product.device)
+    return _pack(entries.flatten(1), positions.flatten(1))
+
+
+def _stretch(columns: int, k: int) -> int:
+    """Length of a stretch: a power of two near the one that balances both steps; 1 where one step is best."""
+    length = 1
+    while length < 64 and (2 * length) ** 2 * k <= columns:
+        length *= 2
+    return length if length >= 4 and -(-columns // length) >= k else 1
+
+
+def _pack(values: Tensor, positions: Tensor) -> Tensor:
+    """One int64 per entry, ordered by (value, smaller position first): unique, so that top-k has no ties."""
+    bits = (values + 0.0).view(torch.int32)  # + 0.0 turns -0.0 into 0.0
+    ordered = bits ^ ((bits >> 31) & 0x7FFFFFFF)
+    return (ordered.long() << 32) | (_LOW - positions)
+
+
+def _unpack(keys: Tensor) -> tuple[Tensor, Tensor]:
+    ordered = (keys >> 32).int()
+    values = (ordered ^ ((ordered >> 31) & 0x7FFFFFFF)).view(torch.float32)
+    positions = _LOW - (keys & _LOW)
+    missing = (keys == _EMPTY) | (values == float("-inf"))
+    return values.masked_fill(missing, float("-inf")), positions.masked_fill(missing, -1)
+
+
+def _mask(product: Tensor, column: Tensor) -> None:
+    inside = ((column >= 0) & (column < product.shape[1])).nonzero().squeeze(1)
+    product[inside, column[inside]] = float("-inf")
+
+
+def _check(queries: Tensor, database: Tensor, k: int, exclude: Tensor | None) -> None:
+    if queries.ndim != 2 or database.ndim != 2 or queries.shape[1] != database.shape[1]:
+        raise ValueError(
+            f"queries, database: got shapes {tuple(queries.shape)} and {tuple(database.shape)}, expected "
+            f"(m, d) and (n, d)"
+        )
+    if not 1 <= k <= len(database):
+        raise ValueError(f"k: got {k}, expected 1 to {len(database)}, the number of rows of the database")
+    if exclude is not None and exclude.shape != (len(queries),):
+        raise ValueError(
+            f"exclude: got shape {tuple(exclude.shape)}, expected ({len(queries)},), one row per query"
+        )
+    for name, x in (("queries", queries), ("database", database)):
+        # A sum is finite only if every entry is (or the entries are absurdly large): one pass, no mask in
+        # memory.
+        if x.numel() and not torch.isfinite(x.sum(dtype=torch.float64)):
+            raise ValueError(
+                f"{name}: got non-finite numbers, expected finite ones; drop or repair these rows first"
+            )
