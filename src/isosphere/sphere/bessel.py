@@ -1,0 +1,97 @@
+"""Modified Bessel functions in the one combination that the sphere needs, in log space and for every dimension."""
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from isosphere.sphere.harmonics import check_dim
+
+__all__ = ["log_vmf_normalizer", "mean_resultant_length"]
+
+_BLOCK = 1 << 20  # elements of the table (concentrations x terms) that is held at a time
+
+
+def log_vmf_normalizer(concentration: Tensor | float, dim: int) -> Tensor:
+    """Logarithm of the von Mises–Fisher normaliser with respect to the uniform probability.
+
+    ``log M_d(c) = log E exp(c <x, mu>) = log 0F1(; d/2; c^2/4) = log [Gamma(d/2) (2/c)^(d/2-1) I_{d/2-1}(c)]``.
+
+    Shape:
+        Any shape, elementwise; a float gives a 0-d float64 tensor.
+    Scale:
+        A density with respect to the uniform law is ``exp(c t - log M_d(c))``; with respect to the surface measure
+        subtract ``log |S^{d-1}|`` too.
+    Raises:
+        ValueError: dim < 2. TypeError: an integer tensor.
+    Numerics:
+        A positive series summed in log space around its largest term: relative error about 1e-15 for d from 2 to 4096
+        and c from 0 to 1e4. float64 inside, returned in the dtype of the argument (float32 at least). Even in c.
+        Differentiable to any order: the gradient is :func:`mean_resultant_length`.
+    Reference:
+        Mardia & Jupp, Directional Statistics, 2000, eq. 9.3.4; DLMF 10.25.2, 10.39.9.
+    """
+    check_dim(dim)
+    c = (
+        concentration
+        if isinstance(concentration, Tensor)
+        else torch.tensor(float(concentration), dtype=torch.float64)
+    )
+    if not c.is_floating_point():
+        raise TypeError(f"concentration must be floating point, got {c.dtype}: use concentration.double()")
+    if c.dtype in (torch.float16, torch.bfloat16):
+        c = c.float()
+    return _LogNormalizer.apply(c, dim)
+
+
+def mean_resultant_length(concentration: Tensor | float, dim: int) -> Tensor:
+    """Mean cosine of a von Mises–Fisher law to its centre, ``A_d(c) = I_{d/2}(c) / I_{d/2-1}(c)``.
+
+    ``A_d(c) = d/dc log M_d(c) = (c/d) exp(log M_{d+2}(c) - log M_d(c))``.
+
+    Shape, Raises, Numerics:
+        As :func:`log_vmf_normalizer`.
+    Reference:
+        Mardia & Jupp 2000, eq. 9.3.8 (their A_p).
+    """
+    c = (
+        concentration
+        if isinstance(concentration, Tensor)
+        else torch.tensor(float(concentration), dtype=torch.float64)
+    )
+    return c / dim * torch.exp(log_vmf_normalizer(c, dim + 2) - log_vmf_normalizer(c, dim))
+
+
+class _LogNormalizer(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, c: Tensor, dim: int) -> Tensor:
+        ctx.save_for_backward(c)
+        ctx.dim = dim
+        flat = c.detach().reshape(-1).to("cpu", torch.float64)
+        return _log_series(flat, dim / 2).reshape(c.shape).to(c.device, c.dtype)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
+        (c,) = ctx.saved_tensors
+        return grads[0] * mean_resultant_length(c, ctx.dim), None
+
+
+def _log_series(c: Tensor, b: float) -> Tensor:
+    """log sum_k (c^2/4)^k / (k! (b)_k) for a vector c, float64."""
+    if c.numel() == 0:
+        return c.clone()
+    x = c * c / 4
+    top = float(x[x.isfinite()].max()) if bool(x.isfinite().any()) else 0.0
+    peak = (math.sqrt((b - 1) ** 2 + 4 * top) - (b - 1)) / 2
+    terms = int(peak + 12 * math.sqrt(peak) + 60)
+    k = torch.arange(1, terms + 1, dtype=torch.float64)
+    # Steps are accumulated from exact small logarithms: differences of lgamma would lose 1e-12.
+    fall = torch.cumsum(torch.log(k) + torch.log(b + k - 1), 0)
+    parts = []
+    for piece in x.split(max(1, _BLOCK // terms)):
+        log_x = torch.log(piece).unsqueeze(-1)
+        rest = torch.logsumexp(k * log_x - fall, dim=-1)
+        # log(1 + e^rest), exact also when the first term, 1, dominates.
+        parts.append(torch.clamp(rest, min=0) + torch.log1p(torch.exp(-rest.abs())))
+    return torch.where(x == 0, torch.zeros_like(x), torch.cat(parts))
