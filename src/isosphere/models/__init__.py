@@ -1,0 +1,7 @@
+"""Encoders and heads."""
+
+from isosphere.models.encoder import Encoder, build_encoder, encoder_names, load_weights
+from isosphere.models.heads import MLPHead
+from isosphere.models.small_conv import SmallConv
+
+__all__ = ["Encoder", "MLPHead", "SmallConv", "build_encoder", "encoder_names", "load_weights"]

@@ -1,0 +1,18 @@
+"""How to sum: the only code that touches n x n inner products or another rank."""
+
+from isosphere.reductions.characteristic import sliced_characteristic_distance
+from isosphere.reductions.collective import Group, all_reduce, gather_rows, row_counts, world_size
+from isosphere.reductions.pairwise import pair_log_sum, pair_sum
+from isosphere.reductions.precision import full_precision
+
+__all__ = [
+    "Group",
+    "all_reduce",
+    "full_precision",
+    "gather_rows",
+    "pair_log_sum",
+    "pair_sum",
+    "row_counts",
+    "sliced_characteristic_distance",
+    "world_size",
+]

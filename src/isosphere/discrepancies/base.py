@@ -1,0 +1,106 @@
+"""What every discrepancy is: a calibrated distance between a sample and the uniform law."""
+
+__all__ = ["Discrepancy", "NullMoments"]
+
+from abc import ABC, abstractmethod
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from isosphere.reductions import Group, full_precision, row_counts
+from isosphere.sphere import sample_uniform
+
+
+class NullMoments(NamedTuple):
+    """Mean and standard deviation of a statistic under n uniform points; ``error`` is the mean's standard error (0: exact)."""
+
+    mean: float
+    std: float
+    error: float = 0.0
+
+
+class Discrepancy(nn.Module, ABC):
+    r"""Distance of a sample from uniformity, one value per view.
+
+    ``forward(z)`` takes ``z`` of shape ``(*views, n, d)`` and returns ``(*views,)``. When a process group is
+    initialised the sample is the concatenation of all ranks' rows (``group=None``; another group, or ``False`` for
+    this rank alone); every rank returns the same value, and after DistributedDataParallel's averaging the parameter
+    gradient is that of one process on the whole sample. Statistics run in float32 or wider, autocast off.
+
+    ``space`` says what ``z`` should be: unit rows (``"sphere"``) or plain vectors (``"euclidean"``).
+    ``self_pairs`` says whether a row is compared with itself: then the slope of a batch of n is ``slope * (1 - 1/n)``.
+    """
+
+    space: Literal["sphere", "euclidean"] = "sphere"
+    self_pairs: bool = True
+
+    def __init__(self, dim: int, *, group: Group = None):
+        super().__init__()
+        if dim < 2:
+            raise ValueError(f"got dim={dim}, expected the ambient dimension of the sphere, at least 2")
+        self.dim = dim
+        self.group = group
+        self._null_cache: dict[int, NullMoments] = {}
+
+    def forward(self, z: Tensor) -> Tensor:
+        if z.ndim < 2 or z.shape[-1] != self.dim:
+            raise ValueError(
+                f"got z of shape {tuple(z.shape)}, expected (*views, n, {self.dim}): "
+                f"build the discrepancy with dim={z.shape[-1] if z.ndim else '?'} or transpose z"
+            )
+        with full_precision(z.device):
+            return self._statistic(z if z.dtype == torch.float64 else z.float())
+
+    @abstractmethod
+    def _statistic(self, z: Tensor) -> Tensor:
+        """The statistic of ``z`` ``(*views, n, d)``, float32 or float64."""
+
+    def count(self, z: Tensor) -> int:
+        """Number of rows over all ranks of the group."""
+        return sum(row_counts(z.shape[-2], z.device, self.group))
+
+    def null(self, n: int) -> NullMoments:
+        """Mean and standard deviation for ``n`` points of the target law: here by seeded Monte Carlo, cached."""
+        if n < 2:
+            raise ValueError(f"got n={n}, expected at least 2 points")
+        if n not in self._null_cache:
+            self._null_cache[n] = self._simulate_null(n)
+        return self._null_cache[n]
+
+    def _sample_target(self, n: int, generator: torch.Generator) -> Tensor:
+        if self.space == "euclidean":
+            return torch.randn(n, self.dim, generator=generator)
+        return sample_uniform(n, self.dim, generator=generator)
+
+    @torch.no_grad()
+    def _simulate_null(self, n: int) -> NullMoments:
+        draws = max(32, min(512, (1 << 17) // n))
+        generator = torch.Generator().manual_seed(n)
+        alone = self._alone()
+        values = torch.empty(draws, dtype=torch.float64)
+        for i in range(draws):
+            values[i] = alone(self._sample_target(n, generator)).double()
+            alone.after_step()
+        std = values.std().item()
+        return NullMoments(values.mean().item(), std, std / draws**0.5)
+
+    def _alone(self) -> "Discrepancy":
+        """A copy on the CPU, on this rank alone, whose generator may be advanced without touching this one."""
+        import copy
+
+        twin = copy.deepcopy(self).cpu()
+        twin.group = False
+        return twin
+
+    def zscore(self, z: Tensor) -> Tensor:
+        r"""Standard deviations above the uniform law, :math:`(D - \mathrm{mean}_n)/\mathrm{std}_n`; shape ``(*views,)``."""
+        null = self.null(self.count(z))
+        return (self(z) - null.mean) / null.std
+
+    @abstractmethod
+    def slope(self, n: int) -> float:
+        """Slope at collapse, -dD/d(1 - c) where all pairs have cosine c -> 1, for n points; inf where unbounded."""
+
+    def after_step(self) -> None:
+        """Move what moves between steps (random directions); nothing here."""

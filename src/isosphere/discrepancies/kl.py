@@ -1,0 +1,81 @@
+"""Kullback-Leibler divergence to the uniform law, by a kernel density estimate."""
+
+__all__ = ["KL"]
+
+import math
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from isosphere.discrepancies.base import Discrepancy
+from isosphere.kernels import ZonalKernel
+from isosphere.reductions import Group, pair_log_sum
+from isosphere.sphere import log_surface_area
+
+_SCALES = ("unit", "nats", "paper")
+
+
+class KL(Discrepancy):
+    r"""Resubstituted Kullback-Leibler divergence between a kernel density estimate and the uniform law.
+
+    .. math:: \mathrm{KL} = \frac1n \sum_i \log \frac{1}{n-1} \sum_{j \ne i} \frac{\phi(\langle z_i, z_j \rangle)}{p_0}
+              \quad \text{(nats)}
+
+    :math:`\phi/p_0` is a density with respect to the uniform law. ``leave_one_out=False`` includes j = i (n terms).
+
+    *Scale.* ``"nats"``: 0 for a uniform population (a little below for n points), ``-log p_0`` at collapse.
+    ``"unit"``: nats divided by ``-log p_0``: collapse 1, uniform 0. ``"paper"``: ``1 - mean log(...)/C`` with the printed
+    ``C = log |S^{d-1}|``: collapse 1, uniform ``1 + log p_0 / (-C)`` (.914 at d = 256, t = 2/d).
+
+    *Shape.* ``(*views, n, d)`` of unit rows -> ``(*views,)``. *Cost.* O(n^2 d), one block of the Gram matrix.
+    *Raises* ValueError for one row with ``leave_one_out``, and for ``"paper"`` where ``C >= 0`` (d < 19: the sign flips).
+
+    *Numerics.* Only ``kernel.log`` is used, accurate over all of [-1, 1].
+    *Reference.* "Expanding SPHERE-JEPA" (2606.17603), KL regulariser.
+    """
+
+    def __init__(
+        self,
+        kernel: ZonalKernel,
+        leave_one_out: bool = True,
+        scale: Literal["unit", "nats", "paper"] = "unit",
+        *,
+        group: Group = None,
+    ):
+        super().__init__(kernel.dim, group=group)
+        if scale not in _SCALES:
+            raise ValueError(f"got scale={scale!r}, expected one of {_SCALES}")
+        if scale == "paper" and log_surface_area(kernel.dim) >= 0:
+            raise ValueError(
+                f"got scale='paper' at dim={kernel.dim}, expected a sphere of area below 1 (dim >= 19): use scale='unit'"
+            )
+        self.kernel = kernel
+        self.leave_one_out = leave_one_out
+        self.self_pairs = not leave_one_out
+        self.scale = scale
+
+    @property
+    def unit(self) -> float:
+        """Nats per unit of this scale."""
+        if self.scale == "nats":
+            return 1.0
+        return -self.kernel.log_mean if self.scale == "unit" else -log_surface_area(self.dim)
+
+    def _statistic(self, z: Tensor) -> Tensor:
+        n = self.count(z)
+        others = n - 1 if self.leave_one_out else n
+        if others < 1:
+            raise ValueError(f"got {n} row(s), expected at least 2 to leave one out: use leave_one_out=False")
+        logs = pair_log_sum(z, self.kernel.log, diagonal=not self.leave_one_out, group=self.group)
+        mean_log = logs / n - math.log(others)
+        if self.scale == "paper":
+            return 1 + mean_log / self.unit
+        return (mean_log - self.kernel.log_mean) / self.unit
+
+    def slope(self, n: int) -> float:
+        one = torch.ones((), dtype=torch.float64)
+        return self.kernel.derivative(one).item() / self.unit
+
+    def extra_repr(self) -> str:
+        return f"{self.kernel}, leave_one_out={self.leave_one_out}, scale={self.scale!r}"

@@ -1,0 +1,58 @@
+"""Discrepancies by name, with the papers' kernels."""
+
+__all__ = ["DISCREPANCIES", "DiscrepancyEntry", "build_discrepancy"]
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from isosphere.discrepancies.base import Discrepancy
+from isosphere.discrepancies.kl import KL
+from isosphere.discrepancies.mmd import KSD, MMD
+from isosphere.discrepancies.sliced import SIGReg, SUSReg
+from isosphere.errors import UsageError, nearest
+from isosphere.kernels import BandlimitedKernel, HeatKernel, VonMisesFisherKernel
+
+
+class DiscrepancyEntry(NamedTuple):
+    summary: str
+    build: Callable[..., Discrepancy]
+
+
+def _mmd_induced(dim: int, **options) -> MMD:
+    return MMD(SUSReg(dim).kernel(), **options)
+
+
+DISCREPANCIES: dict[str, DiscrepancyEntry] = {
+    "mmd-heat": DiscrepancyEntry(
+        "MMD, heat kernel (rho = 1.76, the paper's t = 5/d at d = 256)", lambda dim, **o: MMD(HeatKernel(dim), **o)
+    ),
+    "mmd-bandlimited": DiscrepancyEntry(
+        "MMD, degrees 0 to 2: mean and covariance, O(n d^2)", lambda dim, **o: MMD(BandlimitedKernel(dim), **o)
+    ),
+    "mmd-induced": DiscrepancyEntry("MMD, the kernel that SUSReg estimates by slices", _mmd_induced),
+    "ksd-heat": DiscrepancyEntry(
+        "kernel Stein discrepancy, heat kernel", lambda dim, **o: KSD(HeatKernel(dim), **o)
+    ),
+    "ksd-bandlimited": DiscrepancyEntry(
+        "kernel Stein discrepancy, degrees 1 and 2", lambda dim, **o: KSD(BandlimitedKernel(dim), **o)
+    ),
+    "kl-heat": DiscrepancyEntry(
+        "KL of a kernel density estimate, heat kernel with the paper's t = 2/d",
+        lambda dim, **o: KL(HeatKernel(dim, time=2 / dim), **o),
+    ),
+    "kl-vmf": DiscrepancyEntry(
+        "KL of a kernel density estimate, von Mises-Fisher kernel of concentration 10",
+        lambda dim, **o: KL(VonMisesFisherKernel(dim), **o),
+    ),
+    "susreg": DiscrepancyEntry("sliced test of uniformity, 1024 directions (SPHERE-JEPA)", lambda dim, **o: SUSReg(dim, **o)),
+    "sigreg": DiscrepancyEntry("sliced test of normality, 1024 directions (LeJEPA)", lambda dim, **o: SIGReg(dim, **o)),
+}
+
+
+def build_discrepancy(name: str, dim: int, **options) -> Discrepancy:
+    """Build a discrepancy by its name in :data:`DISCREPANCIES`; the nearest name is offered for an unknown one."""
+    if name not in DISCREPANCIES:
+        raise UsageError(
+            f"Unknown discrepancy '{name}'.{nearest(name, DISCREPANCIES)} See `isosphere list discrepancies`."
+        )
+    return DISCREPANCIES[name].build(dim, **options)

@@ -1,0 +1,85 @@
+"""What every method is: from the views of a batch of images to a loss."""
+
+__all__ = ["Loss", "Method", "embed_views", "invariance", "invariance_slope"]
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from itertools import groupby
+
+import torch
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class Loss:
+    """``total`` is what is differentiated; ``parts`` are its named, detached terms (unweighted)."""
+
+    total: Tensor
+    parts: dict[str, Tensor] = field(default_factory=dict)
+
+
+class Method(nn.Module, ABC):
+    """Encoder, head and loss: ``forward(views) -> Loss``.
+
+    ``views`` is a list of tensors ``(n, channels, size, size)``, the global ones first. A loop calls
+    ``after_step(progress)`` once after each optimiser step; nothing else is asked of it.
+    """
+
+    def __init__(self, encoder: nn.Module, head: nn.Module):
+        super().__init__()
+        self.encoder = encoder
+        self.head = head
+
+    @abstractmethod
+    def forward(self, views: list[Tensor]) -> Loss: ...
+
+    def after_step(self, progress: float) -> None:
+        """Move teachers and random directions; ``progress`` runs from 0 to 1 over the training."""
+
+    @torch.no_grad()
+    def embed(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Backbone features ``(n, p)`` and head outputs ``(n, d)`` of one view, in float32; unit rows on the sphere."""
+        features = self.encoder(x)
+        return features.float(), self._place(self.head(features).float())
+
+    def _place(self, z: Tensor) -> Tensor:
+        """Put head outputs where the loss lives; the identity unless a method normalises."""
+        return z
+
+    def describe(self, views: list[Tensor] | None = None) -> dict[str, str]:
+        """Facts worth knowing before training, in plain words; some need one batch of views. Changes nothing."""
+        return {}
+
+    def reference(self) -> dict[str, float]:
+        """Values that tell failures apart: ``regulariser_collapse``, ``regulariser_uniform``, ``invariance_unrelated``."""
+        return {}
+
+
+def embed_views(network: Callable[[Tensor], Tensor], views: list[Tensor]) -> list[Tensor]:
+    """Apply ``network`` to all views, those of one size in one forward (pooled batch-norm statistics)."""
+    outputs: list[Tensor] = []
+    for _, group in groupby(views, key=lambda view: view.shape[1:]):
+        same = list(group)
+        outputs += network(torch.cat(same)).chunk(len(same)) if len(same) > 1 else [network(same[0])]
+    return outputs
+
+
+def invariance(z: Tensor, centre: Tensor) -> Tensor:
+    r"""Mean over views and rows of the squared distance to the centre, :math:`|\mu_i - z_{vi}|^2`, summed over dimensions.
+
+    Shape: ``z`` ``(views, n, d)``, ``centre`` ``(n, d)`` -> scalar. On the sphere, from 0 (all views agree).
+    """
+    return (z - centre).square().sum(-1).mean()
+
+
+def invariance_slope(global_views: int, local_views: int, *, teacher: bool = False) -> float:
+    r"""The ``a`` of the expansion ratio: what the invariance takes of the variance within images, near collapse.
+
+    With the mean of the :math:`V_g` global views as centre, :math:`a = (V_g - 1 + V_l (1 + 1/V_g))/V`, which is also the
+    whole term for unit views that have nothing to do with one another; with an EMA teacher's centre ``(V - 1)/V``.
+    """
+    views = global_views + local_views
+    if teacher:
+        return (views - 1) / views
+    return (global_views - 1 + local_views * (1 + 1 / global_views)) / views

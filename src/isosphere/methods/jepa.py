@@ -1,0 +1,165 @@
+"""Multi-view prediction with a test of uniformity: LeJEPA, SPHERE-JEPA and the family without projection noise."""
+
+__all__ = ["JEPA"]
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from isosphere.discrepancies import Discrepancy
+from isosphere.methods.base import Loss, Method, embed_views, invariance, invariance_slope
+from isosphere.methods.momentum import Momentum
+from isosphere.methods.weighting import balanced_weight, expansion_ratio, weight_of_expansion
+from isosphere.reductions import all_reduce, full_precision, row_counts
+from isosphere.sphere import normalize
+from isosphere.statistics import within_share
+
+
+class JEPA(Method):
+    r"""Views of an image agree with their centre while a discrepancy keeps the embeddings uniform.
+
+    .. math:: \mathcal L = (1 - w) \frac1V \sum_v \frac1n \sum_i |\mu_i - z_{vi}|^2 + w \frac1V \sum_v D(z_v), \quad
+              \mu_i = \frac{1}{V_g} \sum_{v \le V_g} z_{vi}
+
+    On the sphere (``discrepancy.space``) every :math:`z_{vi}` is normalised before both terms; :math:`\mu_i` is not
+    normalised again and carries gradient, unless a teacher makes it.
+
+    Args:
+        encoder, head: modules ``(n, c, h, w) -> (n, p) -> (n, d)``.
+        discrepancy: :class:`~isosphere.discrepancies.Discrepancy`; which one *is* the method: SUSReg is SPHERE-JEPA,
+            SIGReg is LeJEPA, MMD, KSD and KL are its family.
+        weight: w in (0, 1). expansion: the expansion ratio r* to take the weight from. Neither: the balanced weight
+            (:mod:`isosphere.methods.weighting`), found at the first batch from n, the views and the discrepancy.
+        teacher: momentum of an EMA copy of encoder and head that makes the centre; None: no teacher.
+        global_views: how many of the views, the first ones, make the centre.
+
+    *Parts*: ``invariance`` (summed over dimensions, averaged over views and rows), ``regulariser`` (averaged over views).
+
+    *Reference.* SPHERE-JEPA (2605.26900); LeJEPA (2511.08544), which also averages over dimensions: its lambda is
+    ``weight/(1 - weight) = d lambda/(1 - lambda)`` here; "Expanding SPHERE-JEPA" (2606.17603).
+    """
+
+    weight: Tensor
+
+    def __init__(
+        self,
+        encoder: nn.Module,
+        head: nn.Module,
+        discrepancy: Discrepancy,
+        *,
+        weight: float | None = None,
+        expansion: float | None = None,
+        teacher: float | None = None,
+        global_views: int = 2,
+    ):
+        super().__init__(encoder, head)
+        if weight is not None and expansion is not None:
+            raise ValueError(f"got weight={weight} and expansion={expansion}, expected one of them or neither")
+        if weight is not None and not 0 < weight < 1:
+            raise ValueError(f"got weight={weight}, expected a number strictly between 0 and 1")
+        if global_views < 1:
+            raise ValueError(f"got global_views={global_views}, expected at least 1")
+        self.discrepancy = discrepancy
+        self.expansion = expansion
+        self.global_views = global_views
+        self.teacher = None if teacher is None else Momentum(nn.Sequential(encoder, head), teacher)
+        self.register_buffer("weight", torch.tensor(math.nan if weight is None else weight))
+        self._resolved = weight is not None
+
+    @property
+    def _on_sphere(self) -> bool:
+        return self.discrepancy.space == "sphere"
+
+    def _place(self, z: Tensor) -> Tensor:
+        return normalize(z) if self._on_sphere else z
+
+    def _project(self, x: Tensor) -> Tensor:
+        return self.head(self.encoder(x))
+
+    def forward(self, views: list[Tensor]) -> Loss:
+        if len(views) < max(2, self.global_views):
+            raise ValueError(f"got {len(views)} view(s), expected at least {max(2, self.global_views)}, global ones first")
+        raw = embed_views(self._project, views)
+        with full_precision(raw[0].device):
+            z = self._place(torch.stack([view.float() for view in raw]))
+            centre = z[: self.global_views].mean(0)
+        if self.teacher is not None:
+            globals_ = embed_views(self.teacher, views[: self.global_views])
+            with full_precision(z.device):
+                centre = self._place(torch.stack([view.float() for view in globals_])).mean(0)
+        return self.loss(z, centre)
+
+    def loss(self, z: Tensor, centre: Tensor) -> Loss:
+        """The loss of embeddings ``z`` ``(views, n, d)`` about a centre ``(n, d)``."""
+        group = self.discrepancy.group
+        with full_precision(z.device):
+            counts = row_counts(z.shape[1], z.device, group)
+            n = sum(counts)
+            if not self._resolved:
+                self._resolve(n, len(z))
+            # A local mean weighted by n_r * world / n: averaging over ranks gives the mean over all rows.
+            agreement = invariance(z, centre) * (z.shape[1] * len(counts) / n)
+            if len(counts) > 1:
+                agreement = all_reduce(agreement, group) / len(counts)
+            regulariser = self.discrepancy(z).mean()
+            total = (1 - self.weight) * agreement + self.weight * regulariser
+        return Loss(total, {"invariance": agreement.detach(), "regulariser": regulariser.detach()})
+
+    def after_step(self, progress: float) -> None:
+        self.discrepancy.after_step()
+        if self.teacher is not None:
+            self.teacher.follow(nn.Sequential(self.encoder, self.head))
+
+    def _slope(self, views: int) -> float:
+        return invariance_slope(self.global_views, views - self.global_views, teacher=self.teacher is not None)
+
+    def _resolve(self, n: int, views: int) -> None:
+        """Fix the weight for batches of n rows; kept in the state dict, so that a resumed run goes on with it."""
+        if math.isnan(self.weight.item()):
+            slope = self._slope(views)
+            if self.expansion is not None:
+                self.weight.fill_(weight_of_expansion(self.discrepancy, self.expansion, n, slope))
+            else:
+                self.weight.fill_(balanced_weight(self.discrepancy, n, slope))
+        self._resolved = True
+
+    def reference(self) -> dict[str, float]:
+        return {"invariance_unrelated": invariance_slope(self.global_views, 0)} if self._on_sphere else {}
+
+    @torch.no_grad()
+    def describe(self, views: list[Tensor] | None = None) -> dict[str, str]:
+        facts = {"discrepancy": f"{type(self.discrepancy).__name__}({self.discrepancy.extra_repr()})"}
+        if views is None:
+            return facts
+        n = sum(row_counts(len(views[0]), views[0].device, self.discrepancy.group))
+        if not self._resolved:
+            self._resolve(n, len(views))
+        slope = self._slope(len(views))
+        ratio = expansion_ratio(self.discrepancy, self.weight.item(), n, slope)
+        source = "from expansion" if self.expansion is not None else "balanced: r_c = 1/2"
+        facts["weight"] = f"{self.weight.item():.4g} of the regulariser, {1 - self.weight.item():.4g} of the invariance ({source})"
+        facts["expansion ratio"] = f"r* = {ratio:.3g}"
+        if len(views) > 1 and len(views[0]) >= 10:
+            facts["expansion ratio"] = explain_expansion(ratio, within_share(self._features(views)))
+        return facts
+
+    def _features(self, views: list[Tensor]) -> Tensor:
+        """Backbone features ``(views, n, p)`` with the batch's own statistics; batch-norm averages are put back."""
+        buffers = {k: v.clone() for k, v in self.encoder.named_buffers()}
+        features = torch.stack([f.float() for f in embed_views(self.encoder, views[: self.global_views])])
+        for name, buffer in self.encoder.named_buffers():
+            buffer.copy_(buffers[name])
+        return features
+
+
+def explain_expansion(ratio: float, shares: Tensor) -> str:
+    """Say in words what the expansion ratio means for a network with these within-image shares of variance."""
+    smallest, growing = shares.min().item(), int((shares < ratio).sum())
+    head = f"r* = {ratio:.3g}, smallest within-image share of variance r_min = {smallest:.3g}: "
+    if ratio < smallest:
+        return head + "collapse is stable; raise the weight"
+    if ratio < 1:
+        return head + f"{growing} of {len(shares)} feature directions can grow from collapse"
+    return head + "every feature direction can grow from collapse"
+

@@ -1,0 +1,107 @@
+r"""How much the regulariser weighs: two ratios that mean the same for every discrepancy.
+
+``total = (1 - weight) * invariance + weight * regulariser``. Two points of the training say what a weight does.
+
+*At collapse*, with slope :math:`S` of the discrepancy and :math:`a` of the invariance, a feature direction whose share
+of variance within images is :math:`r` grows if and only if :math:`r < r^*`, the **expansion ratio**
+
+.. math:: r^* = \frac{w\, S\, (1 - 1/n)}{(1 - w)\, a}.
+
+*When spread*, embeddings hold the variances :math:`\lambda_k` along directions with shares :math:`r_k`. Among spectra of
+trace 1 the invariance asks for little :math:`a \sum \lambda_k r_k`, the discrepancy for equal :math:`\lambda_k`; to second
+order, where :math:`D \approx c\, \sum \lambda_k^2`, the minimum is water poured over the shares,
+
+.. math:: \lambda_k \propto (r_c - r_k)_+ ,
+
+with a **cut-off** :math:`r_c`: directions noisier than it are given up. The balanced weight is the one at which
+:math:`r_c = 1/2`, that is, a direction is used if and only if at least half of its variance lies between images, when the
+shares are spread evenly over [0, 1]. It needs no slope at collapse and no closed form: the change of :math:`D` with
+:math:`r_c` is measured on samples of n points, once.
+"""
+
+__all__ = ["balanced_weight", "expansion_ratio", "spread_value", "weight_of_expansion"]
+
+import copy
+import math
+
+import torch
+from torch import Tensor
+
+from isosphere.discrepancies import Discrepancy
+
+CUTOFF = 0.5
+
+
+def expansion_ratio(discrepancy: Discrepancy, weight: float, n: int, invariance_slope: float) -> float:
+    """The ratio r* of the module's docstring for ``n`` rows; inf for a discrepancy without a slope at collapse."""
+    slope = discrepancy.slope(n) * (1 - 1 / n if discrepancy.self_pairs else 1)
+    return math.inf if weight >= 1 else weight * slope / ((1 - weight) * invariance_slope)
+
+
+def weight_of_expansion(discrepancy: Discrepancy, expansion: float, n: int, invariance_slope: float) -> float:
+    """The weight whose expansion ratio is ``expansion``."""
+    slope = discrepancy.slope(n) * (1 - 1 / n if discrepancy.self_pairs else 1)
+    if not math.isfinite(slope):
+        raise ValueError(
+            f"got expansion={expansion} for {type(discrepancy).__name__}, whose slope at collapse is unbounded: "
+            "give weight=..., or neither for the balanced weight"
+        )
+    ratio = expansion * invariance_slope / slope
+    return ratio / (1 + ratio)
+
+
+def _shares(dim: int) -> Tensor:
+    """Shares of variance within images, spread evenly over [0, 1]."""
+    return (torch.arange(dim, dtype=torch.float64) + 0.5) / dim
+
+
+def _spectrum(cutoff: float, dim: int) -> Tensor:
+    """Variances of trace 1 along ``dim`` directions: water poured over the shares up to ``cutoff``."""
+    poured = (cutoff - _shares(dim)).clamp(min=0)
+    return poured / poured.sum()
+
+
+@torch.no_grad()
+def spread_value(discrepancy: Discrepancy, n: int, cutoff: float = CUTOFF, *, draws: int = 8) -> float:
+    """The discrepancy of ``n`` points whose spectrum is water poured up to ``cutoff``: mean of seeded draws."""
+    twin = copy.deepcopy(discrepancy).cpu().train()
+    twin.group = False
+    generator = torch.Generator().manual_seed(0)
+    scale = (discrepancy.dim * _spectrum(cutoff, discrepancy.dim)).sqrt().float()
+    total = 0.0
+    for _ in range(draws):
+        z = torch.randn(n, discrepancy.dim, generator=generator) * scale
+        if discrepancy.space == "sphere":
+            z = torch.nn.functional.normalize(z, dim=-1)
+        total += twin(z).item() / draws
+        twin.after_step()
+    return total
+
+
+def balanced_weight(
+    discrepancy: Discrepancy, n: int, invariance_slope: float, *, cutoff: float = CUTOFF
+) -> float:
+    r"""The weight at which directions with a share of variance within images below ``cutoff`` are used, others not.
+
+    Stationarity along the family of water-filled spectra: :math:`w\, \partial_{r_c} D = -(1 - w)\, a\, \partial_{r_c}
+    \sum_k \lambda_k r_k` at ``r_c = cutoff``, both by a central difference with common random numbers.
+
+    Args:
+        discrepancy: any; ``n``: rows of the batch over all ranks, at least 2; ``invariance_slope``: the ``a`` of
+        :func:`isosphere.methods.unrelated_invariance`; ``cutoff``: in (0, 1].
+    """
+    if not 0 < cutoff <= 1:
+        raise ValueError(f"got cutoff={cutoff}, expected a share of variance in (0, 1]")
+    if n < 2:
+        raise ValueError(f"got n={n}, expected at least 2 rows")
+    low, high = 0.85 * cutoff, 1.15 * cutoff
+    shares = _shares(discrepancy.dim)
+    scale = 1.0 if discrepancy.space == "sphere" else float(discrepancy.dim)
+    pull = invariance_slope * scale * ((_spectrum(high, discrepancy.dim) - _spectrum(low, discrepancy.dim)) @ shares).item()
+    push = spread_value(discrepancy, n, low) - spread_value(discrepancy, n, high)
+    if push <= 0:
+        raise ValueError(
+            f"{discrepancy} does not tell a spectrum cut at {low:g} from one cut at {high:g} with n={n} rows: "
+            "take a larger batch, a smaller dimension, or give weight=..."
+        )
+    return pull / (pull + push)
