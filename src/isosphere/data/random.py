@@ -54,18 +54,16 @@ def _check(name: str, value: int, bits: int) -> None:
 def random_words(seed: int, epoch: int, index: Tensor, stream: int, count: int) -> Tensor:
     """Draw ``count`` independent uniform 32-bit words for each image.
 
-    Counter words are (index, epoch, block, stream), the key is the 64-bit seed, and block b gives columns 4b to
-    4b + 3; so the first columns do not depend on ``count``.
+    Counter words are (index, epoch, block, stream) and the key is the 64-bit seed. Block b gives columns 4b
+    to 4b + 3, so the first columns do not depend on ``count``. Streams from 0xFFFFFF00 upwards are reserved.
 
     Shape: index (n,) integers in [0, 2^32), result (n, count) int64 in [0, 2^32), on the device of ``index``.
     Raises: ValueError if seed is outside [0, 2^64), epoch or stream outside [0, 2^32), or count is negative.
     """
-    (
-        _check("seed", seed, 64),
-        _check("epoch", epoch, 32),
-        _check("stream", stream, 32),
-        _check("count", count, 32),
-    )
+    _check("seed", seed, 64)
+    _check("epoch", epoch, 32)
+    _check("stream", stream, 32)
+    _check("count", count, 32)
     if index.ndim != 1 or index.is_floating_point():
         raise ValueError(
             f"index has shape {tuple(index.shape)} and dtype {index.dtype}; expected (n,) integers."

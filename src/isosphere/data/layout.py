@@ -1,0 +1,102 @@
+"""What the names of folders mean: which part of a split an image belongs to, and its label."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+
+import numpy as np
+from numpy.typing import NDArray
+
+from isosphere.errors import UsageError
+
+from .decode import IMAGE_SUFFIXES
+from .source import Split
+
+__all__ = ["Layout", "arrange", "is_image_name", "is_ignored", "no_test_part"]
+
+_TRAIN = ("train", "training")
+_TEST = ("test", "testing", "val", "valid", "validation")  # the first that is there is the test part
+_IGNORED = ("__macosx", "@eadir", "$recycle.bin")
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Images of one part, with their labels, and what was left out with the reason."""
+
+    members: list[str]
+    labels: NDArray[np.int64]
+    class_names: list[str]
+    has_test_split: bool
+    left_out: list[tuple[str, str]]
+
+
+def is_ignored(name: str) -> bool:
+    """Whether a file or folder is hidden, or one of those that operating systems leave behind."""
+    return name.startswith(".") or name.casefold() in _IGNORED
+
+
+def is_image_name(name: str) -> bool:
+    """Whether a file name ends like that of an image."""
+    return PurePosixPath(name).suffix.casefold() in IMAGE_SUFFIXES
+
+
+def no_test_part(name: str) -> UsageError:
+    """The error for a test part that is asked of a source without one."""
+    return UsageError(
+        f"{name} is not split: its images are one part, without test images of their own. Name a second "
+        "source for the test (--test DATA), or put the images into train/ and test/."
+    )
+
+
+def _without_wrappers(parts: list[tuple[str, ...]]) -> list[tuple[str, ...]]:
+    """Drop leading folders that hold everything, down to a folder of training images."""
+    while parts and len(parts[0]) > 1:
+        first = parts[0][0]
+        if first.casefold() in _TRAIN or any(len(p) == 1 or p[0] != first for p in parts):
+            break
+        parts = [p[1:] for p in parts]
+    return parts
+
+
+def arrange(members: Sequence[str], split: Split, name: str) -> Layout:
+    """Read splits and labels off the relative paths of images.
+
+    A source is split when ``train/`` and one of ``test/``, ``val/`` stand side by side at its top (or
+    ``train/`` stands there alone); the label of an image is the folder below the split, and folders that hold
+    everything mean nothing. Fewer than two classes are none.
+
+    Raises: UsageError if the test part is asked of a source without one.
+    """
+    parts = _without_wrappers([PurePosixPath(m).parts for m in members])
+    tops = {p[0].casefold() for p in parts if len(p) > 1}
+    train = next((t for t in _TRAIN if t in tops), None)
+    test = next((t for t in _TEST if t in tops), None)
+    is_split = train is not None and (test is not None or len(tops) == 1)
+    if split == "test" and not (is_split and test):
+        raise no_test_part(name)
+    if not is_split:
+        labels, class_names = _labels(parts)
+        return Layout(list(members), labels, class_names, False, [])
+
+    wanted = {"train": (train,), "test": (test,), None: (train, test)}[split]
+    within = [k for k, p in enumerate(parts) if len(p) > 1 and p[0].casefold() in (train, test)]
+    below = _without_wrappers([parts[k][1:] for k in within])
+    labels, class_names = _labels(below)
+    kept = [j for j, k in enumerate(within) if parts[k][0].casefold() in wanted]
+    outside = sorted(set(range(len(parts))) - set(within))
+    reason = f"lies outside {train}/" + (f" and {test}/" if test else "")
+    return Layout(
+        [members[within[j]] for j in kept],
+        labels[kept],
+        class_names,
+        test is not None,
+        [(members[k], reason) for k in outside],
+    )
+
+
+def _labels(parts: list[tuple[str, ...]]) -> tuple[NDArray[np.int64], list[str]]:
+    class_names = sorted({p[0] for p in parts if len(p) > 1})
+    if len(class_names) < 2:
+        return np.full(len(parts), -1, np.int64), []
+    position = {c: k for k, c in enumerate(class_names)}
+    return np.array([position[p[0]] if len(p) > 1 else -1 for p in parts], dtype=np.int64), class_names

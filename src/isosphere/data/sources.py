@@ -1,0 +1,88 @@
+"""Open a source of images by what a person types."""
+
+import zipfile
+from pathlib import Path
+
+from isosphere.errors import UsageError, nearest
+
+from .arrays import open_array_file
+from .builtin import TORCHVISION, open_digits, open_torchvision
+from .folder import FolderSource
+from .layout import is_image_name
+from .source import Source, Split
+from .texture_source import open_textures
+from .textures import FAMILIES
+from .zipped import ZipSource
+
+__all__ = ["BUILTIN", "open_source"]
+
+BUILTIN: dict[str, str] = {
+    **{f"textures:{f}": "procedural textures, generated on first use" for f in FAMILIES},
+    "textures:all": "the four families together, labelled by family",
+    "digits": "1,797 handwritten digits of 8 x 8 pixels (needs scikit-learn)",
+    **{f"torchvision:{n}:PATH": f"torchvision's {n}, already on disk" for n in TORCHVISION},
+}
+"""Sources that are known by name, each with a line on what it is."""
+
+_KINDS = "a folder of images, a zip of one, an .npz of arrays"
+
+
+def open_source(spec: str | Path, *, split: Split = None) -> Source:
+    """Open images for reading: a folder, a zip of one, an .npz or .npy of arrays, or a built-in by name.
+
+    Built-in: ``textures:cloud|disk|flake|wood|all[?count=2000&test=1000&size=72&seed=0]``, ``digits``,
+    ``torchvision:NAME:PATH``. A built-in name wins over a file of that name (type ``./digits`` for the file).
+    ``split="train"`` opens the training part of a source that is split, else everything; ``"test"`` the test
+    part; None everything.
+
+    Raises: UsageError saying what was found and what to type instead.
+    """
+    text = str(spec)
+    if split not in ("train", "test", None):
+        raise ValueError(f"split is {split!r}; expected 'train', 'test' or None.")
+    kind, _, rest = text.partition(":")
+    if kind == "textures":
+        return open_textures(rest, split=split)
+    if kind == "torchvision":
+        return open_torchvision(rest, split=split)
+    if text == "digits":
+        return open_digits(split=split)
+    return _open_path(text, split)
+
+
+def _open_path(text: str, split: Split) -> Source:
+    if not text.strip() or "\0" in text:
+        raise UsageError(f"No data were named; expected {_KINDS}, or a built-in such as textures:wood.")
+    path = Path(text).expanduser()
+    try:
+        exists, is_folder = path.exists(), path.is_dir()
+    except OSError as error:  # a name that is too long, or a folder above that may not be entered
+        raise UsageError(f"{text} cannot be opened ({(error.strerror or str(error)).lower()}).") from error
+    if not exists:
+        raise UsageError(_absent(text, path))
+    if is_folder:
+        return FolderSource(path, split=split)
+    if path.suffix.lower() in (".npz", ".npy"):
+        return open_array_file(path, split=split)
+    if path.suffix.lower() == ".zip" or zipfile.is_zipfile(path):
+        return ZipSource(path, split=split)
+    if is_image_name(path.name):
+        raise UsageError(f"{text} is one image; expected {_KINDS}. Its folder is {path.parent}.")
+    raise UsageError(
+        f"{text} is not a kind of file that is read here; expected {_KINDS}. Unpack other archives (tar -xf FILE) "
+        "and give the folder."
+    )
+
+
+def _absent(text: str, path: Path) -> str:
+    names = [n.removesuffix(":PATH") for n in BUILTIN] + [*FAMILIES, "textures"]
+    guess = nearest(text, names)
+    for family in FAMILIES:
+        guess = guess.replace(f"'{family}'", f"'textures:{family}'")
+    if not guess and path.parent.is_dir():
+        guess = nearest(path.name, sorted(p.name for p in path.parent.iterdir())[:10_000])
+    where = "" if path.is_absolute() else f" in {Path.cwd()}"
+    return (
+        f"There is no file or folder {text}{where}, and no built-in of that name.{guess} Give {_KINDS}, or a "
+        f"built-in: textures:{'|'.join(FAMILIES)}, digits, torchvision:NAME:PATH."
+    )
