@@ -154,7 +154,7 @@ def _device(
 
 @contextmanager
 def _quietly(module: nn.Module | object | None, device: torch.device) -> Iterator[None]:
-    """Evaluation mode, no graph, torch's generators untouched; afterwards each module has its own mode again."""
+    """Evaluation mode, no graph, torch's generators untouched; each module gets its own mode back."""
     modes = {m: m.training for m in module.modules()} if isinstance(module, nn.Module) else {}
     devices = [device] if device.type == "cuda" else []
     try:

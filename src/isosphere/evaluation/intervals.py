@@ -13,7 +13,7 @@ __all__ = ["Estimate", "bootstrap", "paired_difference", "wilson"]
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """A measured value with the bounds of its interval, 95 % unless the function that made it says otherwise."""
+    """A measured value and the bounds of its interval: 95 % unless its maker says otherwise."""
 
     value: float
     low: float

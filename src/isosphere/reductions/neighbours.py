@@ -1,10 +1,14 @@
 """Nearest neighbours by inner product: exact, in blocks, in memory that does not grow with the data."""
 
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-__all__ = ["nearest_neighbours"]
+from isosphere.reductions.precision import full_precision
+
+__all__ = ["inner_product_blocks", "nearest_neighbours"]
 
 _EMPTY = -(2**63)  # a key below every real one
 _LOW = 2**32 - 1
@@ -37,15 +41,15 @@ def nearest_neighbours(
 
     Raises: ValueError for wrong shapes, non-finite rows or k outside 1..n.
 
-    Numerics: products in float32 with autocast off. A block is reduced in two steps: the maxima of short
-    stretches first, then only the k stretches with the largest maxima, which hold the k largest entries by
-    necessity.
+    Numerics: products in float32 with autocast and TF32 off. A block is reduced in two steps: the maxima of
+    short stretches first, then only the k stretches with the largest maxima, which hold the k largest entries
+    by necessity.
     """
     _check(queries, database, k, exclude)
     m, n = len(queries), len(database)
     similarities = torch.empty(m, k, dtype=torch.float32, device=queries.device)
     indices = torch.empty(m, k, dtype=torch.int64, device=queries.device)
-    with torch.no_grad(), torch.autocast(queries.device.type, enabled=False):
+    with torch.no_grad(), full_precision(queries.device):
         for top in range(0, m, query_block):
             rows = queries[top : top + query_block].float()
             best = torch.full((len(rows), k), _EMPTY, dtype=torch.int64, device=rows.device)
@@ -60,6 +64,26 @@ def nearest_neighbours(
             similarities[top : top + query_block] = values
             indices[top : top + query_block] = positions
     return similarities, indices
+
+
+def inner_product_blocks(
+    queries: Tensor, database: Tensor, *, rows: int = 512
+) -> Iterator[tuple[slice, Tensor]]:
+    """Inner products of a few queries at a time with the whole database: ``(slice, (rows, n))``, no graph.
+
+    For statistics that need complete rows (a full ranking, a mean over all pairs) without the matrix: the
+    memory is ``rows * n`` numbers. The dtype is that of the inputs, float32 at least.
+
+    Raises: ValueError for shapes other than ``(m, d)`` and ``(n, d)``.
+    """
+    _check_shapes(queries, database)
+    dtype = torch.promote_types(torch.promote_types(queries.dtype, database.dtype), torch.float32)
+    columns = database.to(queries.device, dtype).T
+    for top in range(0, len(queries), rows):
+        here = slice(top, min(top + rows, len(queries)))
+        with torch.no_grad(), full_precision(queries.device):
+            product = queries[here].to(dtype) @ columns
+        yield here, product
 
 
 def _block_keys(product: Tensor, k: int, offset: int) -> Tensor:
@@ -107,22 +131,27 @@ def _mask(product: Tensor, column: Tensor) -> None:
     product[inside, column[inside]] = float("-inf")
 
 
-def _check(queries: Tensor, database: Tensor, k: int, exclude: Tensor | None) -> None:
+def _check_shapes(queries: Tensor, database: Tensor) -> None:
     if queries.ndim != 2 or database.ndim != 2 or queries.shape[1] != database.shape[1]:
         raise ValueError(
-            f"queries, database: got shapes {tuple(queries.shape)} and {tuple(database.shape)}, expected "
-            f"(m, d) and (n, d)"
+            f"queries, database: got shapes {tuple(queries.shape)} and {tuple(database.shape)}, "
+            "expected (m, d) and (n, d)"
         )
+
+
+def _check(queries: Tensor, database: Tensor, k: int, exclude: Tensor | None) -> None:
+    _check_shapes(queries, database)
     if not 1 <= k <= len(database):
         raise ValueError(f"k: got {k}, expected 1 to {len(database)}, the number of rows of the database")
+    if len(database) > _LOW:
+        raise ValueError(f"database: got {len(database)} rows, expected fewer than 2^32")
     if exclude is not None and exclude.shape != (len(queries),):
         raise ValueError(
             f"exclude: got shape {tuple(exclude.shape)}, expected ({len(queries)},), one row per query"
         )
     for name, x in (("queries", queries), ("database", database)):
-        # A sum is finite only if every entry is (or the entries are absurdly large): one pass, no mask in
-        # memory.
+        # A sum is finite only if every entry is: one pass, and no mask in memory.
         if x.numel() and not torch.isfinite(x.sum(dtype=torch.float64)):
             raise ValueError(
-                f"{name}: got non-finite numbers, expected finite ones; drop or repair these rows first"
+                f"{name}: got non-finite numbers, expected finite ones; drop or repair these rows"
             )

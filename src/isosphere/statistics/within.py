@@ -9,7 +9,7 @@ _FOLDS = 5
 
 
 def within_share(features: Tensor, *, ridge: float = 1e-2) -> Tensor:
-    """Shares of variance within images, along generalised eigen-directions of within against total covariance.
+    """Shares of variance within images, by generalised eigen-directions of within against total covariance.
 
     With ``x_iv`` the feature of view v of image i, ``W`` the covariance of views around their image's mean
     (unbiased) and ``T = W + B`` that of single views, the directions solve
