@@ -1,0 +1,22 @@
+"""Functions of the cosine ``c = <x, y>``, each known by its spectrum.
+
+Every kernel is a frozen value with ``kernel(1) = 1`` and nonnegative weights that sum to 1. An MMD, a KSD and a sliced
+statistic (in the mean over directions) differ only in these weights.
+"""
+
+from isosphere.kernels.bandlimited import BandlimitedKernel
+from isosphere.kernels.heat import HeatKernel
+from isosphere.kernels.induced import InducedKernel
+from isosphere.kernels.stein import SteinKernel, stein
+from isosphere.kernels.von_mises_fisher import VonMisesFisherKernel
+from isosphere.kernels.zonal import ZonalKernel
+
+__all__ = [
+    "BandlimitedKernel",
+    "HeatKernel",
+    "InducedKernel",
+    "SteinKernel",
+    "VonMisesFisherKernel",
+    "ZonalKernel",
+    "stein",
+]
