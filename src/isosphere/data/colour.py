@@ -1,113 +1,207 @@
-"""Brightness, contrast, saturation, hue and grey as one affine map of the colours of each image.
+"""Brightness, contrast, saturation, hue, grey and normalisation as one affine map of the colours of each
+view.
 
-Each of the five is affine in the pixel's colour (contrast needs the view's mean, which is linear too), so the
-five are one 3x3 matrix and one offset per view; with the normalisation by mean and standard deviation it is
-still one. Two things differ from applying torchvision's functions one after the other: values are clamped to
-[0, 1] once, at the end, and the hue turns in the YIQ plane, which keeps the luma, instead of in HSV.
+Each of these is affine in a pixel's colour (contrast needs the view's mean, which is linear in its pixels),
+so all are one 3x3 matrix and one offset per view. Two things differ from torchvision's functions applied in
+turn: values are clamped to [0, 1] once, after the last, and the hue turns in the YIQ plane, which keeps the
+luma, not in HSV.
+
+What follows the map (solarise, noise, erase) works in normalised units, where black and white differ by
+channel.
 """
 
 import math
+from functools import lru_cache
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from isosphere.data.recipe import ViewRecipe
+from isosphere.data.resampling import chosen_rows
 
-__all__ = ["COLOUR_DRAWS", "LUMA", "add_noise", "apply_colour", "colour_matrix", "erase", "jitter"]
+__all__ = [
+    "COLOUR_DRAWS",
+    "ERASE_DRAWS",
+    "LUMA",
+    "NOISE_BANK",
+    "Jitter",
+    "Units",
+    "add_noise",
+    "apply_affine",
+    "clamp",
+    "constant",
+    "erase",
+    "jitter",
+    "jitter_affine",
+    "solarise",
+]
 
 LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601, as PIL and torchvision
-COLOUR_DRAWS = 14
+COLOUR_DRAWS = 6
+ERASE_DRAWS = 5
+NOISE_BANK = 1 << 20
 
 _YIQ = ((0.299, 0.587, 0.114), (0.595716, -0.274453, -0.321263), (0.211456, -0.522591, 0.311135))
 
 
-def _hue_bases() -> tuple[Tensor, Tensor, Tensor]:
-    """K, A, B such that turning the hue by angle t is the matrix K + cos(t) A + sin(t) B."""
-    to_yiq = torch.tensor(_YIQ, dtype=torch.float64)
-    from_yiq = torch.linalg.inv(to_yiq)
-    chroma = torch.diag(torch.tensor([0.0, 1.0, 1.0], dtype=torch.float64))
-    quarter = torch.tensor([[0.0, 0.0, 0.0], [0.0, 0.0, -1.0], [0.0, 1.0, 0.0]], dtype=torch.float64)
-    luma = torch.diag(torch.tensor([1.0, 0.0, 0.0], dtype=torch.float64))
-    return tuple((from_yiq @ m @ to_yiq).float() for m in (luma, chroma, quarter))  # type: ignore[return-value]
+@lru_cache(maxsize=256)
+def constant(values: tuple, device: torch.device) -> Tensor:
+    """A float32 tensor of these numbers, kept on the device so that no step waits for a copy."""
+    return torch.tensor(values, dtype=torch.float32, device=device)
 
 
-_HUE = _hue_bases()
+class Units(NamedTuple):
+    """Normalised units: ``(value * unit - mean) / std`` per channel, with ``value * unit`` in [0, 1]."""
+
+    unit: float
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    @property
+    def black(self) -> tuple[float, ...]:
+        """Normalised 0, per channel."""
+        return tuple(-m / s for m, s in zip(self.mean, self.std, strict=True))
+
+    @property
+    def white(self) -> tuple[float, ...]:
+        """Normalised 1, per channel."""
+        return tuple((1.0 - m) / s for m, s in zip(self.mean, self.std, strict=True))
 
 
-def jitter(u: Tensor, recipe: ViewRecipe) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Factors of brightness, contrast and saturation and the turn of the hue in radians, from uniform
-    numbers.
+class Jitter(NamedTuple):
+    """Factors of brightness, contrast and saturation, and the turn of the hue in radians; each (n,)."""
 
-    Shape: u (n, >= 6) in [0, 1); four results (n,). Where the gate is shut: 1, 1, 1, 0. Grey is saturation 0.
+    brightness: Tensor
+    contrast: Tensor
+    saturation: Tensor
+    turn: Tensor
+
+
+def jitter(u: Tensor, recipe: ViewRecipe) -> Jitter:
+    """Draw the colour jitter of a recipe; where its gate is shut the factors are 1, 1, 1, 0. Grey is
+    saturation 0.
+
+    Shape: u (n, COLOUR_DRAWS) uniform in [0, 1).
     """
     shut = u[:, 0] >= recipe.jitter_probability
 
     def factor(column: int, strength: float) -> Tensor:
         low, high = max(0.0, 1.0 - strength), 1.0 + strength
-        return (low + (high - low) * u[:, column]).masked_fill(shut, 1.0)
+        return (low + (high - low) * u[:, column]).masked_fill_(shut, 1.0)
 
-    saturation = factor(3, recipe.saturation).masked_fill(u[:, 5] < recipe.grey, 0.0)
-    turn = (2.0 * math.pi * recipe.hue * (2.0 * u[:, 4] - 1.0)).masked_fill(shut, 0.0)
-    return factor(1, recipe.brightness), factor(2, recipe.contrast), saturation, turn
+    turn = (2.0 * math.pi * recipe.hue * (2.0 * u[:, 4] - 1.0)).masked_fill_(shut, 0.0)
+    saturation = factor(3, recipe.saturation).masked_fill_(u[:, 5] < recipe.grey, 0.0)
+    return Jitter(factor(1, recipe.brightness), factor(2, recipe.contrast), saturation, turn)
 
 
-def colour_matrix(
-    brightness: Tensor, contrast: Tensor, saturation: Tensor, turn: Tensor, channel_means: Tensor
-) -> tuple[Tensor, Tensor]:
-    """The affine map ``x -> matrix x + offset`` of brightness, then contrast, saturation and hue.
+@lru_cache(maxsize=8)
+def _hue_bases(device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
+    """K, A, B such that turning the hue by angle t is the matrix K + cos(t) A + sin(t) B."""
+    to_yiq = torch.tensor(_YIQ, dtype=torch.float64)
+    from_yiq = torch.linalg.inv(to_yiq)
+
+    def base(*rows: tuple[float, float, float]) -> Tensor:
+        return (from_yiq @ torch.tensor(rows, dtype=torch.float64) @ to_yiq).float().to(device)
+
+    return (
+        base((1, 0, 0), (0, 0, 0), (0, 0, 0)),
+        base((0, 0, 0), (0, 1, 0), (0, 0, 1)),
+        base((0, 0, 0), (0, 0, -1), (0, 1, 0)),
+    )
+
+
+def jitter_affine(jitter: Jitter, channel_means: Tensor, units: Units) -> tuple[Tensor, Tensor]:
+    """The map ``x -> matrix x + offset`` of brightness, contrast, saturation, hue and normalisation, in this
+    order.
 
     Contrast pulls towards the mean luma of the view after brightness, as torchvision does.
 
-    Shape: four (n,) and channel_means (n, c), c 1 or 3; results (n, c, c) and (n, c).
+    Shape: channel_means (n, c), those of the view to be mapped, c 1 or 3; results (n, c, c) and (n, c).
     """
-    n, channels = channel_means.shape
-    if channels == 1:
-        gain = brightness * contrast
-        return gain.view(n, 1, 1), ((1.0 - contrast) * brightness)[:, None] * channel_means
-    luma = channel_means.new_tensor(LUMA)
-    pivot = (1.0 - contrast) * brightness * (channel_means @ luma)
-    identity = torch.eye(3, device=luma.device, dtype=luma.dtype)
-    grey = luma.expand(3, 3)
-    s = saturation[:, None, None]
-    keep, chroma, quarter = (m.to(luma) for m in _HUE)
-    hue = keep + turn.cos()[:, None, None] * chroma + turn.sin()[:, None, None] * quarter
-    matrix = (brightness * contrast)[:, None, None] * (hue @ (s * identity + (1.0 - s) * grey))
-    # Both saturation and hue leave greys alone, so the offset (a grey) passes through them unchanged.
-    return matrix, pivot[:, None].expand(n, 3)
+    brightness, contrast, saturation, turn = jitter
+    channels = channel_means.shape[1]
+    device = channel_means.device
+    luma = constant(LUMA if channels == 3 else (1.0,), device)
+    # Saturation and hue leave greys alone, so the offset of contrast (a grey) passes through them unchanged.
+    pivot = ((1.0 - contrast) * brightness * (channel_means @ luma))[:, None]
+    matrix = (brightness * contrast)[:, None, None]
+    if channels == 3:
+        keep, chroma, quarter = _hue_bases(device)
+        hue = keep + turn.cos()[:, None, None] * chroma + turn.sin()[:, None, None] * quarter
+        # hue @ (s I + (1 - s) grey), and a hue applied to a grey is that grey.
+        saturation = saturation[:, None, None]
+        matrix = matrix * torch.lerp(luma.expand(3, 3), hue, saturation)
+    scale = constant(tuple(units.unit / s for s in units.std), device)
+    return matrix * scale[:, None], pivot * scale + constant(units.black, device)
 
 
-def apply_colour(views: Tensor, matrix: Tensor, offset: Tensor) -> Tensor:
+def apply_affine(views: Tensor, matrix: Tensor, offset: Tensor, out: Tensor) -> Tensor:
     """``matrix x + offset`` at every pixel.
 
-    Shape: views (n, c, h, w), matrix (n, c, c), offset (n, c).
+    Shape: views and out (n, c, h, w), matrix (n, c, c), offset (n, c).
     """
-    n, c = views.shape[:2]
-    return torch.baddbmm(offset[:, :, None], matrix, views.reshape(n, c, -1)).view_as(views)
+    torch.baddbmm(offset[:, :, None], matrix, views.flatten(2), out=out.view(*views.shape[:2], -1))
+    return out
 
 
-def add_noise(views: Tensor, amplitude: Tensor, offset: Tensor, bank: Tensor) -> Tensor:
-    """Add ``amplitude`` times a stretch of a fixed bank of normal numbers that starts at ``offset``.
+def clamp(views: Tensor, units: Units) -> Tensor:
+    """Clamp normalised views between black and white, in place."""
+    for channel, (low, high) in enumerate(zip(units.black, units.white, strict=True)):
+        views[:, channel].clamp_(low, high)
+    return views
 
-    Shape: views (n, ...), amplitude and offset (n,), bank (m,).
+
+def solarise(views: Tensor, gate: Tensor, threshold: float, units: Units) -> Tensor:
+    """Invert the values at or above ``threshold`` (in [0, 1]) of the views whose gate is open, in place.
+
+    Shape: views (n, c, h, w) normalised, gate (n,) bool.
     """
-    each = views[0].numel()
-    index = offset[:, None] + torch.arange(each, device=views.device)
-    return views + amplitude.view(-1, *[1] * (views.ndim - 1)) * bank[index].view_as(views)
+    some = chosen_rows(gate)
+    x = views[some]
+    black, white = (constant(v, x.device)[:, None, None] for v in (units.black, units.white))
+    inverted = torch.where(x >= torch.lerp(black, white, threshold), black + white - x, x)
+    views[some] = torch.where(gate[some][:, None, None, None], inverted, x)
+    return views
 
 
-def erase(views: Tensor, u: Tensor, probability: float, area: tuple[float, float], fill: Tensor) -> Tensor:
-    """Fill a random box of each view, with the given probability; area uniform, ratio log-uniform in [0.3,
-    3.3].
+def add_noise(
+    views: Tensor, amplitude: Tensor, start: Tensor, bank: Tensor, units: Units, grey: bool
+) -> Tensor:
+    """Add ``amplitude`` times a stretch of the bank of normal numbers, from ``start``, and clamp, in place.
 
-    Shape: views (n, c, h, w), u (n, 5) in [0, 1), fill broadcastable to views.
+    Shape: views (n, c, h, w) normalised, amplitude in [0, 1] and start (n,), bank (NOISE_BANK + c h w, or
+    more).
     """
-    height, width = views.shape[-2:]
+    n, c, h, w = views.shape
+    each = (1 if grey else c) * h * w
+    stretch = bank.as_strided((NOISE_BANK, each), (1, 1)).index_select(0, start).view(n, -1, h, w)
+    for channel, std in enumerate(units.std):
+        views[:, channel].addcmul_(stretch[:, 0 if grey else channel], (amplitude / std)[:, None, None])
+    return clamp(views, units)
+
+
+def erase(views: Tensor, u: Tensor, probability: float, area: tuple[float, float], units: Units) -> Tensor:
+    """Blacken a random box of each view, with the given probability, in place.
+
+    The box's share of the view is uniform in ``area``, its ratio log-uniform in [0.3, 3.3], its place
+    uniform.
+
+    Shape: views (n, c, h, w) normalised, u (n, ERASE_DRAWS) uniform in [0, 1).
+    """
+    some = chosen_rows(u[:, 0] < probability)
+    x, u = views[some], u[some]
+    height, width = x.shape[-2:]
     share = area[0] + (area[1] - area[0]) * u[:, 1]
-    aspect = torch.exp(math.log(0.3) + (math.log(3.3) - math.log(0.3)) * u[:, 2])
-    box_w, box_h = (share * aspect).sqrt().clamp_max(1.0), (share / aspect).sqrt().clamp_max(1.0)
+    root = torch.exp(0.5 * math.log(3.3 / 0.3) * u[:, 2] + 0.5 * math.log(0.3))
+    # A side that would not fit is the whole side, and the other keeps the area.
+    box_w = (share.sqrt() * root).clamp_max(1.0).maximum(share)
+    box_h = share / box_w
     left, top = u[:, 3] * (1.0 - box_w), u[:, 4] * (1.0 - box_h)
-    x = (torch.arange(width, device=views.device) + 0.5) / width
-    y = (torch.arange(height, device=views.device) + 0.5) / height
-    inside_x = (x >= left[:, None]) & (x < (left + box_w)[:, None])
-    inside_y = (y >= top[:, None]) & (y < (top + box_h)[:, None]) & (u[:, 0] < probability)[:, None]
-    return torch.where((inside_y[:, :, None] & inside_x[:, None, :])[:, None], fill, views)
+    column = (torch.arange(width, device=x.device) + 0.5) / width
+    row = (torch.arange(height, device=x.device) + 0.5) / height
+    inside_x = (column >= left[:, None]) & (column < (left + box_w)[:, None])
+    inside_y = (row >= top[:, None]) & (row < (top + box_h)[:, None]) & (u[:, 0] < probability)[:, None]
+    box = (inside_y[:, :, None] & inside_x[:, None, :])[:, None]
+    views[some] = torch.where(box, constant(units.black, x.device)[:, None, None], x)
+    return views

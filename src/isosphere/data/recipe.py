@@ -33,8 +33,8 @@ class ViewRecipe(BaseModel):
     way. ``grey``, ``blur``, ``solarise`` and ``erase`` are probabilities; ``blur`` and ``solarise`` may be
     tuples, one number per view in order (the last one holds for all further views). ``blur_sigma`` is a share
     of the view's side (2 px at 224 px: 0.0089). ``noise`` is the largest standard deviation of additive
-    Gaussian noise on the scale [0, 1]; each view draws its own, uniform from 0. ``erase_area`` is the share
-    of the view's area that is blackened.
+    Gaussian noise on the scale [0, 1]; each view draws its own, uniform from 0; with ``grey_noise``
+    the channels share it. ``erase_area`` is the share of the view's area that is blackened.
 
     Raises: pydantic's ValidationError, naming the field, for a value outside its range or an unknown field.
     """
@@ -68,6 +68,7 @@ class ViewRecipe(BaseModel):
     solarise: PerView = 0.0
     solarise_threshold: Probability = 0.5
     noise: float = Field(0.0, ge=0.0, le=1.0)
+    grey_noise: bool = False
     erase: Probability = 0.0
     erase_area: tuple[Share, Share] = (0.02, 0.2)
 
@@ -169,6 +170,7 @@ def _textures(size: int) -> dict[str, Any]:
         "hue": 0.0,
         "grey": 0.0,
         "noise": 0.02,
+        "grey_noise": True,
         "padding": "zeros",
     }
 
