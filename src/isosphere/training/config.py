@@ -1,0 +1,293 @@
+"""One schema of a run: every flag of the command line is an alias of one of these keys."""
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from isosphere.errors import UsageError, nearest
+
+__all__ = ["Config", "known_keys", "load_config", "parse_config"]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class DataConfig(_Section):
+    """What is learned from."""
+
+    source: str | None = Field(
+        default=None, description="folder, zip, .npz, textures:FAMILY, digits, torchvision:NAME:PATH"
+    )
+    image_size: int | None = Field(
+        default=None, ge=8, le=1024, description="side of a view in pixels; empty: from the images"
+    )
+    canvas_size: int | None = Field(
+        default=None, ge=8, le=2048, description="side at which images are kept; empty: chosen"
+    )
+    limit: int | None = Field(
+        default=None, ge=2, description="use this many images, drawn by the seed; empty: all"
+    )
+    strict: bool = Field(default=False, description="refuse unreadable images instead of skipping them")
+    workers: int = Field(default=2, ge=0, le=128, description="processes that decode images")
+
+
+class ViewsConfig(_Section):
+    """How a view is drawn from an image."""
+
+    recipe: str | None = Field(
+        default=None, description="crops, lejepa, byol, simsiam, textures, ...; empty: by the data"
+    )
+    overrides: dict[str, Any] = Field(
+        default_factory=dict, description="fields of the recipe, e.g. rotation: 18"
+    )
+
+
+class ModelConfig(_Section):
+    """What learns."""
+
+    model_config = ConfigDict(protected_namespaces=())
+
+    encoder: str | None = Field(
+        default=None, description="small-conv or any timm name; empty: by the image size"
+    )
+    init: str = Field(default="random", description="random, pretrained, or a file of weights")
+    dim: int | None = Field(
+        default=None, ge=2, le=65536, description="dimension of the embedding; empty: the method's"
+    )
+    hidden: int | None = Field(
+        default=None, ge=1, le=65536, description="width of the head's layers; empty: the method's"
+    )
+
+
+class MethodConfig(_Section):
+    """What it minimises."""
+
+    name: str = Field(default="mmd", description="see isosphere list methods")
+    weight: float | None = Field(
+        default=None, ge=0.0, le=1.0, description="weight of the regulariser; empty: by the rule"
+    )
+    options: dict[str, Any] = Field(default_factory=dict, description="further arguments of the method")
+
+
+class OptimConfig(_Section):
+    """How it is minimised."""
+
+    name: Literal["adamw"] = "adamw"
+    learning_rate: float = Field(default=1e-3, gt=0.0, le=10.0)
+    weight_decay: float = Field(
+        default=0.05, ge=0.0, le=10.0, description="not applied to norms, biases and scalars"
+    )
+    warmup_epochs: float = Field(default=1.0, ge=0.0, description="linear rise of the learning rate")
+    final_fraction: float = Field(
+        default=1e-3, ge=0.0, le=1.0, description="last learning rate over the highest"
+    )
+    clip: float | None = Field(
+        default=None, gt=0.0, description="largest norm of the gradient; empty: no clipping"
+    )
+
+
+class TrainConfig(_Section):
+    """For how long, and on what."""
+
+    epochs: int | None = Field(
+        default=None, ge=0, description="passes over the images (0: the untrained encoder)"
+    )
+    minutes: float | None = Field(default=None, gt=0.0, description="time of training, instead of epochs")
+    batch_size: int | None = Field(
+        default=None, ge=1, description="images in a step, over all devices; empty: by the data"
+    )
+    seed: int = Field(default=0, ge=0, lt=2**31)
+    precision: Literal["auto", "bf16", "float32"] = "auto"
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    monitor: bool = Field(
+        default=True, description="look for collapse after each epoch; never changes training"
+    )
+    checkpoint_minutes: float = Field(
+        default=1.0, ge=0.0, description="least time between checkpoints; 0: each epoch"
+    )
+    log_steps: int = Field(
+        default=50, ge=1, description="a row of metrics.csv each so many steps, and after each epoch"
+    )
+    tensorboard: bool = Field(
+        default=True, description="write TensorBoard events where tensorboard is installed"
+    )
+    profile: bool = Field(default=False, description="measure the shares of a step")
+
+    @field_validator("batch_size")
+    @classmethod
+    def _more_than_one(cls, value: int | None) -> int | None:
+        if value == 1:
+            raise ValueError(
+                "in a batch of 1 there is nothing to be spread against, and batch norm has no variance: "
+                "expected 2 at the least; 64 to 512 is usual. Type --batch-size 64"
+            )
+        return value
+
+    @model_validator(mode="after")
+    def _one_length(self) -> "TrainConfig":
+        if self.epochs is not None and self.minutes is not None:
+            raise ValueError(
+                f"epochs = {self.epochs} and minutes = {self.minutes:g} are both given, and a run has one "
+                "length: "
+                "leave one of them out"
+            )
+        return self
+
+
+class Config(_Section):
+    """A run, in six sections."""
+
+    data: DataConfig = DataConfig()
+    views: ViewsConfig = ViewsConfig()
+    model: ModelConfig = ModelConfig()
+    method: MethodConfig = MethodConfig()
+    optim: OptimConfig = OptimConfig()
+    train: TrainConfig = TrainConfig()
+
+    def replace(self, **sections: Mapping[str, Any]) -> "Config":
+        """The same configuration with some keys of some sections replaced, and validated again."""
+        values = self.model_dump()
+        for section, changes in sections.items():
+            values[section].update(changes)
+        return parse_config(values)
+
+    def as_mapping(self) -> dict[str, Any]:
+        """Nested plain values, as they stand in config.yaml."""
+        return self.model_dump(mode="json")
+
+
+def known_keys() -> list[str]:
+    """All keys, dotted, in the order of the schema."""
+    return [
+        f"{section}.{key}"
+        for section, field in Config.model_fields.items()
+        for key in field.annotation.model_fields  # type: ignore[union-attr]
+    ]
+
+
+def load_config(
+    file: str | Path | None = None,
+    sets: Iterable[str] = (),
+    flags: Mapping[str, Any] | None = None,
+    base: Mapping[str, Any] | None = None,
+) -> Config:
+    """The configuration of a file, changed by ``key=value`` strings and by flags (dotted key -> value; None:
+    not given).
+
+    Later ones win over the file; a key given both by ``--set`` and by its flag is refused.
+
+    Raises: UsageError that names the key, what was got, what was expected and what to type.
+    """
+    values: dict[str, Any] = {name: dict(section) for name, section in (base or {}).items()}
+    if file is not None:
+        _merge(values, _read(Path(file)))
+    given: dict[str, str] = {}
+    for text in sets:
+        key, value = _split(text)
+        _put(values, key, value)
+        given[key] = text
+    for key, value in (flags or {}).items():
+        if value is None:
+            continue
+        if key in given:
+            raise UsageError(
+                f"{key} is given twice, by --set {given[key]} and by its own flag ({value}): leave one out."
+            )
+        _put(values, key, value)
+    return parse_config(values)
+
+
+def parse_config(values: Mapping[str, Any]) -> Config:
+    """Validate nested values.
+
+    Raises: UsageError with one sentence per wrong key.
+    """
+    try:
+        return Config.model_validate(values)
+    except ValidationError as error:
+        raise UsageError("\n".join(_explain(detail) for detail in error.errors())) from None
+
+
+def _read(path: Path) -> dict[str, Any]:
+    if not path.exists():
+        raise UsageError(f"--config {path}: there is no such file. A run's config.yaml serves as an example.")
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f" in line {mark.line + 1}, column {mark.column + 1}" if mark else ""
+        problem = getattr(error, "problem", None) or "it cannot be parsed"
+        raise UsageError(f"--config {path} is not valid YAML{where}: {problem}.") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"--config {path} cannot be read as text: {error}.") from None
+    if values is None:
+        return {}
+    if not isinstance(values, dict):
+        raise UsageError(
+            f"--config {path}: got a {type(values).__name__}, expected sections "
+            f"({', '.join(Config.model_fields)}), "
+            "for example 'train: {epochs: 10}'."
+        )
+    return {str(key): value for key, value in values.items()}
+
+
+def _merge(values: dict[str, Any], changes: Mapping[str, Any]) -> None:
+    for section, content in changes.items():
+        if isinstance(content, Mapping) and isinstance(values.get(section, {}), dict):
+            values.setdefault(section, {}).update(content)
+        elif content is not None:
+            values[section] = content
+
+
+def _split(text: str) -> tuple[str, Any]:
+    key, equals, value = text.partition("=")
+    key = key.strip()
+    if not equals or "." not in key:
+        keys = [k for k in known_keys() if k.split(".", 1)[1] == key.split(".")[-1]]
+        example = f"--set {keys[0]}={value or 'VALUE'}" if keys else "--set optim.learning_rate=0.001"
+        raise UsageError(f"--set {text}: expected section.key=value, for example {example}.")
+    try:
+        return key, yaml.safe_load(value)
+    except yaml.YAMLError:
+        return key, value
+
+
+def _put(values: dict[str, Any], key: str, value: Any) -> None:
+    *path, last = key.split(".")
+    target = values
+    for part in path:
+        target = target.setdefault(part, {})
+        if not isinstance(target, dict):
+            raise UsageError(f"--set {key}: {part} is a value, not a section.{nearest(key, known_keys())}")
+    target[last] = value
+
+
+def _explain(detail: Any) -> str:
+    """One sentence for one of pydantic's errors."""
+    key = ".".join(str(part) for part in detail["loc"])
+    got = detail["input"]
+    if detail["type"] == "extra_forbidden":
+        if "." not in key:
+            hint = nearest(key, Config.model_fields)
+            return f"There is no section '{key}'.{hint} Known: {', '.join(Config.model_fields)}."
+        section = key.split(".")[0]
+        keys = [k for k in known_keys() if k.startswith(f"{section}.")]
+        hint = nearest(key, keys) or nearest(key.split(".")[-1], [k.split(".")[1] for k in keys])
+        return f"There is no key '{key}'.{hint} Known: {', '.join(keys)}."
+    message = detail["msg"].removeprefix("Value error, ")
+    if detail["type"] == "value_error":
+        return f"{key}: {message}."
+    if detail["type"] == "model_type":
+        return f"{key}: got {got!r}, expected a section with keys, for example '{key}: {{...}}' in the file."
+    section = key.split(".")[0]
+    return (
+        f"{key}: got {got!r}; {_lower(message)}. Type --set {key}=VALUE, or change it in section {section}."
+    )
+
+
+def _lower(message: str) -> str:
+    return (message[:1].lower() + message[1:]).replace("input should", "it should")

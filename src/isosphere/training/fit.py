@@ -1,0 +1,262 @@
+"""The training loop, to be read in one sitting."""
+
+import itertools
+import time
+from collections.abc import Callable, Mapping
+from contextlib import closing
+from dataclasses import dataclass, field
+from typing import Any
+
+from lightning.fabric import Fabric
+from torch import Tensor, nn
+
+from isosphere.errors import RunError
+from isosphere.runs import RunFolder
+from isosphere.training.checkpoint import Position, kept, load_checkpoint, remedy, save_checkpoint
+from isosphere.training.config import Config
+from isosphere.training.export import write_weights
+from isosphere.training.interrupt import Interrupt
+from isosphere.training.meter import Meter
+from isosphere.training.monitor import measure, undisturbed, verdict
+from isosphere.training.optimizer import build_optimizer, set_learning_rate
+from isosphere.training.precision import memory_format
+from isosphere.training.profile import StepTimer
+from isosphere.training.records import Records
+from isosphere.training.schedule import Plan
+from isosphere.training.ui import Reporter, SilentReporter, duration, loss_line
+
+__all__ = ["Summary", "fit"]
+
+MONITORED = 128
+"""Images that the monitor looks at after an epoch: enough for its three numbers, little beside an epoch."""
+
+Probe = Callable[[Any], Mapping[str, float]]
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What became of a run: its length, speed, last figures, and what went wrong if anything did."""
+
+    epochs: float
+    steps: int
+    images: int
+    seconds: float
+    images_per_second: float
+    last: dict[str, float] = field(default_factory=dict)
+    warning: str | None = None
+    interrupted: str | None = None
+    shares: dict[str, float] | None = None
+    step_seconds: float | None = None
+
+
+class _Step(nn.Module):
+    """The method as Fabric likes it: tensors out, whatever the method's own class of loss is."""
+
+    def __init__(self, method: Any) -> None:
+        super().__init__()
+        self.method = method
+
+    def forward(self, views: list[Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+        loss = self.method(views)
+        return loss.total, loss.parts
+
+
+def fit(
+    config: Config,
+    folder: RunFolder,
+    method: Any,
+    loader: Any,
+    views: Any,
+    fabric: Fabric,
+    *,
+    probe: Probe | None = None,
+    ui: Reporter | None = None,
+    facts: Mapping[str, Any] | None = None,
+) -> Summary:
+    """Train `method` on the views of the loader's batches until the plan is done, and leave the run in
+    `folder`.
+
+    A checkpoint in the folder is continued: a run that was interrupted or killed ends with the same bits as
+    one that was not (with a limit in minutes the schedule follows the clock, and no two runs are the same).
+    `facts`, such as the number of images, must then be what they were. `probe(method)` is called after each
+    epoch in evaluation mode; its figures join the epoch's row. Neither it nor the monitor can change
+    training: generators and modes are put back.
+
+    Raises: RunError when the loss or a weight is not finite (the last good checkpoint is kept), or when a
+    file cannot be written or read.
+    """
+    ui = ui or SilentReporter()
+    train, layout = config.train, memory_format(fabric.device)
+    method.train().to(device=fabric.device, memory_format=layout)
+    optimizer = build_optimizer(method, config.optim)
+    network, stepper = fabric.setup(_Step(method), optimizer)
+
+    facts = {"batches per epoch": len(loader), "seed": train.seed, **(facts or {})}
+    at = Position()
+    if folder.checkpoint.exists():
+        at = load_checkpoint(folder.checkpoint, method=method, optimizer=optimizer, facts=facts)
+        ui.say(
+            f"Resuming after step {at.step:,}: {at.batch} of {len(loader)} batches into epoch {at.epoch + 1}."
+        )
+    plan = make_plan(config, len(loader))
+    meter = Meter(at.sums, every=1 if fabric.device.type == "cpu" else 20)
+    timer = StepTimer(fabric.device, detailed=train.profile, networks=[method.encoder, method.head])
+    records = (
+        Records(folder, ui, step=at.step, tensorboard=train.tensorboard) if fabric.is_global_zero else None
+    )
+    start, start_seconds, start_images = time.perf_counter(), at.elapsed, at.images
+    saved = start
+    figures: dict[str, float] = {}
+    warning: str | None = None
+
+    def tick() -> float:
+        """Bring the clock of the run up to date; seconds of training so far, those of earlier sittings
+        included.
+        """
+        at.elapsed = start_seconds + time.perf_counter() - start
+        return at.elapsed
+
+    def speed() -> float:
+        return (at.images - start_images) / max(1e-9, at.elapsed - start_seconds)
+
+    def save() -> None:
+        nonlocal saved
+        meter.flush()
+        tick()
+        if fabric.is_global_zero:
+            save_checkpoint(folder.checkpoint, method=method, optimizer=optimizer, position=at, facts=facts)
+            write_weights(folder, method, seed=train.seed, step=at.step)
+        fabric.barrier()
+        saved = time.perf_counter()
+
+    def examine(batch_views: list[Tensor]) -> dict[str, float]:
+        """What the monitor and the probe see; nothing that training depends on is touched."""
+        nonlocal warning
+        found: dict[str, float] = {}
+        if train.monitor:
+            with fabric.autocast():
+                state = measure(method, [view[:MONITORED] for view in batch_views[:2]])
+            found |= state.as_row()
+            said, warning = (
+                warning,
+                verdict(state, progress=plan.progress(at.step, at.elapsed), weight=_weight(method)),
+            )
+            if warning and not said:
+                ui.say(warning, warning=True)
+        if probe is not None:
+            with undisturbed(method):
+                found |= probe(method)
+        return found
+
+    def report(extra: Mapping[str, float]) -> None:
+        nonlocal figures
+        losses = meter.take()
+        figures = {**losses, **extra}
+        if records is not None:
+            rate = optimizer.param_groups[0]["lr"]
+            records.row(at, losses, extra, rate=rate, speed=speed())
+            if at.batch == 0:
+                records.epoch(_title(at, train.epochs), losses, extra, speed=speed())
+
+    try:
+        with Interrupt() as interrupt, closing(ui):
+            batch_views: list[Tensor] = []
+            for epoch in itertools.count(at.epoch):
+                if interrupt.requested or plan.finished(at.step, tick()):
+                    break
+                for batch in timer.each("data", loader.epoch(epoch, start=at.batch)):
+                    factor = plan.factor(at.step, tick())
+                    set_learning_rate(optimizer.param_groups, config.optim.learning_rate * factor)
+                    with timer("views"):
+                        batch_views = views(batch.images, index=batch.index, epoch=epoch, seed=train.seed)
+                        batch_views = [view.contiguous(memory_format=layout) for view in batch_views]
+                    with timer.forward():
+                        total, parts = network(batch_views)
+                    meter.add(at.step + 1, epoch + 1, total, parts)
+                    with timer.backward():
+                        fabric.backward(total)
+                    with timer("optimiser"):
+                        if config.optim.clip is not None:
+                            fabric.clip_gradients(network, stepper, max_norm=config.optim.clip)
+                        stepper.step()
+                        stepper.zero_grad()
+                        at.step += 1
+                        method.after_step(plan.progress(at.step, tick()))
+
+                    at.batch, at.images = at.batch + 1, at.images + len(batch.index) * fabric.world_size
+                    pace = (tick() - start_seconds) * len(batch.index) / max(1, at.images - start_images)
+                    stop = bool(interrupt.requested) or plan.finished(at.step, at.elapsed, pace)
+                    ui.step(
+                        plan.progress(at.step, at.elapsed),
+                        _line(at, train.epochs, meter.last, speed(), plan, pace),
+                    )
+                    if at.batch == len(loader):
+                        at.epoch, at.batch = epoch + 1, 0
+                        report(examine(batch_views))
+                    elif at.step % train.log_steps == 0:
+                        report({})
+                    if stop or _due(saved, train.checkpoint_minutes, end_of_epoch=at.batch == 0):
+                        save()
+                    if stop:
+                        break
+            if at.sums and not interrupt.requested:
+                report(examine(batch_views))
+            save()
+    except RunError as error:
+        if "not finite" not in str(error):
+            raise
+        raise RunError(f"{error} {kept(folder.checkpoint)} {remedy()}") from None
+    finally:
+        if records is not None:
+            records.close()
+    return Summary(
+        epochs=at.epoch + at.batch / len(loader),
+        steps=at.step,
+        images=at.images,
+        seconds=at.elapsed,
+        images_per_second=speed(),
+        last=figures,
+        warning=warning,
+        interrupted=interrupt.requested if not plan.finished(at.step, at.elapsed) else None,
+        shares=timer.shares() if train.profile else None,
+        step_seconds=timer.step_seconds(),
+    )
+
+
+def make_plan(config: Config, batches: int) -> Plan:
+    """The length and the warm-up of a run of so many batches an epoch."""
+    train = config.train
+    if batches < 1:
+        raise RunError(
+            "there is not one whole batch to train on: give a smaller --batch-size or more images."
+        )
+    return Plan(
+        steps=None if train.minutes is not None else (train.epochs or 0) * batches,
+        seconds=None if train.minutes is None else 60.0 * train.minutes,
+        warmup_steps=round(config.optim.warmup_epochs * batches),
+        final_fraction=config.optim.final_fraction,
+    )
+
+
+def _due(saved: float, minutes: float, *, end_of_epoch: bool) -> bool:
+    """Whether a checkpoint is to be written: at the end of an epoch, or within a long one, when its time has
+    come.
+    """
+    return (end_of_epoch or minutes > 0) and time.perf_counter() - saved >= 60 * minutes
+
+
+def _weight(method: Any) -> float | None:
+    weight = getattr(method, "weight", None)
+    return float(weight) if isinstance(weight, float | int) else None
+
+
+def _title(at: Position, epochs: int | None) -> str:
+    return f"epoch {at.epoch}" + (f"/{epochs}" if epochs else "")
+
+
+def _line(
+    at: Position, epochs: int | None, losses: Mapping[str, float], speed: float, plan: Plan, pace: float
+) -> str:
+    shown = _title(Position(epoch=at.epoch + 1), epochs)
+    left = duration(plan.remaining(at.step, at.elapsed, pace))
+    return f"{shown}  {loss_line(losses)}  {speed:,.0f} images/s  {left} left"

@@ -1,0 +1,119 @@
+"""What a run is failing at, said in words: collapse, or spread without alignment."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+__all__ = ["Gauge", "gauge", "measure", "undisturbed", "verdict"]
+
+COLLAPSED = 0.95
+"""Mean cosine between different images above which the embeddings hold next to nothing (untrained: often
+.99).
+"""
+
+UNALIGNED = 0.05
+"""Alignment below which the two views of an image are as far apart as views of different images."""
+
+PATIENCE = 0.1
+"""Share of a run before which nothing is said: every run starts collapsed or unaligned."""
+
+
+@dataclass(frozen=True)
+class Gauge:
+    """Three numbers that tell the failures apart, from two views of a few images in evaluation mode.
+
+    ``cosine``: mean cosine between different images (0: spread over the sphere, 1: one point).
+    ``alignment``: 1 - E|z - z'|^2 over pairs of views / the same over unrelated images (1: views coincide, 0:
+    the views of an image are as unrelated as those of different images). ``dimensions``: participation ratio
+    of the covariance, (tr C)^2 / tr C^2, at most d (and at most n - 1).
+    """
+
+    cosine: float
+    alignment: float
+    dimensions: float
+
+    def as_row(self) -> dict[str, float]:
+        """Columns of metrics.csv."""
+        return {"cosine": self.cosine, "alignment": self.alignment, "dimensions": self.dimensions}
+
+
+def gauge(first: Tensor, second: Tensor) -> Gauge:
+    """The three numbers of two views; row i of `first` and of `second` is the same image.
+
+    Shape: both (n, d), n >= 2. Scale: see `Gauge`; a zero spread counts as collapse (cosine 1, alignment 0).
+    Numerics: float64; no n x n matrix is formed.
+    """
+    x, y = first.double(), second.double()
+    n = len(x)
+    if n < 2 or x.shape != y.shape:
+        raise ValueError(
+            f"got views of shapes {tuple(x.shape)} and {tuple(y.shape)}, expected two of one (n >= 2, d)"
+        )
+    related = (x - y).square().sum(1).mean()
+    # Sum over i != j of |x_i - y_j|^2 = n sum |x|^2 + n sum |y|^2 - 2 <sum x, sum y>, less the pairs i = j.
+    everything = n * (x.square().sum() + y.square().sum()) - 2 * x.sum(0) @ y.sum(0)
+    unrelated = (everything - n * related) / (n * (n - 1))
+    size = 0.5 * (x.square().sum(1).mean() + y.square().sum(1).mean())
+    if not size > 0 or unrelated <= 1e-10 * size:
+        return Gauge(1.0, 0.0, 0.0)
+    u = functional.normalize(x, dim=1)
+    cosine = (u.sum(0).square().sum() - u.square().sum()) / (n * (n - 1))
+    centred = torch.cat([x, y])
+    centred = centred - centred.mean(0)
+    gram = centred.T @ centred if centred.shape[1] <= 2 * n else centred @ centred.T
+    dimensions = gram.trace().square() / gram.square().sum().clamp_min(1e-300)
+    return Gauge(float(cosine), float(1 - related / unrelated), float(dimensions))
+
+
+@contextmanager
+def undisturbed(module: nn.Module) -> Iterator[None]:
+    """Evaluation mode, no gradients; afterwards every module's mode and every generator is as before."""
+    modes = [(part, part.training) for part in module.modules()]
+    devices = sorted({p.device.index or 0 for p in module.parameters() if p.device.type == "cuda"})
+    module.eval()
+    try:
+        with torch.random.fork_rng(devices), torch.no_grad():
+            yield
+    finally:
+        for part, training in modes:
+            part.training = training
+
+
+def measure(method: Any, views: Sequence[Tensor]) -> Gauge:
+    """The gauge of a method on the first two of `views`, leaving no trace in it."""
+    with undisturbed(method):
+        embeddings = [method.embed(view)[1] for view in views[:2]]
+    return gauge(*embeddings)
+
+
+def verdict(state: Gauge, *, progress: float, weight: float | None = None) -> str | None:
+    """The failure in one or two sentences with what to change, or None if all is well or it is too early to
+    say.
+    """
+    if progress < PATIENCE:
+        return None
+    if state.cosine > COLLAPSED:
+        now = f" (now {weight:.3g})" if weight is not None else ""
+        return (
+            f"Collapse: different images have nearly the same embedding (mean cosine {state.cosine:.3f}; 0 "
+            "would be "
+            f"spread). The regulariser is too weak against the invariance: start anew with a larger "
+            f"--set method.weight=...{now}, a larger batch, or another --method."
+        )
+    if state.alignment < UNALIGNED:
+        return (
+            f"Spread without alignment: two views of one image are as far apart as views of different images "
+            f"(alignment {state.alignment:.2f}; 1 would be the same point), so nothing is being learned. The "
+            "views hide "
+            "what identifies an image: start anew with milder ones (a narrower --set "
+            "views.overrides.rotation=..., "
+            "--set 'views.overrides.scale=[0.5, 1]'), larger images (--set data.image_size=...), more "
+            "training, or a "
+            f"smaller --set method.weight=..."
+        )
+    return None

@@ -1,0 +1,58 @@
+"""Where the figures of a run go: metrics.csv, TensorBoard, the screen."""
+
+from collections.abc import Mapping
+from importlib.util import find_spec
+
+from isosphere.runs import RunFolder
+from isosphere.training.checkpoint import Position
+from isosphere.training.ui import Reporter, loss_line
+
+__all__ = ["Records"]
+
+
+class Records:
+    """Writes each row to metrics.csv and, where tensorboard is installed and wanted, to an events file beside
+    it.
+
+    Rows after `step` are dropped on opening: a resumed run writes them again.
+    """
+
+    def __init__(self, folder: RunFolder, ui: Reporter, *, step: int, tensorboard: bool) -> None:
+        self._ui = ui
+        self._metrics = folder.open_metrics()
+        self._metrics.rewind(step)
+        self._events = None
+        if tensorboard and find_spec("tensorboard") is not None:
+            from torch.utils.tensorboard import SummaryWriter
+
+            self._events = SummaryWriter(folder.path, purge_step=step + 1, flush_secs=10)
+
+    def row(
+        self,
+        at: Position,
+        losses: Mapping[str, float],
+        extra: Mapping[str, float],
+        *,
+        rate: float,
+        speed: float,
+    ) -> None:
+        """One row: position, learning rate, images/s, means of the losses, and what the monitor and the probe
+        found.
+        """
+        where = {"epoch": at.epoch, "step": at.step, "images": at.images, "seconds": at.elapsed}
+        values = {"learning_rate": rate, "images_per_second": speed, **losses, **extra}
+        self._metrics.append({**where, **values})
+        if self._events is not None:
+            for name, value in values.items():
+                self._events.add_scalar(name, value, at.step)
+
+    def epoch(
+        self, title: str, losses: Mapping[str, float], extra: Mapping[str, float], *, speed: float
+    ) -> None:
+        """The line of an epoch on the screen and in the log."""
+        shown = {name: extra[name] for name in ("cosine", "alignment", "knn") if name in extra}
+        self._ui.row(f"{title}  {loss_line(losses)}  {loss_line(shown)}  {speed:,.0f} images/s")
+
+    def close(self) -> None:
+        if self._events is not None:
+            self._events.close()

@@ -1,0 +1,98 @@
+"""A file is the old one or the new one, whatever happens in between."""
+
+import os
+import resource
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+
+import pytest
+
+from isosphere.errors import RunError
+from isosphere.runs import atomic_file, write_bytes, write_json, write_text
+
+
+def test_content_replaces_and_leaves_nothing_beside(tmp_path):
+    path = tmp_path / "a.txt"
+    write_text(path, "first")
+    write_text(path, "zweite Fassung: ü")
+    assert path.read_text(encoding="utf-8") == "zweite Fassung: ü"
+    assert [p.name for p in tmp_path.iterdir()] == ["a.txt"]
+
+
+def test_an_error_inside_the_block_keeps_the_old_file(tmp_path):
+    path = tmp_path / "a.bin"
+    write_bytes(path, b"old")
+    with pytest.raises(KeyError), atomic_file(path) as handle:
+        handle.write(b"half of the new")
+        raise KeyError("stop")
+    assert path.read_bytes() == b"old"
+    assert [p.name for p in tmp_path.iterdir()] == ["a.bin"]
+
+
+def test_a_full_disk_keeps_the_old_file_and_names_it(tmp_path):
+    path = tmp_path / "a.bin"
+    write_bytes(path, b"old")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 16, hard))
+        with pytest.raises(RunError, match=r"cannot write .*a\.bin: .*unchanged"):
+            write_bytes(path, bytes(1 << 20))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        signal.signal(signal.SIGXFSZ, handler)
+    assert path.read_bytes() == b"old"
+    assert [p.name for p in tmp_path.iterdir()] == ["a.bin"]
+
+
+def test_a_kill_during_writing_keeps_the_old_file(tmp_path):
+    path = tmp_path / "a.bin"
+    write_bytes(path, b"old")
+    program = textwrap.dedent(
+        """
+        import sys, time
+        from pathlib import Path
+        from isosphere.runs.atomic import atomic_file
+        with atomic_file(Path(sys.argv[1])) as handle:
+            handle.write(bytes(1 << 16)); handle.flush()
+            print("writing", flush=True)
+            time.sleep(60)
+        """
+    )
+    child = subprocess.Popen([sys.executable, "-c", program, str(path)], stdout=subprocess.PIPE, text=True)
+    assert child.stdout is not None
+    assert child.stdout.readline() == "writing\n"
+    child.kill()
+    child.wait()
+    child.stdout.close()
+    assert path.read_bytes() == b"old"
+    write_bytes(path, b"new")  # what the kill left behind is in nobody's way
+    assert path.read_bytes() == b"new"
+    assert [p.name for p in tmp_path.iterdir()] == ["a.bin"]
+
+
+def test_bytes_are_synced_before_the_rename(tmp_path, monkeypatch):
+    order = []
+    fsync, rename = os.fsync, type(tmp_path).replace
+    monkeypatch.setattr(os, "fsync", lambda handle: (order.append("sync"), fsync(handle)))
+    monkeypatch.setattr(
+        type(tmp_path), "replace", lambda self, other: (order.append("rename"), rename(self, other))
+    )
+    write_bytes(tmp_path / "a", b"x")
+    assert order == ["sync", "rename", "sync"]  # the file, its new name, the folder
+
+
+def test_json_refuses_what_json_cannot_hold(tmp_path):
+    with pytest.raises(ValueError, match="JSON"):
+        write_json(tmp_path / "a.json", {"value": float("nan")})
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_missing_folder_is_an_error_in_words(tmp_path):
+    start = time.perf_counter()
+    with pytest.raises(RunError, match="No such file"):
+        write_text(tmp_path / "absent" / "a.txt", "x")
+    assert time.perf_counter() - start < 5

@@ -1,0 +1,128 @@
+"""The folder of a run: what is refused, what comes back."""
+
+import json
+import os
+import platform
+from importlib.metadata import version
+
+import pytest
+import torch
+
+from isosphere.errors import RunError, UsageError
+from isosphere.runs import RunFolder
+
+
+def finished(path):
+    folder = RunFolder.create(path)
+    folder.write_config({"train": {"epochs": 1}})
+    folder.write_encoder({"w": torch.ones(2, 3)}, {"name": "small-conv", "image_size": 32})
+    return folder
+
+
+def test_create_makes_parents_and_is_idempotent_while_empty(tmp_path):
+    RunFolder.create(tmp_path / "a" / "b")
+    RunFolder.create(tmp_path / "c")
+    (tmp_path / "d").mkdir()
+    RunFolder.create(tmp_path / "d")
+
+
+def test_checking_touches_nothing(tmp_path):
+    RunFolder.vacant(tmp_path / "run")
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_occupied_folder_names_both_ways_out(tmp_path):
+    finished(tmp_path / "run")
+    with pytest.raises(UsageError, match=r"--resume.*--out .*run-2"):
+        RunFolder.create(tmp_path / "run")
+    RunFolder.create(tmp_path / "run", resume=True)
+
+
+def test_a_folder_of_something_else_is_refused_even_with_resume(tmp_path):
+    (tmp_path / "holiday.jpg").write_bytes(b"")
+    with pytest.raises(UsageError, match=r"holiday\.jpg"):
+        RunFolder.create(tmp_path, resume=True)
+    assert [p.name for p in tmp_path.iterdir()] == ["holiday.jpg"]
+
+
+def test_a_file_is_not_a_folder(tmp_path):
+    (tmp_path / "run").write_text("")
+    with pytest.raises(UsageError, match="is a file"):
+        RunFolder.create(tmp_path / "run")
+
+
+@pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="permissions do not bind this user")
+def test_a_folder_that_cannot_be_made(tmp_path):
+    tmp_path.chmod(0o500)
+    with pytest.raises(UsageError, match="cannot make"):
+        RunFolder.create(tmp_path / "run")
+
+
+def test_open_says_what_is_missing(tmp_path):
+    with pytest.raises(UsageError, match="there is no run at"):
+        RunFolder.open(tmp_path / "run")
+    with pytest.raises(UsageError, match=r"no config\.yaml"):
+        RunFolder.open(tmp_path)
+    folder = RunFolder.create(tmp_path / "runs" / "a")
+    folder.write_config({})
+    with pytest.raises(UsageError, match="saved no encoder yet"):
+        RunFolder.open(tmp_path / "runs" / "a")
+    with pytest.raises(UsageError, match=r"It has runs in it: .*runs/a"):
+        RunFolder.open(tmp_path / "runs")
+    finished(tmp_path / "whole")
+    assert RunFolder.open(tmp_path / "whole").path == tmp_path / "whole"
+
+
+def test_weights_come_back_plain_whatever_their_memory_order(tmp_path):
+    folder = finished(tmp_path / "run")
+    weight = torch.randn(4, 3, 3, 3).to(memory_format=torch.channels_last)
+    folder.write_encoder({"w": weight, "tied": weight, "extra": {"not": "a tensor"}}, {"name": "x"})
+    state, spec = folder.read_encoder()
+    assert set(state) == {"w", "tied"}
+    assert torch.equal(state["w"], weight)
+    assert spec == {"name": "x"}
+    folder.write_method({"head.w": weight.bfloat16()})
+    assert folder.read_method()["head.w"].dtype == torch.bfloat16
+
+
+def test_damaged_files_are_named(tmp_path):
+    folder = finished(tmp_path / "run")
+    folder.encoder.write_bytes(b"\0" * 20)
+    with pytest.raises(RunError, match=r"encoder\.safetensors cannot be read"):
+        folder.read_encoder()
+    folder.encoder_spec.write_text('{"format": "other"}')
+    with pytest.raises(RunError, match="another format"):
+        folder.read_encoder()
+    folder.encoder_spec.write_text("{")
+    with pytest.raises(RunError, match=r"encoder\.json cannot be read"):
+        folder.read_encoder()
+    folder.config.write_text("a: [")
+    with pytest.raises(RunError, match=r"config\.yaml cannot be read"):
+        folder.read_config()
+    folder.config.write_text("just words")
+    with pytest.raises(RunError, match="damaged"):
+        folder.read_config()
+    folder.evaluation.write_text("{")
+    with pytest.raises(RunError, match=r"evaluation\.json is damaged"):
+        folder.read_evaluation()
+
+
+def test_evaluation_keeps_what_is_not_replaced(tmp_path):
+    folder = finished(tmp_path / "run")
+    assert folder.read_evaluation() == {}
+    folder.update_evaluation({"knn": {"a": 1}})
+    folder.update_evaluation({"geometry": {"b": 2}})
+    assert folder.update_evaluation({"knn": {"a": 3}}) == {"knn": {"a": 3}, "geometry": {"b": 2}}
+    assert folder.read_evaluation() == {"knn": {"a": 3}, "geometry": {"b": 2}}
+
+
+def test_environment_has_versions_and_nothing_personal(tmp_path, monkeypatch):
+    monkeypatch.setenv("SOME_TOKEN", "sesame-open")
+    folder = finished(tmp_path / "run")
+    folder.write_environment()
+    text = folder.environment.read_text()
+    content = json.loads(text)
+    assert content["packages"]["torch"] == version("torch")
+    assert content["cpu"]["cores"] == os.cpu_count()
+    assert "sesame-open" not in text
+    assert platform.node() not in text
