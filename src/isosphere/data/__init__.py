@@ -1,6 +1,6 @@
 """Images in: where they come from, and in which order they are taken."""
 
-from .images import ImageSet, load_images, name_skipped
+from .images import ImageSet, images_bytes, load_images, name_skipped
 from .loader import Batch, Loader
 from .source import Source, stratified_split
 from .sources import BUILTIN, open_source
@@ -12,6 +12,7 @@ __all__ = [
     "ImageSet",
     "Loader",
     "Source",
+    "images_bytes",
     "load_images",
     "name_skipped",
     "open_source",

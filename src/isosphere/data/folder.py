@@ -2,6 +2,7 @@
 
 import os
 from collections import Counter
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from PIL import Image
@@ -9,7 +10,7 @@ from PIL import Image
 from isosphere.errors import UsageError
 
 from .decode import MAX_FILE_BYTES, UnreadableImageError, decode
-from .layout import arrange, is_ignored, is_image_name
+from .layout import arrange, foreign_format, is_ignored, is_image_name
 from .source import Source, Split
 
 __all__ = ["FolderSource", "no_images"]
@@ -23,8 +24,8 @@ def no_images(name: str, other: Counter[str]) -> UsageError:
         kinds = ", ".join(f"{count} x {suffix or 'no suffix'}" for suffix, count in other.most_common(4))
         found = f"it holds {sum(other.values())} files of other kinds ({kinds})"
     return UsageError(
-        f"{name} holds no images: {found}. Give a folder with .jpg, .png, .webp, .tif, .bmp or .gif files, at "
-        "any depth, with or without class folders; or try the built-in textures:wood."
+        f"{name} holds no images: {found}. Give a folder with .jpg, .png, .webp, .tif, .bmp or .gif files, "
+        "at any depth, with or without class folders; or try the built-in textures:wood."
     )
 
 
@@ -32,26 +33,29 @@ class FolderSource(Source):
     """Images of a folder. Hidden files are ignored, links are followed, and no folder is entered twice."""
 
     def __init__(self, folder: Path, *, split: Split = None) -> None:
-        members, other, unlisted = _walk(folder)
-        if not members:
-            if unlisted:
+        found = _walk(folder)
+        if not found.members:
+            blocked = next(((p, r) for p, r in found.unreadable if p.endswith("/")), None)
+            if blocked:
                 raise UsageError(
-                    f"{folder} cannot be listed ({unlisted[0][0]}: {unlisted[0][1]}). Make it readable."
+                    f"{folder} holds no images that can be reached: {blocked[0]} cannot be listed "
+                    f"({blocked[1]}). Make it readable (chmod -R u+rX FOLDER) or give another folder."
                 )
-            raise no_images(str(folder), other)
-        layout = arrange(sorted(members), split, str(folder))
+            raise no_images(str(folder), found.other)
+        layout = arrange(sorted(found.members), split, str(folder))
         super().__init__(
             folder.resolve().name or str(folder),
-            layout.members,
+            [_printable(m) for m in layout.members],
             labels=layout.labels,
-            class_names=layout.class_names,
+            class_names=[_printable(c) for c in layout.class_names],
             has_test_split=layout.has_test_split,
-            left_out=unlisted + layout.left_out,
+            unreadable=[(_printable(p), reason) for p, reason in found.unreadable],
+            left_out=[(_printable(p), remark) for p, remark in layout.left_out],
         )
-        self.folder = folder
+        self._folder, self._files = folder, layout.members
 
     def image(self, i: int, *, at_least: int | None = None) -> Image.Image:
-        path = self.folder / self.paths[i]
+        path = self._folder / self._files[i]
         try:
             size = path.stat().st_size
         except OSError as error:
@@ -63,40 +67,53 @@ class FolderSource(Source):
         return decode(path, at_least=at_least)
 
 
-def _walk(folder: Path) -> tuple[list[str], Counter[str], list[tuple[str, str]]]:
-    """List images (relative, with /), count the suffixes of other files, and name folders that cannot be
-    listed."""
-    members: list[str] = []
-    other: Counter[str] = Counter()
-    unlisted: list[tuple[str, str]] = []
+def _printable(name: str) -> str:
+    """A file name that any terminal and file can take: bytes that are no UTF-8 become replacement marks."""
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+
+
+@dataclass
+class _Found:
+    """Images (relative, with /), a count of other files by suffix, and what could not be listed."""
+
+    members: list[str] = field(default_factory=list)
+    other: Counter[str] = field(default_factory=Counter)
+    unreadable: list[tuple[str, str]] = field(default_factory=list)
+
+
+def _walk(folder: Path) -> _Found:
+    found = _Found()
     entered: set[tuple[int, int]] = set()
     pending = [""]
     while pending:
         relative = pending.pop()
         try:
-            here = folder / relative
-            identity = here.stat()
-            if (
-                identity.st_dev,
-                identity.st_ino,
-            ) in entered:  # a link back up, or a second link to the same place
+            identity = (folder / relative).stat()
+            if (identity.st_dev, identity.st_ino) in entered:  # a link back up, or a second way to one place
                 continue
             entered.add((identity.st_dev, identity.st_ino))
-            with os.scandir(here) as entries:
-                found = sorted(entries, key=lambda e: e.name, reverse=True)
+            with os.scandir(folder / relative) as scan:
+                entries = sorted(scan, key=lambda e: e.name, reverse=True)
         except OSError as error:
-            unlisted.append((relative or ".", (error.strerror or str(error)).lower()))
+            found.unreadable.append((relative + "/", (error.strerror or str(error)).lower()))
             continue
-        for entry in found:
+        for entry in entries:
+            name = f"{relative}/{entry.name}" if relative else entry.name
             if is_ignored(entry.name):
                 continue
-            name = f"{relative}/{entry.name}" if relative else entry.name
             if entry.is_dir():
                 pending.append(name)
-            elif not (entry.is_file() or (entry.is_symlink() and not Path(entry.path).exists())):
+            elif not entry.is_file() and not _dangling(entry):
                 continue  # sockets and pipes: opening one could wait for ever
             elif is_image_name(entry.name):
-                members.append(name)  # a dangling link too, so that reading it names it
+                found.members.append(name)  # a dangling link too, so that reading it names it
             else:
-                other[Path(entry.name).suffix.lower()] += 1
-    return members, other, unlisted
+                found.other[Path(entry.name).suffix.lower()] += 1
+                if reason := foreign_format(entry.name):
+                    found.unreadable.append((name, reason))
+    found.unreadable.sort()
+    return found
+
+
+def _dangling(entry: os.DirEntry[str]) -> bool:
+    return entry.is_symlink() and not Path(entry.path).exists()

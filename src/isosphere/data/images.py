@@ -1,7 +1,7 @@
 """A whole source in memory: square uint8 images of one size."""
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
@@ -15,7 +15,9 @@ from isosphere.errors import RunError
 from .decode import UnreadableImageError, fit_square
 from .source import Source, to_tensor
 
-__all__ = ["ImageSet", "load_images", "name_skipped"]
+__all__ = ["ImageSet", "images_bytes", "load_images", "name_skipped"]
+
+_CHUNK = 32
 
 
 @dataclass(frozen=True)
@@ -53,10 +55,16 @@ class ImageSet:
         return ImageSet(images, self.labels[chosen], paths, self.class_names, self.skipped, self.name)
 
 
-def name_skipped(skipped: list[tuple[str, str]], limit: int = 3) -> str:
+def images_bytes(count: int, size: int) -> int:
+    """Memory that so many square images take, to choose between holding and streaming them."""
+    return 3 * count * size**2
+
+
+def name_skipped(skipped: Iterable[tuple[str, str]], limit: int = 3) -> str:
     """List the first unreadable files with their reasons, and count the rest."""
-    named = "; ".join(f"{path} ({reason})" for path, reason in skipped[:limit])
-    return named + (f"; and {len(skipped) - limit} more" if len(skipped) > limit else "")
+    everything = list(skipped)
+    named = "; ".join(f"{path} ({reason})" for path, reason in everything[:limit])
+    return named + (f"; and {len(everything) - limit} more" if len(everything) > limit else "")
 
 
 def load_images(
@@ -72,41 +80,55 @@ def load_images(
     Unreadable images are left out and listed in ``skipped``. ``progress`` is called with (done, total).
 
     Shape: images uint8 (n, 3, size, size).
-    Raises: RunError if nothing can be read, or with ``strict`` if anything cannot.
+    Raises: RunError if nothing can be read or memory does not suffice, or with ``strict`` if anything cannot
+    be read.
     """
     if size < 1:
         raise ValueError(f"size is {size}; expected at least 1 pixel.")
     total = len(source)
-    images = torch.empty((total, 3, size, size), dtype=torch.uint8)
+    try:
+        images = torch.empty((total, 3, size, size), dtype=torch.uint8)
+    except (RuntimeError, MemoryError) as error:
+        raise RunError(
+            f"{total} images of {size} x {size} pixels need {images_bytes(total, size) / 2**30:.1f} GiB of "
+            "memory, which this machine does not give. Take smaller or fewer images, or let the loader read them as it goes."
+        ) from error
     reasons: dict[int, str] = {}
 
-    def decode(i: int) -> None:
-        try:
-            images[i] = to_tensor(fit_square(source.image(i, at_least=2 * size), size))
-        except UnreadableImageError as error:
-            reasons[i] = str(error)
+    def decode(start: int) -> int:
+        chunk = range(start, min(start + _CHUNK, total))
+        for i in chunk:
+            try:
+                images[i] = to_tensor(fit_square(source.image(i, at_least=2 * size), size))
+            except UnreadableImageError as error:
+                reasons[i] = str(error)
+        return len(chunk)
 
-    with warnings.catch_warnings(action="ignore"), ThreadPoolExecutor(max(1, workers)) as pool:
-        for done, _ in enumerate(pool.map(decode, range(total), chunksize=1), start=1):
-            if progress is not None and (done % 64 == 0 or done == total):
-                progress(done, total)
+    done = 0
+    pool = ThreadPoolExecutor(max(1, workers))
+    try:
+        with warnings.catch_warnings(action="ignore"):  # Pillow's remarks on broken metadata
+            for count in pool.map(decode, range(0, total, _CHUNK)):
+                done += count
+                if progress is not None:
+                    progress(done, total)
+    finally:
+        pool.shutdown(cancel_futures=True)  # on Ctrl-C, wait for the chunks in hand only
 
-    skipped = [(source.paths[i], reasons[i]) for i in sorted(reasons)]
+    failed = sorted(reasons)
+    skipped = [(source.paths[i], reasons[i]) for i in failed] + source.unreadable
     if strict and skipped:
         raise RunError(
-            f"{len(skipped)} of {total} images of {source.name} cannot be read: {name_skipped(skipped)}. Remove "
-            "or repair them, or leave out --strict to go on without them."
+            f"{len(skipped)} images of {source.name} cannot be read: {name_skipped(skipped)}. Remove or "
+            f"repair them, or leave out --strict to go on with the other {total - len(failed)}."
         )
-    if len(skipped) == total:
-        raise RunError(f"None of the {total} images of {source.name} can be read: {name_skipped(skipped)}.")
-    kept = np.array([i for i in range(total) if i not in reasons], dtype=np.int64)
-    if skipped:
+    if len(failed) == total:
+        raise RunError(
+            f"None of the {total} images of {source.name} can be read: {name_skipped(skipped)}. Give a "
+            "folder of images that an image viewer opens."
+        )
+    kept = np.setdiff1d(np.arange(total), failed)
+    if failed:
         images = images[torch.from_numpy(kept)]
-    return ImageSet(
-        images,
-        source.labels[kept],
-        [source.paths[i] for i in kept],
-        source.class_names,
-        skipped + source.left_out,
-        source.name,
-    )
+    paths = [source.paths[i] for i in kept]
+    return ImageSet(images, source.labels[kept], paths, source.class_names, skipped, source.name)

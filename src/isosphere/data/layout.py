@@ -1,5 +1,6 @@
 """What the names of folders mean: which part of a split an image belongs to, and its label."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
@@ -12,16 +13,21 @@ from isosphere.errors import UsageError
 from .decode import IMAGE_SUFFIXES
 from .source import Split
 
-__all__ = ["Layout", "arrange", "is_image_name", "is_ignored", "no_test_part"]
+__all__ = ["Layout", "arrange", "foreign_format", "is_image_name", "is_ignored", "no_test_part"]
 
 _TRAIN = ("train", "training")
 _TEST = ("test", "testing", "val", "valid", "validation")  # the first that is there is the test part
+_FOREIGN = frozenset(
+    f".{suffix}"
+    for kinds in ("heic heif jxl svg psd tga exr hdr dcm fits", "raw dng cr2 cr3 nef arw orf rw2 eps ico")
+    for suffix in kinds.split()
+)
 _IGNORED = ("__macosx", "@eadir", "$recycle.bin")
 
 
 @dataclass(frozen=True)
 class Layout:
-    """Images of one part, with their labels, and what was left out with the reason."""
+    """Images of one part, with their labels, and a remark on each place whose images are in no part."""
 
     members: list[str]
     labels: NDArray[np.int64]
@@ -38,6 +44,12 @@ def is_ignored(name: str) -> bool:
 def is_image_name(name: str) -> bool:
     """Whether a file name ends like that of an image."""
     return PurePosixPath(name).suffix.casefold() in IMAGE_SUFFIXES
+
+
+def foreign_format(name: str) -> str | None:
+    """Why a file that is an image all the same is not read; None for anything else."""
+    suffix = PurePosixPath(name).suffix.casefold()
+    return f"{suffix} is not read here: convert it to .png or .jpg" if suffix in _FOREIGN else None
 
 
 def no_test_part(name: str) -> UsageError:
@@ -83,14 +95,16 @@ def arrange(members: Sequence[str], split: Split, name: str) -> Layout:
     below = _without_wrappers([parts[k][1:] for k in within])
     labels, class_names = _labels(below)
     kept = [j for j, k in enumerate(within) if parts[k][0].casefold() in wanted]
-    outside = sorted(set(range(len(parts))) - set(within))
-    reason = f"lies outside {train}/" + (f" and {test}/" if test else "")
+    outside = Counter(
+        parts[k][0] + "/" if len(parts[k]) > 1 else "./" for k in set(range(len(parts))) - set(within)
+    )
+    reason = f"outside {train}/" + (f" and {test}/" if test else "")
     return Layout(
         [members[within[j]] for j in kept],
         labels[kept],
         class_names,
         test is not None,
-        [(members[k], reason) for k in outside],
+        [(place, f"{n} images {reason}") for place, n in sorted(outside.items())],
     )
 
 

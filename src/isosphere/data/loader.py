@@ -1,7 +1,8 @@
 """Batches of images in an order that is a pure function of (seed, epoch)."""
 
+import warnings
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -19,8 +20,7 @@ __all__ = ["Batch", "Loader"]
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Images uint8 (b, 3, size, size) and their positions in the source, int64 (b,), on the loader's
-    device."""
+    """Images uint8 (b, 3, size, size) and their positions in the source, int64 (b,), on one device."""
 
     images: Tensor
     index: Tensor
@@ -81,13 +81,15 @@ class Loader:
     """Batches of an image set in memory, or of a source that worker processes decode as it is needed.
 
     ``batch_size`` is that of all ranks together: batch k of an epoch holds the same images whatever ``world``
-    is, and rank r takes every world-th of them, starting at r. All ranks get equal counts.
+    is, and rank r takes every world-th of them, starting at r. All ranks get equal counts; without
+    ``drop_last`` the last batch is cut to a multiple of ``world``. The global random generators are left
+    alone.
 
     A source's unreadable image is replaced by the next readable one and named in ``skipped``; with ``strict``
     it ends the epoch.
 
     Raises: ValueError if the batch cannot be divided among the ranks; UsageError if there are too few images
-    for one batch; RunError from an epoch if nothing can be read, or anything cannot with ``strict``.
+        for one batch; RunError from an epoch if nothing can be read, or anything cannot with ``strict``.
     """
 
     def __init__(
@@ -104,7 +106,7 @@ class Loader:
         workers: int = 2,
         strict: bool = False,
     ) -> None:
-        if batch_size < 1 or batch_size % world:
+        if world < 1 or batch_size < 1 or batch_size % world:
             raise ValueError(
                 f"batch_size is {batch_size}; expected a positive multiple of the {world} ranks."
             )
@@ -112,24 +114,28 @@ class Loader:
             raise ValueError(f"rank is {rank}; expected 0 to {world - 1}.")
         self._order = _Order(len(images), batch_size, seed, rank, world, drop_last)
         if not len(self._order):
+            most = max(len(images) - len(images) % world, world)
             raise UsageError(
-                f"{images.name} has {len(images)} images and a batch takes {batch_size}: give more images, or a batch "
-                f"size of at most {max(len(images), 1)} (--batch-size {max(len(images), 1)})."
+                f"{images.name} has {len(images)} images and a batch takes {batch_size}: give more images, or "
+                f"a batch size of at most {most} (--batch-size {most})."
             )
         self.device = torch.device(device)
-        self.skipped: dict[str, str] = {}
+        self.skipped: dict[str, str] = dict(
+            images.unreadable if isinstance(images, Source) else images.skipped
+        )
         self._strict = strict
         self._paths = images.paths
+        if strict and self.skipped:
+            raise self._refusal()
+        self._images: Tensor | None = None
         self._stream: DataLoader | None = None
         if isinstance(images, ImageSet):
             if size not in (None, images.size):
                 raise ValueError(f"size is {size}; the images in memory have {images.size} pixels a side.")
             self._images = images.images.to(self.device)
+        elif size is None:
+            raise ValueError("size is missing; expected the side in pixels to which pictures are brought.")
         else:
-            if size is None:
-                raise ValueError(
-                    "size is missing; expected the side in pixels to which pictures are brought."
-                )
             self._stream = DataLoader(
                 _Pictures(images, size),
                 batch_sampler=self._order,
@@ -137,6 +143,7 @@ class Loader:
                 collate_fn=_collate,
                 pin_memory=self.device.type == "cuda",
                 persistent_workers=workers > 0,
+                generator=torch.Generator(),  # else it draws from the global one
             )
 
     def __len__(self) -> int:
@@ -144,24 +151,43 @@ class Loader:
         return len(self._order)
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
-        """The batches of an epoch from number ``start`` on: the same whether or not the earlier ones were
-        taken."""
+        """The batches of an epoch from number ``start`` on, the same whether or not the earlier ones were
+        taken.
+
+        A streamed epoch is to be used up or dropped before the next one begins.
+        """
         if not 0 <= start <= len(self):
             raise ValueError(f"start is {start}; expected 0 to {len(self)}.")
+        if self._images is not None:
+            return self._from_memory(self._images, replace(self._order, epoch=epoch, start=start))
+        assert self._stream is not None
+        return self._from_stream(self._stream, epoch, start)
+
+    def _from_memory(self, images: Tensor, order: _Order) -> Iterator[Batch]:
+        for positions in order:
+            index = torch.tensor(positions, device=self.device)
+            yield Batch(images.index_select(0, index), index)
+
+    def _from_stream(self, stream: DataLoader, epoch: int, start: int) -> Iterator[Batch]:
         self._order.epoch, self._order.start = epoch, start
-        if self._stream is None:
-            for index in self._order:
-                on_device = torch.tensor(index, device=self.device)
-                yield Batch(self._images.index_select(0, on_device), on_device)
-            return
-        for images, index, failed in self._stream:
+        with warnings.catch_warnings():
+            # Python 3.12 warns of any fork beside threads; the workers start no thread of the parent's
+            # libraries.
+            warnings.filterwarnings("ignore", message=".*fork", category=DeprecationWarning)
+            batches = iter(stream)
+        for images, index, failed in batches:
             self._note(failed, index)
             yield Batch(images.to(self.device, non_blocking=True), index.to(self.device, non_blocking=True))
 
     def _note(self, failed: dict[int, str], index: Tensor) -> None:
         self.skipped |= {self._paths[i]: reason for i, reason in failed.items()}
-        if failed and (self._strict or bool((index < 0).any())):
-            raise RunError(
-                f"{len(self.skipped)} images cannot be read: {name_skipped(list(self.skipped.items()))}. Remove "
-                "or repair them" + (", or leave out --strict to go on without them." if self._strict else ".")
-            )
+        if not failed or (bool((index >= 0).all()) and not self._strict):
+            return
+        raise self._refusal()
+
+    def _refusal(self) -> RunError:
+        way_out = ", or leave out --strict to go on without them." if self._strict else "."
+        return RunError(
+            f"{len(self.skipped)} images cannot be read: {name_skipped(self.skipped.items())}. Remove or "
+            f"repair them{way_out}"
+        )

@@ -39,6 +39,7 @@ class Source(ABC):
         labels: NDArray[np.int64] | None = None,
         class_names: Sequence[str] = (),
         has_test_split: bool = False,
+        unreadable: Sequence[tuple[str, str]] = (),
         left_out: Sequence[tuple[str, str]] = (),
     ) -> None:
         self.name = name
@@ -46,6 +47,7 @@ class Source(ABC):
         self.labels = np.full(len(self.paths), -1, np.int64) if labels is None else labels.astype(np.int64)
         self.class_names = list(class_names)
         self.has_test_split = has_test_split
+        self.unreadable = list(unreadable)
         self.left_out = list(left_out)
         if self.labels.shape != (len(self.paths),):
             raise ValueError(f"labels have shape {self.labels.shape}; expected ({len(self.paths)},).")
@@ -101,6 +103,7 @@ class Subset(Source):
             labels=source.labels[indices],
             class_names=source.class_names,
             has_test_split=source.has_test_split,
+            unreadable=source.unreadable,
             left_out=source.left_out,
         )
         self.source, self.indices = source, indices

@@ -5,10 +5,10 @@ from pathlib import Path
 
 from isosphere.errors import UsageError, nearest
 
-from .arrays import open_array_file
 from .builtin import TORCHVISION, open_digits, open_torchvision
 from .folder import FolderSource
 from .layout import is_image_name
+from .npz import open_array_file
 from .source import Source, Split
 from .texture_source import open_textures
 from .textures import FAMILIES
@@ -69,8 +69,8 @@ def _open_path(text: str, split: Split) -> Source:
     if is_image_name(path.name):
         raise UsageError(f"{text} is one image; expected {_KINDS}. Its folder is {path.parent}.")
     raise UsageError(
-        f"{text} is not a kind of file that is read here; expected {_KINDS}. Unpack other archives (tar -xf FILE) "
-        "and give the folder."
+        f"{text} is not a kind of file that is read here; expected {_KINDS}. Unpack other archives "
+        "(tar -xf FILE) and give the folder."
     )
 
 
@@ -80,7 +80,9 @@ def _absent(text: str, path: Path) -> str:
     for family in FAMILIES:
         guess = guess.replace(f"'{family}'", f"'textures:{family}'")
     if not guess and path.parent.is_dir():
-        guess = nearest(path.name, sorted(p.name for p in path.parent.iterdir())[:10_000])
+        guess = nearest(
+            path.name, sorted(p.name for p in path.parent.iterdir() if not p.name.startswith("."))[:10_000]
+        )
     where = "" if path.is_absolute() else f" in {Path.cwd()}"
     return (
         f"There is no file or folder {text}{where}, and no built-in of that name.{guess} Give {_KINDS}, or a "

@@ -50,9 +50,12 @@ class _Draw:
         return f[:, None], f[None, : self.side // 2 + 1].abs()
 
     def filtered(self, noise: Tensor, response: Tensor) -> Tensor:
-        """Multiply the spectrum of noise on the torus and cut out the image."""
-        field = torch.fft.irfft2(torch.fft.rfft2(noise) * response, s=(self.side, self.side))
-        return field[..., : self.size, : self.size]
+        """Multiply the spectrum of noise (n, [channels,] side, side) on the torus, sum channels, cut the
+        image."""
+        spectrum = torch.fft.rfft2(noise) * response
+        if spectrum.ndim == 4:
+            spectrum = spectrum.sum(1)
+        return torch.fft.irfft2(spectrum, s=(self.side, self.side))[:, : self.size, : self.size]
 
 
 def _standardise(field: Tensor) -> Tensor:
@@ -101,8 +104,10 @@ def _flake(draw: _Draw) -> Tensor:
     along = y[:, None] * angle.sin() + y[None, :] * angle.cos()
     across = y[:, None] * angle.cos() - y[None, :] * angle.sin()
     sliver = ((1 - (along / length).abs() - (across / width).abs()) * width * draw.size + 0.5).clamp(0, 1)
-    noise = draw.heavy_tailed(1, 1.0, directions, draw.side, draw.side)
-    field = _robust(draw.filtered(noise, torch.fft.rfft2(sliver)).sum(1))
+    grains = draw.heavy_tailed(1, 1.0, 1, draw.side, draw.side)
+    chosen = (draw.uniform(2, 1, draw.side, draw.side) * directions).long()
+    noise = grains * (chosen == torch.arange(directions).view(-1, 1, 1))  # each grain has one direction
+    field = _robust(draw.filtered(noise, torch.fft.rfft2(sliver)))
     return torch.sigmoid(0.4 * field)
 
 

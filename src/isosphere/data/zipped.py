@@ -11,7 +11,7 @@ from isosphere.errors import UsageError
 
 from .decode import MAX_FILE_BYTES, UnreadableImageError, decode
 from .folder import no_images
-from .layout import arrange, is_ignored, is_image_name
+from .layout import arrange, foreign_format, is_ignored, is_image_name
 from .source import Source, Split
 
 __all__ = ["ZipSource"]
@@ -28,8 +28,8 @@ class ZipSource(Source):
             names = [info.filename for info in self._open().infolist() if not info.is_dir()]
         except (zipfile.BadZipFile, OSError) as error:
             raise UsageError(
-                f"{file} cannot be read as a zip archive ({error}). Fetch it again, or unpack it and give the "
-                "folder."
+                f"{file} cannot be read as a zip archive ({error}). Fetch it again, or unpack it and give "
+                "the folder."
             ) from error
         names = [n for n in names if not any(is_ignored(p) for p in PurePosixPath(n).parts)]
         members = sorted({n for n in names if is_image_name(n)})
@@ -42,6 +42,7 @@ class ZipSource(Source):
             labels=layout.labels,
             class_names=layout.class_names,
             has_test_split=layout.has_test_split,
+            unreadable=[(n, reason) for n in sorted(names) if (reason := foreign_format(n))],
             left_out=layout.left_out,
         )
 
