@@ -50,49 +50,74 @@ def pca_whitened(train: Tensor, test: Tensor, dim: int) -> tuple[Tensor, Tensor]
     return (x @ basis).float(), ((test.double() - mean) @ basis).float()
 
 
-def standardised(train: Tensor, *others: Tensor) -> tuple[Tensor, ...]:
+def standardised(train: Tensor, *others: Tensor, shrinkage: float = 1.0) -> tuple[Tensor, ...]:
     """Features with mean 0 and variance 1 on the training rows; other sets by the same shift and scale.
 
-    A feature that is constant on the training rows becomes 0. Shape: ``(n, p)`` each, float32 out.
+    Below 1, `shrinkage` s decorrelates them as well: by the inverse square root of ``(1 - s) R + s I`` with R
+    the correlation matrix of the training rows. 0 is full whitening. A feature that is constant on the
+    training rows becomes 0.
+
+    Shape: ``(n, p)`` each, float32 out. Raises: ValueError for a shrinkage outside [0, 1].
     """
+    if not 0 <= shrinkage <= 1:
+        raise ValueError(f"shrinkage: got {shrinkage}, expected 0 (whitened) to 1 (each feature by itself)")
     mean, std = train.double().mean(0), train.double().std(0, correction=0)
     scale = torch.where(std > 1e-9 * train.abs().amax(0).double().clamp(min=1e-30), 1 / std, 0.0)
-    return tuple(((x.double() - mean) * scale).float() for x in (train, *others))
+    basis = scale.diag()
+    if shrinkage < 1:
+        x = (train.double() - mean) * scale
+        correlation = (1 - shrinkage) * (x.T @ x) / len(x) + shrinkage * torch.eye(
+            len(scale), device=x.device
+        )
+        eigenvalues, vectors = torch.linalg.eigh(correlation)
+        inverse = torch.where(eigenvalues > 1e-10 * eigenvalues[-1], eigenvalues.clamp(min=0) ** -0.5, 0.0)
+        basis = basis @ ((vectors * inverse) @ vectors.T)
+    return tuple(((x.double() - mean) @ basis).float() for x in (train, *others))
 
 
-def rotation_invariant_descriptor(images: Tensor, *, quantiles: int = 32, rings: int = 32) -> Tensor:
-    """Grey quantiles and radial power spectrum inside the largest disk: a fixed texture descriptor.
+def rotation_invariant_descriptor(images: Tensor, *, quantiles: int = 24, rings: int = 16) -> Tensor:
+    """Grey quantiles and radial power spectrum inside the inscribed disk: a fixed texture descriptor.
 
-    The quantiles describe the histogram of the pixels inside the inscribed disk. The spectrum is that of the
-    grey image less its mean under a radial Hann window, averaged over rings of equal width in log frequency
-    up to the Nyquist frequency, in logarithms. Nothing depends on the direction of an axis beyond the
-    sampling of the grid, and nothing is learned; standardise it on training images (:func:`standardised`)
-    before taking cosines.
+    Everything is weighted by ``cos(pi r / 2)`` of the relative radius r, which a rotation leaves alone and
+    which lets what a shift brings in count little. The grey values are first brought to weighted mean 0 and
+    variance 1, so that brightness and contrast drop out; then their weighted quantiles describe the
+    histogram, and the logarithms of the power spectrum, averaged over rings of equal width in log frequency
+    up to the Nyquist frequency, the structure. Nothing is learned. Before taking cosines bring the features
+    to a common scale on training images: ``standardised(train, test, shrinkage=0.5)``; on the built-in
+    textures this combination was the strongest of those tried.
 
-    Shape: uint8 or float ``(n, c, h, w)`` to float32 ``(n, quantiles + rings)``. Colour is averaged away.
+    Shape: uint8 or float ``(n, c, h, w)`` to float32 ``(n, quantiles + rings)``; rings narrower than the
+    frequency grid are empty and constant. Colour is averaged away. The same for ``a * images + b``, a > 0.
 
     Raises: ValueError for another shape, or images below 8 pixels.
     """
     x = _values(images)
-    if min(x.shape[-2:]) < 8:
-        raise ValueError(f"images: got shape {tuple(images.shape)}, expected at least 8 pixels a side")
     size = min(x.shape[-2:])
+    if size < 8:
+        raise ValueError(f"images: got shape {tuple(images.shape)}, expected at least 8 pixels a side")
     top, left = (x.shape[-2] - size) // 2, (x.shape[-1] - size) // 2
     grey = x[..., top : top + size, left : left + size].mean(1)
     axis = torch.arange(size, device=grey.device) - (size - 1) / 2
     radius = torch.hypot(axis[:, None], axis[None, :]) / (size / 2)
-    window = torch.where(radius < 1, (math.pi / 2 * radius).cos().square(), 0.0)
+    window = torch.where(radius < 1, (math.pi / 2 * radius).cos(), 0.0)
+    window = window / window.sum()
     ring, counts = _rings(size, rings, grey.device)
-    points = torch.linspace(0, 1, quantiles + 2, device=grey.device)[1:-1]
-    parts = []
-    for block in grey.split(512):
-        inside = block[:, radius < 1]
-        mean = (block * window).sum((1, 2), keepdim=True) / window.sum()
-        power = torch.fft.fft2((block - mean) * window).abs().square().flatten(1)
-        spectrum = power.new_zeros(len(block), rings + 1).index_add_(1, ring, power)[:, :rings] / counts
-        histogram = inside.sort(1).values[:, (points * (inside.shape[1] - 1)).round().long()]
-        parts.append(torch.cat([histogram, (spectrum + 1e-6).log()], 1))
-    return torch.cat(parts)
+    return torch.cat([_describe(block, window, quantiles, ring, counts) for block in grey.split(512)])
+
+
+def _describe(grey: Tensor, window: Tensor, quantiles: int, ring: Tensor, counts: Tensor) -> Tensor:
+    centred = grey - (grey * window).sum((1, 2), keepdim=True)
+    variance = (centred.square() * window).sum((1, 2), keepdim=True)
+    scaled = centred / variance.sqrt().clamp(min=1e-6)
+    inside = window > 0
+    values, order = scaled[:, inside].sort(1)
+    mass = window[inside][order].cumsum(1)
+    levels = ((torch.arange(quantiles, device=grey.device) + 0.5) / quantiles).repeat(len(grey), 1)
+    places = torch.searchsorted(mass, levels).clamp(max=values.shape[1] - 1)
+    power = torch.fft.fft2(scaled * window).abs().square().flatten(1)
+    spectrum = power.new_zeros(len(grey), len(counts) + 1).index_add_(1, ring, power)[:, :-1] / counts
+    # The floor is far below what noise of one grey level leaves in a ring.
+    return torch.cat([values.gather(1, places), (spectrum + 1e-10).log()], 1)
 
 
 def _rings(size: int, rings: int, device: torch.device) -> tuple[Tensor, Tensor]:

@@ -1,4 +1,4 @@
-"""How close the views of an image are, and how far different images are: alignment, uniformity, mean cosine."""
+"""How close the views of an image are, and how far apart the images: alignment, uniformity, mean cosine."""
 
 import torch
 from torch import Tensor

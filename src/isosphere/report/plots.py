@@ -1,0 +1,267 @@
+"""Pictures of a run: queries with their nearest neighbours, and the curves of its training."""
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike
+from torch import Tensor
+
+from isosphere.errors import UsageError
+from isosphere.runs.metrics import read_metrics
+
+__all__ = ["loss_curves", "neighbour_gallery"]
+
+# Okabe and Ito's palette, told apart under the common forms of colour blindness.
+BLUE, ORANGE, GREEN, VERMILION = "#0072B2", "#E69F00", "#009E73", "#D55E00"
+SKY, PURPLE = "#56B4E9", "#CC79A7"
+_INK, _FAINT, _GRID = "#1b1f24", "#6b7480", "#e4e7eb"
+_CYCLE = [BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY]
+_STYLE = {
+    "font.size": 9,
+    "font.family": "sans-serif",
+    "font.sans-serif": ["DejaVu Sans"],
+    "text.color": _INK,
+    "axes.edgecolor": _FAINT,
+    "axes.labelcolor": _FAINT,
+    "axes.linewidth": 0.8,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.titlelocation": "left",
+    "axes.titlesize": 10,
+    "axes.titleweight": "bold",
+    "axes.grid": True,
+    "grid.color": _GRID,
+    "grid.linewidth": 0.8,
+    "xtick.color": _FAINT,
+    "ytick.color": _FAINT,
+    "figure.facecolor": "white",
+    "savefig.facecolor": "white",
+}
+_DPI = 160
+
+
+def neighbour_gallery(
+    images: Tensor,
+    queries: ArrayLike | Tensor,
+    neighbours: ArrayLike | Tensor,
+    path: str | Path,
+    *,
+    query_images: Tensor | None = None,
+    similarities: ArrayLike | Tensor | None = None,
+    right: ArrayLike | Tensor | None = None,
+    sought: Sequence[int] | None = None,
+    sought_ranks: Sequence[int] | None = None,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+    title: str | None = None,
+) -> Path:
+    """Draw a row per query: the query, then its nearest neighbours, best first, the right ones framed.
+
+    Args:
+        images: ``(n, c, h, w)`` the candidates; uint8, or float in [0, 1], or normalised by `mean` and `std`.
+        queries: ``(rows,)`` which images are the queries.
+        neighbours: ``(rows, k)`` which candidates were found.
+        path: of the PNG; its folder is made.
+        query_images: where `queries` point to if not into `images`: the other views of the same images.
+        similarities: ``(rows, k)`` cosines, written below the neighbours.
+        right: ``(rows, k)`` truth values; if None and `query_images` are given, a neighbour is right if it is
+            the other view of the query.
+        sought: per row the candidate that should have been found; drawn at the end of the rows that miss it.
+        sought_ranks: its rank, 1 the best, written below.
+        mean, std: undo this normalisation.
+        title: above it all.
+
+    Returns: the path.
+
+    Raises: UsageError if matplotlib is not installed; ValueError if shapes disagree.
+    """
+    matplotlib = _matplotlib()
+    rows, found = _array(queries), _array(neighbours)
+    if rows.ndim != 1 or found.ndim != 2 or len(rows) != len(found) or found.size == 0:
+        raise ValueError(
+            f"queries, neighbours: got shapes {rows.shape} and {found.shape}, expected (rows,) and (rows, k)"
+        )
+    if right is None and query_images is not None:
+        right = found == rows[:, None]
+    hits = np.zeros(found.shape, bool) if right is None else _like(right, found, "right").astype(bool)
+    captions = np.full(found.shape, "", dtype=object)
+    if similarities is not None:
+        cosines = _like(similarities, found, "similarities")
+        captions = np.vectorize(lambda c: f"{c:.2f}", otypes=[object])(cosines)
+    wanted = [-1] * len(rows) if sought is None else [int(s) for s in sought]
+    missed = [s >= 0 and s not in row for s, row in zip(wanted, found.tolist(), strict=True)]
+    left = images if query_images is None else query_images
+
+    cell, gap, below, head = 1.05, 0.3, 0.26, 0.72 if title else 0.36
+    k, extra = found.shape[1], int(any(missed))
+    width, height = 0.3 + cell * (1 + k + extra) + gap * (1 + extra), head + (cell + below) * len(rows) + 0.08
+    with matplotlib.rc_context(_STYLE):
+        figure = matplotlib.figure.Figure(figsize=(width, height))
+
+        def place(row: int, column: int) -> Any:
+            x = 0.15 + cell * column + gap * ((column > 0) + (column > k))
+            y = height - head - (cell + below) * row - cell
+            side = 0.93 * cell
+            return figure.add_axes((x / width, y / height, side / width, side / height))
+
+        if title:
+            figure.text(0.15 / width, 1 - 0.12 / height, title, fontsize=11, fontweight="bold", va="top")
+        heads = ["query", "nearest", *[str(j) for j in range(2, k + 1)], *["sought"] * extra]
+        for column, words in enumerate(heads):
+            x = 0.15 + cell * column + gap * ((column > 0) + (column > k)) + 0.465 * cell
+            figure.text(x / width, 1 - (head - 0.05) / height, words, color=_FAINT, ha="center", va="bottom")
+        for r in range(len(rows)):
+            _show(place(r, 0), left[int(rows[r])], mean, std)
+            for j in range(k):
+                axes = place(r, 1 + j)
+                _show(axes, images[int(found[r, j])], mean, std)
+                if hits[r, j]:
+                    _frame(axes, GREEN, "solid")
+                _caption(
+                    axes, f"\u2713 {captions[r, j]}".strip() if hits[r, j] else captions[r, j], hits[r, j]
+                )
+            if missed[r]:
+                axes = place(r, 1 + k)
+                _show(axes, images[wanted[r]], mean, std)
+                _frame(axes, VERMILION, (0, (2, 1.2)))
+                _caption(axes, "not found" if sought_ranks is None else f"rank {int(sought_ranks[r])}", False)
+        return _save(figure, path)
+
+
+def loss_curves(metrics_csv: str | Path, path: str | Path, *, title: str | None = None) -> Path:
+    """Draw small multiples of the total loss, its parts, the learning rate and what else was measured.
+
+    Args:
+        metrics_csv: a run's ``metrics.csv``: columns step, epoch, total, the parts, learning_rate, and any
+            others. Cells may be blank or words; a column without two numbers is left out.
+        path: of the PNG; its folder is made.
+        title: above it all.
+
+    A column with many points is drawn faint, with its running median over a fiftieth of the points in front,
+    and the last value written at its end.
+
+    Returns: the path.
+
+    Raises: UsageError if matplotlib is not installed, or the file is absent or has no numbers to draw.
+    """
+    matplotlib = _matplotlib()
+    source = Path(metrics_csv)
+    if not source.is_file():
+        raise UsageError(f"There is no file {source}: expected the metrics.csv of a run's folder.")
+    steps, columns = _numbers(read_metrics(source))
+    if not columns:
+        raise UsageError(f"{source} has no column with two numbers to draw: expected step, total and others.")
+    across = min(3, len(columns))
+    down = math.ceil(len(columns) / across)
+    size = (3.4 * across + 0.2, 2.05 * down + (0.4 if title else 0.1))
+    with matplotlib.rc_context(_STYLE):
+        figure = matplotlib.figure.Figure(figsize=size)
+        panels = figure.subplots(down, across, squeeze=False, sharex=True).flat
+        for position, (axes, (name, values)) in enumerate(zip(panels, columns.items(), strict=False)):
+            _curve(axes, steps, values, _CYCLE[position % len(_CYCLE)])
+            axes.set_title(_words(name), pad=7)
+            if position + across >= len(columns):
+                axes.set_xlabel("step")
+                axes.tick_params(labelbottom=True)
+        for axes in list(figure.axes)[len(columns) :]:
+            axes.axis("off")
+        if title:
+            figure.text(0.12 / size[0], 1 - 0.12 / size[1], title, fontsize=11, fontweight="bold", va="top")
+        figure.tight_layout(rect=(0, 0, 1, 1 - (0.3 / size[1] if title else 0)), h_pad=1.2, w_pad=1.6)
+        return _save(figure, path)
+
+
+def _matplotlib() -> ModuleType:
+    try:
+        import matplotlib
+        import matplotlib.figure
+    except ImportError as error:
+        raise UsageError(
+            'Pictures need matplotlib, which is not installed. Type: pip install "isosphere[report]"'
+        ) from error
+    # Figures are made without pyplot: no window, no display, no global state.
+    return matplotlib
+
+
+def _save(figure: Any, path: str | Path) -> Path:
+    target = Path(path)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(target, dpi=_DPI, format="png")
+    return target
+
+
+def _show(axes: Any, image: Tensor, mean: Sequence[float] | None, std: Sequence[float] | None) -> None:
+    x = image.detach().cpu()
+    x = x.float() / 255 if x.dtype == torch.uint8 else x.float()
+    if std is not None:
+        x = x * torch.tensor(std).view(-1, 1, 1)
+    if mean is not None:
+        x = x + torch.tensor(mean).view(-1, 1, 1)
+    picture = x.clamp(0, 1).permute(1, 2, 0).numpy()
+    # Enlarged pixels stay square: interpolation would draw what the encoder never saw.
+    picture = picture if picture.shape[2] == 3 else picture[..., 0]
+    axes.imshow(picture, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+    axes.set(xticks=[], yticks=[])
+    for spine in axes.spines.values():
+        spine.set(visible=True, color=_GRID, linewidth=0.8)
+
+
+def _frame(axes: Any, colour: str, line: Any) -> None:
+    for spine in axes.spines.values():
+        spine.set(visible=True, color=colour, linewidth=3, linestyle=line)
+
+
+def _caption(axes: Any, words: str, strong: bool) -> None:
+    colour, weight = (GREEN, "bold") if strong else (_FAINT, "normal")
+    axes.set_xlabel(words, labelpad=3, fontsize=8.5, color=colour, fontweight=weight)
+
+
+def _curve(axes: Any, steps: np.ndarray, values: np.ndarray, colour: str) -> None:
+    seen = np.isfinite(values)
+    x, y = steps[seen], values[seen]
+    window = max(1, len(y) // 50) | 1
+    if window >= 3:
+        axes.plot(x, y, color=colour, alpha=0.25, linewidth=0.8)
+        padded = np.pad(y, window // 2, mode="reflect")
+        y = np.median(np.lib.stride_tricks.sliding_window_view(padded, window), axis=1)
+    axes.plot(x, y, color=colour, linewidth=1.8, marker="o" if len(y) <= 12 else None, markersize=3.5)
+    axes.margins(x=0.02, y=0.08)
+    axes.yaxis.set_major_formatter(lambda value, _: f"{value:.4g}")
+    axes.set_title(f"{y[-1]:.3g}", loc="right", color=colour, pad=7)
+
+
+def _numbers(rows: list[dict[str, str]]) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """Steps, and in the file's order every other column but the epoch that holds two finite numbers."""
+    table = {name: np.array([_number(row[name]) for row in rows]) for name in (rows[0] if rows else {})}
+    steps = table.pop("step", np.arange(len(rows), dtype=float))
+    table.pop("epoch", None)
+    kept = np.isfinite(steps)
+    drawn = {name: values[kept] for name, values in table.items()}
+    return steps[kept], {name: v for name, v in drawn.items() if np.isfinite(v).sum() >= 2}
+
+
+def _number(cell: str) -> float:
+    try:
+        return float(cell)
+    except ValueError:
+        return math.nan
+
+
+def _words(name: str) -> str:
+    return name.replace("_", " ").replace("/", " \u00b7 ")
+
+
+def _array(values: ArrayLike | Tensor) -> np.ndarray:
+    return values.detach().cpu().numpy() if isinstance(values, Tensor) else np.asarray(values)
+
+
+def _like(values: ArrayLike | Tensor, pattern: np.ndarray, name: str) -> np.ndarray:
+    array = _array(values)
+    if array.shape != pattern.shape:
+        raise ValueError(f"{name}: got shape {array.shape}, expected {pattern.shape}, as neighbours")
+    return array
