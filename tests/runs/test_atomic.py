@@ -25,9 +25,14 @@ def test_content_replaces_and_leaves_nothing_beside(tmp_path):
 def test_an_error_inside_the_block_keeps_the_old_file(tmp_path):
     path = tmp_path / "a.bin"
     write_bytes(path, b"old")
-    with pytest.raises(KeyError), atomic_file(path) as handle:
-        handle.write(b"half of the new")
-        raise KeyError("stop")
+
+    def fail_halfway():
+        with atomic_file(path) as handle:
+            handle.write(b"half of the new")
+            raise KeyError("stop")
+
+    with pytest.raises(KeyError):
+        fail_halfway()
     assert path.read_bytes() == b"old"
     assert [p.name for p in tmp_path.iterdir()] == ["a.bin"]
 

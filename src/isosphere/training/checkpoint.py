@@ -21,6 +21,7 @@ __all__ = [
     "load_checkpoint",
     "random_state",
     "remedy",
+    "require_finite",
     "restore_random_state",
     "save_checkpoint",
 ]
@@ -58,12 +59,7 @@ def save_checkpoint(
 
     Raises: RunError if the file cannot be written (the previous one is kept), or if a weight is not finite.
     """
-    broken = [name for name, p in method.named_parameters() if not torch.isfinite(p).all()]
-    if broken:
-        raise RunError(
-            f"after step {position.step} the weights are not finite "
-            f"({broken[0]}{', ...' if len(broken) > 1 else ''})."
-        )
+    require_finite(method, position.step)
     content = {
         "format": FORMAT,
         "method": method.state_dict(),
@@ -76,6 +72,14 @@ def save_checkpoint(
     buffer = io.BytesIO()
     torch.save(content, buffer)
     write_bytes(path, buffer.getvalue())
+
+
+def require_finite(method: nn.Module, step: int) -> None:
+    """Raise RunError, naming the first of them, if a weight is not a finite number."""
+    broken = [name for name, p in method.named_parameters() if not torch.isfinite(p).all()]
+    if broken:
+        more = ", ..." if len(broken) > 1 else ""
+        raise RunError(f"after step {step} the weights are not finite ({broken[0]}{more}).")
 
 
 def load_checkpoint(

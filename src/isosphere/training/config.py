@@ -66,7 +66,7 @@ class ModelConfig(_Section):
 class MethodConfig(_Section):
     """What it minimises."""
 
-    name: str = Field(default="mmd", description="see isosphere list methods")
+    name: str = Field(default="mmd-heat", description="see isosphere list methods")
     weight: float | None = Field(
         default=None, ge=0.0, le=1.0, description="weight of the regulariser; empty: by the rule"
     )
@@ -185,19 +185,22 @@ def load_config(
     values: dict[str, Any] = {name: dict(section) for name, section in (base or {}).items()}
     if file is not None:
         _merge(values, _read(Path(file)))
-    given: dict[str, str] = {}
+    typed: dict[str, tuple[str, Any]] = {}
     for text in sets:
         key, value = _split(text)
-        _put(values, key, value)
-        given[key] = text
+        typed[key] = (f"--set {text}", value)
     for key, value in (flags or {}).items():
         if value is None:
             continue
-        if key in given:
+        if key in typed:
             raise UsageError(
-                f"{key} is given twice, by --set {given[key]} and by its own flag ({value}): leave one out."
+                f"{key} is given twice, by {typed[key][0]} and by its own flag ({value}): leave one out."
             )
-        _put(values, key, value)
+        typed[key] = (f"--set {key}", value)
+    changes: dict[str, Any] = {}
+    for key, (text, value) in typed.items():
+        _put(changes, key, value, text)
+    _merge(values, changes)
     return parse_config(values)
 
 
@@ -236,11 +239,22 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _merge(values: dict[str, Any], changes: Mapping[str, Any]) -> None:
+    """Let `changes` win over `values`, key by key; a new length of the run replaces the old one of either
+    kind.
+    """
     for section, content in changes.items():
-        if isinstance(content, Mapping) and isinstance(values.get(section, {}), dict):
-            values.setdefault(section, {}).update(content)
+        old = values.get(section)
+        if section == "train" and isinstance(content, Mapping) and isinstance(old, dict):
+            lengths = {"epochs", "minutes"}
+            if any(content.get(key) is not None for key in lengths):
+                values[section] = {key: value for key, value in old.items() if key not in lengths}
+        old = values.get(section)
+        if isinstance(content, Mapping) and isinstance(old, dict):
+            nested = {key: dict(old[key]) for key in content if isinstance(old.get(key), Mapping)}
+            for key, value in content.items():
+                old[key] = {**nested[key], **value} if key in nested and isinstance(value, Mapping) else value
         elif content is not None:
-            values[section] = content
+            values[section] = dict(content) if isinstance(content, Mapping) else content
 
 
 def _split(text: str) -> tuple[str, Any]:
@@ -256,13 +270,13 @@ def _split(text: str) -> tuple[str, Any]:
         return key, value
 
 
-def _put(values: dict[str, Any], key: str, value: Any) -> None:
+def _put(values: dict[str, Any], key: str, value: Any, text: str) -> None:
     *path, last = key.split(".")
     target = values
     for part in path:
         target = target.setdefault(part, {})
         if not isinstance(target, dict):
-            raise UsageError(f"--set {key}: {part} is a value, not a section.{nearest(key, known_keys())}")
+            raise UsageError(f"{text}: {part} is a value, not a section.{nearest(key, known_keys())}")
     target[last] = value
 
 

@@ -12,7 +12,14 @@ from torch import Tensor, nn
 
 from isosphere.errors import RunError
 from isosphere.runs import RunFolder
-from isosphere.training.checkpoint import Position, kept, load_checkpoint, remedy, save_checkpoint
+from isosphere.training.checkpoint import (
+    Position,
+    kept,
+    load_checkpoint,
+    remedy,
+    require_finite,
+    save_checkpoint,
+)
 from isosphere.training.config import Config
 from isosphere.training.export import write_weights
 from isosphere.training.interrupt import Interrupt
@@ -133,6 +140,7 @@ def fit(
         """What the monitor and the probe see; nothing that training depends on is touched."""
         nonlocal warning
         found: dict[str, float] = {}
+        require_finite(method, at.step)
         if train.monitor:
             with fabric.autocast():
                 state = measure(method, [view[:MONITORED] for view in batch_views[:2]])
@@ -185,11 +193,11 @@ def fit(
 
                     at.batch, at.images = at.batch + 1, at.images + len(batch.index) * fabric.world_size
                     pace = (tick() - start_seconds) * len(batch.index) / max(1, at.images - start_images)
-                    stop = bool(interrupt.requested) or plan.finished(at.step, at.elapsed, pace)
                     ui.step(
                         plan.progress(at.step, at.elapsed),
                         _line(at, train.epochs, meter.last, speed(), plan, pace),
                     )
+                    stop = bool(interrupt.requested) or plan.finished(at.step, at.elapsed, pace)
                     if at.batch == len(loader):
                         at.epoch, at.batch = epoch + 1, 0
                         report(examine(batch_views))
@@ -199,6 +207,7 @@ def fit(
                         save()
                     if stop:
                         break
+            meter.flush()
             if at.sums and not interrupt.requested:
                 report(examine(batch_views))
             save()
@@ -247,7 +256,7 @@ def _due(saved: float, minutes: float, *, end_of_epoch: bool) -> bool:
 
 def _weight(method: Any) -> float | None:
     weight = getattr(method, "weight", None)
-    return float(weight) if isinstance(weight, float | int) else None
+    return None if weight is None else float(weight)
 
 
 def _title(at: Position, epochs: int | None) -> str:

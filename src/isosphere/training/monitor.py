@@ -9,6 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from isosphere.statistics import alignment, mean_cosine, participation_ratio
+
 __all__ = ["Gauge", "gauge", "measure", "undisturbed", "verdict"]
 
 COLLAPSED = 0.95
@@ -18,6 +20,9 @@ COLLAPSED = 0.95
 
 UNALIGNED = 0.05
 """Alignment below which the two views of an image are as far apart as views of different images."""
+
+NO_SPREAD = 1e-10
+"""Squared distance between images, relative to their squared length, that is rounding and not spread."""
 
 PATIENCE = 0.1
 """Share of a run before which nothing is said: every run starts collapsed or unaligned."""
@@ -45,29 +50,29 @@ class Gauge:
 def gauge(first: Tensor, second: Tensor) -> Gauge:
     """The three numbers of two views; row i of `first` and of `second` is the same image.
 
-    Shape: both (n, d), n >= 2. Scale: see `Gauge`; a zero spread counts as collapse (cosine 1, alignment 0).
+    Shape: both (n, d), n >= 2. Scale: see `Gauge`; a sample without spread counts as collapse (1, 0, 0).
     Numerics: float64; no n x n matrix is formed.
+    Raises: ValueError for other shapes, and for values that are not finite.
     """
-    x, y = first.double(), second.double()
-    n = len(x)
-    if n < 2 or x.shape != y.shape:
+    if len(first) < 2 or first.ndim != 2 or first.shape != second.shape:
         raise ValueError(
-            f"got views of shapes {tuple(x.shape)} and {tuple(y.shape)}, expected two of one (n >= 2, d)"
+            f"got views of shapes {tuple(first.shape)} and {tuple(second.shape)}, expected two of one (n >= "
+            "2, d)"
         )
-    related = (x - y).square().sum(1).mean()
+    pair = torch.stack([first, second]).double()
+    if not torch.isfinite(pair).all():
+        raise ValueError("got embeddings that are not finite, expected numbers: the network has overflowed")
+    x, y = pair
+    n = len(x)
+    related = alignment(pair)
     # Sum over i != j of |x_i - y_j|^2 = n sum |x|^2 + n sum |y|^2 - 2 <sum x, sum y>, less the pairs i = j.
-    everything = n * (x.square().sum() + y.square().sum()) - 2 * x.sum(0) @ y.sum(0)
+    everything = n * pair.square().sum() - 2 * x.sum(0) @ y.sum(0)
     unrelated = (everything - n * related) / (n * (n - 1))
-    size = 0.5 * (x.square().sum(1).mean() + y.square().sum(1).mean())
-    if not size > 0 or unrelated <= 1e-10 * size:
+    if unrelated <= NO_SPREAD * pair.square().sum(-1).mean():
         return Gauge(1.0, 0.0, 0.0)
-    u = functional.normalize(x, dim=1)
-    cosine = (u.sum(0).square().sum() - u.square().sum()) / (n * (n - 1))
-    centred = torch.cat([x, y])
-    centred = centred - centred.mean(0)
-    gram = centred.T @ centred if centred.shape[1] <= 2 * n else centred @ centred.T
-    dimensions = gram.trace().square() / gram.square().sum().clamp_min(1e-300)
-    return Gauge(float(cosine), float(1 - related / unrelated), float(dimensions))
+    cosine = mean_cosine(functional.normalize(x, dim=1))
+    dimensions = participation_ratio(pair.flatten(0, 1))
+    return Gauge(cosine.item(), (1 - related / unrelated).item(), dimensions.item())
 
 
 @contextmanager

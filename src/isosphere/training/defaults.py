@@ -1,0 +1,103 @@
+"""What was left open in a configuration, decided from the images: size, canvas, recipe, encoder, batch,
+length.
+"""
+
+from statistics import median_low
+
+from isosphere.data import Source
+from isosphere.errors import UsageError
+from isosphere.training.config import Config
+
+__all__ = ["check_batch", "resolve", "typical_side"]
+
+EPOCHS = 100
+LARGEST_BATCH, SMALLEST_BATCH, STEPS_PER_EPOCH = 256, 16, 10
+SMALL_IMAGE, USUAL_IMAGE = 40, 64
+"""Images up to the first side are taken as they are, larger ones are viewed at the second unless asked
+otherwise.
+"""
+
+LARGEST_FOR_SMALL_CONV = 96
+
+
+def typical_side(source: Source, samples: int = 16) -> int:
+    """Median short side in pixels of a few images spread over the source; unreadable ones are passed over.
+
+    Raises: UsageError if none of them can be read.
+    """
+    picked = sorted({round(i * (len(source) - 1) / max(1, samples - 1)) for i in range(samples)})
+    sides, reasons = [], []
+    for i in picked:
+        try:
+            sides.append(min(source.image(i).size))
+        except (OSError, ValueError, RuntimeError) as error:
+            reasons.append(f"{source.paths[i]}: {error}")
+    if not sides:
+        raise UsageError(
+            f"none of {len(picked)} images tried in {source.name} can be read ({reasons[0]}): are these "
+            "images?"
+        )
+    return median_low(sides)
+
+
+def resolve(config: Config, source: Source) -> Config:
+    """The same configuration with every open key of data, views, encoder, batch and length filled in.
+
+    The choice depends on the images and on nothing of the machine, so that a command means the same
+    everywhere.
+    """
+    data, count = config.data, len(source)
+    texture = source.name.startswith("textures:")
+    native = typical_side(source) if data.image_size is None or data.canvas_size is None else 0
+    size = data.image_size
+    if size is None:
+        # A texture is viewed through a window of .7 to .9 of its side: two thirds keep every pixel of it.
+        size = (
+            round(native * 2 / 3 / 8) * 8
+            if texture
+            else native
+            if native <= SMALL_IMAGE
+            else min(native, USUAL_IMAGE)
+        )
+        size = max(size, 16)
+    # Twice the view: a crop of a quarter of the area then still has a pixel for each of the view's.
+    canvas = data.canvas_size or max(size, min(native, 2 * size))
+    encoder = config.model.encoder or ("small-conv" if size <= LARGEST_FOR_SMALL_CONV else "resnet18")
+    train = config.train
+    return config.replace(
+        data={"image_size": size, "canvas_size": canvas},
+        views={"recipe": config.views.recipe or ("textures" if texture else "crops")},
+        model={"encoder": encoder},
+        train={
+            "batch_size": train.batch_size or default_batch(count),
+            "epochs": EPOCHS if train.epochs is None and train.minutes is None else train.epochs,
+        },
+    )
+
+
+def default_batch(count: int) -> int:
+    """The power of two, 256 at the most, that makes at least ten steps of an epoch; small sets get smaller
+    ones.
+    """
+    batch = LARGEST_BATCH
+    while batch > SMALLEST_BATCH and batch * STEPS_PER_EPOCH > count:
+        batch //= 2
+    return max(2, min(batch, count))
+
+
+def check_batch(batch: int, count: int, name: str) -> None:
+    """Refuse what no statistic of a batch can be computed from.
+
+    Raises: UsageError if there are fewer than two images, or fewer than one batch of them.
+    """
+    if count < 2:
+        raise UsageError(
+            f"{name} has {count} readable image{'s' if count != 1 else ''}: at least 2 are needed, and some "
+            "hundreds "
+            "to learn anything."
+        )
+    if batch > count:
+        raise UsageError(
+            f"a batch of {batch} is more than the {count} readable images of {name}: type --batch-size "
+            f"{default_batch(count)}."
+        )

@@ -1,0 +1,67 @@
+"""A finished run, read back."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
+
+from isosphere.data.views import Views
+from isosphere.errors import RunError
+from isosphere.methods import Method
+from isosphere.models import Encoder
+from isosphere.runs import RunFolder
+from isosphere.training.config import Config, parse_config
+from isosphere.training.setup import build, build_views
+
+__all__ = ["Run", "load_run", "untrained"]
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run's configuration, its method in evaluation mode with the trained weights, and its folder."""
+
+    config: Config
+    method: Method
+    folder: RunFolder
+
+    @property
+    def encoder(self) -> Encoder:
+        """The backbone alone."""
+        return cast(Encoder, self.method.encoder)
+
+    @property
+    def views(self) -> Views:
+        """The views it was trained on."""
+        return build_views(self.config, self.encoder)
+
+
+def load_run(path: str | Path) -> Run:
+    """Read a run folder: configuration, encoder, head and whatever else the method has.
+
+    Raises: UsageError if `path` is no run; RunError if its files are damaged or do not belong together.
+    """
+    folder = RunFolder.open(path)
+    config = parse_config(folder.read_config())
+    state, spec = folder.read_encoder()
+    # Pretrained weights or a file of them are not needed again: the run has its own.
+    _, method = build(config.replace(model={"init": "random"}))
+    rest = folder.read_method()
+    try:
+        method.encoder.load_state_dict(state)
+        left = method.load_state_dict(rest, strict=False)
+    except RuntimeError as error:
+        first = " ".join(line.strip() for line in str(error).splitlines()[:2])
+        raise RunError(f"the weights of {path} do not fit its config.yaml: {first}") from None
+    absent = [k for k in left.missing_keys if not k.startswith("encoder.") and not k.endswith("_extra_state")]
+    if absent or left.unexpected_keys:
+        odd = (absent + list(left.unexpected_keys))[0]
+        raise RunError(f"the weights of {path} do not fit its config.yaml: {odd} is missing or unknown.")
+    run = Run(config, method.eval(), folder)
+    run.encoder.mean, run.encoder.std = tuple(spec["mean"]), tuple(spec["std"])
+    return run
+
+
+def untrained(run: Run) -> Method:
+    """The method of a run as its seed initialised it, in evaluation mode: what training has to be better
+    than.
+    """
+    return build(run.config)[1].eval()

@@ -1,0 +1,204 @@
+"""From a configuration to the parts of a run: images, views, method, loader."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import cast
+
+import torch
+from lightning.fabric import Fabric
+
+from isosphere.data import ImageSet, Loader, Source, load_images, name_skipped, open_source
+from isosphere.data.random import permutation
+from isosphere.data.views import ViewRecipe, Views, recipe
+from isosphere.errors import UsageError, nearest
+from isosphere.methods import METHODS, Method, build_method
+from isosphere.models import Encoder, build_encoder
+from isosphere.training.config import Config
+from isosphere.training.defaults import check_batch, resolve
+from isosphere.training.monitor import undisturbed
+from isosphere.training.precision import make_fabric, memory_format, reason
+
+__all__ = ["Parts", "build", "build_views", "open_training_source", "prepare"]
+
+IN_MEMORY = 4 * 2**30
+"""Bytes of decoded images up to which all are kept on the device; beyond, workers decode them as they are
+needed.
+"""
+
+LoadProgress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class Parts:
+    """All that `fit` takes, and what is worth knowing before it starts."""
+
+    config: Config
+    images: ImageSet | Source
+    views: Views
+    method: Method
+    loader: Loader
+    fabric: Fabric
+    facts: dict[str, str] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def identity(self) -> dict[str, int]:
+        """What must be unchanged for a checkpoint to be continued."""
+        return {"images": len(self.images), "batch size": self.config.train.batch_size or 0}
+
+
+def prepare(config: Config, *, progress: LoadProgress | None = None) -> Parts:
+    """Open the data, fill in what the configuration leaves open, and build everything; nothing is written.
+
+    Raises: UsageError in words for anything in data or configuration that cannot be trained on.
+    """
+    _check_names(config)
+    source = open_training_source(config)
+    config = resolve(config, source)
+    fabric = make_fabric(config.train.device, config.train.precision)
+    images, warnings = _load(config, source, progress)
+    batch, size = config.train.batch_size or 2, config.data.canvas_size or 0
+    check_batch(batch, len(images), source.name)
+    config, method = build(config)
+    method.to(device=fabric.device).to(memory_format=memory_format(fabric.device))  # type: ignore[call-overload]
+    views = build_views(config, cast(Encoder, method.encoder))
+    loader = Loader(
+        images,
+        batch_size=batch,
+        size=size,
+        device=fabric.device,
+        seed=config.train.seed,
+        rank=fabric.global_rank,
+        world=fabric.world_size,
+        workers=config.data.workers,
+        strict=config.data.strict,
+    )
+    facts = _facts(config, images, views, method, fabric, loader)
+    return Parts(config, images, views, method, loader, fabric, facts, warnings)
+
+
+def open_training_source(config: Config) -> Source:
+    """The training part of the configured source, or `data.limit` images of it that the seed draws."""
+    if config.data.source is None:
+        raise UsageError("no data: name a folder of images, for example: isosphere train PICTURES --out RUN")
+    source = open_source(config.data.source, split="train")
+    if config.data.limit is not None and config.data.limit < len(source):
+        chosen = permutation(len(source), config.train.seed, 0)[: config.data.limit]
+        source = source.subset(chosen.sort().values.numpy())
+    return source
+
+
+def build(config: Config) -> tuple[Config, Method]:
+    """Encoder and method as the seed initialises them, with the configuration completed by what the method
+    chose.
+
+    The same configuration gives the same bits, also years later: nothing is drawn from the global generator's
+    state.
+    """
+    model, seed = config.model, config.train.seed
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        encoder = build_encoder(
+            model.encoder or "small-conv", image_size=config.data.image_size or 32, init=model.init
+        )
+        given = {"dim": model.dim, "hidden": model.hidden, "weight": config.method.weight}
+        method = build_method(
+            config.method.name,
+            encoder,
+            global_views=_recipe(config, encoder).global_views,
+            **{key: value for key, value in given.items() if value is not None},
+            **config.method.options,
+        )
+    head = method.head
+    chosen = {"dim": getattr(head, "out_dim", model.dim), "hidden": getattr(head, "hidden_dim", model.hidden)}
+    return config.replace(model=chosen), method
+
+
+def build_views(config: Config, encoder: Encoder) -> Views:
+    """The views of the configured recipe, normalised as the encoder expects."""
+    return Views(_recipe(config, encoder))
+
+
+def _recipe(config: Config, encoder: Encoder) -> ViewRecipe:
+    fixed = {"mean": tuple(encoder.mean), "std": tuple(encoder.std)}
+    return recipe(
+        config.views.recipe or "crops", config.data.image_size or 32, **{**fixed, **config.views.overrides}
+    )
+
+
+def _check_names(config: Config) -> None:
+    """Refuse a mistyped method or recipe at once, before images are read for minutes."""
+    name = config.method.name
+    if name not in METHODS:
+        raise UsageError(f"Unknown method '{name}'.{nearest(name, METHODS)} See isosphere list methods.")
+    recipe(config.views.recipe or "crops", config.data.image_size or 32, **config.views.overrides)
+
+
+def _load(
+    config: Config, source: Source, progress: LoadProgress | None
+) -> tuple[ImageSet | Source, tuple[str, ...]]:
+    """The images in memory where they fit, else the source; and what a person should know about unreadable
+    ones.
+    """
+    size = config.data.canvas_size or 0
+    if len(source) * 3 * size * size > IN_MEMORY:
+        return source, ()
+    images = load_images(
+        source, size, strict=config.data.strict, workers=max(1, config.data.workers), progress=progress
+    )
+    if not images.skipped:
+        return images, ()
+    count = len(images.skipped)
+    return images, (
+        f"{count} of {count + len(images)} files cannot be used and {'is' if count == 1 else 'are'} skipped: "
+        f"{name_skipped(images.skipped)}.",
+    )
+
+
+def _facts(
+    config: Config,
+    images: ImageSet | Source,
+    views: Views,
+    method: Method,
+    fabric: Fabric,
+    loader: Loader,
+) -> dict[str, str]:
+    """What a person should know before the start, in plain words."""
+    made = views.recipe
+    train, place = config.train, "in memory" if isinstance(images, ImageSet) else "decoded as needed"
+    parameters = sum(p.numel() for p in method.encoder.parameters())
+    local = f", {made.local_views} local of {made.local_size} px" if made.local_views else ""
+    length = f"{train.minutes:g} minutes" if train.minutes is not None else f"{train.epochs} epochs"
+    return {
+        "data": f"{len(images):,} images of {config.data.canvas_size} px from {config.data.source}, {place}",
+        "views": f"{config.views.recipe}: {made.global_views} of {made.size} px{local}",
+        "encoder": f"{config.model.encoder}, {parameters / 1e6:.1f} M parameters, {config.model.init}",
+        "method": config.method.name,
+        **_method_facts(method, views, fabric, loader),
+        "length": f"{length} of {len(loader)} steps, batch {train.batch_size}, seed {train.seed}",
+        "precision": reason(
+            "bf16" if "bf16" in str(fabric._precision.precision) else "float32", fabric.device
+        ),
+    }
+
+
+def _method_facts(method: Method, views: Views, fabric: Fabric, loader: Loader) -> Mapping[str, str]:
+    """The method's own facts from one batch, leaving no trace; a network that cannot take the images is
+    refused here.
+    """
+    batch = next(iter(loader.epoch(0)))
+    made = views(batch.images, index=batch.index, epoch=0, seed=0)
+    try:
+        with undisturbed(method), fabric.autocast():
+            method.embed(made[0][:2])
+            method.train()
+            return method.describe(made)
+    except torch.OutOfMemoryError:
+        raise UsageError("a batch does not fit into memory: give a smaller --batch-size.") from None
+    except (RuntimeError, AssertionError) as error:
+        first = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+        size = views.recipe.size
+        raise UsageError(
+            f"the encoder cannot take images of {size} px ({first}): give another --set data.image_size=... "
+            "or --encoder."
+        ) from error

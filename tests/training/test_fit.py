@@ -1,0 +1,309 @@
+"""The loop: what it learns, writes, survives and leaves alone."""
+
+import math
+import os
+import signal
+import time
+
+import pytest
+import torch
+
+from isosphere.errors import RunError
+from isosphere.runs import read_metrics
+from isosphere.training import SilentReporter
+
+CLOCKS = {"seconds", "images_per_second"}
+
+
+def rows_without_clocks(folder):
+    return [{k: v for k, v in row.items() if k not in CLOCKS} for row in read_metrics(folder.metrics)]
+
+
+class Stopper(SilentReporter):
+    """Sends a signal to this very process after a number of steps, as a person at the keyboard would."""
+
+    def __init__(self, after, number=signal.SIGINT):
+        self.left, self.number, self.said = after, number, []
+
+    def say(self, text, *, warning=False):
+        self.said.append(text)
+
+    def step(self, progress, line):
+        self.left -= 1
+        if self.left == 0:
+            os.kill(os.getpid(), self.number)
+
+
+class Killed(BaseException):
+    """What no handler in the loop may catch, as SIGKILL."""
+
+
+class Killer(SilentReporter):
+    def __init__(self, after):
+        self.left = after
+
+    def step(self, progress, line):
+        self.left -= 1
+        if self.left == 0:
+            raise Killed
+
+
+def test_the_loss_falls_and_the_folder_is_whole(bench):
+    config = bench.config(epochs=12).replace(optim={"learning_rate": 1e-2})
+    done = bench.run("run", config=config)
+    rows = read_metrics(done.folder.metrics)
+    assert float(rows[-1]["total"]) < 0.85 * float(rows[0]["total"])
+    assert done.summary.steps == 60
+    assert done.summary.epochs == 12
+    assert done.summary.images == 480
+    assert done.summary.interrupted is None
+    assert done.folder.checkpoint.exists()
+    state, spec = done.folder.read_encoder()
+    assert spec["seed"] == 3
+    assert spec["step"] == 60
+    assert all(torch.equal(v, done.method.encoder.state_dict()[k]) for k, v in state.items())
+    assert set(done.folder.read_method()) == {"head.weight", "head.bias", "turned"}
+
+
+def test_rows_are_means_over_their_steps(bench, tiny):
+    """Steps 2 and 4 by period, 5 by the end of the epoch; against the values that the method gave."""
+    given = []
+
+    class Spy(tiny):
+        def forward(self, views):
+            loss = super().forward(views)
+            given.append(loss.total.item())
+            return loss
+
+    done = bench.run("run", config=bench.config(epochs=1), method=Spy())
+    rows = read_metrics(done.folder.metrics)
+    assert [row["step"] for row in rows] == ["2", "4", "5"]
+    expected = [sum(given[0:2]) / 2, sum(given[2:4]) / 2, given[4]]
+    assert [float(row["total"]) for row in rows] == pytest.approx(expected, rel=1e-6)
+    assert [row["epoch"] for row in rows] == ["0", "0", "1"]
+    assert rows[0]["cosine"] == ""
+    assert -1 <= float(rows[2]["cosine"]) <= 1
+
+
+def test_learning_rate_follows_the_plan(bench):
+    done = bench.run("run", config=bench.config(epochs=2, log_steps=1))
+    rates = [float(row["learning_rate"]) for row in read_metrics(done.folder.metrics)]
+    warmup = 2  # half an epoch of five batches, rounded
+    expected = [
+        1e-3 * min(1, (k + 1) / warmup) * (1e-3 + (1 - 1e-3) * (1 + math.cos(math.pi * k / 10)) / 2)
+        for k in range(10)
+    ]
+    assert rates == pytest.approx(expected, rel=1e-5)
+
+
+def test_two_runs_of_one_seed_are_one(bench, equal_bits):
+    a, b = bench.run("a"), bench.run("b")
+    assert equal_bits(a.method, b.method)
+    assert rows_without_clocks(a.folder) == rows_without_clocks(b.folder)
+
+
+def test_another_seed_is_another_run(bench, equal_bits):
+    assert not equal_bits(bench.run("a").method, bench.run("b", config=bench.config(seed=4)).method)
+
+
+@pytest.mark.parametrize("after", [1, 4, 5, 7])
+def test_interrupted_and_resumed_equals_never_stopped(bench, equal_bits, after):
+    """In the middle of an epoch, just before its end and at it; twice, the second time by SIGTERM."""
+    whole = bench.run("whole")
+    first = Stopper(after)
+    broken = bench.run("broken", ui=first)
+    assert broken.summary.interrupted == "Ctrl-C"
+    assert broken.summary.steps == after
+    torch.manual_seed(99)  # a new process would not have the old generators
+    second = Stopper(3, signal.SIGTERM)
+    broken = bench.run("broken", ui=second)
+    assert broken.summary.interrupted == "SIGTERM"
+    assert f"Resuming after step {after}:" in second.said[0]
+    resumed = bench.run("broken")
+    assert resumed.summary.steps == whole.summary.steps == 15
+    assert equal_bits(resumed.method, whole.method)
+    assert rows_without_clocks(resumed.folder) == rows_without_clocks(whole.folder)
+
+
+@pytest.mark.parametrize("after", [3, 6, 10, 12])
+def test_killed_and_resumed_equals_never_stopped(bench, equal_bits, after):
+    """A kill loses what was done since the last checkpoint, and nothing else."""
+    whole = bench.run("whole")
+    with pytest.raises(Killed):
+        bench.run("broken", ui=Killer(after))
+    resumed = bench.run("broken")
+    assert equal_bits(resumed.method, whole.method)
+    assert rows_without_clocks(resumed.folder) == rows_without_clocks(whole.folder)
+
+
+def test_signal_handlers_are_put_back(bench):
+    before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
+    bench.run("run", ui=Stopper(2))
+    assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
+
+
+def test_a_finished_run_is_not_trained_further(bench, equal_bits):
+    done = bench.run("run")
+    again = bench.run("run")
+    assert again.summary.steps == done.summary.steps
+    assert equal_bits(again.method, done.method)
+    assert rows_without_clocks(again.folder) == rows_without_clocks(done.folder)
+
+
+def test_more_epochs_go_on_from_the_checkpoint(bench):
+    bench.run("run", config=bench.config(epochs=1))
+    longer = bench.run("run", config=bench.config(epochs=2))
+    assert longer.summary.steps == 10
+
+
+def test_zero_epochs_leave_the_untrained_encoder(bench, tiny, equal_bits):
+    done = bench.run("run", config=bench.config(epochs=0))
+    torch.manual_seed(3)
+    assert equal_bits(done.method, tiny())
+    assert done.summary.steps == 0
+    assert done.folder.encoder.exists()
+    assert read_metrics(done.folder.metrics) == []
+
+
+def test_monitor_and_probe_change_nothing(bench, equal_bits):
+    """Both draw from the global generators here as hard as they can; the trained bits stay the same."""
+
+    def probe(method):
+        torch.rand(1000)
+        assert not method.training
+        return {"knn": torch.rand(()).item()}
+
+    watched = bench.run("watched", probe=probe)
+    alone = bench.run("alone", config=bench.config(monitor=False))
+    assert equal_bits(watched.method, alone.method)
+    assert watched.method.training
+    rows = read_metrics(watched.folder.metrics)
+    assert [bool(row["knn"]) for row in rows if row["cosine"]] == [True, True, True]
+    assert "cosine" not in read_metrics(alone.folder.metrics)[0]
+
+
+def test_nan_stops_with_step_and_parts_and_keeps_the_last_good_checkpoint(bench, tiny, equal_bits):
+    good = bench.run("good", config=bench.config(epochs=1))
+    method = tiny()
+    method.break_at = 8
+    with pytest.raises(RunError) as caught:
+        bench.run("bad", method=method)
+    message = str(caught.value)
+    assert "not finite at step 8 (epoch 2)" in message
+    assert "regulariser nan" in message
+    assert "invariance nan" not in message
+    assert "last.ckpt, is kept" in message
+    assert "--set optim.learning_rate" in message
+    content = torch.load(bench.path / "bad" / "checkpoints" / "last.ckpt", weights_only=True)
+    assert content["position"]["step"] == 5
+    assert all(torch.isfinite(v).all() for v in content["method"].values())
+    assert good.folder.checkpoint.exists()
+
+
+def test_nan_before_the_first_checkpoint_says_so(bench, tiny):
+    method = tiny()
+    method.break_at = 1
+    with pytest.raises(RunError, match="No checkpoint had been written yet"):
+        bench.run("bad", method=method)
+
+
+def test_infinite_weights_are_never_saved(bench, tiny):
+    class Exploding(tiny):
+        def after_step(self, progress):
+            super().after_step(progress)
+            if self.steps == 10:
+                self.head.weight.data[0, 0] = float("inf")
+
+    with pytest.raises(RunError, match=r"weights are not finite \(head\.weight\)\. The last good"):
+        bench.run("bad", method=Exploding())
+    content = torch.load(bench.path / "bad" / "checkpoints" / "last.ckpt", weights_only=True)
+    assert content["position"]["step"] == 5
+
+
+def test_minutes_stop_in_time_and_anneal_over_just_that_time(bench):
+    class Slow(SilentReporter):
+        def step(self, progress, line):
+            time.sleep(0.02)
+
+    start = time.perf_counter()
+    done = bench.run("run", config=bench.config(minutes=1.2 / 60, log_steps=1), ui=Slow())
+    assert 0.8 < done.summary.seconds < 1.6
+    assert time.perf_counter() - start < 5
+    rates = [float(row["learning_rate"]) for row in read_metrics(done.folder.metrics)]
+    assert rates[-1] < 0.05 * max(rates)
+    assert max(rates) > 0.9e-3
+    assert done.summary.interrupted is None
+
+
+def test_minutes_are_counted_over_all_sittings(bench):
+    config = bench.config(minutes=0.5 / 60)
+    bench.run("run", config=config)
+    start = time.perf_counter()
+    again = bench.run("run", config=config)
+    assert time.perf_counter() - start < 0.4
+    assert again.summary.seconds >= 0.4
+
+
+def test_other_data_cannot_continue_a_checkpoint(bench):
+    bench.run("run", config=bench.config(epochs=1), facts={"images": 40})
+    with pytest.raises(RunError, match=r"made with images = 40, and now it is 41"):
+        bench.run("run", facts={"images": 41})
+
+
+def test_another_network_cannot_continue_a_checkpoint(bench, tiny):
+    bench.run("run", config=bench.config(epochs=1))
+    other = tiny()
+    other.head = torch.nn.Linear(8, 5)
+    with pytest.raises(RunError, match="does not fit this network"):
+        bench.run("run", method=other)
+
+
+def test_a_damaged_checkpoint_is_named(bench):
+    done = bench.run("run", config=bench.config(epochs=1))
+    done.folder.checkpoint.write_bytes(done.folder.checkpoint.read_bytes()[:500])
+    with pytest.raises(RunError, match=r"last\.ckpt cannot be read"):
+        bench.run("run")
+
+
+def test_clipping_bounds_the_gradient(bench, tiny):
+    norms = []
+
+    class Spy(tiny):
+        def after_step(self, progress):
+            super().after_step(progress)
+
+    config = bench.config(epochs=1).replace(optim={"clip": 1e-3})
+    method = Spy()
+    step = torch.optim.AdamW.step
+
+    def spied(self, *args, **kwargs):
+        gradients = [p.grad for group in self.param_groups for p in group["params"] if p.grad is not None]
+        norms.append(torch.stack([g.norm() for g in gradients]).norm().item())
+        return step(self, *args, **kwargs)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch.optim.AdamW, "step", spied)
+        bench.run("clipped", config=config, method=method)
+        clipped, norms[:] = list(norms), []
+        bench.run("free", config=bench.config(epochs=1))
+    assert max(clipped) <= 1e-3 * 1.001
+    assert max(norms) > 1e-2
+
+
+def test_profile_shares_add_up(bench):
+    done = bench.run("run", config=bench.config(profile=True))
+    shares = done.summary.shares
+    assert shares is not None
+    assert set(shares) == {"views", "network", "loss", "optimiser", "other"}
+    assert sum(shares.values()) == pytest.approx(1.0, abs=1e-6)
+    assert all(share > 0 for share in shares.values())
+
+
+def test_tensorboard_events_hold_the_same_figures(bench):
+    accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    done = bench.run("run", config=bench.config(tensorboard=True))
+    events = accumulator.EventAccumulator(str(done.folder.path))
+    events.Reload()
+    written = {event.step: event.value for event in events.Scalars("total")}
+    rows = read_metrics(done.folder.metrics)
+    assert written == pytest.approx({int(row["step"]): float(row["total"]) for row in rows}, rel=1e-6)
