@@ -1,6 +1,7 @@
 """A folder of image files, at any depth."""
 
 import os
+import stat
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -101,12 +102,13 @@ def _walk(folder: Path) -> _Found:
             name = f"{relative}/{entry.name}" if relative else entry.name
             if is_ignored(entry.name):
                 continue
-            if entry.is_dir():
+            mode = _mode(entry)
+            if stat.S_ISDIR(mode):
                 pending.append(name)
-            elif not entry.is_file() and not _dangling(entry):
+            elif mode and not stat.S_ISREG(mode):
                 continue  # sockets and pipes: opening one could wait for ever
             elif is_image_name(entry.name):
-                found.members.append(name)  # a dangling link too, so that reading it names it
+                found.members.append(name)  # a link to nothing too, so that reading it names it
             else:
                 found.other[Path(entry.name).suffix.lower()] += 1
                 if reason := foreign_format(entry.name):
@@ -115,5 +117,11 @@ def _walk(folder: Path) -> _Found:
     return found
 
 
-def _dangling(entry: os.DirEntry[str]) -> bool:
-    return entry.is_symlink() and not Path(entry.path).exists()
+def _mode(entry: os.DirEntry[str]) -> int:
+    """What a name leads to; 0 where it leads nowhere, as a link to nothing or to itself does."""
+    try:
+        if entry.is_file():  # known from the listing; a further call for each of a million files is not
+            return stat.S_IFREG
+        return stat.S_IFDIR if entry.is_dir() else entry.stat().st_mode
+    except OSError:
+        return 0

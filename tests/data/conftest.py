@@ -1,0 +1,34 @@
+"""Pictures and folders of pictures that the tests of the data write themselves."""
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+
+def picture(seed: int = 0, width: int = 12, height: int = 12) -> Image.Image:
+    """A smooth coloured picture without symmetry, another one for each seed."""
+    rng = np.random.default_rng(seed)
+    small = rng.integers(0, 256, (4, 4, 3), dtype=np.uint8)
+    return Image.fromarray(small).resize((width, height), Image.Resampling.BILINEAR)
+
+
+@pytest.fixture
+def make_folder(tmp_path: Path) -> Callable[[Iterable[str]], Path]:
+    """Write small pictures under the given names into a fresh folder; other names become text files."""
+
+    def make(names: Iterable[str], under: str = "pictures") -> Path:
+        folder = tmp_path / under
+        folder.mkdir(exist_ok=True)
+        for seed, name in enumerate(names):
+            path = folder / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            if path.suffix.lower() in (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif"):
+                picture(seed).save(path)
+            else:
+                path.write_text("not a picture")
+        return folder
+
+    return make

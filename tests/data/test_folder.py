@@ -1,0 +1,252 @@
+"""Folders and zip archives of images: what is listed, how it is split and labelled, what cannot be read."""
+
+import os
+import pickle
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from isosphere.data.decode import UnreadableImageError
+from isosphere.data.folder import FolderSource
+from isosphere.data.layout import arrange
+from isosphere.data.source import Source, stratified_split
+from isosphere.data.zipped import ZipSource
+from isosphere.errors import UsageError
+
+
+def zip_of(folder: Path, prefix: str = "") -> Path:
+    file = folder.with_suffix(".zip")
+    with zipfile.ZipFile(file, "w") as archive:
+        for path in sorted(folder.rglob("*")):
+            archive.write(path, prefix + str(path.relative_to(folder)))
+    return file
+
+
+SPLIT = ["train/cat/1.png", "train/dog/2.png", "train/dog/3.png", "val/dog/4.png", "val/eel/5.png"]
+
+
+@pytest.mark.parametrize("kind", ["folder", "zip", "zip with a folder around everything"])
+def test_split_and_labels_come_from_the_folders(make_folder, kind):
+    folder = make_folder(
+        [*SPLIT, "labels.csv", "train/.cache/9.png", "__MACOSX/train/cat/._1.png", "train/._2.png"]
+    )
+
+    def opened(split) -> Source:
+        if kind == "folder":
+            return FolderSource(folder, split=split)
+        return ZipSource(zip_of(folder, "all/" if "around" in kind else ""), split=split)
+
+    train, test, everything = opened("train"), opened("test"), opened(None)
+    assert train.class_names == test.class_names == ["cat", "dog", "eel"]
+    assert [Path(p).name for p in train.paths] == ["1.png", "2.png", "3.png"]
+    assert train.labels.tolist() == [0, 1, 1]
+    assert test.labels.tolist() == [1, 2]
+    assert len(everything) == 5
+    assert train.has_test_split
+    assert test.has_test_split
+    assert train.has_labels
+    assert train.labels.dtype == np.int64
+    assert train.unreadable == train.left_out == []
+    picture = test.read(1)
+    assert picture.dtype == torch.uint8
+    assert picture.shape == (3, 12, 12)
+
+
+LAYOUTS = {
+    "flat": (["b.png", "a.png"], [-1, -1], []),
+    "one class is none": (["cat/a.png", "cat/b.png"], [-1, -1], []),
+    "classes": (["cat/a.png", "dog/x/y/b.png"], [0, 1], ["cat", "dog"]),
+    "classes below a folder around everything": (["set/cat/a.png", "set/dog/b.png"], [0, 1], ["cat", "dog"]),
+    "loose images beside classes": (["a.png", "cat/b.png", "dog/c.png"], [-1, 0, 1], ["cat", "dog"]),
+    "a class called train": (["bus/a.png", "train/b.png"], [0, 1], ["bus", "train"]),
+    "val without train": (["val/cat/a.png", "val/dog/b.png"], [0, 1], ["cat", "dog"]),
+}
+
+
+@pytest.mark.parametrize("case", LAYOUTS)
+def test_layouts_without_a_split(case):
+    members, labels, names = LAYOUTS[case]
+    for split in (None, "train"):
+        layout = arrange(members, split, "x")
+        assert (layout.members, layout.labels.tolist(), layout.class_names) == (members, labels, names)
+        assert not layout.has_test_split
+    with pytest.raises(UsageError, match=r"x is not split.*--test DATA"):
+        arrange(members, "test", "x")
+
+
+def test_layouts_with_a_split():
+    alone = arrange(["train/cat/a.png", "train/dog/b.png"], "train", "x")
+    assert alone.labels.tolist() == [0, 1]
+    assert not alone.has_test_split
+    with pytest.raises(UsageError, match="not split"):
+        arrange(["train/a.png"], "test", "x")
+
+    members = ["Training/a.png", "TEST/b.png"]
+    assert arrange(members, "train", "x").members == ["Training/a.png"]
+    assert arrange(members, "test", "x").members == ["TEST/b.png"]
+
+    members = ["logo.png", "masks/a.png", "masks/b.png", "test/c.png", "train/d.png", "val/e.png"]
+    layout = arrange(members, None, "x")  # a test/ wins over a val/
+    assert layout.members == ["test/c.png", "train/d.png"]
+    remarks = [
+        (p, f"{n} images outside train/ and test/") for p, n in (("./", 1), ("masks/", 2), ("val/", 1))
+    ]
+    assert layout.left_out == remarks
+
+    members = ["test/images/cat/a.png", "train/images/dog/b.png"]
+    assert arrange(members, "train", "x").class_names == ["cat", "dog"]
+    assert arrange(members, "train", "x").labels.tolist() == [1]
+
+
+def test_links_are_followed_without_going_in_circles(make_folder, tmp_path):
+    folder = make_folder(["cat/a.png", "dog/b.png"])
+    elsewhere = make_folder(["c.png"], under="elsewhere")
+    (folder / "cat" / "up").symlink_to(folder)
+    (folder / "dog" / "away").symlink_to(elsewhere)
+    (elsewhere / "back").symlink_to(folder / "dog")
+    (folder / "dog" / "gone.png").symlink_to(tmp_path / "nowhere.png")
+    (folder / "dog" / "self.png").symlink_to(folder / "dog" / "self.png")
+    source = FolderSource(folder)
+    assert source.paths == ["cat/a.png", "dog/away/c.png", "dog/b.png", "dog/gone.png", "dog/self.png"]
+    assert source.read(1).shape == (3, 12, 12)
+    with pytest.raises(UnreadableImageError, match="no such file"):
+        source.read(3)
+    with pytest.raises(UnreadableImageError, match="symbolic links"):
+        source.read(4)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
+def test_pipes_are_never_opened(make_folder):
+    folder = make_folder(["a.png"])
+    os.mkfifo(folder / "pipe.png")
+    assert FolderSource(folder).paths == ["a.png"]
+
+
+def test_suffixes_are_read_in_any_case_and_unknown_formats_are_named(make_folder):
+    folder = make_folder(["a.png", "notes.txt", "b.HEIC", "c.dcm"])
+    (folder / "a.png").rename(folder / "A.PNG")
+    for source in (FolderSource(folder), ZipSource(zip_of(folder))):
+        assert source.paths == ["A.PNG"]
+        assert [p for p, _ in source.unreadable] == ["b.HEIC", "c.dcm"]
+        assert source.unreadable[0][1] == ".heic is not read here: convert it to .png or .jpg"
+        assert source.subset([0]).unreadable == source.unreadable
+
+
+def test_names_that_are_not_utf8_are_read_and_shown(make_folder):
+    folder = make_folder(["a.png"])
+    try:
+        os.rename(os.fsencode(folder / "a.png"), os.fsencode(folder) + b"/\xff.png")  # noqa: PTH104
+    except OSError:
+        pytest.skip("this file system takes UTF-8 names only")
+    source = FolderSource(folder)
+    assert source.paths == ["\ufffd.png"]
+    assert source.read(0).shape == (3, 12, 12)
+
+
+def test_a_folder_that_cannot_be_listed_is_named(make_folder, monkeypatch):
+    folder = make_folder(["open/a.png", "shut/b.png"])
+    scandir = os.scandir
+
+    def guarded(path):
+        if Path(path).name == "shut":
+            raise PermissionError(13, "Permission denied")
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", guarded)
+    assert FolderSource(folder).unreadable == [("shut/", "permission denied")]
+    with pytest.raises(UsageError, match=r"shut/ cannot be listed \(permission denied\)"):
+        FolderSource(make_folder(["shut/b.png"], under="other"))
+
+
+def test_folders_without_images_say_what_they_hold(make_folder):
+    with pytest.raises(UsageError, match=r"holds no images: it holds no files. Give a folder with .jpg"):
+        FolderSource(make_folder([]))
+    with pytest.raises(UsageError, match=r"it holds 3 files of other kinds \(2 x .txt, 1 x no suffix\)"):
+        FolderSource(make_folder(["a.txt", "b/c.txt", "README"]))
+    hidden = make_folder([".a.png", ".git/b.png"], under="hidden")
+    with pytest.raises(UsageError, match="it holds no files"):
+        FolderSource(hidden)
+    with pytest.raises(UsageError, match="it holds no files"):
+        ZipSource(zip_of(hidden))
+
+
+def test_empty_and_huge_files_are_named(make_folder, monkeypatch):
+    folder = make_folder(["a.png", "b.png"])
+    (folder / "b.png").write_bytes(b"")
+    for source in (FolderSource(folder), ZipSource(zip_of(folder))):
+        with pytest.raises(UnreadableImageError, match="the file is empty"):
+            source.read(1)
+        monkeypatch.setattr(
+            f"isosphere.data.{'folder' if isinstance(source, FolderSource) else 'zipped'}.MAX_FILE_BYTES", 50
+        )
+        with pytest.raises(UnreadableImageError, match=r"bytes.*more than 50"):
+            source.read(0)
+
+
+def test_a_damaged_or_locked_member_costs_itself_only(make_folder):
+    file = zip_of(make_folder(["a.png", "b.png", "c.png"]))
+    body = bytearray(file.read_bytes())
+    with zipfile.ZipFile(file) as archive:
+        infos = archive.infolist()
+    body[infos[0].header_offset + 30 + len("a.png") + 40] ^= 0xFF  # a byte of the picture
+    body[infos[1].header_offset + 6] |= 1  # the flag of encryption, in the member's own header
+    central = body.index(b"PK\x01\x02")
+    second = body.index(b"PK\x01\x02", central + 1)
+    body[second + 8] |= 1  # and in the directory
+    file.write_bytes(bytes(body))
+    source = ZipSource(file)
+    with pytest.raises(UnreadableImageError, match="CRC"):
+        source.read(0)
+    with pytest.raises(UnreadableImageError, match="encrypted"):
+        source.read(1)
+    assert source.read(2).shape == (3, 12, 12)
+
+
+def test_a_zip_is_read_in_place_and_travels_to_other_processes(make_folder, tmp_path):
+    file = zip_of(make_folder(["cat/a.png", "dog/b.png"]))
+    before = sorted(tmp_path.rglob("*"))
+    source = ZipSource(file)
+    first = source.read(0)
+    twin = pickle.loads(pickle.dumps(source))
+    assert torch.equal(twin.read(0), first)
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_broken_archive_is_refused(tmp_path):
+    file = tmp_path / "broken.zip"
+    file.write_bytes(b"PK\x03\x04 and then nothing")
+    with pytest.raises(UsageError, match=r"broken.zip cannot be read as a zip archive"):
+        ZipSource(file)
+
+
+def test_subsets_and_other_lists_of_classes(make_folder):
+    source = FolderSource(make_folder(["cat/a.png", "dog/b.png", "eel/c.png"]))
+    part = source.subset([2, 0])
+    assert part.paths == ["eel/c.png", "cat/a.png"]
+    assert part.labels.tolist() == [2, 0]
+    assert torch.equal(part.read(0), source.read(2))
+    assert torch.equal(part.subset([1]).read(0), source.read(0))
+    renamed = part.with_class_names(["ape", "cat", "dog"])
+    assert renamed.labels.tolist() == [-1, 1]
+    assert renamed.class_names == ["ape", "cat", "dog"]
+    assert part.labels.tolist() == [2, 0]
+    assert "3 images, 3 classes" in repr(source)
+    for wrong in ([3], [-1]):
+        with pytest.raises(ValueError, match="indices reach"):
+            source.subset(wrong)
+
+
+def test_stratified_split_keeps_proportions():
+    labels = np.array([0] * 50 + [1] * 10 + [2] + [-1] * 20)
+    train, test = stratified_split(labels, test_fraction=0.2, seed=3)
+    assert sorted([*train, *test]) == list(range(81))
+    assert [(labels[test] == k).sum() for k in (0, 1, 2, -1)] == [10, 2, 0, 4]
+    again = stratified_split(labels, test_fraction=0.2, seed=3)
+    assert np.array_equal(test, again[1])
+    assert not np.array_equal(test, stratified_split(labels, test_fraction=0.2, seed=4)[1])
+    assert stratified_split(np.empty(0, np.int64))[1].shape == (0,)
+    with pytest.raises(ValueError, match="between 0 and 1"):
+        stratified_split(labels, test_fraction=1.0)
