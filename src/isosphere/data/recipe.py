@@ -39,35 +39,35 @@ class ViewRecipe(BaseModel):
     Raises: pydantic's ValidationError, naming the field, for a value outside its range or an unknown field.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    global_views: int = Field(2, ge=1, le=64)
-    local_views: int = Field(0, ge=0, le=64)
+    global_views: int = Field(default=2, ge=1, le=64)
+    local_views: int = Field(default=0, ge=0, le=64)
     size: int = Field(ge=4, le=4096)
-    local_size: int | None = Field(None, ge=4, le=4096)
+    local_size: int | None = Field(default=None, ge=4, le=4096)
 
     placement: Literal["inside", "centre"] = "inside"
     scale: tuple[Share, Share] = (0.2, 1.0)
     local_scale: tuple[Share, Share] = (0.05, 0.3)
     ratio: tuple[Positive, Positive] = (3 / 4, 4 / 3)
-    rotation: float = Field(0.0, ge=0.0, le=180.0)
-    translation: float = Field(0.0, ge=0.0, le=1.0)
-    shear: float = Field(0.0, ge=0.0, le=60.0)
+    rotation: float = Field(default=0.0, ge=0.0, le=180.0)
+    translation: float = Field(default=0.0, ge=0.0, le=1.0)
+    shear: float = Field(default=0.0, ge=0.0, le=60.0)
     horizontal_flip: Probability = 0.5
     vertical_flip: Probability = 0.0
     padding: Literal["zeros", "reflection", "border"] = "zeros"
 
     jitter_probability: Probability = 0.8
-    brightness: float = Field(0.4, ge=0.0, le=2.0)
-    contrast: float = Field(0.4, ge=0.0, le=2.0)
-    saturation: float = Field(0.2, ge=0.0, le=2.0)
-    hue: float = Field(0.1, ge=0.0, le=0.5)
+    brightness: float = Field(default=0.4, ge=0.0, le=2.0)
+    contrast: float = Field(default=0.4, ge=0.0, le=2.0)
+    saturation: float = Field(default=0.2, ge=0.0, le=2.0)
+    hue: float = Field(default=0.1, ge=0.0, le=0.5)
     grey: Probability = 0.2
     blur: PerView = 0.0
     blur_sigma: tuple[Positive, Positive] = (0.1 / 224, 2.0 / 224)
     solarise: PerView = 0.0
     solarise_threshold: Probability = 0.5
-    noise: float = Field(0.0, ge=0.0, le=1.0)
+    noise: float = Field(default=0.0, ge=0.0, le=1.0)
     grey_noise: bool = False
     erase: Probability = 0.0
     erase_area: tuple[Share, Share] = (0.02, 0.2)
@@ -122,8 +122,8 @@ class ViewRecipe(BaseModel):
 
 
 def _local_size(size: int) -> int:
-    """A local view's side, in the proportion 98 : 224, a multiple of 4, not below 16."""
-    return max(16, round(size * 98 / 224 / 4) * 4)
+    """A local view's side, in the proportion 98 : 224, even, not below 16."""
+    return max(16, round(size * 7 / 32) * 2)
 
 
 def _crops(size: int) -> dict[str, Any]:

@@ -86,16 +86,8 @@ class Views:
         for start in range(0, n, chunk):
             rows = slice(start, start + chunk)
             pixels, levels = images[rows].float(), {}
-            for view, plan in enumerate(plans):
-                _render(
-                    recipe,
-                    view,
-                    pixels,
-                    _units(images, recipe),
-                    levels,
-                    _rows(plan, rows),
-                    results[view][rows],
-                )
+            for view, (plan, result) in enumerate(zip(plans, results, strict=True)):
+                _render(recipe, view, pixels, units, levels, _rows(plan, rows), result[rows])
         return results
 
 
@@ -144,7 +136,7 @@ def _render(
 
 @lru_cache(maxsize=4)
 def _noise_bank(device: torch.device, extra: int) -> Tensor:
-    """Normal numbers that all views share, each from a random place on; made on the CPU, the same on any device."""
+    """Normal numbers that all views share, each from a random place on; the same bits on any device."""
     row = 1 << 10
     rows = -(-(colour.NOISE_BANK + extra) // row)
     return normal(0, 0, torch.arange(rows), 0, row).flatten().to(device)
@@ -183,15 +175,14 @@ def centre_view(images: Tensor, size: int, mean: tuple[float, ...], std: tuple[f
     """
     _check(images)
     n, c, height, width = images.shape
+    side = min(height, width)
+    top, left = round((height - side) / 2), round((width - side) / 2)
     unit = 1 / 255 if images.dtype == torch.uint8 else 1.0
     with torch.no_grad():
-        pixels = images.float()
-        if (height, width) == (size, size):
-            x = pixels * unit
-        else:
-            half = min(height, width) / 2
-            centre = pixels.new_tensor([width / 2, height / 2]).expand(n, 2)
-            linear = torch.diag(pixels.new_tensor([half, half])).expand(n, 2, 2)
-            x = sample_upright(pixels, Placement(centre, linear), size).mul(unit)
-        means, stds = (pixels.new_tensor(_channels(v, c))[:, None, None] for v in (mean, std))
-        return ((x - means) / stds).contiguous()
+        x = images[:, :, top : top + side, left : left + side].float()
+        if side != size:
+            half = x.new_full((n,), side / 2)
+            placement = Placement(half[:, None].expand(n, 2), torch.diag_embed(half[:, None].expand(n, 2)))
+            x = sample_upright(x, placement, size)
+        means, stds = (x.new_tensor(_channels(v, c))[:, None, None] for v in (mean, std))
+        return ((x * unit - means) / stds).contiguous()
