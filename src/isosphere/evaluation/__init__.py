@@ -6,15 +6,15 @@ from isosphere.evaluation.baselines import (
     rotation_invariant_descriptor,
     standardised,
 )
+from isosphere.evaluation.classes import ClassOutcomes, class_outcomes, class_retrieval
 from isosphere.evaluation.features import Features, extract, extract_views
 from isosphere.evaluation.geometry import geometry
 from isosphere.evaluation.intervals import Estimate, bootstrap, paired_difference, wilson
 from isosphere.evaluation.knn import knn, knn_predict
 from isosphere.evaluation.retrieval import (
-    ClassOutcomes,
+    InstanceNeighbours,
     InstanceRanks,
-    class_outcomes,
-    class_retrieval,
+    instance_neighbours,
     instance_protocol,
     instance_ranks,
     instance_retrieval,
@@ -24,6 +24,7 @@ __all__ = [
     "ClassOutcomes",
     "Estimate",
     "Features",
+    "InstanceNeighbours",
     "InstanceRanks",
     "bootstrap",
     "class_outcomes",
@@ -31,6 +32,7 @@ __all__ = [
     "extract",
     "extract_views",
     "geometry",
+    "instance_neighbours",
     "instance_protocol",
     "instance_ranks",
     "instance_retrieval",

@@ -97,7 +97,7 @@ def neighbour_gallery(
     missed = [s >= 0 and s not in row for s, row in zip(wanted, found.tolist(), strict=True)]
     left = images if query_images is None else query_images
 
-    cell, gap, below, head = 1.05, 0.3, 0.26, 0.72 if title else 0.36
+    cell, gap, below, head = 1.05, 0.3, 0.29, 0.64 if title else 0.34
     k, extra = found.shape[1], int(any(missed))
     width, height = 0.3 + cell * (1 + k + extra) + gap * (1 + extra), head + (cell + below) * len(rows) + 0.08
     with matplotlib.rc_context(_STYLE):
@@ -128,7 +128,7 @@ def neighbour_gallery(
             if missed[r]:
                 axes = place(r, 1 + k)
                 _show(axes, images[wanted[r]], mean, std)
-                _frame(axes, VERMILION, (0, (2, 1.2)))
+                _frame(axes, VERMILION, (0, (1.5, 0.8)))
                 _caption(axes, "not found" if sought_ranks is None else f"rank {int(sought_ranks[r])}", False)
         return _save(figure, path)
 
@@ -212,13 +212,14 @@ def _show(axes: Any, image: Tensor, mean: Sequence[float] | None, std: Sequence[
 
 
 def _frame(axes: Any, colour: str, line: Any) -> None:
-    for spine in axes.spines.values():
-        spine.set(visible=True, color=colour, linewidth=3, linestyle=line)
+    box = axes.patch
+    box.set(visible=True, facecolor="none", edgecolor=colour, linewidth=5, linestyle=line, zorder=3)
+    axes.spines[:].set_visible(False)
 
 
 def _caption(axes: Any, words: str, strong: bool) -> None:
     colour, weight = (GREEN, "bold") if strong else (_FAINT, "normal")
-    axes.set_xlabel(words, labelpad=3, fontsize=8.5, color=colour, fontweight=weight)
+    axes.set_xlabel(words, labelpad=5.5, fontsize=8.5, color=colour, fontweight=weight)
 
 
 def _curve(axes: Any, steps: np.ndarray, values: np.ndarray, colour: str) -> None:
