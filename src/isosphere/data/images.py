@@ -91,8 +91,8 @@ def load_images(
     except (RuntimeError, MemoryError) as error:
         raise RunError(
             f"{total} images of {size} x {size} pixels need {images_bytes(total, size) / 2**30:.1f} GiB of "
-            "memory, which this machine does not give. Take smaller or fewer images, or let the loader read them "
-            "as it goes."
+            "memory, which this machine does not give. Take smaller or fewer images, or let the loader "
+            "read them as it goes."
         ) from error
     reasons: dict[int, str] = {}
 

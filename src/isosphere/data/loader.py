@@ -1,5 +1,6 @@
 """Batches of images in an order that is a pure function of (seed, epoch)."""
 
+import os
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -77,6 +78,11 @@ def _collate(items: list[tuple[Tensor, int, dict[int, str]]]) -> tuple[Tensor, T
     return torch.stack([x for x, _, _ in items]), torch.tensor([i for _, i, _ in items]), failed
 
 
+def _processors() -> int:
+    """Processors that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 class Loader:
     """Batches of an image set in memory, or of a source that worker processes decode as it is needed.
 
@@ -116,8 +122,8 @@ class Loader:
         if not len(self._order):
             most = max(len(images) - len(images) % world, world)
             raise UsageError(
-                f"{images.name} has {len(images)} images and a batch takes {batch_size}: give more images, or "
-                f"a batch size of at most {most} (--batch-size {most})."
+                f"{images.name} has {len(images)} images and a batch takes {batch_size}: give more images, "
+                f"or a batch size of at most {most} (--batch-size {most})."
             )
         self.device = torch.device(device)
         self.skipped: dict[str, str] = dict(
@@ -136,6 +142,7 @@ class Loader:
         elif size is None:
             raise ValueError("size is missing; expected the side in pixels to which pictures are brought.")
         else:
+            workers = min(workers, _processors())  # more would only wait for each other, and torch warns
             self._stream = DataLoader(
                 _Pictures(images, size),
                 batch_sampler=self._order,

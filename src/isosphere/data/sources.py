@@ -1,13 +1,15 @@
 """Open a source of images by what a person types."""
 
+import contextlib
+import difflib
 import zipfile
 from pathlib import Path
 
-from isosphere.errors import UsageError, nearest
+from isosphere.errors import UsageError
 
 from .builtin import TORCHVISION, open_digits, open_torchvision
 from .folder import FolderSource
-from .layout import is_image_name
+from .layout import is_ignored, is_image_name
 from .npz import open_array_file
 from .source import Source, Split
 from .texture_source import open_textures
@@ -75,14 +77,17 @@ def _open_path(text: str, split: Split) -> Source:
 
 
 def _absent(text: str, path: Path) -> str:
-    names = [n.removesuffix(":PATH") for n in BUILTIN] + [*FAMILIES, "textures"]
-    guess = nearest(text, names)
-    for family in FAMILIES:
-        guess = guess.replace(f"'{family}'", f"'textures:{family}'")
-    if not guess and path.parent.is_dir():
-        guess = nearest(
-            path.name, sorted(p.name for p in path.parent.iterdir() if not p.name.startswith("."))[:10_000]
-        )
+    """What to say of a name that leads nowhere: the nearest name to type, and the choices."""
+    candidates: dict[str, str] = {}  # what may have been meant -> what to type
+    with contextlib.suppress(OSError):
+        candidates = {p.name: str(p) for p in path.parent.iterdir() if not is_ignored(p.name)}
+    if text == path.name:
+        for full in BUILTIN:
+            typed = full.removesuffix(":PATH")
+            candidates |= {typed: full, typed.partition(":")[2] or typed: full}
+        candidates["textures"] = "textures:wood"
+    close = difflib.get_close_matches(path.name, candidates, n=1, cutoff=0.5)
+    guess = f" Did you mean '{candidates[close[0]]}'?" if close else ""
     where = "" if path.is_absolute() else f" in {Path.cwd()}"
     return (
         f"There is no file or folder {text}{where}, and no built-in of that name.{guess} Give {_KINDS}, or a "
