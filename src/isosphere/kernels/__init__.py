@@ -7,14 +7,17 @@ statistic (in the mean over directions) differ only in these weights.
 from isosphere.kernels.bandlimited import BandlimitedKernel
 from isosphere.kernels.heat import HeatKernel
 from isosphere.kernels.induced import InducedKernel
+from isosphere.kernels.positive import FejerKernel, JacksonKernel
 from isosphere.kernels.stein import SteinKernel, stein
 from isosphere.kernels.von_mises_fisher import VonMisesFisherKernel
 from isosphere.kernels.zonal import ZonalKernel
 
 __all__ = [
     "BandlimitedKernel",
+    "FejerKernel",
     "HeatKernel",
     "InducedKernel",
+    "JacksonKernel",
     "SteinKernel",
     "VonMisesFisherKernel",
     "ZonalKernel",

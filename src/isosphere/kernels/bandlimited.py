@@ -5,9 +5,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from isosphere.kernels.zonal import ZonalKernel, check_kernel_dim
+from isosphere.kernels.zonal import ZonalKernel
 from isosphere.sphere import log_harmonic_dimensions
-from isosphere.sphere.harmonics import check_degree
+from isosphere.sphere.harmonics import check_degree, check_dim
 
 __all__ = ["BandlimitedKernel"]
 
@@ -34,7 +34,7 @@ class BandlimitedKernel(ZonalKernel):
     max_degree: int = 2  # pyright: ignore[reportIncompatibleMethodOverride, reportAssignmentType]
 
     def __post_init__(self) -> None:
-        check_kernel_dim(self.dim)
+        check_dim(self.dim)
         check_degree(self.max_degree, "max_degree")
         if self.max_degree < 1:
             raise ValueError(

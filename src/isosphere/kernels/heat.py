@@ -2,62 +2,72 @@
 
 import math
 from dataclasses import dataclass
-from functools import lru_cache
+from fractions import Fraction
 
 import torch
 from torch import Tensor
 
-from isosphere.kernels.evaluation import evaluate
-from isosphere.kernels.heat_logarithm import LogHeatProfile
-from isosphere.kernels.zonal import ZonalKernel, check_kernel_dim
+from isosphere.kernels.evaluation import Profile
+from isosphere.kernels.heat_logarithm import log_heat_derivatives
+from isosphere.kernels.zonal import ZonalKernel, cut_geometric_tail
 from isosphere.sphere import log_harmonic_dimensions
+from isosphere.sphere.harmonics import check_dim
 
 __all__ = ["HeatKernel"]
 
 _CONCENTRATION = 1.76
-_LOG_TOLERANCE = math.log(1e-24)  # tail relative to phi(1); also small after weighting by eigenvalues squared
-_MAX_DEGREE = 20_000
+_LEAST_CONCENTRATION = 1e-12
+_MOST_DEGREES = 20_000
 
 
 @dataclass(frozen=True, init=False)
 class HeatKernel(ZonalKernel):
     """Heat kernel ``e^{t Laplacian}``, the density of Brownian motion at time t, scaled to 1 at coincidence.
 
-    ``phi(c) = (1/Z) sum_l exp(-t l(l+d-2)) N(l, d) P_l(c)``; positive on all of [-1, 1].
+    ``phi(c) = (1/Z) sum_l exp(-t l (l+d-2)) N(l, d) P_l(c)``; positive on all of [-1, 1].
 
     Args:
         dim: ambient dimension d.
-        concentration: ``rho = a_1 N(1, d) = d exp(-(d-1) t)``, the weight of degree 1 against degree 0. For large d,
-            ``phi(c) ~ exp(rho (c - 1))``. Default 1.76, the papers' t = 5/d at d = 256.
-        time: t itself, instead of a concentration: ``t = log(d/rho)/(d-1)``.
+        concentration: ``rho = d exp(-(d-1) t)``, the weight of degree 1 against degree 0, so ``t =
+            log(d/rho)/(d-1)``. For large d, ``phi(c) ~ exp(rho (c - 1))``. Default 1.76: the papers' t = 5/d at
+            d = 256.
+        time: t itself, in place of a concentration. The generator is the Laplacian, not half of it.
 
+    Scale:
+        ``exp(-log_mean) = Z``; Z = 5.520 at d = 256, t = 5/d, and 7.72e12 at t = 2/d.
     Raises:
-        ValueError: both or neither sensible: concentration outside (0, d), time not above 0, or both given.
+        ValueError: both concentration and time given; a concentration outside [1e-12, d); a time that is not a
+            positive number, is so long that phi is a constant, or so short that it needs 20,000 degrees.
     Numerics:
-        d from 2 to 4096. A fixed t means nothing across dimensions (t = 0.1 at d = 512 is a constant, t = 1/d an
+        d from 2 to 4096. A fixed t means nothing across dimensions (at d = 512, t = 0.1 is a constant and t = 1/d an
         identity matrix): prefer a concentration. ``log`` is exact to rounding, also at antipodal points where phi is
-        1e-60: it is fitted to values in integer arithmetic of as many bits as that takes.
+        1e-60: it is fitted to values in integer arithmetic. That takes milliseconds, or seconds for t below 0.01 in
+        low dimension, once per kernel and process; below 1e-20000 it is refused.
     Reference:
-        arXiv 2606.17603, section 3 (w(lambda) = exp(-t lambda), its default t = 5/d for MMD and KSD, 2/d for KL).
+        arXiv 2606.17603, section 3 (w(lambda) = exp(-t lambda), t = 5/d for MMD and KSD, 2/d for KL).
     """
 
     dim: int
     time: float
 
     def __init__(self, dim: int, *, concentration: float | None = None, time: float | None = None) -> None:
-        check_kernel_dim(dim)
+        check_dim(dim)
         if time is not None and concentration is not None:
             raise ValueError(
-                "give either concentration or time, not both: HeatKernel(dim, concentration=1.76)"
+                f"got both a concentration and a time: give one, e.g. HeatKernel({dim}, time={time})"
             )
         if time is None:
             rho = _CONCENTRATION if concentration is None else float(concentration)
-            if not 0 < rho < dim:
-                raise ValueError(f"concentration must lie between 0 and dim = {dim}, got {rho}")
+            if not _LEAST_CONCENTRATION <= rho < dim:
+                raise ValueError(
+                    f"concentration must lie in [1e-12, dim = {dim}), got {rho}: the papers' is 1.76"
+                )
             time = math.log(dim / rho) / (dim - 1)
-        if not 0 < time < math.inf:
+        longest = math.log(dim / _LEAST_CONCENTRATION) / (dim - 1)
+        if not 0 < time <= longest * (1 + 1e-9):
             raise ValueError(
-                f"time must be a positive number, got {time}: try HeatKernel({dim}, concentration=1.76)"
+                f"time must be positive and at most {longest:.4g} at dim {dim} (beyond, the kernel is a constant), "
+                f"got {time}: the papers' is 5/dim = {5 / dim:.4g}"
             )
         object.__setattr__(self, "dim", dim)
         object.__setattr__(self, "time", float(time))
@@ -67,35 +77,38 @@ class HeatKernel(ZonalKernel):
         """``rho = d exp(-(d-1) t)``."""
         return self.dim * math.exp(-(self.dim - 1) * self.time)
 
+    @property
+    def is_positive(self) -> bool:
+        return True
+
     def log_weights(self) -> Tensor:
-        return _log_weights(self.dim, self.time)
+        size = 64
+        while size <= _MOST_DEGREES:
+            l = torch.arange(size + 1, dtype=torch.float64, device="cpu")
+            # Ratios of neighbouring terms decrease in l: see cut_geometric_tail.
+            kept = cut_geometric_tail(
+                log_harmonic_dimensions(size, self.dim) - self.time * l * (l + self.dim - 2)
+            )
+            if kept is not None:
+                return kept - torch.logsumexp(kept, 0)
+            size *= 2
+        raise ValueError(
+            f"{self!r} needs more than {_MOST_DEGREES} degrees, it is close to an identity matrix: "
+            f"raise the time, e.g. to the papers' 5/dim = {5 / self.dim:.4g}"
+        )
 
-    def log(self, c: Tensor) -> Tensor:
-        return evaluate(c, LogHeatProfile(self.dim, self.time), 0)
+    def samples(self, c: Tensor, profile: Profile, order: int) -> Tensor:
+        if profile != "log":
+            return super().samples(c, profile, order)
+        return self._exact([Fraction(v) for v in c.tolist()], order)
 
+    def log_samples(self, x: Tensor, order: int) -> Tensor:
+        return self._exact([2 * Fraction(v) ** 2 - 1 for v in x.tolist()], order)
 
-@lru_cache(maxsize=256)
-def _log_weights(dim: int, time: float) -> Tensor:
-    """Log weights up to the first degree whose tail is proven below the tolerance.
+    def antipodal_width(self) -> float:
+        # Where the Gaussians of angle from the two sides of the antipode meet, times the ways round it.
+        return min(1.0, self.time * max(1.0, self.dim / 4) / 2)
 
-    The ratio r_l of neighbouring terms decreases in l and |P_l| <= 1, so the tail beyond L is at most
-    term_{L+1} / (1 - r_{L+1}).
-    """
-    size = 64
-    while size <= 2 * _MAX_DEGREE:
-        l = torch.arange(size + 1, dtype=torch.float64)
-        logs = log_harmonic_dimensions(size, dim) - time * l * (l + dim - 2)
-        ratio = torch.exp(logs[1:] - logs[:-1])
-        total = torch.logcumsumexp(logs, 0)
-        tail = logs[1:-1] - torch.log1p(
-            -ratio[1:].clamp(max=1)
-        )  # at L = 0, 1, ...: term_{L+1} / (1 - r_{L+1})
-        good = (ratio[1:] < 1) & (tail <= _LOG_TOLERANCE + total[:-2])
-        if bool(good.any()):
-            last = int(torch.nonzero(good)[0])
-            return logs[: last + 1] - torch.logsumexp(logs[: last + 1], 0)
-        size *= 2
-    raise ValueError(
-        f"time {time} needs more than {_MAX_DEGREE} degrees at dim {dim}: the kernel is close to an identity matrix; "
-        f"raise it, e.g. HeatKernel({dim}, concentration=1.76)"
-    )
+    def _exact(self, points: list[Fraction], order: int) -> Tensor:
+        values = log_heat_derivatives(points, self.dim, self.time, order)
+        return torch.tensor(values, dtype=torch.float64, device="cpu")

@@ -1,127 +1,203 @@
-"""The kernel that SUSReg becomes when its statistic is averaged over all directions."""
+"""The kernel that a sliced statistic becomes when it is averaged over all directions."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 
 import torch
 from torch import Tensor
 
 from isosphere.kernels.von_mises_fisher import log_exponential_weights
-from isosphere.kernels.zonal import ZonalKernel, check_kernel_dim
-from isosphere.sphere import log_harmonic_dimensions, marginal_cf, marginal_quadrature
+from isosphere.kernels.zonal import ZonalKernel
+from isosphere.sphere import log_harmonic_dimensions, marginal_quadrature
+from isosphere.sphere.harmonics import check_dim
 
 __all__ = ["InducedKernel"]
+
+_WIDEST = 2000.0
+_TAIL = 1e-18  # mass of the weights beyond the last degree
+_MOST_DEGREES = 20_000
 
 
 @dataclass(frozen=True, init=False)
 class InducedKernel(ZonalKernel):
-    """Mean of ``cos(s <x - y, a>)`` over directions a and over frequencies s, scaled to 1 at coincidence.
+    """Mean of ``cos(s <x - y, a>)`` over directions a and frequencies s, scaled to 1 at coincidence.
 
-    Gaussian window of bandwidth g: ``phi(c) = 1F1(1/2; d/2; -g^2 (1 - c))``.
-    Rule (s_k, w_k): ``phi(c) = sum_k w_k 0F1(; d/2; -s_k^2 |x-y|^2 / 4) / sum_k w_k``, ``|x-y|^2 = 2 (1 - c)``.
-    With the rule of a sliced statistic the mean of that statistic over all directions is an MMD of this kernel, exactly.
+    By a Gaussian window of bandwidth g: ``phi(c) = 1F1(1/2; d/2; -g^2 (1 - c))``.
+    By a rule: ``phi(c) = sum_k w_k 0F1(; d/2; -s_k^2 |x - y|^2 / 4) / sum_k w_k`` with ``|x - y|^2 = 2 - 2c``.
+
+    A statistic ``n sum_k w_k |ecf(s_k) - cf(s_k)|^2`` of the projections, averaged over all directions, is exactly
+    ``n sum(w) (1 - p_0)`` times the MMD (scaled to 1 at collapse) of the kernel of the same rule.
 
     Args:
         dim: ambient dimension d.
-        bandwidth: g, on unit vectors. None is ``sqrt(d)``, at which projections have unit variance.
-        knots: frequencies on unit vectors: a statistic that scales projections by sqrt(d) has ``s_k = sqrt(d) knot_k``.
-        weights: their nonnegative weights, of any sum.
+        bandwidth: g on unit vectors; None is sqrt(d), at which projections have variance 1. (The window is
+            ``exp(-s^2 / (2 g^2))`` over the whole line.)
+        knots: frequencies s_k on unit vectors. SUSReg scales projections by sqrt(d): then s_k = sqrt(d) knot_k.
+        weights: nonnegative weights w_k of any sum, one per knot.
 
     Raises:
-        ValueError: a bandwidth together with a rule, half a rule, lengths that differ, a negative weight.
+        ValueError: a bandwidth together with a rule, half a rule, lengths that differ, a negative weight, a rule that
+            sees only frequency 0, a bandwidth outside (0, 2000].
     Numerics:
-        Weights from positive terms in log space (window) or from squared Bessel functions (rule).
+        Weights are sums of positive terms: mixtures of von Mises–Fisher weights (window), squared Bessel functions
+        from a downward recurrence (rule). Cut where a bound of the tail proves the rest below 1e-18. A rule can make
+        phi negative (a sum of few cosines at d = 2): then ``log`` refuses.
     Reference:
-        arXiv 2606.17603, the kernel of SUSReg's average; DLMF 13.2.2 (1F1), 10.16.9 (0F1).
+        arXiv 2606.17603, section 3 (the kernel induced by SUSReg); DLMF 13.2.2 (1F1), 10.16.9 (0F1).
     """
 
     dim: int
     bandwidth: float | None
     knots: tuple[float, ...] | None
-    rule: tuple[float, ...] | None
+    knot_weights: tuple[float, ...] | None
 
-    def __init__(self, dim: int, *, bandwidth: float | None = None, knots=None, weights=None) -> None:  # noqa: ANN001
-        check_kernel_dim(dim)
+    def __init__(
+        self,
+        dim: int,
+        *,
+        bandwidth: float | None = None,
+        knots: Sequence[float] | Tensor | None = None,
+        weights: Sequence[float] | Tensor | None = None,
+    ) -> None:
+        check_dim(dim)
+        rule = None if knots is None or weights is None else _checked_rule(knots, weights)
         if (knots is None) != (weights is None):
-            raise ValueError("knots and weights belong together: give both or neither")
-        if knots is not None and bandwidth is not None:
-            raise ValueError("give either a bandwidth or knots and weights, not both")
-        s = w = None
-        if knots is not None:
-            s, w = _floats(knots), _floats(weights)
-            if len(s) != len(w) or not s:
-                raise ValueError(
-                    f"knots and weights must have one length of at least 1, got {len(s)} and {len(w)}"
-                )
-            if any(not v >= 0 or v == math.inf for v in w) or sum(w) <= 0:
-                raise ValueError("weights must be finite, nonnegative and not all zero")
-            if not any(v != 0 and u != 0 for u, v in zip(s, w, strict=True)):
-                raise ValueError("the rule sees only frequency 0: give a knot other than 0 a positive weight")
-        else:
+            raise ValueError("got half a rule: give both knots and weights, or a bandwidth, or neither")
+        if rule is not None and bandwidth is not None:
+            raise ValueError("got a bandwidth and a rule: give either bandwidth, or knots and weights")
+        if rule is None:
             bandwidth = math.sqrt(dim) if bandwidth is None else float(bandwidth)
-            if not 0 < bandwidth < math.inf:
-                raise ValueError(f"bandwidth must be a positive number, got {bandwidth}")
+            if not 0 < bandwidth <= _WIDEST:
+                raise ValueError(
+                    f"bandwidth must lie in (0, {_WIDEST:g}], got {bandwidth}: sqrt(dim) is the default"
+                )
         object.__setattr__(self, "dim", dim)
         object.__setattr__(self, "bandwidth", bandwidth)
-        object.__setattr__(self, "knots", s)
-        object.__setattr__(self, "rule", w)
+        object.__setattr__(self, "knots", rule[0] if rule else None)
+        object.__setattr__(self, "knot_weights", rule[1] if rule else None)
+
+    @property
+    def is_positive(self) -> bool:
+        if self.bandwidth is not None:
+            return True
+        c = torch.linspace(-1, 1, 2049, dtype=torch.float64, device="cpu")
+        return bool(self(c).min() > 1e-6)
 
     def log_weights(self) -> Tensor:
-        if self.bandwidth is not None:
-            return _window_log_weights(self.dim, self.bandwidth)
-        return _rule_log_weights(self.dim, self.knots or (), self.rule or ())
+        if self.knots is None or self.knot_weights is None:
+            return _window_log_weights(self.dim, self.bandwidth or math.sqrt(self.dim))
+        return _rule_log_weights(self.dim, self.knots, self.knot_weights)
 
 
-def _floats(values) -> tuple[float, ...]:  # noqa: ANN001
-    return tuple(float(v) for v in (values.tolist() if isinstance(values, Tensor) else values))
-
-
-_TAIL = 1e-15
-
-
-@lru_cache(maxsize=64)
-def _window_log_weights(dim: int, bandwidth: float) -> Tensor:
-    """``phi = E_t exp(g^2 t^2 (c - 1))``: a mixture of exponential kernels over t with the marginal law."""
-    nodes, mass = marginal_quadrature(dim, 64 + 2 * math.ceil(bandwidth))
-    half = nodes.numel() // 2
-    nodes, log_mass = nodes[half:], torch.log(2 * mass[half:])
-    used = log_mass > -700
-    nodes, log_mass = nodes[used], log_mass[used]
-    size = 32
-    while True:
-        logs = torch.stack([log_exponential_weights(size, dim, float(bandwidth**2 * t * t)) for t in nodes])
-        p = torch.logsumexp(log_mass[:, None] + logs, 0)
-        if 1 - math.fsum(torch.exp(p).tolist()) <= _TAIL or size > 1000:
-            return p
-        size *= 2
-
-
-@lru_cache(maxsize=64)
-def _rule_log_weights(dim: int, knots: tuple[float, ...], weights: tuple[float, ...]) -> Tensor:
-    """``a_l = sum_k w_k j_l(s_k)^2``, ``j_l(s) = s^l / (d (d+2) ... (d+2l-2)) 0F1(; d/2+l; -s^2/4)``."""
-    s = torch.tensor(knots, dtype=torch.float64).abs()
-    w = torch.tensor(weights, dtype=torch.float64)
-    w = w / w.sum()
-    keep = w > 0
-    s, w = s[keep], w[keep]
-    logs, log_rise = [], torch.zeros_like(s)
-    dims = log_harmonic_dimensions(4096, dim)
-    total = 0.0
-    for l in range(4096):
-        j = torch.exp(log_rise) * marginal_cf(s, dim + 2 * l)
-        p = (
-            math.exp(float(dims[l])) * float((w * j * j).sum())
-            if l == 0
-            else float(
-                torch.exp(
-                    torch.log(w) + 2 * log_rise + 2 * torch.log(marginal_cf(s, dim + 2 * l).abs()) + dims[l]
-                ).sum()
-            )
+def _checked_rule(
+    knots: Sequence[float] | Tensor, weights: Sequence[float] | Tensor
+) -> tuple[tuple[float, ...], ...]:
+    """The rule as nonnegative frequencies, each once, ascending, without those of weight 0, of sum 1."""
+    s, w = ([float(v) for v in (x.tolist() if isinstance(x, Tensor) else x)] for x in (knots, weights))
+    if len(s) != len(w) or not s:
+        raise ValueError(f"knots and weights must have one length of at least 1, got {len(s)} and {len(w)}")
+    if any(not 0 <= v < math.inf for v in w) or any(not math.isfinite(v) for v in s):
+        raise ValueError(
+            f"knots must be finite and weights finite and nonnegative, got knots {s} and weights {w}"
         )
-        logs.append(math.log(p) if p > 0 else -math.inf)
-        total += p
-        log_rise = log_rise + torch.log(s / (dim + 2 * l))
-        if 1 - total <= _TAIL:
-            break
-    return torch.tensor(logs, dtype=torch.float64)
+    joined: dict[float, float] = {}
+    for v, u in zip(s, w, strict=True):
+        joined[abs(v)] = joined.get(abs(v), 0.0) + u
+    if not any(v > 0 and u > 0 for v, u in joined.items()):
+        raise ValueError(
+            "the rule sees only frequency 0, so its kernel is a constant: give another knot some weight"
+        )
+    total = math.fsum(joined.values())
+    kept = sorted(v for v, u in joined.items() if u > 0)
+    return tuple(kept), tuple(joined[v] / total for v in kept)
+
+
+def _window_log_weights(dim: int, bandwidth: float) -> Tensor:
+    """Mixture ``phi(c) = E_t exp(g^2 t^2 (c - 1))`` of exponentials over the law of one coordinate t.
+
+    (Average the Gaussian over s first: E_a exp(-g^2 <x-y, a>^2 / 2), and <x-y, a> = |x-y| t.)
+    """
+    log_mass, t = _half_law(dim, bandwidth)
+    size = 64
+    while size <= _MOST_DEGREES:
+        logs = log_exponential_weights(size, dim, (bandwidth * t) ** 2)
+        ratio = torch.exp(logs[:, 1:] - logs[:, :-1])
+        # Each component's tail is geometric (see cut_geometric_tail), and none is above its mass, 1.
+        tail = torch.where(
+            ratio[:, 1:] < 1, logs[:, 1:-1] - torch.log1p(-ratio[:, 1:].clamp(max=1)), 0.0
+        ).clamp(max=0)
+        beyond = torch.logsumexp(log_mass.unsqueeze(-1) + tail, 0)
+        proven = beyond <= math.log(_TAIL)
+        if bool(proven.any()):
+            mixed = torch.logsumexp(log_mass.unsqueeze(-1) + logs, 0)[: int(torch.nonzero(proven)[0]) + 1]
+            return mixed - torch.logsumexp(mixed, 0)
+        size *= 2
+    raise ValueError(
+        f"InducedKernel({dim}, bandwidth={bandwidth:g}) needs more than {_MOST_DEGREES} degrees: lower it"
+    )
+
+
+def _half_law(dim: int, bandwidth: float) -> tuple[Tensor, Tensor]:
+    """Log masses and points of |t|, t = sin(angle), on panels that double from the scale 1 / bandwidth."""
+    x, w = marginal_quadrature(3, 24)  # Gauss–Legendre
+    edges, step = [0.0], min(0.5 / bandwidth, 0.5 / math.sqrt(dim), 0.5)
+    while edges[-1] < math.pi / 2:
+        edges.append(min(math.pi / 2, edges[-1] + step))
+        step = max(step, edges[-1])
+    low = torch.tensor(edges[:-1], dtype=torch.float64, device="cpu").unsqueeze(-1)
+    width = torch.tensor(edges[1:], dtype=torch.float64, device="cpu").unsqueeze(-1) - low
+    angle = (low + width * (1 + x) / 2).reshape(-1)
+    log_mass = torch.log(width * w).reshape(-1) + (dim - 2) * torch.log(torch.cos(angle))
+    log_mass = log_mass - torch.logsumexp(log_mass, 0)
+    used = log_mass > -100
+    return log_mass[used], torch.sin(angle[used])
+
+
+def _rule_log_weights(dim: int, knots: tuple[float, ...], weights: tuple[float, ...]) -> Tensor:
+    """``p_l = sum_k w_k x_l(s_k)^2``, ``x_l = sqrt(N(l, d)) j_l``, ``j_l(s) = Gamma(d/2) (2/s)^(d/2-1) J_{l+d/2-1}(s)``.
+
+    The recurrence ``j_{l-1} = (2l+d-2)/s j_l - j_{l+1}`` is stable downwards, and ``sum_l x_l^2 = 1`` (the plane wave
+    has modulus 1) fixes the scale: no Bessel function is ever evaluated.
+    """
+    s = torch.tensor(knots, dtype=torch.float64, device="cpu")
+    w = torch.tensor(weights, dtype=torch.float64, device="cpu")
+    last = _last_degree(dim, knots[-1])
+    top = last + 60  # Miller's start: what is wrong there has died out at `last`
+    log_n = log_harmonic_dimensions(top + 1, dim)
+    half = torch.exp((log_n[:-1] - log_n[1:]) / 2)  # sqrt(N_l / N_{l+1})
+    moving = s > 0
+    table = torch.zeros(s.numel(), top + 1, dtype=torch.float64, device="cpu")
+    table[~moving, 0] = 1
+    v = s[moving]
+    after, now = torch.zeros_like(v), torch.ones_like(v)
+    squares = torch.zeros(v.numel(), top + 1, dtype=torch.float64, device="cpu")
+    scale = torch.zeros_like(v)  # logarithm by which the stored squares of a knot were divided so far
+    log_squares = torch.full_like(squares, -math.inf)
+    for l in range(top, -1, -1):
+        log_squares[:, l] = 2 * torch.log(now.abs()) + 2 * scale
+        if l:
+            before = half[l - 1] * ((2 * l + dim - 2) / v * now - half[l] * after)
+            size = torch.maximum(before.abs(), now.abs())
+            after, now, scale = now / size, before / size, scale + torch.log(size)
+    table[moving] = torch.exp(log_squares - torch.logsumexp(log_squares, 1, keepdim=True))
+    return torch.log(w @ table)[: last + 1]
+
+
+def _last_degree(dim: int, s: float) -> int:
+    """First degree whose tail is proven small: ``x_l^2 <= N(l, d) (s^l / (d (d+2) ... (d+2l-2)))^2`` as |0F1| <= 1."""
+    size = 64
+    while size <= _MOST_DEGREES:
+        l = torch.arange(size, dtype=torch.float64, device="cpu")
+        rise = torch.cat(
+            [torch.zeros(1, dtype=torch.float64, device="cpu"), torch.log(s / (dim + 2 * l)).cumsum(0)]
+        )
+        bound = log_harmonic_dimensions(size, dim) + 2 * rise
+        ratio = torch.exp(bound[1:] - bound[:-1])
+        proven = (ratio[1:] < 1) & (bound[1:-1] - torch.log1p(-ratio[1:].clamp(max=1)) <= math.log(_TAIL))
+        if bool(proven.any()):
+            return int(torch.nonzero(proven)[0])
+        size *= 2
+    raise ValueError(
+        f"a knot of {s:g} needs more than {_MOST_DEGREES} degrees at dim {dim}: lower the reach or scale"
+    )

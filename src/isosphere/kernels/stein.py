@@ -15,21 +15,29 @@ __all__ = ["SteinKernel", "stein"]
 class SteinKernel(ZonalKernel):
     """Minus the Laplacian of a kernel, scaled to 1 at coincidence.
 
-    ``psi(c) = [(d-1) c phi'(c) - (1-c^2) phi''(c)] / ((d-1) phi'(1))``, that is ``p_l`` proportional to
+    ``psi(c) = [(d-1) c phi'(c) - (1 - c^2) phi''(c)] / ((d-1) phi'(1))``; its weights are proportional to
     ``lambda_l p_l``: no degree 0, mean 0 under the uniform law.
 
     Args:
         base: the kernel phi.
 
+    Scale:
+        With the score 0 of the uniform law the mean of psi over all pairs is the kernel Stein discrepancy, 1 at
+        collapse and 0 for the uniform population; nothing is to be subtracted.
     Raises:
-        ValueError: base is constant.
+        TypeError: base is not a kernel. It takes negative values, so ``log`` refuses.
     Numerics:
-        By the spectrum. It takes negative values, so ``log`` refuses.
+        By the spectrum, so exact where the formula would subtract large derivatives.
     Reference:
-        arXiv 2606.17603, section 3 (the KSD with the score 0 of the uniform law, scaled to 1 at collapse).
+        arXiv 2606.17603, section 3, the KSD (phi'' and phi' as there, divided by its value at collapse); Barp et al.,
+        Bernoulli 28 (2022), for Stein operators on manifolds.
     """
 
     base: ZonalKernel
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.base, ZonalKernel):
+            raise TypeError(f"stein takes a kernel, got {self.base!r}: e.g. stein(HeatKernel(256))")
 
     @property
     def dim(self) -> int:  # pyright: ignore[reportIncompatibleVariableOverride]
@@ -37,14 +45,16 @@ class SteinKernel(ZonalKernel):
 
     def log_weights(self) -> Tensor:
         logs = self.base.log_weights()
-        l = torch.arange(logs.numel())
-        raised = logs + torch.log(laplacian_eigenvalue(l, self.dim))
+        eigenvalues = laplacian_eigenvalue(torch.arange(logs.numel(), device="cpu"), self.dim)
+        raised = logs + torch.log(eigenvalues)
         return raised - torch.logsumexp(raised, 0)
 
 
-def stein(kernel: ZonalKernel) -> ZonalKernel:
-    """Kernel with weights proportional to ``lambda_l p_l``: ``KSD(k) == MMD(stein(k))`` exactly.
+def stein(kernel: ZonalKernel) -> SteinKernel:
+    """Kernel with weights proportional to ``lambda_l p_l``, so that ``KSD(k) == MMD(stein(k))`` exactly.
 
+    Raises:
+        TypeError: the argument is not a kernel.
     Reference:
         See :class:`SteinKernel`.
     """

@@ -2,74 +2,104 @@
 
 import math
 from dataclasses import dataclass
-from functools import lru_cache
 
 import torch
 from torch import Tensor
 
-from isosphere.kernels.zonal import ZonalKernel, check_kernel_dim
+from isosphere.kernels.evaluation import Profile, as_cosines
+from isosphere.kernels.zonal import ZonalKernel, check_order, cut_geometric_tail
 from isosphere.sphere import log_harmonic_dimensions, log_vmf_normalizer
+from isosphere.sphere.harmonics import check_dim
 
-__all__ = ["VonMisesFisherKernel"]
+__all__ = ["VonMisesFisherKernel", "log_exponential_weights"]
+
+_LARGEST = 1e5
 
 
 @dataclass(frozen=True)
 class VonMisesFisherKernel(ZonalKernel):
     """Density of a von Mises–Fisher law around the other point, scaled to 1 at coincidence.
 
-    ``phi(c) = exp(kappa (c - 1))``, ``a_l = I_{l+d/2-1}(kappa) / I_{d/2-1}(kappa)``; equal to
-    ``exp(-kappa |x-y|^2 / 2)``, the Gaussian kernel. Positive on all of [-1, 1].
+    ``phi(c) = exp(kappa (c - 1)) = exp(-kappa |x - y|^2 / 2)``, the Gaussian kernel restricted to the sphere;
+    ``a_l = I_{l+d/2-1}(kappa) / I_{d/2-1}(kappa)``. Positive on all of [-1, 1].
 
     Args:
         dim: ambient dimension d.
-        concentration: kappa. Twice the t of Wang & Isola's uniformity.
+        concentration: kappa, twice the t of Wang & Isola's uniformity.
 
+    Scale:
+        ``log_mean = log M_d(kappa) - kappa``, see :func:`isosphere.sphere.log_vmf_normalizer`.
     Raises:
-        ValueError: dim < 2 or concentration not above 0.
+        ValueError: dim < 2, or a concentration outside (0, 1e5].
     Numerics:
-        Values in closed form at every d. ``log`` is ``kappa (c - 1)``, exact. Weights
-        ``p_l = N(l, d) e^-kappa kappa^l / (d (d+2) ... (d+2l-2)) 0F1(; d/2+l; kappa^2/4)``, in log space.
+        Values, derivatives and ``log`` in closed form at every d. Weights from the continued fraction of ratios of
+        Bessel functions, all terms positive, each accurate relative to itself.
     Reference:
-        Mardia & Jupp, Directional Statistics, 2000, eq. 9.3.4; Wang & Isola, ICML 2020, eq. 7 (kappa = 2t).
+        Mardia & Jupp, Directional Statistics, 2000, eq. 9.3.4; Wang & Isola, ICML 2020, section 4 (kappa = 2t).
     """
 
     dim: int
     concentration: float = 10.0
 
     def __post_init__(self) -> None:
-        check_kernel_dim(self.dim)
-        if not 0 < self.concentration < math.inf:
-            raise ValueError(f"concentration must be a positive number, got {self.concentration}")
+        check_dim(self.dim)
+        if not 0 < self.concentration <= _LARGEST:
+            raise ValueError(
+                f"concentration must lie in (0, {_LARGEST:g}], got {self.concentration}: try 10.0"
+            )
         object.__setattr__(self, "concentration", float(self.concentration))
 
-    def log_weights(self) -> Tensor:
-        return _log_weights(self.dim, self.concentration)
+    @property
+    def is_positive(self) -> bool:
+        return True
+
+    def derivative(self, c: Tensor, order: int = 1) -> Tensor:
+        check_order(order)
+        return torch.exp(self.log(c)) * self.concentration**order
 
     def log(self, c: Tensor) -> Tensor:
-        if not c.is_floating_point():
-            raise TypeError(f"c must be a floating-point tensor of cosines, got {c.dtype}: use c.float()")
-        c = c.float() if c.dtype in (torch.float16, torch.bfloat16) else c
-        return self.concentration * (c - 1)
+        return self.concentration * (as_cosines(c) - 1)
+
+    def log_weights(self) -> Tensor:
+        size = 32
+        while True:
+            logs = log_exponential_weights(
+                size, self.dim, torch.tensor([self.concentration], device="cpu").double()
+            )
+            # The first weight in closed form: it may be far below the largest one.
+            first = float(log_vmf_normalizer(self.concentration, self.dim)) - self.concentration
+            kept = cut_geometric_tail(logs[0] - logs[0, 0] + first)
+            if kept is not None:
+                return kept
+            size *= 2
+
+    def samples(self, c: Tensor, profile: Profile, order: int) -> Tensor:
+        if profile == "log":
+            linear = (self.concentration * (c - 1), torch.full_like(c, self.concentration))
+            return linear[order] if order < 2 else torch.zeros_like(c)
+        return self.derivative(c, order) if profile == "value" else super().samples(c, profile, order)
 
 
-def log_exponential_weights(max_degree: int, dim: int, concentration: float) -> Tensor:
-    """Log weights 0..L of ``exp(kappa (c - 1))``: all terms positive, each accurate relative to itself."""
-    l = torch.arange(max_degree + 1, dtype=torch.float64)
-    steps = torch.log(concentration / (dim + 2 * l[:-1]))
-    rise = torch.cat([torch.zeros(1, dtype=torch.float64), torch.cumsum(steps, 0)])
-    series = torch.stack([log_vmf_normalizer(concentration, dim + 2 * k) for k in range(max_degree + 1)])
-    return log_harmonic_dimensions(max_degree, dim) + rise + series - concentration
+def log_exponential_weights(max_degree: int, dim: int, concentration: Tensor) -> Tensor:
+    """Log weights of degrees 0 to L of ``exp(kappa (c - 1))`` for a vector of kappa, shape (kappas, L + 1).
 
-
-@lru_cache(maxsize=256)
-def _log_weights(dim: int, concentration: float) -> Tensor:
-    """Up to the degree whose tail is below 1e-24: the ratio of neighbouring terms decreases, so the tail is geometric."""
-    size = 32
-    while True:
-        logs = log_exponential_weights(size, dim, concentration)
-        ratio = torch.exp(logs[1:] - logs[:-1])
-        tail = logs[1:-1] - torch.log1p(-ratio[1:].clamp(max=1))
-        good = (ratio[1:] < 1) & (tail <= math.log(1e-24))
-        if bool(good.any()):
-            return logs[: int(torch.nonzero(good)[0]) + 1]
-        size *= 2
+    ``p_l = N(l, d) i_l e^-kappa``, with the ratios ``r_l = i_l / i_{l-1} = 1 / ((2l+d-2)/kappa + r_{l+1})`` of Bessel
+    functions ``i_l ∝ kappa^(1-d/2) I_{l+d/2-1}``, run downwards, and ``sum_l p_l = 1``. (DLMF 10.29.1.)
+    """
+    kappa = concentration
+    extra = 40 + int(
+        2 * math.sqrt(float(kappa.max()))
+    )  # degrees that wash out the value at which the fraction starts
+    top = max_degree + extra
+    order = top + 1 + dim / 2 - 1
+    r = kappa / (order + torch.sqrt(order * order + kappa * kappa))
+    ratios = torch.empty(kappa.numel(), top, dtype=torch.float64, device="cpu")
+    for l in range(top, 0, -1):
+        r = 1 / ((2 * l + dim - 2) / kappa + r)
+        ratios[:, l - 1] = r
+    rise = torch.cat(
+        [torch.zeros(kappa.numel(), 1, dtype=torch.float64, device="cpu"), ratios.log().cumsum(1)], 1
+    )
+    logs = rise + log_harmonic_dimensions(top, dim)
+    first = log_vmf_normalizer(kappa, dim) - kappa
+    return (logs + first.unsqueeze(-1))[:, : max_degree + 1]

@@ -2,45 +2,39 @@
 
 import math
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
 from functools import lru_cache
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from isosphere.kernels.evaluation import evaluate, folded_polynomial
-from isosphere.sphere import (
-    gegenbauer_derivative_at_one,
-    gegenbauer_sum,
-    log_harmonic_dimensions,
-)
-from isosphere.sphere.harmonics import check_dim
+from isosphere.kernels.evaluation import Profile, evaluate, folded_polynomial
+from isosphere.sphere import gegenbauer_derivative_at_one, gegenbauer_sum, log_harmonic_dimensions
 
 __all__ = ["ZonalKernel"]
-
-_ORDERS = 4
 
 
 class ZonalKernel(ABC):
     """Positive definite function of ``c = <x, y>`` on the sphere, normalised to ``phi(1) = 1``.
 
-    ``phi(c) = sum_l p_l P_l(c)``, ``p_l = a_l N(l, d) / sum_k a_k N(k, d)``: the weights are nonnegative and sum to 1
-    (Schoenberg). ``p_0`` is the mean under the uniform law.
+    ``phi(c) = sum_l p_l P_l(c)``, ``p_l = a_l N(l, d) / sum_k a_k N(k, d)``: the weights are nonnegative and sum to
+    1 (Schoenberg), and ``p_0`` is the mean under the uniform law. A kernel is defined by its ``log_weights``; a
+    subclass adds closed forms where there are any.
 
-    Kernels are immutable, hashable and picklable values, not modules: nothing in them can be rounded by ``.bfloat16()``.
-    Coefficients are computed in float64 once per kernel, and cached.
+    Kernels are immutable, hashable and picklable values, not modules: ``.bfloat16()`` cannot round what is in them.
 
     Shape:
-        Any shape, elementwise. Evaluated in the dtype of c, float32 at least. c is expected in [-1, 1]; a few units in
-        the last place beyond are harmless.
+        Any shape, elementwise. Evaluated in the dtype of c, float32 at least; c is expected in [-1, 1], and a few
+        units in the last place beyond are harmless.
     Raises:
-        TypeError: c is not floating point, or the kernel is built with a dim that is not an int.
-        ValueError: a parameter outside its range.
+        TypeError: c is not floating point, or dim is not an int. ValueError: a parameter outside its range.
     Numerics:
-        Weights by log-space sums of positive terms, truncated by a proven bound of the tail; values by a Chebyshev fit
-        of the Gegenbauer series, in float32 by Horner's rule where that is exact to 1e-7. Differentiable to any order.
+        d from 2 to 4096 and beyond. Weights are log-space sums of positive terms, cut where a bound of the tail says
+        so. Values come from a Chebyshev fit of the Gegenbauer series (float64 coefficients, cached by device and
+        dtype); float32 uses Horner's rule where it is within two units in the last place of phi(1).
+        Differentiable to any order, without intermediates kept for the backward pass.
     Reference:
-        Schoenberg, Duke Math. J. 9 (1942), theorem 1; MMD, KSD and KL in arXiv 2606.17603, section 3.
+        Schoenberg, Duke Math. J. 9 (1942), theorem 1; arXiv 2606.17603, section 3 (its w(lambda_l) is our a_l).
     """
 
     dim: int
@@ -49,7 +43,7 @@ class ZonalKernel(ABC):
     def log_weights(self) -> Tensor:
         """Logarithms of the weights, float64 (L + 1,), ``-inf`` where a degree is absent."""
 
-    # -- values ---------------------------------------------------------------------------------------------------
+    # -- values ----------------------------------------------------------------------------------------------------
 
     def __call__(self, c: Tensor) -> Tensor:
         """``phi(c)``, elementwise."""
@@ -61,39 +55,48 @@ class ZonalKernel(ABC):
         Raises:
             ValueError: order is not one of 0, 1, 2, 3, 4.
         """
-        _check_order(order)
-        return evaluate(c, GegenbauerProfile(self), order)
+        check_order(order)
+        return evaluate(c, self, "value", order)
 
     def log(self, c: Tensor) -> Tensor:
-        """``log phi(c)``, elementwise, accurate over all of [-1, 1].
+        """``log phi(c)``, elementwise, accurate over all of [-1, 1]; ``log(c) - log_mean`` is a log density in nats.
 
         Raises:
-            ValueError: the kernel takes values at or below 0 (see the message for the kernels that do not).
+            ValueError: the kernel is not positive on all of [-1, 1].
         """
-        raise ValueError(
-            f"{self!r} is not positive on all of [-1, 1], so it has no logarithm: "
-            "use HeatKernel, VonMisesFisherKernel, JacksonKernel or FejerKernel"
-        )
+        self._check_positive()
+        return evaluate(c, self, "log")
+
+    @property
+    def is_positive(self) -> bool:
+        """Whether ``phi > 0`` on all of [-1, 1], so that ``log`` and the KL discrepancy are defined."""
+        return False
 
     def polynomial(self, order: int = 0) -> tuple[float, ...] | None:
         """Monomial coefficients in c of the order-th derivative, lowest first, or None.
 
-        Given only where a float32 Horner sum of them is within 1e-7 of the largest value over [-1, 1], so that a
-        blocked reduction may fuse the kernel into its loop.
+        For blocked reductions that fuse the kernel into their loop. Given only where a float32 Horner sum of them is
+        within 2.4e-7 of the largest value (two units in the last place at 1), of which 1e-8 is truncation. The first
+        three Gegenbauer coefficients, so the mean, are kept to float64.
         """
-        _check_order(order)
-        return folded_polynomial(GegenbauerProfile(self), order)
+        check_order(order)
+        return folded_polynomial(self, "value", order)
 
-    # -- spectrum -------------------------------------------------------------------------------------------------
+    def log_polynomial(self, order: int = 0) -> tuple[float, ...] | None:
+        """As :meth:`polynomial`, of the order-th derivative of ``log phi``; None too where there is no logarithm."""
+        check_order(order)
+        return folded_polynomial(self, "log", order) if self.is_positive else None
+
+    # -- spectrum --------------------------------------------------------------------------------------------------
 
     def weights(self) -> Tensor:
-        """Weights ``p_0, ..., p_L``, float64 (L + 1,), nonnegative, sum 1."""
+        """Weights ``p_0, ..., p_L``, float64 (L + 1,) on the CPU, nonnegative, sum 1."""
         return _weights(self).clone()
 
     @property
     def max_degree(self) -> int:
         """Degree L at which the series ends."""
-        return _weights(self).numel() - 1
+        return _log_weights(self).numel() - 1
 
     @property
     def mean(self) -> float:
@@ -102,33 +105,81 @@ class ZonalKernel(ABC):
 
     @property
     def log_mean(self) -> float:
-        """``log p_0``: ``log(c) - log_mean`` is a log density with respect to the uniform probability (in nats)."""
+        """``log p_0``, also where ``p_0`` underflows (``-inf`` without a degree 0)."""
         return float(_log_weights(self)[0])
 
     @property
     def chi2(self) -> float:
-        """Variance of the kernel over independent uniform pairs, ``sum_{l>=1} p_l^2 / N(l, d)``."""
-        logs = 2 * _log_weights(self)[1:] - log_harmonic_dimensions(self.max_degree, self.dim)[1:]
-        return math.fsum(torch.exp(logs).tolist())
+        """Variance of the kernel over independent uniform pairs, ``sum_{l >= 1} p_l^2 / N(l, d)``."""
+        logs = _log_weights(self)
+        squares = 2 * logs - log_harmonic_dimensions(logs.numel() - 1, self.dim)
+        return math.fsum(torch.exp(squares[1:]).tolist())
 
     def second_moment_coefficients(self) -> tuple[float, float, float] | None:
         """``(p_0, p_1, p_2)`` if the kernel ends at degree 2 or below, so that d x d moments suffice; else None."""
         p = _weights(self).tolist()
-        return None if len(p) > 3 else (p[0], *p[1:], *([0.0] * (3 - len(p))))  # type: ignore[return-value]
+        if len(p) > 3:
+            return None
+        p += [0.0] * (3 - len(p))
+        return p[0], p[1], p[2]
 
+    # -- what the evaluation asks for ------------------------------------------------------------------------------
 
-@dataclass(frozen=True)
-class GegenbauerProfile:
-    """The kernel as a profile: its derivatives are Gegenbauer series in dimension d + 2m."""
-
-    kernel: ZonalKernel
-
-    def samples(self, c: Tensor, order: int) -> Tensor:
-        p, d = _weights(self.kernel), self.kernel.dim
+    def samples(self, c: Tensor, profile: Profile, order: int) -> Tensor:
+        """Exact but slow values of the order-th derivative of a profile at float64 points."""
+        if profile == "log":
+            return log_derivatives([self.samples(c, "value", m) for m in range(order + 1)])[order]
+        if profile != "value":
+            raise ValueError(f"{type(self).__name__} has no profile {profile!r}")
+        p = _weights(self)
         if order >= p.numel():
             return torch.zeros_like(c)
-        scaled = p * gegenbauer_derivative_at_one(p.numel() - 1, d, order)
-        return gegenbauer_sum(c, scaled[order:], d + 2 * order)
+        scaled = p * gegenbauer_derivative_at_one(p.numel() - 1, self.dim, order)
+        return gegenbauer_sum(c, scaled[order:], self.dim + 2 * order)
+
+    def leading_coefficients(self, order: int) -> np.ndarray:
+        """The first three Gegenbauer coefficients, in dimension d + 2m, of the m-th derivative."""
+        p = _weights(self)
+        scaled = p * gegenbauer_derivative_at_one(p.numel() - 1, self.dim, order)
+        return scaled[order : order + 3].numpy() if order < p.numel() else np.zeros(1)
+
+    def log_samples(self, x: Tensor, order: int) -> Tensor:
+        """As :meth:`samples` of the logarithm, at ``c = 2 x^2 - 1`` without rounding it; with an antipodal width."""
+        raise NotImplementedError(f"{type(self).__name__} has no antipodal width")
+
+    def antipodal_width(self) -> float | None:
+        """Distance from the antipode within which the logarithm may change its form; None if it does not."""
+        return None
+
+    def _check_positive(self) -> None:
+        if not self.is_positive:
+            raise ValueError(
+                f"{self!r} is not positive on all of [-1, 1], so it has no logarithm: use HeatKernel, "
+                "VonMisesFisherKernel, InducedKernel (by bandwidth), or JacksonKernel or FejerKernel with a floor"
+            )
+
+
+def log_derivatives(values: list[Tensor]) -> list[Tensor]:
+    """``log f`` and its derivatives from f, f', ...: ``l_n = R_n - sum_k C(n-1, k-1) l_k R_{n-k}``, R_n = f^(n) / f."""
+    ratio = [v / values[0] for v in values]
+    logs = [torch.log(values[0])]
+    for n in range(1, len(values)):
+        rest = [math.comb(n - 1, k - 1) * logs[k] * ratio[n - k] for k in range(1, n)]
+        logs.append(ratio[n] - sum(rest, torch.zeros_like(values[0])))
+    return logs
+
+
+def cut_geometric_tail(logs: Tensor) -> Tensor | None:
+    """Log terms up to the first degree beyond which the rest is provably below 1e-24 of the sum; None: give more.
+
+    For terms whose ratios decrease in the degree: as |P_l| <= 1, the tail beyond L is at most
+    ``term_{L+1} / (1 - ratio_{L+1})``. (1e-24 leaves room for the factors lambda_l^2 of Stein kernels.)
+    """
+    ratio = torch.exp(logs[1:] - logs[:-1])
+    total = torch.logcumsumexp(logs, 0)
+    tail = logs[1:-1] - torch.log1p(-ratio[1:].clamp(max=1))
+    proven = (ratio[1:] < 1) & (tail <= math.log(1e-24) + total[:-2])
+    return logs[: int(torch.nonzero(proven)[0]) + 1] if bool(proven.any()) else None
 
 
 @lru_cache(maxsize=256)
@@ -142,11 +193,6 @@ def _weights(kernel: ZonalKernel) -> Tensor:
     return p / math.fsum(p.tolist())
 
 
-def _check_order(order: int) -> None:
-    if not isinstance(order, int) or isinstance(order, bool) or not 0 <= order <= _ORDERS:
+def check_order(order: int) -> None:
+    if not isinstance(order, int) or isinstance(order, bool) or not 0 <= order <= 4:
         raise ValueError(f"order must be one of 0, 1, 2, 3, 4, got {order!r}")
-
-
-def check_kernel_dim(dim: int) -> None:
-    """Refuse a dimension that no kernel of this folder supports."""
-    check_dim(dim)
