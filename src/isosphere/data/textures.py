@@ -73,7 +73,7 @@ def _robust(field: Tensor) -> Tensor:
 
 
 def _cloud(draw: _Draw) -> Tensor:
-    """A Brownian field, spectrum |f|^-4, blurred: billows with soft edges on a darker sky."""
+    """A Brownian field, power |f|^-3, blurred: billows with soft edges on a darker sky."""
     fy, fx = draw.frequencies()
     square = fy.square() + fx.square()
     blur = 0.012
