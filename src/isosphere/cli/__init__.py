@@ -1,0 +1,78 @@
+"""The command line: ``isosphere train``, ``evaluate``, ``views``, ``list``, ``doctor``."""
+
+import os
+import sys
+from collections.abc import Sequence
+
+import typer
+
+from isosphere import __version__
+from isosphere.cli import doctor, evaluate, list_, train, views
+from isosphere.cli.console import error_console, paragraph
+from isosphere.errors import IsosphereError, UsageError, nearest
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    name="isosphere",
+    help=(
+        "Learn an image encoder without labels, and judge it.\n\n"
+        "Start with:  isosphere train PICTURES --out RUN  and then  isosphere evaluate RUN PICTURES. "
+        "Without pictures at hand, textures:wood will do for PICTURES."
+    ),
+    epilog="isosphere COMMAND --help explains a command.",
+    rich_markup_mode="markdown",
+    add_completion=False,
+    no_args_is_help=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+app.command("train")(train.train)
+app.command("evaluate")(evaluate.evaluate)
+app.command("views")(views.views)
+app.command("list")(list_.list_)
+app.command("doctor")(doctor.doctor)
+
+COMMANDS = ("train", "evaluate", "views", "list", "doctor")
+
+# Typer may carry its own copy of click: its usage errors are recognised by the class that Typer hands out.
+_ClickError: type[Exception] = typer.BadParameter.__mro__[2]
+
+
+@app.callback(invoke_without_command=True)
+def _root(version: bool = typer.Option(False, "--version", help="Print the version and stop.")) -> None:
+    if version:
+        typer.echo(f"isosphere {__version__}")
+        raise typer.Exit
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code: 0, 1 (failed or stopped) or 2 (used wrongly)."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    errors = error_console()
+    try:
+        if not words:
+            words = ["--help"]
+        if not words[0].startswith("-") and words[0] not in COMMANDS:
+            raise UsageError(
+                f"There is no command '{words[0]}'.{nearest(words[0], COMMANDS)} Known: "
+                f"{', '.join(COMMANDS)}."
+            )
+        result = app(words, standalone_mode=False, prog_name="isosphere")
+        return result if isinstance(result, int) else 0
+    except IsosphereError as error:
+        paragraph(errors, "isosphere: " + " ".join(str(error).split("\n")), style="red")
+        return error.exit_code
+    except _ClickError as error:
+        known = words[0] if words[0] in COMMANDS else ""
+        said = str(getattr(error, "format_message", error.__str__)()).rstrip(".")
+        paragraph(
+            errors, f"isosphere: {said}. Type {' '.join(['isosphere', known]).strip()} --help.", style="red"
+        )
+        return 2
+    except (typer.Abort, KeyboardInterrupt):
+        paragraph(errors, "isosphere: stopped by Ctrl-C; nothing was left half-written.")
+        return 1
+    except BrokenPipeError:  # the reader of a pipe has gone: not a failure of ours, nor worth a word
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from isosphere.errors import UsageError, nearest
 
-__all__ = ["Config", "known_keys", "load_config", "parse_config"]
+__all__ = ["Config", "describe_keys", "known_keys", "load_config", "parse_config"]
 
 
 class _Section(BaseModel):
@@ -167,6 +167,17 @@ def known_keys() -> list[str]:
         for section, field in Config.model_fields.items()
         for key in field.annotation.model_fields  # type: ignore[union-attr]
     ]
+
+
+def describe_keys() -> list[tuple[str, str, str]]:
+    """Every key with its default and what it is for."""
+    rows = []
+    for key in known_keys():
+        section, name = key.split(".")
+        field = Config.model_fields[section].annotation.model_fields[name]  # type: ignore[union-attr]
+        default = field.get_default(call_default_factory=True)
+        rows.append((key, "-" if default is None else str(default), field.description or ""))
+    return rows
 
 
 def load_config(

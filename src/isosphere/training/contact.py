@@ -9,7 +9,7 @@ from isosphere.data.views import Views
 
 __all__ = ["contact_sheet"]
 
-GAP = 4
+GAP, MARGIN = 4, 16
 
 
 def contact_sheet(
@@ -28,10 +28,10 @@ def contact_sheet(
         drawn = views(images, index=index, epoch=epoch, seed=seed)
         columns += [(view.cpu() * std + mean).clamp(0, 1) for view in drawn]
     cells = [functional.interpolate(column, size=(cell, cell), mode="nearest-exact") for column in columns]
-    grid = torch.ones(3, len(images) * (cell + GAP) + GAP, len(cells) * (cell + GAP) + GAP)
+    grid = torch.ones(3, len(images) * (cell + GAP) + GAP, len(cells) * (cell + GAP) + MARGIN)
     for c, column in enumerate(cells):
         for r, picture in enumerate(column):
-            top, left = GAP + r * (cell + GAP), GAP + c * (cell + GAP)
+            top, left = GAP + r * (cell + GAP), c * (cell + GAP) + (MARGIN if c else GAP)
             grid[:, top : top + cell, left : left + cell] = picture
     pixels = (grid * 255).round().to(torch.uint8).permute(1, 2, 0).contiguous().numpy()
     return Image.fromarray(pixels)

@@ -145,10 +145,8 @@ def fit(
             with fabric.autocast():
                 state = measure(method, [view[:MONITORED] for view in batch_views[:2]])
             found |= state.as_row()
-            said, warning = (
-                warning,
-                verdict(state, progress=plan.progress(at.step, at.elapsed), weight=_weight(method)),
-            )
+            said, progress = warning, plan.progress(at.step, at.elapsed)
+            warning = verdict(state, progress=progress, steps=at.step, weight=_weight(method))
             if warning and not said:
                 ui.say(warning, warning=True)
         if probe is not None:

@@ -24,8 +24,9 @@ UNALIGNED = 0.05
 NO_SPREAD = 1e-10
 """Squared distance between images, relative to their squared length, that is rounding and not spread."""
 
-PATIENCE = 0.1
-"""Share of a run before which nothing is said: every run starts collapsed or unaligned."""
+PATIENCE, LEAST_STEPS = 0.1, 100
+"""Share of a run, and number of steps, before which nothing is said: every run starts collapsed or unaligned.
+"""
 
 
 @dataclass(frozen=True)
@@ -96,11 +97,11 @@ def measure(method: Any, views: Sequence[Tensor]) -> Gauge:
     return gauge(*embeddings)
 
 
-def verdict(state: Gauge, *, progress: float, weight: float | None = None) -> str | None:
+def verdict(state: Gauge, *, progress: float, steps: int, weight: float | None = None) -> str | None:
     """The failure in one or two sentences with what to change, or None if all is well or it is too early to
     say.
     """
-    if progress < PATIENCE:
+    if progress < PATIENCE or steps < LEAST_STEPS:
         return None
     if state.cosine > COLLAPSED:
         now = f" (now {weight:.3g})" if weight is not None else ""

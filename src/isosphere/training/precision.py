@@ -57,7 +57,11 @@ def make_fabric(
     device: Literal["auto", "cpu", "cuda", "mps"], precision: Literal["auto", "bf16", "float32"]
 ) -> Fabric:
     """A launched Fabric on one device (or on the ranks that torchrun has started)."""
-    logging.getLogger("lightning.fabric").setLevel(logging.WARNING)
+    for package in (
+        "lightning.fabric",
+        "lightning.pytorch",
+    ):  # they announce the precision; so do we, with the reason
+        logging.getLogger(package).setLevel(logging.WARNING)
     probe = Fabric(accelerator=device, devices=1, precision="32-true") if precision == "auto" else None
     chosen = choose_precision(precision, probe.device) if probe is not None else precision
     fabric = Fabric(accelerator=device, devices=1, precision="bf16-mixed" if chosen == "bf16" else "32-true")

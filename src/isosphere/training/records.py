@@ -39,9 +39,8 @@ class Records:
         """One row: position, learning rate, images/s, means of the losses, and what the monitor and the probe
         found.
         """
-        where = {"epoch": at.epoch, "step": at.step, "images": at.images, "seconds": at.elapsed}
-        values = {"learning_rate": rate, "images_per_second": speed, **losses, **extra}
-        self._metrics.append({**where, **values})
+        values = {**losses, **extra, "learning_rate": rate, "images_per_second": speed}
+        self._metrics.append({"epoch": at.epoch, "step": at.step, **values, "seconds": at.elapsed})
         if self._events is not None:
             for name, value in values.items():
                 self._events.add_scalar(name, value, at.step)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import cast
 
 import torch
@@ -12,7 +13,7 @@ from isosphere.data.random import permutation
 from isosphere.data.views import ViewRecipe, Views, recipe
 from isosphere.errors import UsageError, nearest
 from isosphere.methods import METHODS, Method, build_method
-from isosphere.models import Encoder, build_encoder
+from isosphere.models import Encoder, build_encoder, encoder_names
 from isosphere.training.config import Config
 from isosphere.training.defaults import check_batch, resolve
 from isosphere.training.monitor import undisturbed
@@ -131,6 +132,14 @@ def _check_names(config: Config) -> None:
     name = config.method.name
     if name not in METHODS:
         raise UsageError(f"Unknown method '{name}'.{nearest(name, METHODS)} See isosphere list methods.")
+    if config.model.encoder is not None and config.model.encoder not in (known := encoder_names()):
+        hint = nearest(config.model.encoder, known)
+        raise UsageError(f"Unknown encoder '{config.model.encoder}'.{hint} See isosphere list encoders.")
+    init = config.model.init
+    if init not in ("random", "pretrained") and not Path(init).is_file():
+        raise UsageError(
+            f"--init: no file '{init}'. Expected random, pretrained, or a .safetensors or .pth file."
+        )
     recipe(config.views.recipe or "crops", config.data.image_size or 32, **config.views.overrides)
 
 

@@ -62,7 +62,7 @@ class ConsoleReporter:
         self._task = None
 
     def say(self, text: str, *, warning: bool = False) -> None:
-        self._note(text)
+        self.note(text)
         self.console.print(
             Text(text, style="yellow" if warning else ""), soft_wrap=not self.console.is_terminal
         )
@@ -86,7 +86,7 @@ class ConsoleReporter:
         self._bar.update(self._task, completed=progress, description=line)  # type: ignore[arg-type]
 
     def row(self, line: str) -> None:
-        self._note(line)
+        self.note(line)
         now = time.perf_counter()
         if not self.console.is_terminal and now - self._last_line < self._quiet:
             self._held = line
@@ -103,7 +103,8 @@ class ConsoleReporter:
             self.console.print(Text(self._held), soft_wrap=True)
             self._held = None
 
-    def _note(self, text: str) -> None:
+    def note(self, text: str) -> None:
+        """A line of the log alone."""
         if self._log is not None:
             stamp = time.strftime("%Y-%m-%d %H:%M:%S")
             with self._log.open("a", encoding="utf-8") as log:

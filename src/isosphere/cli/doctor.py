@@ -1,0 +1,118 @@
+"""``isosphere doctor``: whether this machine can do the work, and what would help it."""
+
+import importlib.util
+import os
+import tempfile
+import time
+from pathlib import Path
+
+from isosphere.cli.console import facts, output_console, paragraph
+from isosphere.errors import RunError
+
+__all__ = ["doctor"]
+
+EXTRAS = {
+    "matplotlib": ("pictures of neighbours and curves", "report"),
+    "tensorboard": ("TensorBoard events", "logging"),
+    "faiss": ("fast search", "search"),
+    "webdataset": ("WebDataset shards", "data"),
+    "sklearn": ("the built-in digits", None),
+}
+
+
+def doctor() -> None:
+    """Check Python, packages, processors and disk, and train one step.
+
+    Prints what was found and what to install; fails if a step of training fails.
+    """
+    import torch
+
+    from isosphere.data.texture_source import cache_folder
+    from isosphere.runs import environment
+    from isosphere.training import choose_precision
+    from isosphere.training.precision import reason
+
+    found = environment()
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    precision = choose_precision("auto", device)
+    packages = found["packages"]
+    cores = f"{found['cpu']['cores']} cores, {found['cpu']['threads']} threads used by torch"
+    report = {
+        "isosphere": f"{packages.get('isosphere', 'a checkout')}, Python {found['python']}",
+        "system": found["system"],
+        "packages": ", ".join(
+            f"{name} {packages[name]}" for name in ("torch", "timm", "lightning", "numpy") if name in packages
+        ),
+        "processor": f"{found['cpu']['name']}, {cores}",
+        "GPU": ", ".join(found["gpus"]) or "none that torch can use",
+        "precision": reason(precision, device),
+        "memory": _memory(),
+        "cache": _writable(cache_folder()),
+        "here": _writable(Path.cwd()),
+    }
+    for module, (what, extra) in EXTRAS.items():
+        present = importlib.util.find_spec(module) is not None
+        remedy = f"pip install 'isosphere[{extra}]'" if extra else "pip install scikit-learn"
+        report[module] = f"{what}: {'yes' if present else 'no; ' + remedy}"
+    console = output_console()
+    report["one step"] = _one_step(device)
+    facts(console, report)
+    paragraph(console, "All is well. Try: isosphere train textures:wood --out runs/wood --minutes 2")
+
+
+def _memory() -> str:
+    try:
+        pages, size = os.sysconf("SC_PHYS_PAGES"), os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, ValueError, OSError):
+        return "unknown"
+    return f"{pages * size / 2**30:.0f} GiB"
+
+
+def _writable(folder: Path) -> str:
+    existing = next(p for p in [folder, *folder.parents] if p.exists())
+    try:
+        with tempfile.TemporaryFile(dir=existing):
+            return f"{folder}, writable"
+    except OSError as error:
+        return f"{folder}: {error.strerror}; set ISOSPHERE_CACHE or work in another folder"
+
+
+def _one_step(device: object) -> str:
+    """Train the default method for two steps on noise, and time the second."""
+    import torch
+
+    from isosphere.training import Config, build, build_views, make_fabric
+
+    config = Config().replace(
+        data={"image_size": 32}, model={"encoder": "small-conv"}, views={"recipe": "crops"}
+    )
+    try:
+        fabric = make_fabric("auto", "auto")
+        _, method = build(config)
+        method.to(fabric.device)
+        optimizer = torch.optim.AdamW(method.parameters(), lr=1e-3)
+        views = build_views(config, method.encoder)  # type: ignore[arg-type]
+        generator = torch.Generator().manual_seed(0)
+        images = torch.randint(0, 256, (128, 3, 32, 32), generator=generator, dtype=torch.uint8).to(
+            fabric.device
+        )
+        start = 0.0
+        for step in range(2):
+            start = time.perf_counter()
+            made = views(images, index=torch.arange(128, device=fabric.device), epoch=step, seed=0)
+            with fabric.autocast():
+                total = method(made).total
+            total.backward()
+            optimizer.step()
+            optimizer.zero_grad()
+            if not torch.isfinite(total).item():
+                raise RunError(
+                    "one step of training gave a loss that is not finite: the installation of torch is "
+                    "broken."
+                )
+        return f"trained: 128 images of 32 px in {1e3 * (time.perf_counter() - start):.0f} ms"
+    except RuntimeError as error:
+        first = str(error).strip().splitlines()[0]
+        raise RunError(
+            f"one step of training failed on {device}: {first}. Try --set train.device=cpu."
+        ) from error

@@ -1,0 +1,145 @@
+"""``isosphere evaluate``: what an encoder is worth, beside what costs nothing."""
+
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from isosphere.cli.console import counting, error_console, facts, output_console, paragraph, shell, table
+from isosphere.errors import UsageError, nearest
+
+if TYPE_CHECKING:
+    from isosphere.cli.exam import Exam
+    from isosphere.cli.tasks import Judgement
+
+__all__ = ["evaluate"]
+
+
+def evaluate(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a run.", show_default=False)],
+    data: Annotated[
+        str, typer.Argument(metavar="DATA", help="Images, as for isosphere train.", show_default=False)
+    ],
+    test: Annotated[
+        str | None,
+        typer.Option(
+            metavar="DATA", help="Test images.", show_default="DATA's test part, else every fifth image"
+        ),
+    ] = None,
+    tasks: Annotated[
+        str | None,
+        typer.Option(metavar="LIST", help="Of knn, retrieval, geometry.", show_default="what the data allow"),
+    ] = None,
+    limit: Annotated[
+        int | None, typer.Option(min=2, help="Use so many training and test images.", show_default="all")
+    ] = None,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Refuse unreadable images instead of skipping them.")
+    ] = False,
+) -> None:
+    """Judge the encoder of a run, with 95 % intervals, beside the untrained one and fixed features.
+
+    isosphere evaluate RUN PICTURES
+
+    With labels (a folder for each class): k-nearest-neighbour accuracy. Without: whether an image's other
+    view is found among a hundred, and how the embeddings lie on the sphere. Figures go to evaluation.json in
+    the run's folder, with pictures beside it.
+    """
+    asked = _parse_tasks(tasks)
+    import torch
+
+    from isosphere.cli.exam import Exam, choose_sets
+    from isosphere.cli.tasks import TASKS, default_tasks
+    from isosphere.training import load_run
+
+    console = output_console()
+    loaded = load_run(run)
+    sets = choose_sets(data, test, seed=loaded.config.train.seed, limit=limit)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    done: dict[str, Judgement] = {}
+    with counting(error_console(), "Computing features") as progress:
+        exam = Exam(loaded, sets, device=device, progress=progress, strict=strict)
+        names = asked or [name for name in default_tasks(exam) if name != "geometry" or len(exam.test) >= 20]
+        for name in names:
+            done[name] = TASKS[name](exam)
+    loaded.folder.update_evaluation({name: {**made.entry(), "data": data} for name, made in done.items()})
+    for made in done.values():
+        table(console, made.title, made.columns, made.rows)
+        console.print()
+    if exam.note:
+        paragraph(console, exam.note, style="yellow")
+    if not sets.labelled and asked is None:
+        paragraph(
+            console, "The images have no labels (no folder for each class): accuracy cannot be measured."
+        )
+    paragraph(console, f"Division: {sets.division}.")
+    facts(console, _pictures(exam, done))
+    paragraph(console, _closing(loaded.folder.path, data, done))
+
+
+def _parse_tasks(text: str | None) -> list[str] | None:
+    known = ("knn", "retrieval", "geometry")
+    if text is None:
+        return None
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    for name in names:
+        if name not in known:
+            raise UsageError(f"There is no task '{name}'.{nearest(name, known)} Known: {','.join(known)}.")
+    if not names:
+        raise UsageError(f"--tasks is empty: give some of {','.join(known)}, or leave it out.")
+    return list(dict.fromkeys(names))
+
+
+def _pictures(exam: "Exam", done: "dict[str, Judgement]") -> dict[str, str]:
+    """Draw what can be drawn, and say where it is."""
+    folder = exam.run.folder
+    written = {"figures": str(folder.evaluation)}
+    if find_spec("matplotlib") is None:
+        return {**written, "pictures": "not drawn: pip install 'isosphere[report]'"}
+    from isosphere.cli.gallery import draw_label_neighbours, draw_view_neighbours
+    from isosphere.report import loss_curves
+    from isosphere.runs import read_metrics
+
+    gallery = folder.path / "neighbours.png"
+    if "retrieval" in done:
+        draw_view_neighbours(exam, gallery)
+        written["neighbours"] = str(gallery)
+    elif "knn" in done:
+        draw_label_neighbours(exam, gallery)
+        written["neighbours"] = str(gallery)
+    if len(read_metrics(folder.metrics)) >= 2:
+        written["curves"] = str(
+            loss_curves(folder.metrics, folder.path / "curves.png", title=folder.path.name)
+        )
+    return written
+
+
+def _closing(run: Path, data: str, done: "dict[str, Judgement]") -> str:
+    """One sentence on what the figures mean and what to type next."""
+    remarks = [made.remark for made in done.values() if made.remark]
+    judged = next((made for made in done.values() if made.gain is not None), None)
+    longer = shell("isosphere", "train", data, "--out", run, "--resume", "--epochs", "N")
+    if remarks:
+        return f"{remarks[0]} Train longer ({longer}), or anew with a larger --set method.weight=..."
+    if judged is None or judged.gain is None:
+        return f"Compare with another run, or train longer: {longer}"
+    low, value, high = (100 * x for x in (judged.gain.low, judged.gain.value, judged.gain.high))
+    margin = f"{abs(value):.1f} points [{low:.1f}, {high:.1f}]"
+    if judged.gain.low > 0:
+        return (
+            f"{judged.headline}, {margin} more than with the next best, {judged.rival}: the training has "
+            "paid; to see "
+            f"whether more of it pays further, type {longer}"
+        )
+    if judged.gain.high < 0:
+        return (
+            f"{judged.headline}, {margin} compared with {judged.rival}, which is better: this encoder is not "
+            "worth using "
+            f"yet; train longer ({longer}) or look at its views: {shell('isosphere', 'views', data)}"
+        )
+    return (
+        f"{judged.headline}, which cannot be told from {judged.rival} (difference {margin}): train longer "
+        f"({longer}) or "
+        "evaluate on more images."
+    )

@@ -1,0 +1,174 @@
+"""What is compared on what: the images of an evaluation, and the features of those who take part."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from isosphere.data import ImageSet, Source, load_images, open_source, stratified_split
+from isosphere.data.random import permutation
+from isosphere.errors import IsosphereError, UsageError
+from isosphere.evaluation import Features, extract, extract_views
+from isosphere.methods import Method
+from isosphere.training import Run, untrained
+
+__all__ = ["Exam", "Sets", "choose_sets"]
+
+Progress = Callable[[int, int], None]
+VIEW_SEED = 0
+"""All runs are judged on the same views, whatever seed they were trained with."""
+
+
+@dataclass(frozen=True)
+class Sets:
+    """Images to learn from and images to be asked about, and how they were divided."""
+
+    train: Source
+    test: Source
+    division: str
+
+    @property
+    def labelled(self) -> bool:
+        return self.train.has_labels and self.test.has_labels
+
+    @property
+    def texture(self) -> bool:
+        return self.test.name.startswith("textures:")
+
+
+def choose_sets(data: str, test: str | None, *, seed: int, limit: int | None) -> Sets:
+    """Divide the images: a test set that is named, or comes with the data, or every fifth image by the seed.
+
+    Raises: UsageError if either part is empty.
+    """
+    source = open_source(data, split="train")
+    if test is not None:
+        other = open_source(test)
+        other = open_source(test, split="test") if other.has_test_split else other
+        sets = Sets(source, other.with_class_names(source.class_names), f"tested on {test}")
+    elif source.has_test_split:
+        other = open_source(data, split="test").with_class_names(source.class_names)
+        sets = Sets(source, other, "the data's own training and test parts")
+    else:
+        learned, asked = stratified_split(source.labels, test_fraction=0.2, seed=seed)
+        division = (
+            f"80/20, stratified, seed {seed}; the encoder may have seen the test images, without labels"
+        )
+        sets = Sets(source.subset(learned), source.subset(asked), division)
+    for part, name in ((sets.train, "training"), (sets.test, "test")):
+        if len(part) < 2:
+            raise UsageError(
+                f"{part.name} has {len(part)} {name} images, and at least 2 are needed: give more images, or "
+                "--test DATA."
+            )
+    return Sets(_some(sets.train, limit, seed), _some(sets.test, limit, seed), sets.division)
+
+
+def _some(source: Source, limit: int | None, seed: int) -> Source:
+    if limit is None or limit >= len(source):
+        return source
+    return source.subset(permutation(len(source), seed, 0)[:limit].sort().values.numpy())
+
+
+class Exam:
+    """Images and features, each computed when first asked for.
+
+    Contestants are called ``trained`` and ``untrained``: the second is the same network as the run's seed
+    initialised it, which is what training has to improve on.
+    """
+
+    def __init__(
+        self, run: Run, sets: Sets, *, device: torch.device, progress: Progress, strict: bool = False
+    ) -> None:
+        self.run, self.sets, self.device = run, sets, device
+        self.note: str | None = None
+        self._progress, self._strict = progress, strict
+        self._centre: dict[tuple[str, str], Features] = {}
+        self._views: dict[tuple[str, str], list[Features]] = {}
+
+    @cached_property
+    def methods(self) -> dict[str, Method]:
+        """The contestants; the untrained one is left out, with a note, where its first weights are gone."""
+        found = {"trained": self.run.method.to(self.device)}
+        try:
+            found["untrained"] = untrained(self.run).to(self.device)
+        except IsosphereError as error:
+            self.note = f"The network as it was before training cannot be had again ({error})"
+        return found
+
+    @cached_property
+    def train(self) -> ImageSet:
+        """Training images in memory."""
+        return self._read(self.sets.train)
+
+    @cached_property
+    def test(self) -> ImageSet:
+        """Test images in memory."""
+        return self._read(self.sets.test)
+
+    @property
+    def size(self) -> int:
+        """Side of the network's input."""
+        return self.run.config.data.image_size or 32
+
+    @property
+    def untrained_name(self) -> str:
+        """What the second contestant is to a reader."""
+        return "untrained" if self.run.config.model.init == "random" else "before training"
+
+    def centre(self, who: str, part: str) -> Features:
+        """Features of the deterministic centre view of the ``train`` or ``test`` images."""
+        if (who, part) not in self._centre:
+            encoder = self.run.encoder
+            self._centre[who, part] = extract(
+                self.methods[who].embed,
+                getattr(self, part),
+                self.size,
+                encoder.mean,
+                encoder.std,
+                device=self.device,
+                progress=self._progress,
+            )
+        return self._centre[who, part]
+
+    def views(self, who: str, part: str = "test") -> list[Features]:
+        """Features of the first two views that the run's own recipe draws of each image."""
+        if (who, part) not in self._views:
+            self._views[who, part] = extract_views(
+                self.methods[who].embed,
+                getattr(self, part),
+                self.two_views,
+                seed=VIEW_SEED,
+                device=self.device,
+                progress=self._progress,
+            )
+        return self._views[who, part]
+
+    def two_views(self, images: Tensor, *, index: Tensor, epoch: int, seed: int) -> list[Tensor]:
+        """The first two views of the run's recipe."""
+        return self._recipe_views(images, index=index, epoch=epoch, seed=seed)[:2]
+
+    def pictures(self, part: str, count: int | None = None) -> list[Tensor]:
+        """The same two views as pictures in [0, 1], of the first `count` images."""
+        images = getattr(self, part).images[:count]
+        recipe = self._recipe_views.recipe
+        mean, std = (torch.tensor(values).view(-1, 1, 1) for values in (recipe.mean, recipe.std))
+        columns: list[list[Tensor]] = [[], []]
+        for start in range(0, len(images), 256):
+            block = images[start : start + 256]
+            drawn = self.two_views(
+                block, index=torch.arange(start, start + len(block)), epoch=0, seed=VIEW_SEED
+            )
+            for column, view in zip(columns, drawn, strict=True):
+                column.append((view * std + mean).clamp(0, 1))
+        return [torch.cat(column) for column in columns]
+
+    @cached_property
+    def _recipe_views(self):
+        return self.run.views
+
+    def _read(self, source: Source) -> ImageSet:
+        size = self.run.config.data.canvas_size or self.size
+        return load_images(source, size, strict=self._strict, progress=self._progress)

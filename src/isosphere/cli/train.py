@@ -1,0 +1,276 @@
+"""``isosphere train``: from images to an encoder."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from isosphere.cli.console import counting, facts, output_console, paragraph, shell, table
+from isosphere.errors import UsageError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from isosphere.runs import RunFolder
+    from isosphere.training import Config, Parts, Summary
+
+__all__ = ["train"]
+
+FREE_ON_RESUME = (
+    "data.source",
+    "data.workers",
+    "data.strict",
+    "optim",
+    "train.epochs",
+    "train.minutes",
+    "train.precision",
+    "train.device",
+    "train.monitor",
+    "train.checkpoint_minutes",
+    "train.log_steps",
+    "train.tensorboard",
+    "train.profile",
+)
+"""Keys that a resumed run may change: they alter how it goes on, not what it is."""
+
+
+def train(
+    data: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="DATA",
+            help="A folder of images, a zip of one, an .npz, or a built-in: textures:wood, digits, ...",
+            show_default=False,
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="Folder of the run.", show_default=False)
+    ] = None,
+    method: Annotated[
+        str | None, typer.Option(help="See isosphere list methods.", show_default="mmd-heat")
+    ] = None,
+    encoder: Annotated[
+        str | None, typer.Option(help="See isosphere list encoders.", show_default="by image size")
+    ] = None,
+    init: Annotated[
+        str | None,
+        typer.Option(metavar="random|pretrained|FILE", help="Weights to start from.", show_default="random"),
+    ] = None,
+    epochs: Annotated[
+        int | None,
+        typer.Option(help="Passes over the images; 0 saves the untrained encoder.", show_default="100"),
+    ] = None,
+    minutes: Annotated[
+        float | None,
+        typer.Option(help="Train for so long instead of a number of epochs.", show_default=False),
+    ] = None,
+    batch_size: Annotated[
+        int | None, typer.Option(help="Images in a step.", show_default="by the data")
+    ] = None,
+    image_size: Annotated[
+        int | None, typer.Option(help="Side of a view in pixels.", show_default="by the data")
+    ] = None,
+    seed: Annotated[int | None, typer.Option(help="Of everything random.", show_default="0")] = None,
+    config: Annotated[
+        Path | None, typer.Option(help="YAML file with any of the keys.", show_default=False)
+    ] = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="KEY=VALUE",
+            help="Any key, e.g. optim.learning_rate=0.001; repeatable.",
+            show_default=False,
+        ),
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Refuse unreadable images instead of skipping them.")
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what would be done, and write nothing.")
+    ] = False,
+    profile: Annotated[bool, typer.Option("--profile", help="Measure the shares of a step.")] = False,
+) -> int:
+    """Train an encoder on images, without labels.
+
+    isosphere train PICTURES --out RUN
+
+    Views of one image are pulled together while a test of uniformity keeps the embeddings of different images
+    spread over the sphere. The run folder can be evaluated, resumed and handed on. Every option is a key of
+    the configuration; --dry-run prints them all.
+    """
+    flags = {
+        "data.source": data,
+        "data.image_size": image_size,
+        "data.strict": strict or None,
+        "method.name": method,
+        "model.encoder": encoder,
+        "model.init": init,
+        "train.epochs": epochs,
+        "train.minutes": minutes,
+        "train.batch_size": batch_size,
+        "train.seed": seed,
+        "train.profile": profile or None,
+    }
+    if out is None and not dry_run:
+        where = data or "PICTURES"
+        raise UsageError(
+            "--out is missing: name the folder of the run, for example: "
+            f"{shell('isosphere', 'train', where, '--out', 'runs/first')}"
+        )
+    from isosphere.runs import RunFolder
+
+    folder = None if out is None else RunFolder.vacant(out, resume=resume or dry_run)
+    chosen, note = _configure(folder, resume, config, set_ or [], flags)
+    console = output_console()
+    from isosphere.training import prepare
+
+    with counting(console, "Reading images") as progress:
+        parts = prepare(chosen, progress=progress)
+    if note:
+        paragraph(console, note)
+    for warning in parts.warnings:
+        paragraph(console, warning, style="yellow")
+    facts(console, parts.facts)
+    if dry_run or folder is None:
+        _print_config(console, parts.config)
+        return 0
+    return _run(console, RunFolder.create(folder.path, resume=resume), parts)
+
+
+def _configure(
+    folder: "RunFolder | None", resume: bool, file: Path | None, sets: list[str], flags: dict[str, Any]
+) -> "tuple[Config, str | None]":
+    """The configuration that was asked for, and what there is to say about resuming."""
+    from isosphere.training import load_config, parse_config
+
+    if folder is None or not resume or not folder.config.exists():
+        note = (
+            f"There is no run in {folder.path} yet: starting afresh."
+            if resume and folder is not None
+            else None
+        )
+        return load_config(file, sets, flags), note
+    saved = folder.read_config()
+    config = load_config(file, sets, {k: v for k, v in flags.items() if v is not None}, base=saved)
+    if not folder.checkpoint.exists():
+        return config, f"There is no checkpoint in {folder.path} yet: starting afresh."
+    before = _flat(parse_config(saved).as_mapping())
+    changed = [(k, before.get(k), v) for k, v in _flat(config.as_mapping()).items() if before.get(k) != v]
+    refused = [(k, old, new) for k, old, new in changed if not k.startswith(FREE_ON_RESUME)]
+    if refused:
+        key, old, new = refused[0]
+        raise UsageError(
+            f"the run in {folder.path} has {key} = {old}, and now {new} is asked for: that would be another "
+            "run. Leave "
+            "it out to go on as before, or give another --out."
+        )
+    said = ", ".join(f"{k} was {old} and is {new}" for k, old, new in changed)
+    return config, f"Changed since the start: {said}." if changed else None
+
+
+def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
+    return flat
+
+
+def _print_config(console: "Console", config: "Config") -> None:
+    import yaml
+
+    console.print()
+    console.print(
+        yaml.safe_dump(config.as_mapping(), sort_keys=False, allow_unicode=True).rstrip(),
+        markup=False,
+        soft_wrap=True,
+    )
+
+
+def _run(console: "Console", folder: "RunFolder", parts: "Parts") -> int:
+    import torch
+
+    from isosphere.training import ConsoleReporter, contact_sheet, fit
+
+    config = parts.config
+    folder.write_config(config.as_mapping())
+    folder.write_environment()
+    if not folder.checkpoint.exists():
+        first = next(iter(parts.loader.epoch(0))).images[:8]
+        contact_sheet(first, parts.views, seed=config.train.seed).save(folder.path / "views.png")
+    reporter = ConsoleReporter(console, folder.log)
+    for line in [*(f"{name}: {value}" for name, value in parts.facts.items()), *parts.warnings]:
+        reporter.note(line)
+    torch.manual_seed(config.train.seed)
+    summary = fit(
+        config,
+        folder,
+        parts.method,
+        parts.loader,
+        parts.views,
+        parts.fabric,
+        ui=reporter,
+        facts=parts.identity,
+    )
+    late = getattr(parts.loader, "skipped", {})
+    if late:
+        reporter.say(
+            f"{len(late)} images could not be read and were passed over: {', '.join(list(late)[:3])}.",
+            warning=True,
+        )
+    if summary.shares is not None:
+        _print_shares(console, summary)
+    _close(console, reporter, folder, config, summary)
+    return 1 if summary.interrupted else 0
+
+
+def _print_shares(console: "Console", summary: "Summary") -> None:
+    assert summary.shares is not None
+    milliseconds = 1e3 * (summary.step_seconds or 0.0)
+    rows = [
+        [name, f"{100 * share:.1f} %", f"{share * milliseconds:.2f} ms"]
+        for name, share in summary.shares.items()
+    ]
+    table(console, f"A step takes {milliseconds:.1f} ms", ["part", "share", "time"], rows)
+    outside = summary.shares["loss"] + summary.shares["other"]
+    paragraph(console, f"Outside network, optimiser and views: {100 * outside:.1f} %.")
+
+
+def _close(
+    console: "Console", reporter: Any, folder: "RunFolder", config: "Config", summary: "Summary"
+) -> None:
+    """What was done, and what to type next."""
+    from isosphere.training.ui import duration, loss_line
+
+    source, run = config.data.source or "DATA", folder.path
+    again = shell("isosphere", "train", source, "--out", run, "--resume")
+    if summary.interrupted:
+        reporter.say(
+            f"Stopped by {summary.interrupted} after {summary.steps:,} steps; everything is saved. Go on "
+            f"with: {again}"
+        )
+        return
+    if summary.steps == 0:
+        reporter.say(f"{run} holds the untrained encoder of seed {config.train.seed}.")
+    else:
+        losses = {k: v for k, v in summary.last.items() if k not in ("cosine", "alignment", "dimensions")}
+        reporter.say(
+            f"Trained {summary.epochs:.4g} epochs ({summary.steps:,} steps) in {duration(summary.seconds)}, "
+            f"{summary.images_per_second:,.0f} images/s. {loss_line(losses)}"
+        )
+    if summary.warning:
+        reporter.say(summary.warning, warning=True)
+    longer = (
+        ["--minutes", f"{2 * config.train.minutes:g}"]
+        if config.train.minutes
+        else ["--epochs", 2 * (config.train.epochs or 0) or 10]
+    )
+    facts(
+        console,
+        {
+            "judge it": shell("isosphere", "evaluate", run, source),
+            "go on": f"{again} {shell(*longer)}",
+            "its views": str(run / "views.png"),
+        },
+    )
