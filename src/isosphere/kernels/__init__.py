@@ -1,7 +1,7 @@
 """Functions of the cosine ``c = <x, y>``, each known by its spectrum.
 
-Every kernel is a frozen value with ``kernel(1) = 1`` and nonnegative weights that sum to 1. An MMD, a KSD and a sliced
-statistic (in the mean over directions) differ only in these weights.
+Every kernel is a frozen value with ``kernel(1) = 1`` and nonnegative weights that sum to 1. An MMD, a KSD and
+a sliced statistic (in the mean over directions) differ only in these weights.
 """
 
 from isosphere.kernels.bandlimited import BandlimitedKernel

@@ -27,7 +27,7 @@ class BandlimitedKernel(ZonalKernel):
     Numerics:
         d from 2 to 4096, L to the thousands; Z = 33152 at d = 256, L = 2.
     Reference:
-        arXiv 2606.17603, section 3 (w(lambda) = 1[l <= L]).
+        arXiv 2606.17603 (its w(lambda) = 1[l <= L]).
     """
 
     dim: int

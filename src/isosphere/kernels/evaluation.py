@@ -1,9 +1,10 @@
 """Fast values of a smooth function of the cosine: one Chebyshev fit in float64, then the shortest stable sum.
 
-A kernel offers *profiles*, named by a word: its value, its logarithm, the square root of a squared polynomial. It can
-sample every derivative of them exactly but slowly (``kernel.samples``). Here the samples are taken once, at Chebyshev
-points; float32 is then served by Horner's rule where that loses nothing, everything else by Clenshaw's recurrence.
-Every derivative is a profile of its own, so autograd keeps no intermediate of the sum.
+A kernel offers *profiles*, named by a word: its value, its logarithm, the square root of a squared
+polynomial. It can sample every derivative of them exactly but slowly (``kernel.samples``). Here the samples
+are taken once, at Chebyshev points; float32 is then served by Horner's rule where that loses nothing,
+everything else by Clenshaw's recurrence. Every derivative is a profile of its own, so autograd keeps no
+intermediate of the sum.
 """
 
 import math
@@ -52,7 +53,8 @@ class _Evaluate(torch.autograd.Function):
         ctx.kernel, ctx.profile, ctx.order = kernel, profile, order
         single = c.dtype == torch.float32
         if torch.compiler.is_compiling() or type(c) is not Tensor:
-            # Plain numbers: the compiler bakes them into one fused loop, and tensor subclasses need no copies.
+            # Plain numbers: the compiler bakes them into one fused loop, and tensor subclasses need no
+            # copies.
             plan = _constant_plan(kernel, profile, order, single)
             x = _stretch(c, plan.stretch) if plan.stretch else c
             return horner(x, plan.coefficients) if plan.monomial else _clenshaw(x, plan.coefficients)
@@ -65,11 +67,12 @@ class _Evaluate(torch.autograd.Function):
         return grads[0] * _Evaluate.apply(c, ctx.kernel, ctx.profile, ctx.order + 1), None, None, None
 
 
-# -- the sum --------------------------------------------------------------------------------------------------------
+# -- the sum
+# --------------------------------------------------------------------------------------------------------
 
 
 class Plan(NamedTuple):
-    """How a profile is summed: coefficients of monomials or of Chebyshev polynomials, in c or in a stretched c."""
+    """How a profile is summed: coefficients of monomials or Chebyshev polynomials, in c or a stretched c."""
 
     monomial: bool
     stretch: float
@@ -95,7 +98,7 @@ def _constant_plan(kernel: "ZonalKernel", profile: Profile, order: int, single: 
 def _coefficients(
     kernel: "ZonalKernel", profile: Profile, order: int, dtype: torch.dtype, device: torch.device
 ) -> tuple[Tensor, ...]:
-    """The plan's float64 numbers as scalars of one dtype on one device: a fused multiply-add takes only tensors."""
+    """The plan's numbers as tensors of a dtype on a device: a fused multiply-add takes only tensors."""
     plan = _plan(kernel, profile, order, dtype == torch.float32)
     with torch.inference_mode(False):
         values = torch.tensor(plan.coefficients, dtype=torch.float64, device="cpu").to(dtype).to(device)
@@ -142,7 +145,8 @@ def _clenshaw(x: Tensor, a: tuple[float, ...]) -> Tensor:
     return x * now + (a[0] - after)
 
 
-# -- the fit --------------------------------------------------------------------------------------------------------
+# -- the fit
+# --------------------------------------------------------------------------------------------------------
 
 
 class _Fit(NamedTuple):
@@ -165,7 +169,7 @@ def _fit(kernel: "ZonalKernel", profile: Profile, order: int) -> _Fit:
 
 
 def _resolve(kernel: "ZonalKernel", profile: Profile, order: int, stretch: float, last: int) -> _Fit | None:
-    """Double the number of points until the last quarter of the coefficients is rounding; None beyond `last`."""
+    """Double the points until the last quarter of the coefficients is rounding; None beyond `last`."""
     degree = _FIRST
     while degree <= last:
         angle = (np.arange(degree + 1) + 0.5) * (math.pi / (degree + 1))
@@ -184,7 +188,7 @@ def _resolve(kernel: "ZonalKernel", profile: Profile, order: int, stretch: float
 
 
 def _cosine_transform(values: np.ndarray) -> np.ndarray:
-    """Chebyshev coefficients from values at the points cos((j + 1/2) pi / n), j = 0..n-1 (a type-II transform)."""
+    """Chebyshev coefficients from values at cos((j + 1/2) pi / n), j = 0..n-1 (a type-II transform)."""
     n = values.size
     spectrum = np.fft.fft(np.concatenate([values, values[::-1]]))[:n]
     a = (spectrum * np.exp(-0.5j * np.pi * np.arange(n) / n)).real / n
@@ -201,11 +205,11 @@ def _trim(a: np.ndarray, tolerance: float) -> tuple[float, ...]:
 
 
 def _stretch(c: Tensor, width: float) -> Tensor:
-    """v = 2 (asinh(x / w) / asinh(1 / w))^2 - 1 with x = sqrt((1 + c) / 2): opens up the neighbourhood of c = -1.
+    """v = 2 (asinh(x / w) / asinh(1 / w))^2 - 1, x = sqrt((1 + c) / 2): opens the neighbourhood of c = -1.
 
-    The logarithm of a heat kernel changes its form at distance w from the antipode, and has singularities at x = +-i w
-    and beyond: after this map they stay away from [-1, 1] by a distance that falls only like 1 / log(1 / w). Samples
-    are taken at given x, because 2 x^2 - 1 would lose in rounding what the map opens up.
+    The logarithm of a heat kernel changes its form at distance w from the antipode, and has singularities at
+    x = +-i w and beyond: after this map they stay away from [-1, 1] by a distance that falls only like 1 /
+    log(1 / w). Samples are taken at given x, because 2 x^2 - 1 would lose in rounding what the map opens up.
     """
     x = torch.sqrt(((1 + c) / 2).clamp(0, 1))
     return 2 * (torch.asinh(x / width) / math.asinh(1 / width)).square() - 1
@@ -213,7 +217,7 @@ def _stretch(c: Tensor, width: float) -> Tensor:
 
 @lru_cache(maxsize=1024)
 def folded_polynomial(kernel: "ZonalKernel", profile: Profile, order: int) -> tuple[float, ...] | None:
-    """Monomial coefficients, lowest first, where a float32 Horner sum of them is as good as float32 allows."""
+    """Monomial coefficients, lowest first, where their float32 Horner sum is as good as float32 allows."""
     fit = _fit(kernel, profile, order)
     if fit.stretch:
         return None

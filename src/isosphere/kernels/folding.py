@@ -1,8 +1,9 @@
 """A short polynomial in place of a long series, without moving the mean.
 
-Dropping the tail of a Chebyshev series changes the mean of a kernel under the uniform law by the size of the tail, and
-near uniformity an MMD is the small difference of two means. So the polynomial keeps the first three Gegenbauer
-coefficients exactly, and only the others make up for the tail, by least squares at Chebyshev points.
+Dropping the tail of a Chebyshev series changes the mean of a kernel under the uniform law by the size of the
+tail, and near uniformity an MMD is the small difference of two means. So the polynomial keeps the first three
+Gegenbauer coefficients exactly, and only the others make up for the tail, by least squares at Chebyshev
+points.
 """
 
 import math
@@ -35,8 +36,8 @@ def fold(series: np.ndarray, kept: np.ndarray | None, dim: int) -> tuple[float, 
 
     Args:
         series: Chebyshev coefficients of the function on [-1, 1].
-        kept: its first Gegenbauer coefficients (normalised to P_l(1) = 1) in dimension dim, to be kept; None: none.
-        dim: the dimension in which they are coefficients.
+        kept: its first Gegenbauer coefficients (normalised to P_l(1) = 1) in dimension dim, to be kept; None:
+        none. dim: the dimension in which they are coefficients.
     """
     points = np.cos((np.arange(257) + 0.5) * (math.pi / 257))
     exact = np.polynomial.chebyshev.chebval(points, series)
@@ -58,17 +59,14 @@ def _truncated(series: np.ndarray, degree: int) -> np.ndarray:
 def _kept(
     points: np.ndarray, exact: np.ndarray, kept: np.ndarray, degree: int, dim: int
 ) -> np.ndarray | None:
-    """Chebyshev coefficients of ``sum_{l <= 2} kept_l P_l`` plus the best combination of P_3, ..., P_degree."""
+    """Chebyshev coefficients of ``sum_{l <= 2} kept_l P_l`` plus the best combination of P_3, P_4, ..."""
     if degree + 1 < kept.size:
         return None
     basis = gegenbauer(torch.from_numpy(points), degree, dim).numpy()
     free = basis[:, kept.size :]
     rest = exact - basis[:, : kept.size] @ kept
-    if free.shape[1]:
-        rest = free @ np.linalg.lstsq(free, rest, rcond=None)[0]
-    else:
-        rest = np.zeros_like(rest)
-    values = basis[:, : kept.size] @ kept + rest
+    best = free @ np.linalg.lstsq(free, rest, rcond=None)[0] if free.shape[1] else 0.0
+    values = basis[:, : kept.size] @ kept + best
     # The points are the nodes of a type-II transform of their own number: the projection is exact.
     k = np.arange(degree + 1)
     transform = np.cos(np.outer(k, np.arccos(points))) * (2 / points.size)

@@ -29,22 +29,22 @@ class HeatKernel(ZonalKernel):
     Args:
         dim: ambient dimension d.
         concentration: ``rho = d exp(-(d-1) t)``, the weight of degree 1 against degree 0, so ``t =
-            log(d/rho)/(d-1)``. For large d, ``phi(c) ~ exp(rho (c - 1))``. Default 1.76: the papers' t = 5/d at
-            d = 256.
+            log(d/rho)/(d-1)``. For large d, ``phi(c) ~ exp(rho (c - 1))``. Default 1.76: the papers' t = 5/d
+            at d = 256.
         time: t itself, in place of a concentration. The generator is the Laplacian, not half of it.
 
     Scale:
         ``exp(-log_mean) = Z``; Z = 5.520 at d = 256, t = 5/d, and 7.72e12 at t = 2/d.
     Raises:
-        ValueError: both concentration and time given; a concentration outside [1e-12, d); a time that is not a
-            positive number, is so long that phi is a constant, or so short that it needs 20,000 degrees.
+        ValueError: both concentration and time given; a concentration outside [1e-12, d); a time that is not
+            a positive number, is so long that phi is a constant, or so short that it needs 20,000 degrees.
     Numerics:
-        d from 2 to 4096. A fixed t means nothing across dimensions (at d = 512, t = 0.1 is a constant and t = 1/d an
-        identity matrix): prefer a concentration. ``log`` is exact to rounding, also at antipodal points where phi is
-        1e-60: it is fitted to values in integer arithmetic. That takes milliseconds, or seconds for t below 0.01 in
-        low dimension, once per kernel and process; below 1e-20000 it is refused.
+        d from 2 to 4096. A fixed t means nothing across dimensions (at d = 512, t = 0.1 is a constant and t =
+        1/d an identity matrix): prefer a concentration. ``log`` is exact to rounding, also at antipodal
+        points where phi is 1e-60: it is fitted to values in integer arithmetic. That takes milliseconds, or
+        seconds for t below 0.01 in low dimension, once per kernel and process; below 1e-20000 it is refused.
     Reference:
-        arXiv 2606.17603, section 3 (w(lambda) = exp(-t lambda), t = 5/d for MMD and KSD, 2/d for KL).
+        arXiv 2606.17603 (its w(lambda) = exp(-t lambda); t = 5/d for MMD and KSD, 2/d for KL).
     """
 
     dim: int
@@ -66,7 +66,7 @@ class HeatKernel(ZonalKernel):
         longest = math.log(dim / _LEAST_CONCENTRATION) / (dim - 1)
         if not 0 < time <= longest * (1 + 1e-9):
             raise ValueError(
-                f"time must be positive and at most {longest:.4g} at dim {dim} (beyond, the kernel is a constant), "
+                f"time must be positive and at most {longest:.4g} at dim {dim} (a constant kernel), "
                 f"got {time}: the papers' is 5/dim = {5 / dim:.4g}"
             )
         object.__setattr__(self, "dim", dim)

@@ -1,8 +1,8 @@
 """Logarithm of the heat kernel and its derivatives, by integer sums of as many bits as the answer needs.
 
-At antipodal points the terms of the series are e^{2 rho} times their sum (1e60 at d = 512, t = 2/d), so no float will
-do. Python's integers will: fixed-point numbers of `bits` binary places, exact additions, one rounding for a product.
-A few dozen points are enough for a fit.
+At antipodal points the terms of the series are e^{2 rho} times their sum (1e60 at d = 512, t = 2/d), so no
+float will do. Python's integers will: fixed-point numbers of `bits` binary places, exact additions, one
+rounding for a product. A few dozen points are enough for a fit.
 """
 
 import decimal
@@ -35,7 +35,7 @@ def log_heat_derivatives(points: list[Fraction], dim: int, time: float, order: i
 
 @lru_cache(maxsize=64)
 def _working_bits(dim: int, time: float, order: int) -> int:
-    """Bits at which the sums at c = -1, where an increasing function is smallest, keep enough of their own."""
+    """Bits at which the sums at c = -1, where they are smallest, keep enough of their own."""
     bits = 256
     while bits <= _MOST_BITS:
         series = [_terms(dim, time, m, bits) for m in range(order + 1)]
@@ -49,7 +49,7 @@ def _working_bits(dim: int, time: float, order: int) -> int:
 
 
 def _own_bits(terms: list[int], dim: int, bits: int) -> int:
-    """Bits of the sum at c = -1 above the rounding of its largest term, of the recurrence and of the exponentials."""
+    """Bits of the sum at c = -1 above the rounding of its terms, the recurrence and the exponentials."""
     low = sum(term if l % 2 == 0 else -term for l, term in enumerate(terms))
     noise = max(max(terms).bit_length() - bits, 0) + 4 * len(terms).bit_length() + 2 * dim.bit_length()
     return low.bit_length() - noise if low > 0 else 0
@@ -57,7 +57,7 @@ def _own_bits(terms: list[int], dim: int, bits: int) -> int:
 
 @lru_cache(maxsize=64)
 def _terms(dim: int, time: float, order: int, bits: int) -> list[int]:
-    """``a_l N(l, d) P_l^(m)(1)`` for l = m, m + 1, ... in fixed point, until they vanish at this many bits."""
+    """``a_l N(l, d) P_l^(m)(1)`` for l = m, m + 1, ... in fixed point, until they vanish."""
     with decimal.localcontext() as context:
         context.prec = bits * 302 // 1000 + 30
         exact = decimal.Decimal(time)  # a float is an exact binary fraction
@@ -71,7 +71,8 @@ def _terms(dim: int, time: float, order: int, bits: int) -> list[int]:
             for j in range(order):
                 at_one *= Fraction((l - j) * (l + dim - 2 + j), dim - 1 + 2 * j)
             terms.append(value * at_one.numerator // at_one.denominator)
-        # a_{l+1} N_{l+1} / (a_l N_l) = e^{-(2l+d-1) t} (2l+d)(l+d-2) / ((2l+d-2)(l+1)); for d = 2, l = 0: 2 e^{-t}
+        # a_{l+1} N_{l+1} / (a_l N_l) = e^{-(2l+d-1) t} (2l+d)(l+d-2) / ((2l+d-2)(l+1)); for d = 2, l = 0: 2
+        # e^{-t}
         above, below = ((2 * l + dim) * (l + dim - 2), (2 * l + dim - 2) * (l + 1)) if l + dim > 2 else (2, 1)
         value = (value * step >> bits) * above // below
         step = step * quotient >> bits
@@ -90,14 +91,14 @@ def _gegenbauer_sum(x: int, terms: list[int], dim: int, bits: int) -> int:
 
 
 def _log_ratio(value: int, top: int) -> float:
-    """log(value / top), the power of two apart, so that a value near top keeps the digits of its difference."""
+    """log(value / top), the power of two apart: a value near top keeps the digits of its difference."""
     power = value.bit_length() - top.bit_length()
     scaled = Fraction(value << max(-power, 0), top << max(power, 0))
     return math.log1p(float(scaled - 1)) + power * math.log(2)
 
 
 def _log_derivative(sums: list[int], order: int) -> float:
-    """Derivative of log f from f, f', ...: ``l_n = R_n - sum_k C(n-1, k-1) l_k R_{n-k}``, ``R_n = f^(n) / f``.
+    """Derivative of log f: ``l_n = R_n - sum_k C(n-1, k-1) l_k R_{n-k}`` with ``R_n = f^(n) / f``.
 
     In fixed point of twice the needed bits, because from the second on they are small differences.
     """

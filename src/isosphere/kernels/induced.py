@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -24,27 +25,28 @@ class InducedKernel(ZonalKernel):
     """Mean of ``cos(s <x - y, a>)`` over directions a and frequencies s, scaled to 1 at coincidence.
 
     By a Gaussian window of bandwidth g: ``phi(c) = 1F1(1/2; d/2; -g^2 (1 - c))``.
-    By a rule: ``phi(c) = sum_k w_k 0F1(; d/2; -s_k^2 |x - y|^2 / 4) / sum_k w_k`` with ``|x - y|^2 = 2 - 2c``.
+    By a rule: ``phi(c) = sum_k w_k 0F1(; d/2; -s_k^2 |x - y|^2 / 4) / sum_k w_k`` with
+    ``|x - y|^2 = 2 - 2c``.
 
-    A statistic ``n sum_k w_k |ecf(s_k) - cf(s_k)|^2`` of the projections, averaged over all directions, is exactly
-    ``n sum(w) (1 - p_0)`` times the MMD (scaled to 1 at collapse) of the kernel of the same rule.
+    A statistic ``n sum_k w_k |ecf(s_k) - cf(s_k)|^2`` of the projections, averaged over all directions, is
+    exactly ``n sum(w) (1 - p_0)`` times the MMD (scaled to 1 at collapse) of the kernel of the same rule.
 
     Args:
         dim: ambient dimension d.
         bandwidth: g on unit vectors; None is sqrt(d), at which projections have variance 1. (The window is
             ``exp(-s^2 / (2 g^2))`` over the whole line.)
-        knots: frequencies s_k on unit vectors. SUSReg scales projections by sqrt(d): then s_k = sqrt(d) knot_k.
-        weights: nonnegative weights w_k of any sum, one per knot.
+        knots: frequencies s_k on unit vectors. SUSReg scales projections by sqrt(d): then s_k = sqrt(d)
+        knot_k. weights: nonnegative weights w_k of any sum, one per knot.
 
     Raises:
-        ValueError: a bandwidth together with a rule, half a rule, lengths that differ, a negative weight, a rule that
-            sees only frequency 0, a bandwidth outside (0, 2000].
+        ValueError: a bandwidth together with a rule, half a rule, lengths that differ, a negative weight, a
+            rule that sees only frequency 0, a bandwidth outside (0, 2000].
     Numerics:
-        Weights are sums of positive terms: mixtures of von Mises–Fisher weights (window), squared Bessel functions
-        from a downward recurrence (rule). Cut where a bound of the tail proves the rest below 1e-18. A rule can make
-        phi negative (a sum of few cosines at d = 2): then ``log`` refuses.
+        Weights are sums of positive terms: mixtures of von Mises–Fisher weights (window), squared Bessel
+        functions from a downward recurrence (rule). Cut where a bound of the tail proves the rest below
+        1e-18. A rule can make phi negative (a sum of few cosines at d = 2): then ``log`` refuses.
     Reference:
-        arXiv 2606.17603, section 3 (the kernel induced by SUSReg); DLMF 13.2.2 (1F1), 10.16.9 (0F1).
+        arXiv 2606.17603 (the kernel induced by SUSReg); DLMF 13.2.2 (1F1), 10.16.9 (0F1).
     """
 
     dim: int
@@ -81,8 +83,7 @@ class InducedKernel(ZonalKernel):
     def is_positive(self) -> bool:
         if self.bandwidth is not None:
             return True
-        c = torch.linspace(-1, 1, 2049, dtype=torch.float64, device="cpu")
-        return bool(self(c).min() > 1e-6)
+        return _rule_is_positive(self)
 
     def log_weights(self) -> Tensor:
         if self.knots is None or self.knot_weights is None:
@@ -111,6 +112,14 @@ def _checked_rule(
     total = math.fsum(joined.values())
     kept = sorted(v for v, u in joined.items() if u > 0)
     return tuple(kept), tuple(joined[v] / total for v in kept)
+
+
+@lru_cache(maxsize=64)
+def _rule_is_positive(kernel: InducedKernel) -> bool:
+    """On a grid so fine that the largest slope cannot take the kernel to 0 between two points."""
+    c = torch.linspace(-1, 1, 4097, dtype=torch.float64, device="cpu")
+    slope = float(kernel.derivative(c).abs().max())
+    return bool(kernel(c).min() > slope * (2 / 4096))
 
 
 def _window_log_weights(dim: int, bandwidth: float) -> Tensor:
@@ -155,10 +164,10 @@ def _half_law(dim: int, bandwidth: float) -> tuple[Tensor, Tensor]:
 
 
 def _rule_log_weights(dim: int, knots: tuple[float, ...], weights: tuple[float, ...]) -> Tensor:
-    """``p_l = sum_k w_k x_l(s_k)^2``, ``x_l = sqrt(N(l, d)) j_l``, ``j_l(s) = Gamma(d/2) (2/s)^(d/2-1) J_{l+d/2-1}(s)``.
+    """``p_l = sum_k w_k x_l(s_k)^2`` with ``x_l = sqrt(N(l, d)) Gamma(d/2) (2/s)^(d/2-1) J_{l+d/2-1}(s)``.
 
-    The recurrence ``j_{l-1} = (2l+d-2)/s j_l - j_{l+1}`` is stable downwards, and ``sum_l x_l^2 = 1`` (the plane wave
-    has modulus 1) fixes the scale: no Bessel function is ever evaluated.
+    The recurrence ``J_{v-1} = (2v/s) J_v - J_{v+1}`` is stable downwards, and ``sum_l x_l^2 = 1`` (the
+    plane wave has modulus 1) fixes the scale: no Bessel function is ever evaluated.
     """
     s = torch.tensor(knots, dtype=torch.float64, device="cpu")
     w = torch.tensor(weights, dtype=torch.float64, device="cpu")
@@ -185,7 +194,7 @@ def _rule_log_weights(dim: int, knots: tuple[float, ...], weights: tuple[float, 
 
 
 def _last_degree(dim: int, s: float) -> int:
-    """First degree whose tail is proven small: ``x_l^2 <= N(l, d) (s^l / (d (d+2) ... (d+2l-2)))^2`` as |0F1| <= 1."""
+    """First degree with a tail proven small: ``x_l^2 <= N(l, d) (s^l / (d (d+2) ... (d+2l-2)))^2``."""
     size = 64
     while size <= _MOST_DEGREES:
         l = torch.arange(size, dtype=torch.float64, device="cpu")

@@ -1,4 +1,4 @@
-"""Positive kernels of a finite band: squares of polynomials, with a floor that keeps their logarithm finite."""
+"""Positive kernels of a finite band: squares of polynomials, with a floor that keeps the logarithm finite."""
 
 import math
 from abc import abstractmethod
@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from isosphere.kernels.evaluation import Profile, evaluate
-from isosphere.kernels.zonal import ZonalKernel
+from isosphere.kernels.zonal import ZonalKernel, require_positive
 from isosphere.sphere import (
     gegenbauer_derivative_at_one,
     gegenbauer_sum,
@@ -25,7 +25,7 @@ _MOST_DEGREES = 400
 
 @dataclass(frozen=True)
 class _SquaredKernel(ZonalKernel):
-    """``phi ∝ (1 - eps) q^2 / E q^2 + eps`` for a polynomial ``q = sum_l u_l P_l`` with u_l >= 0 and q(1) = 1."""
+    """``phi ∝ (1 - eps) q^2 / E q^2 + eps`` for a polynomial ``q = sum_l u_l P_l``, u_l >= 0, q(1) = 1."""
 
     dim: int
     max_degree: int = 2  # pyright: ignore[reportIncompatibleMethodOverride, reportAssignmentType]
@@ -36,34 +36,38 @@ class _SquaredKernel(ZonalKernel):
         check_degree(self.max_degree, "max_degree")
         if self.max_degree % 2 or not 2 <= self.max_degree <= _MOST_DEGREES:
             raise ValueError(
-                f"max_degree is that of a square: it must be even and in 2, ..., {_MOST_DEGREES}, got {self.max_degree}"
+                f"max_degree is that of a square: even, 2 to {_MOST_DEGREES}; got {self.max_degree}: try 2"
             )
         if not 0 <= self.floor < 1:
             raise ValueError(f"floor must lie in [0, 1), got {self.floor}: 0.01 is the default")
         object.__setattr__(self, "floor", float(self.floor))
 
     @abstractmethod
-    def root(self) -> Tensor:
+    def unscaled_root(self) -> Tensor:
         """Log coefficients of q, of degree max_degree / 2, up to a common factor."""
+
+    def log_root(self) -> Tensor:
+        """Log coefficients of q, with q(1) = 1."""
+        logs = self.unscaled_root()
+        return logs - torch.logsumexp(logs, 0)
 
     @property
     def is_positive(self) -> bool:
         return self.floor > 0
 
     def log_weights(self) -> Tensor:
-        squared = _log_square(self._log_root(), self.dim)
+        squared = _log_square(self.log_root(), self.dim)
         # As a density, (1 - eps) q^2 / E q^2 + eps; then scaled to 1 at coincidence.
         density = squared - squared[0] + math.log1p(-self.floor)
         density[0] = 0.0
         return density - torch.logsumexp(density, 0)
 
     def log(self, c: Tensor) -> Tensor:
-        self._check_positive()
-        q = evaluate(c, self, "root")
-        # phi = p_0 ((1 - eps) q^2 / E q^2 + eps): the density first, then its value at coincidence.
-        log_mean_square = float(_log_square(self._log_root(), self.dim)[0])
-        density = (1 - self.floor) * math.exp(-log_mean_square) * q.square() + self.floor
-        return torch.log(density) + self.log_mean
+        require_positive(self)
+        # phi = p_0 ((1 - eps) q^2 / E q^2 + eps): through q, because phi next to its zeros is a small
+        # difference.
+        factor = _density_factor(self)
+        return torch.log(factor * evaluate(c, self, "root").square() + self.floor) + self.log_mean
 
     def log_polynomial(self, order: int = 0) -> tuple[float, ...] | None:
         return None  # singular next to the zeros of q
@@ -71,42 +75,38 @@ class _SquaredKernel(ZonalKernel):
     def samples(self, c: Tensor, profile: Profile, order: int) -> Tensor:
         if profile != "root":
             return super().samples(c, profile, order)
-        u = torch.exp(self._log_root())
+        u = torch.exp(self.log_root())
         if order >= u.numel():
             return torch.zeros_like(c)
         scaled = u * gegenbauer_derivative_at_one(u.numel() - 1, self.dim, order)
         return gegenbauer_sum(c, scaled[order:], self.dim + 2 * order)
-
-    def _log_root(self) -> Tensor:
-        logs = self.root()
-        return logs - torch.logsumexp(logs, 0)
 
 
 @dataclass(frozen=True)
 class JacksonKernel(_SquaredKernel):
     """Square of the most concentrated polynomial of its degree, with a floor, scaled to 1 at coincidence.
 
-    ``phi(c) ∝ (1 - eps) q(c)^2 / E q^2 + eps``, ``q = sum_{l<=m} v_l sqrt(N(l, d)) P_l``, v the top eigenvector of
-    the (m+1) x (m+1) Jacobi matrix of the law of one coordinate: among the squares of degree m it has the largest
-    ``a_1``, the largest zero of the Gegenbauer polynomial of degree m + 1.
+    ``phi(c) ∝ (1 - eps) q(c)^2 / E q^2 + eps``, ``q = sum_{l<=m} v_l sqrt(N(l, d)) P_l``, v the top
+    eigenvector of the (m+1) x (m+1) Jacobi matrix of the law of one coordinate: among the squares of degree m
+    it has the largest ``a_1``, the largest zero of the Gegenbauer polynomial of degree m + 1.
 
     Args:
         dim: ambient dimension d.
         max_degree: L = 2m, the band limit. With L = 2, ``q ∝ 1 + sqrt(d) c``.
-        floor: eps, the share of the uniform density in the mixture. q has zeros, where a logarithm would be -inf;
-            with the floor ``log(c) - log_mean >= log(eps)``. 0 leaves the pure square, without ``log``.
+        floor: eps, the share of the uniform density in the mixture. q has zeros, where a logarithm would be
+            -inf; with the floor ``log(c) - log_mean >= log(eps)``. 0 leaves the pure square, without ``log``.
 
     Raises:
         ValueError: max_degree odd or outside 2, ..., 400; floor outside [0, 1).
     Numerics:
-        Weights by Dougall's linearisation, all terms positive, in log space; ``log`` through q, so accurate at the
-        zeros of q too.
+        Weights by Dougall's linearisation, all terms positive, in log space; ``log`` through q, so accurate
+        at the zeros of q too.
     Reference:
-        Weiße et al., Rev. Mod. Phys. 78 (2006), section II.C.3, for d = 2; in general the extremal problem is the
-        Rayleigh quotient of the Jacobi matrix. Dougall's linearisation: DLMF 18.18.22.
+        Weiße et al., Rev. Mod. Phys. 78 (2006), section II.C.3, for d = 2; in general the extremal problem is
+        the Rayleigh quotient of the Jacobi matrix. Dougall's linearisation: DLMF 18.18.22.
     """
 
-    def root(self) -> Tensor:
+    def unscaled_root(self) -> Tensor:
         b = jacobi_off_diagonal(self.max_degree // 2, self.dim)
         _, vectors = torch.linalg.eigh(torch.diag(b, 1) + torch.diag(b, -1))
         return torch.log(vectors[:, -1].abs()) + log_harmonic_dimensions(self.max_degree // 2, self.dim) / 2
@@ -116,13 +116,14 @@ class JacksonKernel(_SquaredKernel):
 class FejerKernel(_SquaredKernel):
     """Square of the reproducing kernel of degree L, with a floor, scaled to 1 at coincidence.
 
-    ``phi(c) ∝ (1 - eps) D(c)^2 / E D^2 + eps``, ``D = sum_{l<=m} N(l, d) P_l``; the classical Fejér kernel at d = 2.
+    ``phi(c) ∝ (1 - eps) D(c)^2 / E D^2 + eps``, ``D = sum_{l<=m} N(l, d) P_l``; the classical Fejér kernel at
+    d = 2.
 
     Args:
         dim: ambient dimension d.
         max_degree: L = 2m, the band limit.
-        floor: eps, the share of the uniform density in the mixture. D has zeros, where a logarithm would be -inf;
-            with the floor ``log(c) - log_mean >= log(eps)``. 0 leaves the pure square, without ``log``.
+        floor: eps, the share of the uniform density in the mixture. D has zeros, where a logarithm would be
+            -inf; with the floor ``log(c) - log_mean >= log(eps)``. 0 leaves the pure square, without ``log``.
 
     Raises:
         ValueError: max_degree odd or outside 2, ..., 400; floor outside [0, 1).
@@ -132,8 +133,14 @@ class FejerKernel(_SquaredKernel):
         Fejér, Math. Ann. 58 (1904), for d = 2; Dougall's linearisation: DLMF 18.18.22.
     """
 
-    def root(self) -> Tensor:
+    def unscaled_root(self) -> Tensor:
         return log_harmonic_dimensions(self.max_degree // 2, self.dim)
+
+
+@torch.compiler.assume_constant_result
+def _density_factor(kernel: _SquaredKernel) -> float:
+    """``(1 - eps) / E q^2``."""
+    return (1 - kernel.floor) * math.exp(-float(_log_square(kernel.log_root(), kernel.dim)[0]))
 
 
 @lru_cache(maxsize=64)

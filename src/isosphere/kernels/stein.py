@@ -22,15 +22,15 @@ class SteinKernel(ZonalKernel):
         base: the kernel phi.
 
     Scale:
-        With the score 0 of the uniform law the mean of psi over all pairs is the kernel Stein discrepancy, 1 at
-        collapse and 0 for the uniform population; nothing is to be subtracted.
+        With the score 0 of the uniform law the mean of psi over all pairs is the kernel Stein discrepancy, 1
+        at collapse and 0 for the uniform population; nothing is to be subtracted.
     Raises:
         TypeError: base is not a kernel. It takes negative values, so ``log`` refuses.
     Numerics:
         By the spectrum, so exact where the formula would subtract large derivatives.
     Reference:
-        arXiv 2606.17603, section 3, the KSD (phi'' and phi' as there, divided by its value at collapse); Barp et al.,
-        Bernoulli 28 (2022), for Stein operators on manifolds.
+        arXiv 2606.17603, the KSD (phi'' and phi' as there, divided by its value at collapse); Barp
+        et al., Bernoulli 28 (2022), for Stein operators on manifolds.
     """
 
     base: ZonalKernel

@@ -32,10 +32,11 @@ class VonMisesFisherKernel(ZonalKernel):
     Raises:
         ValueError: dim < 2, or a concentration outside (0, 1e5].
     Numerics:
-        Values, derivatives and ``log`` in closed form at every d. Weights from the continued fraction of ratios of
-        Bessel functions, all terms positive, each accurate relative to itself.
+        Values, derivatives and ``log`` in closed form at every d. Weights from the continued fraction of
+        ratios of Bessel functions, all terms positive, each accurate relative to itself.
     Reference:
-        Mardia & Jupp, Directional Statistics, 2000, eq. 9.3.4; Wang & Isola, ICML 2020, section 4 (kappa = 2t).
+        Mardia & Jupp, Directional Statistics, 2000, eq. 9.3.4; Wang & Isola, ICML 2020,
+        section 4.1.2 (kappa = 2t).
     """
 
     dim: int
@@ -55,10 +56,12 @@ class VonMisesFisherKernel(ZonalKernel):
 
     def derivative(self, c: Tensor, order: int = 1) -> Tensor:
         check_order(order)
-        return torch.exp(self.log(c)) * self.concentration**order
+        value = self.log(c).exp_()
+        return value * self.concentration**order if order else value
 
     def log(self, c: Tensor) -> Tensor:
-        return self.concentration * (as_cosines(c) - 1)
+        # In place where autograd needs no copy: large blocks cost more to allocate than to compute.
+        return (as_cosines(c) - 1).mul_(self.concentration)
 
     def log_weights(self) -> Tensor:
         size = 32
@@ -83,8 +86,9 @@ class VonMisesFisherKernel(ZonalKernel):
 def log_exponential_weights(max_degree: int, dim: int, concentration: Tensor) -> Tensor:
     """Log weights of degrees 0 to L of ``exp(kappa (c - 1))`` for a vector of kappa, shape (kappas, L + 1).
 
-    ``p_l = N(l, d) i_l e^-kappa``, with the ratios ``r_l = i_l / i_{l-1} = 1 / ((2l+d-2)/kappa + r_{l+1})`` of Bessel
-    functions ``i_l ∝ kappa^(1-d/2) I_{l+d/2-1}``, run downwards, and ``sum_l p_l = 1``. (DLMF 10.29.1.)
+    ``p_l = N(l, d) i_l e^-kappa``, with the ratios ``r_l = i_l / i_{l-1} = 1 / ((2l+d-2)/kappa + r_{l+1})``
+    of Bessel functions ``i_l ∝ kappa^(1-d/2) I_{l+d/2-1}``, run downwards, and ``sum_l p_l = 1``. (DLMF
+    10.29.1.)
     """
     kappa = concentration
     extra = 40 + int(

@@ -17,24 +17,25 @@ __all__ = ["ZonalKernel"]
 class ZonalKernel(ABC):
     """Positive definite function of ``c = <x, y>`` on the sphere, normalised to ``phi(1) = 1``.
 
-    ``phi(c) = sum_l p_l P_l(c)``, ``p_l = a_l N(l, d) / sum_k a_k N(k, d)``: the weights are nonnegative and sum to
-    1 (Schoenberg), and ``p_0`` is the mean under the uniform law. A kernel is defined by its ``log_weights``; a
-    subclass adds closed forms where there are any.
+    ``phi(c) = sum_l p_l P_l(c)``, ``p_l = a_l N(l, d) / sum_k a_k N(k, d)``: the weights are nonnegative and
+    sum to 1 (Schoenberg), and ``p_0`` is the mean under the uniform law. A kernel is defined by its
+    ``log_weights``; a subclass adds closed forms where there are any.
 
-    Kernels are immutable, hashable and picklable values, not modules: ``.bfloat16()`` cannot round what is in them.
+    Kernels are immutable, hashable and picklable values, not modules: ``.bfloat16()`` cannot round what is in
+    them.
 
     Shape:
-        Any shape, elementwise. Evaluated in the dtype of c, float32 at least; c is expected in [-1, 1], and a few
-        units in the last place beyond are harmless.
+        Any shape, elementwise. Evaluated in the dtype of c, float32 at least; c is expected in [-1, 1], and a
+        few units in the last place beyond are harmless.
     Raises:
         TypeError: c is not floating point, or dim is not an int. ValueError: a parameter outside its range.
     Numerics:
-        d from 2 to 4096 and beyond. Weights are log-space sums of positive terms, cut where a bound of the tail says
-        so. Values come from a Chebyshev fit of the Gegenbauer series (float64 coefficients, cached by device and
-        dtype); float32 uses Horner's rule where it is within two units in the last place of phi(1).
-        Differentiable to any order, without intermediates kept for the backward pass.
+        d from 2 to 4096 and beyond. Weights are log-space sums of positive terms, cut where a bound of the
+        tail says so. Values come from a Chebyshev fit of the Gegenbauer series (float64 coefficients, cached
+        by device and dtype); float32 uses Horner's rule where it is within two units in the last place of
+        phi(1). Differentiable to any order, without intermediates kept for the backward pass.
     Reference:
-        Schoenberg, Duke Math. J. 9 (1942), theorem 1; arXiv 2606.17603, section 3 (its w(lambda_l) is our a_l).
+        Schoenberg, Duke Math. J. 9 (1942), theorem 1; arXiv 2606.17603 (its w(lambda_l) is our a_l).
     """
 
     dim: int
@@ -43,7 +44,8 @@ class ZonalKernel(ABC):
     def log_weights(self) -> Tensor:
         """Logarithms of the weights, float64 (L + 1,), ``-inf`` where a degree is absent."""
 
-    # -- values ----------------------------------------------------------------------------------------------------
+    # -- values
+    # ----------------------------------------------------------------------------------------------------
 
     def __call__(self, c: Tensor) -> Tensor:
         """``phi(c)``, elementwise."""
@@ -59,12 +61,12 @@ class ZonalKernel(ABC):
         return evaluate(c, self, "value", order)
 
     def log(self, c: Tensor) -> Tensor:
-        """``log phi(c)``, elementwise, accurate over all of [-1, 1]; ``log(c) - log_mean`` is a log density in nats.
+        """``log phi(c)``, accurate over all of [-1, 1]; ``log(c) - log_mean`` is a log density in nats.
 
         Raises:
             ValueError: the kernel is not positive on all of [-1, 1].
         """
-        self._check_positive()
+        require_positive(self)
         return evaluate(c, self, "log")
 
     @property
@@ -75,19 +77,20 @@ class ZonalKernel(ABC):
     def polynomial(self, order: int = 0) -> tuple[float, ...] | None:
         """Monomial coefficients in c of the order-th derivative, lowest first, or None.
 
-        For blocked reductions that fuse the kernel into their loop. Given only where a float32 Horner sum of them is
-        within 2.4e-7 of the largest value (two units in the last place at 1), of which 1e-8 is truncation. The first
-        three Gegenbauer coefficients, so the mean, are kept to float64.
+        For blocked reductions that fuse the kernel into their loop. Given only where a float32 Horner sum of
+        them is within 2.4e-7 of the largest value (two units in the last place at 1), of which 1e-8 is
+        truncation. The first three Gegenbauer coefficients, so the mean, are kept to float64.
         """
         check_order(order)
-        return folded_polynomial(self, "value", order)
+        return _polynomial(self, "value", order)
 
     def log_polynomial(self, order: int = 0) -> tuple[float, ...] | None:
-        """As :meth:`polynomial`, of the order-th derivative of ``log phi``; None too where there is no logarithm."""
+        """As :meth:`polynomial`, for ``log phi`` (the mean is not kept); None too without a logarithm."""
         check_order(order)
-        return folded_polynomial(self, "log", order) if self.is_positive else None
+        return _polynomial(self, "log", order) if self.is_positive else None
 
-    # -- spectrum --------------------------------------------------------------------------------------------------
+    # -- spectrum
+    # --------------------------------------------------------------------------------------------------
 
     def weights(self) -> Tensor:
         """Weights ``p_0, ..., p_L``, float64 (L + 1,) on the CPU, nonnegative, sum 1."""
@@ -106,24 +109,23 @@ class ZonalKernel(ABC):
     @property
     def log_mean(self) -> float:
         """``log p_0``, also where ``p_0`` underflows (``-inf`` without a degree 0)."""
-        return float(_log_weights(self)[0])
+        return _summary(self)[0]
 
     @property
     def chi2(self) -> float:
         """Variance of the kernel over independent uniform pairs, ``sum_{l >= 1} p_l^2 / N(l, d)``."""
-        logs = _log_weights(self)
-        squares = 2 * logs - log_harmonic_dimensions(logs.numel() - 1, self.dim)
-        return math.fsum(torch.exp(squares[1:]).tolist())
+        return _summary(self)[1]
 
     def second_moment_coefficients(self) -> tuple[float, float, float] | None:
-        """``(p_0, p_1, p_2)`` if the kernel ends at degree 2 or below, so that d x d moments suffice; else None."""
+        """``(p_0, p_1, p_2)`` if the kernel ends at degree 2, so that d x d moments suffice; else None."""
         p = _weights(self).tolist()
         if len(p) > 3:
             return None
         p += [0.0] * (3 - len(p))
         return p[0], p[1], p[2]
 
-    # -- what the evaluation asks for ------------------------------------------------------------------------------
+    # -- what the evaluation asks for
+    # ------------------------------------------------------------------------------
 
     def samples(self, c: Tensor, profile: Profile, order: int) -> Tensor:
         """Exact but slow values of the order-th derivative of a profile at float64 points."""
@@ -144,23 +146,16 @@ class ZonalKernel(ABC):
         return scaled[order : order + 3].numpy() if order < p.numel() else np.zeros(1)
 
     def log_samples(self, x: Tensor, order: int) -> Tensor:
-        """As :meth:`samples` of the logarithm, at ``c = 2 x^2 - 1`` without rounding it; with an antipodal width."""
+        """As :meth:`samples` of the logarithm, at ``c = 2 x^2 - 1`` without rounding that."""
         raise NotImplementedError(f"{type(self).__name__} has no antipodal width")
 
     def antipodal_width(self) -> float | None:
         """Distance from the antipode within which the logarithm may change its form; None if it does not."""
         return None
 
-    def _check_positive(self) -> None:
-        if not self.is_positive:
-            raise ValueError(
-                f"{self!r} is not positive on all of [-1, 1], so it has no logarithm: use HeatKernel, "
-                "VonMisesFisherKernel, InducedKernel (by bandwidth), or JacksonKernel or FejerKernel with a floor"
-            )
-
 
 def log_derivatives(values: list[Tensor]) -> list[Tensor]:
-    """``log f`` and its derivatives from f, f', ...: ``l_n = R_n - sum_k C(n-1, k-1) l_k R_{n-k}``, R_n = f^(n) / f."""
+    """Derivatives of log f: ``l_n = R_n - sum_k C(n-1, k-1) l_k R_{n-k}`` with ``R_n = f^(n) / f``."""
     ratio = [v / values[0] for v in values]
     logs = [torch.log(values[0])]
     for n in range(1, len(values)):
@@ -169,8 +164,36 @@ def log_derivatives(values: list[Tensor]) -> list[Tensor]:
     return logs
 
 
+# A compiler takes the results of the next three as constants: it must not trace sums that it need never
+# repeat.
+
+
+@torch.compiler.assume_constant_result
+def require_positive(kernel: ZonalKernel) -> bool:
+    """True, or the error that says which kernels have a logarithm."""
+    if not kernel.is_positive:
+        raise ValueError(
+            f"{kernel!r} is not positive on all of [-1, 1], so it has no logarithm: use HeatKernel, "
+            "VonMisesFisherKernel, InducedKernel with a bandwidth, JacksonKernel or FejerKernel with a floor"
+        )
+    return True
+
+
+@torch.compiler.assume_constant_result
+def _summary(kernel: ZonalKernel) -> tuple[float, float]:
+    """log p_0 and the variance over pairs."""
+    logs = _log_weights(kernel)
+    squares = 2 * logs - log_harmonic_dimensions(logs.numel() - 1, kernel.dim)
+    return float(logs[0]), math.fsum(torch.exp(squares[1:]).tolist())
+
+
+@torch.compiler.assume_constant_result
+def _polynomial(kernel: ZonalKernel, profile: Profile, order: int) -> tuple[float, ...] | None:
+    return folded_polynomial(kernel, profile, order)
+
+
 def cut_geometric_tail(logs: Tensor) -> Tensor | None:
-    """Log terms up to the first degree beyond which the rest is provably below 1e-24 of the sum; None: give more.
+    """Log terms up to the first degree beyond which the rest is proven below 1e-24; None: give more.
 
     For terms whose ratios decrease in the degree: as |P_l| <= 1, the tail beyond L is at most
     ``term_{L+1} / (1 - ratio_{L+1})``. (1e-24 leaves room for the factors lambda_l^2 of Stein kernels.)

@@ -1,7 +1,7 @@
 """The space S^{d-1}: harmonics, the law of one coordinate, Bessel functions, geometry and sampling.
 
-Pure functions of tensors. ``d`` is the ambient dimension, the uniform law is a probability, and nothing here knows of
-kernels, networks or other ranks.
+Pure functions of tensors. ``d`` is the ambient dimension, the uniform law is a probability, and nothing here
+knows of kernels, networks or other ranks.
 """
 
 from isosphere.sphere.bessel import log_vmf_normalizer, mean_resultant_length

@@ -26,8 +26,9 @@ def normalize(z: Tensor) -> Tensor:
     Raises:
         TypeError: z is not floating point.
     Numerics:
-        In the dtype of z, float32 at least. Rows are scaled by their largest entry first, so that neither 1e-30 nor
-        1e30 under- or overflows in float32. :func:`count_zero_rows` counts the rows that have no direction.
+        In the dtype of z, float32 at least. Rows are scaled by their largest entry first, so that neither
+        1e-30 nor 1e30 under- or overflows in float32. :func:`count_zero_rows` counts the rows that have no
+        direction.
     Reference:
         SPHERE-JEPA (arXiv 2605.26900), section 3: every view is normalised before both terms.
     """
@@ -71,8 +72,8 @@ def geodesic_distance(x: Tensor, y: Tensor) -> Tensor:
     Shape:
         x and y broadcast, (*, d) to (*).
     Numerics:
-        Accurate at all angles (arccos loses half of the digits near 0 and pi). At coincident or antipodal points the
-        distance has no gradient; zero is returned there, never NaN.
+        Accurate at all angles (arccos loses half of the digits near 0 and pi). At coincident or antipodal
+        points the distance has no gradient; zero is returned there, never NaN.
     Reference:
         Kahan, How futile are mindless assessments of roundoff, 2006, section 12.
     """

@@ -1,4 +1,4 @@
-"""Spherical harmonics on S^{d-1} by level: dimensions, eigenvalues, and Gegenbauer polynomials with P_l(1) = 1."""
+"""Spherical harmonics on S^{d-1} by level: dimensions, eigenvalues, Gegenbauer polynomials, P_l(1) = 1."""
 
 import math
 from functools import lru_cache
@@ -45,8 +45,8 @@ def harmonic_dimension(degree: int, dim: int) -> int:
     Raises:
         ValueError: dim < 2 or degree < 0.
     Reference:
-        Atkinson & Han, Spherical Harmonics and Approximations on the Unit Sphere, 2012, eq. 2.10 (their N_{n,d},
-        n = our degree).
+        Atkinson & Han, Spherical Harmonics and Approximations on the Unit Sphere, 2012, section 2.1 (their
+        N_{n,d}, n = our degree l).
     """
     check_dim(dim)
     check_degree(degree)
@@ -64,7 +64,9 @@ def _dimensions(max_degree: int, dim: int) -> tuple[int, ...]:
 
 @lru_cache(maxsize=256)
 def _log_dimensions(max_degree: int, dim: int) -> Tensor:
-    return torch.tensor([math.log(n) for n in _dimensions(max_degree, dim)], dtype=torch.float64)
+    return torch.tensor(
+        [math.log(n) for n in _dimensions(max_degree, dim)], dtype=torch.float64, device="cpu"
+    )
 
 
 def log_harmonic_dimensions(max_degree: int, dim: int) -> Tensor:
@@ -94,7 +96,7 @@ def log_harmonic_dimension(degree: int | Tensor, dim: int) -> float | Tensor:
     Numerics:
         The logarithm of an exact integer (N overflows float32 at l = 19, d = 1024).
     Reference:
-        Atkinson & Han 2012, eq. 2.10.
+        Atkinson & Han 2012, section 2.1.
     """
     check_dim(dim)
     if isinstance(degree, Tensor):
@@ -117,7 +119,7 @@ def laplacian_eigenvalue(degree: int | Tensor, dim: int) -> int | Tensor:
     Raises:
         TypeError, ValueError: a degree that is not a whole number of 0 or more; dim < 2.
     Reference:
-        Atkinson & Han 2012, eq. 3.19.
+        Atkinson & Han 2012, section 3.3.
     """
     check_dim(dim)
     if isinstance(degree, Tensor):
@@ -148,10 +150,10 @@ def gegenbauer(t: Tensor, max_degree: int, dim: int) -> Tensor:
     Raises:
         TypeError: t is not floating point. ValueError: dim < 2 or max_degree < 0.
     Numerics:
-        The forward recurrence is stable on [-1, 1]; in the dtype of t, float32 at least; differentiable. Monomial
-        coefficients would be useless from d = 128, degree 10.
+        The forward recurrence is stable on [-1, 1]; in the dtype of t, float32 at least; differentiable.
+        Monomial coefficients would be useless from d = 128, degree 10.
     Reference:
-        Atkinson & Han 2012, eq. 2.86 (their Legendre polynomial P_{n,d}); Szegő, Orthogonal Polynomials, 4.7.17.
+        DLMF 18.9.1 with Table 18.9.1; our ``P_l = C_l^(d/2-1) / C_l^(d/2-1)(1)``.
     """
     t = _prepare(t, max_degree, dim)
     values = [torch.ones_like(t)]
@@ -170,8 +172,8 @@ def gegenbauer_sum(t: Tensor, coefficients: Tensor, dim: int) -> Tensor:
     Raises:
         TypeError: t is not floating point. ValueError: dim < 2 or no coefficients.
     Numerics:
-        Forward recurrence in the dtype of t (float32 at least). With coefficients of one sign the error is a few
-        units in the last place of ``sum |coefficients|``.
+        Forward recurrence in the dtype of t (float32 at least). With coefficients of one sign the error is a
+        few units in the last place of ``sum |coefficients|``.
     Reference:
         The recurrence of :func:`gegenbauer`.
     """
@@ -206,12 +208,12 @@ def gegenbauer_derivative_at_one(max_degree: int, dim: int, order: int = 1) -> T
     Raises:
         ValueError: dim < 2, max_degree < 0 or order < 0.
     Reference:
-        Atkinson & Han 2012, eq. 2.89 (their P_{n,d}^{(j)}).
+        DLMF 18.9.19, applied m times.
     """
     check_dim(dim)
     check_degree(max_degree, "max_degree")
     check_degree(order, "order")
-    l = torch.arange(max_degree + 1, dtype=torch.float64)
+    l = torch.arange(max_degree + 1, dtype=torch.float64, device="cpu")
     value = torch.ones_like(l)
     for j in range(order):
         value = value * (l - j).clamp(min=0) * (l + dim - 2 + j) / (dim - 1 + 2 * j)
@@ -221,8 +223,8 @@ def gegenbauer_derivative_at_one(max_degree: int, dim: int, order: int = 1) -> T
 def jacobi_off_diagonal(size: int, dim: int) -> Tensor:
     """Off-diagonal of the Jacobi matrix of the marginal law: ``t e_l = b_{l+1} e_{l+1} + b_l e_{l-1}``.
 
-    ``b_l = sqrt(l (l+d-3) / ((2l+d-2)(2l+d-4)))`` for the orthonormal ``e_l = sqrt(N(l, d)) P_l``; d = 2: b_1 =
-    sqrt(1/2), then 1/2.
+    ``b_l = sqrt(l (l+d-3) / ((2l+d-2)(2l+d-4)))`` for the orthonormal ``e_l = sqrt(N(l, d)) P_l``; d = 2: b_1
+    = sqrt(1/2), then 1/2.
 
     Shape:
         Returns b_1, ..., b_size, shape (size,), float64.
@@ -231,7 +233,7 @@ def jacobi_off_diagonal(size: int, dim: int) -> Tensor:
     """
     check_dim(dim)
     check_degree(size, "size")
-    l = torch.arange(1, size + 1, dtype=torch.float64)
+    l = torch.arange(1, size + 1, dtype=torch.float64, device="cpu")
     if dim == 2:
         b = torch.full_like(l, 0.5)
         b[:1] = math.sqrt(0.5)

@@ -1,4 +1,4 @@
-"""The law of one coordinate of a uniform point: density, quadrature, characteristic function, cdf and quantile."""
+"""The law of one coordinate of a uniform point: density, quadrature, characteristic function, quantile."""
 
 import math
 from functools import lru_cache
@@ -25,16 +25,16 @@ _BLOCK = 1 << 20
 def marginal_quadrature(dim: int, nodes: int) -> tuple[Tensor, Tensor]:
     """Gauss–Gegenbauer rule of the law of one coordinate of a uniform point on S^{d-1}.
 
-    ``E f(<x, a>) = integral f(t) rho_d(t) dt ~ sum_k w_k f(t_k)``, ``rho_d(t) ∝ (1-t^2)^((d-3)/2)``, exact for
-    polynomials of degree up to ``2 nodes - 1``.
+    ``E f(<x, a>) = integral f(t) rho_d(t) dt ~ sum_k w_k f(t_k)``, ``rho_d(t) ∝ (1-t^2)^((d-3)/2)``, exact
+    for polynomials of degree up to ``2 nodes - 1``.
 
     Shape:
         Returns (points, weights), each (nodes,), float64 on the CPU; points ascending, weights sum to 1.
     Raises:
         ValueError: dim < 2 or nodes < 1.
     Numerics:
-        Points are eigenvalues of the Jacobi matrix, weights the Christoffel numbers 1 / sum_l e_l(t_k)^2, which are
-        accurate relative to themselves; a weight below 1e-308 is 0.
+        Points are eigenvalues of the Jacobi matrix, weights the Christoffel numbers 1 / sum_l e_l(t_k)^2,
+        which are accurate relative to themselves; a weight below 1e-308 is 0.
     Reference:
         Golub & Welsch, Math. Comp. 23 (1969), 221-230.
     """
@@ -74,7 +74,8 @@ def log_marginal_density(t: Tensor, dim: int) -> Tensor:
     ``log rho_d(t) = log Gamma(d/2) - log sqrt(pi) - log Gamma((d-1)/2) + (d-3)/2 log(1 - t^2)``.
 
     Shape:
-        Any shape, elementwise; -inf outside [-1, 1] (at d = 2 the density is infinite at the ends, at d = 3 it is 1/2).
+        Any shape, elementwise; -inf outside [-1, 1] (at d = 2 the density is infinite at the ends, at d = 3
+        it is 1/2).
     Raises:
         ValueError: dim < 2.
     Reference:
@@ -95,9 +96,9 @@ def marginal_cf(s: Tensor, dim: int) -> Tensor:
     Raises:
         ValueError: dim < 2, or |s| > 2000. TypeError: s is not floating point.
     Numerics:
-        Gauss–Gegenbauer quadrature with 40 + max|s| nodes, float64 inside (also for float32 input): absolute error
-        about 2e-15; the alternating series would lose 1e3 at d = 2, s = 50. Differentiable to any order by
-        ``phi_d'(s) = -(s/d) phi_{d+2}(s)``.
+        Gauss–Gegenbauer quadrature with 40 + max|s| nodes, float64 inside (also for float32 input): absolute
+        error about 2e-15; the alternating series would lose 1e3 at d = 2, s = 50. Differentiable to any order
+        by ``phi_d'(s) = -(s/d) phi_{d+2}(s)``.
     Reference:
         DLMF 10.16.9; SPHERE-JEPA (arXiv 2605.26900), the target of SUSReg.
     """
@@ -118,7 +119,7 @@ class _MarginalCF(torch.autograd.Function):
         largest = float(flat.abs().max()) if flat.numel() else 0.0
         if largest > _LARGEST_FREQUENCY:
             raise ValueError(
-                f"|s| must be at most {_LARGEST_FREQUENCY:g}, got {largest:g}: choose a shorter reach or scale"
+                f"|s| must be at most {_LARGEST_FREQUENCY:g}, got {largest:g}: lower the reach or the scale"
             )
         # A multiple of 32, so that neighbouring calls share one cached rule.
         nodes = 40 + 32 * math.ceil(largest / 32) if math.isfinite(largest) else 40
@@ -175,7 +176,7 @@ class _MarginalCDF(torch.autograd.Function):
 
 
 def _log_tail(t: Tensor, dim: int) -> Tensor:
-    """log P(T > t) for 0 <= t <= 1, float64: log of I_x(a, a) with x = (1-t)/2 <= 1/2, where the fraction converges."""
+    """log P(T > t) for 0 <= t <= 1, float64: log I_x(a, a) at x = (1-t)/2, where the fraction converges."""
     a = (dim - 1) / 2
     x = (1 - t) / 2
     # x^a (1-x)^a / (a B(a,a)) = (1-t^2)^a c_d / (2a) because 4^-a / B(a,a) = c_d / 2.

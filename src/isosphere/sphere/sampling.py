@@ -26,8 +26,8 @@ def sample_uniform(
     Raises:
         ValueError: dim < 2 or n < 0.
     Numerics:
-        Drawn on the generator's device (the CPU by default) and then moved, so that a seed means the same points on
-        every device.
+        Drawn on the generator's device (the CPU by default) and then moved, so that a seed means the same
+        points on every device.
     Reference:
         Muller, Comm. ACM 2 (1959), 19-20.
     """
@@ -51,8 +51,8 @@ def sample_vmf(
     Raises:
         ValueError: a negative concentration, a zero mean, or a mean that is not one vector.
     Numerics:
-        Rejection from a Möbius image of the uniform marginal law, float64 inside; at least 0.6 of the proposals are
-        accepted at every dimension and concentration.
+        Rejection from a Möbius image of the uniform marginal law, float64 inside; at least 0.6 of the
+        proposals are accepted at every dimension and concentration.
     Reference:
         Wood, Comm. Stat. Simul. 23 (1994), 157-164, algorithm VM* (his m, lambda are our dim, concentration).
     """
