@@ -1,5 +1,6 @@
 """Images in: where they come from, and in which order they are taken."""
 
+from .decode import UnreadableImageError
 from .images import ImageSet, images_bytes, load_images, name_skipped
 from .loader import Batch, Loader
 from .source import Source, stratified_split
@@ -12,6 +13,7 @@ __all__ = [
     "ImageSet",
     "Loader",
     "Source",
+    "UnreadableImageError",
     "images_bytes",
     "load_images",
     "name_skipped",

@@ -27,7 +27,7 @@ MAX_FILE_BYTES = 1 << 30
 """Largest file that is read, after unpacking when it lies in an archive."""
 
 
-class UnreadableImageError(Exception):
+class UnreadableImageError(OSError):
     """One image cannot be used; the message is the reason, without the name of the file."""
 
 
