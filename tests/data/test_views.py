@@ -88,6 +88,17 @@ def test_global_random_state_is_left_alone(images, index):
     assert torch.equal(state, torch.get_rng_state())
 
 
+@pytest.mark.parametrize("name", ["byol", "textures-paper"])
+def test_autocast_does_not_round_views(name, images, index):
+    views = Views(recipe(name, 24))
+    plain = views(images, index=index, epoch=0, seed=0)
+    evaluation = centre_view(images, 24, IMAGENET_MEAN, IMAGENET_STD)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        for a, b in zip(plain, views(images, index=index, epoch=0, seed=0), strict=True):
+            assert torch.equal(a, b)
+        assert torch.equal(evaluation, centre_view(images, 24, IMAGENET_MEAN, IMAGENET_STD))
+
+
 def test_a_recipe_that_does_nothing_gives_the_evaluation_view(images, index):
     law = recipe(
         "crops", 24, scale=(1.0, 1.0), ratio=(1.0, 1.0), horizontal_flip=0.0, jitter_probability=0.0, grey=0.0

@@ -12,12 +12,12 @@ channel.
 """
 
 import math
-from functools import lru_cache
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from isosphere.data.geometry import constant
 from isosphere.data.recipe import ViewRecipe
 from isosphere.data.resampling import chosen_rows
 
@@ -31,7 +31,6 @@ __all__ = [
     "add_noise",
     "apply_affine",
     "clamp",
-    "constant",
     "erase",
     "jitter",
     "jitter_affine",
@@ -42,12 +41,6 @@ LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601, as PIL and torchvision
 COLOUR_DRAWS = 6
 ERASE_DRAWS = 5
 NOISE_BANK = 1 << 20
-
-
-@lru_cache(maxsize=256)
-def constant(values: tuple, device: torch.device) -> Tensor:
-    """A float32 tensor of these numbers, kept on the device so that no step waits for a copy."""
-    return torch.tensor(values, dtype=torch.float32, device=device)
 
 
 class Units(NamedTuple):
@@ -98,7 +91,7 @@ def jitter(u: Tensor, recipe: ViewRecipe) -> Jitter:
 
 
 def _hue(turn: Tensor) -> Tensor:
-    """Rotations by ``turn`` about the axis of greys: circulant matrices. Shape: turn (n,), result (n, 3, 3)."""
+    """Rotations by ``turn`` about the axis of greys: circulant. Shape: turn (n,), result (n, 3, 3)."""
     third, root = 1.0 / 3.0, math.sqrt(1.0 / 3.0)
     cos, sin = turn.cos(), turn.sin()
     same = third + 2.0 * third * cos
@@ -107,10 +100,9 @@ def _hue(turn: Tensor) -> Tensor:
 
 
 def jitter_affine(jitter: Jitter, channel_means: Tensor, units: Units) -> tuple[Tensor, Tensor]:
-    """The map ``x -> matrix x + offset``: brightness, contrast, saturation, hue, grey, normalisation, in this
-    order.
+    """The map ``x -> matrix x + offset`` of brightness, contrast, saturation, hue, grey and normalisation.
 
-    Contrast pulls towards the mean luma of the view after brightness, as torchvision does.
+    They apply in this order. Contrast pulls towards the view's mean luma after brightness, as torchvision's.
 
     Shape: channel_means (n, c), those of the view to be mapped, c 1 or 3; results (n, c, c) and (n, c).
     """

@@ -5,6 +5,7 @@ pixels of the image, (x, y), with the outer corner of the first pixel at (0, 0).
 """
 
 import math
+from functools import lru_cache
 from typing import NamedTuple
 
 import torch
@@ -12,10 +13,25 @@ from torch import Tensor
 
 from isosphere.data.recipe import ViewRecipe
 
-__all__ = ["BOX_DRAWS", "PLACE_DRAWS", "Placement", "is_upright", "place", "random_boxes", "shrinking"]
+__all__ = [
+    "BOX_DRAWS",
+    "PLACE_DRAWS",
+    "Placement",
+    "constant",
+    "is_upright",
+    "place",
+    "random_boxes",
+    "shrinking",
+]
 
 PLACE_DRAWS = 9  # flips (2), turn, shears (2), position (2), scale and ratio of a centred box
 BOX_DRAWS = 20  # ten tries of area and ratio, as many as torchvision makes
+
+
+@lru_cache(maxsize=256)
+def constant(values: tuple[float, ...], device: torch.device) -> Tensor:
+    """A float32 tensor of these numbers, kept on the device so that no step waits for a copy."""
+    return torch.tensor(values, dtype=torch.float32, device=device)
 
 
 class Placement(NamedTuple):
@@ -50,7 +66,7 @@ def random_boxes(
     box = torch.cat([w.gather(1, first), h.gather(1, first)], dim=1)
     nearest = min(max(width / height, ratio[0]), ratio[1])
     fallback = (min(width, height * nearest), min(height, width / nearest))
-    return torch.where(fits.any(dim=1, keepdim=True), box, box.new_tensor(fallback))
+    return torch.where(fits.any(dim=1, keepdim=True), box, constant(fallback, box.device))
 
 
 def place(
@@ -64,12 +80,12 @@ def place(
     if recipe.placement == "inside":
         assert boxes is not None
         box = random_boxes(boxes, height, width, scale, recipe.ratio)
-        centre = box / 2 + u[:, 5:7] * (u.new_tensor([width, height]) - box)
+        centre = box / 2 + u[:, 5:7] * (constant((width, height), u.device) - box)
     else:
         side = min(height, width)
         root = torch.exp(0.5 * _between(u[:, 8], math.log(recipe.ratio[0]), math.log(recipe.ratio[1])))
         box = side * _between(u[:, 7:8], *scale) * torch.stack([root, 1.0 / root], dim=1)
-        centre = u.new_tensor([width / 2, height / 2]) + side * recipe.translation * (2 * u[:, 5:7] - 1)
+        centre = constant((width / 2, height / 2), u.device) + side * recipe.translation * (2 * u[:, 5:7] - 1)
     half_x = torch.where(u[:, 0] < recipe.horizontal_flip, -0.5, 0.5) * box[:, 0]
     half_y = torch.where(u[:, 1] < recipe.vertical_flip, -0.5, 0.5) * box[:, 1]
     if is_upright(recipe):

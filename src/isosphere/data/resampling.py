@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from isosphere.data.geometry import Placement
+from isosphere.data.geometry import Placement, constant
 
 __all__ = [
     "Levels",
@@ -179,7 +179,17 @@ def sample_turned(levels: Levels, placement: Placement, size: int, padding: Padd
     area = (linear[:, 0, 0] * linear[:, 1, 1] - linear[:, 0, 1] * linear[:, 1, 0]).abs()
     images = levels.pick(area.sqrt() * (2.0 / size))
     n, _, height, width = images.shape
-    extent = images.new_tensor([2.0 / width, 2.0 / height])
-    theta = torch.cat([linear * extent[:, None], (placement.centre * extent - 1.0)[:, :, None]], dim=2)
-    grid = F.affine_grid(theta, [n, 1, size, size], align_corners=False)
+    # From view pixels to grid_sample's coordinates, which run from -1 to 1 between the image's outer edges.
+    scale = constant((2.0 / width, 2.0 / height), images.device)
+    maps = torch.cat([linear * scale[:, None], (placement.centre * scale - 1.0)[:, :, None]], dim=2)
+    points = maps.view(2 * n, 3) @ _view_points(size, images.device)
+    grid = points.view(n, 2, size, size).permute(0, 2, 3, 1)
     return F.grid_sample(images, grid, mode="bilinear", padding_mode=padding, align_corners=False)
+
+
+@lru_cache(maxsize=32)
+def _view_points(size: int, device: torch.device) -> Tensor:
+    """A view's pixel centres as rows u, v and 1, u and v in (-1, 1). Shape: (3, size^2)."""
+    axis = (torch.arange(size, dtype=torch.float32) + 0.5) * (2.0 / size) - 1.0
+    v, u = torch.meshgrid(axis, axis, indexing="ij")
+    return torch.stack([u.flatten(), v.flatten(), torch.ones_like(u).flatten()]).to(device)

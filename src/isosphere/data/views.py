@@ -68,15 +68,19 @@ class Views:
     def __repr__(self) -> str:
         return f"Views({self.recipe!r})"
 
-    @torch.no_grad()
     def __call__(self, images: Tensor, *, index: Tensor, epoch: int, seed: int) -> list[Tensor]:
         _check(images)
         if index.shape != images.shape[:1]:
             raise ValueError(
                 f"index has shape {tuple(index.shape)}; expected ({images.shape[0]},): one number per image."
             )
+        # Autocast would halve the precision of the resampling, which the network's own rounding should not
+        # meet.
+        with torch.no_grad(), torch.autocast(images.device.type, enabled=False):
+            return self._draw_all(images, index.to(images.device), epoch, seed)
+
+    def _draw_all(self, images: Tensor, index: Tensor, epoch: int, seed: int) -> list[Tensor]:
         recipe, (n, c, height, width) = self.recipe, images.shape
-        index = index.to(images.device)
         plans = [_draw(recipe, view, index, epoch, seed, height, width) for view in range(recipe.views)]
         sizes = [recipe.view_size(view) for view in range(recipe.views)]
         results = [images.new_empty(n, c, size, size, dtype=torch.float32) for size in sizes]
@@ -178,7 +182,7 @@ def centre_view(images: Tensor, size: int, mean: tuple[float, ...], std: tuple[f
     side = min(height, width)
     top, left = round((height - side) / 2), round((width - side) / 2)
     unit = 1 / 255 if images.dtype == torch.uint8 else 1.0
-    with torch.no_grad():
+    with torch.no_grad(), torch.autocast(images.device.type, enabled=False):
         x = images[:, :, top : top + side, left : left + side].float()
         if side != size:
             half = x.new_full((n,), side / 2)
