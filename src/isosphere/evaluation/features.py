@@ -119,11 +119,11 @@ def _extract(
     module = encode if isinstance(encode, nn.Module) else getattr(encode, "__self__", None)
     where = _device(module, pixels, device)
     parts: list[list[tuple[Tensor, Tensor]]] = []
-    with _quietly(module, where), torch.autocast(where.type, dtype=autocast, enabled=autocast is not None):
+    with _quietly(module, where):
         for start in range(0, len(pixels), batch_size):
             batch = pixels[start : start + batch_size].to(where)
             index = torch.arange(start, start + len(batch), device=where)
-            parts.append([_encode(encode, view) for view in views(batch, index)])
+            parts.append([_encode(encode, view, autocast) for view in views(batch, index)])
             if progress is not None:
                 progress(start + len(batch), len(pixels))
     return [
@@ -132,8 +132,9 @@ def _extract(
     ]
 
 
-def _encode(encode: Encode, view: Tensor) -> tuple[Tensor, Tensor]:
-    output = encode(view)
+def _encode(encode: Encode, view: Tensor, autocast: torch.dtype | None) -> tuple[Tensor, Tensor]:
+    with torch.autocast(view.device.type, dtype=autocast, enabled=autocast is not None):
+        output = encode(view)
     backbone, head = (output, output) if isinstance(output, Tensor) else output
     for name, x in (("features", backbone), ("embedding", head)):
         if x.ndim != 2 or len(x) != len(view):

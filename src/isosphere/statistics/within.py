@@ -8,7 +8,7 @@ __all__ = ["within_share"]
 _FOLDS = 5
 
 
-def within_share(features: Tensor, *, ridge: float = 1e-2) -> Tensor:
+def within_share(features: Tensor, *, ridge: float = 0.1) -> Tensor:
     """Shares of variance within images, by generalised eigen-directions of within against total covariance.
 
     With ``x_iv`` the feature of view v of image i, ``W`` the covariance of views around their image's mean
@@ -17,12 +17,11 @@ def within_share(features: Tensor, *, ridge: float = 1e-2) -> Tensor:
     .. math:: (W + \\rho I) u = r (T + \\rho I) u, \\qquad \\rho = ridge \\cdot \\operatorname{tr} T / p .
 
     They are found on four fifths of the images and their shares ``u^T W u / u^T T u`` measured on the other
-    fifth, in turn; the five profiles are averaged, and the least-squares ascending fit to them is returned.
-    In the sample in which it was found a direction always looks more invariant than it is: with fewer images
-    than dimensions some direction has no within-variance at all, whatever the encoder, and the smallest
-    eigenvalue is 0. Measured on other images it has the share it truly has. What is lost: a direction too
-    faint to be found from so few images is missed, so that r_min is an upper bound, closer the more images
-    there are.
+    fifth, in turn, pooled over the five; the ascending fit to them in least squares is returned. In the
+    sample in which it was found a direction always looks more invariant than it is: with fewer images than
+    dimensions some direction has no within-variance at all, whatever the encoder, and the smallest eigenvalue
+    is 0. Measured on other images it has the share it truly has. What is lost: a direction too faint to be
+    found from so few images is missed, so that r_min is an upper bound, closer the more images there are.
 
     The smallest entry is r_min of the expansion ratio: near the collapsed point a direction grows if and only
     if its share is below r*; the number of entries below r* is the number of directions that can grow.
@@ -55,9 +54,14 @@ def within_share(features: Tensor, *, ridge: float = 1e-2) -> Tensor:
         # All variance lies in the span of the samples; the other directions are empty and padded below.
         x = _in_own_span(x)
     fold = torch.arange(n, device=x.device) % _FOLDS
-    profile = torch.stack(
-        [_profile(_scatter(x[:, fold != f]), _scatter(x[:, fold == f]), ridge) for f in range(_FOLDS)]
-    ).mean(0)
+    inside, overall = torch.zeros(2, x.shape[2], dtype=x.dtype, device=x.device)
+    for f in range(_FOLDS):
+        directions = _directions(*_scatter(x[:, fold != f]), ridge)
+        within, total = _scatter(x[:, fold == f])
+        inside += ((within @ directions) * directions).sum(0)
+        overall += ((total @ directions) * directions).sum(0)
+    # A direction without variance offers nothing.
+    profile = torch.where(overall > 1e-12 * overall.max(), inside / overall, 1.0)
     empty = torch.ones(p - x.shape[2], dtype=x.dtype, device=x.device)
     return torch.cat([_ascending(profile), empty]).sort().values
 
@@ -79,23 +83,15 @@ def _scatter(x: Tensor) -> tuple[Tensor, Tensor]:
     return within, centred.T @ centred / (n - 1) + (1 - 1 / views) * within
 
 
-def _profile(fit: tuple[Tensor, Tensor], held_out: tuple[Tensor, Tensor], ridge: float) -> Tensor:
-    within, total = fit
-    p = len(total)
-    scale = total.diagonal().mean()
-    if scale <= 0:
-        return torch.ones(p, dtype=total.dtype, device=total.device)
-    eye = torch.eye(p, dtype=total.dtype, device=total.device)
-    factor = torch.linalg.cholesky(total + ridge * scale * eye)
-    whitened = torch.linalg.solve_triangular(factor, within + ridge * scale * eye, upper=False)
+def _directions(within: Tensor, total: Tensor, ridge: float) -> Tensor:
+    """Solutions u as columns, smallest share first, scaled so that ``u^T (T + rho I) u = 1``."""
+    rho = ridge * total.diagonal().mean().clamp(min=torch.finfo(total.dtype).tiny)
+    rho = rho * torch.eye(len(total), dtype=total.dtype, device=total.device)
+    factor = torch.linalg.cholesky(total + rho)
+    whitened = torch.linalg.solve_triangular(factor, within + rho, upper=False)
     whitened = torch.linalg.solve_triangular(factor, whitened.T, upper=False)
     rotation = torch.linalg.eigh((whitened + whitened.T) / 2).eigenvectors
-    directions = torch.linalg.solve_triangular(factor.T, rotation, upper=True)
-    inside = ((held_out[0] @ directions) * directions).sum(0)
-    overall = ((held_out[1] @ directions) * directions).sum(0)
-    # A direction without any variance offers nothing.
-    empty = overall <= 1e-12 * scale * directions.square().sum(0)
-    return torch.where(empty, torch.ones_like(inside), inside / overall.masked_fill(empty, 1.0))
+    return torch.linalg.solve_triangular(factor.T, rotation, upper=True)
 
 
 def _ascending(values: Tensor) -> Tensor:
