@@ -1,10 +1,13 @@
 """Shared fixtures: where the real images are, and quiet deterministic torch."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
+
+from tests.ranks import Ranks
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
@@ -26,3 +29,10 @@ def real_data() -> Path:
 @pytest.fixture(autouse=True)
 def _seeded():
     torch.manual_seed(0)
+
+
+@pytest.fixture(scope="session")
+def ranks() -> Iterator[Ranks]:
+    pool = Ranks()
+    yield pool
+    pool.close()

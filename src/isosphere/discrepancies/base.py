@@ -75,7 +75,7 @@ class Discrepancy(nn.Module, ABC):
 
     @torch.no_grad()
     def _simulate_null(self, n: int) -> NullMoments:
-        draws = max(32, min(512, (1 << 17) // n))
+        draws = max(32, min(512, (1 << 15) // n))
         generator = torch.Generator().manual_seed(n)
         alone = self._alone()
         values = torch.empty(draws, dtype=torch.float64)

@@ -28,13 +28,18 @@ def _horner(coefficients: tuple[float, ...]) -> Callable[[Tensor], Tensor]:
 def _excess(kernel: ZonalKernel, order: int) -> Callable[[Tensor], Tensor]:
     """(phi - p_0)/(1 - p_0) or its first derivative; the l = 0 term is dropped before anything is rounded."""
     scale = 1 / (1 - kernel.mean)
+    shift = kernel.mean if order == 0 else 0.0
     polynomial = kernel.polynomial(order)
-    if polynomial is not None:
-        constant = polynomial[0] - kernel.mean if order == 0 else polynomial[0]
-        return _horner((constant * scale, *(a * scale for a in polynomial[1:])))
-    if order == 0:
-        return lambda c: (kernel(c) - kernel.mean) * scale
-    return lambda c: kernel.derivative(c, order) * scale
+    folded = None
+    if polynomial is not None:  # as accurate as float32 can tell
+        folded = _horner(((polynomial[0] - shift) * scale, *(a * scale for a in polynomial[1:])))
+
+    def excess(c: Tensor) -> Tensor:
+        if folded is not None and c.dtype == torch.float32:
+            return folded(c)
+        return ((kernel(c) if order == 0 else kernel.derivative(c, order)) - shift) * scale
+
+    return excess
 
 
 class MMD(Discrepancy):

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from isosphere.reductions.collective import Group, all_reduce, row_counts
+from isosphere.reductions.pairwise import as_samples
 
 # Elements of one (rows x slices) block; several of these are alive at once.
 _BLOCK = {"cpu": 1 << 17}
@@ -92,6 +93,5 @@ def sliced_characteristic_distance(
 
     Returns: shape ``(*views,)``, without any factor ``n``. Memory: one (n x slices) block and ``O(K slices)``.
     """
-    samples = z.reshape(-1, *z.shape[-2:])
-    values = [_SlicedDistance.apply(x, directions, spacing, weights, target, group) for x in samples]
+    values = [_SlicedDistance.apply(x, directions, spacing, weights, target, group) for x in as_samples(z)]
     return torch.stack(values).reshape(z.shape[:-2])

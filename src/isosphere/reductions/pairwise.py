@@ -13,8 +13,9 @@ because :math:`f` and :math:`g` are functions of a symmetric matrix. Both deriva
 all rows and nothing else: no :math:`n \times n` tensor is formed, kept for backward, or sent between ranks.
 """
 
-__all__ = ["pair_log_sum", "pair_sum"]
+__all__ = ["as_samples", "pair_log_sum", "pair_sum"]
 
+import math
 from collections.abc import Callable, Iterator
 
 import torch
@@ -134,9 +135,13 @@ class _PairLogSum(torch.autograd.Function):
         return all_reduce(grads[0], ctx.group) * gradient, None, None, None
 
 
+def as_samples(z: Tensor) -> Tensor:
+    """``(*views, n, d)`` as ``(samples, n, d)``, also where this rank has no rows."""
+    return z.reshape(math.prod(z.shape[:-2]), *z.shape[-2:])
+
+
 def _over_views(z: Tensor, one: Callable[[Tensor], Tensor]) -> Tensor:
-    samples = z.reshape(-1, *z.shape[-2:])
-    return torch.stack([one(sample) for sample in samples]).reshape(z.shape[:-2])
+    return torch.stack([one(sample) for sample in as_samples(z)]).reshape(z.shape[:-2])
 
 
 def pair_sum(

@@ -1,0 +1,89 @@
+"""Blocked pair sums against the dense formula: values, gradients, second gradients, small blocks."""
+
+import pytest
+import torch
+
+from isosphere.reductions import pair_log_sum, pair_sum, pairwise
+from isosphere.sphere import normalize
+
+
+def square_exp(c):
+    return torch.exp(c * c)
+
+
+def square_exp_slope(c):
+    return 2 * c * torch.exp(c * c)
+
+
+def dense(z, diagonal):
+    c = z @ z.mT
+    mask = torch.ones_like(c) if diagonal else 1 - torch.eye(c.shape[-1], dtype=c.dtype)
+    return (square_exp(c) * mask).sum((-1, -2))
+
+
+def dense_log(z, diagonal):
+    logs = (z @ z.mT).pow(3)
+    if not diagonal:
+        logs = logs.masked_fill(torch.eye(logs.shape[-1], dtype=torch.bool), -torch.inf)
+    return logs.logsumexp(-1).sum(-1)
+
+
+@pytest.fixture(params=[1 << 19, 12], ids=["one block", "blocks of a row or two"])
+def _block(request, monkeypatch):
+    monkeypatch.setitem(pairwise._BLOCK, "cpu", request.param)
+
+
+@pytest.mark.usefixtures("_block")
+@pytest.mark.parametrize("diagonal", [True, False])
+@pytest.mark.parametrize("views", [(), (3,), (2, 2)])
+def test_values_and_gradients_equal_the_dense_formula(diagonal, views):
+    z = normalize(torch.randn(*views, 7, 4, dtype=torch.float64)).requires_grad_()
+    upstream = torch.rand(views, dtype=torch.float64)
+    for blocked, plain in (
+        (pair_sum(z, square_exp, square_exp_slope, diagonal=diagonal), dense(z, diagonal)),
+        (pair_log_sum(z, lambda c: c.pow(3), diagonal=diagonal), dense_log(z, diagonal)),
+    ):
+        torch.testing.assert_close(blocked, plain, rtol=1e-13, atol=1e-12)
+        mine, theirs = (torch.autograd.grad((v * upstream).sum(), z)[0] for v in (blocked, plain))
+        torch.testing.assert_close(mine, theirs, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("diagonal", [True, False])
+def test_gradcheck(diagonal):
+    z = torch.randn(5, 3, dtype=torch.float64, requires_grad=True)
+
+    def total(x):
+        return pair_sum(x, square_exp, square_exp_slope, diagonal=diagonal)
+
+    assert torch.autograd.gradcheck(total, z * 0.5)
+    assert torch.autograd.gradgradcheck(total, z * 0.5)
+    assert torch.autograd.gradcheck(lambda x: pair_log_sum(x, lambda c: c.pow(3), diagonal=diagonal), z)
+
+
+def test_second_derivative_of_a_log_sum_is_refused_in_words():
+    z = torch.randn(4, 3, requires_grad=True)
+    value = pair_log_sum(z, lambda c: 2 * c)
+    with pytest.raises(RuntimeError, match="second derivatives of a pair log-sum"):
+        torch.autograd.grad(value, z, create_graph=True)
+
+
+def test_float32_is_as_accurate_as_plain_pytorch():
+    z = torch.nn.functional.normalize(torch.randn(600, 64, dtype=torch.float64), dim=-1)
+    exact = dense(z, True)
+    blocked = pair_sum(z.float(), square_exp, square_exp_slope).double()
+    plain = dense(z.float(), True).double()
+    assert abs(blocked - exact) <= abs(plain - exact) + 1e-7 * exact
+
+
+def test_nothing_of_size_n_by_n_is_kept():
+    z = torch.nn.functional.normalize(torch.randn(3000, 8), dim=-1).requires_grad_()
+    kept = []
+
+    def remember(tensor):
+        kept.append(tensor.numel())
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(remember, lambda t: t):
+        pair_sum(z, square_exp, square_exp_slope)
+        pair_log_sum(z, lambda c: c)
+    assert max(kept) <= z.numel()
