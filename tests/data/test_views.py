@@ -8,9 +8,10 @@ import torchvision.transforms.v2.functional as TF
 from pydantic import ValidationError
 from torch import Tensor
 
+from isosphere.data import colour, resampling
 from isosphere.data import views as module
 from isosphere.data.colour import LUMA
-from isosphere.data.recipe import IMAGENET_MEAN, IMAGENET_STD
+from isosphere.data.recipes import IMAGENET_MEAN, IMAGENET_STD
 from isosphere.data.resampling import sample_upright
 from isosphere.data.views import RECIPES, ViewRecipe, Views, centre_view, recipe
 from isosphere.errors import UsageError
@@ -274,3 +275,13 @@ def test_lejepa_is_two_global_and_six_local_views_in_its_proportions():
 
 def test_luma_weights_are_a_mean():
     assert sum(LUMA) == pytest.approx(1)
+
+
+@pytest.mark.parametrize("name", ["byol", "textures-paper"])
+def test_doing_all_rows_at_once_as_accelerators_do_gives_the_same_views(name, images, index, monkeypatch):
+    law = recipe(name, 24, blur=0.5)
+    some = Views(law)(images, index=index, epoch=0, seed=0)
+    for user in (resampling, colour):
+        monkeypatch.setattr(user, "chosen_rows", lambda gate: slice(None))
+    for a, b in zip(some, Views(law)(images, index=index, epoch=0, seed=0), strict=True):
+        torch.testing.assert_close(a, b, atol=2e-5, rtol=0)

@@ -21,7 +21,7 @@ from isosphere.data.colour import (
     jitter_affine,
     solarise,
 )
-from isosphere.data.recipe import ViewRecipe
+from isosphere.data.recipes import ViewRecipe
 
 PLAIN = Units(1.0, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
 NORMALISED = Units(1.0, (0.5, 0.4, 0.3), (0.2, 0.3, 0.4))

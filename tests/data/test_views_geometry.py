@@ -12,7 +12,7 @@ from torch import Tensor
 
 from isosphere.data.geometry import BOX_DRAWS, PLACE_DRAWS, Placement, place, random_boxes, shrinking
 from isosphere.data.random import uniform
-from isosphere.data.recipe import ViewRecipe, recipe
+from isosphere.data.recipes import ViewRecipe, recipe
 from isosphere.data.resampling import (
     Levels,
     blur,

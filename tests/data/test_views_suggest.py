@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from isosphere.data.suggest import grey_share, suggest, symmetry_breaking
+from isosphere.data.suggestion import grey_share, suggest, symmetry_breaking
 from isosphere.data.textures import textures
 
 

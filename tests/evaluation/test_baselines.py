@@ -6,8 +6,7 @@ import torch
 from sklearn.decomposition import PCA
 from sklearn.preprocessing import StandardScaler
 
-from isosphere.data import textures
-from isosphere.data.recipe import recipe
+from isosphere.data import recipe, textures
 from isosphere.data.views import Views
 from isosphere.evaluation import (
     extract_views,

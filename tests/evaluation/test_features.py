@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from isosphere.data.recipe import recipe
+from isosphere.data import recipe
 from isosphere.data.views import Views, centre_view
 from isosphere.evaluation import extract, extract_views
 

@@ -1,24 +1,33 @@
-"""Images in: where they come from, and in which order they are taken."""
+"""Images in: where they come from, in which order they are taken, and the views of them."""
 
 from .decode import UnreadableImageError
 from .images import ImageSet, images_bytes, load_images, name_skipped
 from .loader import Batch, Loader
 from .source import Source, stratified_split
 from .sources import BUILTIN, open_source
+from .suggestion import Suggestion, suggest
 from .textures import texture, textures
+from .views import RECIPES, ViewRecipe, Views, centre_view, recipe
 
 __all__ = [
     "BUILTIN",
+    "RECIPES",
     "Batch",
     "ImageSet",
     "Loader",
     "Source",
+    "Suggestion",
     "UnreadableImageError",
+    "ViewRecipe",
+    "Views",
+    "centre_view",
     "images_bytes",
     "load_images",
     "name_skipped",
     "open_source",
+    "recipe",
     "stratified_split",
+    "suggest",
     "texture",
     "textures",
 ]
