@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from isosphere.data.geometry import constant
-from isosphere.data.recipe import ViewRecipe
+from isosphere.data.recipes import ViewRecipe
 from isosphere.data.resampling import chosen_rows
 
 __all__ = [

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from isosphere.data.recipe import ViewRecipe
+from isosphere.data.recipes import ViewRecipe
 
 __all__ = [
     "BOX_DRAWS",

@@ -14,7 +14,7 @@ from isosphere.data import colour, geometry
 from isosphere.data.colour import Jitter, Units
 from isosphere.data.geometry import Placement
 from isosphere.data.random import normal, uniform
-from isosphere.data.recipe import RECIPES, ViewRecipe, recipe
+from isosphere.data.recipes import RECIPES, ViewRecipe, recipe
 from isosphere.data.resampling import Levels, blur, sample_turned, sample_upright
 
 __all__ = ["RECIPES", "ViewRecipe", "Views", "centre_view", "recipe"]
