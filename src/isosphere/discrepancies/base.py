@@ -2,6 +2,7 @@
 
 __all__ = ["Discrepancy", "NullMoments"]
 
+import copy
 from abc import ABC, abstractmethod
 from typing import Literal, NamedTuple
 
@@ -77,7 +78,7 @@ class Discrepancy(nn.Module, ABC):
     def _simulate_null(self, n: int) -> NullMoments:
         draws = max(32, min(512, (1 << 15) // n))
         generator = torch.Generator().manual_seed(n)
-        alone = self._alone()
+        alone = self.alone()
         values = torch.empty(draws, dtype=torch.float64)
         for i in range(draws):
             values[i] = alone(self._sample_target(n, generator)).double()
@@ -85,13 +86,11 @@ class Discrepancy(nn.Module, ABC):
         std = values.std().item()
         return NullMoments(values.mean().item(), std, std / draws**0.5)
 
-    def _alone(self) -> "Discrepancy":
-        """A copy on the CPU, on this rank alone, whose generator may be advanced without touching this one."""
-        import copy
-
-        twin = copy.deepcopy(self).cpu()
+    def alone(self) -> "Discrepancy":
+        """A copy on the CPU, for this rank alone, whose directions may be moved without moving this one's."""
+        twin = copy.deepcopy(self, {id(self.group): self.group}).cpu()  # a process group cannot be copied
         twin.group = False
-        return twin
+        return twin.train()
 
     def zscore(self, z: Tensor) -> Tensor:
         r"""Standard deviations above the uniform law, :math:`(D - \mathrm{mean}_n)/\mathrm{std}_n`; shape ``(*views,)``."""

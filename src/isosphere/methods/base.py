@@ -41,11 +41,11 @@ class Method(nn.Module, ABC):
     def embed(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Backbone features ``(n, p)`` and head outputs ``(n, d)`` of one view, in float32; unit rows on the sphere."""
         features = self.encoder(x)
-        return features.float(), self._place(self.head(features).float())
+        return features.float(), self._place(self.head(features))
 
     def _place(self, z: Tensor) -> Tensor:
-        """Put head outputs where the loss lives; the identity unless a method normalises."""
-        return z
+        """Put head outputs where the loss lives, in float32 or wider; a method may normalise."""
+        return z if z.dtype == torch.float64 else z.float()
 
     def describe(self, views: list[Tensor] | None = None) -> dict[str, str]:
         """Facts worth knowing before training, in plain words; some need one batch of views. Changes nothing."""

@@ -72,6 +72,7 @@ class JEPA(Method):
         return self.discrepancy.space == "sphere"
 
     def _place(self, z: Tensor) -> Tensor:
+        z = z if z.dtype == torch.float64 else z.float()
         return normalize(z) if self._on_sphere else z
 
     def _project(self, x: Tensor) -> Tensor:
@@ -82,12 +83,12 @@ class JEPA(Method):
             raise ValueError(f"got {len(views)} view(s), expected at least {max(2, self.global_views)}, global ones first")
         raw = embed_views(self._project, views)
         with full_precision(raw[0].device):
-            z = self._place(torch.stack([view.float() for view in raw]))
+            z = self._place(torch.stack(raw))
             centre = z[: self.global_views].mean(0)
         if self.teacher is not None:
             globals_ = embed_views(self.teacher, views[: self.global_views])
             with full_precision(z.device):
-                centre = self._place(torch.stack([view.float() for view in globals_])).mean(0)
+                centre = self._place(torch.stack(globals_)).mean(0)
         return self.loss(z, centre)
 
     def loss(self, z: Tensor, centre: Tensor) -> Loss:

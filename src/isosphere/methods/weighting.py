@@ -21,7 +21,6 @@ shares are spread evenly over [0, 1]. It needs no slope at collapse and no close
 
 __all__ = ["balanced_weight", "expansion_ratio", "spread_value", "weight_of_expansion"]
 
-import copy
 import math
 
 import torch
@@ -64,8 +63,7 @@ def _spectrum(cutoff: float, dim: int) -> Tensor:
 @torch.no_grad()
 def spread_value(discrepancy: Discrepancy, n: int, cutoff: float = CUTOFF, *, draws: int = 8) -> float:
     """The discrepancy of ``n`` points whose spectrum is water poured up to ``cutoff``: mean of seeded draws."""
-    twin = copy.deepcopy(discrepancy).cpu().train()
-    twin.group = False
+    twin = discrepancy.alone()
     generator = torch.Generator().manual_seed(0)
     scale = (discrepancy.dim * _spectrum(cutoff, discrepancy.dim)).sqrt().float()
     total = 0.0

@@ -1,0 +1,36 @@
+# Two commands for a fresh machine with Python (3.11-3.13) and make:
+#   make demo    install into .venv, train on built-in textures for a few minutes, judge, draw
+#   make test    install into .venv, lint, type-check and run the tests
+PYTHON ?= python3
+BIN := .venv/bin
+DEMO ?= runs/demo
+DEMO_DATA := textures:wood
+
+.PHONY: demo test slow lint benchmarks clean
+.DEFAULT_GOAL := test
+
+.venv/installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check --upgrade pip
+	@echo "Installing isosphere and PyTorch into .venv (a few GB, some minutes the first time) ..."
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@
+
+demo: .venv/installed
+	rm -rf $(DEMO)
+	$(BIN)/isosphere train $(DEMO_DATA) --out $(DEMO) --config examples/demo.yaml
+	$(BIN)/isosphere evaluate $(DEMO) $(DEMO_DATA)
+
+lint: .venv/installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright
+
+test: lint
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadgroup
+
+slow: .venv/installed
+	$(BIN)/pytest -m slow
+
+clean:
+	rm -rf .venv dist build
