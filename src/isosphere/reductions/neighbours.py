@@ -20,8 +20,8 @@ def nearest_neighbours(
     k: int,
     *,
     exclude: Tensor | None = None,
-    query_block: int = 1024,
-    database_block: int = 16384,
+    query_block: int = 256,
+    database_block: int = 32768,
 ) -> tuple[Tensor, Tensor]:
     """The k rows of the database with the largest inner product with each query, best first.
 
@@ -50,12 +50,15 @@ def nearest_neighbours(
     similarities = torch.empty(m, k, dtype=torch.float32, device=queries.device)
     indices = torch.empty(m, k, dtype=torch.int64, device=queries.device)
     with torch.no_grad(), full_precision(queries.device):
+        # One buffer for every block: fresh pages cost as much as a fifth of the product.
+        buffer = torch.empty(min(query_block, m) * min(database_block, n), device=queries.device)
         for top in range(0, m, query_block):
             rows = queries[top : top + query_block].float()
             best = torch.full((len(rows), k), _EMPTY, dtype=torch.int64, device=rows.device)
             for left in range(0, n, database_block):
                 columns = database[left : left + database_block].to(rows.device, torch.float32)
-                product = rows @ columns.T
+                product = buffer[: len(rows) * len(columns)].view(len(rows), len(columns))
+                torch.mm(rows, columns.T, out=product)
                 if exclude is not None:
                     _mask(product, exclude[top : top + query_block].to(rows.device) - left)
                 candidates = _block_keys(product, k, left)
@@ -104,11 +107,11 @@ def _block_keys(product: Tensor, k: int, offset: int) -> Tensor:
 
 
 def _stretch(columns: int, k: int) -> int:
-    """Length of a stretch: a power of two near the one that balances both steps; 1 where one step is best."""
-    length = 1
-    while length < 64 and (2 * length) ** 2 * k <= columns:
-        length *= 2
-    return length if length >= 4 and -(-columns // length) >= k else 1
+    """Length of a stretch: long for fast maxima, short to leave few entries; 1 where one step is best."""
+    for length in (64, 32, 16):
+        if 4 * length * k <= columns:
+            return length
+    return 1
 
 
 def _pack(values: Tensor, positions: Tensor) -> Tensor:
@@ -150,8 +153,8 @@ def _check(queries: Tensor, database: Tensor, k: int, exclude: Tensor | None) ->
             f"exclude: got shape {tuple(exclude.shape)}, expected ({len(queries)},), one row per query"
         )
     for name, x in (("queries", queries), ("database", database)):
-        # A sum is finite only if every entry is: one pass, and no mask in memory.
-        if x.numel() and not torch.isfinite(x.sum(dtype=torch.float64)):
+        # A finite sum means finite entries, in one fast pass; an overflowing one says nothing yet.
+        if not torch.isfinite(x.sum()) and not all(torch.isfinite(part).all() for part in x.split(4096)):
             raise ValueError(
                 f"{name}: got non-finite numbers, expected finite ones; drop or repair these rows"
             )
