@@ -40,16 +40,19 @@ def log_vmf_normalizer(concentration: Tensor | float, dim: int) -> Tensor:
 def mean_resultant_length(concentration: Tensor | float, dim: int) -> Tensor:
     """Mean cosine of a von Mises–Fisher law to its centre, ``A_d(c) = I_{d/2}(c) / I_{d/2-1}(c)``.
 
-    ``A_d(c) = d/dc log M_d(c) = (c/d) exp(log M_{d+2}(c) - log M_d(c))``.
+    ``A_d(c) = d/dc log M_d(c) = c h_d(c)``, ``h_d = 1 / (d + c^2 h_{d+2})``.
 
-    Shape, Raises, Numerics:
+    Shape, Raises:
         As :func:`log_vmf_normalizer`.
+    Numerics:
+        The continued fraction, all terms positive, in float64: relative error about 1e-15, for c up to 1e6.
+        Odd in c. Differentiable to any order.
     Reference:
-        Mardia & Jupp 2000, eq. 9.3.8 (their A_p).
+        Mardia & Jupp 2000, eq. 9.3.8 (their A_p); DLMF 10.33.1.
     """
     check_dim(dim)
     c = _as_tensor(concentration)
-    return c / dim * torch.exp(log_vmf_normalizer(c, dim + 2) - log_vmf_normalizer(c, dim))
+    return c * _Ratio.apply(c, dim)
 
 
 def _as_tensor(concentration: Tensor | float) -> Tensor:
@@ -72,6 +75,30 @@ class _LogNormalizer(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
         (c,) = ctx.saved_tensors
         return grads[0] * mean_resultant_length(c, ctx.dim), None
+
+
+class _Ratio(torch.autograd.Function):
+    """h_d(c) = A_d(c) / c, smooth and even; ``h_d' = c h_d (h_{d+2} - h_d)``."""
+
+    @staticmethod
+    def forward(ctx: Any, c: Tensor, dim: int) -> Tensor:
+        ctx.save_for_backward(c)
+        ctx.dim = dim
+        x = c.detach().to("cpu", torch.float64).square()
+        finite = x[x.isfinite()]
+        largest = float(finite.max()) ** 0.5 if finite.numel() else 0.0
+        top = dim + 2 * int(40 + 6 * math.sqrt(largest))
+        # Started at the value that solves h = 1 / (v + c^2 h), between its neighbours.
+        h = 2 / (top + torch.sqrt(top * top + 4 * x))
+        for v in range(top - 2, dim - 2, -2):
+            h = 1 / (v + x * h)
+        return h.to(c.device, c.dtype)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
+        (c,) = ctx.saved_tensors
+        here, above = _Ratio.apply(c, ctx.dim), _Ratio.apply(c, ctx.dim + 2)
+        return grads[0] * c * here * (above - here), None
 
 
 def _log_series(c: Tensor, b: float) -> Tensor:

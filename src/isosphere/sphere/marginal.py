@@ -195,7 +195,7 @@ def _log_tail(t: Tensor, dim: int) -> Tensor:
         c = _away_from_zero(1 + odd / c, tiny)
         step = d * c
         fraction = fraction * step
-        if bool(((step - 1).abs() < 1e-16).all()):
+        if bool(((step - 1).abs() < 4e-16).all()):
             break
     return front + torch.log(fraction)
 
