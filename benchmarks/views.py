@@ -3,11 +3,11 @@
     python benchmarks/views.py                    # 32 px from 32 px, 96 and 32 px from 128 px
     python benchmarks/views.py --case 128:96 --rounds 9 --images 64
 
-The job is SimCLR's: a random resized crop of .08 to 1 of the area, a flip, colour jitter, grey, a blur on
-half of the views, normalisation; from uint8 images in memory (PIL images for lightly, which asks for them) to
-float tensors. Every maker runs once in every round, on one thread, in this order; views/s of the best and of
-the median round, and the ratio of medians to lightly's. Makers that are not installed or fail are named with
-the reason.
+The job is SimCLR's: a random resized crop of .08 to 1 of the area, a flip, colour jitter, grey, a blur on half
+of the views, normalisation; from uint8 images in memory (PIL images for lightly, which asks for them) to float
+tensors. Every maker runs in every round, on one thread. Times are the processor's, so that other work on the
+machine counts little: views/s of the best and of the median round, and the ratio of medians to lightly's.
+Makers that are not installed or fail are named with the reason.
 """
 
 import argparse
@@ -110,9 +110,9 @@ def measure(case: tuple[int, int], n: int, rounds: int, blur: float) -> None:
     for _ in range(rounds):
         for name, maker in makers.items():
             repeats = 5 if name == "isosphere" else 1  # so that its rounds are long enough to time
-            start = time.perf_counter()
+            start = time.process_time()
             views = sum(maker() for _ in range(repeats))
-            seconds[name].append((time.perf_counter() - start) / views)
+            seconds[name].append((time.process_time() - start) / views)
     print(f"\n{source} px -> {size} px, {n} images, two views each, blur {blur:g}, {rounds} rounds")
     print(f"  {'':<12}{'best views/s':>14}{'median views/s':>16}{'median / lightly':>18}")
     base = statistics.median(seconds["lightly"]) if "lightly" in seconds else float("nan")
