@@ -6,8 +6,7 @@ import torch
 from sklearn.decomposition import PCA
 from sklearn.preprocessing import StandardScaler
 
-from isosphere.data import recipe, textures
-from isosphere.data.views import Views
+from isosphere.data import Views, recipe, textures
 from isosphere.evaluation import (
     extract_views,
     instance_ranks,

@@ -4,8 +4,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from isosphere.data import recipe
-from isosphere.data.views import Views, centre_view
+from isosphere.data import Views, centre_view, recipe
 from isosphere.evaluation import extract, extract_views
 
 MEAN, STD = (0.4, 0.5, 0.6), (0.2, 0.3, 0.25)

@@ -8,7 +8,7 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
-from isosphere.data.views import centre_view
+from isosphere.data import centre_view
 
 __all__ = ["Features", "extract", "extract_views"]
 
