@@ -74,8 +74,7 @@ class Views:
             raise ValueError(
                 f"index has shape {tuple(index.shape)}; expected ({images.shape[0]},): one number per image."
             )
-        # Autocast would halve the precision of the resampling, which the network's own rounding should not
-        # meet.
+        # Under autocast the products below would round to 16 bits, before the network rounds again.
         with torch.no_grad(), torch.autocast(images.device.type, enabled=False):
             return self._draw_all(images, index.to(images.device), epoch, seed)
 
