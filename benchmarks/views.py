@@ -6,7 +6,8 @@
 The job is SimCLR's: a random resized crop of .08 to 1 of the area, a flip, colour jitter, grey, a blur on
 half of the views, normalisation; from uint8 images in memory (PIL images for lightly, which asks for them) to
 float tensors. Every maker runs in every round, on one thread. Times are the processor's, so that other work
-on the machine counts little: views/s of the best and of the median round, and the ratio of medians to lightly's.
+on the machine counts little: views/s of the best and of the median round, and the ratio of medians
+to lightly's.
 Makers that are not installed or fail are named with the reason.
 """
 
