@@ -10,8 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from isosphere.data import ImageSet, Loader
-from isosphere.data.views import Views, recipe
+from isosphere.data import ImageSet, Loader, Views, recipe
 from isosphere.runs import RunFolder
 from isosphere.training import Config, Summary, fit, make_fabric, parse_config
 

@@ -10,7 +10,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
-__all__ = ["counting", "error_console", "facts", "output_console", "paragraph", "shell", "table"]
+__all__ = ["commands", "counting", "error_console", "facts", "output_console", "paragraph", "shell", "table"]
 
 
 def output_console() -> Console:
@@ -61,6 +61,14 @@ def table(console: Console, title: str, columns: list[str], rows: list[list[str]
             for i, (cell, w) in enumerate(zip(row, widths, strict=True))
         ]
         console.print(Text("  " + "  ".join(cells).rstrip()), soft_wrap=True)
+
+
+def commands(console: Console, values: Mapping[str, str]) -> None:
+    """What to type, on one line each, so that it can be copied also where the terminal is narrow."""
+    width = max((len(name) for name in values), default=0)
+    for name, value in values.items():
+        line = Text(f"{name:<{width}}  ", style="bold") if console.is_terminal else Text(f"{name:<{width}}  ")
+        console.print(line.append(value, style="not bold"), soft_wrap=True)
 
 
 @contextmanager

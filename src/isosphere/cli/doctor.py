@@ -36,7 +36,7 @@ def doctor() -> None:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     precision = choose_precision("auto", device)
     packages = found["packages"]
-    cores = f"{found['cpu']['cores']} cores, {found['cpu']['threads']} threads used by torch"
+    cores = f"{found['cpu']['cores']} cores, {found['cpu']['threads']} used by torch"
     report = {
         "isosphere": f"{packages.get('isosphere', 'a checkout')}, Python {found['python']}",
         "system": found["system"],

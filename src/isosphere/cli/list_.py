@@ -70,7 +70,7 @@ def _rows(kind: Kind) -> list[tuple[str, ...]]:
 
         return list(BUILTIN.items())
     if kind is Kind.recipes:
-        from isosphere.data.views import RECIPES
+        from isosphere.data import RECIPES
 
         return [(name, _first_sentence(make.__doc__)) for name, make in RECIPES.items()]
     from isosphere.training.config import describe_keys

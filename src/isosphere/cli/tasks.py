@@ -95,9 +95,11 @@ def judge_knn(exam: Exam) -> Judgement:
     if "untrained" not in exam.methods:
         del contenders["untrained/backbone"]
     correct: dict[str, Tensor] = {}
+    dims: dict[str, int] = {}
     figures: dict[str, Estimate] = {}
     for key, (_, features) in contenders.items():
         train_x, test_x = features()
+        dims[key] = train_x.shape[1]
         predicted = knn_predict(train_x, train_y, test_x, k=NEIGHBOURS, temperature=TEMPERATURE)
         correct[key] = (predicted == test_y)[known].double()
         figures[key] = wilson(float(correct[key].sum()), int(known.sum()))
@@ -115,7 +117,7 @@ def judge_knn(exam: Exam) -> Judgement:
             "classes": len(exam.train.class_names),
             "division": exam.sets.division,
             "pixel_side": min(PIXEL_SIDE, exam.size),
-            "principal_components": min(PRINCIPAL, len(exam.train) - 1),
+            "principal_components": dims["pca"],
         },
         gain=paired_difference(correct["trained/backbone"], correct[rival]),
         rival=contenders[rival][0],
@@ -248,8 +250,16 @@ def _pixels(exam: Exam) -> tuple[Tensor, Tensor]:
 
 
 def _whitened(exam: Exam) -> tuple[Tensor, Tensor]:
+    """Half as many components as long as the training pixels do not vary in so many directions."""
     train, test = _pixels(exam)
-    return pca_whitened(train, test, min(PRINCIPAL, len(train) - 1, train.shape[1]))
+    dim = min(PRINCIPAL, len(train) - 1, train.shape[1])
+    while True:
+        try:
+            return pca_whitened(train, test, dim)
+        except ValueError:
+            if dim == 1:  # all training images are the same: nothing can be whitened
+                return torch.zeros(len(train), 1), torch.zeros(len(test), 1)
+            dim //= 2
 
 
 def _descriptor(exam: Exam) -> tuple[Tensor, Tensor]:

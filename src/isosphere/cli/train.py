@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from isosphere.cli.console import counting, facts, output_console, paragraph, shell, table
+from isosphere.cli.console import commands, counting, facts, output_console, paragraph, shell, table
 from isosphere.errors import UsageError
 
 if TYPE_CHECKING:
@@ -266,7 +266,7 @@ def _close(
         if config.train.minutes
         else ["--epochs", 2 * (config.train.epochs or 0) or 10]
     )
-    facts(
+    commands(
         console,
         {
             "judge it": shell("isosphere", "evaluate", run, source),

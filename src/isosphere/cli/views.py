@@ -27,7 +27,7 @@ def views(
         typer.Option(
             "--set",
             metavar="KEY=VALUE",
-            help="Any key, e.g. views.overrides.rotation=15.",
+            help="Any key, e.g. views.rotation=15.",
             show_default=False,
         ),
     ] = None,
@@ -55,7 +55,7 @@ def views(
     flags = {"data.source": data, "data.image_size": image_size, "views.recipe": recipe, "train.seed": seed}
     config = load_config(None, set_ or [], flags)
     source = open_training_source(config)
-    config = resolve(config, source)
+    config, suggestion = resolve(config, source)
     size = config.data.canvas_size or 0
     stride = max(1, len(source) // count)
     images = load_images(source.subset(list(range(0, len(source), stride))[:count]), size)
@@ -70,4 +70,6 @@ def views(
         "views": f"{made.recipe.views} of {made.recipe.size} px",
         "picture": out,
     }
+    if suggestion is not None:
+        shown |= {"images": suggestion.reason, "advice": " ".join(suggestion.cautions) or "none"}
     facts(output_console(), {name: str(value) for name, value in shown.items()})

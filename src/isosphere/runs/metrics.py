@@ -2,7 +2,6 @@
 
 import csv
 import io
-import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -38,7 +37,7 @@ class MetricsFile:
         self._columns: list[str] = list(rows[0]) if rows else []
 
     def append(self, row: Mapping[str, Cell]) -> None:
-        """Add one row, and push it to the disk's cache, so that a killed run keeps it."""
+        """Add one row, and hand it to the system at once, so that a killed run keeps it."""
         new = [name for name in row if name not in self._columns]
         if new or not self.path.exists():
             rows = read_metrics(self.path)
@@ -48,8 +47,6 @@ class MetricsFile:
             csv.writer(handle, lineterminator="\n").writerow(
                 [_text(row.get(name, "")) for name in self._columns]
             )
-            handle.flush()
-            os.fsync(handle.fileno())
 
     def rewind(self, step: int) -> None:
         """Drop the rows after `step`: a resumed run writes them again."""

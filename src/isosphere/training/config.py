@@ -7,6 +7,7 @@ from typing import Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from isosphere.data import ViewRecipe
 from isosphere.errors import UsageError, nearest
 
 __all__ = ["Config", "describe_keys", "known_keys", "load_config", "parse_config"]
@@ -36,7 +37,7 @@ class DataConfig(_Section):
 
 
 class ViewsConfig(_Section):
-    """How a view is drawn from an image."""
+    """How a view is drawn from an image; ``views.rotation`` is short for ``views.overrides.rotation``."""
 
     recipe: str | None = Field(
         default=None, description="crops, lejepa, byol, simsiam, textures, ...; empty: by the data"
@@ -44,6 +45,26 @@ class ViewsConfig(_Section):
     overrides: dict[str, Any] = Field(
         default_factory=dict, description="fields of the recipe, e.g. rotation: 18"
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fields_of_the_recipe(cls, values: Any) -> Any:
+        if not isinstance(values, dict) or not isinstance(values.get("overrides", {}), dict):
+            return values
+        short = {
+            key: value for key, value in values.items() if key in ViewRecipe.model_fields and key != "size"
+        }
+        rest = {key: value for key, value in values.items() if key not in short}
+        return {**rest, "overrides": {**rest.get("overrides", {}), **short}}
+
+    @field_validator("overrides")
+    @classmethod
+    def _size_elsewhere(cls, value: dict[str, Any]) -> dict[str, Any]:
+        if "size" in value:
+            raise ValueError(
+                "the side of the views is the key data.image_size (--image-size), not one of the recipe's"
+            )
+        return value
 
 
 class ModelConfig(_Section):
@@ -161,12 +182,13 @@ class Config(_Section):
 
 
 def known_keys() -> list[str]:
-    """All keys, dotted, in the order of the schema."""
-    return [
-        f"{section}.{key}"
-        for section, field in Config.model_fields.items()
-        for key in field.annotation.model_fields  # type: ignore[union-attr]
-    ]
+    """All keys, dotted, in the order of the schema; the fields of a recipe of views are keys of ``views``."""
+    keys = []
+    for section, field in Config.model_fields.items():
+        names = list(field.annotation.model_fields)  # type: ignore[union-attr]
+        more = [name for name in ViewRecipe.model_fields if section == "views" and name != "size"]
+        keys += [f"{section}.{name}" for name in names + more]
+    return keys
 
 
 def describe_keys() -> list[tuple[str, str, str]]:
@@ -174,7 +196,11 @@ def describe_keys() -> list[tuple[str, str, str]]:
     rows = []
     for key in known_keys():
         section, name = key.split(".")
-        field = Config.model_fields[section].annotation.model_fields[name]  # type: ignore[union-attr]
+        own = Config.model_fields[section].annotation.model_fields  # type: ignore[union-attr]
+        if name not in own:
+            rows.append((key, "-", "of the recipe"))
+            continue
+        field = own[name]
         default = field.get_default(call_default_factory=True)
         rows.append((key, "-" if default is None else str(default), field.description or ""))
     return rows

@@ -5,7 +5,7 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional
 
-from isosphere.data.views import Views
+from isosphere.data import Views
 
 __all__ = ["contact_sheet"]
 

@@ -4,7 +4,7 @@ length.
 
 from statistics import median_low
 
-from isosphere.data import Source
+from isosphere.data import Source, Suggestion, load_images, suggest
 from isosphere.errors import UsageError
 from isosphere.training.config import Config
 
@@ -18,6 +18,7 @@ otherwise.
 """
 
 LARGEST_FOR_SMALL_CONV = 96
+LOOKED_AT = 512
 
 
 def typical_side(source: Source, samples: int = 16) -> int:
@@ -40,39 +41,48 @@ def typical_side(source: Source, samples: int = 16) -> int:
     return median_low(sides)
 
 
-def resolve(config: Config, source: Source) -> Config:
+def resolve(config: Config, source: Source) -> tuple[Config, Suggestion | None]:
     """The same configuration with every open key of data, views, encoder, batch and length filled in.
 
     The choice depends on the images and on nothing of the machine, so that a command means the same
-    everywhere.
+    everywhere. Where no recipe of views was asked for, the one that the images suggest is taken and the
+    suggestion handed back.
     """
-    data, count = config.data, len(source)
-    texture = source.name.startswith("textures:")
-    native = typical_side(source) if data.image_size is None or data.canvas_size is None else 0
-    size = data.image_size
-    if size is None:
-        # A texture is viewed through a window of .7 to .9 of its side: two thirds keep every pixel of it.
-        size = (
-            round(native * 2 / 3 / 8) * 8
-            if texture
-            else native
-            if native <= SMALL_IMAGE
-            else min(native, USUAL_IMAGE)
-        )
-        size = max(size, 16)
+    data, train = config.data, config.train
+    open_size = data.image_size is None or data.canvas_size is None
+    native = typical_side(source) if open_size or config.views.recipe is None else 0
+    suggestion = _suggest(source, native) if config.views.recipe is None else None
+    name = config.views.recipe or (suggestion.name if suggestion else "crops")
+    size = data.image_size or _view_side(native, texture=name.startswith("textures"))
     # Twice the view: a crop of a quarter of the area then still has a pixel for each of the view's.
     canvas = data.canvas_size or max(size, min(native, 2 * size))
     encoder = config.model.encoder or ("small-conv" if size <= LARGEST_FOR_SMALL_CONV else "resnet18")
-    train = config.train
-    return config.replace(
+    resolved = config.replace(
         data={"image_size": size, "canvas_size": canvas},
-        views={"recipe": config.views.recipe or ("textures" if texture else "crops")},
+        views={"recipe": name},
         model={"encoder": encoder},
         train={
-            "batch_size": train.batch_size or default_batch(count),
+            "batch_size": train.batch_size or default_batch(len(source)),
             "epochs": EPOCHS if train.epochs is None and train.minutes is None else train.epochs,
         },
     )
+    return resolved, suggestion
+
+
+def _view_side(native: int, *, texture: bool) -> int:
+    if texture:
+        # A texture is viewed through a window of .7 to .9 of its side: two thirds keep every pixel of it.
+        return min(max(16, round(native * 2 / 3 / 8) * 8), USUAL_IMAGE)
+    return max(16, native if native <= SMALL_IMAGE else min(native, USUAL_IMAGE))
+
+
+def _suggest(source: Source, native: int) -> Suggestion:
+    """What a few hundred images, spread over the source, say about the views that suit them."""
+    if source.name.startswith("textures:"):
+        return Suggestion("textures", "procedural textures: any rotation is safe.", ())
+    stride = max(1, len(source) // LOOKED_AT)
+    sample = load_images(source.subset(list(range(0, len(source), stride))), min(native, USUAL_IMAGE))
+    return suggest(sample.images)
 
 
 def default_batch(count: int) -> int:

@@ -266,4 +266,4 @@ def _line(
 ) -> str:
     shown = _title(Position(epoch=at.epoch + 1), epochs)
     left = duration(plan.remaining(at.step, at.elapsed, pace))
-    return f"{shown}  {loss_line(losses)}  {speed:,.0f} images/s  {left} left"
+    return f"{shown}  {left} left  {speed:,.0f} images/s  {loss_line(losses)}"

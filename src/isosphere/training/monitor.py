@@ -113,13 +113,13 @@ def verdict(state: Gauge, *, progress: float, steps: int, weight: float | None =
         )
     if state.alignment < UNALIGNED:
         return (
-            f"Spread without alignment: two views of one image are as far apart as views of different images "
-            f"(alignment {state.alignment:.2f}; 1 would be the same point), so nothing is being learned. The "
-            "views hide "
-            "what identifies an image: start anew with milder ones (a narrower --set "
-            "views.overrides.rotation=..., "
-            "--set 'views.overrides.scale=[0.5, 1]'), larger images (--set data.image_size=...), more "
-            "training, or a "
-            f"smaller --set method.weight=..."
+            "Spread without alignment: two views of one image are as far apart as views of different images "
+            "(alignment "
+            f"{state.alignment:.2f}; 1 would be the same point), so nothing is being learned. The views hide "
+            "what "
+            "identifies an image: start anew with milder ones (a smaller --set views.rotation=..., a "
+            "narrower "
+            "--set 'views.scale=[0.5, 1]'), larger images (--image-size), a longer run, or a smaller "
+            "--set method.weight=..."
         )
     return None

@@ -10,19 +10,22 @@ from isosphere.training.config import OptimConfig
 __all__ = ["build_optimizer", "decay_groups", "set_learning_rate"]
 
 
-def decay_groups(module: nn.Module, weight_decay: float) -> list[dict]:
-    """Two parameter groups: tensors of two or more dimensions with decay; norms, biases, scalars without.
+_NORMS = (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
 
-    Parameters of a normalisation layer are one-dimensional (scale and shift), as are biases and per-channel
-    scales; class tokens and position embeddings have more dimensions but a leading one of size 1, and are not
-    decayed either.
+
+def decay_groups(module: nn.Module, weight_decay: float) -> list[dict]:
+    """Two parameter groups: weights that multiply, with decay; norms, biases, scales and tokens, without.
+
+    Not decayed are the parameters of normalisation layers, whatever their shape, those of one dimension or
+    none, and class tokens and position embeddings (a leading dimension of 1).
     """
+    of_norms = {id(p) for part in module.modules() if isinstance(part, _NORMS) for p in part.parameters()}
     decayed, free = [], []
     for name, parameter in module.named_parameters():
         if not parameter.requires_grad:
             continue
-        is_token = parameter.ndim >= 2 and parameter.shape[0] == 1 and name.endswith(("token", "embed"))
-        (free if parameter.ndim <= 1 or is_token else decayed).append(parameter)
+        token = parameter.ndim >= 2 and parameter.shape[0] == 1 and name.endswith(("token", "embed"))
+        (free if parameter.ndim <= 1 or token or id(parameter) in of_norms else decayed).append(parameter)
     groups = [{"params": decayed, "weight_decay": weight_decay}, {"params": free, "weight_decay": 0.0}]
     return [group for group in groups if group["params"]]
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
-from isosphere.data.views import Views
+from isosphere.data import Views
 from isosphere.errors import RunError
 from isosphere.methods import Method
 from isosphere.models import Encoder

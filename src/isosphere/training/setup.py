@@ -8,9 +8,18 @@ from typing import cast
 import torch
 from lightning.fabric import Fabric
 
-from isosphere.data import ImageSet, Loader, Source, load_images, name_skipped, open_source
+from isosphere.data import (
+    ImageSet,
+    Loader,
+    Source,
+    ViewRecipe,
+    Views,
+    load_images,
+    name_skipped,
+    open_source,
+    recipe,
+)
 from isosphere.data.random import permutation
-from isosphere.data.views import ViewRecipe, Views, recipe
 from isosphere.errors import UsageError, nearest
 from isosphere.methods import METHODS, Method, build_method
 from isosphere.models import Encoder, build_encoder, encoder_names
@@ -55,7 +64,7 @@ def prepare(config: Config, *, progress: LoadProgress | None = None) -> Parts:
     """
     _check_names(config)
     source = open_training_source(config)
-    config = resolve(config, source)
+    config, suggestion = resolve(config, source)
     fabric = make_fabric(config.train.device, config.train.precision)
     images, warnings = _load(config, source, progress)
     batch, size = config.train.batch_size or 2, config.data.canvas_size or 0
@@ -75,6 +84,10 @@ def prepare(config: Config, *, progress: LoadProgress | None = None) -> Parts:
         strict=config.data.strict,
     )
     facts = _facts(config, images, views, method, fabric, loader)
+    if suggestion is not None:
+        facts["views"] += f"; {suggestion.reason}"
+    if suggestion is not None and suggestion.cautions:
+        facts["advice"] = " ".join(suggestion.cautions)
     return Parts(config, images, views, method, loader, fabric, facts, warnings)
 
 
@@ -177,14 +190,18 @@ def _facts(
     train, place = config.train, "in memory" if isinstance(images, ImageSet) else "decoded as needed"
     parameters = sum(p.numel() for p in method.encoder.parameters())
     local = f", {made.local_views} local of {made.local_size} px" if made.local_views else ""
-    length = f"{train.minutes:g} minutes" if train.minutes is not None else f"{train.epochs} epochs"
+    length = (
+        f"{train.minutes:g} minutes, an epoch is"
+        if train.minutes is not None
+        else f"{train.epochs} epochs of"
+    )
     return {
         "data": f"{len(images):,} images of {config.data.canvas_size} px from {config.data.source}, {place}",
         "views": f"{config.views.recipe}: {made.global_views} of {made.size} px{local}",
         "encoder": f"{config.model.encoder}, {parameters / 1e6:.1f} M parameters, {config.model.init}",
         "method": config.method.name,
         **_method_facts(method, views, fabric, loader),
-        "length": f"{length} of {len(loader)} steps, batch {train.batch_size}, seed {train.seed}",
+        "length": f"{length} {len(loader)} steps of {train.batch_size} images, seed {train.seed}",
         "precision": reason(
             "bf16" if "bf16" in str(fabric._precision.precision) else "float32", fabric.device
         ),

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Protocol
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, SpinnerColumn, TaskProgressColumn, TextColumn
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 from rich.text import Text
 
 __all__ = ["ConsoleReporter", "Reporter", "SilentReporter", "duration", "loss_line"]
@@ -74,9 +74,8 @@ class ConsoleReporter:
         self._last_paint = now
         if self._bar is None:
             self._bar = Progress(
-                SpinnerColumn(),
-                BarColumn(bar_width=24),
                 TaskProgressColumn(),
+                BarColumn(bar_width=10),
                 TextColumn("{task.description}", markup=False),
                 console=self.console,
                 transient=True,

@@ -1,0 +1,210 @@
+"""Optimiser groups, precision, meter, timer, lines on the screen."""
+
+import math
+import time
+from typing import Literal
+
+import pytest
+import torch
+from rich.console import Console
+from torch import nn
+
+from isosphere.errors import RunError
+from isosphere.training import ConsoleReporter, choose_precision, make_fabric
+from isosphere.training.config import OptimConfig
+from isosphere.training.meter import Meter
+from isosphere.training.optimizer import build_optimizer, decay_groups
+from isosphere.training.precision import bf16_is_fast, memory_format, reason
+from isosphere.training.profile import WARM_UP, StepTimer
+from isosphere.training.ui import duration
+
+
+class Mixed(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.convolution = nn.Conv2d(3, 4, 3)
+        self.norm = nn.BatchNorm2d(4)
+        self.layer_norm = nn.LayerNorm([4, 2, 2])
+        self.linear = nn.Linear(4, 2)
+        self.scale = nn.Parameter(torch.ones(()))
+        self.cls_token = nn.Parameter(torch.zeros(1, 1, 4))
+        self.pos_embed = nn.Parameter(torch.zeros(1, 5, 4))
+        self.frozen = nn.Linear(2, 2).requires_grad_(False)
+
+
+def test_decay_falls_on_multiplying_weights_alone():
+    module = Mixed()
+    names = {id(p): name for name, p in module.named_parameters()}
+    groups = {
+        group["weight_decay"]: {names[id(p)] for p in group["params"]} for group in decay_groups(module, 0.1)
+    }
+    assert groups[0.1] == {"convolution.weight", "linear.weight"}
+    assert groups[0.0] == {
+        "convolution.bias",
+        "norm.weight",
+        "norm.bias",
+        "layer_norm.weight",
+        "layer_norm.bias",
+        "linear.bias",
+        "scale",
+        "cls_token",
+        "pos_embed",
+    }
+
+
+def test_adamw_step_against_its_formula():
+    """First step: decayed by 1 - lr * wd, then moved by lr * sign(gradient)."""
+    layer = nn.Linear(2, 1)
+    before = layer.weight.detach().clone(), layer.bias.detach().clone()
+    optimizer = build_optimizer(layer, OptimConfig(learning_rate=0.1, weight_decay=0.5))
+    layer(torch.tensor([[2.0, -3.0]])).sum().backward()
+    optimizer.step()
+    assert torch.allclose(layer.weight, before[0] * 0.95 - 0.1 * torch.tensor([[1.0, -1.0]]), atol=1e-6)
+    assert torch.allclose(layer.bias, before[1] - 0.1, atol=1e-6)
+
+
+def test_precision_is_chosen_by_hardware(monkeypatch):
+    cpu = torch.device("cpu")
+    for capable, expected in ((True, "bf16"), (False, "float32")):
+        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda c=capable: {"amx_bf16": c}, raising=False)
+        assert choose_precision("auto", cpu) == expected
+        assert choose_precision("float32", cpu) == "float32"
+        assert choose_precision("bf16", cpu) == "bf16"
+    assert "emulates" in reason("bf16", cpu)
+    monkeypatch.delattr(torch.cpu, "get_capabilities")  # older torch: by its private probes
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)
+    for capable in (True, False):
+        monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda c=capable: c)
+        assert bf16_is_fast(cpu) is capable
+    assert choose_precision("auto", torch.device("mps")) == "float32"
+    assert memory_format(cpu) is torch.channels_last
+
+
+def test_fabric_computes_in_the_chosen_precision(capfd):
+    cases: list[tuple[Literal["bf16", "float32"], torch.dtype]]
+    cases = [("bf16", torch.bfloat16), ("float32", torch.float32)]
+    for setting, dtype in cases:
+        fabric = make_fabric("cpu", setting)
+        with fabric.autocast():
+            assert nn.Linear(2, 2)(torch.ones(1, 2)).dtype == dtype
+    assert capfd.readouterr().err == ""
+
+
+@pytest.mark.parametrize("every", [1, 3])
+def test_meter_means_and_sums(every):
+    sums: dict[str, float] = {}
+    meter = Meter(sums, every=every)
+    for k in range(4):
+        meter.add(k + 1, 1, torch.tensor(float(k)), {"part": torch.tensor([1.0, 3.0])})
+    meter.flush()
+    assert sums == {"total": 6.0, "part": 8.0, "count": 4.0}
+    assert meter.last == {"total": 3.0, "part": 2.0}
+    assert meter.take() == {"total": 1.5, "part": 2.0}
+    assert meter.take() == {}
+
+
+def test_meter_names_the_first_step_that_is_not_finite():
+    meter = Meter({}, every=10)
+    for step, value in enumerate((1.0, math.inf, math.nan), start=1):
+        meter.add(step, 1, torch.tensor(value), {"regulariser": torch.tensor(value)})
+    with pytest.raises(RunError, match=r"step 2 \(epoch 1\): total inf, regulariser inf"):
+        meter.flush()
+
+
+def test_timer_tells_network_and_loss_apart():
+    """A network and a loss that wait for known times, forwards and backwards."""
+
+    class Wait(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, x, forward, backward):
+            time.sleep(forward)
+            ctx.backward_time = backward
+            return x.clone()
+
+        @staticmethod
+        def backward(ctx, *gradients):
+            time.sleep(ctx.backward_time)
+            return gradients[0], None, None
+
+    class Network(nn.Module):
+        def forward(self, x):
+            return Wait.apply(x, 0.004, 0.008)
+
+    class Encoder(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.inner = Network()
+
+        def forward(self, x):
+            return self.inner(x)
+
+    encoder, head = Encoder(), Network()
+    timer = StepTimer(torch.device("cpu"), detailed=True, networks=[encoder, head])
+    weight = torch.ones(3, requires_grad=True)
+    for _ in timer.each("data", range(WARM_UP + 10)):
+        with timer("views"):
+            time.sleep(0.002)
+        with timer.forward():
+            loss = Wait.apply(head(encoder(weight * 1.0)), 0.003, 0.005).sum()
+        with timer.backward():
+            loss.backward()
+        with timer("optimiser"):
+            time.sleep(0.001)
+        time.sleep(0.001)
+    shares, seconds = timer.shares(), timer.step_seconds()
+    assert shares is not None
+    assert seconds is not None
+    assert timer.steps == 10
+    milliseconds = {name: 1e3 * share * seconds for name, share in shares.items()}
+    expected = {"views": 2, "network": 24, "loss": 8, "optimiser": 1, "other": 1}
+    for name, least in expected.items():
+        assert least <= milliseconds[name] <= 1.5 * least + 3, (name, milliseconds)
+
+
+def test_timer_before_the_warm_up_says_nothing():
+    timer = StepTimer(torch.device("cpu"))
+    for _ in timer.each("data", range(WARM_UP)):
+        pass
+    assert timer.shares() is None
+    assert timer.step_seconds() is None
+
+
+def test_plain_lines_are_spaced_out_and_all_go_to_the_log(tmp_path, capsys):
+    reporter = ConsoleReporter(Console(), tmp_path / "train.log", quiet=1000)
+    for epoch in range(5):
+        reporter.step(epoch / 5, "never shown")
+        reporter.row(f"epoch {epoch}")
+    reporter.say("[b]done[/b]")
+    reporter.close()
+    out = capsys.readouterr().out
+    assert out.splitlines() == ["epoch 0", "[b]done[/b]", "epoch 4"]
+    assert [line.split("  ", 1)[1] for line in (tmp_path / "train.log").read_text().splitlines()] == [
+        *(f"epoch {k}" for k in range(5)),
+        "[b]done[/b]",
+    ]
+
+
+def test_bar_on_a_terminal_is_taken_down():
+    console = Console(force_terminal=True, width=100, record=True)
+    reporter = ConsoleReporter(console)
+    reporter.step(0.5, "epoch 1/2  total 0.5")
+    reporter.row("epoch 1/2")
+    reporter.close()
+    assert reporter._bar is None
+    reporter.step(1.0, "again")  # a closed reporter can start another bar
+    reporter.close()
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0.42, "0.4 s"),
+        (42.4, "42 s"),
+        (60, "1 min"),
+        (119.7, "2 min"),
+        (61.2, "1 min 1 s"),
+        (7500, "2 h 5 min"),
+    ],
+)
+def test_durations_are_said_as_people_say_them(seconds, text):
+    assert duration(seconds) == text
