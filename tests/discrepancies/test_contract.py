@@ -17,7 +17,7 @@ ALL = {name: lambda name=name: build_discrepancy(name, DIM) for name in DISCREPA
     "kl-full": lambda: KL(VonMisesFisherKernel(DIM), leave_one_out=False),
     "susreg-gaussian": lambda: SUSReg(DIM, target="gaussian"),
 }
-SCALED = [name for name in ALL if not name.endswith(("reg", "nats", "gaussian"))]
+SCALED = [name for name in ALL if name.startswith(("mmd", "ksd", "kl")) and name != "kl-nats"]
 
 
 @pytest.fixture(params=ALL)
@@ -123,6 +123,9 @@ def test_null_moments_agree_with_simulation(discrepancy):
 
 
 def test_slope_at_collapse(name, discrepancy):
+    if discrepancy.slope(50) == float("inf"):
+        assert name in ("koleo", "energy")
+        return
     # n rows of small variance around one point: mean over pairs of 1 - c is the variance, times 1 - 1/n without self.
     n, spread = 50, 1e-3
     z = torch.randn(n, DIM, dtype=torch.float64)

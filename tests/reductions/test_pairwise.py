@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from isosphere.reductions import pair_log_sum, pair_sum, pairwise
+from isosphere.reductions import full_precision, pair_log_sum, pair_sum, pairwise
 from isosphere.sphere import normalize
 
 
@@ -87,3 +87,18 @@ def test_nothing_of_size_n_by_n_is_kept():
         pair_sum(z, square_exp, square_exp_slope)
         pair_log_sum(z, lambda c: c)
     assert max(kept) <= z.numel()
+
+
+def test_the_users_matmul_precision_neither_enters_nor_is_lost():
+    z = torch.randn(64, 64)
+    exact = (z.double() @ z.double().T).float()
+    torch.set_float32_matmul_precision("medium")
+    try:
+        with full_precision(z.device), torch.autocast("cpu", torch.bfloat16):
+            pass
+        with torch.autocast("cpu", torch.bfloat16), full_precision(z.device):
+            product = z @ z.T
+        assert torch.get_float32_matmul_precision() == "medium"
+    finally:
+        torch.set_float32_matmul_precision("highest")
+    torch.testing.assert_close(product, exact, rtol=1e-5, atol=1e-4)

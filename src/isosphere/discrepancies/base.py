@@ -29,6 +29,7 @@ class Discrepancy(nn.Module, ABC):
     this rank alone); every rank returns the same value, and after DistributedDataParallel's averaging the parameter
     gradient is that of one process on the whole sample. Statistics run in float32 or wider, autocast off.
 
+    ``dim`` may be None where the statistic has no kernel: then it is that of the first sample.
     ``space`` says what ``z`` should be: unit rows (``"sphere"``) or plain vectors (``"euclidean"``).
     ``self_pairs`` says whether a row is compared with itself: then the slope of a batch of n is ``slope * (1 - 1/n)``.
     """
@@ -36,18 +37,20 @@ class Discrepancy(nn.Module, ABC):
     space: Literal["sphere", "euclidean"] = "sphere"
     self_pairs: bool = True
 
-    def __init__(self, dim: int, *, group: Group = None):
+    def __init__(self, dim: int | None, *, group: Group = None):
         super().__init__()
-        if dim < 2:
+        if dim is not None and dim < 2:
             raise ValueError(f"got dim={dim}, expected the ambient dimension of the sphere, at least 2")
         self.dim = dim
         self.group = group
         self._null_cache: dict[int, NullMoments] = {}
 
     def forward(self, z: Tensor) -> Tensor:
+        if self.dim is None and z.ndim >= 2 and z.shape[-1] >= 2:
+            self.dim = z.shape[-1]
         if z.ndim < 2 or z.shape[-1] != self.dim:
             raise ValueError(
-                f"got z of shape {tuple(z.shape)}, expected (*views, n, {self.dim}): "
+                f"got z of shape {tuple(z.shape)}, expected (*views, n, {self.dim or 'd'}): "
                 f"build the discrepancy with dim={z.shape[-1] if z.ndim else '?'} or transpose z"
             )
         with full_precision(z.device):
@@ -63,16 +66,26 @@ class Discrepancy(nn.Module, ABC):
 
     def null(self, n: int) -> NullMoments:
         """Mean and standard deviation for ``n`` points of the target law: here by seeded Monte Carlo, cached."""
-        if n < 2:
-            raise ValueError(f"got n={n}, expected at least 2 points")
+        self._check_null(n)
         if n not in self._null_cache:
             self._null_cache[n] = self._simulate_null(n)
         return self._null_cache[n]
 
+    @property
+    def known_dim(self) -> int:
+        """The dimension, given or met in the first sample."""
+        if self.dim is None:
+            raise ValueError(f"{type(self).__name__} has met no sample yet: build it with dim=...")
+        return self.dim
+
+    def _check_null(self, n: int) -> None:
+        if n < 2:
+            raise ValueError(f"got n={n}, expected at least 2 points")
+
     def _sample_target(self, n: int, generator: torch.Generator) -> Tensor:
         if self.space == "euclidean":
-            return torch.randn(n, self.dim, generator=generator)
-        return sample_uniform(n, self.dim, generator=generator)
+            return torch.randn(n, self.known_dim, generator=generator)
+        return sample_uniform(n, self.known_dim, generator=generator)
 
     @torch.no_grad()
     def _simulate_null(self, n: int) -> NullMoments:

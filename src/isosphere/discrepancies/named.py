@@ -6,9 +6,13 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from isosphere.discrepancies.base import Discrepancy
+from isosphere.discrepancies.energy import HypersphericalEnergy
 from isosphere.discrepancies.kl import KL
+from isosphere.discrepancies.koleo import KoLeo
 from isosphere.discrepancies.mmd import KSD, MMD
+from isosphere.discrepancies.moments import Bingham, Rayleigh
 from isosphere.discrepancies.sliced import SIGReg, SUSReg
+from isosphere.discrepancies.uniformity import Uniformity
 from isosphere.errors import UsageError, nearest
 from isosphere.kernels import BandlimitedKernel, HeatKernel, VonMisesFisherKernel
 
@@ -46,6 +50,13 @@ DISCREPANCIES: dict[str, DiscrepancyEntry] = {
     ),
     "susreg": DiscrepancyEntry("sliced test of uniformity, 1024 directions (SPHERE-JEPA)", lambda dim, **o: SUSReg(dim, **o)),
     "sigreg": DiscrepancyEntry("sliced test of normality, 1024 directions (LeJEPA)", lambda dim, **o: SIGReg(dim, **o)),
+    "uniformity": DiscrepancyEntry("log mean Gaussian potential (Wang and Isola)", lambda dim, **o: Uniformity(dim=dim, **o)),
+    "koleo": DiscrepancyEntry("nearest-neighbour entropy (KoLeo)", lambda dim, **o: KoLeo(dim=dim, **o)),
+    "energy": DiscrepancyEntry(
+        "Riesz energy, power 2 (hyperspherical energy)", lambda dim, **o: HypersphericalEnergy(dim=dim, **o)
+    ),
+    "rayleigh": DiscrepancyEntry("Rayleigh's test: the mean, O(n d)", lambda dim, **o: Rayleigh(dim=dim, **o)),
+    "bingham": DiscrepancyEntry("Bingham's test: the covariance, O(n d^2)", lambda dim, **o: Bingham(dim=dim, **o)),
 }
 
 

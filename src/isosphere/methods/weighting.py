@@ -65,10 +65,10 @@ def spread_value(discrepancy: Discrepancy, n: int, cutoff: float = CUTOFF, *, dr
     """The discrepancy of ``n`` points whose spectrum is water poured up to ``cutoff``: mean of seeded draws."""
     twin = discrepancy.alone()
     generator = torch.Generator().manual_seed(0)
-    scale = (discrepancy.dim * _spectrum(cutoff, discrepancy.dim)).sqrt().float()
+    scale = (discrepancy.known_dim * _spectrum(cutoff, discrepancy.known_dim)).sqrt().float()
     total = 0.0
     for _ in range(draws):
-        z = torch.randn(n, discrepancy.dim, generator=generator) * scale
+        z = torch.randn(n, discrepancy.known_dim, generator=generator) * scale
         if discrepancy.space == "sphere":
             z = torch.nn.functional.normalize(z, dim=-1)
         total += twin(z).item() / draws
@@ -93,9 +93,9 @@ def balanced_weight(
     if n < 2:
         raise ValueError(f"got n={n}, expected at least 2 rows")
     low, high = 0.85 * cutoff, 1.15 * cutoff
-    shares = _shares(discrepancy.dim)
-    scale = 1.0 if discrepancy.space == "sphere" else float(discrepancy.dim)
-    pull = invariance_slope * scale * ((_spectrum(high, discrepancy.dim) - _spectrum(low, discrepancy.dim)) @ shares).item()
+    shares = _shares(discrepancy.known_dim)
+    scale = 1.0 if discrepancy.space == "sphere" else float(discrepancy.known_dim)
+    pull = invariance_slope * scale * ((_spectrum(high, discrepancy.known_dim) - _spectrum(low, discrepancy.known_dim)) @ shares).item()
     push = spread_value(discrepancy, n, low) - spread_value(discrepancy, n, high)
     if push <= 0:
         raise ValueError(

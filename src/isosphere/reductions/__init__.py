@@ -2,6 +2,8 @@
 
 from isosphere.reductions.characteristic import sliced_characteristic_distance
 from isosphere.reductions.collective import Group, all_reduce, gather_rows, row_counts, world_size
+from isosphere.reductions.nearest import nearest_log_distance
+from isosphere.reductions.neighbours import nearest_neighbours
 from isosphere.reductions.pairwise import pair_log_sum, pair_sum
 from isosphere.reductions.precision import full_precision
 
@@ -10,6 +12,8 @@ __all__ = [
     "all_reduce",
     "full_precision",
     "gather_rows",
+    "nearest_log_distance",
+    "nearest_neighbours",
     "pair_log_sum",
     "pair_sum",
     "row_counts",

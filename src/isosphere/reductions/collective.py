@@ -8,7 +8,7 @@ A ``group`` is ``None`` (the default process group if one is initialised, else t
 ``ProcessGroup``, or ``False`` (this rank alone, whatever is initialised).
 """
 
-__all__ = ["Group", "all_reduce", "gather_rows", "row_counts", "world_size"]
+__all__ = ["Group", "all_reduce", "first_row", "gather_rows", "row_counts", "world_size"]
 
 from typing import Literal
 
@@ -56,6 +56,12 @@ def row_counts(rows: int, device: torch.device, group: Group = None) -> list[int
     counts[dist.get_rank(group or None)] = rows
     dist.all_reduce(counts, group=group or None)
     return counts.tolist()
+
+
+def first_row(counts: list[int], group: Group = None) -> int:
+    """Position of this rank's first row among the rows of all ranks."""
+    rank = dist.get_rank(group or None) if len(counts) > 1 else 0
+    return sum(counts[:rank])
 
 
 def gather_rows(x: Tensor, counts: list[int], group: Group = None) -> Tensor:

@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor
 
-from isosphere.reductions.collective import Group, all_reduce, gather_rows, row_counts, world_size
+from isosphere.reductions.collective import Group, all_reduce, first_row, gather_rows, row_counts, world_size
 
 Elementwise = Callable[[Tensor], Tensor]
 
@@ -34,11 +34,6 @@ _LARGE_BLOCK = 1 << 26
 def _row_blocks(rows: int, columns: int, device: torch.device) -> Iterator[slice]:
     step = max(1, _BLOCK.get(device.type, _LARGE_BLOCK) // max(columns, 1))
     return (slice(start, min(start + step, rows)) for start in range(0, rows, step))
-
-
-def _first_row(counts: list[int], group: Group) -> int:
-    rank = torch.distributed.get_rank(group or None) if len(counts) > 1 else 0
-    return sum(counts[:rank])
 
 
 def _sum64(x: Tensor) -> Tensor:
@@ -58,15 +53,16 @@ class _PairSum(torch.autograd.Function):
     def forward(ctx, x: Tensor, function: Elementwise, derivative: Elementwise, diagonal: bool, group: Group):
         counts = row_counts(x.shape[0], x.device, group)
         everyone = gather_rows(x, counts, group)
-        offset = _first_row(counts, group)
+        offset = first_row(counts, group)
         gradient = torch.empty_like(x) if ctx.needs_input_grad[0] else None
         total = torch.zeros((), dtype=torch.float64 if x.device.type != "mps" else x.dtype, device=x.device)
         for rows in _row_blocks(x.shape[0], everyone.shape[0], x.device):
             c = x[rows] @ everyone.mT
             own = torch.arange(rows.start, rows.stop, device=x.device)
+            values = function(c)
             if not diagonal:
-                total -= _sum64(function(c[own - rows.start, own + offset]))
-            total += _sum64(function(c))
+                values[own - rows.start, own + offset] = 0
+            total += _sum64(values)
             if gradient is not None:
                 slopes = derivative(c)
                 if not diagonal:
@@ -100,7 +96,7 @@ class _PairLogSum(torch.autograd.Function):
     def forward(ctx, x: Tensor, log_function: Elementwise, diagonal: bool, group: Group):
         counts = row_counts(x.shape[0], x.device, group)
         everyone = gather_rows(x, counts, group)
-        offset = _first_row(counts, group)
+        offset = first_row(counts, group)
         row_logs = x.new_empty(x.shape[0], 1)
         for rows in _row_blocks(x.shape[0], everyone.shape[0], x.device):
             logs = log_function(x[rows] @ everyone.mT)
@@ -151,8 +147,7 @@ def pair_sum(
 
     Args:
         z: shape ``(*views, n, d)``; rows of this rank, the sum runs over the rows of all ranks of ``group``.
-        function: ``f``, elementwise, called on a fresh tensor ``(rows, n)``.
-        derivative: ``f'``, elementwise, which must return a tensor of its own (it is written to).
+        function, derivative: ``f`` and ``f'``, elementwise; both must return a tensor of their own (it is written to).
         diagonal: whether the pairs ``i = j`` belong to the sum.
 
     Returns: shape ``(*views,)``. Memory: one block of the Gram matrix and ``O(n d)``.

@@ -10,14 +10,11 @@ import torch
 
 @contextmanager
 def full_precision(device: torch.device) -> Iterator[None]:
-    """Switch autocast and TF32 matrix products off inside the block, and back to what they were after it."""
-    with torch.autocast(device.type, enabled=False):
-        if device.type != "cuda":
+    """Switch autocast off, and float32 matrix products to full float32 (no TF32, no bf16), inside the block."""
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("highest")
+    try:
+        with torch.autocast(device.type, enabled=False):
             yield
-            return
-        before = torch.backends.cuda.matmul.allow_tf32
-        torch.backends.cuda.matmul.allow_tf32 = False
-        try:
-            yield
-        finally:
-            torch.backends.cuda.matmul.allow_tf32 = before
+    finally:
+        torch.set_float32_matmul_precision(before)
