@@ -6,14 +6,13 @@ from pathlib import Path
 
 import pytest
 import torch
-
 from tests.ranks import Ranks
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
 
 def data_folder() -> Path | None:
-    """The folder of real test images: ``$ISOSPHERE_DATA``, or ``../shared/data`` beside the checkout; None if absent."""
+    """The folder of real images: ``$ISOSPHERE_DATA``, or ``../shared/data`` beside the checkout, or None."""
     candidates = [os.environ.get("ISOSPHERE_DATA"), REPOSITORY.parent / "shared" / "data"]
     return next((Path(c) for c in candidates if c and Path(c).is_dir()), None)
 
@@ -22,7 +21,9 @@ def data_folder() -> Path | None:
 def real_data() -> Path:
     folder = data_folder()
     if folder is None:
-        pytest.skip("real images absent: set ISOSPHERE_DATA to the folder that holds cifar10_jpeg.npz and the others")
+        pytest.skip(
+            "real images absent: set ISOSPHERE_DATA to the folder that holds cifar10_jpeg.npz and the others"
+        )
     return folder
 
 

@@ -16,7 +16,9 @@ WORLD = 3
 def _serve(rank: int, store: str, jobs, results) -> None:
     torch.set_num_threads(1)
     torch.manual_seed(1000 + rank)  # global generators differ on purpose
-    dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=WORLD, timeout=timedelta(seconds=15))
+    dist.init_process_group(
+        "gloo", init_method=f"file://{store}", rank=rank, world_size=WORLD, timeout=timedelta(seconds=60)
+    )
     # Groups of two and three ranks; every process takes part in making them.
     groups = {2: dist.new_group([0, 1]), 3: dist.new_group([0, 1, 2])}
     while (job := jobs.get()) is not None:
@@ -52,7 +54,7 @@ class Ranks:
         outcomes: list[Any] = [None] * WORLD
         failures = []
         for _ in range(WORLD):
-            rank, outcome, failure = self._results.get(timeout=40)
+            rank, outcome, failure = self._results.get(timeout=150)
             outcomes[rank] = outcome
             if failure:
                 failures.append(f"rank {rank}: {failure}")

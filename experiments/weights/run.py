@@ -33,10 +33,11 @@ from isosphere.methods import (
 )
 from isosphere.models import MLPHead, build_encoder
 
-COLUMNS = (
-    "data epochs discrepancy rule seed images batch dim weight r_star metric value low high recall_backbone invariance "
-    "regulariser null seconds commit machine torch"
-).split()
+COLUMNS = [
+    *("data", "epochs", "discrepancy", "rule", "seed", "images", "batch", "dim", "weight", "r_star"),
+    *("metric", "value", "low", "high", "recall_backbone", "invariance", "regulariser", "null", "seconds"),
+    *("commit", "machine", "torch"),
+]
 KEY = ("data", "epochs", "discrepancy", "rule", "seed", "images", "batch", "dim")
 
 
@@ -89,13 +90,17 @@ def train(job: dict, train_set, test_set, recipe_name: str, size: int, batch: in
     decayed = [p for p in method.parameters() if p.ndim > 1]
     others = [p for p in method.parameters() if p.ndim <= 1]
     optimizer = torch.optim.AdamW(
-        [{"params": decayed, "weight_decay": 0.05}, {"params": others, "weight_decay": 0.0}], lr=2e-3, fused=True
+        [{"params": decayed, "weight_decay": 0.05}, {"params": others, "weight_decay": 0.0}],
+        lr=2e-3,
+        fused=True,
     )
     steps = epochs * len(loader)
     warmup = max(1, min(steps // 10, 2 * len(loader)))
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimizer,
-        lambda s: min((s + 1) / warmup, 0.5 * (1 + math.cos(math.pi * max(0, s - warmup) / max(1, steps - warmup)))),
+        lambda s: min(
+            (s + 1) / warmup, 0.5 * (1 + math.cos(math.pi * max(0, s - warmup) / max(1, steps - warmup)))
+        ),
     )
     started, step, tail = time.perf_counter(), 0, []
     for epoch in range(epochs):
@@ -126,15 +131,14 @@ def train(job: dict, train_set, test_set, recipe_name: str, size: int, batch: in
 
 
 def evaluate(method, train_set, test_set, views, size: int) -> dict:
-    options = {"autocast": torch.bfloat16}
     if train_set.has_labels and len(train_set.class_names) > 1:
         mean, std = method.encoder.mean, method.encoder.std
-        a = extract(method.embed, train_set, size, mean, std, **options)
-        b = extract(method.embed, test_set, size, mean, std, **options)
+        a = extract(method.embed, train_set, size, mean, std, autocast=torch.bfloat16)
+        b = extract(method.embed, test_set, size, mean, std, autocast=torch.bfloat16)
         result = knn(a.backbone, train_set.labels, b.backbone, test_set.labels, k=20)
         metric, backbone = "knn", None
     else:
-        first, second = extract_views(method.embed, test_set, views, seed=12345, **options)[:2]
+        first, second = extract_views(method.embed, test_set, views, seed=12345, autocast=torch.bfloat16)[:2]
         result = instance_retrieval(first.head, second.head)["recall@1"]
         backbone = instance_retrieval(first.backbone, second.backbone)["recall@1"].value
         metric = "recall@1"
@@ -159,8 +163,12 @@ def data_sets(name: str, spec: str, limit: int, size: int, test: int):
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", required=True, help="NAME=SPEC, e.g. cifar=cifar10.npz or wood=textures:wood")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--data", required=True, help="NAME=SPEC, e.g. cifar=cifar10.npz or wood=textures:wood"
+    )
     parser.add_argument("--recipe", default="crops")
     parser.add_argument("--canvas", type=int, default=32, help="pixels of the stored images")
     parser.add_argument("--size", type=int, default=32, help="pixels of a view")
@@ -182,7 +190,9 @@ def main() -> None:
     if a.out.exists():
         with a.out.open() as file:
             done = {tuple(row[k] for k in KEY) for row in csv.DictReader(file)}
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True).stdout.strip()
+    commit = subprocess.run(
+        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True
+    ).stdout.strip()
     constant = {
         "images": len(train_set),
         "batch": a.batch,
@@ -193,7 +203,9 @@ def main() -> None:
     }
     epochs = [int(e) for e in a.epochs.split(",")]
     seeds = [int(s) for s in a.seeds.split(",")]
-    for e, seed, rule, discrepancy in itertools.product(epochs, seeds, a.rules.split(","), a.discrepancies.split(",")):
+    for e, seed, rule, discrepancy in itertools.product(
+        epochs, seeds, a.rules.split(","), a.discrepancies.split(",")
+    ):
         job = {"data": name, "epochs": e, "discrepancy": discrepancy, "rule": rule, "seed": seed} | constant
         if tuple(str(job[k]) for k in KEY) in done:
             continue

@@ -5,7 +5,7 @@ import pickle
 import pytest
 import torch
 
-from isosphere.discrepancies import DISCREPANCIES, KL, KSD, MMD, SIGReg, SUSReg, build_discrepancy
+from isosphere.discrepancies import DISCREPANCIES, KL, KSD, MMD, SUSReg, build_discrepancy
 from isosphere.kernels import HeatKernel, VonMisesFisherKernel
 from isosphere.sphere import normalize, sample_uniform
 
@@ -136,7 +136,11 @@ def test_slope_at_collapse(name, discrepancy):
     else:
         z = spread * z
     c = z @ z.mT
-    gap = (c.diagonal()[:, None] + c.diagonal() - 2 * c).sum() / 2 / (n * (n if discrepancy.self_pairs else n - 1))
+    gap = (
+        (c.diagonal()[:, None] + c.diagonal() - 2 * c).sum()
+        / 2
+        / (n * (n if discrepancy.self_pairs else n - 1))
+    )
     falls = []
     for _ in range(20):  # over many directions, where there are any
         falls.append(discrepancy(pole.expand(n, DIM)) - discrepancy(z))

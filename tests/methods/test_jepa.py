@@ -56,7 +56,7 @@ def test_loss_written_out(locals_, space):
 
 
 def test_lejepa_weight_converts():
-    """LeJEPA's (1 - lam) mean over dimensions + lam SIGReg has our gradient up to one factor at the converted weight."""
+    """LeJEPA's total, mean over dimensions, has our gradient up to a factor at the converted weight."""
     lam, views = 0.05, some_views()
     ours = linear_jepa(SIGReg(DIM), weight=DIM * lam / (1 - lam) / (1 + DIM * lam / (1 - lam)))
     z = torch.stack([ours.head(ours.encoder(v)) for v in views])
@@ -68,15 +68,21 @@ def test_lejepa_weight_converts():
 
 
 def test_views_of_one_size_share_one_forward():
-    method = JEPA(nn.Sequential(nn.Flatten(), nn.BatchNorm1d(12)), nn.Linear(12, DIM), MMD(HeatKernel(DIM)), weight=0.5)
+    method = JEPA(
+        nn.Sequential(nn.Flatten(), nn.BatchNorm1d(12)), nn.Linear(12, DIM), MMD(HeatKernel(DIM)), weight=0.5
+    )
     views = some_views(small=2)
     method(views)
     assert int(method.encoder[1].num_batches_tracked) == 1
-    assert torch.allclose(method.encoder[1].running_mean, 0.1 * torch.cat(views).flatten(1).mean(0), atol=1e-6)
+    assert torch.allclose(
+        method.encoder[1].running_mean, 0.1 * torch.cat(views).flatten(1).mean(0), atol=1e-6
+    )
 
 
 def test_no_gradient_is_stopped_without_a_teacher_and_the_centre_is_free_of_it_with_one():
-    views = some_views(small=2)  # two global views alone pull the same with and without: their residuals cancel
+    views = some_views(
+        small=2
+    )  # two global views alone pull the same with and without: their residuals cancel
     free = linear_jepa(MMD(HeatKernel(DIM)), weight=0.5)
     taught = linear_jepa(MMD(HeatKernel(DIM)), weight=0.5, teacher=0.9)
     taught.load_state_dict(free.state_dict(), strict=False)
@@ -116,7 +122,9 @@ def test_weight_is_found_once_and_kept_in_the_state():
     assert other.weight.item() == found
 
 
-@pytest.mark.parametrize("discrepancy", [MMD(HeatKernel(DIM)), KL(VonMisesFisherKernel(DIM)), SUSReg(DIM), SIGReg(DIM)])
+@pytest.mark.parametrize(
+    "discrepancy", [MMD(HeatKernel(DIM)), KL(VonMisesFisherKernel(DIM)), SUSReg(DIM), SIGReg(DIM)]
+)
 def test_expansion_and_weight_are_inverse(discrepancy):
     weight = weight_of_expansion(discrepancy, 3.0, 32, 0.5)
     assert expansion_ratio(discrepancy, weight, 32, 0.5) == pytest.approx(3.0)
@@ -132,8 +140,12 @@ def test_published_weights_have_the_expansion_ratios_of_our_trials():
 
 
 @pytest.mark.parametrize("locals_", [0, 2])
-@pytest.mark.parametrize("discrepancy", [MMD(HeatKernel(DIM)), KL(VonMisesFisherKernel(DIM)), MMD(HeatKernel(DIM), "u")])
-def test_a_direction_grows_from_collapse_if_and_only_if_its_share_is_below_the_expansion_ratio(discrepancy, locals_):
+@pytest.mark.parametrize(
+    "discrepancy", [MMD(HeatKernel(DIM)), KL(VonMisesFisherKernel(DIM)), MMD(HeatKernel(DIM), "u")]
+)
+def test_a_direction_grows_from_collapse_if_and_only_if_its_share_is_below_the_expansion_ratio(
+    discrepancy, locals_
+):
     """z = pole + eps * x with a within-share r: the loss falls with eps iff r < r*. Views share no noise."""
     n, views = 200, 2 + locals_
     slope, ratio = invariance_slope(2, locals_), 0.4
@@ -157,7 +169,7 @@ def test_a_direction_grows_from_collapse_if_and_only_if_its_share_is_below_the_e
 
 @pytest.mark.parametrize("name", ["mmd-heat", "mmd-bandlimited", "ksd-heat", "kl-vmf", "susreg"])
 def test_the_balanced_weight_pours_variance_up_to_one_half(name):
-    """Minimise the loss over spectra of Gaussian embeddings with evenly spread shares: the cut-off comes out near 1/2."""
+    """Minimise the loss over spectra with evenly spread shares: the cut-off comes out near 1/2."""
     dim, n = 32, 128
     discrepancy = build_discrepancy(name, dim)
     weight = balanced_weight(discrepancy, n, 0.5)

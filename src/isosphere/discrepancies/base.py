@@ -14,7 +14,7 @@ from isosphere.sphere import sample_uniform
 
 
 class NullMoments(NamedTuple):
-    """Mean and standard deviation of a statistic under n uniform points; ``error`` is the mean's standard error (0: exact)."""
+    """Moments of a statistic under n uniform points; ``error`` is the standard error of the mean (0: exact)."""
 
     mean: float
     std: float
@@ -41,16 +41,16 @@ class Discrepancy(nn.Module, ABC):
         super().__init__()
         if dim is not None and dim < 2:
             raise ValueError(f"got dim={dim}, expected the ambient dimension of the sphere, at least 2")
-        self.dim = dim
-        self.group = group
+        self._dim = dim
+        self.group: Group = group
         self._null_cache: dict[int, NullMoments] = {}
 
     def forward(self, z: Tensor) -> Tensor:
-        if self.dim is None and z.ndim >= 2 and z.shape[-1] >= 2:
-            self.dim = z.shape[-1]
-        if z.ndim < 2 or z.shape[-1] != self.dim:
+        if self._dim is None and z.ndim >= 2 and z.shape[-1] >= 2:
+            self._dim = z.shape[-1]
+        if z.ndim < 2 or z.shape[-1] != self._dim:
             raise ValueError(
-                f"got z of shape {tuple(z.shape)}, expected (*views, n, {self.dim or 'd'}): "
+                f"got z of shape {tuple(z.shape)}, expected (*views, n, {self._dim or 'd'}): "
                 f"build the discrepancy with dim={z.shape[-1] if z.ndim else '?'} or transpose z"
             )
         with full_precision(z.device):
@@ -72,11 +72,11 @@ class Discrepancy(nn.Module, ABC):
         return self._null_cache[n]
 
     @property
-    def known_dim(self) -> int:
+    def dim(self) -> int:
         """The dimension, given or met in the first sample."""
-        if self.dim is None:
+        if self._dim is None:
             raise ValueError(f"{type(self).__name__} has met no sample yet: build it with dim=...")
-        return self.dim
+        return self._dim
 
     def _check_null(self, n: int) -> None:
         if n < 2:
@@ -84,8 +84,8 @@ class Discrepancy(nn.Module, ABC):
 
     def _sample_target(self, n: int, generator: torch.Generator) -> Tensor:
         if self.space == "euclidean":
-            return torch.randn(n, self.known_dim, generator=generator)
-        return sample_uniform(n, self.known_dim, generator=generator)
+            return torch.randn(n, self.dim, generator=generator)
+        return sample_uniform(n, self.dim, generator=generator)
 
     @torch.no_grad()
     def _simulate_null(self, n: int) -> NullMoments:
@@ -106,7 +106,7 @@ class Discrepancy(nn.Module, ABC):
         return twin.train()
 
     def zscore(self, z: Tensor) -> Tensor:
-        r"""Standard deviations above the uniform law, :math:`(D - \mathrm{mean}_n)/\mathrm{std}_n`; shape ``(*views,)``."""
+        """Standard deviations above the uniform law, ``(D - mean_n)/std_n``; shape ``(*views,)``."""
         null = self.null(self.count(z))
         return (self(z) - null.mean) / null.std
 

@@ -33,23 +33,26 @@ def _potential(power: float) -> tuple[Callable[[Tensor], Tensor], Callable[[Tens
 class HypersphericalEnergy(Discrepancy):
     r"""Riesz energy: the mean over ordered pairs i != j of an inverse power of their distance.
 
-    .. math:: E_s = \frac{1}{n(n-1)} \sum_{i \ne j} |z_i - z_j|^{-s}, \qquad E_0 = \frac{1}{n(n-1)} \sum_{i \ne j} -\log |z_i - z_j|
+    .. math:: E_s = \frac{1}{n(n-1)} \sum_{i \ne j} |z_i - z_j|^{-s}, \qquad
+              E_0 = \frac{1}{n(n-1)} \sum_{i \ne j} -\log |z_i - z_j|
 
-    ``half_space`` adds the antipodes: the mean over the 4n(n-1) pairs of :math:`\pm z_i, \pm z_j`, i != j, so that a point and
-    its opposite repel too.
+    ``half_space`` adds the antipodes: the mean over the 4n(n-1) pairs of :math:`\pm z_i, \pm z_j`, i != j, so
+    that a point and its opposite repel too.
 
     *Scale.* Smallest when spread; for a uniform population :math:`2^{-s} \Gamma(\frac{d-1-s}{2}) \Gamma(d-1) /
     (\Gamma(\frac{d-1}{2}) \Gamma(d-1-\frac s2))` for s < d - 1, else infinite; s = 0: :math:`\frac12[\psi(d-1) -
     \psi(\frac{d-1}{2})] - \log 2`. Unbounded at collapse (here 1e6^s, at coincident rows, whose gradient is zero).
-    *Shape.* ``(*views, n, d)``, rows normalised inside -> ``(*views,)``. *Numerics.* In float64, because 2 - 2c loses close
-    pairs in float32.
+    *Shape.* ``(*views, n, d)``, rows normalised inside -> ``(*views,)``. *Numerics.* In float64, because 2 - 2c
+    loses close pairs in float32.
 
     *Reference.* Liu et al., 1805.09298 (MHE; its s = 0 is twice this); 2105.00925.
     """
 
     self_pairs = False
 
-    def __init__(self, power: float = 2, half_space: bool = False, *, dim: int | None = None, group: Group = None):
+    def __init__(
+        self, power: float = 2, half_space: bool = False, *, dim: int | None = None, group: Group = None
+    ):
         super().__init__(dim, group=group)
         if power < 0:
             raise ValueError(f"got power={power}, expected 0 (logarithmic), 1, 2 or another positive number")
@@ -70,7 +73,7 @@ class HypersphericalEnergy(Discrepancy):
     def null(self, n: int) -> NullMoments:
         """Exact: the pairs of uniform points are uncorrelated. Infinite where the moment is (2 s >= d - 1: the std)."""
         self._check_null(n)
-        mean, variance = _pair_moments(self.power, self.half_space, self.known_dim)
+        mean, variance = _pair_moments(self.power, self.half_space, self.dim)
         return NullMoments(mean, (2 * variance / (n * (n - 1))) ** 0.5)
 
     def slope(self, n: int) -> float:
@@ -84,7 +87,9 @@ def _beta_power(a: float, b: float, exponent: float) -> float:
     """E B^exponent for B ~ Beta(a, b); inf where it does not exist."""
     if a + exponent <= 0:
         return math.inf
-    return math.exp(math.lgamma(a + exponent) - math.lgamma(a) + math.lgamma(a + b) - math.lgamma(a + b + exponent))
+    return math.exp(
+        math.lgamma(a + exponent) - math.lgamma(a) + math.lgamma(a + b) - math.lgamma(a + b + exponent)
+    )
 
 
 def _beta_log(a: float, b: float) -> tuple[float, float]:
@@ -121,9 +126,9 @@ def network_energy(
 
     .. math:: \sum_l \alpha_l\, E_s\big(\hat w^{(l)}_1, \dots, \hat w^{(l)}_{N_l}\big)
 
-    Each convolution filter or row of a linear layer, flattened and normalised, is one point; biases and normalisation
-    parameters (one-dimensional) do not count, nor do layers of one neuron. The last layer has ``output_weight``, the others
-    ``hidden_weight``.
+    Each convolution filter or row of a linear layer, flattened and normalised, is one point; biases and
+    normalisation parameters (one-dimensional) do not count, nor do layers of one neuron. The last layer has
+    ``output_weight``, the others ``hidden_weight``.
 
     Returns: scalar, differentiable. Raises ValueError if no layer has two neurons.
     Reference: Liu et al., 1805.09298, equation 5 (hidden 1, output 10 for classifiers); 2105.00925.
@@ -132,10 +137,9 @@ def network_energy(
     layers = [m.weight.flatten(1) for m in module.modules() if isinstance(m, kinds) and len(m.weight) > 1]
     if not layers:
         raise ValueError(f"{type(module).__name__} has no linear or convolution layer of two or more neurons")
-    energy = HypersphericalEnergy(power, half_space, group=False)
     scales = [hidden_weight] * (len(layers) - 1) + [output_weight]
-    energies = []
-    for weight, scale in zip(layers, scales, strict=True):
-        energy.dim = weight.shape[1]
-        energies.append(scale * energy(weight))
+    energies = [
+        scale * HypersphericalEnergy(power, half_space, group=False)(weight)
+        for weight, scale in zip(layers, scales, strict=True)
+    ]
     return torch.stack(energies).sum()

@@ -25,11 +25,12 @@ class KL(Discrepancy):
     :math:`\phi/p_0` is a density with respect to the uniform law. ``leave_one_out=False`` includes j = i (n terms).
 
     *Scale.* ``"nats"``: 0 for a uniform population (a little below for n points), ``-log p_0`` at collapse.
-    ``"unit"``: nats divided by ``-log p_0``: collapse 1, uniform 0. ``"paper"``: ``1 - mean log(...)/C`` with the printed
-    ``C = log |S^{d-1}|``: collapse 1, uniform ``1 + log p_0 / (-C)`` (.914 at d = 256, t = 2/d).
+    ``"unit"``: nats divided by ``-log p_0``: collapse 1, uniform 0. ``"paper"``: ``1 - mean log(...)/C`` with
+    the printed ``C = log |S^{d-1}|``: collapse 1, uniform ``1 + log p_0 / (-C)`` (.914 at d = 256, t = 2/d).
 
     *Shape.* ``(*views, n, d)`` of unit rows -> ``(*views,)``. *Cost.* O(n^2 d), one block of the Gram matrix.
-    *Raises* ValueError for one row with ``leave_one_out``, and for ``"paper"`` where ``C >= 0`` (d < 19: the sign flips).
+    *Raises* ValueError for one row with ``leave_one_out``, and for ``"paper"`` where ``C >= 0`` (d < 19: the
+    sign flips).
 
     *Numerics.* Only ``kernel.log`` is used, accurate over all of [-1, 1].
     *Reference.* "Expanding SPHERE-JEPA" (2606.17603), KL regulariser.
@@ -48,7 +49,7 @@ class KL(Discrepancy):
             raise ValueError(f"got scale={scale!r}, expected one of {_SCALES}")
         if scale == "paper" and log_surface_area(kernel.dim) >= 0:
             raise ValueError(
-                f"got scale='paper' at dim={kernel.dim}, expected a sphere of area below 1 (dim >= 19): use scale='unit'"
+                f"got scale='paper' at dim={kernel.dim}, expected dim >= 19 (area below 1): use scale='unit'"
             )
         self.kernel = kernel
         self.leave_one_out = leave_one_out

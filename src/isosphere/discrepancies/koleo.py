@@ -13,9 +13,10 @@ class KoLeo(Discrepancy):
 
     .. math:: K = -\frac1n \sum_i \log \max\big(\min_{j \ne i} |z_i - z_j|, \epsilon\big)
 
-    *Scale.* Minus a differential entropy up to constants in n and d: smaller is more spread; ``-log eps`` at collapse, where
-    the gradient is zero and the slope unbounded. *Shape.* ``(*views, n, d)`` of unit rows -> ``(*views,)``. *Cost.* O(n^2 d)
-    in blocks; gradients reach both a row and its neighbour. *Raises* ValueError for fewer than two rows.
+    *Scale.* Minus a differential entropy up to constants in n and d: smaller is more spread; ``-log eps`` at
+    collapse, where the gradient is zero and the slope unbounded. *Shape.* ``(*views, n, d)`` of unit rows ->
+    ``(*views,)``. *Cost.* O(n^2 d) in blocks; gradients reach both a row and its neighbour. *Raises* ValueError
+    for fewer than two rows.
 
     *Reference.* Sablayrolles et al., 1806.03198; DINOv2, 2304.07193.
     """

@@ -50,9 +50,10 @@ class MMD(Discrepancy):
     with :math:`\phi(1) = 1` and :math:`p_0` the kernel's mean under the uniform law. ``estimator="u"`` averages over
     the pairs i != j instead (unbiased: 0 in the mean for uniform points, negative values allowed).
 
-    *Scale.* V: from 0 (population) or 1/n (mean over n uniform points) to 1 (all rows equal). *Shape.* ``(*views, n, d)``
-    of unit rows -> ``(*views,)``. *Cost.* O(n^2 d), one block of the Gram matrix in memory; for kernels of degree <= 2
-    and n > d, O(n d^2) by second moments. *Raises* ValueError for n < 2 with the U-statistic.
+    *Scale.* V: from 0 (population) or 1/n (mean over n uniform points) to 1 (all rows equal). *Shape.*
+    ``(*views, n, d)`` of unit rows -> ``(*views,)``. *Cost.* O(n^2 d), one block of the Gram matrix in memory;
+    for kernels of degree <= 2 and n > d, O(n d^2) by second moments. *Raises* ValueError for n < 2 with the
+    U-statistic.
 
     *Reference.* "Expanding SPHERE-JEPA" (2606.17603), MMD regulariser: its C is ``p_0``, its Z is ``1/p_0``.
     """
@@ -83,7 +84,7 @@ class MMD(Discrepancy):
         return total / (n * n if self.estimator == "v" else n * (n - 1))
 
     def _by_moments(self, z: Tensor, n: int) -> Tensor:
-        """Degree <= 2: mean P_1 = |m|^2 and mean P_2 = d |S - I/d|_F^2 / (d - 1), with m and S the first two moments."""
+        """Degree <= 2: mean P_1 = |m|^2, mean P_2 = d |S - I/d|_F^2 / (d - 1), with moments m and S."""
         assert self._moments is not None
         p0, p1, p2 = self._moments
         d = self.dim
@@ -93,7 +94,7 @@ class MMD(Discrepancy):
         return (p1 * first.square().sum(-1) + p2 * d / (d - 1) * anisotropy.square().sum((-2, -1))) / (1 - p0)
 
     def null(self, n: int) -> NullMoments:
-        """Exact: the diagonal is constant and distinct pairs are uncorrelated (MATHEMATICS: mean 1/n, variance of one pair)."""
+        """Exact: the diagonal is constant and distinct pairs are uncorrelated."""
         if n < 2:
             raise ValueError(f"got n={n}, expected at least 2 points")
         pair_variance = self.kernel.chi2 / (1 - self.kernel.mean) ** 2

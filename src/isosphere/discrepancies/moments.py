@@ -14,9 +14,9 @@ class Rayleigh(Discrepancy):
 
     .. math:: R = n\, d\, |\bar z|^2
 
-    The n-weighted MMD of the degree-1 harmonics alone. *Scale.* Chi-squared with d degrees of freedom under the uniform law,
-    in the limit; its mean d and variance 2 d (n-1)/n are exact. ``n d`` at collapse. *Shape.* ``(*views, n, d)`` of unit
-    rows -> ``(*views,)``. *Cost.* O(n d).
+    The n-weighted MMD of the degree-1 harmonics alone. *Scale.* Chi-squared with d degrees of freedom under the
+    uniform law, in the limit; its mean d and variance 2 d (n-1)/n are exact. ``n d`` at collapse. *Shape.*
+    ``(*views, n, d)`` of unit rows -> ``(*views,)``. *Cost.* O(n d).
 
     *Reference.* Mardia and Jupp, Directional Statistics, section 10.4.1.
     """
@@ -30,11 +30,11 @@ class Rayleigh(Discrepancy):
 
     def null(self, n: int) -> NullMoments:
         self._check_null(n)
-        d = self.known_dim
+        d = self.dim
         return NullMoments(float(d), (2 * d * (n - 1) / n) ** 0.5)
 
     def slope(self, n: int) -> float:
-        return float(n * self.known_dim)
+        return float(n * self.dim)
 
 
 class Bingham(Discrepancy):
@@ -42,9 +42,9 @@ class Bingham(Discrepancy):
 
     .. math:: B = n\, \frac{d(d+2)}{2} \Big| S - \frac{I}{d} \Big|_F^2, \quad S = \frac1n \sum_i z_i z_i^T
 
-    The n-weighted MMD of the degree-2 harmonics alone. *Scale.* Chi-squared with (d-1)(d+2)/2 degrees of freedom under the
-    uniform law for n much larger than d; mean df and variance 2 df (n-1)/n are exact. *Shape.* ``(*views, n, d)`` of unit
-    rows -> ``(*views,)``. *Cost.* O(n d^2), no n x n.
+    The n-weighted MMD of the degree-2 harmonics alone. *Scale.* Chi-squared with (d-1)(d+2)/2 degrees of
+    freedom under the uniform law for n much larger than d; mean df and variance 2 df (n-1)/n are exact.
+    *Shape.* ``(*views, n, d)`` of unit rows -> ``(*views,)``. *Cost.* O(n d^2), no n x n.
 
     *Reference.* Mardia and Jupp, Directional Statistics, section 10.7.1.
     """
@@ -60,8 +60,8 @@ class Bingham(Discrepancy):
 
     def null(self, n: int) -> NullMoments:
         self._check_null(n)
-        freedom = (self.known_dim - 1) * (self.known_dim + 2) / 2
+        freedom = (self.dim - 1) * (self.dim + 2) / 2
         return NullMoments(freedom, (2 * freedom * (n - 1) / n) ** 0.5)
 
     def slope(self, n: int) -> float:
-        return float(n * self.known_dim * (self.known_dim + 2))
+        return float(n * self.dim * (self.dim + 2))

@@ -28,10 +28,12 @@ def _mmd_induced(dim: int, **options) -> MMD:
 
 DISCREPANCIES: dict[str, DiscrepancyEntry] = {
     "mmd-heat": DiscrepancyEntry(
-        "MMD, heat kernel (rho = 1.76, the paper's t = 5/d at d = 256)", lambda dim, **o: MMD(HeatKernel(dim), **o)
+        "MMD, heat kernel (rho = 1.76, the paper's t = 5/d at d = 256)",
+        lambda dim, **o: MMD(HeatKernel(dim), **o),
     ),
     "mmd-bandlimited": DiscrepancyEntry(
-        "MMD, degrees 0 to 2: mean and covariance, O(n d^2)", lambda dim, **o: MMD(BandlimitedKernel(dim), **o)
+        "MMD, degrees 0 to 2: mean and covariance, O(n d^2)",
+        lambda dim, **o: MMD(BandlimitedKernel(dim), **o),
     ),
     "mmd-induced": DiscrepancyEntry("MMD, the kernel that SUSReg estimates by slices", _mmd_induced),
     "ksd-heat": DiscrepancyEntry(
@@ -48,15 +50,25 @@ DISCREPANCIES: dict[str, DiscrepancyEntry] = {
         "KL of a kernel density estimate, von Mises-Fisher kernel of concentration 10",
         lambda dim, **o: KL(VonMisesFisherKernel(dim), **o),
     ),
-    "susreg": DiscrepancyEntry("sliced test of uniformity, 1024 directions (SPHERE-JEPA)", lambda dim, **o: SUSReg(dim, **o)),
-    "sigreg": DiscrepancyEntry("sliced test of normality, 1024 directions (LeJEPA)", lambda dim, **o: SIGReg(dim, **o)),
-    "uniformity": DiscrepancyEntry("log mean Gaussian potential (Wang and Isola)", lambda dim, **o: Uniformity(dim=dim, **o)),
+    "susreg": DiscrepancyEntry(
+        "sliced test of uniformity, 1024 directions (SPHERE-JEPA)", lambda dim, **o: SUSReg(dim, **o)
+    ),
+    "sigreg": DiscrepancyEntry(
+        "sliced test of normality, 1024 directions (LeJEPA)", lambda dim, **o: SIGReg(dim, **o)
+    ),
+    "uniformity": DiscrepancyEntry(
+        "log mean Gaussian potential (Wang and Isola)", lambda dim, **o: Uniformity(dim=dim, **o)
+    ),
     "koleo": DiscrepancyEntry("nearest-neighbour entropy (KoLeo)", lambda dim, **o: KoLeo(dim=dim, **o)),
     "energy": DiscrepancyEntry(
         "Riesz energy, power 2 (hyperspherical energy)", lambda dim, **o: HypersphericalEnergy(dim=dim, **o)
     ),
-    "rayleigh": DiscrepancyEntry("Rayleigh's test: the mean, O(n d)", lambda dim, **o: Rayleigh(dim=dim, **o)),
-    "bingham": DiscrepancyEntry("Bingham's test: the covariance, O(n d^2)", lambda dim, **o: Bingham(dim=dim, **o)),
+    "rayleigh": DiscrepancyEntry(
+        "Rayleigh's test: the mean, O(n d)", lambda dim, **o: Rayleigh(dim=dim, **o)
+    ),
+    "bingham": DiscrepancyEntry(
+        "Bingham's test: the covariance, O(n d^2)", lambda dim, **o: Bingham(dim=dim, **o)
+    ),
 }
 
 

@@ -27,7 +27,9 @@ class _Sliced(Discrepancy):
         if num_slices < 1:
             raise ValueError(f"got num_slices={num_slices}, expected at least 1 (the papers: 1024)")
         if knots < 3 or knots % 2 == 0:
-            raise ValueError(f"got knots={knots}, expected an odd number, at least 3, so that 0 is a knot (the papers: 17)")
+            raise ValueError(
+                f"got knots={knots}, expected an odd number, at least 3, so that 0 is a knot (the papers: 17)"
+            )
         if not reach > 0 or not scale > 0:
             raise ValueError(f"got reach={reach}, scale={scale}, expected positive numbers")
         self.num_slices, self.knots, self.reach, self.scale, self.seed = num_slices, knots, reach, scale, seed
@@ -71,7 +73,8 @@ class _Sliced(Discrepancy):
             self.draw += 1
 
     def extra_repr(self) -> str:
-        return f"dim={self.dim}, num_slices={self.num_slices}, knots={self.knots}, reach={self.reach:g}, scale={self.scale:g}"
+        rule = f"knots={self.knots}, reach={self.reach:g}, scale={self.scale:g}"
+        return f"dim={self.dim}, num_slices={self.num_slices}, {rule}"
 
 
 class SUSReg(_Sliced):
@@ -80,13 +83,14 @@ class SUSReg(_Sliced):
     .. math:: T = n\, \frac1M \sum_m \int \big| \hat\varphi_{n}(s; a_m) - \varphi_d(s) \big|^2 e^{-s^2/2}\, ds, \quad
               \varphi_d(s) = {}_0F_1(; d/2; -s^2 \mathrm{scale}^2 / 4)
 
-    with :math:`\hat\varphi_n` the empirical characteristic function of ``scale * <z_i, a_m>`` over the batch of all ranks,
-    directions :math:`a_m` uniform, and the integral by the trapezoid rule with ``knots`` knots on ``[-reach, reach]``.
-    ``target="gaussian"`` takes :math:`N(0, \mathrm{scale}^2/d)` instead (the paper's choice for d > 256).
+    with :math:`\hat\varphi_n` the empirical characteristic function of ``scale * <z_i, a_m>`` over the batch of
+    all ranks, directions :math:`a_m` uniform, and the integral by the trapezoid rule with ``knots`` knots on
+    ``[-reach, reach]``. ``target="gaussian"`` takes :math:`N(0, \mathrm{scale}^2/d)` instead (the paper's
+    choice for d > 256).
 
-    *Scale.* At uniformity the mean is ``sum_k w_k (1 - varphi^2)`` (about 1 for scale = sqrt(d)) whatever n; at collapse
-    it grows like n. *The paper leaves scale and the factor n open*: ``scale=None`` is sqrt(d), at which the projections
-    are close to N(0, 1); on unscaled vectors the statistic only tests the mean.
+    *Scale.* At uniformity the mean is ``sum_k w_k (1 - varphi^2)`` (about 1 for scale = sqrt(d)) whatever n; at
+    collapse it grows like n. *The paper leaves scale and the factor n open*: ``scale=None`` is sqrt(d), at
+    which the projections are close to N(0, 1); on unscaled vectors the statistic only tests the mean.
     *Shape.* ``(*views, n, d)`` of unit rows -> ``(*views,)``. *Cost.* O(n d M); memory O(n d), independent of knots.
     *State.* ``draw``: how many times the directions moved; call ``after_step()`` once a step.
 
@@ -113,7 +117,9 @@ class SUSReg(_Sliced):
             dim, num_slices, knots, reach, math.sqrt(dim) if scale is None else scale, seed, group
         )
         points = self._points * self.scale
-        self._target = marginal_cf(points, dim) if target == "exact" else torch.exp(-points.square() / (2 * dim))
+        self._target = (
+            marginal_cf(points, dim) if target == "exact" else torch.exp(-points.square() / (2 * dim))
+        )
         self.target_law = target
 
     def target(self) -> Tensor:
@@ -130,7 +136,7 @@ class SUSReg(_Sliced):
 
 
 class SIGReg(_Sliced):
-    r"""Sliced test of normality: Epps-Pulley distance of projections to N(0, 1), for embeddings that are *not* normalised.
+    r"""Sliced test of normality: Epps-Pulley distance of projections of *free* embeddings to N(0, 1).
 
     .. math:: T = n\, \frac1M \sum_m \int \big| \hat\varphi_{n}(s; a_m) - e^{-s^2/2} \big|^2 e^{-s^2/2}\, ds
 

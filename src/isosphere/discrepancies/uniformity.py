@@ -16,11 +16,12 @@ class Uniformity(Discrepancy):
 
     .. math:: U = \log \frac{1}{n(n-1)} \sum_{i \ne j} e^{-t |z_i - z_j|^2}
 
-    The logarithm of the U-statistic of an MMD with the von Mises-Fisher kernel of concentration ``2 t``, up to an affine
-    map; an upper bound of the KL with that kernel (Jensen).
+    The logarithm of the U-statistic of an MMD with the von Mises-Fisher kernel of concentration ``2 t``, up to
+    an affine map; an upper bound of the KL with that kernel (Jensen).
 
-    *Scale.* 0 at collapse, :math:`-2t + \log {}_0F_1(; d/2; t^2)` for a uniform population (-3.97 at t = 2, d = 256); always
-    negative otherwise. *Shape.* ``(*views, n, d)`` of unit rows -> ``(*views,)``. *Cost.* O(n^2 d), one block in memory.
+    *Scale.* 0 at collapse, :math:`-2t + \log {}_0F_1(; d/2; t^2)` for a uniform population (-3.97 at t = 2, d =
+    256); always negative otherwise. *Shape.* ``(*views, n, d)`` of unit rows -> ``(*views,)``. *Cost.* O(n^2
+    d), one block in memory.
 
     *Reference.* Wang and Isola, 2005.10242, L_uniform; the regulariser of 2105.00925.
     """

@@ -52,7 +52,7 @@ class Method(nn.Module, ABC):
         return {}
 
     def reference(self) -> dict[str, float]:
-        """Values that tell failures apart: ``regulariser_collapse``, ``regulariser_uniform``, ``invariance_unrelated``."""
+        """Values that tell failures apart, such as ``invariance_unrelated``: the term of views without relation."""
         return {}
 
 
@@ -66,7 +66,7 @@ def embed_views(network: Callable[[Tensor], Tensor], views: list[Tensor]) -> lis
 
 
 def invariance(z: Tensor, centre: Tensor) -> Tensor:
-    r"""Mean over views and rows of the squared distance to the centre, :math:`|\mu_i - z_{vi}|^2`, summed over dimensions.
+    """Mean over views and rows of the squared distance ``|mu_i - z_vi|^2``, summed over dimensions.
 
     Shape: ``z`` ``(views, n, d)``, ``centre`` ``(n, d)`` -> scalar. On the sphere, from 0 (all views agree).
     """
@@ -76,8 +76,9 @@ def invariance(z: Tensor, centre: Tensor) -> Tensor:
 def invariance_slope(global_views: int, local_views: int, *, teacher: bool = False) -> float:
     r"""The ``a`` of the expansion ratio: what the invariance takes of the variance within images, near collapse.
 
-    With the mean of the :math:`V_g` global views as centre, :math:`a = (V_g - 1 + V_l (1 + 1/V_g))/V`, which is also the
-    whole term for unit views that have nothing to do with one another; with an EMA teacher's centre ``(V - 1)/V``.
+    With the mean of the :math:`V_g` global views as centre, :math:`a = (V_g - 1 + V_l (1 + 1/V_g))/V`, which is
+    also the whole term for unit views that have nothing to do with one another; with an EMA teacher's centre
+    ``(V - 1)/V``.
     """
     views = global_views + local_views
     if teacher:

@@ -34,7 +34,8 @@ class JEPA(Method):
         teacher: momentum of an EMA copy of encoder and head that makes the centre; None: no teacher.
         global_views: how many of the views, the first ones, make the centre.
 
-    *Parts*: ``invariance`` (summed over dimensions, averaged over views and rows), ``regulariser`` (averaged over views).
+    *Parts*: ``invariance`` (summed over dimensions, averaged over views and rows), ``regulariser`` (averaged
+    over views).
 
     *Reference.* SPHERE-JEPA (2605.26900); LeJEPA (2511.08544), which also averages over dimensions: its lambda is
     ``weight/(1 - weight) = d lambda/(1 - lambda)`` here; "Expanding SPHERE-JEPA" (2606.17603).
@@ -55,7 +56,9 @@ class JEPA(Method):
     ):
         super().__init__(encoder, head)
         if weight is not None and expansion is not None:
-            raise ValueError(f"got weight={weight} and expansion={expansion}, expected one of them or neither")
+            raise ValueError(
+                f"got weight={weight} and expansion={expansion}, expected one of them or neither"
+            )
         if weight is not None and not 0 < weight < 1:
             raise ValueError(f"got weight={weight}, expected a number strictly between 0 and 1")
         if global_views < 1:
@@ -80,7 +83,9 @@ class JEPA(Method):
 
     def forward(self, views: list[Tensor]) -> Loss:
         if len(views) < max(2, self.global_views):
-            raise ValueError(f"got {len(views)} view(s), expected at least {max(2, self.global_views)}, global ones first")
+            raise ValueError(
+                f"got {len(views)} view(s), expected at least {max(2, self.global_views)}, global ones first"
+            )
         raw = embed_views(self._project, views)
         with full_precision(raw[0].device):
             z = self._place(torch.stack(raw))
@@ -113,7 +118,9 @@ class JEPA(Method):
             self.teacher.follow(nn.Sequential(self.encoder, self.head))
 
     def _slope(self, views: int) -> float:
-        return invariance_slope(self.global_views, views - self.global_views, teacher=self.teacher is not None)
+        return invariance_slope(
+            self.global_views, views - self.global_views, teacher=self.teacher is not None
+        )
 
     def _resolve(self, n: int, views: int) -> None:
         """Fix the weight for batches of n rows; kept in the state dict, so that a resumed run goes on with it."""
@@ -139,7 +146,9 @@ class JEPA(Method):
         slope = self._slope(len(views))
         ratio = expansion_ratio(self.discrepancy, self.weight.item(), n, slope)
         source = "from expansion" if self.expansion is not None else "balanced: r_c = 1/2"
-        facts["weight"] = f"{self.weight.item():.4g} of the regulariser, {1 - self.weight.item():.4g} of the invariance ({source})"
+        facts["weight"] = (
+            f"{self.weight.item():.4g} of the regulariser, {1 - self.weight.item():.4g} of the invariance ({source})"
+        )
         facts["expansion ratio"] = f"r* = {ratio:.3g}"
         if len(views) > 1 and len(views[0]) >= 10:
             facts["expansion ratio"] = explain_expansion(ratio, within_share(self._features(views)))
@@ -163,4 +172,3 @@ def explain_expansion(ratio: float, shares: Tensor) -> str:
     if ratio < 1:
         return head + f"{growing} of {len(shares)} feature directions can grow from collapse"
     return head + "every feature direction can grow from collapse"
-

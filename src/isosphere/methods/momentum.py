@@ -29,5 +29,6 @@ class Momentum(nn.Module):
     def follow(self, student: nn.Module, momentum: float | None = None) -> None:
         """Move the parameters towards the student's."""
         keep = self.momentum if momentum is None else momentum
-        mine, theirs = list(self.module.parameters()), [p.detach() for p in student.parameters()]
-        torch._foreach_lerp_(mine, theirs, 1 - keep)
+        mine, theirs = self.module.parameters(), student.parameters()
+        for own, other in zip(mine, theirs, strict=True):
+            own.lerp_(other, 1 - keep)

@@ -50,15 +50,25 @@ def _jepa(discrepancy: str) -> Callable[..., Method]:
 _EXPANDED = "Expanding SPHERE-JEPA, arXiv 2606.17603"
 
 METHODS: dict[str, MethodEntry] = {
-    "sphere-jepa": MethodEntry("SPHERE-JEPA, arXiv 2605.26900", "sliced test of uniformity (SUSReg)", _jepa("susreg")),
+    "sphere-jepa": MethodEntry(
+        "SPHERE-JEPA, arXiv 2605.26900", "sliced test of uniformity (SUSReg)", _jepa("susreg")
+    ),
     "lejepa": MethodEntry("LeJEPA, arXiv 2511.08544", "sliced test of normality (SIGReg)", _jepa("sigreg")),
     "mmd-heat": MethodEntry(_EXPANDED, "MMD to the uniform law, heat kernel", _jepa("mmd-heat")),
-    "mmd-bandlimited": MethodEntry(_EXPANDED, "MMD of degrees 1 and 2: mean and covariance", _jepa("mmd-bandlimited")),
-    "mmd-induced": MethodEntry(_EXPANDED, "SUSReg averaged over all directions, exactly", _jepa("mmd-induced")),
+    "mmd-bandlimited": MethodEntry(
+        _EXPANDED, "MMD of degrees 1 and 2: mean and covariance", _jepa("mmd-bandlimited")
+    ),
+    "mmd-induced": MethodEntry(
+        _EXPANDED, "SUSReg averaged over all directions, exactly", _jepa("mmd-induced")
+    ),
     "ksd-heat": MethodEntry(_EXPANDED, "kernel Stein discrepancy, heat kernel", _jepa("ksd-heat")),
-    "ksd-bandlimited": MethodEntry(_EXPANDED, "kernel Stein discrepancy of degrees 1 and 2", _jepa("ksd-bandlimited")),
+    "ksd-bandlimited": MethodEntry(
+        _EXPANDED, "kernel Stein discrepancy of degrees 1 and 2", _jepa("ksd-bandlimited")
+    ),
     "kl-heat": MethodEntry(_EXPANDED, "KL of a kernel density estimate, heat kernel", _jepa("kl-heat")),
-    "kl-vmf": MethodEntry("isosphere", "KL of a kernel density estimate, von Mises-Fisher kernel", _jepa("kl-vmf")),
+    "kl-vmf": MethodEntry(
+        "isosphere", "KL of a kernel density estimate, von Mises-Fisher kernel", _jepa("kl-vmf")
+    ),
 }
 
 
@@ -73,7 +83,8 @@ def build_method(
 ) -> Method:
     """Build the method ``name`` around an encoder, with a fresh head ``feature_dim -> hidden -> hidden -> dim``.
 
-    ``options`` are the method's own (``weight``, ``expansion``, ``teacher``) or its discrepancy's (``num_slices``, ...).
+    ``options`` are the method's own (``weight``, ``expansion``, ``teacher``) or its discrepancy's
+    (``num_slices``, ...).
     Raises UsageError for an unknown name or option.
     """
     if name not in METHODS:

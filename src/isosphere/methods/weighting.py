@@ -7,16 +7,17 @@ of variance within images is :math:`r` grows if and only if :math:`r < r^*`, the
 
 .. math:: r^* = \frac{w\, S\, (1 - 1/n)}{(1 - w)\, a}.
 
-*When spread*, embeddings hold the variances :math:`\lambda_k` along directions with shares :math:`r_k`. Among spectra of
-trace 1 the invariance asks for little :math:`a \sum \lambda_k r_k`, the discrepancy for equal :math:`\lambda_k`; to second
-order, where :math:`D \approx c\, \sum \lambda_k^2`, the minimum is water poured over the shares,
+*When spread*, embeddings hold the variances :math:`\lambda_k` along directions with shares :math:`r_k`. Among
+spectra of trace 1 the invariance asks for little :math:`a \sum \lambda_k r_k`, the discrepancy for equal
+:math:`\lambda_k`; to second order, where :math:`D \approx c\, \sum \lambda_k^2`, the minimum is water poured
+over the shares,
 
 .. math:: \lambda_k \propto (r_c - r_k)_+ ,
 
 with a **cut-off** :math:`r_c`: directions noisier than it are given up. The balanced weight is the one at which
-:math:`r_c = 1/2`, that is, a direction is used if and only if at least half of its variance lies between images, when the
-shares are spread evenly over [0, 1]. It needs no slope at collapse and no closed form: the change of :math:`D` with
-:math:`r_c` is measured on samples of n points, once.
+:math:`r_c = 1/2`, that is, a direction is used if and only if at least half of its variance lies between
+images, when the shares are spread evenly over [0, 1]. It needs no slope at collapse and no closed form: the
+change of :math:`D` with :math:`r_c` is measured on samples of n points, once.
 """
 
 __all__ = ["balanced_weight", "expansion_ratio", "spread_value", "weight_of_expansion"]
@@ -65,10 +66,10 @@ def spread_value(discrepancy: Discrepancy, n: int, cutoff: float = CUTOFF, *, dr
     """The discrepancy of ``n`` points whose spectrum is water poured up to ``cutoff``: mean of seeded draws."""
     twin = discrepancy.alone()
     generator = torch.Generator().manual_seed(0)
-    scale = (discrepancy.known_dim * _spectrum(cutoff, discrepancy.known_dim)).sqrt().float()
+    scale = (discrepancy.dim * _spectrum(cutoff, discrepancy.dim)).sqrt().float()
     total = 0.0
     for _ in range(draws):
-        z = torch.randn(n, discrepancy.known_dim, generator=generator) * scale
+        z = torch.randn(n, discrepancy.dim, generator=generator) * scale
         if discrepancy.space == "sphere":
             z = torch.nn.functional.normalize(z, dim=-1)
         total += twin(z).item() / draws
@@ -93,9 +94,13 @@ def balanced_weight(
     if n < 2:
         raise ValueError(f"got n={n}, expected at least 2 rows")
     low, high = 0.85 * cutoff, 1.15 * cutoff
-    shares = _shares(discrepancy.known_dim)
-    scale = 1.0 if discrepancy.space == "sphere" else float(discrepancy.known_dim)
-    pull = invariance_slope * scale * ((_spectrum(high, discrepancy.known_dim) - _spectrum(low, discrepancy.known_dim)) @ shares).item()
+    shares = _shares(discrepancy.dim)
+    scale = 1.0 if discrepancy.space == "sphere" else float(discrepancy.dim)
+    pull = (
+        invariance_slope
+        * scale
+        * ((_spectrum(high, discrepancy.dim) - _spectrum(low, discrepancy.dim)) @ shares).item()
+    )
     push = spread_value(discrepancy, n, low) - spread_value(discrepancy, n, high)
     if push <= 0:
         raise ValueError(

@@ -65,7 +65,9 @@ def _build_backbone(
 ) -> tuple[nn.Module, dict[str, Any]]:
     if name == SMALL_CONV:
         if pretrained:
-            raise UsageError("small-conv has no pretrained weights: use --init random, a file, or a timm encoder.")
+            raise UsageError(
+                "small-conv has no pretrained weights: use --init random, a file, or a timm encoder."
+            )
         return SmallConv(in_chans), {}
     if not timm.is_model(name):
         raise UsageError(
@@ -104,8 +106,11 @@ def load_weights(encoder: Encoder, path: str | Path) -> str:
     """
     path = Path(path)
     if not path.is_file():
-        raise UsageError(f"--init: no file '{path}'. Expected random, pretrained, or a .safetensors/.pth file.")
+        raise UsageError(
+            f"--init: no file '{path}'. Expected random, pretrained, or a .safetensors/.pth file."
+        )
     try:
+        state: dict[str, Any]
         if path.suffix == ".safetensors":
             from safetensors.torch import load_file
 
@@ -113,7 +118,9 @@ def load_weights(encoder: Encoder, path: str | Path) -> str:
         else:
             state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
-        raise RunError(f"--init: '{path}' could not be read as weights ({type(error).__name__}: {error}).") from error
+        raise RunError(
+            f"--init: '{path}' could not be read as weights ({type(error).__name__}: {error})."
+        ) from error
     while len(state) <= 4 and any(key in state for key in ("state_dict", "model", "teacher")):
         state = next(state[key] for key in ("state_dict", "model", "teacher") if key in state)
     prefixes = ("module.", "encoder.", "backbone.")
@@ -131,7 +138,9 @@ def load_weights(encoder: Encoder, path: str | Path) -> str:
         )
     encoder.backbone.load_state_dict(fitting, strict=False)
     missing = [k for k in own if k not in fitting]
-    return f"{len(fitting)} of {len(own)} tensors from {path}" + (f"; fresh: {', '.join(missing[:4])}" if missing else "")
+    return f"{len(fitting)} of {len(own)} tensors from {path}" + (
+        f"; fresh: {', '.join(missing[:4])}" if missing else ""
+    )
 
 
 def build_encoder(name: str, *, image_size: int, in_chans: int = 3, init: str | Path = "random") -> Encoder:

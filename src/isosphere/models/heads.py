@@ -2,6 +2,8 @@
 
 __all__ = ["MLPHead"]
 
+from itertools import pairwise
+
 from torch import Tensor, nn
 
 
@@ -21,7 +23,7 @@ class MLPHead(nn.Module):
         self.in_dim, self.out_dim, self.hidden_dim = in_dim, out_dim, hidden_dim
         widths = [in_dim, *[hidden_dim] * (layers - 1)]
         stack: list[nn.Module] = []
-        for i, o in zip(widths[:-1], widths[1:], strict=True):
+        for i, o in pairwise(widths):
             stack += [nn.Linear(i, o, bias=False), nn.BatchNorm1d(o), nn.GELU()]
         self.layers = nn.Sequential(*stack, nn.Linear(widths[-1], out_dim, bias=False))
 

@@ -43,7 +43,9 @@ def _rotations(x: Tensor, spacing: float, knots: int) -> Iterator[tuple[Tensor, 
 
 class _SlicedDistance(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, z: Tensor, directions: Tensor, spacing: float, weights: Tensor, target: Tensor, group: Group):
+    def forward(
+        ctx, z: Tensor, directions: Tensor, spacing: float, weights: Tensor, target: Tensor, group: Group
+    ):
         n = sum(row_counts(z.shape[0], z.device, group))
         knots = len(weights)
         moments = z.new_empty(2, knots, len(directions))

@@ -143,7 +143,7 @@ def _over_views(z: Tensor, one: Callable[[Tensor], Tensor]) -> Tensor:
 def pair_sum(
     z: Tensor, function: Elementwise, derivative: Elementwise, *, diagonal: bool = True, group: Group = None
 ) -> Tensor:
-    r"""Sum an elementwise function over all ordered pairs of inner products, :math:`\sum_{i,j} f(\langle z_i, z_j\rangle)`.
+    r"""Sum an elementwise function over all ordered pairs, :math:`\sum_{i,j} f(\langle z_i, z_j\rangle)`.
 
     Args:
         z: shape ``(*views, n, d)``; rows of this rank, the sum runs over the rows of all ranks of ``group``.
@@ -158,7 +158,9 @@ def pair_sum(
     return _over_views(z, lambda x: _PairSum.apply(x, function, derivative, diagonal, group))
 
 
-def pair_log_sum(z: Tensor, log_function: Elementwise, *, diagonal: bool = False, group: Group = None) -> Tensor:
+def pair_log_sum(
+    z: Tensor, log_function: Elementwise, *, diagonal: bool = False, group: Group = None
+) -> Tensor:
     r"""Sum over rows of a log-sum over columns, :math:`\sum_i \log \sum_{j} \exp g(\langle z_i, z_j\rangle)`.
 
     Args as for :func:`pair_sum`; ``log_function`` is ``g``, elementwise and differentiable, and must return a tensor
