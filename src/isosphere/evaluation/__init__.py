@@ -1,4 +1,4 @@
-"""Judging a frozen encoder: features, k-NN, retrieval, geometry, baselines; each figure with its interval."""
+"""Judging a frozen encoder: neighbours, probes, retrieval, novelty, geometry; each figure with its interval."""
 
 from isosphere.evaluation.baselines import (
     pca_whitened,
@@ -11,6 +11,9 @@ from isosphere.evaluation.features import Features, extract, extract_views
 from isosphere.evaluation.geometry import geometry
 from isosphere.evaluation.intervals import Estimate, bootstrap, paired_difference, wilson
 from isosphere.evaluation.knn import knn, knn_predict
+from isosphere.evaluation.linear import LinearPrediction, linear_predict, linear_probe
+from isosphere.evaluation.logistic import Logistic, fit_logistic
+from isosphere.evaluation.ood import detection, novelty, ood
 from isosphere.evaluation.retrieval import (
     InstanceNeighbours,
     InstanceRanks,
@@ -19,6 +22,14 @@ from isosphere.evaluation.retrieval import (
     instance_ranks,
     instance_retrieval,
 )
+from isosphere.evaluation.ridge import (
+    RidgePrediction,
+    kernel_ridge,
+    knn_regress,
+    r_squared,
+    ridge_classify,
+    ridge_regress,
+)
 
 __all__ = [
     "ClassOutcomes",
@@ -26,21 +37,35 @@ __all__ = [
     "Features",
     "InstanceNeighbours",
     "InstanceRanks",
+    "LinearPrediction",
+    "Logistic",
+    "RidgePrediction",
     "bootstrap",
     "class_outcomes",
     "class_retrieval",
+    "detection",
     "extract",
     "extract_views",
+    "fit_logistic",
     "geometry",
     "instance_neighbours",
     "instance_protocol",
     "instance_ranks",
     "instance_retrieval",
+    "kernel_ridge",
     "knn",
     "knn_predict",
+    "knn_regress",
+    "linear_predict",
+    "linear_probe",
+    "novelty",
+    "ood",
     "paired_difference",
     "pca_whitened",
     "pixels",
+    "r_squared",
+    "ridge_classify",
+    "ridge_regress",
     "rotation_invariant_descriptor",
     "standardised",
     "wilson",
