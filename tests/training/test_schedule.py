@@ -27,8 +27,8 @@ def test_linear_warm_up_then_decay():
     plan = steps()
     factors = [plan.factor(k, 0.0) for k in range(100)]
     assert factors[0] == pytest.approx(0.1, rel=1e-3)
-    assert all(a < b for a, b in itertools.pairwise(factors))
-    assert all(a > b for a, b in itertools.pairwise(factors))
+    assert all(a < b for a, b in itertools.pairwise(factors[:10]))
+    assert all(a > b for a, b in itertools.pairwise(factors[10:]))
     assert factors[60] == pytest.approx(0.01 + 0.99 * (1 + math.cos(0.6 * math.pi)) / 2)
 
 

@@ -1,15 +1,16 @@
 """The command line: ``isosphere train``, ``evaluate``, ``views``, ``list``, ``doctor``."""
 
+import functools
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import typer
 
 from isosphere import __version__
 from isosphere.cli import doctor, evaluate, list_, train, views
 from isosphere.cli.console import error_console, paragraph
-from isosphere.errors import IsosphereError, UsageError, nearest
+from isosphere.errors import IsosphereError, RunError, UsageError, nearest
 
 __all__ = ["app", "main"]
 
@@ -27,13 +28,31 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
-app.command("train")(train.train)
-app.command("evaluate")(evaluate.evaluate)
-app.command("views")(views.views)
-app.command("list")(list_.list_)
-app.command("doctor")(doctor.doctor)
 
-COMMANDS = ("train", "evaluate", "views", "list", "doctor")
+
+def _say_when_stopped(command: Callable[..., int | None]) -> Callable[..., int | None]:
+    """Turn Ctrl-C into a sentence; done here, because what Typer makes of it differs between its releases."""
+
+    @functools.wraps(command)
+    def run(*arguments: object, **options: object) -> int | None:
+        try:
+            return command(*arguments, **options)
+        except KeyboardInterrupt:
+            raise RunError("stopped by Ctrl-C; nothing was left half-written.") from None
+
+    return run
+
+
+_COMMANDS: dict[str, Callable[..., int | None]] = {
+    "train": train.train,
+    "evaluate": evaluate.evaluate,
+    "views": views.views,
+    "list": list_.list_,
+    "doctor": doctor.doctor,
+}
+COMMANDS = tuple(_COMMANDS)
+for _name, _command in _COMMANDS.items():
+    app.command(_name)(_say_when_stopped(_command))
 
 # Typer may carry its own copy of click: its usage errors are recognised by the class that Typer hands out.
 _ClickError: type[Exception] = typer.BadParameter.__mro__[2]
@@ -70,9 +89,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
             errors, f"isosphere: {said}. Type {' '.join(['isosphere', known]).strip()} --help.", style="red"
         )
         return 2
-    except (typer.Abort, KeyboardInterrupt):
-        paragraph(errors, "isosphere: stopped by Ctrl-C; nothing was left half-written.")
-        return 1
     except BrokenPipeError:  # the reader of a pipe has gone: not a failure of ours, nor worth a word
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0

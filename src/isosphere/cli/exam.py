@@ -116,7 +116,7 @@ class Exam:
     @property
     def untrained_name(self) -> str:
         """What the second contestant is to a reader."""
-        return "untrained" if self.run.config.model.init == "random" else "before training"
+        return "untrained" if self.run.config.model.init == "random" else "initial"
 
     def centre(self, who: str, part: str) -> Features:
         """Features of the deterministic centre view of the ``train`` or ``test`` images."""

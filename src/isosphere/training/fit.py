@@ -98,7 +98,7 @@ def fit(
     optimizer = build_optimizer(method, config.optim)
     network, stepper = fabric.setup(_Step(method), optimizer)
 
-    facts = {"batches per epoch": len(loader), "seed": train.seed, **(facts or {})}
+    facts = {**(facts or {}), "batches per epoch": len(loader), "seed": train.seed}
     at = Position()
     if folder.checkpoint.exists():
         at = load_checkpoint(folder.checkpoint, method=method, optimizer=optimizer, facts=facts)

@@ -1,0 +1,119 @@
+"""The smaller commands, the help, and the ways out."""
+
+import subprocess
+import sys
+
+import pytest
+from PIL import Image
+
+from isosphere import __version__
+from isosphere.cli import COMMANDS, app, main
+from isosphere.errors import RunError, UsageError
+
+
+def test_help_names_every_command(run):
+    for words in (["--help"], ["-h"], []):
+        done = run(*words)
+        assert done.code == 0
+        assert all(f" {command} " in done.out for command in COMMANDS)
+    assert {command.name for command in app.registered_commands} == set(COMMANDS)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_explains_itself(run, command):
+    done = run(command, "--help")
+    assert done.code == 0
+    assert "Usage: isosphere " + command in done.out
+
+
+def test_version(run):
+    assert run("--version").out == f"isosphere {__version__}\n"
+
+
+@pytest.mark.parametrize(("typed", "meant"), [("trian", "train"), ("evalute", "evaluate"), ("lst", "list")])
+def test_the_nearest_command_is_offered(run, typed, meant):
+    done = run(typed, "x")
+    assert done.code == 2
+    assert f"Did you mean '{meant}'?" in done.err
+
+
+def test_help_is_quick_because_nothing_heavy_is_loaded():
+    program = (
+        "import sys; from isosphere.cli import main; main(['--help']);"
+        "sys.exit(' '.join({'torch', 'lightning', 'timm', 'numpy'} & sys.modules.keys()) or 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, ""), done.stderr
+
+
+@pytest.mark.parametrize("error", [RunError("it broke\nhere"), UsageError("typed wrongly")])
+def test_errors_become_one_paragraph_and_an_exit_code(run, monkeypatch, error):
+    def fail(*args, **kwargs):
+        raise error
+
+    monkeypatch.setattr("isosphere.training.setup.open_training_source", fail)
+    done = run("views", "digits")
+    assert done.code == error.exit_code
+    assert done.err == "isosphere: " + str(error).replace("\n", " ") + "\n"
+
+
+def test_a_fault_of_ours_is_not_hidden(monkeypatch):
+    def fail(*args, **kwargs):
+        raise ZeroDivisionError("a fault")
+
+    monkeypatch.setattr("isosphere.training.setup.open_training_source", fail)
+    with pytest.raises(ZeroDivisionError):
+        main(["views", "digits"])
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [
+        ("methods", "sphere-jepa"),
+        ("discrepancies", "mmd-heat"),
+        ("encoders", "resnet18"),
+        ("datasets", "textures:wood"),
+        ("recipes", "lejepa"),
+        ("keys", "optim.learning_rate"),
+    ],
+)
+def test_lists_have_one_plain_row_an_item_name_first(run, kind, name):
+    done = run("list", kind)
+    assert done.code == 0
+    names = [line.split("\t")[0] for line in done.out.splitlines()]
+    assert name in names
+    assert len(names) == len(set(names))
+    assert all(names)
+
+
+def test_lists_can_be_narrowed(run):
+    names = run("list", "encoders", "resnet1").out.split()
+    assert "resnet18" in names
+    assert all("resnet1" in name for name in names)
+    assert run("list", "encoders", "nothing-like-this").code == 2
+
+
+@pytest.mark.parametrize(("words", "said"), [(["methds"], "'methods'"), ([], "methods|discrepancies")])
+def test_lists_of_what_is_not_there(run, words, said):
+    done = run("list", *words)
+    assert done.code == 2
+    assert said in done.err
+
+
+def test_views_are_drawn(run, classes):
+    done = run("views", classes, "--out", "v.png", "--count", 3, "--set", "views.rotation=15")
+    assert done.code == 0, done.err
+    assert "crops" in done.out
+    with Image.open("v.png") as sheet:
+        assert sheet.size == (16 + 7 * 100, 3 * 100 + 4)
+    assert "--overwrite" in run("views", classes, "--out", "v.png").err
+    assert run("views", classes, "--out", "v.png", "--overwrite").code == 0
+    assert "expected a name that ends in .png" in run("views", classes, "--out", "v.jpg").err
+    assert run("views", classes, "--out", "absent/v.png").code == 1
+
+
+def test_doctor_trains_a_step(run):
+    done = run("doctor")
+    assert done.code == 0, done.err
+    assert "trained: 128 images" in done.out
+    assert "All is well" in done.out

@@ -1,0 +1,242 @@
+"""``isosphere train`` as it is typed."""
+
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+import yaml
+
+from isosphere.runs import RunFolder, read_metrics
+
+
+def test_a_run_from_a_folder(run, classes, quick):
+    done = run("train", classes, "--out", "r", *quick)
+    assert done.code == 0, done.err
+    assert done.err == ""
+    assert "60 images of 16 px" in done.out
+    assert "expansion ratio" in done.out
+    assert "epoch 1/1  total" in done.out
+    assert "Trained 1 epochs (7 steps)" in done.out
+    folder = RunFolder.open("r")
+    assert {p.name for p in folder.path.iterdir()} == {
+        "checkpoints",
+        "config.yaml",
+        "encoder.json",
+        "encoder.safetensors",
+        "environment.json",
+        "method.safetensors",
+        "metrics.csv",
+        "train.log",
+        "views.png",
+    }
+    assert folder.read_config()["train"]["epochs"] == 1
+    assert "expansion ratio: r* =" in folder.log.read_text()
+    assert not any("\x1b" in text for text in (done.out, folder.log.read_text()))
+
+
+def test_the_commands_that_are_offered_can_be_typed(run, classes, quick):
+    done = run("train", classes, "--out", "a run", *quick)
+    offered = dict(line.split("  ", 1) for line in done.out.splitlines() if "isosphere " in line)
+    assert shlex.split(offered["judge it"])[:3] == ["isosphere", "evaluate", "a run"]
+    again = shlex.split(offered["go on   "] if "go on   " in offered else offered["go on"])[1:]
+    longer = run(*again)
+    assert longer.code == 0, longer.err
+    assert "Resuming after step 7" in longer.out
+    assert "train.epochs was 1 and is 2" in longer.out
+    assert "(14 steps)" in longer.out
+
+
+def test_dry_run_says_all_and_writes_nothing(run, classes, quick, tmp_path):
+    done = run("train", classes, "--dry-run", *quick)
+    assert done.code == 0, done.err
+    assert "expansion ratio" in done.out
+    config = yaml.safe_load(done.out[done.out.index("data:\n") :])
+    assert config["data"]["image_size"] == 16
+    assert config["train"]["batch_size"] == 8
+    assert run("train", classes, "--out", "r", "--dry-run", *quick).code == 0
+    assert not list((tmp_path / "work").iterdir())
+
+
+def test_a_config_file_made_by_dry_run_gives_the_same_run(run, classes, quick, tmp_path):
+    shown = run("train", classes, "--dry-run", *quick).out
+    (tmp_path / "c.yaml").write_text(shown[shown.index("data:\n") :])
+    assert run("train", "--config", tmp_path / "c.yaml", "--out", "a").code == 0
+    assert run("train", classes, "--out", "b", *quick).code == 0
+    first, second = (RunFolder(name).read_encoder()[0] for name in ("a", "b"))
+    assert all(torch.equal(first[key], second[key]) for key in first)
+
+
+def test_zero_epochs_save_the_untrained_encoder(run, classes, quick):
+    done = run("train", classes, "--out", "r", *quick[1:], "--epochs", 0)
+    assert done.code == 0, done.err
+    assert "untrained encoder of seed 0" in done.out
+    assert RunFolder.open("r").read_encoder()[1]["step"] == 0
+
+
+def test_minutes(run, classes, quick):
+    done = run("train", classes, "--out", "r", *quick[1:], "--minutes", 0.01)
+    assert done.code == 0, done.err
+    assert "0.01 minutes" in done.out
+    assert float(read_metrics(RunFolder("r").metrics)[-1]["seconds"]) < 2
+
+
+def test_resume_without_a_run_starts_afresh_and_says_so(run, classes, quick):
+    done = run("train", classes, "--out", "r", "--resume", *quick)
+    assert done.code == 0
+    assert "There is no run in r yet: starting afresh." in done.out
+    RunFolder("r").checkpoint.unlink()
+    done = run("train", classes, "--out", "r", "--resume", *quick)
+    assert done.code == 0
+    assert "There is no checkpoint in r yet: starting afresh." in done.out
+
+
+def test_resume_goes_on_with_the_settings_of_the_run(run, classes, quick):
+    run("train", classes, "--out", "r", *quick, "--seed", 3)
+    done = run("train", "--out", "r", "--resume", "--epochs", 2)
+    assert done.code == 0, done.err
+    assert RunFolder("r").read_config()["train"]["seed"] == 3
+    assert RunFolder("r").read_config()["train"]["epochs"] == 2
+
+
+def test_resume_refuses_what_would_be_another_run(run, classes, quick):
+    run("train", classes, "--out", "r", *quick)
+    done = run("train", classes, "--out", "r", "--resume", "--encoder", "resnet18")
+    assert done.code == 2
+    assert "model.encoder = small-conv, and now resnet18" in done.err
+    assert "another --out" in done.err
+
+
+def test_an_encoder_can_start_from_the_weights_of_another_run(run, classes, quick):
+    run("train", classes, "--out", "first", *quick)
+    done = run(
+        "train", classes, "--out", "second", *quick[1:], "--epochs=0", "--init", "first/encoder.safetensors"
+    )
+    assert done.code == 0, done.err
+    first, second = (RunFolder(name).read_encoder()[0] for name in ("first", "second"))
+    assert all(torch.equal(first[key], second[key]) for key in first)
+
+
+def test_profile_prints_shares(run, classes, quick):
+    done = run("train", classes, "--out", "r", *quick[1:], "--epochs=2", "--profile")
+    assert done.code == 0, done.err
+    for word in ("views", "network", "loss", "optimiser", "other", "Outside network, optimiser and views"):
+        assert word in done.out
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["nowhere", "--out", "r"], "no file or folder nowhere"),
+        (["DATA"], "--out is missing"),
+        (["--out", "r"], "no data"),
+        (["EMPTY", "--out", "r"], "holds no images"),
+        (["textures:wod", "--out", "r"], "'textures:wood'"),
+        (["DATA", "--out", "r", "--batch-size", "1"], "batch of 1"),
+        (["DATA", "--out", "r", "--batch-size", "500"], "60 readable images"),
+        (["DATA", "--out", "r", "--method", "sphere-jep"], "'sphere-jepa'"),
+        (["DATA", "--out", "r", "--encoder", "smal-conv"], "'small-conv'"),
+        (["DATA", "--out", "r", "--set", "optim.lerning_rate=1"], "'optim.learning_rate'"),
+        (["DATA", "--out", "r", "--epochs", "1", "--minutes", "1"], "one length"),
+        (["DATA", "--out", "r", "--epochs", "many"], "--epochs"),
+        (["DATA", "--out", "r", "--epocs", "3"], "--epochs"),
+        (["DATA", "--out", "r", "--config", "absent.yaml"], "no such file"),
+        (["DATA", "--out", "r", "--init", "absent.pth"], "absent.pth"),
+        (["DATA", "more", "--out", "r"], "unexpected extra argument"),
+    ],
+)
+def test_what_is_refused_costs_a_paragraph_and_leaves_no_folder(run, classes, tmp_path, words, said):
+    (tmp_path / "empty").mkdir()
+    places = {"DATA": classes, "EMPTY": tmp_path / "empty"}
+    done = run("train", *(places.get(word, word) for word in words))
+    assert done.code == 2
+    assert done.err.startswith("isosphere: ")
+    assert done.err.count("\n") == 1
+    assert said in done.err
+    assert "Traceback" not in done.err
+    assert not list((tmp_path / "work").iterdir())
+
+
+def test_an_occupied_folder_is_left_alone(run, classes, quick, tmp_path):
+    run("train", classes, "--out", "r", *quick)
+    before = {p.name: p.stat().st_mtime_ns for p in (tmp_path / "work" / "r").iterdir()}
+    done = run("train", classes, "--out", "r", *quick)
+    assert done.code == 2
+    assert "--resume" in done.err
+    assert "--out r-2" in done.err
+    assert {p.name: p.stat().st_mtime_ns for p in (tmp_path / "work" / "r").iterdir()} == before
+
+
+def test_unreadable_images_are_skipped_or_refused(run, classes, quick, tmp_path):
+    import shutil
+
+    folder = shutil.copytree(classes, tmp_path / "copy")
+    (folder / "red" / "broken.png").write_bytes(b"no picture")
+    done = run("train", folder, "--out", "r", *quick)
+    assert done.code == 0
+    assert "1 of 61 files cannot be used and is skipped" in done.out
+    assert "broken.png" in done.out
+    done = run("train", folder, "--out", "s", "--strict", *quick)
+    assert done.code == 1
+    assert "broken.png" in done.err
+    assert not (tmp_path / "work" / "s").exists()
+
+
+def test_an_interrupt_while_images_are_read_is_one_sentence(run, classes, quick, monkeypatch):
+    import isosphere.training
+
+    def interrupted(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(isosphere.training, "prepare", interrupted)
+    done = run("train", classes, "--out", "r", *quick)
+    assert done.code == 1
+    assert done.err.count("\n") <= 2
+    assert "stopped by Ctrl-C" in done.err
+
+
+def start(classes, words, folder):
+    program = "import sys; from isosphere.cli import main; sys.exit(main())"
+    return subprocess.Popen(
+        [sys.executable, "-c", program, "train", str(classes), "--out", str(folder), *words],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())},
+    )
+
+
+def wait_for(path, child, seconds=120):
+    limit = time.perf_counter() + seconds
+    while not path.exists() and child.poll() is None and time.perf_counter() < limit:
+        time.sleep(0.01)
+
+
+def test_runs_stopped_from_outside_end_with_the_same_bits(run, classes, quick, tmp_path):
+    """Real processes, real signals; then --resume, compared with a run that was never stopped."""
+    words = [*quick[1:], "--epochs=25", "--set=train.checkpoint_minutes=0"]
+    children = {
+        number: start(classes, words, tmp_path / number.name) for number in (signal.SIGKILL, signal.SIGTERM)
+    }
+    for number, child in children.items():
+        wait_for(RunFolder(tmp_path / number.name).checkpoint, child)
+        child.send_signal(number)
+    assert run("train", classes, "--out", tmp_path / "whole", *words).code == 0
+    for number, child in children.items():
+        out, err = child.communicate(timeout=60)
+        if number == signal.SIGKILL:
+            assert child.returncode == -signal.SIGKILL
+        else:
+            assert child.returncode == 1, err
+            assert "Stopped by SIGTERM" in out
+            assert "everything is saved. Go on with: isosphere train" in out
+            assert err == ""
+        assert run("train", "--out", tmp_path / number.name, "--resume").code == 0
+        for read in (RunFolder.read_method, lambda folder: folder.read_encoder()[0]):
+            whole, resumed = (read(RunFolder(tmp_path / name)) for name in ("whole", number.name))
+            assert whole.keys() == resumed.keys()
+            assert [key for key in whole if not torch.equal(whole[key], resumed[key])] == []

@@ -1,0 +1,79 @@
+"""What is decided from the images alone."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from isosphere.data import open_source
+from isosphere.errors import UsageError
+from isosphere.training import Config
+from isosphere.training.defaults import check_batch, default_batch, resolve, typical_side
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Photographs in small: bright above, dark below, 100 x 120 pixels."""
+    generator = np.random.default_rng(0)
+    for i in range(80):
+        shade = np.linspace(220, 30, 100)[:, None, None] + generator.normal(0, 20, (100, 120, 3))
+        Image.fromarray(shade.clip(0, 255).astype(np.uint8)).save(tmp_path / f"{i}.png")
+    return tmp_path
+
+
+def test_a_folder_of_photographs(folder):
+    source = open_source(folder)
+    assert typical_side(source) == 100
+    config, suggestion = resolve(Config(), source)
+    assert suggestion is not None
+    assert (config.views.recipe, suggestion.name) == ("crops", "crops")
+    assert (config.data.image_size, config.data.canvas_size) == (64, 100)
+    assert config.model.encoder == "small-conv"
+    assert (config.train.batch_size, config.train.epochs) == (16, 100)
+
+
+def test_what_is_given_is_kept(folder):
+    given = Config().replace(
+        data={"image_size": 128, "canvas_size": 160},
+        views={"recipe": "byol"},
+        train={"minutes": 3.0, "batch_size": 7},
+    )
+    config, suggestion = resolve(given, open_source(folder))
+    assert suggestion is None
+    assert config.model.encoder == "resnet18"
+    assert config.replace(model={"encoder": None}) == given
+
+
+def test_textures_are_turned(monkeypatch, tmp_path):
+    monkeypatch.setenv("ISOSPHERE_CACHE", str(tmp_path))
+    config, suggestion = resolve(Config(), open_source("textures:wood?count=8&test=2", split="train"))
+    assert suggestion is not None
+    assert config.views.recipe == "textures"
+    assert (config.data.image_size, config.data.canvas_size) == (48, 72)
+
+
+def test_small_images_are_taken_as_they_are(tmp_path):
+    images = np.random.default_rng(0).integers(0, 256, (70, 32, 32, 3), dtype=np.uint8)
+    np.savez(tmp_path / "a.npz", images=images)
+    config, _ = resolve(Config(), open_source(tmp_path / "a.npz"))
+    assert (config.data.image_size, config.data.canvas_size) == (32, 32)
+
+
+def test_a_source_that_cannot_be_read(tmp_path):
+    (tmp_path / "a.jpg").write_bytes(b"not a picture")
+    with pytest.raises(UsageError, match=r"none of 1 images tried .*a\.jpg"):
+        typical_side(open_source(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("count", "batch"), [(50_000, 256), (2000, 128), (200, 16), (20, 16), (3, 3), (1, 2)]
+)
+def test_batches(count, batch):
+    assert default_batch(count) == batch
+
+
+def test_too_few_images_or_too_large_a_batch():
+    check_batch(4, 4, "x")
+    with pytest.raises(UsageError, match=r"1 readable image: at least 2"):
+        check_batch(2, 1, "x")
+    with pytest.raises(UsageError, match=r"batch of 9 .* 8 readable images of x: type --batch-size 8"):
+        check_batch(9, 8, "x")

@@ -1,0 +1,246 @@
+"""The real parts together: prepared from a configuration, trained, read back, resumed; every method."""
+
+import numpy as np
+import pytest
+import torch
+
+from isosphere.data import Source
+from isosphere.errors import RunError, UsageError
+from isosphere.methods import METHODS
+from isosphere.runs import RunFolder, read_metrics
+from isosphere.training import (
+    Config,
+    SilentReporter,
+    contact_sheet,
+    fit,
+    load_config,
+    load_run,
+    prepare,
+    setup,
+    untrained,
+)
+
+
+@pytest.fixture
+def archive(tmp_path):
+    """Coloured squares on noise, 24 px: something to tell apart."""
+    generator = np.random.default_rng(0)
+    images = generator.integers(0, 60, (48, 24, 24, 3), dtype=np.uint8)
+    for image, colour in zip(images, generator.integers(60, 256, (48, 3)), strict=True):
+        top, left = generator.integers(2, 10, 2)
+        image[top : top + 10, left : left + 10] = colour
+    np.savez(tmp_path / "squares.npz", images=images)
+    return str(tmp_path / "squares.npz")
+
+
+def config_of(archive, *sets) -> Config:
+    given = [f"data.source={archive}", "train.epochs=2", "train.batch_size=12", "views.recipe=crops"]
+    given += ["model.dim=16", "model.hidden=32", "train.precision=float32", "train.device=cpu"]
+    given += ["train.checkpoint_minutes=0", "train.tensorboard=false"]
+    by_key = {item.split("=", 1)[0]: item for item in [*given, *sets]}
+    return load_config(None, by_key.values())
+
+
+def train(config, path, ui=None):
+    parts = prepare(config)
+    folder = RunFolder.create(path, resume=True)
+    folder.write_config(parts.config.as_mapping())
+    torch.manual_seed(parts.config.train.seed)
+    summary = fit(
+        parts.config,
+        folder,
+        parts.method,
+        parts.loader,
+        parts.views,
+        parts.fabric,
+        facts=parts.identity,
+        ui=ui,
+    )
+    return parts, summary
+
+
+class Killed(BaseException):
+    pass
+
+
+class Killer(SilentReporter):
+    def __init__(self, after):
+        self.left = after
+
+    def step(self, progress, line):
+        self.left -= 1
+        if self.left == 0:
+            raise Killed
+
+
+def bits(method):
+    return {k: v for k, v in method.state_dict().items() if torch.is_tensor(v)}
+
+
+def assert_same(a, b):
+    a, b = bits(a), bits(b)
+    assert a.keys() == b.keys()
+    assert [k for k in a if not torch.equal(a[k].cpu(), b[k].cpu())] == []
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_every_method_resumes_bit_for_bit(archive, tmp_path, name):
+    """Random directions, teachers and resolved weights included."""
+    config = config_of(archive, f"method.name={name}")
+    whole, _ = train(config, tmp_path / "whole")
+    with pytest.raises(Killed):
+        train(config, tmp_path / "broken", ui=Killer(6))
+    torch.manual_seed(77)
+    resumed, summary = train(config, tmp_path / "broken")
+    assert summary.steps == 8
+    assert_same(whole.method, resumed.method)
+
+
+def test_a_teacher_resumes_too(archive, tmp_path):
+    config = config_of(archive, "method.options.teacher=0.9")
+    whole, _ = train(config, tmp_path / "whole")
+    with pytest.raises(Killed):
+        train(config, tmp_path / "broken", ui=Killer(5))
+    resumed, _ = train(config, tmp_path / "broken")
+    assert_same(whole.method, resumed.method)
+
+
+def test_a_run_comes_back_as_it_was(archive, tmp_path):
+    parts, _ = train(config_of(archive), tmp_path / "run")
+    run = load_run(tmp_path / "run")
+    assert run.config == parts.config
+    assert not run.method.training
+    parts.method.eval()
+    x = torch.randn(5, 3, 24, 24)
+    for ours, theirs in zip(parts.method.embed(x), run.method.embed(x), strict=True):
+        assert torch.allclose(ours, theirs, atol=1e-6)
+    assert run.views.recipe == parts.views.recipe
+
+
+def test_the_encoder_can_be_rebuilt_from_its_two_files(archive, tmp_path):
+    from isosphere.models import Encoder
+
+    parts, _ = train(config_of(archive), tmp_path / "run")
+    state, spec = RunFolder.open(tmp_path / "run").read_encoder()
+    encoder = Encoder.from_spec(spec)
+    encoder.load_state_dict(state)
+    x = torch.randn(4, 3, 24, 24)
+    assert torch.allclose(encoder.eval()(x), parts.method.encoder.eval()(x), atol=1e-6)
+    assert spec["weights"] == "student"
+
+
+def test_untrained_is_the_network_of_the_seed(archive, tmp_path):
+    train(config_of(archive, "train.epochs=0", "train.seed=4"), tmp_path / "zero")
+    train(config_of(archive, "train.epochs=1", "train.seed=4"), tmp_path / "one")
+    zero, one = load_run(tmp_path / "zero"), load_run(tmp_path / "one")
+    torch.manual_seed(123)
+    first = untrained(one)
+    trained = bits(one.method.encoder)
+    assert any(not torch.equal(v, trained[k]) for k, v in bits(first.encoder).items())
+    assert_same(first.encoder, zero.method.encoder)
+    assert_same(first.head, zero.method.head)
+
+
+def test_preparing_leaves_no_trace_in_method_or_generator(archive):
+    """The start-up facts are measured on a batch; training begins as if they had not been."""
+    config = config_of(archive)
+    torch.manual_seed(5)
+    before = torch.get_rng_state()
+    parts = prepare(config)
+    assert torch.equal(torch.get_rng_state(), before)
+    _, fresh = setup.build(parts.config)
+    mine, theirs = bits(parts.method), bits(fresh)
+    assert [k for k in mine if k != "weight" and not torch.equal(mine[k], theirs[k])] == []
+    assert "expansion ratio" in parts.facts
+    assert "weight" in parts.facts
+
+
+def test_images_that_do_not_fit_into_memory_are_streamed(archive, tmp_path, monkeypatch):
+    """The same batches, so the same bits, whether images are kept or decoded by workers when needed."""
+    config = config_of(archive)
+    kept, _ = train(config, tmp_path / "kept")
+    monkeypatch.setattr(setup, "IN_MEMORY", 0)
+    streamed, _ = train(config, tmp_path / "streamed")
+    assert isinstance(streamed.images, Source)
+    assert "decoded as needed" in streamed.facts["data"]
+    assert_same(kept.method, streamed.method)
+
+
+def test_limit_draws_by_the_seed(archive):
+    first, again, other = (
+        setup.open_training_source(config_of(archive, "data.limit=20", f"train.seed={seed}")).paths
+        for seed in (0, 0, 1)
+    )
+    assert len(first) == 20
+    assert first == again != other
+
+
+def test_other_images_cannot_continue_a_run(archive, tmp_path):
+    train(config_of(archive, "train.epochs=1"), tmp_path / "run")
+    with pytest.raises(RunError, match="images = 48, and now it is 47"):
+        train(config_of(archive, "data.limit=47"), tmp_path / "run")
+
+
+def test_weights_of_another_run_are_refused(archive, tmp_path):
+    train(config_of(archive, "train.epochs=0"), tmp_path / "a")
+    train(config_of(archive, "train.epochs=0", "model.dim=8"), tmp_path / "b")
+    (tmp_path / "a" / "method.safetensors").write_bytes((tmp_path / "b" / "method.safetensors").read_bytes())
+    with pytest.raises(RunError, match="do not fit"):
+        load_run(tmp_path / "a")
+
+
+@pytest.mark.parametrize(
+    ("sets", "words"),
+    [
+        (["method.name=mmd-heta"], "Did you mean 'mmd-heat'"),
+        (["model.encoder=resnet-18"], "Did you mean 'resnet18'"),
+        (["model.init=absent.pth"], "no file 'absent.pth'"),
+        (["views.recipe=crop"], "Did you mean 'crops'"),
+        (["views.rotation=400"], "rotation"),
+        (["train.batch_size=100"], "more than the 48 readable images"),
+        (["method.options.teachr=1"], "teachr"),
+        (["model.encoder=swin_tiny_patch4_window7_224"], "cannot take images of 24 px"),
+    ],
+)
+def test_what_cannot_be_trained_is_refused_in_words(archive, sets, words):
+    with pytest.raises(UsageError) as caught:
+        prepare(config_of(archive, *sets))
+    assert words in str(caught.value)
+
+
+def test_no_data():
+    with pytest.raises(UsageError, match="no data"):
+        prepare(Config())
+
+
+def test_unreadable_images_are_skipped_and_named(tmp_path):
+    from PIL import Image
+
+    for i in range(12):
+        pixels = np.random.default_rng(i).integers(0, 256, (20, 20, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(tmp_path / f"{i}.png")
+    (tmp_path / "broken.png").write_bytes(b"\x89PNG nothing")
+    parts = prepare(config_of(tmp_path, "train.batch_size=4"))
+    assert len(parts.images) == 12
+    assert len(parts.warnings) == 1
+    assert "1 of 13 files cannot be used and is skipped: broken.png" in parts.warnings[0]
+    with pytest.raises(RunError, match=r"broken\.png"):
+        prepare(config_of(tmp_path, "train.batch_size=4", "data.strict=true"))
+
+
+def test_bf16_trains_and_statistics_stay_finite(archive, tmp_path):
+    parts, summary = train(config_of(archive, "train.precision=bf16"), tmp_path / "run")
+    assert "bfloat16" in parts.facts["precision"]
+    assert all(p.dtype == torch.float32 for p in parts.method.parameters())
+    assert np.isfinite(summary.last["total"])
+    assert len(read_metrics(tmp_path / "run" / "metrics.csv")) == 2
+
+
+def test_contact_sheet(archive):
+    parts = prepare(config_of(archive, "views.local_views=1", "views.local_size=16"))
+    sheet = contact_sheet(parts.loader.epoch(0).__next__().images[:2], parts.views, epochs=2, cell=32)
+    assert sheet.mode == "RGB"
+    assert sheet.size == (16 + 7 * 36, 2 * 36 + 4)
+    first = np.asarray(sheet)[4:36, 4:36]
+    image = parts.loader.epoch(0).__next__().images[0]
+    assert abs(float(first.mean()) - float(image.float().mean())) < 3
