@@ -1,15 +1,43 @@
 """Image encoders without labels, by uniformity on the unit sphere.
 
 The folders are the argument: ``sphere`` (the space), ``kernels`` (functions on it), ``reductions`` (how to sum
-them), ``discrepancies`` (what they test), ``methods`` (how to learn), ``evaluation`` (how to judge).
-Importing this package loads nothing heavy; import the folder that you need.
+them), ``discrepancies`` (what they test), ``methods`` (how to learn), ``evaluation`` (how to judge), ``deploy``
+(how to use). Importing this package loads nothing heavy; import the folder that you need, or :func:`load` a run.
 """
 
 from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from isosphere.deploy import Run
 
 try:
     __version__ = version("isosphere")
 except PackageNotFoundError:  # a checkout on the path, not installed
     __version__ = "0.0.0"
 
-__all__ = ["__version__"]
+__all__ = ["__version__", "load"]
+
+
+def load(path: "str | Path", *, device: str | None = None) -> "Run":
+    """A trained run, to be applied: ``load("runs/a").embed(images)``, ``.search(images, "PICTURES/")``.
+
+    Args:
+        path: the folder that was given to ``isosphere train --out``.
+        device: where to compute; a GPU if torch has one.
+
+    Raises: isosphere.errors.UsageError if `path` is no run; RunError if its files are damaged.
+    """
+    # Training knows how to rebuild a method, deploy how to use it, and neither knows the other.
+    import torch
+
+    from isosphere.deploy import Run
+    from isosphere.training import load_run
+
+    found = load_run(path)
+    where = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    method = found.method.to(where)
+    size = found.config.data.image_size or 32
+    return Run(found.folder, method.embed, found.encoder, size, found.config.data.canvas_size or size)

@@ -1,0 +1,73 @@
+"""A run as a step of a scikit-learn pipeline."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+import isosphere
+from isosphere.deploy.run import LAYERS, Layer, Run
+from isosphere.errors import UsageError
+
+try:
+    from sklearn.base import BaseEstimator, TransformerMixin
+except ImportError as missing:
+    raise UsageError(
+        "RunTransformer needs scikit-learn, which is not installed. Type: pip install scikit-learn"
+    ) from missing
+
+__all__ = ["RunTransformer"]
+
+
+class RunTransformer(TransformerMixin, BaseEstimator):
+    """Pictures to embeddings of a trained run: ``make_pipeline(RunTransformer("runs/a"), LogisticRegression())``.
+
+    Args:
+        run: folder of the run (read when first used), or the result of ``isosphere.load``.
+        layer: ``backbone`` or ``head``.
+        batch_size: images at a time.
+
+    ``transform`` takes what ``Run.embed`` takes and gives float32 ``(n, d)``. Nothing is fitted. Pickles and
+    clones hold the name of the folder, not the weights, when `run` is a name.
+    """
+
+    def __init__(self, run: "str | Path | Run", layer: Layer = "backbone", batch_size: int = 256) -> None:
+        self.run = run
+        self.layer: Layer = layer
+        self.batch_size = batch_size
+
+    def fit(self, X: Any = None, y: Any = None) -> "RunTransformer":
+        """Check the parameters; the encoder is trained already."""
+        if self.layer not in LAYERS:
+            raise UsageError(f"layer: got '{self.layer}', expected backbone or head.")
+        self._loaded()
+        return self
+
+    def transform(self, X: Any) -> NDArray[np.float32]:
+        """Embeddings, float32 ``(n, d)``."""
+        return self._loaded().embed(X, layer=self.layer, batch_size=self.batch_size)
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return True
+
+    def get_feature_names_out(self, input_features: Any = None) -> NDArray[np.object_]:
+        """``backbone0``, ``backbone1``, ..."""
+        run = self._loaded()
+        side = np.zeros((1, 3, run.canvas, run.canvas), np.uint8).transpose(0, 2, 3, 1)
+        return np.array(
+            [f"{self.layer}{i}" for i in range(run.embed(side, layer=self.layer).shape[1])], object
+        )
+
+    def __getstate__(self) -> dict[str, Any]:
+        state: Any = super().__getstate__()
+        return {name: value for name, value in state.items() if name != "_cached"}
+
+    def _loaded(self) -> Run:
+        if isinstance(self.run, Run):
+            return self.run
+        cached = self.__dict__.get("_cached")
+        if cached is None or cached[0] != str(self.run):
+            cached = (str(self.run), isosphere.load(self.run))
+            self._cached = cached
+        return cached[1]

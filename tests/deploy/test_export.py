@@ -1,0 +1,118 @@
+"""Exported files compute what the encoder computes, and the printed lines run as they are."""
+
+import contextlib
+import io
+import json
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+import isosphere
+from isosphere.deploy import export
+from isosphere.errors import RunError, UsageError
+
+from .conftest import picture, train_tiny
+
+export_module = __import__("sys").modules["isosphere.deploy.export"]
+
+
+def run_snippet(text, image=None) -> tuple[Any, str]:
+    """Execute pasted lines, with another picture in place of the example's, and return what they define."""
+    defined: dict[str, Any] = {}
+    if image is not None:
+        lines = [
+            f"image = _picture_  # {line}" if line.startswith("image =") else line
+            for line in text.splitlines()
+        ]
+        text, defined = "\n".join(lines), {"_picture_": image}
+    with contextlib.redirect_stdout(io.StringIO()) as said:
+        exec(compile(text, "snippet", "exec"), defined)
+    return defined["features"], said.getvalue()
+
+
+def cosine(a, b):
+    a, b = np.asarray(a).ravel(), np.asarray(b).ravel()
+    return float(a @ b / np.linalg.norm(a) / np.linalg.norm(b))
+
+
+def test_safetensors(run, tmp_path):
+    made = export(run, "safetensors", tmp_path / "out" / "e.safetensors")
+    assert [file.name for file in made.files] == ["e.safetensors", "e.json"]
+    features, said = run_snippet(made.snippet)
+    assert said.strip() == "torch.Size([1, 256])"
+    features, _ = run_snippet(made.snippet, picture(1, 24))
+    assert cosine(features, run.embed(picture(1, 24))) > 0.995
+    assert "0.0e+00" in made.check
+
+
+@pytest.mark.parametrize(
+    ("encoder", "size"), [("test_resnet", 24), ("test_vit", 32), ("test_efficientnet", 32)]
+)
+def test_timm(tmp_path, encoder, size):
+    for seed in range(8):
+        (tmp_path / "data").mkdir(exist_ok=True)
+        picture(seed, size).save(tmp_path / "data" / f"{seed}.png")
+    values = {"model.encoder": encoder, "data.image_size": size, "train.epochs": 0, "train.batch_size": 8}
+    run = isosphere.load(train_tiny(tmp_path / "run", tmp_path / "data", **values), device="cpu")
+    made = export(run, "timm")
+    assert made.files[0] == tmp_path / "run" / "export" / "encoder-timm.safetensors"
+    card = json.loads(made.files[1].read_text())
+    assert card["architecture"] == encoder
+    assert card["pretrained_cfg"]["input_size"] == [3, size, size]
+    assert not any(key.startswith("backbone.") for key in load_file(made.files[0]))
+    assert "isosphere" not in made.snippet.replace(str(tmp_path), "")
+    features, _ = run_snippet(made.snippet)
+    assert features.shape == (1, run.encoder.feature_dim)
+    image = picture(3, size)
+    features, _ = run_snippet(made.snippet, image)
+    assert np.allclose(features, run.embed(image), atol=1e-4)
+
+
+@pytest.mark.parametrize("layer", ["head", pytest.param("backbone", marks=pytest.mark.slow)])
+def test_onnx(run, tmp_path, layer):
+    for module in ("onnx", "onnxscript", "onnxruntime"):
+        onnxruntime = pytest.importorskip(module, reason=f"{module} is not installed")
+    made = export(run, "onnx", tmp_path / "e.onnx", layer=layer)
+    assert [p.name for p in tmp_path.iterdir()] == ["e.onnx"]
+    image = picture(2, 28)
+    features, _ = run_snippet(made.snippet, image)
+    assert cosine(features, run.embed(image, layer=layer)) > 0.98  # 28 to 24 px by another program's bicubic
+    session = onnxruntime.InferenceSession(str(tmp_path / "e.onnx"))
+    x = torch.rand(7, 3, 24, 24)
+    mean, std = (torch.tensor(v).view(-1, 1, 1) for v in (run.encoder.mean, run.encoder.std))
+    expected = run.encode((x - mean) / std)[0 if layer == "backbone" else 1]
+    (got,) = session.run(None, {"images": x.numpy()})
+    assert np.abs(got - expected.numpy()).max() < 1e-4
+
+
+def test_onnx_without_its_packages(run, tmp_path, monkeypatch):
+    import sys
+
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    monkeypatch.setitem(sys.modules, "onnx", None)
+    with pytest.raises(UsageError, match="pip install onnx onnxscript onnxruntime"):
+        export(run, "onnx", tmp_path / "e.onnx")
+
+
+def test_a_file_that_computes_something_else_is_not_kept(run, tmp_path, monkeypatch):
+    monkeypatch.setattr(export_module, "_compare", lambda *_: 1e-3)
+    with pytest.raises(RunError, match=r"differs from the encoder by 1\.0e-03"):
+        export(run, "safetensors", tmp_path / "e.safetensors")
+    assert not (tmp_path / "e.safetensors").exists()
+
+
+@pytest.mark.parametrize(
+    ("format", "options", "words"),
+    [
+        ("timm", {}, "timm has no such network"),
+        ("onyx", {}, "Did you mean 'onnx'"),
+        ("safetensors", {"out": "e.pt"}, r"ends in \.safetensors"),
+        ("safetensors", {"layer": "head"}, "backbone alone"),
+    ],
+)
+def test_refusals(run, format, options, words):
+    with pytest.raises(UsageError, match=words):
+        export(run, format, **options)

@@ -1,0 +1,120 @@
+"""The index: exact, built once, extended by what is new and nothing else."""
+
+import os
+
+import numpy as np
+import pytest
+
+from isosphere.deploy import Embeddings, Index, open_index
+
+from .conftest import picture
+
+
+def test_search_is_that_of_brute_force():
+    rng = np.random.default_rng(0)
+    z = rng.normal(size=(300, 8)).astype(np.float32)
+    queries = rng.normal(size=(7, 8)).astype(np.float32)
+    index = Index.of(Embeddings(z, np.full(300, -1), [str(i) for i in range(300)]))
+    cosines = (queries @ z.T) / np.linalg.norm(queries, axis=1)[:, None] / np.linalg.norm(z, axis=1)
+    for row, matches in zip(cosines, index.search(queries, 9), strict=True):
+        assert [m.row for m in matches] == np.argsort(-row)[:9].tolist()
+        assert np.allclose([m.similarity for m in matches], np.sort(row)[::-1][:9], atol=1e-5)
+        assert all(m.label is None and m.path == str(m.row) for m in matches)
+    assert len(index.search(queries[0], 1000)[0]) == 300
+    with pytest.raises(ValueError, match="k: got 0"):
+        index.search(queries, 0)
+    with pytest.raises(ValueError, match="shapes"):
+        index.search(queries[:, :5])
+
+
+@pytest.fixture
+def own(trained, tmp_path):
+    """A copy of the run whose folder this test may fill."""
+    import shutil
+
+    import isosphere
+
+    shutil.copytree(trained, tmp_path / "own")
+    return isosphere.load(tmp_path / "own", device="cpu")
+
+
+def figures(index):
+    return index.added, index.reused, index.removed
+
+
+def test_only_what_is_new_is_embedded(own, pictures, monkeypatch):
+    folder = pictures(["a.png", "c.png", "d.png"])
+    first = open_index(own, str(folder))
+    assert figures(first) == (3, 0, 0)
+    assert first.saved is not None
+    assert first.saved.parent == own.folder.path / "search"
+    again = open_index(own, folder)
+    assert figures(again) == (0, 3, 0)
+    assert np.array_equal(again.unit, first.unit)
+
+    picture(9).save(folder / "b.png")  # between the others
+    (folder / "d.png").unlink()
+    picture(10).save(folder / "c.png")
+    os.utime(folder / "c.png", (1, 1))
+    now = open_index(own, str(folder))
+    assert figures(now) == (2, 1, 2)
+    assert now.paths == ["a.png", "b.png", "c.png"]
+    plain = own.embed(str(folder))
+    assert np.allclose(now.unit, plain / np.linalg.norm(plain, axis=1, keepdims=True), atol=1e-5)
+    assert now.search(own.embed(picture(9)), 1)[0][0].path == "b.png"
+
+    monkeypatch.setattr(type(own), "features", None)  # nothing is left to embed
+    assert figures(open_index(own, str(folder))) == (0, 3, 0)
+
+
+def test_unreadable_images_are_remembered(own, pictures):
+    folder = pictures(["a.png", "b.png"])
+    (folder / "broken.png").write_bytes(b"\x89PNG")
+    first = open_index(own, str(folder))
+    assert [path for path, _ in first.skipped] == ["broken.png"]
+    again = open_index(own, str(folder))
+    assert (again.added, again.reused) == (0, 2)
+    assert again.skipped == first.skipped
+    (folder / "worse.png").write_bytes(b"\x89PNG")
+    assert [p for p, _ in open_index(own, str(folder)).skipped] == ["broken.png", "worse.png"]
+    picture(4).save(folder / "broken.png")
+    assert len(open_index(own, str(folder))) == 3
+
+
+def test_labels_follow_the_folders(own, pictures):
+    folder = pictures(["a/0.png", "b/1.png"])
+    assert open_index(own, str(folder)).labels.tolist() == [0, 1]
+    pictures(["0/2.png"])
+    index = open_index(own, str(folder))
+    assert index.class_names == ["0", "a", "b"]
+    assert index.labels.tolist() == [0, 1, 2]
+    assert index.added == 1
+
+
+def test_other_weights_start_afresh(own, pictures, trained):
+    folder = pictures(["a.png", "b.png"])
+    index = open_index(own, str(folder))
+    del own.__dict__["identity"]
+    own.folder.encoder.write_bytes(own.folder.encoder.read_bytes() + b"\0")
+    assert figures(open_index(own, str(folder))) == (2, 0, 0)
+    assert index.saved is not None
+    index.saved.write_bytes(b"damaged")
+    assert figures(open_index(own, str(folder))) == (2, 0, 0)
+
+
+def test_a_run_that_cannot_be_written_to_is_searched_all_the_same(own, pictures):
+    folder = pictures(["a.png", "b.png"])
+    (own.folder.path / "search").write_text("in the way")
+    index = open_index(own, str(folder))
+    assert index.saved is None
+    assert len(index) == 2
+
+
+def test_layers_and_archives_have_their_own(own, tmp_path):
+    stack = np.stack([np.asarray(picture(i)) for i in range(3)])
+    np.savez(tmp_path / "set.npz", images=stack)
+    backbone, head = (open_index(own, tmp_path / "set.npz", layer=layer) for layer in ("backbone", "head"))
+    assert (backbone.unit.shape, head.unit.shape) == ((3, 256), (3, 12))
+    assert open_index(own, tmp_path / "set.npz", layer="head").reused == 3
+    np.savez(tmp_path / "set.npz", images=stack[:2])
+    assert figures(open_index(own, tmp_path / "set.npz")) == (2, 0, 3)

@@ -1,0 +1,148 @@
+"""A run in Python: every way to name the same pictures gives the same embeddings."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import isosphere
+from isosphere.data import load_images, open_source
+from isosphere.deploy import Run, RunTransformer
+from isosphere.errors import UsageError
+from isosphere.evaluation import extract
+from isosphere.training import load_run
+
+from .conftest import picture
+
+
+def test_importing_isosphere_is_light():
+    code = "import sys, isosphere; isosphere.load; print([m for m in ('torch', 'numpy', 'PIL') if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_embeddings_are_those_of_the_evaluation(run, trained, pictures):
+    folder = pictures([f"{i}.png" for i in range(6)])
+    loaded = load_run(trained)
+    images = load_images(open_source(str(folder)), 28)
+    features = extract(loaded.method.embed, images, 24, loaded.encoder.mean, loaded.encoder.std)
+    for layer in ("backbone", "head"):
+        got = run.embed(str(folder), layer=layer)
+        assert got.dtype == np.float32
+        assert np.array_equal(got, getattr(features, layer).numpy())
+    assert np.allclose(np.linalg.norm(run.embed(folder, layer="head"), axis=1), 1, atol=1e-5)
+
+
+def test_one_picture_by_any_name(run, pictures):
+    folder = pictures(["a.png", "b.png"])
+    expected = run.embed(folder)
+    opened = [Image.open(folder / name) for name in ("a.png", "b.png")]
+    arrays = np.stack([np.asarray(image) for image in opened])
+    tensor = torch.from_numpy(arrays).permute(0, 3, 1, 2)
+    for same in (
+        opened,
+        [str(folder / "a.png"), folder / "b.png"],
+        arrays,
+        list(arrays),
+        tensor,
+        list(tensor),
+    ):
+        assert np.allclose(run.embed(same), expected, atol=1e-6)
+    for one in (opened[0], str(folder / "a.png"), folder / "a.png", arrays[0], tensor[0]):
+        assert np.allclose(run.embed(one), expected[:1], atol=1e-6)
+    source = open_source(str(folder))
+    assert np.array_equal(run.embed(source), expected)
+    assert np.array_equal(run.embed(load_images(source, run.canvas)), expected)
+
+
+def test_larger_pictures_are_brought_to_the_canvas(run, tmp_path):
+    large = picture(3, 120)
+    large.save(tmp_path / "large.png")
+    assert np.allclose(run.embed(large), run.embed(str(tmp_path)), atol=1e-6)
+    grey = np.asarray(picture(3, 40).convert("L"))
+    assert run.embed(grey).shape == (1, 256)
+
+
+def test_the_state_of_the_network_does_not_change(run):
+    before = {k: v.clone() for k, v in run.encoder.state_dict().items()}
+    state = torch.get_rng_state()
+    run.embed([picture(0)])
+    assert all(torch.equal(v, before[k]) for k, v in run.encoder.state_dict().items())
+    assert torch.equal(torch.get_rng_state(), state)
+    assert not run.encoder.training
+
+
+@pytest.mark.parametrize(
+    ("images", "words"),
+    [
+        ([], "got none"),
+        (np.zeros((2, 8, 8, 3)), "float64"),
+        (7, "got int"),
+        ("absent-folder", "no file or folder"),
+        (["absent.png"], r"absent\.png cannot be read"),
+        (np.zeros((4, 4, 7, 5), np.uint8), "expected uint8"),
+    ],
+)
+def test_what_is_no_picture_is_refused_in_words(run, images, words):
+    with pytest.raises(UsageError, match=words):
+        run.embed(images)
+
+
+def test_unknown_layer(run):
+    with pytest.raises(UsageError, match="expected backbone or head"):
+        run.embed(picture(0), layer="neck")  # type: ignore[arg-type]
+
+
+def test_unreadable_pictures_are_named(run, pictures):
+    folder = pictures(["a.png", "b.png"])
+    (folder / "broken.png").write_bytes(b"\x89PNG")
+    with pytest.raises(UsageError, match=r"1 images cannot be read, the first broken\.png"):
+        run.embed(str(folder))
+
+
+def test_search_finds_the_picture_itself_first(run, pictures):
+    folder = pictures(["x/a.png", "x/b.png", "y/c.png"])
+    found = run.search([folder / "x" / "b.png", picture(2)], str(folder), k=10)
+    assert [len(matches) for matches in found] == [3, 3]
+    assert found[0][0].path == "x/b.png"
+    assert found[0][0].label == "x"
+    assert found[0][0].similarity == pytest.approx(1, abs=1e-5)
+    assert found[1][0].path == "y/c.png"
+    assert all(a.similarity >= b.similarity for a, b in zip(found[0], found[0][1:], strict=False))
+
+
+def test_load_refuses_what_is_no_run(tmp_path):
+    with pytest.raises(UsageError, match="there is no run"):
+        isosphere.load(tmp_path / "absent")
+
+
+def test_transformer_in_a_pipeline(trained, run, pictures):
+    import pickle
+
+    from sklearn.base import clone
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+
+    folder = pictures([f"{i}.png" for i in range(8)])
+    files = sorted(folder.glob("*.png"))
+    labels = np.arange(8) % 2
+    pipeline = make_pipeline(RunTransformer(str(trained)), LogisticRegression(C=1e6, max_iter=2000))
+    assert pipeline.fit(files, labels).score(files, labels) == 1.0
+    step = pipeline[0]
+    assert isinstance(step, RunTransformer)
+    assert np.array_equal(step.transform(files), run.embed(files))
+    assert list(step.get_feature_names_out()[:2]) == ["backbone0", "backbone1"]
+    assert len(step.get_feature_names_out()) == step.transform(files).shape[1]
+    stored = pickle.dumps(step)
+    assert len(stored) < 2000
+    assert np.array_equal(pickle.loads(stored).transform(files), run.embed(files))
+    copy = clone(step)
+    assert isinstance(copy, RunTransformer)
+    assert copy.get_params() == step.get_params()
+    assert isinstance(run, Run)
+    assert RunTransformer(run, layer="head").fit_transform(files).shape == (8, 12)
+    with pytest.raises(UsageError, match="expected backbone or head"):
+        RunTransformer(run, layer="neck").fit(files)  # type: ignore[arg-type]
