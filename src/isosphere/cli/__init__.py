@@ -1,4 +1,4 @@
-"""The command line: ``isosphere train``, ``evaluate``, ``views``, ``list``, ``doctor``."""
+"""The command line: ``isosphere train``, ``evaluate``, ``embed``, ``search``, and the others."""
 
 import functools
 import os
@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 import typer
 
 from isosphere import __version__
-from isosphere.cli import doctor, evaluate, list_, train, views
+from isosphere.cli import dedup, doctor, embed, evaluate, export, list_, search, train, views
 from isosphere.cli.console import error_console, paragraph
 from isosphere.errors import IsosphereError, RunError, UsageError, nearest
 
@@ -46,6 +46,10 @@ def _say_when_stopped(command: Callable[..., int | None]) -> Callable[..., int |
 _COMMANDS: dict[str, Callable[..., int | None]] = {
     "train": train.train,
     "evaluate": evaluate.evaluate,
+    "embed": embed.embed,
+    "search": search.search,
+    "dedup": dedup.dedup,
+    "export": export.export,
     "views": views.views,
     "list": list_.list_,
     "doctor": doctor.doctor,

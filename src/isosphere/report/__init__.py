@@ -1,5 +1,15 @@
 """Pictures and pages that show a run to a person."""
 
+from isosphere.report.gallery import Card, Group, gallery_page
+from isosphere.report.pictures import data_uri, thumbnail
 from isosphere.report.plots import loss_curves, neighbour_gallery
 
-__all__ = ["loss_curves", "neighbour_gallery"]
+__all__ = [
+    "Card",
+    "Group",
+    "data_uri",
+    "gallery_page",
+    "loss_curves",
+    "neighbour_gallery",
+    "thumbnail",
+]

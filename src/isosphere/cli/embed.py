@@ -1,0 +1,61 @@
+"""``isosphere embed``: embeddings of images in a file."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from isosphere.cli.console import counting, error_console, facts, output_console, paragraph
+
+__all__ = ["embed"]
+
+
+def embed(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a run.", show_default=False)],
+    data: Annotated[
+        str, typer.Argument(metavar="DATA", help="Images, as for isosphere train.", show_default=False)
+    ],
+    out: Annotated[
+        Path, typer.Option("--out", "-o", help="File to write: .npz or .parquet.", show_default=False)
+    ],
+    layer: Annotated[str, typer.Option(metavar="backbone|head", help="Which output.")] = "backbone",
+    batch_size: Annotated[int, typer.Option(min=1, help="Images at a time.")] = 256,
+    workers: Annotated[int, typer.Option(min=1, help="Threads that decode images.")] = 2,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file if it is there.")] = False,
+) -> None:
+    """Write the embeddings of images to a file.
+
+    isosphere embed RUN PICTURES --out embeddings.npz
+
+    The .npz holds embeddings (float32, images x dimensions), labels (-1: none), paths and class_names, and
+    no pickled objects. Interrupted, the same command goes on where it stopped.
+    """
+    from isosphere.cli.apply import check_layer
+    from isosphere.deploy.files import check_target
+
+    chosen = check_layer(layer)
+    check_target(out, overwrite=overwrite)
+    import isosphere
+    from isosphere.data import name_skipped, open_source
+    from isosphere.deploy import embed_to_file
+
+    loaded, source = isosphere.load(run), open_source(data)
+    with counting(error_console(), "Embedding") as progress:
+        made = embed_to_file(
+            loaded,
+            source,
+            out,
+            layer=chosen,
+            batch_size=batch_size,
+            workers=workers,
+            overwrite=overwrite,
+            progress=progress,
+        )
+    console = output_console()
+    facts(console, {"written": str(out), "embeddings": f"{made.count:,} of {made.dim} dimensions ({layer})"})
+    if made.skipped:
+        paragraph(
+            console,
+            f"{len(made.skipped)} files cannot be used and are left out: {name_skipped(made.skipped)}.",
+            style="yellow",
+        )

@@ -1,0 +1,116 @@
+"""``isosphere embed``, ``search``, ``dedup`` and ``export`` as they are typed."""
+
+import contextlib
+import io
+import json
+import re
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+from PIL import Image
+
+
+@pytest.fixture
+def trained(run, classes, quick):
+    done = run("train", classes, "--out", "r", *quick)
+    assert done.code == 0, done.err
+    return "r"
+
+
+class Pictures(HTMLParser):
+    def __init__(self, text):
+        super().__init__()
+        self.alts, self.sources = [], []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        given = dict(attrs)
+        if tag == "img":
+            self.alts.append(given["alt"])
+        self.sources += [value for key, value in attrs if key in ("src", "href")]
+
+
+def test_embed(run, trained, classes):
+    done = run("embed", trained, classes, "--out", "e.npz", "--layer", "head")
+    assert (done.code, done.err) == (0, "")
+    assert "60 of 16 dimensions (head)" in done.out
+    with np.load("e.npz", allow_pickle=False) as arrays:
+        assert arrays["embeddings"].shape == (60, 16)
+        assert arrays["class_names"].tolist() == ["blue", "red"]
+    again = run("embed", trained, classes, "--out", "e.npz")
+    assert again.code == 2
+    assert "--overwrite" in again.err
+    assert run("embed", trained, classes, "--out", "e.npz", "--overwrite").code == 0
+    assert run("embed", trained, classes, "--out", "e.csv").code == 2
+    wrong = run("embed", trained, classes, "--out", "f.npz", "--layer", "neck")
+    assert wrong.code == 2
+    assert "expected backbone or head" in wrong.err
+
+
+def test_search_in_text_json_and_pictures(run, trained, classes, tmp_path):
+    query = classes / "red" / "11.png"
+    done = run("search", trained, query, "--in", classes, "-k", 3)
+    assert done.code == 0, done.err
+    lines = done.out.splitlines()
+    assert lines[0] == "Like 11.png among 60 images (60 new)"
+    assert re.split(r"\s+", lines[2].strip())[1:] == ["1.0000", "red", "red/11.png"]
+    assert len(lines) == 5
+    result = json.loads(run("search", trained, query, "--in", classes, "--json", "--out", "s.html").out)
+    assert result["images"] == 60
+    assert result["matches"][0]["path"] == "red/11.png"
+    assert len(result["matches"]) == 5
+    with open("s.html", encoding="utf-8") as file:  # noqa: PTH123
+        page = Pictures(file.read())
+    assert page.alts == ["11.png", *(m["path"] for m in result["matches"])]
+    assert all(source.startswith("data:") for source in page.sources)
+    drawn = run("search", trained, query, "--in", classes, "--out", "s.png")
+    assert "(as before)" in drawn.out
+    with Image.open("s.png") as picture:
+        assert picture.width > picture.height
+
+
+def test_search_refusals(run, trained, classes):
+    for words, said in (
+        (["absent.png", "--in", classes], "cannot be read as an image"),
+        ([classes / "red" / "1.png", "--in", "absent"], "no file or folder"),
+        ([classes / "red" / "1.png", "--in", classes, "--out", "a.gif"], r"ends in .html or .png"),
+    ):
+        done = run("search", trained, *words)
+        assert done.code == 2
+        assert said in done.err
+
+
+def test_dedup_finds_copies(run, trained, tmp_path):
+    folder = tmp_path / "mixed"
+    folder.mkdir()
+    for i in range(12):
+        noise = np.random.default_rng(100 + i).integers(0, 256, (16, 16, 3), dtype=np.uint8)
+        Image.fromarray(noise).save(folder / f"{i}.png")
+    (folder / "<b>copy & co.png").write_bytes((folder / "3.png").read_bytes())
+    done = run("dedup", trained, folder, "--threshold", "0.999999", "--json", "--out", "d.html")
+    assert done.code == 0, done.err
+    groups = json.loads(done.out)["groups"]
+    assert [sorted(item["path"] for item in group) for group in groups] == [["3.png", "<b>copy & co.png"]]
+    with open("d.html", encoding="utf-8") as file:  # noqa: PTH123
+        text = file.read()
+    assert "<b>copy" not in text
+    assert sorted(Pictures(text).alts) == ["3.png", "<b>copy & co.png"]
+    text = run("dedup", trained, folder, "--threshold", "0.999999").out
+    assert "1 groups; 1 images repeat another one." in text
+    everything = run("dedup", trained, folder, "--threshold", "-0.9")
+    assert "hardly tells images apart" in everything.out
+    assert run("dedup", trained, folder, "--threshold", "1.5").code == 2
+
+
+def test_export_prints_lines_that_run(run, trained):
+    done = run("export", trained, "--format", "safetensors", "--out", "e.safetensors")
+    assert done.code == 0, done.err
+    snippet = done.out[done.out.index("import json") :]
+    with contextlib.redirect_stdout(io.StringIO()) as said:
+        exec(compile(snippet, "snippet", "exec"), {})
+    assert said.getvalue().strip() == "torch.Size([1, 256])"
+    assert run("export", trained, "--format", "safetensors", "--out", "e.safetensors").code == 2
+    wrong = run("export", trained, "--format", "timm")
+    assert wrong.code == 2
+    assert "--format safetensors" in wrong.err
