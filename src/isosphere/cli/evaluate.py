@@ -125,16 +125,16 @@ def _closing(run: Path, data: str, done: "dict[str, Judgement]") -> str:
     if judged is None or judged.gain is None:
         return f"Compare with another run, or train longer: {longer}"
     low, value, high = (100 * x for x in (judged.gain.low, judged.gain.value, judged.gain.high))
-    margin = f"{abs(value):.1f} points [{low:.1f}, {high:.1f}]"
+    margin = f"{value:+.1f} points [{low:+.1f}, {high:+.1f}]"
     if judged.gain.low > 0:
         return (
-            f"{judged.headline}, {margin} more than with the next best, {judged.rival}: the training has "
+            f"{judged.headline}, {margin} against the next best, {judged.rival}: the training has "
             "paid; to see "
             f"whether more of it pays further, type {longer}"
         )
     if judged.gain.high < 0:
         return (
-            f"{judged.headline}, {margin} compared with {judged.rival}, which is better: this encoder is not "
+            f"{judged.headline}, {margin} against {judged.rival}, which is better: this encoder is not "
             "worth using "
             f"yet; train longer ({longer}) or look at its views: {shell('isosphere', 'views', data)}"
         )

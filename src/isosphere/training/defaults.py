@@ -18,7 +18,7 @@ otherwise.
 """
 
 LARGEST_FOR_SMALL_CONV = 96
-LOOKED_AT = 512
+LOOKED_AT, LOOKED_AT_SIDE = 512, 256
 
 
 def typical_side(source: Source, samples: int = 16) -> int:
@@ -81,7 +81,7 @@ def _suggest(source: Source, native: int) -> Suggestion:
     if source.name.startswith("textures:"):
         return Suggestion("textures", "procedural textures: any rotation is safe.", ())
     stride = max(1, len(source) // LOOKED_AT)
-    sample = load_images(source.subset(list(range(0, len(source), stride))), min(native, USUAL_IMAGE))
+    sample = load_images(source.subset(list(range(0, len(source), stride))), min(native, LOOKED_AT_SIDE))
     return suggest(sample.images)
 
 
