@@ -218,7 +218,7 @@ def wait_for(path, child, seconds=120):
 
 def test_runs_stopped_from_outside_end_with_the_same_bits(run, classes, quick, tmp_path):
     """Real processes, real signals; then --resume, compared with a run that was never stopped."""
-    words = [*quick[1:], "--epochs=25", "--set=train.checkpoint_minutes=0"]
+    words = [*quick[1:], "--epochs=12", "--set=train.checkpoint_minutes=0"]
     children = {
         number: start(classes, words, tmp_path / number.name) for number in (signal.SIGKILL, signal.SIGTERM)
     }

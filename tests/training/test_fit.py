@@ -220,6 +220,17 @@ def test_infinite_weights_are_never_saved(bench, tiny):
     assert content["position"]["step"] == 5
 
 
+def test_memory_that_does_not_suffice_is_said_in_words(bench, tiny):
+    class Hungry(tiny):
+        def forward(self, views):
+            if self.steps == 7:
+                raise torch.OutOfMemoryError("CUDA out of memory")
+            return super().forward(views)
+
+    with pytest.raises(RunError, match=r"smaller --batch-size than 8\. The last good checkpoint"):
+        bench.run("run", method=Hungry())
+
+
 def test_minutes_stop_in_time_and_anneal_over_just_that_time(bench):
     class Slow(SilentReporter):
         def step(self, progress, line):

@@ -7,6 +7,7 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch
 from lightning.fabric import Fabric
 from torch import Tensor, nn
 
@@ -213,6 +214,12 @@ def fit(
         if "not finite" not in str(error):
             raise
         raise RunError(f"{error} {kept(folder.checkpoint)} {remedy()}") from None
+    except torch.OutOfMemoryError:
+        raise RunError(
+            "a step does not fit into the device's memory: start anew with a smaller --batch-size than "
+            f"{train.batch_size}. "
+            f"{kept(folder.checkpoint)}"
+        ) from None
     finally:
         if records is not None:
             records.close()
