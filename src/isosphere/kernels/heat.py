@@ -7,7 +7,7 @@ from fractions import Fraction
 import torch
 from torch import Tensor
 
-from isosphere.kernels.evaluation import Profile
+from isosphere.kernels.fitting import Profile
 from isosphere.kernels.heat_logarithm import log_heat_derivatives
 from isosphere.kernels.zonal import ZonalKernel, cut_geometric_tail
 from isosphere.sphere import log_harmonic_dimensions
@@ -39,10 +39,11 @@ class HeatKernel(ZonalKernel):
         ValueError: both concentration and time given; a concentration outside [1e-12, d); a time that is not
             a positive number, is so long that phi is a constant, or so short that it needs 20,000 degrees.
     Numerics:
-        d from 2 to 4096. A fixed t means nothing across dimensions (at d = 512, t = 0.1 is a constant and t =
-        1/d an identity matrix): prefer a concentration. ``log`` is exact to rounding, also at antipodal
-        points where phi is 1e-60: it is fitted to values in integer arithmetic. That takes milliseconds, or
-        seconds for t below 0.01 in low dimension, once per kernel and process; below 1e-20000 it is refused.
+        d from 2 to 4096. A fixed t means nothing across dimensions (at d = 512, t = 0.1 is a constant and
+        t = 1/d an identity matrix): prefer a concentration. ``log`` is exact to rounding, relative to itself,
+        also at antipodal points where phi is 1e-60: it is fitted to sums in integers. That takes
+        milliseconds, or seconds for a time below 0.01 in low dimension, once per kernel and process; below
+        about 4e-4 it is refused.
     Reference:
         arXiv 2606.17603 (its w(lambda) = exp(-t lambda); t = 5/d for MMD and KSD, 2/d for KL).
     """

@@ -8,7 +8,8 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-from isosphere.kernels.evaluation import Profile, evaluate
+from isosphere.kernels.evaluation import evaluate
+from isosphere.kernels.fitting import Profile
 from isosphere.kernels.zonal import ZonalKernel, require_positive
 from isosphere.sphere import (
     gegenbauer_derivative_at_one,

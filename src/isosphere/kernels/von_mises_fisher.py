@@ -6,7 +6,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from isosphere.kernels.evaluation import Profile, as_cosines
+from isosphere.kernels.evaluation import as_cosines
+from isosphere.kernels.fitting import Profile
 from isosphere.kernels.zonal import ZonalKernel, check_order, cut_geometric_tail
 from isosphere.sphere import log_harmonic_dimensions, log_vmf_normalizer
 from isosphere.sphere.harmonics import check_dim

@@ -8,7 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from isosphere.kernels.evaluation import Profile, evaluate, folded_polynomial
+from isosphere.kernels.evaluation import evaluate
+from isosphere.kernels.fitting import Profile, folded_polynomial
 from isosphere.sphere import gegenbauer_derivative_at_one, gegenbauer_sum, log_harmonic_dimensions
 
 __all__ = ["ZonalKernel"]
@@ -45,7 +46,6 @@ class ZonalKernel(ABC):
         """Logarithms of the weights, float64 (L + 1,), ``-inf`` where a degree is absent."""
 
     # -- values
-    # ----------------------------------------------------------------------------------------------------
 
     def __call__(self, c: Tensor) -> Tensor:
         """``phi(c)``, elementwise."""
@@ -90,7 +90,6 @@ class ZonalKernel(ABC):
         return _polynomial(self, "log", order) if self.is_positive else None
 
     # -- spectrum
-    # --------------------------------------------------------------------------------------------------
 
     def weights(self) -> Tensor:
         """Weights ``p_0, ..., p_L``, float64 (L + 1,) on the CPU, nonnegative, sum 1."""
@@ -125,7 +124,6 @@ class ZonalKernel(ABC):
         return p[0], p[1], p[2]
 
     # -- what the evaluation asks for
-    # ------------------------------------------------------------------------------
 
     def samples(self, c: Tensor, profile: Profile, order: int) -> Tensor:
         """Exact but slow values of the order-th derivative of a profile at float64 points."""
@@ -145,13 +143,16 @@ class ZonalKernel(ABC):
         scaled = p * gegenbauer_derivative_at_one(p.numel() - 1, self.dim, order)
         return scaled[order : order + 3].numpy() if order < p.numel() else np.zeros(1)
 
+    def antipodal_width(self) -> float | None:
+        """Distance from the antipode within which the logarithm may change its form.
+
+        Given by kernels whose logarithms are sampled exactly, relative to themselves, in :meth:`log_samples`.
+        """
+        return None
+
     def log_samples(self, x: Tensor, order: int) -> Tensor:
         """As :meth:`samples` of the logarithm, at ``c = 2 x^2 - 1`` without rounding that."""
-        raise NotImplementedError(f"{type(self).__name__} has no antipodal width")
-
-    def antipodal_width(self) -> float | None:
-        """Distance from the antipode within which the logarithm may change its form; None if it does not."""
-        return None
+        raise NotImplementedError(f"{type(self).__name__} has no exact logarithm")
 
 
 def log_derivatives(values: list[Tensor]) -> list[Tensor]:
