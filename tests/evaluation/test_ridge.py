@@ -30,6 +30,11 @@ def unit(x):
     return functional.normalize(x, dim=1).numpy()
 
 
+def reference(penalty: Any, kernel="linear"):
+    # Any: scikit-learn's annotation knows whole numbers only.
+    return KernelRidge(alpha=penalty, kernel=kernel)
+
+
 def gram(a, b, kernel, kappa):
     c = unit(a) @ unit(b).T
     return np.exp(kappa * (c - 1)) if kernel == "exponential" else c
@@ -40,7 +45,7 @@ def gram(a, b, kernel, kappa):
 def test_predictions_are_scikit_learns(kernel, penalty):
     x, y = problem()
     made = ridge_regress(x[:100], y[:100], x[100:], kernel=kernel, kappas=(3.0,), penalties=(penalty,))
-    model = KernelRidge(alpha=penalty, kernel="precomputed")
+    model = reference(penalty, kernel="precomputed")
     model.fit(gram(x[:100], x[:100], kernel, 3.0), y[:100].numpy())
     np.testing.assert_allclose(
         made.values, model.predict(gram(x[100:], x[:100], kernel, 3.0)), rtol=1e-6, atol=1e-9
@@ -62,7 +67,7 @@ def test_leave_one_out_is_that_of_refits(kernel, exact_up_to):
         residuals = []
         for i in range(25):
             rest = torch.arange(25) != i
-            model = KernelRidge(alpha=penalty, kernel="precomputed")
+            model = reference(penalty, kernel="precomputed")
             model.fit(gram(x[rest], x[rest], kernel, 2.0), y[rest].numpy())
             # With every row a landmark Nyström is exact.
             residuals.append(y[i].numpy() - model.predict(gram(x[i : i + 1], x[rest], kernel, 2.0))[0])
@@ -93,7 +98,7 @@ def test_beyond_the_exact_size_landmarks_take_over_and_say_so():
 def test_raw_rows_for_the_linear_kernel_on_request():
     x, y = problem(80, t=1)
     made = ridge_regress(x[:60], y[:60, 0], x[60:], kernel="linear", penalties=(0.3,), normalise=False)
-    model = KernelRidge(alpha=0.3).fit(x[:60].numpy(), y[:60].numpy())
+    model = reference(0.3).fit(x[:60].numpy(), y[:60].numpy())
     np.testing.assert_allclose(made.values, model.predict(x[60:].numpy()), rtol=1e-8)
 
 
