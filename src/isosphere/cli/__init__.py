@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 import typer
 
 from isosphere import __version__
-from isosphere.cli import dedup, doctor, embed, evaluate, export, list_, search, train, views
+from isosphere.cli import dedup, doctor, embed, evaluate, export, list_, report, search, train, views
 from isosphere.cli.console import error_console, paragraph
 from isosphere.errors import IsosphereError, RunError, UsageError, nearest
 
@@ -50,6 +50,7 @@ _COMMANDS: dict[str, Callable[..., int | None]] = {
     "search": search.search,
     "dedup": dedup.dedup,
     "export": export.export,
+    "report": report.report,
     "views": views.views,
     "list": list_.list_,
     "doctor": doctor.doctor,

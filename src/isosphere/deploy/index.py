@@ -155,9 +155,17 @@ def open_index(
     made = Index.of(whole, layer)
     added = sum(1 for i in todo if source.paths[i] not in {p for p, _ in whole.skipped})
     return Index(
-        made.unit, made.paths, made.labels, made.class_names, layer, made.skipped, added,
-        len(whole) - added, gone, saved,
-    )  # fmt: skip
+        made.unit,
+        made.paths,
+        made.labels,
+        made.class_names,
+        layer,
+        made.skipped,
+        added,
+        len(whole) - added,
+        gone,
+        saved,
+    )
 
 
 @dataclass(frozen=True)

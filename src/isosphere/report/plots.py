@@ -14,7 +14,7 @@ from torch import Tensor
 from isosphere.errors import UsageError
 from isosphere.runs.metrics import read_metrics
 
-__all__ = ["loss_curves", "neighbour_gallery"]
+__all__ = ["loss_curves", "matplotlib_or_words", "neighbour_gallery", "numbers_of"]
 
 # Okabe and Ito's palette, told apart under the common forms of colour blindness.
 BLUE, ORANGE, GREEN, VERMILION = "#0072B2", "#E69F00", "#009E73", "#D55E00"
@@ -80,7 +80,7 @@ def neighbour_gallery(
 
     Raises: UsageError if matplotlib is not installed; ValueError if shapes disagree.
     """
-    matplotlib = _matplotlib()
+    matplotlib = matplotlib_or_words()
     rows, found = _array(queries), _array(neighbours)
     if rows.ndim != 1 or found.ndim != 2 or len(rows) != len(found) or found.size == 0:
         raise ValueError(
@@ -149,11 +149,11 @@ def loss_curves(metrics_csv: str | Path, path: str | Path, *, title: str | None 
 
     Raises: UsageError if matplotlib is not installed, or the file is absent or has no numbers to draw.
     """
-    matplotlib = _matplotlib()
+    matplotlib = matplotlib_or_words()
     source = Path(metrics_csv)
     if not source.is_file():
         raise UsageError(f"There is no file {source}: expected the metrics.csv of a run's folder.")
-    steps, columns = _numbers(read_metrics(source))
+    steps, columns = numbers_of(read_metrics(source))
     if not columns:
         raise UsageError(f"{source} has no column with two numbers to draw: expected step, total and others.")
     across = min(3, len(columns))
@@ -176,7 +176,8 @@ def loss_curves(metrics_csv: str | Path, path: str | Path, *, title: str | None 
         return _save(figure, path)
 
 
-def _matplotlib() -> ModuleType:
+def matplotlib_or_words() -> ModuleType:
+    """The package, or a UsageError that names the extra."""
     try:
         import matplotlib
         import matplotlib.figure
@@ -236,7 +237,7 @@ def _curve(axes: Any, steps: np.ndarray, values: np.ndarray, colour: str) -> Non
     axes.set_title(f"{y[-1]:.3g}", loc="right", color=colour, pad=7)
 
 
-def _numbers(rows: list[dict[str, str]]) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+def numbers_of(rows: list[dict[str, str]]) -> tuple[np.ndarray, dict[str, np.ndarray]]:
     """Steps, and in the file's order every other column but the epoch that holds two finite numbers."""
     table = {name: np.array([_number(row[name]) for row in rows]) for name in (rows[0] if rows else {})}
     steps = table.pop("step", np.arange(len(rows), dtype=float))

@@ -1,0 +1,208 @@
+"""The report: what was run, what came of it and what it looks like, one run or several, in one file."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional
+
+from isosphere.reductions import nearest_neighbours
+from isosphere.report import figures
+from isosphere.report.gallery import Card
+from isosphere.report.pictures import data_uri, thumbnail
+from isosphere.report.plots import numbers_of
+from isosphere.report.tables import Table, collapse_tiles, evaluation_tables, facts_of
+from isosphere.report.template import write_page
+from isosphere.runs import RunFolder, read_metrics
+
+__all__ = ["Looked", "Subject", "report_page"]
+
+QUERIES, FOUND = 8, 8
+_NOT_DRAWN = ("seconds", "images")
+_LATE = ("learning_rate", "images_per_second")
+
+
+@dataclass(frozen=True)
+class Looked:
+    """Images that a run was shown, and what it made of them.
+
+    Shape: `images` uint8 (n, 3, h, w), `labels` (n,) with -1 for none, `head` (n, d), `backbone` (n, p).
+    """
+
+    images: Tensor
+    labels: NDArray[np.int64]
+    paths: Sequence[str]
+    class_names: Sequence[str]
+    head: Tensor
+    backbone: Tensor
+    source: str = ""
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A run in a report: its folder, images it was shown (None: there are none to show), and what to warn of."""
+
+    name: str
+    folder: RunFolder
+    looked: Looked | None = None
+    alarms: Sequence[str] = field(default_factory=tuple)
+
+
+@dataclass
+class _Section:
+    """What the template needs of one run."""
+
+    name: str
+    config: str
+    alarms: Sequence[str]
+    tiles: list[dict[str, str]] = field(default_factory=list)
+    neighbours: list[dict[str, Any]] = field(default_factory=list)
+    maps: list[dict[str, str]] = field(default_factory=list)
+
+
+def report_page(subjects: Sequence[Subject], path: str | Path) -> Path:
+    """Write one HTML file about one or several runs: figures as SVG, pictures as data, nothing fetched.
+
+    Raises: UsageError if matplotlib or Jinja2 is missing; RunError if the file cannot be written; ValueError
+        without a run.
+    """
+    if not subjects:
+        raise ValueError("subjects: got none, expected at least one run")
+    from markupsafe import Markup
+
+    looked = {s.name: s.looked for s in subjects if s.looked is not None}
+    heads = {name: shown.head for name, shown in looked.items()}
+    sections = [_section(subject) for subject in subjects]
+    curves = _curves([read_metrics(s.folder.metrics) for s in subjects])
+    tables: list[Table] = evaluation_tables({s.name: s.folder.read_evaluation() for s in subjects})
+    first = next(iter(looked.values()), None)
+    labelled = first is not None and bool((first.labels >= 0).any())
+    same = first is not None and all(list(x.class_names) == list(first.class_names) for x in looked.values())
+    legend = []
+    if first is not None and labelled and same and len(first.class_names) <= 20:
+        legend = list(zip(first.class_names, figures.class_colours(len(first.class_names)), strict=True))
+    anchors = [
+        ("figures", "worth", tables),
+        ("sphere", "sphere", looked),
+        ("neighbours", "neighbours", looked),
+    ]
+    anchors += [("map", "maps", looked), ("curves", "training", curves), ("run", "what was run", True)]
+    names = [s.name for s in subjects]
+    values = {
+        "title": names[0] if len(names) == 1 else f"{len(names)} runs: {', '.join(names)}",
+        "lead": _lead(subjects),
+        "several": len(subjects) > 1,
+        "runs": [_marked(section, Markup) for section in sections],
+        "sections": [(anchor, words) for anchor, words, shown in anchors if shown],
+        "tables": tables,
+        "looked": f"{len(first.images):,}" if first is not None else "",
+        "labelled": labelled,
+        "legend": legend,
+        "spectrum": Markup(figures.spectrum_figure(heads)) if heads else "",
+        "cosines": Markup(figures.cosine_figure(heads)) if heads else "",
+        "curves": [{**curve, "svg": Markup(curve["svg"])} for curve in curves],
+        "facts": facts_of([s.folder for s in subjects]),
+    }
+    return write_page(path, "report.html", values)
+
+
+def _marked(section: _Section, markup: Any) -> _Section:
+    section.maps = [{**m, "svg": markup(m["svg"]) if m.get("svg") else ""} for m in section.maps]
+    return section
+
+
+def _lead(subjects: Sequence[Subject]) -> str:
+    parts = []
+    for subject in subjects:
+        config = subject.folder.read_config()
+        method, encoder = config.get("method", {}).get("name"), config.get("model", {}).get("encoder")
+        source = config.get("data", {}).get("source")
+        words = f"{encoder} trained by {method} on {source}"
+        parts.append(words)
+    return "; ".join(dict.fromkeys(parts))
+
+
+def _section(subject: Subject) -> _Section:
+    text = subject.folder.config.read_text(encoding="utf-8")
+    section = _Section(subject.name, text, list(subject.alarms))
+    shown = subject.looked
+    if shown is None:
+        return section
+    section.tiles = collapse_tiles(shown.head, read_metrics(subject.folder.metrics))
+    section.neighbours = _neighbours(shown)
+    section.maps = _maps(shown)
+    return section
+
+
+def _neighbours(shown: Looked) -> list[dict[str, Any]]:
+    n = len(shown.images)
+    if n < 2:
+        return []
+    rows = _queries(shown.labels, n)
+    unit = functional.normalize(shown.backbone.float(), dim=1)
+    values, found = nearest_neighbours(unit[rows], unit, min(FOUND, n - 1), exclude=rows)
+
+    def card(i: int, detail: str, marked: bool = False) -> Card:
+        return Card(thumbnail(shown.images[i]), str(shown.paths[i]), detail, marked)
+
+    made = []
+    for q, cosines, indices in zip(rows.tolist(), values.tolist(), found.tolist(), strict=True):
+        label = int(shown.labels[q])
+        name = shown.class_names[label] if 0 <= label < len(shown.class_names) else ""
+        cards = [
+            card(i, f"{cosine:.2f}", label >= 0 and int(shown.labels[i]) == label)
+            for i, cosine in zip(indices, cosines, strict=True)
+        ]
+        made.append({"query": card(q, name), "found": cards})
+    return made
+
+
+def _queries(labels: NDArray[np.int64], n: int) -> Tensor:
+    """The first image of each of a few classes, or images spread over the set."""
+    classes = np.unique(labels[labels >= 0])
+    if len(classes) < 2:
+        return torch.linspace(0, n - 1, min(QUERIES, n)).round().long()
+    chosen = classes[np.linspace(0, len(classes) - 1, min(QUERIES, len(classes))).round().astype(int)]
+    return torch.tensor([int(np.flatnonzero(labels == k)[0]) for k in chosen])
+
+
+def _maps(shown: Looked) -> list[dict[str, str]]:
+    classes = len(shown.class_names)
+    made: list[dict[str, str]] = []
+    for layer, words in (("backbone", "Features of the encoder"), ("head", "Embeddings of the head")):
+        unit = functional.normalize(getattr(shown, layer).float(), dim=1)
+        plane, shares = figures.principal_plane(unit)
+        coloured = ", coloured by class" if (shown.labels >= 0).any() else ""
+        made.append(
+            {"svg": figures.map_figure(plane, shares, shown.labels, classes), "words": f"{words}{coloured}."}
+        )
+        if layer == "backbone":
+            sheet = figures.thumbnail_map(plane, shown.images, shown.labels, classes)
+            words = "The images at their places on the map of features; of those in a cell, one is shown."
+            made.append(
+                {"image": data_uri(sheet.quantize(256) if sheet.mode == "RGB" else sheet), "words": words}
+            )
+    return made
+
+
+def _curves(metrics: Sequence[list[dict[str, str]]]) -> list[dict[str, str]]:
+    tables = [numbers_of(rows) for rows in metrics]
+    names = dict.fromkeys(
+        name for _, columns in tables for name in columns if name not in ("seconds", "images")
+    )
+    made = []
+    for name in names:
+        curves = []
+        for steps, columns in tables:
+            values = columns.get(name)
+            seen = None if values is None else np.isfinite(values)
+            curves.append(None if values is None or seen is None else (steps[seen], values[seen]))
+        last = ", ".join(f"{c[1][-1]:.4g}" for c in curves if c is not None)
+        words = name.replace("_", " ").replace("/", " \u00b7 ")
+        made.append({"name": words, "svg": figures.curve_figure(curves), "last": last})
+    return made

@@ -1,0 +1,282 @@
+"""Tables of a report: figures with intervals, what was run, and the signs of collapse."""
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from isosphere.evaluation import geometry
+from isosphere.runs import RunFolder
+from isosphere.sphere import sample_uniform
+
+__all__ = ["Cell", "Row", "Table", "collapse_tiles", "evaluation_tables", "facts_of"]
+
+LEAST = 20
+"""Images from which the geometry of embeddings has an interval."""
+
+_TITLES = {
+    "knn": "k-nearest-neighbour accuracy, %",
+    "linear": "Linear probe, accuracy, %",
+    "ridge": "Kernel ridge",
+    "retrieval": "Finding the other view of an image, %",
+    "ood": "Out-of-distribution detection, %",
+    "geometry": "Geometry of the embeddings",
+}
+_SHARES = ("knn", "linear", "retrieval", "ood")
+_WORDS = {
+    "trained/backbone": "trained encoder",
+    "trained/head": "its head",
+    "untrained/backbone": "untrained encoder",
+    "untrained/head": "untrained head",
+    "pixels": "raw pixels",
+    "pca": "PCA-whitened pixels",
+    "descriptor": "fixed descriptor",
+}
+_HIGHER = ("knn", "linear", "retrieval", "ood")
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A value and its interval as text."""
+
+    value: str
+    interval: str = ""
+    best: bool = False
+
+
+@dataclass(frozen=True)
+class Row:
+    """A line of a table."""
+
+    name: str
+    cells: list[Any]
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table with a title and a note on how its figures were made."""
+
+    title: str
+    first: str
+    columns: list[str]
+    rows: list[Row]
+    note: str = field(default="")
+
+
+def evaluation_tables(evaluations: Mapping[str, Mapping[str, Any]]) -> list[Table]:
+    """A table per task of the runs' ``evaluation.json``: one column a run, or for one run a column a metric."""
+    tasks = dict.fromkeys(task for evaluation in evaluations.values() for task in evaluation)
+    made = []
+    for task in tasks:
+        entries = {name: evaluation.get(task, {}) for name, evaluation in evaluations.items()}
+        pivot = len(evaluations) == 1 and task in ("retrieval", "geometry")
+        table = _pivoted(task, next(iter(entries.values()))) if pivot else _by_run(task, entries)
+        if table.rows:
+            made.append(table)
+    return made
+
+
+def _by_run(task: str, entries: Mapping[str, Mapping[str, Any]]) -> Table:
+    keys = dict.fromkeys(key for entry in entries.values() for key in entry if _is_estimate(entry[key]))
+    rows = []
+    for key in keys:
+        if len(entries) > 1 and key.endswith("/all"):
+            continue
+        found = [entry.get(key) for entry in entries.values()]
+        values = [_value(estimate) for estimate in found]
+        best = max((v for v in values if v is not None), default=None)
+        marks = len(entries) > 1 and task in _HIGHER and key.startswith("trained") and len(set(values)) > 1
+        cells = [
+            _cell(task, e, best=marks and v is not None and v == best)
+            for e, v in zip(found, values, strict=True)
+        ]
+        rows.append(Row(_name(key), cells))
+    columns = list(entries) if len(entries) > 1 else ["accuracy" if task in ("knn", "linear") else "value"]
+    return Table(_TITLES.get(task, task), "", columns, rows, _note(entries))
+
+
+def _pivoted(task: str, entry: Mapping[str, Any]) -> Table:
+    """One run: contestants (or measures) down, metrics (or contestants) across."""
+    # Of the wider set of candidates one figure says enough.
+    kept = [key for key in entry if not key.endswith("/all") or key.endswith("recall@1/all")]
+    split = {key: _split(task, key) for key in kept if _is_estimate(entry[key])}
+    rows = list(dict.fromkeys(row for row, _ in split.values()))
+    columns = list(dict.fromkeys(column for _, column in split.values()))
+    at = {place: key for key, place in split.items()}
+    lines = [
+        Row(_name(row), [_cell(task, entry.get(at.get((row, column), ""))) for column in columns])
+        for row in rows
+    ]
+    return Table(_TITLES.get(task, task), "", [_name(c) for c in columns], lines, _note({"": entry}))
+
+
+def _split(task: str, key: str) -> tuple[str, str]:
+    if task == "geometry":
+        who, _, measure = key.partition("/")
+        return measure, who
+    parts = key.split("/")
+    cut = next(
+        (i for i, part in enumerate(parts) if part.startswith("recall@") or part == "map"), len(parts) - 1
+    )
+    return "/".join(parts[:cut]), "/".join(parts[cut:])
+
+
+def _name(key: str) -> str:
+    for known, words in _WORDS.items():
+        if key == known:
+            return words
+        if key.startswith(f"{known}/"):
+            return f"{words}, {_name(key[len(known) + 1 :])}"
+    words = key.replace("recall@", "R@").replace("/all", ", both views").replace("_", " ")
+    words = re.sub(r"^zscore/", "z-score, ", words)
+    return {"map": "mAP"}.get(words, words.replace("/", ", "))
+
+
+def _is_estimate(entry: Any) -> bool:
+    return isinstance(entry, dict) and {"value", "low", "high"} <= set(entry)
+
+
+def _value(estimate: Any) -> float | None:
+    value = estimate.get("value") if _is_estimate(estimate) else None
+    return float(value) if isinstance(value, (int, float)) and math.isfinite(value) else None
+
+
+def _cell(task: str, estimate: Any, *, best: bool = False) -> Cell:
+    value = _value(estimate)
+    if value is None:
+        return Cell("\u2013")
+    low, high = estimate["low"], estimate["high"]
+    scale, digits = (100, 1) if task in _SHARES else (1, _digits(value))
+    sure = all(isinstance(bound, (int, float)) for bound in (low, high))
+    interval = f"[{scale * low:,.{digits}f}, {scale * high:,.{digits}f}]" if sure else ""
+    return Cell(f"{scale * value:,.{digits}f}", interval, best)
+
+
+def _digits(value: float) -> int:
+    return 0 if abs(value) >= 1000 else 1 if abs(value) >= 10 else 3
+
+
+def _note(entries: Mapping[str, Mapping[str, Any]]) -> str:
+    """How the figures were made, in the words of the protocol, where all runs agree or one is alone."""
+    said = []
+    for name, entry in entries.items():
+        protocol = entry.get("protocol", {}) if isinstance(entry, Mapping) else {}
+        flat = {**protocol, **protocol.get("targets", {})} if isinstance(protocol, Mapping) else {}
+        facts = {
+            "data": entry.get("data"),
+            "k": flat.get("k"),
+            "training images": flat.get("train_images"),
+            "test images": flat.get("test_images", flat.get("queries", flat.get("images"))),
+            "candidates": flat.get("candidates_per_query"),
+            "division": flat.get("division"),
+        }
+        words = ", ".join(f"{key} {_plain(value)}" for key, value in facts.items() if value is not None)
+        said.append((name, words))
+    words = dict.fromkeys(words for _, words in said if words)
+    return next(iter(words), "") if len(words) <= 1 else "; ".join(f"{n}: {w}" for n, w in said if w)
+
+
+def _plain(value: Any) -> str:
+    return f"{value:,}" if isinstance(value, int) else str(value)
+
+
+def facts_of(folders: Sequence[RunFolder]) -> list[Row]:
+    """What was run, a column a run, from configuration, metrics and environment."""
+    columns = [_facts(folder) for folder in folders]
+    names = dict.fromkeys(name for column in columns for name in column)
+    return [Row(name, [column.get(name, "\u2013") for column in columns]) for name in names]
+
+
+def _facts(folder: RunFolder) -> dict[str, str]:
+    from isosphere.runs import read_metrics
+
+    config = folder.read_config()
+    data, model, train = (config.get(part) or {} for part in ("data", "model", "train"))
+    views, method, optim = (config.get(part) or {} for part in ("views", "method", "optim"))
+    rows = read_metrics(folder.metrics)
+    last = rows[-1] if rows else {}
+    found = {
+        "folder": str(folder.path),
+        "images": f"{data.get('source')}, {data.get('image_size')} px views",
+        "encoder": f"{model.get('encoder')}, {model.get('init')} start",
+        "method": f"{method.get('name')}"
+        + (f", weight {method['weight']:g}" if method.get("weight") else ""),
+        "embedding": f"{model.get('dim')} dimensions",
+        "views": f"{views.get('recipe')}" + (f", {views['overrides']}" if views.get("overrides") else ""),
+        "optimiser": f"{optim.get('name')}, learning rate {optim.get('learning_rate'):g}"
+        if optim.get("learning_rate")
+        else "",
+        "batch, seed": f"{train.get('batch_size')}, {train.get('seed')}",
+        "trained": _length(last),
+        "speed": f"{float(last['images_per_second']):,.0f} images/s" if last.get("images_per_second") else "",
+        **_machine(folder),
+    }
+    return {name: value for name, value in found.items() if value}
+
+
+def _length(last: Mapping[str, str]) -> str:
+    if not last.get("step"):
+        return "not at all: the encoder as it was initialised"
+    seconds = float(last.get("seconds") or 0)
+    time = f"{seconds / 60:.1f} minutes" if seconds >= 60 else f"{seconds:.1f} seconds"
+    return f"{int(last['step']):,} steps, epoch {last.get('epoch', '?')}, {time}"
+
+
+def _machine(folder: RunFolder) -> dict[str, str]:
+    import json
+
+    try:
+        found = json.loads(folder.environment.read_text(encoding="utf-8"))
+        packages = found.get("packages", {})
+        gpus, cpu = found.get("gpus") or [], found.get("cpu", {})
+        return {
+            "machine": ", ".join(gpus) or f"{cpu.get('name')}, {cpu.get('cores')} cores",
+            "versions": ", ".join(
+                f"{k} {packages[k]}" for k in ("isosphere", "torch", "timm") if k in packages
+            ),
+        }
+    except (OSError, ValueError, AttributeError):
+        return {}
+
+
+def collapse_tiles(head: Tensor, metrics: Sequence[Mapping[str, str]]) -> list[dict[str, str]]:
+    """Signs of collapse of embeddings ``(n, d)``, each beside its value for as many uniform points."""
+    n, d = head.shape
+    if n < LEAST:
+        return []
+    found = geometry(head)
+    uniform = geometry(sample_uniform(n, d, generator=torch.Generator().manual_seed(0)))
+    zero = int((functional.normalize(head.float(), dim=1).norm(dim=1) < 0.5).sum())
+    most = min(n - 1, d)
+
+    def tile(key: str, words: str, state: str = "", digits: int = 2) -> dict[str, str]:
+        value, null = found[key].value, uniform[key].value
+        shown = f"{value:.{digits}f}" if math.isfinite(value) else "\u2013"
+        return {"value": shown, "words": f"{words}; uniform {null:.{digits}f}", "state": state}
+
+    cosine, rank = found["mean_cosine"].value, found["effective_rank"].value
+    state = "bad" if cosine > 0.95 else "fine" if cosine < 0.5 else ""
+    made = [
+        tile("mean_cosine", "mean cosine of different images (1: collapse)", state, 3),
+        tile("effective_rank", f"effective rank, at most {most}", "bad" if rank < 2 else "", 1),
+        tile("top_eigenvalue_share", "share of the largest direction", digits=3),
+        tile("uniformity", "uniformity (0: collapse)"),
+    ]
+    aligned = next((row["alignment"] for row in reversed(metrics) if row.get("alignment")), "")
+    if aligned:
+        value = float(aligned)
+        made.append(
+            {
+                "value": f"{value:.2f}",
+                "words": "alignment in training (1: views coincide, 0: views are unrelated)",
+                "state": "bad" if value < 0.05 else "",
+            }
+        )
+    if zero:
+        made.append({"value": f"{zero:,}", "words": "embeddings that are zero", "state": "bad"})
+    return made
