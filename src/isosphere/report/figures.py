@@ -204,7 +204,7 @@ def map_figure(plane: np.ndarray, shares: tuple[float, float], labels: np.ndarra
     stride = -(-len(plane) // _MAP_POINTS)
     plane, labels = plane[::stride], labels[::stride]
     palette = class_colours(max(classes, 1))
-    size = 9 if len(plane) <= 1000 else 5
+    size = 14 if len(plane) <= 1000 else 9
     colours = [palette[k] if 0 <= k < classes else _CLASSES[0] for k in labels.tolist()]
     order = np.random.default_rng(0).permutation(len(plane))  # no class lies on top of the others
     axes.scatter(

@@ -256,8 +256,11 @@ def collapse_tiles(head: Tensor, metrics: Sequence[Mapping[str, str]]) -> list[d
 
     def tile(key: str, words: str, state: str = "", digits: int = 2) -> dict[str, str]:
         value, null = found[key].value, uniform[key].value
-        shown = f"{value:.{digits}f}" if math.isfinite(value) else "\u2013"
-        return {"value": shown, "words": f"{words}; uniform {null:.{digits}f}", "state": state}
+        return {
+            "value": _fixed(value, digits),
+            "words": f"{words}; uniform {_fixed(null, digits)}",
+            "state": state,
+        }
 
     cosine, rank = found["mean_cosine"].value, found["effective_rank"].value
     state = "bad" if cosine > 0.95 else "fine" if cosine < 0.5 else ""
@@ -280,3 +283,8 @@ def collapse_tiles(head: Tensor, metrics: Sequence[Mapping[str, str]]) -> list[d
     if zero:
         made.append({"value": f"{zero:,}", "words": "embeddings that are zero", "state": "bad"})
     return made
+
+
+def _fixed(value: float, digits: int) -> str:
+    """So many decimals, and no minus before zeros."""
+    return f"{round(value, digits) + 0.0:.{digits}f}" if math.isfinite(value) else "\u2013"

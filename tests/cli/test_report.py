@@ -1,0 +1,63 @@
+"""``isosphere report`` as it is typed."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("matplotlib")
+pytest.importorskip("jinja2")
+
+
+@pytest.fixture
+def trained(run, split, quick):
+    assert run("train", split, "--out", "r", *quick).code == 0
+    return "r"
+
+
+def test_a_report_of_a_run(run, trained, split):
+    assert run("evaluate", trained, split, "--tasks", "knn").code == 0
+    done = run("report", trained)
+    assert (done.code, done.err) == (0, "")
+    text = Path("r/report.html").read_text(encoding="utf-8")
+    assert "k-nearest-neighbour accuracy" in text
+    assert "among 10 images" in text  # those of the test part
+    assert "report.html" in done.out
+    again = run("report", trained, "--limit", "5")
+    assert again.code == 0
+    assert "among 5 images" in Path("r/report.html").read_text(encoding="utf-8")
+
+
+def test_two_runs_on_named_images(run, trained, split, classes):
+    shutil.copytree("r", "other/r")
+    done = run("report", "r", "other/r", "--data", classes, "--limit", 30, "--out", "pages/both.html")
+    assert done.code == 0, done.err
+    text = Path("pages/both.html").read_text(encoding="utf-8")
+    assert "other/r" in text
+    assert "among 30 images" in text
+    twice = run("report", "r", "r", "--out", "x.html")
+    assert twice.code == 2
+    assert "twice" in twice.err
+    kept = run("report", "r", "--out", "pages/both.html")
+    assert kept.code == 2
+    assert "--overwrite" in kept.err
+
+
+def test_images_that_are_gone_are_said_and_do_not_stop_it(run, trained):
+    config = Path("r/config.yaml")
+    lines = config.read_text().splitlines()
+    config.write_text(
+        "\n".join("  source: gone-away" if line.startswith("  source:") else line for line in lines)
+    )
+    done = run("report", trained)
+    assert done.code == 0, done.err
+    assert "--data DATA" in done.out
+    assert "gone-away" in Path("r/report.html").read_text(encoding="utf-8")
+    named = run("report", trained, "--data", "gone-away", "--out", "x.html")
+    assert named.code == 2
+    assert not Path("x.html").exists()
+
+
+def test_refusals(run, trained):
+    assert run("report", "absent").code == 2
+    assert run("report", trained, "--out", "r.pdf").code == 2

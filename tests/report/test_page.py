@@ -1,0 +1,273 @@
+"""The report as a file: complete, escaped, nothing fetched; and as Chromium shows it."""
+
+import json
+import re
+import shutil
+import subprocess
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch.nn import functional
+
+from isosphere.errors import UsageError
+from isosphere.report import Card, Group, Looked, Subject, gallery_page, report_page, thumbnail
+from isosphere.report.tables import collapse_tiles, evaluation_tables
+from isosphere.runs import RunFolder
+
+pytest.importorskip("matplotlib")
+pytest.importorskip("jinja2")
+
+NASTY = "<script>alert('1')</script> & \"x\".png"
+
+
+def estimate(value, width=0.02):
+    return {"value": value, "low": value - width, "high": value + width}
+
+
+def evaluation(shift=0.0):
+    return {
+        "knn": {
+            "trained/backbone": estimate(0.61 + shift),
+            "pixels": estimate(0.3),
+            "protocol": {"k": 20, "test_images": 1234},
+            "data": NASTY,
+        },
+        "retrieval": {
+            f"{who}/{metric}": estimate(0.5 + shift)
+            for who in ("trained/head", "untrained/head")
+            for metric in ("recall@1", "map", "recall@1/all", "map/all")
+        },
+        "geometry": {
+            "trained/effective_rank": estimate(80.25),
+            "untrained/effective_rank": {"value": None, "low": None, "high": None},
+            "trained/zscore/mmd-heat": estimate(12345.0, 10),
+        },
+    }
+
+
+def subject(path: Path, name: str, *, looked=True, shift=0.0, alarms=()) -> Subject:
+    folder = RunFolder(path / re.sub(r"\W", "_", name))
+    folder.path.mkdir()
+    folder.write_config(
+        {
+            "data": {"source": NASTY, "image_size": 16},
+            "model": {"encoder": "small-conv", "init": "random", "dim": 8},
+            "method": {"name": "mmd-heat", "weight": 0.9},
+            "train": {"batch_size": 8, "seed": 0},
+        }
+    )
+    folder.write_environment()
+    metrics = folder.open_metrics()
+    for step in range(1, 30):
+        losses = {"total": 1 / step + shift, "invariance": 0.5, "alignment": 0.4, "cosine": float("nan")}
+        metrics.append({"epoch": step // 4, "step": step, **losses, "learning_rate": 0.1, "seconds": step})
+    folder.update_evaluation(evaluation(shift))
+    if not looked:
+        return Subject(name, folder, None, alarms)
+    generator = torch.Generator().manual_seed(int(shift * 10))
+    images = torch.randint(0, 256, (40, 3, 16, 16), generator=generator, dtype=torch.uint8)
+    head = functional.normalize(torch.randn(40, 8, generator=generator), dim=1)
+    labels = np.arange(40) % 3
+    names = [NASTY if i == 0 else f"{i}.png" for i in range(40)]
+    shown = Looked(images, labels, names, ["a", "<b>", "c"], head, torch.rand(40, 12, generator=generator))
+    return Subject(name, folder, shown, alarms)
+
+
+class Page(HTMLParser):
+    """What matters of a page: ids, links, sources, tags, texts, and that tags are closed in order."""
+
+    def __init__(self, path):
+        super().__init__()
+        self.ids, self.links, self.tags, self.alts, self.words = [], [], [], [], []
+        self.open: list[str] = []
+        self.text = path.read_text(encoding="utf-8")
+        self.feed(self.text)
+        assert self.open == []
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        if tag not in ("meta", "img", "br", "link", "!doctype"):
+            self.open.append(tag)
+        for key, value in attrs:
+            self.ids += [value] if key == "id" else []
+            self.links += [value] if key in ("src", "href", "xlink:href", "action", "data", "srcset") else []
+            self.alts += [value] if key == "alt" else []
+
+    def handle_startendtag(self, tag, attrs):
+        self.handle_starttag(tag, attrs)
+        if self.open and self.open[-1] == tag:
+            self.open.pop()
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.words.append(data)
+
+    @property
+    def said(self):
+        return " ".join(" ".join(self.words).split())
+
+
+@pytest.fixture(scope="module")
+def single(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("single")
+    return report_page([subject(folder, NASTY, alarms=["Collapse: <all> is one"])], folder / "out" / "r.html")
+
+
+def test_a_page_is_complete_in_itself(single):
+    page = Page(single)
+    assert page.tags.count("html") == 1
+    assert "script" not in page.tags
+    assert "link" not in page.tags
+    assert all(link.startswith(("data:image/", "#")) for link in page.links)
+    assert len(page.ids) == len(set(page.ids))
+    assert {link[1:] for link in page.links if link.startswith("#")} <= set(page.ids)
+    assert "url(http" not in page.text
+    assert "default-src 'none'" in page.text
+    assert 'name="viewport"' in page.text
+    assert "prefers-color-scheme: dark" in page.text
+    assert "@media print" in page.text
+    assert not list(single.parent.glob(".*"))
+
+
+def test_names_are_shown_as_they_are_and_never_run(single):
+    page = Page(single)
+    assert NASTY in page.alts
+    assert NASTY in page.said
+    assert "<script>alert" not in page.text
+    assert "<b>" not in re.findall(r"<span class=\"class\">(.*?)</span>", page.text)
+    assert "Collapse: <all> is one" in page.said
+
+
+def test_everything_is_in_it(single):
+    page = Page(single)
+    assert {"figures", "sphere", "neighbours", "map", "curves", "run"} <= set(page.ids)
+    for words in (
+        "61.0 [59.0, 63.0]",
+        "trained encoder",
+        "k 20",
+        "test images 1,234",
+        "effective rank",
+        "12,345 [12,335, 12,355]",
+        "mean cosine of different images",
+        "total",
+        "weight 0.9",
+        "encoder: small-conv",
+        "29 steps",
+    ):
+        assert words in page.said, words
+    assert page.tags.count("svg") == 2 + 2 + 4  # spectrum, cosines, two maps, four curves with two numbers
+    assert page.tags.count("img") == 3 * 9 + 1  # a row a class, and the map of thumbnails
+
+
+def test_several_runs_side_by_side(tmp_path):
+    subjects = [
+        subject(tmp_path, "first"),
+        subject(tmp_path, "second", shift=0.1),
+        subject(tmp_path, "bare", looked=False),
+    ]
+    page = Page(report_page(subjects, tmp_path / "r.html"))
+    for name in ("first", "second", "bare"):
+        assert page.said.count(name) >= 4
+    row = re.search(r"<th scope=\"row\">trained encoder</th>(.*?)</tr>", page.text, re.S)
+    assert row is not None
+    cells = re.findall(r"<td class=\"([^\"]*)\">([\d.]+)", row[1])
+    assert cells == [("number", "61.0"), ("number best", "71.0"), ("number", "61.0")]
+    assert len(page.ids) == len(set(page.ids))
+
+
+def test_a_run_without_figures_or_pictures(tmp_path):
+    made = subject(tmp_path, "bare", looked=False)
+    made.folder.evaluation.unlink()
+    made.folder.metrics.unlink()
+    page = Page(report_page([made], tmp_path / "r.html"))
+    assert page.ids == ["run"]
+    assert "not at all: the encoder as it was initialised" in page.said
+
+
+def test_tables_by_metric_for_one_run_and_by_run_for_several():
+    one = {table.title: table for table in evaluation_tables({"a": evaluation()})}
+    retrieval = one["Finding the other view of an image, %"]
+    assert retrieval.columns == ["R@1", "mAP", "R@1, both views"]
+    assert [row.name for row in retrieval.rows] == ["its head", "untrained head"]
+    geometry = one["Geometry of the embeddings"]
+    assert [cell.value for cell in geometry.rows[0].cells] == ["80.2", "–"]
+    two = evaluation_tables({"a": evaluation(), "b": {}})
+    assert all(table.columns == ["a", "b"] for table in two)
+    assert [cell.value for cell in two[0].rows[0].cells] == ["61.0", "–"]
+
+
+def test_tiles_tell_collapse_from_spread():
+    spread, collapsed = (
+        collapse_tiles(z, [])[0] for z in (torch.randn(200, 16), 1 + 0.01 * torch.randn(200, 16))
+    )
+    assert (spread["state"], collapsed["state"]) == ("fine", "bad")
+    assert float(collapsed["value"]) > 0.99
+    assert collapse_tiles(torch.ones(200, 16), [{"alignment": "0.01"}])[-1]["state"] == "bad"
+    assert "zero" in collapse_tiles(torch.zeros(30, 4), [])[-1]["words"]
+    assert collapse_tiles(torch.randn(5, 4), []) == []
+
+
+def test_gallery_page(tmp_path):
+    card = Card(thumbnail(torch.zeros(3, 8, 8, dtype=torch.uint8)), NASTY, "cosine 1", marked=True)
+    page = Page(
+        gallery_page(tmp_path / "g.html", "Found", [Group("<one>", [card, card], NASTY)], summary="<s>")
+    )
+    assert page.alts == [NASTY, NASTY]
+    assert "<one>" in page.said
+    assert "<script>" not in page.text
+
+
+def test_thumbnails_keep_small_pictures_and_shrink_large_ones():
+    import base64
+    import io
+
+    small = torch.randint(0, 256, (3, 20, 20), dtype=torch.uint8)
+    for image, side, expected in ((small, 96, (20, 20)), (Image.new("RGB", (400, 200)), 96, (96, 48))):
+        kind, _, body = thumbnail(image, side).partition(";base64,")
+        with Image.open(io.BytesIO(base64.b64decode(body))) as opened:
+            assert opened.size == expected
+            assert kind == f"data:image/{(opened.format or '').lower()}"
+            if image is small:
+                assert np.array_equal(np.asarray(opened), small.permute(1, 2, 0).numpy())
+
+
+def test_without_jinja_the_extra_is_named(tmp_path, monkeypatch):
+    import sys
+
+    monkeypatch.setitem(sys.modules, "jinja2", None)
+    with pytest.raises(UsageError, match=r"isosphere\[report\]"):
+        gallery_page(tmp_path / "g.html", "Found", [])
+
+
+def test_damaged_environment_is_passed_over(tmp_path):
+    made = subject(tmp_path, "odd", looked=False)
+    made.folder.environment.write_text(json.dumps([]))
+    assert Page(report_page([made], tmp_path / "r.html")).ids
+
+
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed")
+@pytest.mark.parametrize("dark", [False, True])
+def test_chromium_shows_it(single, tmp_path, dark):
+    assert CHROMIUM is not None
+    flags = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+    flags += ["--hide-scrollbars", "--enable-logging=stderr", f"--user-data-dir={tmp_path / 'profile'}"]
+    flags += ["--blink-settings=preferredColorScheme=0"] if dark else []
+    shot = tmp_path / "shot.png"
+    command = [CHROMIUM, *flags, "--window-size=500,1600", f"--screenshot={shot}", single.as_uri()]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+    assert "CONSOLE" not in done.stderr  # nothing was refused, nothing failed
+    with Image.open(shot) as opened:
+        pixels = np.asarray(opened.convert("L"))
+    assert pixels.shape == (1600, 500)
+    ground = np.median(pixels)
+    assert ground < 60 if dark else ground > 240
+    assert pixels.std() > 10
