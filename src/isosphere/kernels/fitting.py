@@ -1,9 +1,8 @@
 """Chebyshev fits of a kernel's profiles, once per kernel, in float64.
 
-A kernel offers *profiles*, named by a word: its value, its logarithm, the root of a squared polynomial. It
-samples every derivative of them exactly but slowly (``kernel.samples``). The samples are taken here, at
-Chebyshev points, and become the shortest sum that evaluates the profile: of monomials for float32 where that
-loses nothing, else of Chebyshev polynomials.
+A kernel offers two *profiles*, its value and its logarithm, and samples every derivative of them exactly but
+slowly (``kernel.samples``). The samples are taken here, at Chebyshev points, and become the shortest sum that
+evaluates the profile: of monomials for float32 where that loses nothing, else of Chebyshev polynomials.
 """
 
 import math
@@ -21,7 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Plan", "Profile", "folded_polynomial", "plan", "stretched"]
 
-Profile = Literal["value", "log", "root"]
+Profile = Literal["value", "log"]
 
 _FIRST, _LAST = 24, 1 << 14  # degrees of the first and of the longest fit
 _DIRECT, _NARROW = 64, 0.15  # an exact logarithm of a higher degree in c, or this narrow, is fitted stretched

@@ -43,7 +43,7 @@ class HeatKernel(ZonalKernel):
         t = 1/d an identity matrix): prefer a concentration. ``log`` is exact to rounding, relative to itself,
         also at antipodal points where phi is 1e-60: it is fitted to sums in integers. That takes
         milliseconds, or seconds for a time below 0.01 in low dimension, once per kernel and process; below
-        about 4e-4 it is refused.
+        about 6e-4 it is refused.
     Reference:
         arXiv 2606.17603 (its w(lambda) = exp(-t lambda); t = 5/d for MMD and KSD, 2/d for KL).
     """

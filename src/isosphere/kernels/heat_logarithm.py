@@ -1,8 +1,8 @@
 """Logarithm of the heat kernel and its derivatives, by integer sums of as many bits as the answer needs.
 
-At antipodal points the terms of the series are e^{2 rho} times their sum (1e60 at d = 512, t = 2/d), so no float will
-do. Python's integers will (faster than its decimals): fixed-point numbers with exact additions and one rounding for a
-product, at a few dozen points, enough for a fit.
+At antipodal points the terms of the series are e^{2 rho} times their sum (1e60 at d = 512, t = 2/d), so no
+float will do. Python's integers will (faster than its decimals): fixed-point numbers with exact additions and
+one rounding for a product, at a few dozen points, enough for a fit.
 """
 
 import decimal

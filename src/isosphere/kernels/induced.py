@@ -8,7 +8,7 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-from isosphere.kernels.von_mises_fisher import log_exponential_weights
+from isosphere.kernels.von_mises_fisher import exponential_log_ratios
 from isosphere.kernels.zonal import ZonalKernel
 from isosphere.sphere import log_harmonic_dimensions, marginal_quadrature
 from isosphere.sphere.harmonics import check_dim
@@ -130,16 +130,16 @@ def _window_log_weights(dim: int, bandwidth: float) -> Tensor:
     log_mass, t = _half_law(dim, bandwidth)
     size = 64
     while size <= _MOST_DEGREES:
-        logs = log_exponential_weights(size, dim, (bandwidth * t) ** 2)
+        logs = exponential_log_ratios(size, dim, (bandwidth * t) ** 2)
         ratio = torch.exp(logs[:, 1:] - logs[:, :-1])
-        # Each component's tail is geometric (see cut_geometric_tail), and none is above its mass, 1.
-        tail = torch.where(
-            ratio[:, 1:] < 1, logs[:, 1:-1] - torch.log1p(-ratio[:, 1:].clamp(max=1)), 0.0
-        ).clamp(max=0)
-        beyond = torch.logsumexp(log_mass.unsqueeze(-1) + tail, 0)
-        proven = beyond <= math.log(_TAIL)
+        logs = log_mass.unsqueeze(-1) + logs - torch.logsumexp(logs, 1, keepdim=True)
+        # A component's tail is geometric once its ratios are below 1, and never above its mass. (Dividing by
+        # the sum so far, which is at most the whole, can only raise the bound.)
+        tail = logs[:, 1:-1] - torch.log1p(-ratio[:, 1:].clamp(max=1))
+        tail = torch.minimum(tail, log_mass.unsqueeze(-1))
+        proven = torch.logsumexp(tail, 0) <= math.log(_TAIL)
         if bool(proven.any()):
-            mixed = torch.logsumexp(log_mass.unsqueeze(-1) + logs, 0)[: int(torch.nonzero(proven)[0]) + 1]
+            mixed = torch.logsumexp(logs, 0)[: int(torch.nonzero(proven)[0]) + 1]
             return mixed - torch.logsumexp(mixed, 0)
         size *= 2
     raise ValueError(

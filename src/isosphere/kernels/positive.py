@@ -4,29 +4,25 @@ import math
 from abc import abstractmethod
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from isosphere.kernels.evaluation import evaluate
-from isosphere.kernels.fitting import Profile
+from isosphere.kernels.evaluation import as_cosines
 from isosphere.kernels.zonal import ZonalKernel, require_positive
-from isosphere.sphere import (
-    gegenbauer_derivative_at_one,
-    gegenbauer_sum,
-    jacobi_off_diagonal,
-    log_harmonic_dimensions,
-)
+from isosphere.sphere import jacobi_off_diagonal, log_harmonic_dimension, log_harmonic_dimensions
 from isosphere.sphere.harmonics import check_degree, check_dim
 
 __all__ = ["FejerKernel", "JacksonKernel"]
 
 _MOST_DEGREES = 400
+_MOST_PEAKED = 69.0  # log of the density at coincidence: 1e30, whose square root float32 still squares
 
 
 @dataclass(frozen=True)
 class _SquaredKernel(ZonalKernel):
-    """``phi ∝ (1 - eps) q^2 / E q^2 + eps`` for a polynomial ``q = sum_l u_l P_l``, u_l >= 0, q(1) = 1."""
+    """``phi = p_0 ((1 - eps) q^2 + eps)`` for ``q = sum_l v_l sqrt(N(l, d)) P_l``, v >= 0, ``E q^2 = |v|^2 = 1``."""
 
     dim: int
     max_degree: int = 2  # pyright: ignore[reportIncompatibleMethodOverride, reportAssignmentType]
@@ -39,55 +35,88 @@ class _SquaredKernel(ZonalKernel):
             raise ValueError(
                 f"max_degree is that of a square: even, 2 to {_MOST_DEGREES}; got {self.max_degree}: try 2"
             )
+        if log_harmonic_dimension(self.max_degree // 2, self.dim) > _MOST_PEAKED:
+            raise ValueError(
+                f"max_degree {self.max_degree} at dim {self.dim} makes an identity matrix (a density of 1e30 at "
+                "coincidence): lower it, e.g. to 2"
+            )
         if not 0 <= self.floor < 1:
             raise ValueError(f"floor must lie in [0, 1), got {self.floor}: 0.01 is the default")
         object.__setattr__(self, "floor", float(self.floor))
 
     @abstractmethod
-    def unscaled_root(self) -> Tensor:
-        """Log coefficients of q, of degree max_degree / 2, up to a common factor."""
-
     def log_root(self) -> Tensor:
-        """Log coefficients of q, with q(1) = 1."""
-        logs = self.unscaled_root()
-        return logs - torch.logsumexp(logs, 0)
+        """``log v_l``, l = 0 to max_degree / 2, up to a common constant."""
 
     @property
     def is_positive(self) -> bool:
         return self.floor > 0
 
     def log_weights(self) -> Tensor:
-        squared = _log_square(self.log_root(), self.dim)
-        # As a density, (1 - eps) q^2 / E q^2 + eps; then scaled to 1 at coincidence.
-        density = squared - squared[0] + math.log1p(-self.floor)
+        density = _log_square(self) + math.log1p(-self.floor)
         density[0] = 0.0
         return density - torch.logsumexp(density, 0)
 
     def log(self, c: Tensor) -> Tensor:
         require_positive(self)
-        # phi = p_0 ((1 - eps) q^2 / E q^2 + eps): through q, because phi next to its zeros is a small
-        # difference.
-        factor = _density_factor(self)
-        return torch.log(factor * evaluate(c, self, "root").square() + self.floor) + self.log_mean
+        # Through q, whose typical size is 1: phi itself is a difference of large terms nearly everywhere.
+        q = _Root.apply(as_cosines(c), self, 0)
+        return torch.log((1 - self.floor) * q.square() + self.floor) + self.log_mean
 
     def log_polynomial(self, order: int = 0) -> tuple[float, ...] | None:
         return None  # singular next to the zeros of q
 
-    def samples(self, c: Tensor, profile: Profile, order: int) -> Tensor:
-        if profile != "root":
-            return super().samples(c, profile, order)
-        u = torch.exp(self.log_root())
-        if order >= u.numel():
-            return torch.zeros_like(c)
-        scaled = u * gegenbauer_derivative_at_one(u.numel() - 1, self.dim, order)
-        return gegenbauer_sum(c, scaled[order:], self.dim + 2 * order)
+
+class _Root(torch.autograd.Function):
+    """The order-th derivative of q, as a sum of orthonormal polynomials in dimension d + 2m."""
+
+    @staticmethod
+    def forward(ctx: Any, c: Tensor, kernel: _SquaredKernel, order: int) -> Tensor:
+        ctx.save_for_backward(c)
+        ctx.kernel, ctx.order = kernel, order
+        a, b = _root_numbers(kernel, order)
+        before, now = torch.zeros_like(c), torch.ones_like(c)
+        total = a[0] * now
+        for l in range(1, len(a)):
+            # c e_{l-1} = b_l e_l + b_{l-1} e_{l-2}
+            before, now = now, (c * now - b[l - 1] * before) / b[l]
+            total = total + a[l] * now
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
+        (c,) = ctx.saved_tensors
+        return grads[0] * _Root.apply(c, ctx.kernel, ctx.order + 1), None, None
+
+
+@torch.compiler.assume_constant_result
+def _root_numbers(kernel: _SquaredKernel, order: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Coefficients of the order-th derivative of q, and the recurrence ``0, b_1, b_2, ...`` of its polynomials.
+
+    ``N(l, d) P_l' = d N(l-1, d+2) P_{l-1}^{(d+2)}``, so
+    ``e_l' = d sqrt(N(l-1, d+2) / N(l, d)) e_{l-1}^{(d+2)}``.
+    """
+    log_a = _log_unit_root(kernel)
+    for m in range(order):
+        d, degree = kernel.dim + 2 * m, log_a.numel() - 1
+        if degree == 0:
+            return (0.0,), (0.0,)
+        lower, upper = log_harmonic_dimensions(degree, d), log_harmonic_dimensions(degree - 1, d + 2)
+        log_a = log_a[1:] + math.log(d) + (upper - lower[1:]) / 2
+    b = jacobi_off_diagonal(log_a.numel() - 1, kernel.dim + 2 * order)
+    return tuple(torch.exp(log_a).tolist()), (0.0, *b.tolist())
+
+
+def _log_unit_root(kernel: _SquaredKernel) -> Tensor:
+    logs = kernel.log_root()
+    return logs - torch.logsumexp(2 * logs, 0) / 2
 
 
 @dataclass(frozen=True)
 class JacksonKernel(_SquaredKernel):
     """Square of the most concentrated polynomial of its degree, with a floor, scaled to 1 at coincidence.
 
-    ``phi(c) ∝ (1 - eps) q(c)^2 / E q^2 + eps``, ``q = sum_{l<=m} v_l sqrt(N(l, d)) P_l``, v the top
+    ``phi(c) ∝ (1 - eps) q(c)^2 + eps``, ``q = sum_{l<=m} v_l sqrt(N(l, d)) P_l``, v the top
     eigenvector of the (m+1) x (m+1) Jacobi matrix of the law of one coordinate: among the squares of degree m
     it has the largest ``a_1``, the largest zero of the Gegenbauer polynomial of degree m + 1.
 
@@ -98,19 +127,20 @@ class JacksonKernel(_SquaredKernel):
             -inf; with the floor ``log(c) - log_mean >= log(eps)``. 0 leaves the pure square, without ``log``.
 
     Raises:
-        ValueError: max_degree odd or outside 2, ..., 400; floor outside [0, 1).
+        ValueError: max_degree odd, outside 2, ..., 400, or so high that phi is an identity matrix (a density
+            of 1e30 at coincidence); floor outside [0, 1).
     Numerics:
-        Weights by Dougall's linearisation, all terms positive, in log space; ``log`` through q, so accurate
-        at the zeros of q too.
+        Weights by Dougall's linearisation, all terms positive, in log space; ``log`` through q, by the
+        recurrence of orthonormal polynomials, so accurate where q is small too.
     Reference:
         Weiße et al., Rev. Mod. Phys. 78 (2006), section II.C.3, for d = 2; in general the extremal problem is
         the Rayleigh quotient of the Jacobi matrix. Dougall's linearisation: DLMF 18.18.22.
     """
 
-    def unscaled_root(self) -> Tensor:
+    def log_root(self) -> Tensor:
         b = jacobi_off_diagonal(self.max_degree // 2, self.dim)
         _, vectors = torch.linalg.eigh(torch.diag(b, 1) + torch.diag(b, -1))
-        return torch.log(vectors[:, -1].abs()) + log_harmonic_dimensions(self.max_degree // 2, self.dim) / 2
+        return torch.log(vectors[:, -1].abs())
 
 
 @dataclass(frozen=True)
@@ -127,21 +157,16 @@ class FejerKernel(_SquaredKernel):
             -inf; with the floor ``log(c) - log_mean >= log(eps)``. 0 leaves the pure square, without ``log``.
 
     Raises:
-        ValueError: max_degree odd or outside 2, ..., 400; floor outside [0, 1).
+        ValueError: max_degree odd, outside 2, ..., 400, or so high that phi is an identity matrix (a density
+            of 1e30 at coincidence); floor outside [0, 1).
     Numerics:
         As :class:`JacksonKernel`, which is less peaked: at d = 64, L = 2 its a_1 is 0.125, this one's 0.031.
     Reference:
         Fejér, Math. Ann. 58 (1904), for d = 2; Dougall's linearisation: DLMF 18.18.22.
     """
 
-    def unscaled_root(self) -> Tensor:
-        return log_harmonic_dimensions(self.max_degree // 2, self.dim)
-
-
-@torch.compiler.assume_constant_result
-def _density_factor(kernel: _SquaredKernel) -> float:
-    """``(1 - eps) / E q^2``."""
-    return (1 - kernel.floor) * math.exp(-float(_log_square(kernel.log_root(), kernel.dim)[0]))
+    def log_root(self) -> Tensor:
+        return log_harmonic_dimensions(self.max_degree // 2, self.dim) / 2
 
 
 @lru_cache(maxsize=64)
@@ -174,17 +199,14 @@ def _linearisation(degree: int, dim: int) -> tuple[tuple[int, int, Tensor], ...]
     return tuple(pairs)
 
 
-@lru_cache(maxsize=256)
-def _square_cached(log_root: tuple[float, ...], dim: int) -> Tensor:
-    degree = len(log_root) - 1
+def _log_square(kernel: _SquaredKernel) -> Tensor:
+    """Log coefficients of q^2 in P_0, ..., P_L; the first is 0, the mean of q^2 being 1."""
+    log_v = _log_unit_root(kernel)
+    degree = log_v.numel() - 1
+    root = (log_v + log_harmonic_dimensions(degree, kernel.dim) / 2).tolist()
     total = torch.full((2 * degree + 1,), -math.inf, dtype=torch.float64, device="cpu")
-    for m, n, w in _linearisation(degree, dim):
+    for m, n, w in _linearisation(degree, kernel.dim):
         at = m + n - 2 * torch.arange(n + 1, device="cpu")
         twice = math.log(2) if m != n else 0.0
-        total[at] = torch.logaddexp(total[at], w + log_root[m] + log_root[n] + twice)
+        total[at] = torch.logaddexp(total[at], w + root[m] + root[n] + twice)
     return total
-
-
-def _log_square(log_root: Tensor, dim: int) -> Tensor:
-    """Log coefficients of q^2 in P_0, ..., P_{2L} from the log coefficients of q."""
-    return _square_cached(tuple(log_root.tolist()), dim).clone()

@@ -9,10 +9,10 @@ from torch import Tensor
 from isosphere.kernels.evaluation import as_cosines
 from isosphere.kernels.fitting import Profile
 from isosphere.kernels.zonal import ZonalKernel, check_order, cut_geometric_tail
-from isosphere.sphere import log_harmonic_dimensions, log_vmf_normalizer
+from isosphere.sphere import log_harmonic_dimensions
 from isosphere.sphere.harmonics import check_dim
 
-__all__ = ["VonMisesFisherKernel", "log_exponential_weights"]
+__all__ = ["VonMisesFisherKernel", "exponential_log_ratios"]
 
 _LARGEST = 1e5
 
@@ -65,46 +65,37 @@ class VonMisesFisherKernel(ZonalKernel):
         return (as_cosines(c) - 1).mul_(self.concentration)
 
     def log_weights(self) -> Tensor:
+        kappa = torch.tensor([self.concentration], dtype=torch.float64, device="cpu")
         size = 32
         while True:
-            logs = log_exponential_weights(
-                size, self.dim, torch.tensor([self.concentration], device="cpu").double()
-            )
-            # The first weight in closed form: it may be far below the largest one.
-            first = float(log_vmf_normalizer(self.concentration, self.dim)) - self.concentration
-            kept = cut_geometric_tail(logs[0] - logs[0, 0] + first)
+            kept = cut_geometric_tail(exponential_log_ratios(size, self.dim, kappa)[0])
             if kept is not None:
-                return kept
+                # Summed to 1: log M_d(kappa) - kappa would lose the digits of kappa.
+                return kept - torch.logsumexp(kept, 0)
             size *= 2
 
     def samples(self, c: Tensor, profile: Profile, order: int) -> Tensor:
-        if profile == "log":
-            linear = (self.concentration * (c - 1), torch.full_like(c, self.concentration))
-            return linear[order] if order < 2 else torch.zeros_like(c)
-        return self.derivative(c, order) if profile == "value" else super().samples(c, profile, order)
+        if profile == "value":
+            return self.derivative(c, order)
+        linear = (self.concentration * (c - 1), torch.full_like(c, self.concentration))
+        return linear[order] if order < 2 else torch.zeros_like(c)
 
 
-def log_exponential_weights(max_degree: int, dim: int, concentration: Tensor) -> Tensor:
-    """Log weights of degrees 0 to L of ``exp(kappa (c - 1))`` for a vector of kappa, shape (kappas, L + 1).
+def exponential_log_ratios(max_degree: int, dim: int, concentration: Tensor) -> Tensor:
+    """``log(p_l / p_0)``, l = 0 to L, of ``exp(kappa (c - 1))`` for a vector of kappa, shape (kappas, L + 1).
 
-    ``p_l = N(l, d) i_l e^-kappa``, with the ratios ``r_l = i_l / i_{l-1} = 1 / ((2l+d-2)/kappa + r_{l+1})``
-    of Bessel functions ``i_l ∝ kappa^(1-d/2) I_{l+d/2-1}``, run downwards, and ``sum_l p_l = 1``. (DLMF
-    10.29.1.)
+    ``p_l ∝ N(l, d) i_l`` with ratios ``r_l = i_l / i_{l-1} = 1 / ((2l+d-2)/kappa + r_{l+1})`` of Bessel
+    functions ``i_l ∝ kappa^(1-d/2) I_{l+d/2-1}(kappa)``, run downwards. (DLMF 10.29.1.)
     """
     kappa = concentration
-    extra = 40 + int(
-        2 * math.sqrt(float(kappa.max()))
-    )  # degrees that wash out the value at which the fraction starts
-    top = max_degree + extra
-    order = top + 1 + dim / 2 - 1
+    top = (
+        max_degree + 40 + int(2 * math.sqrt(float(kappa.max())))
+    )  # what starts the fraction has washed out by L
+    order = top + dim / 2
     r = kappa / (order + torch.sqrt(order * order + kappa * kappa))
-    ratios = torch.empty(kappa.numel(), top, dtype=torch.float64, device="cpu")
+    logs = torch.zeros(kappa.numel(), max_degree + 1, dtype=torch.float64, device="cpu")
     for l in range(top, 0, -1):
         r = 1 / ((2 * l + dim - 2) / kappa + r)
-        ratios[:, l - 1] = r
-    rise = torch.cat(
-        [torch.zeros(kappa.numel(), 1, dtype=torch.float64, device="cpu"), ratios.log().cumsum(1)], 1
-    )
-    logs = rise + log_harmonic_dimensions(top, dim)
-    first = log_vmf_normalizer(kappa, dim) - kappa
-    return (logs + first.unsqueeze(-1))[:, : max_degree + 1]
+        if l <= max_degree:
+            logs[:, l] = torch.log(r)
+    return logs.cumsum(1) + log_harmonic_dimensions(max_degree, dim)

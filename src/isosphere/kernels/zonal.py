@@ -129,8 +129,6 @@ class ZonalKernel(ABC):
         """Exact but slow values of the order-th derivative of a profile at float64 points."""
         if profile == "log":
             return log_derivatives([self.samples(c, "value", m) for m in range(order + 1)])[order]
-        if profile != "value":
-            raise ValueError(f"{type(self).__name__} has no profile {profile!r}")
         p = _weights(self)
         if order >= p.numel():
             return torch.zeros_like(c)
