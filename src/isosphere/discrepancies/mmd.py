@@ -3,6 +3,7 @@
 __all__ = ["KSD", "MMD"]
 
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Literal
 
 import torch
@@ -25,6 +26,7 @@ def _horner(coefficients: tuple[float, ...]) -> Callable[[Tensor], Tensor]:
     return polynomial
 
 
+@lru_cache(maxsize=64)
 def _excess(kernel: ZonalKernel, order: int) -> Callable[[Tensor], Tensor]:
     """(phi - p_0)/(1 - p_0) or its first derivative; the l = 0 term is dropped before anything is rounded."""
     scale = 1 / (1 - kernel.mean)

@@ -6,8 +6,8 @@ For directions :math:`a_m`, projections :math:`x_{im} = \langle z_i, a_m \rangle
 .. math:: T = \frac1M \sum_m \sum_k w_k \Big[ (C_{km} - \varphi_k)^2 + S_{km}^2 \Big], \quad
           C_{km} = \frac1n \sum_i \cos s_k x_{im}, \; S_{km} = \frac1n \sum_i \sin s_k x_{im}.
 
-Cosines and sines of the multiples come from those of the first knot by one rotation a knot. The backward pass
-projects again and rotates again, slice block by slice block; between the passes only ``C`` and ``S`` live.
+Cosines and sines of the multiples come from those of the first knot by Chebyshev's recurrence. The backward pass
+projects and recurs again, slice block by slice block; between the passes only ``C`` and ``S`` live.
 """
 
 __all__ = ["sliced_characteristic_distance"]
@@ -30,15 +30,27 @@ def _slice_blocks(slices: int, rows: int, device: torch.device) -> Iterator[slic
     return (slice(start, min(start + step, slices)) for start in range(0, slices, step))
 
 
-def _rotations(x: Tensor, spacing: float, knots: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield (cos k spacing x, sin k spacing x) for k = 1..knots, by the angle-addition recurrence."""
+def _multiples(x: Tensor, spacing: float, knots: int) -> Iterator[tuple[float, Tensor, Tensor]]:
+    """Yield (sign, sign * cos k spacing x, sign * sin k spacing x) for k = 1..knots, in two buffers each.
+
+    Chebyshev's recurrence ``c_{k+1} = 2 cos(spacing x) c_k - c_{k-1}``, one fused operation a knot; the alternating
+    sign is what lets it run in place. The yielded tensors are overwritten two knots later.
+    """
     angle = spacing * x
-    cos1, sin1 = angle.cos(), angle.sin()
-    cos, sin = cos1, sin1
-    for k in range(knots):
-        if k:
-            cos, sin = cos * cos1 - sin * sin1, sin * cos1 + cos * sin1
-        yield cos, sin
+    cos, sin = angle.cos(), angle.sin_()
+    twice = 2 * cos
+    before = (torch.ones_like(cos), torch.zeros_like(sin))
+    now = (cos, sin)
+    sign = 1.0
+    for k in range(1, knots + 1):
+        if k > 1:
+            step = -1 if k % 2 == 0 else 1
+            sign = -sign if k % 2 == 0 else sign
+            after = tuple(
+                torch.addcmul(b, twice, n, value=step, out=b) for b, n in zip(before, now, strict=True)
+            )
+            before, now = now, after
+        yield sign, now[0], now[1]
 
 
 class _SlicedDistance(torch.autograd.Function):
@@ -51,9 +63,11 @@ class _SlicedDistance(torch.autograd.Function):
         moments = z.new_empty(2, knots, len(directions))
         for block in _slice_blocks(len(directions), z.shape[0], z.device):
             projections = z @ directions[block].T
-            for k, (cos, sin) in enumerate(_rotations(projections, spacing, knots)):
+            for k, (sign, cos, sin) in enumerate(_multiples(projections, spacing, knots)):
                 torch.sum(cos, 0, out=moments[0, k, block])
                 torch.sum(sin, 0, out=moments[1, k, block])
+                if sign < 0:
+                    moments[:, k, block].neg_()
         moments = all_reduce(moments, group) / n
         moments[0] -= target[:, None]
         ctx.save_for_backward(z, directions, moments, weights)
@@ -75,8 +89,9 @@ class _SlicedDistance(torch.autograd.Function):
         for block in _slice_blocks(len(directions), z.shape[0], z.device):
             projections = z @ directions[block].T
             slopes = torch.zeros_like(projections)
-            for k, (cos, sin) in enumerate(_rotations(projections, ctx.spacing, len(weights))):
-                slopes.addcmul_(cos, factors[1, k, block]).addcmul_(sin, factors[0, k, block], value=-1)
+            for k, (sign, cos, sin) in enumerate(_multiples(projections, ctx.spacing, len(weights))):
+                slopes.addcmul_(cos, factors[1, k, block], value=sign)
+                slopes.addcmul_(sin, factors[0, k, block], value=-sign)
             gradient.addmm_(slopes, directions[block])
         return all_reduce(grads[0], ctx.group) * gradient, None, None, None, None, None
 
