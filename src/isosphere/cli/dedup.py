@@ -22,8 +22,8 @@ def dedup(
     data: Annotated[
         str, typer.Argument(metavar="DATA", help="Images, as for isosphere train.", show_default=False)
     ],
-    threshold: Annotated[float, typer.Option(help="Cosine from which two images are the same.")] = 0.98,
-    layer: Annotated[str, typer.Option(metavar="backbone|head", help="Features to compare.")] = "head",
+    threshold: Annotated[float, typer.Option(help="Cosine from which two images are the same.")] = 0.99,
+    layer: Annotated[str, typer.Option(metavar="backbone|head", help="Features to compare.")] = "backbone",
     as_json: Annotated[bool, typer.Option("--json", help="Print every group as JSON.")] = False,
     out: Annotated[
         Path | None,
@@ -33,11 +33,11 @@ def dedup(
 ) -> None:
     """Group images that are nearly the same.
 
-    isosphere dedup RUN PICTURES --threshold 0.98 --out duplicates.html
+    isosphere dedup RUN PICTURES --threshold 0.99 --out duplicates.html
 
     Images are in one group if a chain of pairs leads from one to the other whose cosine is at least the
-    threshold. Nothing is deleted. The head is compared: it was trained to take two views of an image for the
-    same. Look at a page of groups before trusting a threshold.
+    threshold. Nothing is deleted. The right threshold depends on the encoder (with --layer head it is lower):
+    look at a page of groups before trusting one.
     """
     from isosphere.cli.apply import check_layer, check_page, indexed, indexing_note
 

@@ -53,9 +53,6 @@ _STYLE = {
     "grid.linewidth": 0.8,
     "xtick.color": _COLOURS["--faint"],
     "ytick.color": _COLOURS["--faint"],
-    "legend.frameon": False,
-    "legend.fontsize": 8.5,
-    "legend.handlelength": 1.4,
 }
 _MAP_POINTS = 2000
 # Twelve hues that keep apart on white and on black; more classes go round again in other lightness.
@@ -115,7 +112,6 @@ def curve_figure(curves: Sequence[tuple[np.ndarray, np.ndarray] | None]) -> str:
 def spectrum_figure(samples: Mapping[str, Tensor]) -> str:
     """Eigenvalues of the covariance of unit rows, times d, beside those of as many uniform points."""
     figure, axes = _figure(4.6, 3.0)
-    drawn: set[tuple[int, int]] = set()
     smallest = 1.0
     for i, (name, z) in enumerate(samples.items()):
         n, d = z.shape
@@ -123,19 +119,15 @@ def spectrum_figure(samples: Mapping[str, Tensor]) -> str:
         kept = values[values > 1e-9 * values[0].clamp(min=1e-300)]
         axes.plot(range(1, len(kept) + 1), kept, color=colour(i), linewidth=1.9, label=name)
         smallest = min([smallest, *kept[-1:].tolist()])
-        if (n, d) not in drawn:
-            null = covariance_spectrum(_uniform(n, d)) * d
-            null = null[: min(n - 1, d)]
-            label = "uniform points" if not drawn else None
-            axes.plot(
-                range(1, len(null) + 1), null, "--", color=_COLOURS["--ink"], linewidth=1.1, label=label
-            )
-        drawn.add((n, d))
+    for i, (n, d) in enumerate(dict.fromkeys((z.shape[0], z.shape[1]) for z in samples.values())):
+        null = (covariance_spectrum(_uniform(n, d)) * d)[: min(n - 1, d)]
+        label = None if i else "uniform points"
+        axes.plot(range(1, len(null) + 1), null, "--", color=_COLOURS["--ink"], linewidth=1.1, label=label)
     axes.set_yscale("log")
     axes.set_ylim(bottom=max(smallest / 1.6, 1e-6))
     axes.set(xlabel="direction, by variance", ylabel="variance × d")
     axes.minorticks_off()
-    axes.legend(loc="best", frameon=False, labelcolor=_COLOURS["--ink"], fontsize=8.5)
+    axes.legend(loc="best", frameon=False, labelcolor=_COLOURS["--ink"], fontsize=9.5)
     return _svg(figure)
 
 
@@ -177,7 +169,7 @@ def cosine_figure(samples: Mapping[str, Tensor]) -> str:
     axes.set_ylim(bottom=0)
     axes.set(xlabel="cosine of two images", ylabel="density")
     axes.yaxis.set_major_locator(_locator(5))
-    axes.legend(loc="best", frameon=False, labelcolor=_COLOURS["--ink"], fontsize=8.5)
+    axes.legend(loc="best", frameon=False, labelcolor=_COLOURS["--ink"], fontsize=9.5)
     return _svg(figure)
 
 

@@ -85,7 +85,9 @@ def _by_run(task: str, entries: Mapping[str, Mapping[str, Any]]) -> Table:
     keys = dict.fromkeys(key for entry in entries.values() for key in entry if _is_estimate(entry[key]))
     rows = []
     for key in keys:
-        if len(entries) > 1 and key.endswith("/all"):
+        if len(entries) > 1 and (
+            key.endswith("/all") or (task == "geometry" and key.startswith("untrained"))
+        ):
             continue
         found = [entry.get(key) for entry in entries.values()]
         values = [_value(estimate) for estimate in found]
@@ -133,7 +135,7 @@ def _name(key: str) -> str:
         if key.startswith(f"{known}/"):
             return f"{words}, {_name(key[len(known) + 1 :])}"
     words = key.replace("recall@", "R@").replace("/all", ", both views").replace("_", " ")
-    words = re.sub(r"^zscore/", "z-score, ", words)
+    words = re.sub(r"\bzscore/", "z-score, ", words)
     return {"map": "mAP"}.get(words, words.replace("/", ", "))
 
 
