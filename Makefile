@@ -6,7 +6,7 @@ BIN := .venv/bin
 DEMO ?= runs/demo
 DEMO_DATA := textures:wood
 
-.PHONY: demo test slow lint benchmarks clean
+.PHONY: demo test slow lint clean
 .DEFAULT_GOAL := test
 
 .venv/installed: pyproject.toml constraints.txt
@@ -18,7 +18,7 @@ DEMO_DATA := textures:wood
 
 demo: .venv/installed
 	rm -rf $(DEMO)
-	$(BIN)/isosphere train $(DEMO_DATA) --out $(DEMO) --config examples/demo.yaml
+	$(BIN)/isosphere train $(DEMO_DATA) --out $(DEMO) --minutes 3
 	$(BIN)/isosphere evaluate $(DEMO) $(DEMO_DATA)
 
 lint: .venv/installed

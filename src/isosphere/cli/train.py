@@ -47,7 +47,7 @@ def train(
         Path | None, typer.Option("--out", "-o", help="Folder of the run.", show_default=False)
     ] = None,
     method: Annotated[
-        str | None, typer.Option(help="See isosphere list methods.", show_default="mmd-heat")
+        str | None, typer.Option(help="See isosphere list methods.", show_default="kl-vmf")
     ] = None,
     encoder: Annotated[
         str | None, typer.Option(help="See isosphere list encoders.", show_default="by image size")

@@ -87,7 +87,7 @@ class ModelConfig(_Section):
 class MethodConfig(_Section):
     """What it minimises."""
 
-    name: str = Field(default="mmd-heat", description="see isosphere list methods")
+    name: str = Field(default="kl-vmf", description="see isosphere list methods")
     weight: float | None = Field(
         default=None, ge=0.0, le=1.0, description="weight of the regulariser; empty: by the rule"
     )
@@ -98,7 +98,9 @@ class OptimConfig(_Section):
     """How it is minimised."""
 
     name: Literal["adamw"] = "adamw"
-    learning_rate: float = Field(default=1e-3, gt=0.0, le=10.0)
+    learning_rate: float = Field(
+        default=1e-3, gt=0.0, le=10.0, description="the highest; left out: 2e-3 for small-conv, 5e-4 for a ViT"
+    )
     weight_decay: float = Field(
         default=0.05, ge=0.0, le=10.0, description="not applied to norms, biases and scalars"
     )

@@ -8,7 +8,7 @@ from isosphere.data import Source, Suggestion, load_images, suggest
 from isosphere.errors import UsageError
 from isosphere.training.config import Config
 
-__all__ = ["check_batch", "resolve", "typical_side"]
+__all__ = ["check_batch", "learning_rate", "resolve", "typical_side"]
 
 EPOCHS = 100
 LARGEST_BATCH, SMALLEST_BATCH, STEPS_PER_EPOCH = 256, 16, 10
@@ -61,12 +61,20 @@ def resolve(config: Config, source: Source) -> tuple[Config, Suggestion | None]:
         data={"image_size": size, "canvas_size": canvas},
         views={"recipe": name},
         model={"encoder": encoder},
+        optim={} if "learning_rate" in config.optim.model_fields_set else {"learning_rate": learning_rate(encoder)},
         train={
             "batch_size": train.batch_size or default_batch(len(source)),
             "epochs": EPOCHS if train.epochs is None and train.minutes is None else train.epochs,
         },
     )
     return resolved, suggestion
+
+
+def learning_rate(encoder: str) -> float:
+    """AdamW's highest learning rate where none is given: LeJEPA's 5e-4 for a ViT; a small network bears more."""
+    if encoder == "small-conv":
+        return 2e-3
+    return 5e-4 if "vit" in encoder else 1e-3
 
 
 def _view_side(native: int, *, texture: bool) -> int:
