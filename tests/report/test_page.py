@@ -1,6 +1,7 @@
 """The report as a file: complete, escaped, nothing fetched; and as Chromium shows it."""
 
 import json
+import math
 import re
 import shutil
 import subprocess
@@ -209,6 +210,10 @@ def test_tiles_tell_collapse_from_spread():
     assert (spread["state"], collapsed["state"]) == ("fine", "bad")
     assert float(collapsed["value"]) > 0.99
     assert collapse_tiles(torch.ones(200, 16), [{"alignment": "0.01"}])[-1]["state"] == "bad"
+    words = {tile["words"].split(";")[0]: tile["words"] for tile in collapse_tiles(torch.randn(3000, 8), [])}
+    # -2t + log 0F1(; d/2; t^2) at t = 2, d = 8: 0F1 = sum of t^(2k) / ((d/2)_k k!).
+    series = sum(4.0**k / (math.factorial(k + 3) / 6 * math.factorial(k)) for k in range(40))
+    assert words["uniformity (0: collapse)"].endswith(f"uniform {-4 + math.log(series):.2f}")
     assert "zero" in collapse_tiles(torch.zeros(30, 4), [])[-1]["words"]
     assert collapse_tiles(torch.randn(5, 4), []) == []
 

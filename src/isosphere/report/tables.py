@@ -10,14 +10,15 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from isosphere.evaluation import geometry
 from isosphere.runs import RunFolder
-from isosphere.sphere import sample_uniform
+from isosphere.sphere import log_vmf_normalizer, sample_uniform
+from isosphere.statistics import covariance_spectrum, effective_rank, mean_cosine
+from isosphere.statistics import uniformity as log_potential
 
 __all__ = ["Cell", "Row", "Table", "collapse_tiles", "evaluation_tables", "facts_of"]
 
 LEAST = 20
-"""Images from which the geometry of embeddings has an interval."""
+"""Images from which these signs say anything."""
 
 _TITLES = {
     "knn": "k-nearest-neighbour accuracy, %",
@@ -251,20 +252,24 @@ def collapse_tiles(head: Tensor, metrics: Sequence[Mapping[str, str]]) -> list[d
     n, d = head.shape
     if n < LEAST:
         return []
-    found = geometry(head)
-    uniform = geometry(sample_uniform(n, d, generator=torch.Generator().manual_seed(0)))
-    zero = int((functional.normalize(head.float(), dim=1).norm(dim=1) < 0.5).sum())
+    unit = functional.normalize(head.float(), dim=1)
+    found = _signs(unit)
+    # Chance: 0 for the mean cosine and a closed form for uniformity; ranks and shares from a sample of this size.
+    uniform = _signs(sample_uniform(n, d, generator=torch.Generator().manual_seed(0)), uniformity=False)
+    uniform["mean_cosine"] = 0.0
+    uniform["uniformity"] = -4.0 + float(log_vmf_normalizer(torch.tensor(4.0, dtype=torch.float64), d))
+    zero = int((unit.norm(dim=1) < 0.5).sum())
     most = min(n - 1, d)
 
     def tile(key: str, words: str, state: str = "", digits: int = 2) -> dict[str, str]:
-        value, null = found[key].value, uniform[key].value
+        value, null = found[key], uniform[key]
         return {
             "value": _fixed(value, digits),
             "words": f"{words}; uniform {_fixed(null, digits)}",
             "state": state,
         }
 
-    cosine, rank = found["mean_cosine"].value, found["effective_rank"].value
+    cosine, rank = found["mean_cosine"], found["effective_rank"]
     state = "bad" if cosine > 0.95 else "fine" if cosine < 0.5 else ""
     made = [
         tile("mean_cosine", "mean cosine of different images (1: collapse)", state, 3),
@@ -285,6 +290,18 @@ def collapse_tiles(head: Tensor, metrics: Sequence[Mapping[str, str]]) -> list[d
     if zero:
         made.append({"value": f"{zero:,}", "words": "embeddings that are zero", "state": "bad"})
     return made
+
+
+def _signs(unit: Tensor, *, uniformity: bool = True) -> dict[str, float]:
+    spectrum = covariance_spectrum(unit)
+    rank = float(effective_rank(unit))
+    found = {
+        "mean_cosine": float(mean_cosine(unit)),
+        "effective_rank": rank,
+        # Of a constant sample what is left of the spectrum is rounding.
+        "top_eigenvalue_share": float(spectrum[0] / spectrum.sum()) if rank > 0 else math.nan,
+    }
+    return found | ({"uniformity": float(log_potential(unit))} if uniformity else {})
 
 
 def _fixed(value: float, digits: int) -> str:
