@@ -12,6 +12,7 @@ from torch import Tensor
 
 from isosphere.kernels.fitting import Plan, Profile, plan, stretched
 from isosphere.kernels.folding import horner
+from isosphere.sphere.elementwise import Elementwise
 
 if TYPE_CHECKING:
     from isosphere.kernels.zonal import ZonalKernel
@@ -37,11 +38,9 @@ def as_cosines(c: Tensor) -> Tensor:
     return c.float() if c.dtype in (torch.float16, torch.bfloat16) else c
 
 
-class _Evaluate(torch.autograd.Function):
+class _Evaluate(Elementwise):
     @staticmethod
-    def forward(ctx: Any, c: Tensor, kernel: "ZonalKernel", profile: Profile, order: int) -> Tensor:
-        ctx.save_for_backward(c)
-        ctx.kernel, ctx.profile, ctx.order = kernel, profile, order
+    def forward(c: Tensor, kernel: "ZonalKernel", profile: Profile, order: int) -> Tensor:
         single = c.dtype == torch.float32
         if torch.compiler.is_compiling() or type(c) is not Tensor:
             # Plain numbers: a compiler bakes them into one fused loop, and tensor subclasses need no copies.
@@ -51,8 +50,8 @@ class _Evaluate(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None, None]:
-        (c,) = ctx.saved_tensors
-        return grads[0] * _Evaluate.apply(c, ctx.kernel, ctx.profile, ctx.order + 1), None, None, None
+        (c,), (kernel, profile, order) = ctx.saved_tensors, ctx.rest
+        return grads[0] * _Evaluate.apply(c, kernel, profile, order + 1), None, None, None
 
 
 # The compiler must run this, not look into it: a fit is data-dependent Python.

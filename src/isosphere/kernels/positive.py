@@ -12,6 +12,7 @@ from torch import Tensor
 from isosphere.kernels.evaluation import as_cosines
 from isosphere.kernels.zonal import ZonalKernel, require_positive
 from isosphere.sphere import jacobi_off_diagonal, log_harmonic_dimension, log_harmonic_dimensions
+from isosphere.sphere.elementwise import Elementwise
 from isosphere.sphere.harmonics import check_degree, check_dim
 
 __all__ = ["FejerKernel", "JacksonKernel"]
@@ -67,13 +68,11 @@ class _SquaredKernel(ZonalKernel):
         return None  # singular next to the zeros of q
 
 
-class _Root(torch.autograd.Function):
+class _Root(Elementwise):
     """The order-th derivative of q, as a sum of orthonormal polynomials in dimension d + 2m."""
 
     @staticmethod
-    def forward(ctx: Any, c: Tensor, kernel: _SquaredKernel, order: int) -> Tensor:
-        ctx.save_for_backward(c)
-        ctx.kernel, ctx.order = kernel, order
+    def forward(c: Tensor, kernel: _SquaredKernel, order: int) -> Tensor:
         a, b = _root_numbers(kernel, order)
         before, now = torch.zeros_like(c), torch.ones_like(c)
         total = a[0] * now
@@ -85,8 +84,8 @@ class _Root(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
-        (c,) = ctx.saved_tensors
-        return grads[0] * _Root.apply(c, ctx.kernel, ctx.order + 1), None, None
+        (c,), (kernel, order) = ctx.saved_tensors, ctx.rest
+        return grads[0] * _Root.apply(c, kernel, order + 1), None, None
 
 
 @torch.compiler.assume_constant_result

@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from isosphere.sphere.elementwise import Elementwise
 from isosphere.sphere.harmonics import check_dim
 
 __all__ = ["log_vmf_normalizer", "mean_resultant_length"]
@@ -63,28 +64,24 @@ def _as_tensor(concentration: Tensor | float) -> Tensor:
     return concentration.float() if concentration.dtype in (torch.float16, torch.bfloat16) else concentration
 
 
-class _LogNormalizer(torch.autograd.Function):
+class _LogNormalizer(Elementwise):
     @staticmethod
-    def forward(ctx: Any, c: Tensor, dim: int) -> Tensor:
-        ctx.save_for_backward(c)
-        ctx.dim = dim
-        flat = c.detach().reshape(-1).to("cpu", torch.float64)
-        return _log_series(flat, dim / 2).reshape(c.shape).to(c.device, c.dtype)
+    def forward(c: Tensor, dim: int) -> Tensor:
+        flat = c.detach().reshape(-1).cpu().double()
+        return _log_series(flat, dim / 2).reshape(c.shape).to(c.dtype).to(c.device)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
-        (c,) = ctx.saved_tensors
-        return grads[0] * mean_resultant_length(c, ctx.dim), None
+        (c,), (dim,) = ctx.saved_tensors, ctx.rest
+        return grads[0] * mean_resultant_length(c, dim), None
 
 
-class _Ratio(torch.autograd.Function):
+class _Ratio(Elementwise):
     """h_d(c) = A_d(c) / c, smooth and even; ``h_d' = c h_d (h_{d+2} - h_d)``."""
 
     @staticmethod
-    def forward(ctx: Any, c: Tensor, dim: int) -> Tensor:
-        ctx.save_for_backward(c)
-        ctx.dim = dim
-        x = c.detach().to("cpu", torch.float64).square()
+    def forward(c: Tensor, dim: int) -> Tensor:
+        x = c.detach().cpu().double().square()
         finite = x[x.isfinite()]
         largest = float(finite.max()) ** 0.5 if finite.numel() else 0.0
         top = dim + 2 * int(40 + 6 * math.sqrt(largest))
@@ -92,12 +89,12 @@ class _Ratio(torch.autograd.Function):
         h = 2 / (top + torch.sqrt(top * top + 4 * x))
         for v in range(top - 2, dim - 2, -2):
             h = 1 / (v + x * h)
-        return h.to(c.device, c.dtype)
+        return h.to(c.dtype).to(c.device)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
-        (c,) = ctx.saved_tensors
-        here, above = _Ratio.apply(c, ctx.dim), _Ratio.apply(c, ctx.dim + 2)
+        (c,), (dim,) = ctx.saved_tensors, ctx.rest
+        here, above = _Ratio.apply(c, dim), _Ratio.apply(c, dim + 2)
         return grads[0] * c * here * (above - here), None
 
 

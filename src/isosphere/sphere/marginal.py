@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from isosphere.sphere.elementwise import Elementwise
 from isosphere.sphere.harmonics import check_dim, jacobi_off_diagonal
 
 __all__ = [
@@ -110,12 +111,10 @@ def marginal_cf(s: Tensor, dim: int) -> Tensor:
     return _MarginalCF.apply(s, dim)
 
 
-class _MarginalCF(torch.autograd.Function):
+class _MarginalCF(Elementwise):
     @staticmethod
-    def forward(ctx: Any, s: Tensor, dim: int) -> Tensor:
-        ctx.save_for_backward(s)
-        ctx.dim = dim
-        flat = s.detach().reshape(-1).to("cpu", torch.float64)
+    def forward(s: Tensor, dim: int) -> Tensor:
+        flat = s.detach().reshape(-1).cpu().double()
         largest = float(flat.abs().max()) if flat.numel() else 0.0
         if largest > _LARGEST_FREQUENCY:
             raise ValueError(
@@ -129,12 +128,12 @@ class _MarginalCF(torch.autograd.Function):
         parts = [
             torch.cos(piece.unsqueeze(-1) * points) @ weights for piece in flat.split(max(1, _BLOCK // half))
         ]
-        return torch.cat(parts).reshape(s.shape).to(s.device, s.dtype)
+        return torch.cat(parts).reshape(s.shape).to(s.dtype).to(s.device)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
-        (s,) = ctx.saved_tensors
-        return grads[0] * (-s / ctx.dim) * marginal_cf(s, ctx.dim + 2), None
+        (s,), (dim,) = ctx.saved_tensors, ctx.rest
+        return grads[0] * (-s / dim) * marginal_cf(s, dim + 2), None
 
 
 def marginal_cdf(t: Tensor, dim: int) -> Tensor:
@@ -160,19 +159,17 @@ def marginal_cdf(t: Tensor, dim: int) -> Tensor:
     return _MarginalCDF.apply(t, dim)
 
 
-class _MarginalCDF(torch.autograd.Function):
+class _MarginalCDF(Elementwise):
     @staticmethod
-    def forward(ctx: Any, t: Tensor, dim: int) -> Tensor:
-        ctx.save_for_backward(t)
-        ctx.dim = dim
-        x = t.detach().to("cpu", torch.float64).clamp(-1, 1)
+    def forward(t: Tensor, dim: int) -> Tensor:
+        x = t.detach().cpu().double().clamp(-1, 1)
         tail = torch.exp(_log_tail(x.abs(), dim))
-        return torch.where(x > 0, 1 - tail, tail).to(t.device, t.dtype)
+        return torch.where(x > 0, 1 - tail, tail).to(t.dtype).to(t.device)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
-        (t,) = ctx.saved_tensors
-        return grads[0] * torch.exp(log_marginal_density(t, ctx.dim)), None
+        (t,), (dim,) = ctx.saved_tensors, ctx.rest
+        return grads[0] * torch.exp(log_marginal_density(t, dim)), None
 
 
 def _log_tail(t: Tensor, dim: int) -> Tensor:
@@ -222,7 +219,7 @@ def marginal_quantile(p: Tensor, dim: int) -> Tensor:
     if not p.is_floating_point():
         raise TypeError(f"p must be floating point, got {p.dtype}: use p.double()")
     dtype = torch.float32 if p.dtype in (torch.float16, torch.bfloat16) else p.dtype
-    q = p.detach().to("cpu", torch.float64)
+    q = p.detach().cpu().double()
     if bool(((q < 0) | (q > 1)).any()):
         raise ValueError("p must lie in [0, 1]")
     target = torch.log(torch.minimum(q, 1 - q))

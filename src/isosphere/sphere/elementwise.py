@@ -1,0 +1,27 @@
+"""Base of the functions that bring their own derivatives: elementwise in their first argument."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+__all__ = ["Elementwise"]
+
+
+class Elementwise(torch.autograd.Function):
+    """An elementwise function of a tensor, with other arguments that are no tensors.
+
+    A subclass gives ``forward(x, *rest)`` and ``backward(ctx, grad)``, where ``ctx.saved_tensors`` is ``(x,)`` and
+    ``ctx.rest`` are the others. ``torch.func`` transforms work: any dimension may be the batch.
+    """
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
+        x, *ctx.rest = inputs
+        ctx.save_for_backward(x)
+
+    @classmethod
+    def vmap(  # pyright: ignore[reportIncompatibleMethodOverride]
+        cls, info: Any, in_dims: tuple[int | None, ...], *args: Any
+    ) -> tuple[Tensor, int | None]:
+        return cls.apply(*args), in_dims[0]
