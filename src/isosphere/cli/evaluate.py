@@ -29,7 +29,15 @@ def evaluate(
     ] = None,
     tasks: Annotated[
         str | None,
-        typer.Option(metavar="LIST", help="Of knn, retrieval, geometry.", show_default="what the data allow"),
+        typer.Option(
+            metavar="LIST",
+            help="Of knn, linear, ridge, retrieval, ood, geometry.",
+            show_default="what is quick and the data allow",
+        ),
+    ] = None,
+    ood: Annotated[
+        list[str] | None,
+        typer.Option(metavar="DATA", help="Images of another kind; may be repeated.", show_default=False),
     ] = None,
     limit: Annotated[
         int | None, typer.Option(min=2, help="Use so many training and test images.", show_default="all")
@@ -43,30 +51,33 @@ def evaluate(
     isosphere evaluate RUN PICTURES
 
     With labels (a folder for each class): k-nearest-neighbour accuracy. Without: whether an image's other
-    view is found among a hundred, and how the embeddings lie on the sphere. Figures go to evaluation.json in
+    view is found among a hundred, and how the embeddings lie on the sphere. With --ood: whether images of
+    another kind are told from unseen ones of this. Figures go to evaluation.json in
     the run's folder, with pictures beside it.
     """
     asked = _parse_tasks(tasks)
     import torch
 
-    from isosphere.cli.exam import Exam, choose_sets
+    from isosphere.cli.exam import Exam, choose_outside, choose_sets
     from isosphere.cli.tasks import TASKS, default_tasks
     from isosphere.training import load_run
 
     console = output_console()
     loaded = load_run(run)
     sets = choose_sets(data, test, seed=loaded.config.train.seed, limit=limit)
+    outside = choose_outside(ood or [], seed=loaded.config.train.seed, limit=limit)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     done: dict[str, Judgement] = {}
     with counting(error_console(), "Computing features") as progress:
-        exam = Exam(loaded, sets, device=device, progress=progress, strict=strict)
+        exam = Exam(loaded, sets, device=device, progress=progress, outside=outside, strict=strict)
         names = asked or [name for name in default_tasks(exam) if name != "geometry" or len(exam.test) >= 20]
         for name in names:
             done[name] = TASKS[name](exam)
     loaded.folder.update_evaluation({name: {**made.entry(), "data": data} for name, made in done.items()})
     for made in done.values():
-        table(console, made.title, made.columns, made.rows)
-        console.print()
+        for section in made.sections():
+            table(console, section.title, section.columns, section.rows)
+            console.print()
     if exam.note:
         paragraph(console, exam.note, style="yellow")
     if not sets.labelled and asked is None:
@@ -79,7 +90,7 @@ def evaluate(
 
 
 def _parse_tasks(text: str | None) -> list[str] | None:
-    known = ("knn", "retrieval", "geometry")
+    known = ("knn", "linear", "ridge", "retrieval", "ood", "geometry")
     if text is None:
         return None
     names = [name.strip() for name in text.split(",") if name.strip()]

@@ -1,6 +1,6 @@
 """What is compared on what: the images of an evaluation, and the features of those who take part."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -14,7 +14,7 @@ from isosphere.evaluation import Features, extract, extract_views
 from isosphere.methods import Method
 from isosphere.training import Run, untrained
 
-__all__ = ["Exam", "Sets", "choose_sets"]
+__all__ = ["Exam", "Sets", "choose_outside", "choose_sets"]
 
 Progress = Callable[[int, int], None]
 VIEW_SEED = 0
@@ -66,6 +66,25 @@ def choose_sets(data: str, test: str | None, *, seed: int, limit: int | None) ->
     return Sets(_some(sets.train, limit, seed), _some(sets.test, limit, seed), sets.division)
 
 
+def choose_outside(data: list[str], *, seed: int, limit: int | None) -> dict[str, Source]:
+    """Foreign sets under short names of their own: their test part where they have one, else all their images.
+
+    Raises: UsageError for a set without images.
+    """
+    found: dict[str, Source] = {}
+    for spec in data:
+        source = open_source(spec)
+        source = open_source(spec, split="test") if source.has_test_split else source
+        if len(source) == 0:
+            raise UsageError(f"{source.name} has no images, and --ood needs some.")
+        short = "".join(
+            c if c.isalnum() or c in "-_.:=" else "-" for c in spec.rstrip("/").rsplit("/", 1)[-1]
+        )
+        name = next(n for n in (short, *(f"{short}-{i}" for i in range(2, len(data) + 2))) if n not in found)
+        found[name] = _some(source, limit, seed)
+    return found
+
+
 def _some(source: Source, limit: int | None, seed: int) -> Source:
     if limit is None or limit >= len(source):
         return source
@@ -80,13 +99,22 @@ class Exam:
     """
 
     def __init__(
-        self, run: Run, sets: Sets, *, device: torch.device, progress: Progress, strict: bool = False
+        self,
+        run: Run,
+        sets: Sets,
+        *,
+        device: torch.device,
+        progress: Progress,
+        outside: Mapping[str, Source] | None = None,
+        strict: bool = False,
     ) -> None:
         self.run, self.sets, self.device = run, sets, device
+        self.outside = dict(outside or {})
         self.note: str | None = None
         self._progress, self._strict = progress, strict
         self._centre: dict[tuple[str, str], Features] = {}
         self._views: dict[tuple[str, str], list[Features]] = {}
+        self._held: tuple[str, ImageSet] | None = None
 
     @cached_property
     def methods(self) -> dict[str, Method]:
@@ -119,12 +147,12 @@ class Exam:
         return "untrained" if self.run.config.model.init == "random" else "initial"
 
     def centre(self, who: str, part: str) -> Features:
-        """Features of the deterministic centre view of the ``train`` or ``test`` images."""
+        """Features of the deterministic centre view of the ``train`` or ``test`` images, or of a foreign set."""
         if (who, part) not in self._centre:
             encoder = self.run.encoder
             self._centre[who, part] = extract(
                 self.methods[who].embed,
-                getattr(self, part),
+                self._foreign(part) if part in self.outside else getattr(self, part),
                 self.size,
                 encoder.mean,
                 encoder.std,
@@ -168,6 +196,12 @@ class Exam:
     @cached_property
     def _recipe_views(self):
         return self.run.views
+
+    def _foreign(self, name: str) -> ImageSet:
+        """The images of a foreign set; one of them is kept in memory at a time."""
+        if self._held is None or self._held[0] != name:
+            self._held = name, self._read(self.outside[name])
+        return self._held[1]
 
     def _read(self, source: Source) -> ImageSet:
         size = self.run.config.data.canvas_size or self.size

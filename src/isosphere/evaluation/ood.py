@@ -71,7 +71,8 @@ def detection(
     95 % of foreign ones. Rows with equal scores are found together. All equal to scikit-learn's
     (``roc_auc_score``, ``average_precision_score``, ``roc_curve``).
 
-    Shape: ``(m,)`` and ``(q,)``. Intervals: bootstrap, both sets resampled by themselves, own generator.
+    Shape: ``(m,)`` and ``(q,)``. Intervals: bootstrap, both sets resampled by themselves, own generator;
+    widened to hold the value where that lies outside (average precision of a few rows grows when they repeat).
 
     Scale: AUROC 0.5 and AUPRs at the share of positives for a constant score (FPR 1); 1, 1, 1 and 0 at best.
     All nan if either set is empty.
@@ -103,7 +104,7 @@ def detection(
     tail = (1 - level) / 2
     bounds = torch.cat(draws).quantile(torch.tensor([tail, 1 - tail], dtype=torch.float64), dim=0)
     return {
-        name: Estimate(float(value), float(low), float(high))
+        name: Estimate(float(value), min(float(value), float(low)), max(float(value), float(high)))
         for name, value, low, high in zip(names, values, *bounds, strict=True)
     }
 

@@ -1,0 +1,186 @@
+"""The tasks that predict labels: nearest neighbours, linear probe, kernel ridge, each beside what costs nothing."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from isosphere.cli.exam import Exam
+from isosphere.cli.judgement import Judgement, percent
+from isosphere.errors import UsageError
+from isosphere.evaluation import (
+    Estimate,
+    knn_predict,
+    linear_predict,
+    paired_difference,
+    pca_whitened,
+    pixels,
+    ridge_classify,
+    wilson,
+)
+
+__all__ = ["judge_knn", "judge_linear", "judge_ridge"]
+
+NEIGHBOURS, TEMPERATURE = 20, 0.07
+PIXEL_SIDE, PRINCIPAL = 32, 256
+KAPPAS, EXACT, LANDMARKS = (2.0, 8.0, 32.0), 2000, 1024
+"""Of the exponential kernel; solved exactly up to EXACT training rows, so that all contenders take a minute."""
+
+Predict = Callable[[str, Tensor, Tensor, Tensor], Tensor]
+"""From the contender's key, training features and labels, and test features, to labels."""
+
+
+def judge_knn(exam: Exam) -> Judgement:
+    """Accuracy of 20 nearest neighbours by cosine, beside pixels, whitened pixels, the untrained encoder."""
+    _check(exam, "knn")
+
+    def predict(key: str, train_x: Tensor, train_y: Tensor, test_x: Tensor) -> Tensor:
+        return knn_predict(train_x, train_y, test_x, k=NEIGHBOURS, temperature=TEMPERATURE)
+
+    title = f"k-NN accuracy, % [95 %]; k = {NEIGHBOURS}"
+    return _judge(exam, title, {"": predict}, {"k": NEIGHBOURS, "temperature": TEMPERATURE})
+
+
+def judge_linear(exam: Exam) -> Judgement:
+    """Accuracy of logistic regression on standardised features, its penalty chosen within the training set."""
+    _check(exam, "linear")
+    chosen: dict[str, Any] = {}
+
+    def predict(key: str, train_x: Tensor, train_y: Tensor, test_x: Tensor) -> Tensor:
+        made = linear_predict(train_x, train_y, test_x)
+        chosen[key] = {"penalty": made.penalty, "at_edge": made.at_edge, "converged": made.converged}
+        return made.labels
+
+    title = "Linear probe accuracy, % [95 %]; logistic regression"
+    protocol = {
+        "solver": "L-BFGS",
+        "standardised": True,
+        "validation": "stratified fifth of the training set",
+    }
+    return _judge(exam, title, {"": predict}, protocol | {"chosen": chosen})
+
+
+def judge_ridge(exam: Exam) -> Judgement:
+    """Accuracy of regression on class indicators with the exponential and the linear kernel of cosines."""
+    _check(exam, "ridge")
+    chosen: dict[str, Any] = {}
+
+    def exponential(key: str, train_x: Tensor, train_y: Tensor, test_x: Tensor) -> Tensor:
+        labels, made = ridge_classify(
+            train_x, train_y, test_x, kappas=KAPPAS, exact_up_to=EXACT, landmarks=LANDMARKS
+        )
+        chosen[key] = {
+            "kappa": made.kappa,
+            "penalty": made.penalty,
+            "at_edge": made.at_edge,
+            "solver": made.solver,
+        }
+        return labels
+
+    def linear(key: str, train_x: Tensor, train_y: Tensor, test_x: Tensor) -> Tensor:
+        labels, made = ridge_classify(train_x, train_y, test_x, kernel="linear")
+        chosen[f"{key}/linear"] = {"penalty": made.penalty, "at_edge": made.at_edge, "solver": made.solver}
+        return labels
+
+    title = "Kernel ridge accuracy, % [95 %]"
+    made = _judge(
+        exam,
+        title,
+        {"": exponential, "/linear": linear},
+        {"kernel": "exp(kappa (cosine - 1))", "choice": "exact leave-one-out error", "chosen": chosen},
+        columns=["features", "exponential kernel", "linear kernel"],
+    )
+    solver = chosen["trained/backbone"]["solver"]
+    return made if solver.startswith("exact") else replace(made, title=f"{made.title}; {solver}")
+
+
+def _check(exam: Exam, task: str) -> None:
+    if not exam.sets.labelled:
+        raise UsageError(
+            f"the task {task} needs labels, that is, a folder for each class, and there are none: leave --tasks "
+            "out, or type --tasks retrieval,geometry."
+        )
+
+
+def _judge(
+    exam: Exam,
+    title: str,
+    predictors: Mapping[str, Predict],
+    protocol: dict[str, Any],
+    columns: list[str] | None = None,
+) -> Judgement:
+    """Every contender by every predictor (its name ends the figure's); the first predictor decides."""
+    train_y, test_y = torch.as_tensor(exam.train.labels), torch.as_tensor(exam.test.labels)
+    known = test_y >= 0
+    correct: dict[str, Tensor] = {}
+    dims: dict[str, int] = {}
+    figures: dict[str, Estimate] = {}
+    names = {key: name for key, (name, _) in _contenders(exam).items()}
+    for key, (_, features) in _contenders(exam).items():
+        train_x, test_x = features()
+        dims[key] = train_x.shape[1]
+        for ending, predict in predictors.items():
+            right = (predict(key, train_x, train_y, test_x).cpu() == test_y)[known].double()
+            figures[key + ending] = wilson(float(right.sum()), int(known.sum()))
+            if ending == "":
+                correct[key] = right
+    rival = max((key for key in correct if not key.startswith("trained")), key=lambda key: figures[key].value)
+    return Judgement(
+        title=f"{title}, {int(known.sum()):,} test images",
+        columns=columns or ["features", "accuracy"],
+        rows=[[name, *(percent(figures[key + e]) for e in predictors)] for key, name in names.items()],
+        figures=figures,
+        protocol={
+            **protocol,
+            "train_images": len(exam.train),
+            "test_images": int(known.sum()),
+            "classes": len(exam.train.class_names),
+            "division": exam.sets.division,
+            "pixel_side": min(PIXEL_SIDE, exam.size),
+            "principal_components": dims["pca"],
+        },
+        gain=paired_difference(correct["trained/backbone"], correct[rival]),
+        rival=names[rival],
+        headline=f"{100 * figures['trained/backbone'].value:.1f} % of the labels are right",
+    )
+
+
+def _contenders(exam: Exam) -> dict[str, tuple[str, Callable[[], tuple[Tensor, Tensor]]]]:
+    """Names and features (training, test) of those who take part, by the key of their figures."""
+    found: dict[str, tuple[str, Callable[[], tuple[Tensor, Tensor]]]] = {
+        "trained/backbone": ("trained encoder", lambda: _pair(exam, "trained", "backbone")),
+        "trained/head": ("its head", lambda: _pair(exam, "trained", "head")),
+    }
+    if "untrained" in exam.methods:
+        found["untrained/backbone"] = (
+            f"{exam.untrained_name} encoder",
+            lambda: _pair(exam, "untrained", "backbone"),
+        )
+    return found | {
+        "pixels": ("raw pixels", lambda: _pixels(exam)),
+        "pca": ("PCA-whitened pixels", lambda: _whitened(exam)),
+    }
+
+
+def _pair(exam: Exam, who: str, layer: str) -> tuple[Tensor, Tensor]:
+    return getattr(exam.centre(who, "train"), layer), getattr(exam.centre(who, "test"), layer)
+
+
+def _pixels(exam: Exam) -> tuple[Tensor, Tensor]:
+    side = min(PIXEL_SIDE, exam.size)
+    return pixels(exam.train.images, size=side), pixels(exam.test.images, size=side)
+
+
+def _whitened(exam: Exam) -> tuple[Tensor, Tensor]:
+    """Half as many components as long as the training pixels do not vary in so many directions."""
+    train, test = _pixels(exam)
+    dim = min(PRINCIPAL, len(train) - 1, train.shape[1])
+    while True:
+        try:
+            return pca_whitened(train, test, dim)
+        except ValueError:
+            if dim == 1:  # all training images are the same: nothing can be whitened
+                return torch.zeros(len(train), 1), torch.zeros(len(test), 1)
+            dim //= 2

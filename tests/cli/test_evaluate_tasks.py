@@ -1,0 +1,138 @@
+"""The tasks of ``isosphere evaluate`` beyond the default ones: probes, novelty, structure of classes."""
+
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+
+def figures(name="r"):
+    return json.loads((Path(name) / "evaluation.json").read_text())
+
+
+def check_estimates(entry):
+    for name, estimate in entry.items():
+        if name in ("protocol", "data"):
+            continue
+        assert set(estimate) == {"value", "low", "high"}, name
+        if estimate["value"] is not None:
+            assert estimate["low"] <= estimate["value"] <= estimate["high"], name
+            assert math.isfinite(estimate["value"])
+
+
+def test_probes_stand_beside_pixels_and_say_what_they_chose(run, classes, quick):
+    run("train", classes, "--out", "r", *quick)
+    done = run("evaluate", "r", classes, "--tasks", "linear,ridge")
+    assert done.code == 0, done.err
+    assert done.err == ""
+    found = figures()
+    assert set(found) == {"linear", "ridge"}
+    contenders = {"trained/backbone", "trained/head", "untrained/backbone", "pixels", "pca"}
+    assert set(found["linear"]) == contenders | {"protocol", "data"}
+    assert set(found["ridge"]) == contenders | {f"{c}/linear" for c in contenders} | {"protocol", "data"}
+    for entry in found.values():
+        check_estimates(entry)
+        assert entry["pixels"]["value"] == 1.0  # red and blue
+        assert entry["protocol"]["test_images"] == 12
+    assert set(found["linear"]["protocol"]["chosen"]) == contenders
+    assert (
+        found["ridge"]["protocol"]["chosen"]["trained/backbone"]["solver"]
+        == "exact, by Cholesky factorisation"
+    )
+    for words in (
+        "Linear probe accuracy",
+        "Kernel ridge accuracy",
+        "exponential kernel",
+        "PCA-whitened pixels",
+    ):
+        assert words in done.out
+
+
+def test_foreign_images_in_several_sets(run, classes, quick, tmp_path):
+    run("train", classes, "--out", "r", *quick)
+    np.savez(tmp_path / "grey.npz", images=np.full((15, 16, 16, 3), 200, np.uint8))
+    done = run(
+        "evaluate",
+        "r",
+        classes,
+        "--ood",
+        "textures:wood?count=24&test=12&size=32",
+        "--ood",
+        tmp_path / "grey.npz",
+    )
+    assert done.code == 0, done.err
+    found = figures()["ood"]
+    check_estimates(found)
+    sets = list(found["protocol"]["sets"])
+    assert len(sets) == 2
+    assert sets[1] == "grey.npz"
+    assert found["protocol"]["images"] == {sets[0]: 12, sets[1]: 15}
+    for score in ("knn", "mahalanobis", "class-cosine", "norm"):
+        assert {"auroc", "aupr_out", "aupr_in", "fpr@95"} == {
+            key.rsplit("/", 1)[1] for key in found if key.startswith(f"trained/backbone/grey.npz/{score}/")
+        }
+    assert found["trained/backbone/grey.npz/mahalanobis/auroc"]["value"] > 0.9
+    assert done.out.count("FPR at 95 % TPR") == 2
+    assert "knn" in figures()  # beside the tasks that need no foreign images
+
+
+def test_one_foreign_set_twice_has_two_names(run, classes, quick, tmp_path):
+    run("train", classes, "--out", "r", *quick)
+    np.savez(tmp_path / "a b.npz", images=np.full((5, 16, 16, 3), 200, np.uint8))
+    done = run(
+        "evaluate",
+        "r",
+        classes,
+        "--tasks",
+        "ood",
+        "--ood",
+        tmp_path / "a b.npz",
+        "--ood",
+        tmp_path / "a b.npz",
+    )
+    assert done.code == 0, done.err
+    assert list(figures()["ood"]["protocol"]["sets"]) == ["a-b.npz", "a-b.npz-2"]
+
+
+def test_labels_add_classes_to_retrieval_and_geometry(run, split, quick):
+    run("train", split, "--out", "r", *quick)
+    done = run("evaluate", "r", split, "--test", split, "--tasks", "retrieval")
+    assert done.code == 0, done.err
+    found = figures()["retrieval"]
+    check_estimates(found)
+    assert found["protocol"]["class_images"] == 10
+    assert {"recall@1", "recall@5", "recall@10", "map"} == {
+        key.rsplit("/", 1)[1] for key in found if key.startswith("trained/head/class/")
+    }
+    assert "Images of the same class among 10" in done.out
+
+
+def test_geometry_of_classes(run, classes, quick):
+    run("train", classes, "--out", "r", *quick)
+    done = run("evaluate", "r", classes, "--test", classes, "--tasks", "geometry")
+    assert done.code == 0, done.err
+    found = figures()["geometry"]
+    check_estimates(found)
+    for name in ("fisher_ratio", "class_angle", "silhouette", "kmeans_nmi", "lidar", "local_dimension"):
+        assert f"trained/{name}" in found
+    assert found["trained/class_angle"]["value"] == pytest.approx(180)  # two means, seen from their mean
+    assert "silhouette of the classes" in done.out
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--tasks", "ood"], "add --ood DATA"),
+        (["--tasks", "ood", "--ood", "nowhere"], "no file or folder nowhere"),
+        (["--tasks", "lineer"], "Did you mean 'linear'"),
+    ],
+)
+def test_what_is_refused_costs_a_paragraph(run, classes, quick, words, said):
+    run("train", classes, "--out", "r", *quick[1:], "--epochs=0")
+    done = run("evaluate", "r", classes, *words)
+    assert done.code == 2
+    assert said in done.err
+    assert done.err.count("\n") == 1
+    assert not (Path("r") / "evaluation.json").exists()
