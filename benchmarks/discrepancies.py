@@ -1,11 +1,11 @@
 """How fast is a statistic of a batch? Forward and backward, against lightly's SIGReg and plain PyTorch, in one run.
 
-    python benchmarks/discrepancies.py --n 256,1024,2048 --dim 256 --threads 1 --rounds 15 [--device cuda] [--memory] [--csv FILE]
+    python benchmarks/discrepancies.py --n 256,1024,2048 --dim 256 --rounds 15 [--device cuda] [--memory] [--csv FILE]
 
-Contenders are interleaved round by round; the minimum over the rounds is reported, and its ratio to lightly's SIGReg
-(1024 slices, pip install lightly). ``susreg`` and ``sigreg`` use lightly's sixteen positive knots on (0, 3]. Every timed
-value and gradient is compared with float64 (relative error of the value, of the gradient's norm). ``--memory``: growth of
-the resident set over the inputs and the warmed-up process, each contender in a process of its own.
+Contenders are interleaved round by round; the minimum over the rounds is reported, and its ratio to lightly's
+SIGReg (1024 slices, pip install lightly). ``susreg`` and ``sigreg`` use lightly's sixteen positive knots on (0, 3].
+Every timed value and gradient is compared with float64 (relative error of the value, of the gradient's norm).
+``--memory``: growth of the resident set over the inputs and the warmed-up process, each in a process of its own.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""What `make demo` promises: found again among 100 after any rotation, better than a fixed descriptor, in five minutes."""
+"""What `make demo` promises: images found again after any rotation, better than a fixed descriptor, in five minutes."""
 
 import json
 import re

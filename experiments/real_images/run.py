@@ -3,8 +3,8 @@
     python experiments/real_images/run.py cifar10=/path/cifar10.npz imagenette128=/path/imagenette128 \
         --minutes 5 --seeds 0,1,2 --out experiments/real_images/results.csv
 
-The data are given as NAME=SPEC. A row per data set and seed: k-NN accuracy (k = 20, percent, 95 % interval) of the trained
-encoder, the untrained one, raw pixels and whitened PCA. Rows already in the file are skipped.
+The data are given as NAME=SPEC. A row per data set, seed and kind of features: k-NN accuracy (k = 20, percent, 95 %
+interval) of the trained encoder, the untrained one, raw pixels and whitened PCA. Rows in the file are skipped.
 """
 
 import argparse

@@ -8,7 +8,9 @@ from isosphere.errors import RunError, UsageError
 from isosphere.models import Encoder, MLPHead, build_encoder, encoder_names, load_weights
 
 
-@pytest.mark.parametrize(("name", "size"), [("small-conv", 32), ("resnet18", 32), ("vit_tiny_patch16_224", 48)])
+@pytest.mark.parametrize(
+    ("name", "size"), [("small-conv", 32), ("resnet18", 32), ("vit_tiny_patch16_224", 48)]
+)
 def test_features_and_description(name, size):
     encoder = build_encoder(name, image_size=size).eval()
     x = torch.randn(2, 3, size, size)
@@ -39,7 +41,9 @@ def test_init_from_a_local_file(tmp_path, form):
     if form == "safetensors":
         save_file(trained.state_dict(), path)  # keys with the prefix backbone.
     else:
-        torch.save({"state_dict": {f"module.{k}": v for k, v in state.items()}} if form == "nested" else state, path)
+        torch.save(
+            {"state_dict": {f"module.{k}": v for k, v in state.items()}} if form == "nested" else state, path
+        )
     fresh = build_encoder("resnet18", image_size=96, init=str(path))
     for key, value in fresh.backbone.state_dict().items():
         assert torch.equal(value, state[key]), key

@@ -14,8 +14,8 @@ __all__ = ["doctor"]
 EXTRAS = {
     "matplotlib": ("pictures of neighbours and curves", "report"),
     "tensorboard": ("TensorBoard events", "logging"),
-    "faiss": ("fast search", "search"),
-    "webdataset": ("WebDataset shards", "data"),
+    "onnxruntime": ("ONNX export, checked", "export"),
+    "pyarrow": ("embeddings as parquet", "data"),
     "sklearn": ("the built-in digits", None),
 }
 

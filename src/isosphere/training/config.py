@@ -99,7 +99,10 @@ class OptimConfig(_Section):
 
     name: Literal["adamw"] = "adamw"
     learning_rate: float = Field(
-        default=1e-3, gt=0.0, le=10.0, description="the highest; left out: 2e-3 for small-conv, 5e-4 for a ViT"
+        default=1e-3,
+        gt=0.0,
+        le=10.0,
+        description="the highest; left out: 2e-3 for small-conv, 5e-4 for a ViT",
     )
     weight_decay: float = Field(
         default=0.05, ge=0.0, le=10.0, description="not applied to norms, biases and scalars"

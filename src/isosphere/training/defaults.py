@@ -61,7 +61,9 @@ def resolve(config: Config, source: Source) -> tuple[Config, Suggestion | None]:
         data={"image_size": size, "canvas_size": canvas},
         views={"recipe": name},
         model={"encoder": encoder},
-        optim={} if "learning_rate" in config.optim.model_fields_set else {"learning_rate": learning_rate(encoder)},
+        optim={}
+        if "learning_rate" in config.optim.model_fields_set
+        else {"learning_rate": learning_rate(encoder)},
         train={
             "batch_size": train.batch_size or default_batch(len(source)),
             "epochs": EPOCHS if train.epochs is None and train.minutes is None else train.epochs,
