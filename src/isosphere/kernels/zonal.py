@@ -163,8 +163,7 @@ def log_derivatives(values: list[Tensor]) -> list[Tensor]:
     return logs
 
 
-# A compiler takes the results of the next three as constants: it must not trace sums that it need never
-# repeat.
+# A compiler takes the results of the next three as constants: it must not trace sums that it need never repeat.
 
 
 @torch.compiler.assume_constant_result
@@ -180,6 +179,11 @@ def require_positive(kernel: ZonalKernel) -> bool:
 
 @torch.compiler.assume_constant_result
 def _summary(kernel: ZonalKernel) -> tuple[float, float]:
+    return _cached_summary(kernel)
+
+
+@lru_cache(maxsize=256)
+def _cached_summary(kernel: ZonalKernel) -> tuple[float, float]:
     """log p_0 and the variance over pairs."""
     logs = _log_weights(kernel)
     squares = 2 * logs - log_harmonic_dimensions(logs.numel() - 1, kernel.dim)
@@ -216,5 +220,6 @@ def _weights(kernel: ZonalKernel) -> Tensor:
 
 
 def check_order(order: int) -> None:
+    """Refuse an order of derivative that is not offered."""
     if not isinstance(order, int) or isinstance(order, bool) or not 0 <= order <= 4:
         raise ValueError(f"order must be one of 0, 1, 2, 3, 4, got {order!r}")
