@@ -1,6 +1,8 @@
 """How values are computed: chunks, compilers, default devices, and what is kept for the backward pass."""
 
 import math
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -16,6 +18,7 @@ from isosphere.kernels import (
     evaluation,
     stein,
 )
+from isosphere.kernels.constants import constant_when_compiled
 from isosphere.kernels.folding import fold
 from isosphere.sphere import gegenbauer, marginal_quadrature
 
@@ -111,6 +114,24 @@ def test_compiles_into_one_graph(kernel):
     compiled = torch.compile(Step(), backend="aot_eager", fullgraph=True)
     (gradient,) = torch.autograd.grad(compiled(z), z)
     torch.testing.assert_close(gradient, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_mark_for_the_compiler_is_torchs_own():
+    def ours():
+        return 1
+
+    def theirs():
+        return 1
+
+    assert constant_when_compiled(ours).__dict__ == torch.compiler.assume_constant_result(theirs).__dict__
+
+
+def test_import_loads_neither_the_compiler_nor_anything_optional():
+    code = "import isosphere.kernels, sys; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, text=True)
+    loaded = set(done.stdout.split())
+    assert "isosphere.kernels.heat" in loaded
+    assert not loaded & {"torch._dynamo", "sympy", "mpmath", "scipy", "timm", "lightning", "pandas"}
 
 
 @every_kernel

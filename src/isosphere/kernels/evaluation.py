@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from isosphere.kernels.constants import constant_when_compiled
 from isosphere.kernels.fitting import Plan, Profile, plan, stretched
 from isosphere.kernels.folding import horner
 from isosphere.sphere.elementwise import Elementwise
@@ -55,7 +56,7 @@ class _Evaluate(Elementwise):
 
 
 # The compiler must run this, not look into it: a fit is data-dependent Python.
-@torch.compiler.assume_constant_result
+@constant_when_compiled
 def _constant_plan(kernel: "ZonalKernel", profile: Profile, order: int, single: bool) -> Plan:
     return plan(kernel, profile, order, single)
 

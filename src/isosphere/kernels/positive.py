@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from isosphere.kernels.constants import constant_when_compiled
 from isosphere.kernels.evaluation import as_cosines
 from isosphere.kernels.zonal import ZonalKernel, require_positive
 from isosphere.sphere import jacobi_off_diagonal, log_harmonic_dimension, log_harmonic_dimensions
@@ -88,7 +89,7 @@ class _Root(Elementwise):
         return grads[0] * _Root.apply(c, kernel, order + 1), None, None
 
 
-@torch.compiler.assume_constant_result
+@constant_when_compiled
 def _root_numbers(kernel: _SquaredKernel, order: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Coefficients of the order-th derivative of q, and the recurrence ``0, b_1, b_2, ...`` of its polynomials.
 

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from isosphere.kernels.constants import constant_when_compiled
 from isosphere.kernels.evaluation import evaluate
 from isosphere.kernels.fitting import Profile, folded_polynomial
 from isosphere.sphere import gegenbauer_derivative_at_one, gegenbauer_sum, log_harmonic_dimensions
@@ -166,7 +167,7 @@ def log_derivatives(values: list[Tensor]) -> list[Tensor]:
 # A compiler takes the results of the next three as constants: it must not trace sums that it need never repeat.
 
 
-@torch.compiler.assume_constant_result
+@constant_when_compiled
 def require_positive(kernel: ZonalKernel) -> bool:
     """True, or the error that says which kernels have a logarithm."""
     if not kernel.is_positive:
@@ -177,7 +178,7 @@ def require_positive(kernel: ZonalKernel) -> bool:
     return True
 
 
-@torch.compiler.assume_constant_result
+@constant_when_compiled
 def _summary(kernel: ZonalKernel) -> tuple[float, float]:
     return _cached_summary(kernel)
 
@@ -190,7 +191,7 @@ def _cached_summary(kernel: ZonalKernel) -> tuple[float, float]:
     return float(logs[0]), math.fsum(torch.exp(squares[1:]).tolist())
 
 
-@torch.compiler.assume_constant_result
+@constant_when_compiled
 def _polynomial(kernel: ZonalKernel, profile: Profile, order: int) -> tuple[float, ...] | None:
     return folded_polynomial(kernel, profile, order)
 
