@@ -254,3 +254,12 @@ def test_head_widths_and_refusal():
     assert len([m for m in MLPHead(4, 3, 5, layers=2).modules() if isinstance(m, nn.Linear)]) == 2
     with pytest.raises(ValueError, match="layers=0"):
         MLPHead(4, 3, 5, layers=0)
+
+
+@pytest.mark.parametrize(
+    ("options", "source"),
+    [({"weight": 0.5}, "given"), ({"expansion": 2.0}, "from expansion"), ({}, "balanced")],
+)
+def test_describe_says_where_the_weight_comes_from(options, source):
+    method = linear_jepa(MMD(HeatKernel(DIM)), **options)
+    assert f"({source}" in method.describe(some_views())["weight"]

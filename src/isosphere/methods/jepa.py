@@ -69,6 +69,13 @@ class JEPA(Method):
         self.teacher = None if teacher is None else Momentum(nn.Sequential(encoder, head), teacher)
         self.register_buffer("weight", torch.tensor(math.nan if weight is None else weight))
         self._resolved = weight is not None
+        self._source = (
+            "given"
+            if weight is not None
+            else "balanced: r_c = 1/2"
+            if expansion is None
+            else "from expansion"
+        )
 
     @property
     def _on_sphere(self) -> bool:
@@ -145,9 +152,9 @@ class JEPA(Method):
             self._resolve(n, len(views))
         slope = self._slope(len(views))
         ratio = expansion_ratio(self.discrepancy, self.weight.item(), n, slope)
-        source = "from expansion" if self.expansion is not None else "balanced: r_c = 1/2"
+        weight = self.weight.item()
         facts["weight"] = (
-            f"{self.weight.item():.4g} of the regulariser, {1 - self.weight.item():.4g} of the invariance ({source})"
+            f"{weight:.4g} of the regulariser, {1 - weight:.4g} of the invariance ({self._source})"
         )
         facts["expansion ratio"] = f"r* = {ratio:.3g}"
         if len(views) > 1 and len(views[0]) >= 10:
