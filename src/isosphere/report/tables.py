@@ -93,7 +93,8 @@ def _by_run(task: str, entries: Mapping[str, Mapping[str, Any]]) -> Table:
         found = [entry.get(key) for entry in entries.values()]
         values = [_value(estimate) for estimate in found]
         best = max((v for v in values if v is not None), default=None)
-        marks = len(entries) > 1 and task in _HIGHER and key.startswith("trained") and len(set(values)) > 1
+        higher = task in _HIGHER and "fpr" not in key  # a false-positive rate is best when low: not marked
+        marks = len(entries) > 1 and higher and key.startswith("trained") and len(set(values)) > 1
         cells = [
             _cell(task, e, best=marks and v is not None and v == best)
             for e, v in zip(found, values, strict=True)
