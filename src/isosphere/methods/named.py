@@ -24,8 +24,8 @@ def _jepa(discrepancy: str) -> Callable[..., Method]:
     def build(
         encoder: Encoder,
         *,
-        dim: int,
-        hidden: int,
+        dim: int = 128,
+        hidden: int = 1024,
         global_views: int,
         weight: float | None = None,
         expansion: float | None = None,
@@ -76,20 +76,18 @@ def build_method(
     name: str,
     encoder: Encoder,
     *,
-    dim: int = 128,
-    hidden: int = 1024,
     global_views: int = 2,
     **options: Any,
 ) -> Method:
-    """Build the method ``name`` around an encoder, with a fresh head ``feature_dim -> hidden -> hidden -> dim``.
+    """Build the method ``name`` around an encoder, with a fresh head.
 
-    ``options`` are the method's own (``weight``, ``expansion``, ``teacher``) or its discrepancy's
-    (``num_slices``, ...).
+    ``options`` are the head's widths (``dim``, ``hidden``; left out: the method's own), the method's (``weight``,
+    ``expansion``, ``teacher``, ...) or its discrepancy's (``num_slices``, ...).
     Raises UsageError for an unknown name or option.
     """
     if name not in METHODS:
         raise UsageError(f"Unknown method '{name}'.{nearest(name, METHODS)} See `isosphere list methods`.")
     try:
-        return METHODS[name].build(encoder, dim=dim, hidden=hidden, global_views=global_views, **options)
+        return METHODS[name].build(encoder, global_views=global_views, **options)
     except (TypeError, ValueError) as error:
         raise UsageError(f"Method '{name}' was refused: {error}.") from error
