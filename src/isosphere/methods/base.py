@@ -10,6 +10,9 @@ from itertools import groupby
 import torch
 from torch import Tensor, nn
 
+from isosphere.discrepancies import Discrepancy
+from isosphere.reductions import Group
+
 
 @dataclass(frozen=True)
 class Loss:
@@ -24,12 +27,29 @@ class Method(nn.Module, ABC):
 
     ``views`` is a list of tensors ``(n, channels, size, size)``, the global ones first. A loop calls
     ``after_step(progress)`` once after each optimiser step; nothing else is asked of it.
+
+    When a process group is initialised the loss is that of the concatenated batch of all ranks of :attr:`group`,
+    and after DistributedDataParallel's averaging the parameter gradient is that of one process on all of it.
     """
+
+    _group: Group = None
 
     def __init__(self, encoder: nn.Module, head: nn.Module):
         super().__init__()
         self.encoder = encoder
         self.head = head
+
+    @property
+    def group(self) -> Group:
+        """Ranks whose rows make the batch: None for the default group, a group, or False for this rank alone."""
+        return self._group
+
+    @group.setter
+    def group(self, group: Group) -> None:
+        self._group = group
+        for part in self.modules():
+            if isinstance(part, Discrepancy):
+                part.group = group
 
     @abstractmethod
     def forward(self, views: list[Tensor]) -> Loss: ...
