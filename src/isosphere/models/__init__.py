@@ -1,7 +1,15 @@
 """Encoders and heads."""
 
 from isosphere.models.encoder import Encoder, build_encoder, encoder_names, load_weights
-from isosphere.models.heads import MLPHead
+from isosphere.models.heads import MLPHead, ProjectionHead
 from isosphere.models.small_conv import SmallConv
 
-__all__ = ["Encoder", "MLPHead", "SmallConv", "build_encoder", "encoder_names", "load_weights"]
+__all__ = [
+    "Encoder",
+    "MLPHead",
+    "ProjectionHead",
+    "SmallConv",
+    "build_encoder",
+    "encoder_names",
+    "load_weights",
+]
