@@ -1,17 +1,19 @@
 """What every method is: from the views of a batch of images to a loss."""
 
-__all__ = ["Loss", "Method", "embed_views", "invariance", "invariance_slope"]
+__all__ = ["Loss", "Method", "batch_features", "embed_views", "invariance", "invariance_slope"]
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import groupby
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from isosphere.discrepancies import Discrepancy
-from isosphere.reductions import Group
+from isosphere.reductions import Group, full_precision
+from isosphere.sphere import normalize
 
 
 @dataclass(frozen=True)
@@ -30,8 +32,11 @@ class Method(nn.Module, ABC):
 
     When a process group is initialised the loss is that of the concatenated batch of all ranks of :attr:`group`,
     and after DistributedDataParallel's averaging the parameter gradient is that of one process on all of it.
+
+    ``space`` says where its embeddings live: unit rows (``"sphere"``) or plain vectors (``"euclidean"``).
     """
 
+    space: Literal["sphere", "euclidean"] = "euclidean"
     _group: Group = None
 
     def __init__(self, encoder: nn.Module, head: nn.Module):
@@ -64,8 +69,18 @@ class Method(nn.Module, ABC):
         return features.float(), self._place(self.head(features))
 
     def _place(self, z: Tensor) -> Tensor:
-        """Put head outputs where the loss lives, in float32 or wider; a method may normalise."""
-        return z if z.dtype == torch.float64 else z.float()
+        """Put head outputs where the loss lives, in float32 or wider: unit rows on the sphere."""
+        z = z if z.dtype == torch.float64 else z.float()
+        return normalize(z) if self.space == "sphere" else z
+
+    def _project(self, x: Tensor) -> Tensor:
+        return self.head(self.encoder(x))
+
+    def _embeddings(self, views: list[Tensor]) -> Tensor:
+        """Embeddings ``(views, n, d)`` of all views, where the loss lives."""
+        raw = embed_views(self._project, views)
+        with full_precision(raw[0].device):
+            return self._place(torch.stack(raw))
 
     def describe(self, views: list[Tensor] | None = None) -> dict[str, str]:
         """Facts worth knowing before training, in plain words; some need one batch of views. Changes nothing."""
@@ -83,6 +98,16 @@ def embed_views(network: Callable[[Tensor], Tensor], views: list[Tensor]) -> lis
         same = list(group)
         outputs += network(torch.cat(same)).chunk(len(same)) if len(same) > 1 else [network(same[0])]
     return outputs
+
+
+@torch.no_grad()
+def batch_features(encoder: nn.Module, views: list[Tensor]) -> Tensor:
+    """Backbone features ``(views, n, p)`` with the batch's own statistics; batch-norm averages are put back."""
+    buffers = {name: buffer.clone() for name, buffer in encoder.named_buffers()}
+    features = torch.stack([f.float() for f in embed_views(encoder, views)])
+    for name, buffer in encoder.named_buffers():
+        buffer.copy_(buffers[name])
+    return features
 
 
 def invariance(z: Tensor, centre: Tensor) -> Tensor:

@@ -8,11 +8,10 @@ import torch
 from torch import Tensor, nn
 
 from isosphere.discrepancies import Discrepancy
-from isosphere.methods.base import Loss, Method, embed_views, invariance, invariance_slope
+from isosphere.methods.base import Loss, Method, batch_features, embed_views, invariance, invariance_slope
 from isosphere.methods.momentum import Momentum
 from isosphere.methods.weighting import balanced_weight, expansion_ratio, weight_of_expansion
 from isosphere.reductions import all_reduce, full_precision, row_counts
-from isosphere.sphere import normalize
 from isosphere.statistics import within_share
 
 
@@ -63,7 +62,7 @@ class JEPA(Method):
             raise ValueError(f"got weight={weight}, expected a number strictly between 0 and 1")
         if global_views < 1:
             raise ValueError(f"got global_views={global_views}, expected at least 1")
-        self.discrepancy = discrepancy
+        self.discrepancy, self.space = discrepancy, discrepancy.space
         self.expansion = expansion
         self.global_views = global_views
         self.teacher = None if teacher is None else Momentum(nn.Sequential(encoder, head), teacher)
@@ -77,26 +76,13 @@ class JEPA(Method):
             else "from expansion"
         )
 
-    @property
-    def _on_sphere(self) -> bool:
-        return self.discrepancy.space == "sphere"
-
-    def _place(self, z: Tensor) -> Tensor:
-        z = z if z.dtype == torch.float64 else z.float()
-        return normalize(z) if self._on_sphere else z
-
-    def _project(self, x: Tensor) -> Tensor:
-        return self.head(self.encoder(x))
-
     def forward(self, views: list[Tensor]) -> Loss:
         if len(views) < max(2, self.global_views):
             raise ValueError(
                 f"got {len(views)} view(s), expected at least {max(2, self.global_views)}, global ones first"
             )
-        raw = embed_views(self._project, views)
-        with full_precision(raw[0].device):
-            z = self._place(torch.stack(raw))
-            centre = z[: self.global_views].mean(0)
+        z = self._embeddings(views)
+        centre = z[: self.global_views].mean(0)
         if self.teacher is not None:
             globals_ = embed_views(self.teacher, views[: self.global_views])
             with full_precision(z.device):
@@ -140,7 +126,9 @@ class JEPA(Method):
         self._resolved = True
 
     def reference(self) -> dict[str, float]:
-        return {"invariance_unrelated": invariance_slope(self.global_views, 0)} if self._on_sphere else {}
+        return (
+            {"invariance_unrelated": invariance_slope(self.global_views, 0)} if self.space == "sphere" else {}
+        )
 
     @torch.no_grad()
     def describe(self, views: list[Tensor] | None = None) -> dict[str, str]:
@@ -158,16 +146,9 @@ class JEPA(Method):
         )
         facts["expansion ratio"] = f"r* = {ratio:.3g}"
         if len(views) > 1 and len(views[0]) >= 10:
-            facts["expansion ratio"] = explain_expansion(ratio, within_share(self._features(views)))
+            features = batch_features(self.encoder, views[: self.global_views])
+            facts["expansion ratio"] = explain_expansion(ratio, within_share(features))
         return facts
-
-    def _features(self, views: list[Tensor]) -> Tensor:
-        """Backbone features ``(views, n, p)`` with the batch's own statistics; batch-norm averages are put back."""
-        buffers = {k: v.clone() for k, v in self.encoder.named_buffers()}
-        features = torch.stack([f.float() for f in embed_views(self.encoder, views[: self.global_views])])
-        for name, buffer in self.encoder.named_buffers():
-            buffer.copy_(buffers[name])
-        return features
 
 
 def explain_expansion(ratio: float, shares: Tensor) -> str:
