@@ -120,7 +120,7 @@ def test_susreg_averaged_over_directions_is_an_mmd(dim):
         angle = torch.arange(512, dtype=torch.float64) * math.pi / 256
         circle = torch.stack([angle.cos(), angle.sin()], 1)
         test.num_slices = len(circle)
-        test._directions, test._directions_key = circle, (int(test.draw), z.device, z.dtype)
+        test._directions, test._directions_key = circle, (test._draw, z.device, z.dtype)
         torch.testing.assert_close(test(z), exact, rtol=1e-11, atol=0)
 
 

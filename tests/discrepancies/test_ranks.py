@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from isosphere.discrepancies import DISCREPANCIES, KL, MMD, build_discrepancy
+from isosphere.discrepancies.operator import as_operator
 from isosphere.kernels import HeatKernel, VonMisesFisherKernel
 from isosphere.sphere import normalize
 
@@ -53,3 +54,23 @@ def test_group_false_is_this_rank_alone(ranks):
     values = ranks.run(alone, 2, [(mine,) for mine in x])
     for mine, value in zip(x, values, strict=True):
         assert value == MMD(HeatKernel(DIM))(mine)
+
+
+def as_operator_of_ranks(rank, group, x, weight):
+    """As above, through the operator that a compiled step calls."""
+    discrepancy = build_discrepancy("kl-vmf", DIM)
+    discrepancy.group = group
+    w = weight.clone().requires_grad_()
+    value = as_operator(discrepancy, normalize(x @ w))
+    (value * (1.0 + rank)).backward()  # upstream gradients may differ
+    return value.detach(), w.grad
+
+
+def test_the_compilers_operator_is_that_of_all_ranks(ranks):
+    x = [torch.randn(n, 5, dtype=torch.float64) for n in (7, 3)]
+    weight = torch.randn(5, DIM, dtype=torch.float64)
+    whole, gradient = as_operator_of_ranks(0, False, torch.cat(x), weight)
+    outcomes = ranks.run(as_operator_of_ranks, 2, [(mine, weight) for mine in x])
+    for value, _ in outcomes:
+        torch.testing.assert_close(value, whole, rtol=1e-11, atol=1e-12)
+    torch.testing.assert_close(sum(g for _, g in outcomes) / 2, gradient * 1.5, rtol=1e-9, atol=1e-11)

@@ -1,33 +1,28 @@
 """What every discrepancy is: a calibrated distance between a sample and the uniform law."""
 
-__all__ = ["Discrepancy", "NullMoments"]
+__all__ = ["Discrepancy"]
 
 import copy
 from abc import ABC, abstractmethod
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from isosphere.discrepancies.null import NullMoments, sample_skewness, upper_tail
+from isosphere.discrepancies.operator import Registered, as_operator
 from isosphere.reductions import Group, full_precision, row_counts
 from isosphere.sphere import sample_uniform
 
 
-class NullMoments(NamedTuple):
-    """Moments of a statistic under n uniform points; ``error`` is the standard error of the mean (0: exact)."""
-
-    mean: float
-    std: float
-    error: float = 0.0
-
-
-class Discrepancy(nn.Module, ABC):
+class Discrepancy(Registered, ABC):
     r"""Distance of a sample from uniformity, one value per view.
 
     ``forward(z)`` takes ``z`` of shape ``(*views, n, d)`` and returns ``(*views,)``. When a process group is
     initialised the sample is the concatenation of all ranks' rows (``group=None``; another group, or ``False`` for
     this rank alone); every rank returns the same value, and after DistributedDataParallel's averaging the parameter
-    gradient is that of one process on the whole sample. Statistics run in float32 or wider, autocast off.
+    gradient is that of one process on the whole sample. Statistics run in float32 or wider, autocast off. Under
+    ``torch.compile`` each is one operator of the graph.
 
     ``dim`` may be None where the statistic has no kernel: then it is that of the first sample.
     ``space`` says what ``z`` should be: unit rows (``"sphere"``) or plain vectors (``"euclidean"``).
@@ -43,7 +38,7 @@ class Discrepancy(nn.Module, ABC):
             raise ValueError(f"got dim={dim}, expected the ambient dimension of the sphere, at least 2")
         self._dim = dim
         self.group: Group = group
-        self._null_cache: dict[int, NullMoments] = {}
+        self._simulated: dict[int, Tensor] = {}
 
     def forward(self, z: Tensor) -> Tensor:
         if self._dim is None and z.ndim >= 2 and z.shape[-1] >= 2:
@@ -53,8 +48,13 @@ class Discrepancy(nn.Module, ABC):
                 f"got z of shape {tuple(z.shape)}, expected (*views, n, {self._dim or 'd'}): "
                 f"build the discrepancy with dim={z.shape[-1] if z.ndim else '?'} or transpose z"
             )
+        z = z if z.dtype == torch.float64 else z.float()
+        return as_operator(self, z) if torch.compiler.is_compiling() else self.evaluate(z)
+
+    def evaluate(self, z: Tensor) -> Tensor:
+        """The statistic, whatever the precision around it."""
         with full_precision(z.device):
-            return self._statistic(z if z.dtype == torch.float64 else z.float())
+            return self._statistic(z)
 
     @abstractmethod
     def _statistic(self, z: Tensor) -> Tensor:
@@ -66,10 +66,13 @@ class Discrepancy(nn.Module, ABC):
 
     def null(self, n: int) -> NullMoments:
         """Mean and standard deviation for ``n`` points of the target law: here by seeded Monte Carlo, cached."""
-        self._check_null(n)
-        if n not in self._null_cache:
-            self._null_cache[n] = self._simulate_null(n)
-        return self._null_cache[n]
+        values = self._simulation(n)
+        std = values.std().item()
+        return NullMoments(values.mean().item(), std, std / len(values) ** 0.5)
+
+    def skewness(self, n: int) -> float:
+        """Skewness for ``n`` points of the target law; here of the simulation, 0 where that cannot tell."""
+        return sample_skewness(self._simulation(n))
 
     @property
     def dim(self) -> int:
@@ -88,16 +91,19 @@ class Discrepancy(nn.Module, ABC):
         return sample_uniform(n, self.dim, generator=generator)
 
     @torch.no_grad()
-    def _simulate_null(self, n: int) -> NullMoments:
-        draws = max(32, min(512, (1 << 15) // n))
-        generator = torch.Generator().manual_seed(n)
-        alone = self.alone()
-        values = torch.empty(draws, dtype=torch.float64)
-        for i in range(draws):
-            values[i] = alone(self._sample_target(n, generator)).double()
-            alone.after_step()
-        std = values.std().item()
-        return NullMoments(values.mean().item(), std, std / draws**0.5)
+    def _simulation(self, n: int) -> Tensor:
+        """Values for seeded samples of the target law, 64 to 512 of them by their size; kept."""
+        self._check_null(n)
+        if n not in self._simulated:
+            draws = max(64, min(512, (1 << 15) // n))
+            generator = torch.Generator().manual_seed(n)
+            alone = self.alone()
+            values = torch.empty(draws, dtype=torch.float64)
+            for i in range(draws):
+                values[i] = alone(self._sample_target(n, generator)).double()
+                alone.after_step()
+            self._simulated[n] = values
+        return self._simulated[n]
 
     def alone(self) -> "Discrepancy":
         """A copy on the CPU, for this rank alone, whose directions may be moved without moving this one's."""
@@ -109,6 +115,24 @@ class Discrepancy(nn.Module, ABC):
         """Standard deviations above the uniform law, ``(D - mean_n)/std_n``; shape ``(*views,)``."""
         null = self.null(self.count(z))
         return (self(z) - null.mean) / null.std
+
+    def pvalue(self, z: Tensor) -> Tensor:
+        r"""Probability that uniform points would give as much or more, one-sided; shape ``(*views,)``, float64.
+
+        By the gamma law of the null's mean, standard deviation and skewness
+        (:func:`~isosphere.discrepancies.null.upper_tail`): the normal tail of a z-score is wrong by orders of
+        magnitude in low dimension. As exact as the moments are (simulated ones: a rough guide below 0.01).
+
+        Raises ValueError where the null has no variance (Riesz energies with 2 s >= d - 1).
+        """
+        n = self.count(z)
+        null = self.null(n)
+        if not 0 < null.std < float("inf"):
+            raise ValueError(
+                f"got n={n}, for which {type(self).__name__} has a standard deviation of {null.std} under the uniform "
+                "law, expected a finite one: take a smaller power, or a larger dimension"
+            )
+        return upper_tail((self(z).double() - null.mean) / null.std, self.skewness(n))
 
     @abstractmethod
     def slope(self, n: int) -> float:

@@ -68,11 +68,15 @@ class KL(Discrepancy):
         others = n - 1 if self.leave_one_out else n
         if others < 1:
             raise ValueError(f"got {n} row(s), expected at least 2 to leave one out: use leave_one_out=False")
-        logs = pair_log_sum(z, self.kernel.log, diagonal=not self.leave_one_out, group=self.group)
-        mean_log = logs / n - math.log(others)
-        if self.scale == "paper":
-            return 1 + mean_log / self.unit
-        return (mean_log - self.kernel.log_mean) / self.unit
+        uniform = 0.0 if self.scale == "paper" else self.kernel.log_mean
+        nats = pair_log_sum(
+            z,
+            self.kernel.log,
+            diagonal=not self.leave_one_out,
+            centre=math.log(others) + uniform,
+            group=self.group,
+        )
+        return (1 if self.scale == "paper" else 0) + nats / (n * self.unit)
 
     def slope(self, n: int) -> float:
         one = torch.ones((), dtype=torch.float64)

@@ -9,18 +9,26 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from isosphere.discrepancies.base import Discrepancy, NullMoments
+from isosphere.discrepancies.base import Discrepancy
+from isosphere.discrepancies.null import NullMoments, pair_skewness
 from isosphere.kernels import ZonalKernel, stein
 from isosphere.reductions import Group, all_reduce, pair_sum
 
 
+@lru_cache(maxsize=64)
+def _constants(coefficients: tuple[float, ...], device: torch.device) -> tuple[Tensor, ...]:
+    return torch.tensor(coefficients, dtype=torch.float32, device=device).unbind()
+
+
 def _horner(coefficients: tuple[float, ...]) -> Callable[[Tensor], Tensor]:
-    """Evaluate a polynomial in c, in place where no graph is recorded."""
+    """Evaluate a polynomial in a float32 c: one fused operation a degree, in place where no graph is recorded."""
 
     def polynomial(c: Tensor) -> Tensor:
-        value = torch.full_like(c, coefficients[-1])
-        for a in reversed(coefficients[:-1]):
-            value = value * c + a if torch.is_grad_enabled() else value.mul_(c).add_(a)
+        *lower, leading = _constants(coefficients, c.device)
+        value = leading.expand_as(c)
+        for k, a in enumerate(reversed(lower)):
+            in_place = k > 0 and not torch.is_grad_enabled()
+            value = torch.addcmul(a, value, c, out=value) if in_place else torch.addcmul(a, value, c)
         return value
 
     return polynomial
@@ -97,12 +105,16 @@ class MMD(Discrepancy):
 
     def null(self, n: int) -> NullMoments:
         """Exact: the diagonal is constant and distinct pairs are uncorrelated."""
-        if n < 2:
-            raise ValueError(f"got n={n}, expected at least 2 points")
+        self._check_null(n)
         pair_variance = self.kernel.chi2 / (1 - self.kernel.mean) ** 2
         if self.estimator == "u":
             return NullMoments(0.0, (2 * pair_variance / (n * (n - 1))) ** 0.5)
         return NullMoments(1 / n, (2 * (n - 1) * pair_variance / n**3) ** 0.5)
+
+    def skewness(self, n: int) -> float:
+        """Exact, by the third moment of the kernel."""
+        self._check_null(n)
+        return pair_skewness(self.kernel.weights(), self.dim, n)
 
     def slope(self, n: int) -> float:
         one = torch.ones((), dtype=torch.float64)

@@ -5,7 +5,8 @@ __all__ = ["Bingham", "Rayleigh"]
 import torch
 from torch import Tensor
 
-from isosphere.discrepancies.base import Discrepancy, NullMoments
+from isosphere.discrepancies.base import Discrepancy
+from isosphere.discrepancies.null import NullMoments, pair_skewness
 from isosphere.reductions import Group, all_reduce
 
 
@@ -32,6 +33,10 @@ class Rayleigh(Discrepancy):
         self._check_null(n)
         d = self.dim
         return NullMoments(float(d), (2 * d * (n - 1) / n) ** 0.5)
+
+    def skewness(self, n: int) -> float:
+        self._check_null(n)
+        return pair_skewness(torch.tensor([0.0, 1.0], dtype=torch.float64), self.dim, n)
 
     def slope(self, n: int) -> float:
         return float(n * self.dim)
@@ -62,6 +67,10 @@ class Bingham(Discrepancy):
         self._check_null(n)
         freedom = (self.dim - 1) * (self.dim + 2) / 2
         return NullMoments(freedom, (2 * freedom * (n - 1) / n) ** 0.5)
+
+    def skewness(self, n: int) -> float:
+        self._check_null(n)
+        return pair_skewness(torch.tensor([0.0, 0.0, 1.0], dtype=torch.float64), self.dim, n)
 
     def slope(self, n: int) -> float:
         return float(n * self.dim * (self.dim + 2))

@@ -4,7 +4,7 @@ __all__ = ["SIGReg", "SUSReg"]
 
 import math
 from abc import abstractmethod
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -34,6 +34,7 @@ class _Sliced(Discrepancy):
             raise ValueError(f"got reach={reach}, scale={scale}, expected positive numbers")
         self.num_slices, self.knots, self.reach, self.scale, self.seed = num_slices, knots, reach, scale, seed
         self.register_buffer("draw", torch.zeros((), dtype=torch.int64))
+        self._draw = 0  # the same number, where reading it does not wait for a device
         half = knots // 2
         self.spacing = reach / half
         self._points = self.spacing * torch.arange(1, half + 1, dtype=torch.float64)
@@ -49,7 +50,7 @@ class _Sliced(Discrepancy):
 
     def directions(self, z: Tensor) -> Tensor:
         """The current unit directions ``(num_slices, d)``: a pure function of (seed, number of draws)."""
-        key = (int(self.draw), z.device, z.dtype)
+        key = (self._draw, z.device, z.dtype)
         if self._directions_key != key or self._directions is None:
             generator = torch.Generator().manual_seed((self.seed * 0x9E3779B97F4A7C15 + key[0]) % (1 << 63))
             uniform = sample_uniform(self.num_slices, self.dim, generator=generator)
@@ -71,6 +72,11 @@ class _Sliced(Discrepancy):
         """Move on to the next directions (training only; evaluation does not advance them)."""
         if self.training:
             self.draw += 1
+            self._draw += 1
+
+    def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
+        super()._load_from_state_dict(*args, **kwargs)
+        self._draw = int(self.draw)
 
     def extra_repr(self) -> str:
         rule = f"knots={self.knots}, reach={self.reach:g}, scale={self.scale:g}"

@@ -10,13 +10,15 @@ For rows :math:`x_i` and an elementwise function :math:`f` of :math:`c_{ij} = \l
           \pi_{ij} = e^{g(c_{ij}) - q_i},
 
 because :math:`f` and :math:`g` are functions of a symmetric matrix. Both derivatives need one rank's rows against
-all rows and nothing else: no :math:`n \times n` tensor is formed, kept for backward, or sent between ranks.
+all rows and nothing else: no :math:`n \times n` tensor is formed, kept for backward, or sent between ranks. Where one
+rank holds all rows, the pair sum visits each unordered pair once.
 """
 
 __all__ = ["as_samples", "pair_log_sum", "pair_sum"]
 
 import math
 from collections.abc import Callable, Iterator
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -29,16 +31,51 @@ Elementwise = Callable[[Tensor], Tensor]
 # wants fewer, larger launches.
 _BLOCK = {"cpu": 1 << 19}
 _LARGE_BLOCK = 1 << 26
+# Rows of a block where the symmetric half is left out: few enough that little of it is visited after all.
+_ROWS = {"cpu": 128}
+_LARGE_ROWS = 4096
 
 
-def _row_blocks(rows: int, columns: int, device: torch.device) -> Iterator[slice]:
-    step = max(1, _BLOCK.get(device.type, _LARGE_BLOCK) // max(columns, 1))
-    return (slice(start, min(start + step, rows)) for start in range(0, rows, step))
+class _Block(NamedTuple):
+    """A block of the Gram matrix: ``x[rows]`` against ``columns``.
+
+    Where one rank holds all rows it starts at its own diagonal, and what lies in the columns ``twice``, right of
+    its square, stands for the mirrored pairs too. ``selves`` are the positions of the pairs i = i.
+    """
+
+    rows: slice
+    columns: Tensor
+    twice: slice
+    selves: tuple[Tensor, Tensor]
+
+
+def _blocks(x: Tensor, everyone: Tensor, offset: int, alone: bool) -> Iterator[_Block]:
+    """Cover all pairs of this rank's rows with everyone's, of which they are those from ``offset`` on."""
+    step = max(1, _BLOCK.get(x.device.type, _LARGE_BLOCK) // max(everyone.shape[0], 1))
+    if alone:
+        step = min(step, _ROWS.get(x.device.type, _LARGE_ROWS))
+    for start in range(0, x.shape[0], step):
+        rows = slice(start, min(start + step, x.shape[0]))
+        count = rows.stop - start
+        own = torch.arange(count, device=x.device)
+        if alone:
+            yield _Block(rows, everyone[start:], slice(count, None), (own, own))
+        else:
+            yield _Block(rows, everyone, slice(0, 0), (own, own + start + offset))
 
 
 def _sum64(x: Tensor) -> Tensor:
     """Sum of a block: pairwise in its own type, then carried in float64 where the device has it."""
     return x.sum().to(torch.float64 if x.device.type != "mps" else x.dtype)
+
+
+def _add_products(
+    gradient: Tensor, slopes: Tensor, x: Tensor, rows: slice, columns: Tensor, twice: slice
+) -> None:
+    """``gradient += slopes @ columns`` for a block of a symmetric matrix of slopes, its mirrored part included."""
+    gradient[rows].addmm_(slopes, columns)
+    if slopes[:, twice].numel():
+        gradient[rows.stop :].addmm_(slopes[:, twice].mT, x[rows])
 
 
 def _dense_gradient(x: Tensor, derivative: Elementwise) -> Tensor:
@@ -53,21 +90,20 @@ class _PairSum(torch.autograd.Function):
     def forward(ctx, x: Tensor, function: Elementwise, derivative: Elementwise, diagonal: bool, group: Group):
         counts = row_counts(x.shape[0], x.device, group)
         everyone = gather_rows(x, counts, group)
-        offset = first_row(counts, group)
-        gradient = torch.empty_like(x) if ctx.needs_input_grad[0] else None
+        offset, alone = first_row(counts, group), len(counts) == 1
+        gradient = torch.zeros_like(x) if ctx.needs_input_grad[0] else None
         total = torch.zeros((), dtype=torch.float64 if x.device.type != "mps" else x.dtype, device=x.device)
-        for rows in _row_blocks(x.shape[0], everyone.shape[0], x.device):
-            c = x[rows] @ everyone.mT
-            own = torch.arange(rows.start, rows.stop, device=x.device)
+        for rows, columns, twice, selves in _blocks(x, everyone, offset, alone):
+            c = x[rows] @ columns.mT
             values = function(c)
             if not diagonal:
-                values[own - rows.start, own + offset] = 0
-            total += _sum64(values)
+                values[selves] = 0
+            total += _sum64(values) + _sum64(values[:, twice])
             if gradient is not None:
                 slopes = derivative(c)
                 if not diagonal:
-                    slopes[own - rows.start, own + offset] = 0
-                torch.mm(slopes, everyone, out=gradient[rows])
+                    slopes[selves] = 0
+                _add_products(gradient, slopes, x, rows, columns, twice)
         ctx.save_for_backward(x, gradient)
         ctx.derivative, ctx.diagonal, ctx.group = derivative, diagonal, group
         return all_reduce(total, group).to(x.dtype)
@@ -90,23 +126,26 @@ class _PairSum(torch.autograd.Function):
 
 
 class _PairLogSum(torch.autograd.Function):
-    """One sample: x (n_r, d) on this rank -> sum over rows of all ranks of log-sum-exp over all columns."""
+    """One sample: x (n_r, d) on this rank -> sum over rows of all ranks of (log-sum-exp over columns - centre)."""
 
     @staticmethod
-    def forward(ctx, x: Tensor, log_function: Elementwise, diagonal: bool, group: Group):
+    def forward(ctx, x: Tensor, log_function: Elementwise, diagonal: bool, centre: float, group: Group):
         counts = row_counts(x.shape[0], x.device, group)
         everyone = gather_rows(x, counts, group)
-        offset = first_row(counts, group)
-        row_logs = x.new_empty(x.shape[0], 1)
-        for rows in _row_blocks(x.shape[0], everyone.shape[0], x.device):
-            logs = log_function(x[rows] @ everyone.mT)
+        offset, alone = first_row(counts, group), len(counts) == 1
+        row_logs = x.new_full((x.shape[0],), -torch.inf)
+        for rows, columns, twice, selves in _blocks(x, everyone, offset, alone):
+            logs = log_function(x[rows] @ columns.mT)
             if not diagonal:
-                own = torch.arange(rows.start, rows.stop, device=x.device)
-                logs[own - rows.start, own + offset] = -torch.inf
-            torch.logsumexp(logs, dim=1, keepdim=True, out=row_logs[rows])
-        ctx.save_for_backward(x, everyone, row_logs, gather_rows(row_logs, counts, group))
-        ctx.log_function, ctx.diagonal, ctx.offset, ctx.group = log_function, diagonal, offset, group
-        return all_reduce(_sum64(row_logs), group).to(x.dtype)
+                logs[selves] = -torch.inf
+            row_logs[rows] = torch.logaddexp(row_logs[rows], logs.logsumexp(1))
+            if logs[:, twice].numel():
+                row_logs[rows.stop :] = torch.logaddexp(row_logs[rows.stop :], logs[:, twice].logsumexp(0))
+        ctx.save_for_backward(x, everyone, row_logs, gather_rows(row_logs[:, None], counts, group)[:, 0])
+        ctx.log_function, ctx.diagonal, ctx.group = log_function, diagonal, group
+        ctx.offset, ctx.alone = offset, alone
+        wide = row_logs if x.device.type == "mps" else row_logs.double()
+        return all_reduce((wide - centre).sum(), group).to(x.dtype)
 
     @staticmethod
     def backward(ctx, *grads: Tensor):
@@ -116,19 +155,19 @@ class _PairLogSum(torch.autograd.Function):
                 "logsumexp(kernel.log(z @ z.mT)) in plain PyTorch"
             )
         x, everyone, row_logs, all_logs = ctx.saved_tensors
-        gradient = torch.empty_like(x)
-        for rows in _row_blocks(x.shape[0], everyone.shape[0], x.device):
+        gradient = torch.zeros_like(x)
+        for rows, columns, twice, selves in _blocks(x, everyone, ctx.offset, ctx.alone):
             with torch.enable_grad():
-                c = (x[rows] @ everyone.mT).requires_grad_()
+                c = (x[rows] @ columns.mT).requires_grad_()
                 logs = ctx.log_function(c)
             value = logs.detach()
-            weights = torch.exp(value - row_logs[rows]) + torch.exp(value - all_logs.mT)
+            weights = torch.exp(value - row_logs[rows, None])
+            weights += (value - all_logs[len(all_logs) - len(columns) :]).exp_()
             if not ctx.diagonal:
-                own = torch.arange(rows.start, rows.stop, device=x.device)
-                weights[own - rows.start, own + ctx.offset] = 0
+                weights[selves] = 0
             (slopes,) = torch.autograd.grad(logs, c, weights)
-            torch.mm(slopes, everyone, out=gradient[rows])
-        return all_reduce(grads[0], ctx.group) * gradient, None, None, None
+            _add_products(gradient, slopes, x, rows, columns, twice)
+        return all_reduce(grads[0], ctx.group) * gradient, None, None, None, None
 
 
 def as_samples(z: Tensor) -> Tensor:
@@ -159,13 +198,20 @@ def pair_sum(
 
 
 def pair_log_sum(
-    z: Tensor, log_function: Elementwise, *, diagonal: bool = False, group: Group = None
+    z: Tensor,
+    log_function: Elementwise,
+    *,
+    diagonal: bool = False,
+    centre: float = 0.0,
+    group: Group = None,
 ) -> Tensor:
-    r"""Sum over rows of a log-sum over columns, :math:`\sum_i \log \sum_{j} \exp g(\langle z_i, z_j\rangle)`.
+    r"""Sum over rows of a log-sum over columns, :math:`\sum_i \big( \log \sum_{j} \exp g(\langle z_i, z_j\rangle)
+    - \mathrm{centre} \big)`.
 
     Args as for :func:`pair_sum`; ``log_function`` is ``g``, elementwise and differentiable, and must return a tensor
-    of its own (it is written to). ``diagonal=False`` is the leave-one-out sum over ``j != i``.
+    of its own (it is written to). ``diagonal=False`` is the leave-one-out sum over ``j != i``. ``centre`` is
+    subtracted before anything is rounded to the type of ``z``.
 
     Returns: shape ``(*views,)``. Memory: one block of the Gram matrix and ``O(n d)``. No second derivatives.
     """
-    return _over_views(z, lambda x: _PairLogSum.apply(x, log_function, diagonal, group))
+    return _over_views(z, lambda x: _PairLogSum.apply(x, log_function, diagonal, centre, group))
