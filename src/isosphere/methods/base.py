@@ -1,9 +1,9 @@
 """What every method is: from the views of a batch of images to a loss."""
 
-__all__ = ["Loss", "Method", "batch_features", "embed_views", "invariance", "invariance_slope"]
+__all__ = ["Loss", "Method", "batch_features", "by_size", "embed_views", "invariance", "invariance_slope"]
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Literal
@@ -91,11 +91,15 @@ class Method(nn.Module, ABC):
         return {}
 
 
+def by_size(views: list[Tensor]) -> Iterator[list[Tensor]]:
+    """Neighbouring views of one size, to go through a network together."""
+    return (list(same) for _, same in groupby(views, key=lambda view: view.shape[1:]))
+
+
 def embed_views(network: Callable[[Tensor], Tensor], views: list[Tensor]) -> list[Tensor]:
     """Apply ``network`` to all views, those of one size in one forward (pooled batch-norm statistics)."""
     outputs: list[Tensor] = []
-    for _, group in groupby(views, key=lambda view: view.shape[1:]):
-        same = list(group)
+    for same in by_size(views):
         outputs += network(torch.cat(same)).chunk(len(same)) if len(same) > 1 else [network(same[0])]
     return outputs
 

@@ -36,18 +36,22 @@ def undirected_pairs(global_views: int, views: int) -> list[tuple[int, int, floa
     return [(a, b, share) for (a, b), share in shares.items()]
 
 
-def row_mean(values: Tensor, group: Group = None) -> Tensor:
-    r"""Mean over the rows of all ranks, :math:`\frac1n \sum_r \sum_{i \le n_r} x_{ri}`, differentiable.
+def row_total(z: Tensor, group: Group = None) -> int:
+    """Number of rows over all ranks; ``z`` is ``(*, n_r, d)`` on rank ``r``, counts may differ."""
+    return sum(row_counts(z.shape[-2], z.device, group))
+
+
+def row_mean(values: Tensor, n: int, group: Group = None) -> Tensor:
+    r"""Mean over the n rows of all ranks, :math:`\frac1n \sum_r \sum_{i \le n_r} x_{ri}`, differentiable.
 
     Shape: ``(*, n_r)`` on rank ``r``, counts may differ -> ``(*)``.
     """
-    n = sum(row_counts(values.shape[-1], values.device, group))
     return all_reduce(values.sum(-1), group) / n
 
 
-def squared_distance(x: Tensor, y: Tensor, group: Group = None) -> Tensor:
-    """Mean over the rows of all ranks of ``|x_i - y_i|^2``; shape ``(*, n_r, d)`` -> ``(*)``."""
-    return row_mean((x - y).square().sum(-1), group)
+def squared_distance(x: Tensor, y: Tensor, n: int, group: Group = None) -> Tensor:
+    """Mean over the n rows of all ranks of ``|x_i - y_i|^2``; shape ``(*, n_r, d)`` -> ``(*)``."""
+    return row_mean((x - y).square().sum(-1), n, group)
 
 
 def check_views(views: list[Tensor], global_views: int) -> None:

@@ -1,0 +1,98 @@
+"""Hyperspherical energy of a network's weights, as a regulariser."""
+
+__all__ = ["NetworkEnergy", "gradient_norm_ratio", "neurons"]
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from isosphere.discrepancies import HypersphericalEnergy, network_energy
+from isosphere.reductions import Group, all_reduce, world_size
+
+
+def neurons(network: nn.Module) -> list[Tensor]:
+    """Weights of the linear and convolution layers of two or more neurons: what the energy is about."""
+    kinds = (nn.Linear, nn.modules.conv._ConvNd)
+    return [m.weight for m in network.modules() if isinstance(m, kinds) and len(m.weight) > 1]
+
+
+class NetworkEnergy(nn.Module):
+    r"""How far the neurons of each layer are from being spread like uniform points.
+
+    .. math:: \sum_l \alpha_l \Big[ E_s\big(\hat w^{(l)}_1, \dots, \hat w^{(l)}_{N_l}\big) - \mathbb E\, E_s \Big]
+
+    with :math:`E_s` of :class:`~isosphere.discrepancies.HypersphericalEnergy` over the normalised weight vectors of
+    the linear and convolution layers (normalisation parameters and biases excluded) and its expectation for uniform
+    points; for a layer whose expectation is infinite (s >= d - 1), its energy at the start instead.
+
+    Args:
+        network: whose layers and start are meant; it is not kept.
+        power: s, 0 (logarithmic), 1, 2. half_space: let a neuron and its opposite repel too.
+        hidden_weight, output_weight: the :math:`\alpha_l` of all layers but the last, and of the last one.
+
+    ``forward(network)`` is a scalar, about 0 at random initialisation. *State*: ``expected``.
+    *Reference.* Liu et al., 1805.09298, equation 5; for BYOL 2105.00925.
+    """
+
+    expected: Tensor
+
+    def __init__(
+        self,
+        network: nn.Module,
+        power: float = 2.0,
+        half_space: bool = False,
+        *,
+        hidden_weight: float = 1.0,
+        output_weight: float = 1.0,
+    ):
+        super().__init__()
+        if hidden_weight < 0 or output_weight < 0 or hidden_weight + output_weight == 0:
+            raise ValueError(
+                f"got hidden_weight={hidden_weight}, output_weight={output_weight}, expected numbers of at least 0, "
+                "one of them positive"
+            )
+        self.power, self.half_space = power, half_space
+        self.hidden_weight, self.output_weight = hidden_weight, output_weight
+        self.register_buffer("expected", torch.zeros(()))
+        self.expected.fill_(self._expectation(network))
+
+    @torch.no_grad()
+    def _expectation(self, network: nn.Module) -> float:
+        layers = [weight.flatten(1) for weight in neurons(network)]
+        total = 0.0
+        for i, weight in enumerate(layers):
+            energy = HypersphericalEnergy(self.power, self.half_space, dim=weight.shape[1], group=False)
+            mean = energy.null(len(weight)).mean
+            scale = self.output_weight if i == len(layers) - 1 else self.hidden_weight
+            total += scale * (mean if math.isfinite(mean) else energy(weight).item())
+        return total
+
+    def forward(self, network: nn.Module) -> Tensor:
+        energy = network_energy(
+            network,
+            self.power,
+            self.half_space,
+            hidden_weight=self.hidden_weight,
+            output_weight=self.output_weight,
+        )
+        return energy - self.expected
+
+    def extra_repr(self) -> str:
+        return f"power={self.power:g}, half_space={self.half_space}"
+
+
+def gradient_norm_ratio(loss: Tensor, energy: Tensor, network: nn.Module, group: Group = None) -> float:
+    r"""Ratio of the gradients' norms, :math:`|\nabla_W \text{loss}| / |\nabla_W \text{energy}|`, over all neurons.
+
+    ``loss`` is the global value that every rank of ``group`` holds (its gradient is averaged over the ranks, as
+    DistributedDataParallel does); ``energy`` depends on the weights alone. 0 where the energy is stationary. Both
+    graphs are kept.
+    """
+    weights = neurons(network)
+    pull = torch.autograd.grad(loss, weights, retain_graph=True, allow_unused=True)
+    push = torch.autograd.grad(energy, weights, retain_graph=True)
+    local = torch.cat([g.double().flatten() for g in pull if g is not None])
+    ours = (all_reduce(local, group) / world_size(group)).norm().item()
+    theirs = torch.cat([g.double().flatten() for g in push]).norm().item()
+    return ours / theirs if theirs > 0 else 0.0

@@ -1,0 +1,74 @@
+"""Siamese networks with a stopped gradient and no teacher."""
+
+__all__ = ["SimSiam"]
+
+import torch
+from torch import Tensor, nn
+
+from isosphere.methods.base import Loss, Method, embed_views
+from isosphere.methods.pairs import (
+    check_global_views,
+    check_views,
+    directed_pairs,
+    row_total,
+    squared_distance,
+)
+from isosphere.reductions import full_precision
+
+
+class SimSiam(Method):
+    r"""A predictor guesses the other view's projection, through which no gradient flows.
+
+    .. math:: \mathcal L = -\frac{1}{|P|} \sum_{(g, v) \in P} \frac1n \sum_i
+              \Big\langle \frac{p_{vi}}{|p_{vi}|}, \operatorname{sg} \frac{z_{gi}}{|z_{gi}|} \Big\rangle,
+              \qquad z = \text{head}(\text{encoder}(x)), \quad p = \text{predictor}(z)
+
+    over the pairs of a global view g (the target) and any other view v. Two views: half the sum of both directions,
+    as published.
+
+    Args:
+        encoder, head: modules ``(n, c, h, w) -> (n, p) -> (n, d)``; published head ``ProjectionHead(2048, 2048, 2048,
+            layers=3, last="standardised")``.
+        predictor: module ``(n, d) -> (n, d)``; published ``ProjectionHead(2048, 2048, 512, bias=True)``, a bottleneck.
+        global_views: how many of the views, the first ones, are targets.
+
+    *Scale.* -1 at collapse (nothing in the loss forbids it; predictor, stopped gradient and batch norm do), 0 for
+    unrelated views. *Parts*: ``invariance``, the mean squared distance (2 for unrelated views): ``total =
+    invariance / 2 - 1``.
+
+    *Reference.* Chen and He, 2011.10566, equations 1 to 4.
+    """
+
+    space = "sphere"
+
+    def __init__(self, encoder: nn.Module, head: nn.Module, predictor: nn.Module, *, global_views: int = 2):
+        super().__init__(encoder, head)
+        check_global_views(global_views)
+        self.predictor = predictor
+        self.global_views = global_views
+
+    def forward(self, views: list[Tensor]) -> Loss:
+        check_views(views, self.global_views)
+        z, p = torch.stack(embed_views(self._both, views)).unbind(2)
+        return self.loss(z, p)
+
+    def _both(self, x: Tensor) -> Tensor:
+        """Projection and prediction of a view, ``(n, 2, d)``."""
+        z = self._project(x)
+        return torch.stack([z, self.predictor(z)], 1)
+
+    def loss(self, z: Tensor, p: Tensor) -> Loss:
+        """The loss of projections and predictions, both ``(views, n, d)``."""
+        with full_precision(z.device):
+            target, guess = self._place(z).detach(), self._place(p)
+            pairs = directed_pairs(self.global_views, len(z))
+            n = row_total(z, self.group)
+            distances = [squared_distance(guess[v], target[g], n, self.group) for g, v in pairs]
+            distance = torch.stack(distances).mean()
+        return Loss(distance / 2 - 1, {"invariance": distance.detach()})
+
+    def reference(self) -> dict[str, float]:
+        return {"invariance_unrelated": 2.0}
+
+    def describe(self, views: list[Tensor] | None = None) -> dict[str, str]:
+        return {"expansion ratio": "none: predictor and stopped gradient, not a slope, keep it from collapse"}
