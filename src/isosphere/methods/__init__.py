@@ -1,24 +1,38 @@
 """How to learn: from the views of a batch to a loss."""
 
 from isosphere.methods.base import Loss, Method, embed_views, invariance, invariance_slope
+from isosphere.methods.byol import BYOL, teacher_momentum
+from isosphere.methods.contrastive import AlignUniform, SimCLR, nt_xent
 from isosphere.methods.jepa import JEPA
 from isosphere.methods.momentum import Momentum
 from isosphere.methods.named import METHODS, MethodEntry, build_method
+from isosphere.methods.network_energy import NetworkEnergy
+from isosphere.methods.redundancy import BarlowTwins, VICReg
+from isosphere.methods.simsiam import SimSiam
 from isosphere.methods.weighting import balanced_weight, expansion_ratio, spread_value, weight_of_expansion
 
 __all__ = [
+    "BYOL",
     "JEPA",
     "METHODS",
+    "AlignUniform",
+    "BarlowTwins",
     "Loss",
     "Method",
     "MethodEntry",
     "Momentum",
+    "NetworkEnergy",
+    "SimCLR",
+    "SimSiam",
+    "VICReg",
     "balanced_weight",
     "build_method",
     "embed_views",
     "expansion_ratio",
     "invariance",
     "invariance_slope",
+    "nt_xent",
     "spread_value",
+    "teacher_momentum",
     "weight_of_expansion",
 ]

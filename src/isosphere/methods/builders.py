@@ -1,0 +1,195 @@
+"""The rivals of the papers around an encoder: heads as published, in widths that a small machine bears."""
+
+__all__ = [
+    "align_uniform",
+    "barlow_twins",
+    "byol",
+    "byol_contrastive",
+    "byol_energy",
+    "byol_spread",
+    "simclr",
+    "simsiam",
+    "vicreg",
+]
+
+from collections.abc import Callable
+from typing import Any, Literal
+
+from torch import nn
+
+from isosphere.discrepancies import build_discrepancy
+from isosphere.methods.byol import BYOL
+from isosphere.methods.contrastive import AlignUniform, SimCLR
+from isosphere.methods.network_energy import NetworkEnergy
+from isosphere.methods.redundancy import BarlowTwins, VICReg
+from isosphere.methods.simsiam import SimSiam
+from isosphere.models import Encoder, ProjectionHead
+
+
+def simclr(
+    encoder: Encoder, *, dim: int = 128, hidden: int = 1024, global_views: int, temperature: float = 0.5
+) -> SimCLR:
+    """SimCLR; published widths 2048-128."""
+    head = ProjectionHead(encoder.feature_dim, dim, hidden, last="normalised")
+    return SimCLR(encoder, head, temperature=temperature, global_views=global_views)
+
+
+def align_uniform(
+    encoder: Encoder,
+    *,
+    dim: int = 128,
+    hidden: int = 1024,
+    global_views: int,
+    weight: float = 0.5,
+    t: float = 2.0,
+    power: float = 2.0,
+    layers: int = 2,
+) -> AlignUniform:
+    """Alignment and uniformity; published head one linear layer (``layers=1``) to 128 dimensions."""
+    head = ProjectionHead(encoder.feature_dim, dim, hidden, layers)
+    return AlignUniform(encoder, head, weight=weight, t=t, power=power, global_views=global_views)
+
+
+def simsiam(
+    encoder: Encoder,
+    *,
+    dim: int = 512,
+    hidden: int = 1024,
+    global_views: int,
+    bottleneck: int | None = None,
+) -> SimSiam:
+    """SimSiam; published widths 2048-2048-2048, predictor 512-2048 (a bottleneck of a quarter of ``dim``)."""
+    head = ProjectionHead(encoder.feature_dim, dim, hidden, 3, last="standardised")
+    predictor = ProjectionHead(dim, dim, bottleneck or max(1, dim // 4), bias=True)
+    return SimSiam(encoder, head, predictor, global_views=global_views)
+
+
+def vicreg(
+    encoder: Encoder,
+    *,
+    dim: int = 1024,
+    hidden: int = 1024,
+    global_views: int,
+    invariance: float = 25.0,
+    variance: float = 25.0,
+    covariance: float = 1.0,
+    eps: float = 1e-4,
+) -> VICReg:
+    """VICReg; published widths 8192-8192-8192."""
+    return VICReg(
+        encoder,
+        ProjectionHead(encoder.feature_dim, dim, hidden, 3),
+        invariance=invariance,
+        variance=variance,
+        covariance=covariance,
+        eps=eps,
+        global_views=global_views,
+    )
+
+
+def barlow_twins(
+    encoder: Encoder, *, dim: int = 1024, hidden: int = 1024, global_views: int, weight: float = 0.0051
+) -> BarlowTwins:
+    """Barlow Twins; published widths 8192-8192-8192."""
+    head = ProjectionHead(encoder.feature_dim, dim, hidden, 3)
+    return BarlowTwins(encoder, head, weight=weight, global_views=global_views)
+
+
+def _byol(encoder: Encoder, dim: int, hidden: int, **options: Any) -> BYOL:
+    """BYOL; published widths 4096-256, predictor 4096-256."""
+    head = ProjectionHead(encoder.feature_dim, dim, hidden)
+    return BYOL(encoder, head, ProjectionHead(dim, dim, hidden), **options)
+
+
+def byol(
+    encoder: Encoder, *, dim: int = 256, hidden: int = 1024, global_views: int, teacher: float = 0.99
+) -> BYOL:
+    """BYOL alone."""
+    return _byol(encoder, dim, hidden, global_views=global_views, teacher=teacher)
+
+
+def byol_spread(discrepancy: str) -> Callable[..., BYOL]:
+    """BYOL with a discrepancy of its representations; options that are not its own go to the discrepancy."""
+
+    def build(
+        encoder: Encoder,
+        *,
+        dim: int = 256,
+        hidden: int = 1024,
+        global_views: int,
+        teacher: float = 0.99,
+        weight: float | None = None,
+        place: Literal["projection", "prediction", "features"] = "projection",
+        **options: Any,
+    ) -> BYOL:
+        test = build_discrepancy(discrepancy, encoder.feature_dim if place == "features" else dim, **options)
+        return _byol(
+            encoder,
+            dim,
+            hidden,
+            global_views=global_views,
+            teacher=teacher,
+            discrepancy=test,
+            weight=weight,
+            place=place,
+        )
+
+    return build
+
+
+def byol_contrastive(
+    encoder: Encoder,
+    *,
+    dim: int = 256,
+    hidden: int = 1024,
+    global_views: int,
+    teacher: float = 0.99,
+    weight: float = 0.5,
+    temperature: float = 0.5,
+) -> BYOL:
+    """BYOL with a contrastive term; ``weight`` is the term's."""
+    return _byol(
+        encoder,
+        dim,
+        hidden,
+        global_views=global_views,
+        teacher=teacher,
+        temperature=temperature,
+        weight_contrastive=weight,
+    )
+
+
+def byol_energy(
+    encoder: Encoder,
+    *,
+    dim: int = 256,
+    hidden: int = 1024,
+    global_views: int,
+    teacher: float = 0.99,
+    weight_energy: float | None = None,
+    energy_ratio: float = 1.0,
+    power: float = 2.0,
+    half_space: bool = False,
+    hidden_weight: float = 1.0,
+    output_weight: float = 1.0,
+) -> BYOL:
+    """BYOL with the hyperspherical energy of the online network's weights."""
+    head = ProjectionHead(encoder.feature_dim, dim, hidden)
+    predictor = ProjectionHead(dim, dim, hidden)
+    energy = NetworkEnergy(
+        nn.ModuleList([encoder, head, predictor]),
+        power,
+        half_space,
+        hidden_weight=hidden_weight,
+        output_weight=output_weight,
+    )
+    return BYOL(
+        encoder,
+        head,
+        predictor,
+        teacher=teacher,
+        energy=energy,
+        weight_energy=weight_energy,
+        energy_ratio=energy_ratio,
+        global_views=global_views,
+    )
