@@ -11,7 +11,6 @@ from isosphere.errors import UsageError
 from isosphere.kernels import HeatKernel, VonMisesFisherKernel
 from isosphere.methods import (
     JEPA,
-    METHODS,
     balanced_weight,
     build_method,
     expansion_ratio,
@@ -198,28 +197,6 @@ def test_the_balanced_weight_pours_variance_up_to_one_half(name):
 def test_spread_value_lies_between_uniform_and_collapse():
     discrepancy = MMD(HeatKernel(32))
     assert discrepancy.null(64).mean < spread_value(discrepancy, 64) < spread_value(discrepancy, 64, 0.1) < 1
-
-
-@pytest.mark.parametrize("name", METHODS)
-def test_every_named_method_takes_a_step(name):
-    torch.manual_seed(0)
-    encoder = build_encoder("small-conv", image_size=16)
-    method = build_method(name, encoder, dim=16, hidden=32)
-    optimizer = torch.optim.SGD(method.parameters(), lr=0.01)
-    views = [torch.randn(24, 3, 16, 16) for _ in range(2)]
-    before = method(views).total
-    before.backward()
-    assert all(p.grad is not None and p.grad.isfinite().all() for p in method.parameters())
-    optimizer.step()
-    method.after_step(0.1)
-    assert torch.isfinite(method(views).total)
-    features, embedding = method.embed(views[0])
-    assert features.shape == (24, 256)
-    assert embedding.shape == (24, 16)
-    if method.discrepancy.space == "sphere":
-        torch.testing.assert_close(embedding.norm(dim=1), torch.ones(24))
-    facts = method.describe(views)
-    assert "r* =" in facts["expansion ratio"]
 
 
 def test_describe_changes_nothing():
