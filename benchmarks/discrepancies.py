@@ -1,15 +1,16 @@
 """How fast is a statistic of a batch? Forward and backward, against lightly's SIGReg and plain PyTorch, in one run.
 
-    python benchmarks/discrepancies.py --n 256,1024,2048 --dim 256 --rounds 15 [--device cuda] [--memory] [--csv FILE]
+    python -m benchmarks.discrepancies --n 256,1024,2048 --dim 256 [--device cuda] [--memory] [--records]
 
-Contenders are interleaved round by round; the minimum over the rounds is reported, and its ratio to lightly's
-SIGReg (1024 slices, pip install lightly). ``susreg`` and ``sigreg`` use lightly's sixteen positive knots on (0, 3].
-Every timed value and gradient is compared with float64 (relative error of the value, of the gradient's norm).
-``--memory``: growth of the resident set over the inputs and the warmed-up process, each in a process of its own.
+Contenders are interleaved round by round (15 rounds to n = 2048, fewer beyond); the minimum is reported, and its
+ratio to lightly's SIGReg (1024 slices, pip install lightly). ``susreg`` and ``sigreg`` use lightly's sixteen positive
+knots on (0, 3]. Every timed value and gradient is compared with float64 (relative error of the value, of the gradient's
+norm; beyond n = 4096 for three of them). ``--memory``: MiB that one step adds to the resident set of
+a warmed-up process of its own. ``--records``: add the rows to ``records/discrepancies/results.csv``, skip what is
+there, and draw them.
 """
 
 import argparse
-import csv
 import math
 import platform
 import subprocess
@@ -21,11 +22,16 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from experiments.drawing import COLOURS, panels, save
+from experiments.records import Table
 from isosphere.discrepancies import KL, KSD, MMD, SIGReg, SUSReg, Uniformity
 from isosphere.kernels import BandlimitedKernel, HeatKernel, VonMisesFisherKernel
 from isosphere.sphere import normalize
 
 Statistic = Callable[[Tensor], Tensor]
+RECORDS = Path(__file__).parent / "records" / "discrepancies"
+KEY = ("n", "dim", "device", "statistic")
+VALUES = ("ms", "lightly_ratio", "value_error", "gradient_error", "mib", "rounds")
 
 
 def plain_mmd(dim: int) -> Statistic:
@@ -94,7 +100,8 @@ def peak_memory(name: str, n: int, dim: int, threads: int) -> float:
     """MiB that one step adds to a warmed-up process."""
     code = [
         sys.executable,
-        __file__,
+        "-m",
+        "benchmarks.discrepancies",
         "--probe",
         name,
         "--n",
@@ -124,6 +131,54 @@ def probe(name: str, n: int, dim: int) -> None:
     print((resident("VmHWM") - before) / 1024)
 
 
+def measure(n: int, dim: int, device: str, most_rounds: int) -> dict[str, dict[str, float]]:
+    """Milliseconds, ratio to lightly and errors of every contender."""
+    z, all_ = sample(n, dim, device), contenders(dim, device)
+    best = dict.fromkeys(all_, math.inf)
+    for statistic in all_.values():
+        step(statistic, z)
+    order, rounds = list(all_.items()), min(most_rounds, max(3, 15 * 2048 // n))
+    for i in range(rounds):
+        # Turned from round to round: nobody always runs in the wake of the same neighbour.
+        shift = i % len(order)
+        for name, statistic in order[shift:] + order[:shift]:
+            synchronise(device)
+            started = time.perf_counter()
+            step(statistic, z)
+            synchronise(device)
+            best[name] = min(best[name], time.perf_counter() - started)
+    reference = best.get("lightly SIGReg", math.nan)
+    rows = {}
+    for name, seconds in sorted(best.items(), key=lambda item: item[1]):
+        # lightly draws its directions anew at each call, and a float64 Gram of the plain ones does not fit.
+        exact = "lightly" not in name and (n <= 4096 or name in ("mmd-heat", "kl-vmf", "susreg"))
+        value_error, gradient_error = errors(all_[name], z) if exact else (math.nan, math.nan)
+        rows[name] = {
+            "ms": 1e3 * seconds,
+            "lightly_ratio": reference / seconds,
+            "value_error": value_error,
+            "gradient_error": gradient_error,
+            "rounds": rounds,
+        }
+    return rows
+
+
+def draw(table: Table, dim: int, device: str, path: Path) -> None:
+    chosen = [r for r in table if (int(r["dim"]), r["device"]) == (dim, device)]
+    figure, (time_axis, memory_axis) = panels(1, 2, width=4.4, height=3.4)
+    for i, name in enumerate(dict.fromkeys(r["statistic"] for r in chosen)):
+        rows = sorted((r for r in chosen if r["statistic"] == name), key=lambda r: int(r["n"]))
+        n = [int(r["n"]) for r in rows]
+        ours = " " not in name
+        style = {"color": COLOURS[i % len(COLOURS)], "linestyle": "-" if ours else "--", "markersize": 4}
+        time_axis.plot(n, [float(r["ms"]) for r in rows], marker=".", label=name, **style)
+        memory_axis.plot(n, [max(1.0, float(r["mib"])) for r in rows], marker=".", **style)
+    for axis, title in ((time_axis, "forward + backward, ms"), (memory_axis, "memory added by a step, MiB")):
+        axis.set(title=title, xlabel="rows", xscale="log", yscale="log")
+    figure.legend(*time_axis.get_legend_handles_labels(), loc="outside lower center", ncols=5, fontsize=8)
+    save(figure, path)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -131,10 +186,10 @@ def main() -> None:
     parser.add_argument("--n", default="256,1024,2048")
     parser.add_argument("--dim", default="256")
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--rounds", type=int, default=15, help="at most so many")
     parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
     parser.add_argument("--memory", action="store_true")
-    parser.add_argument("--csv")
+    parser.add_argument("--records", action="store_true")
     parser.add_argument("--probe", help=argparse.SUPPRESS)
     a = parser.parse_args()
     torch.set_num_threads(a.threads)
@@ -142,46 +197,26 @@ def main() -> None:
     if a.probe:
         probe(a.probe, *sizes[0])
         return
-    table = []
+    table = Table(RECORDS / "results.csv", KEY, VALUES)
     for n, dim in sizes:
-        z = sample(n, dim, a.device)
-        all_ = contenders(dim, a.device)
-        best = dict.fromkeys(all_, math.inf)
-        for statistic in all_.values():
-            step(statistic, z)
-        order = list(all_.items())
-        for i in range(a.rounds):
-            # Turned from round to round: nobody always runs in the wake of the same neighbour.
-            shift = i % len(order)
-            for name, statistic in order[shift:] + order[:shift]:
-                synchronise(a.device)
-                started = time.perf_counter()
-                step(statistic, z)
-                synchronise(a.device)
-                best[name] = min(best[name], time.perf_counter() - started)
-        reference = best.get("lightly SIGReg", math.nan)
+        key = {"n": n, "dim": dim, "device": a.device}
+        if a.records and key | {"statistic": "lightly SIGReg"} in table:
+            continue
         print(
             f"\nn = {n}, d = {dim}, {a.device}, {a.threads} thread(s), torch {torch.__version__}, {platform.machine()}"
         )
-        for name, seconds in sorted(best.items(), key=lambda item: item[1]):
-            value_error, gradient_error = (
-                errors(all_[name], z) if "lightly" not in name else (math.nan, math.nan)
-            )
-            memory = peak_memory(name, n, dim, a.threads) if a.memory else math.nan
-            row = [n, dim, name, 1e3 * seconds, reference / seconds, value_error, gradient_error, memory]
-            table.append(row)
+        for name, row in measure(n, dim, a.device, a.rounds).items():
+            row["mib"] = peak_memory(name, n, dim, a.threads) if a.memory else math.nan
             print(
-                f"  {name:18s} {1e3 * seconds:9.2f} ms  {reference / seconds:7.1f} x lightly  "
-                f"errors {value_error:.0e} {gradient_error:.0e}"
-                + (f"  {memory:8.1f} MiB" if a.memory else "")
+                f"  {name:18s} {row['ms']:9.2f} ms  {row['lightly_ratio']:7.1f} x lightly  errors "
+                f"{row['value_error']:.0e} {row['gradient_error']:.0e}  {row['mib']:8.1f} MiB",
+                flush=True,
             )
-    if a.csv:
-        with open(a.csv, "w", newline="") as file:  # noqa: PTH123
-            writer = csv.writer(file)
-            writer.writerow(
-                ["n", "dim", "statistic", "ms", "lightly_ratio", "value_error", "gradient_error", "mib"]
-            )
-            writer.writerows(table)
+            if a.records:
+                table.append(key | {"statistic": name} | {k: f"{v:.4g}" for k, v in row.items()})
+    if a.records:
+        for dim in dict.fromkeys(dim for _, dim in sizes):
+            draw(table, dim, a.device, RECORDS / f"{a.device}-{dim}.svg")
 
 
 if __name__ == "__main__":

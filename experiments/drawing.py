@@ -1,0 +1,53 @@
+"""One look for every figure of the experiments and of the documentation."""
+
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+from matplotlib.figure import Figure
+
+__all__ = ["COLOURS", "panels", "save"]
+
+# Okabe and Ito's palette first, told apart under the common forms of colour blindness.
+COLOURS = [
+    *("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"),
+    *("#1b1f24", "#8c564b", "#7b6fd0", "#8a8f98"),
+]
+_INK, _FAINT, _GRID = "#1b1f24", "#6b7480", "#e4e7eb"
+mpl.rcParams |= {
+    "svg.fonttype": "path",
+    "svg.hashsalt": "isosphere",
+    "font.size": 9,
+    "font.sans-serif": ["DejaVu Sans"],
+    "text.color": _INK,
+    "axes.edgecolor": _FAINT,
+    "axes.labelcolor": _FAINT,
+    "axes.linewidth": 0.8,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.titlelocation": "left",
+    "axes.titlesize": 10,
+    "axes.titleweight": "bold",
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": _GRID,
+    "grid.linewidth": 0.8,
+    "xtick.color": _FAINT,
+    "ytick.color": _FAINT,
+    "legend.frameon": False,
+    "figure.facecolor": "white",
+    "savefig.facecolor": "white",
+}
+
+
+def panels(rows: int, columns: int, *, width: float = 3.2, height: float = 2.5, **options: Any) -> Any:
+    """A figure and its axes, as :func:`matplotlib.pyplot.subplots` gives them, without a display."""
+    figure = Figure(figsize=(width * columns, height * rows), layout="constrained")
+    return figure, figure.subplots(rows, columns, **options)
+
+
+def save(figure: Figure, path: Path) -> None:
+    """Write an SVG without a date, so that the same results give the same bytes."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, metadata={"Date": None})
+    print(f"drew {path}")

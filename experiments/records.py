@@ -1,0 +1,68 @@
+"""Results that grow over many calls: one CSV file, one row a measurement, its provenance beside it."""
+
+import csv
+import platform
+import subprocess
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+__all__ = ["PROVENANCE", "Table", "provenance"]
+
+PROVENANCE = ("commit", "machine", "torch")
+
+
+def provenance() -> dict[str, str]:
+    """Commit of the code (``+`` where the tree has changes), processor or accelerator with threads, torch."""
+    described = subprocess.run(
+        ["git", "describe", "--always", "--dirty=+"],
+        capture_output=True,
+        text=True,
+        cwd=Path(__file__).parent,
+        check=False,
+    )
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else platform.machine()
+    return {
+        "commit": described.stdout.strip(),
+        "machine": f"{device} {torch.get_num_threads()} thread(s)",
+        "torch": torch.__version__,
+    }
+
+
+class Table:
+    """A CSV file whose rows are known by their ``key`` columns; a row is on disk as soon as it is appended."""
+
+    def __init__(self, path: Path, key: Sequence[str], values: Sequence[str]):
+        self.path, self.key = path, tuple(key)
+        self.columns = [*key, *values, *PROVENANCE]
+        self.rows: list[dict[str, str]] = []
+        if path.exists():
+            with path.open(newline="") as file:
+                self.rows = list(csv.DictReader(file))
+        self._known = {self._key(row) for row in self.rows}
+
+    def __contains__(self, row: Mapping[str, Any]) -> bool:
+        return self._key(row) in self._known
+
+    def __iter__(self) -> Iterator[dict[str, str]]:
+        return iter(self.rows)
+
+    def append(self, row: Mapping[str, Any]) -> None:
+        """Write a row, provenance added; raises KeyError for a column that the table does not have."""
+        if strange := set(row) - set(self.columns):
+            raise KeyError(f"no column {sorted(strange)} in {self.path.name}: it has {self.columns}")
+        full = {name: str(value) for name, value in (provenance() | dict(row)).items()}
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        fresh = not self.path.exists()
+        with self.path.open("a", newline="") as file:
+            writer = csv.DictWriter(file, self.columns, restval="", lineterminator="\n")
+            if fresh:
+                writer.writeheader()
+            writer.writerow(full)
+        self.rows.append(full)
+        self._known.add(self._key(full))
+
+    def _key(self, row: Mapping[str, Any]) -> tuple[str, ...]:
+        return tuple(str(row[name]) for name in self.key)
