@@ -142,15 +142,14 @@ class BYOL(Method):
     def loss(self, features: Tensor, z: Tensor, p: Tensor, targets: Tensor) -> Loss:
         """The loss of the online views' outputs ``(views, n, .)`` and the targets ``(global_views, n, d)``."""
         with full_precision(z.device):
-            n = row_total(z, self.group)
+            n, raw = row_total(z, self.group), {"projection": z, "prediction": p, "features": features}
             z, p, target = self._place(z), self._place(p), self._place(targets).detach()
             pairs = directed_pairs(self.global_views, len(z))
             distances = [squared_distance(p[v], target[g], n, self.group) for g, v in pairs]
             invariance = 2 * torch.stack(distances).mean()
             total, parts = invariance, {"invariance": invariance.detach()}
             if self.discrepancy is not None:
-                spread = {"projection": z, "prediction": p, "features": features}[self.place]
-                total, parts["regulariser"] = self._spread(total, spread, n)
+                total, parts["regulariser"] = self._spread(total, raw[self.place], n)
             if self.temperature is not None:
                 contrast = z.new_zeros(())
                 for a, b, share in undirected_pairs(self.global_views, len(z)):

@@ -1,0 +1,315 @@
+"""BYOL written out: its loss, teacher and schedule; its terms on embeddings and on weights."""
+
+import copy
+import math
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional
+
+from isosphere.discrepancies import (
+    MMD,
+    HypersphericalEnergy,
+    SIGReg,
+    SUSReg,
+    Uniformity,
+    build_discrepancy,
+    network_energy,
+)
+from isosphere.kernels import HeatKernel
+from isosphere.methods import BYOL, NetworkEnergy, balanced_weight, build_method, teacher_momentum
+from isosphere.methods.network_energy import gradient_norm_ratio
+from isosphere.models import build_encoder
+
+D = 6
+
+
+def networks(dtype=torch.float64):
+    encoder = nn.Sequential(nn.Flatten(), nn.Linear(12, 10), nn.Tanh())
+    return [
+        m.to(dtype)
+        for m in (encoder, nn.Linear(10, D), nn.Sequential(nn.Linear(D, 9), nn.ReLU(), nn.Linear(9, D)))
+    ]
+
+
+def some_views(count=2, n=16, dtype=torch.float64):
+    return [torch.randn(n, 3, 2, 2, dtype=dtype) for _ in range(count)]
+
+
+def with_another_teacher(method):
+    with torch.no_grad():
+        for parameter in method.teacher.parameters():
+            parameter.add_(0.3 * torch.randn_like(parameter))
+    return method
+
+
+def naive(method, views):
+    """Sum of both directions of |p/|p| - z'/|z'||^2, the published order: normalise, difference, square, mean."""
+    online = [method.predictor(method.head(method.encoder(v))) for v in views]
+    target = [method.teacher.module(v).detach() for v in views]
+
+    def one(p, z):
+        return sum((a / a.norm() - b / b.norm()).square().sum() for a, b in zip(p, z, strict=True)) / len(p)
+
+    return one(online[0], target[1]) + one(online[1], target[0])
+
+
+def test_published_formula_value_and_gradient():
+    method, views = with_another_teacher(BYOL(*networks())), some_views()
+    ours, theirs = method(views).total, naive(method, views)
+    torch.testing.assert_close(ours, theirs, rtol=1e-12, atol=1e-12)
+    parameters = list(method.online.parameters())
+    a, b = (torch.autograd.grad(loss, parameters) for loss in (ours, theirs))
+    for x, y in zip(a, b, strict=True):
+        torch.testing.assert_close(x, y, rtol=1e-10, atol=1e-12)
+
+
+def test_multi_crop_has_global_targets_and_keeps_the_scale():
+    method, views = with_another_teacher(BYOL(*networks())), some_views(5)
+    p = [functional.normalize(method.predictor(method.head(method.encoder(v)))) for v in views]
+    z = [functional.normalize(method.teacher(v)) for v in views[:2]]
+    terms = [(p[v] - z[g]).square().sum(1).mean() for g in range(2) for v in range(5) if v != g]
+    torch.testing.assert_close(method(views).total, 2 * sum(terms) / len(terms), rtol=1e-12, atol=1e-12)
+
+
+def test_the_teacher_takes_no_gradient_and_the_target_branch_gives_none():
+    method, views = BYOL(*networks()), some_views()
+    method(views).total.backward()
+    assert all(p.grad is None and not p.requires_grad for p in method.teacher.parameters())
+    features, z, p, targets = (torch.randn(2, 8, D, dtype=torch.float64).requires_grad_() for _ in range(4))
+    method.loss(features, z, p, targets).total.backward()
+    assert targets.grad is None
+    assert z.grad is None
+    assert p.grad is not None
+
+
+def test_schedule_of_the_teacher():
+    assert teacher_momentum(0.99, 0.0) == pytest.approx(0.99)
+    assert teacher_momentum(0.99, 0.5) == pytest.approx(0.995)
+    assert teacher_momentum(0.996, 1.0) == 1.0
+    steps = 10
+    for k in range(steps + 1):
+        expected = 1 - (1 - 0.9) * (math.cos(math.pi * k / steps) + 1) / 2
+        assert teacher_momentum(0.9, k / steps) == pytest.approx(expected, abs=1e-15)
+    values = [teacher_momentum(0.9, k / 50) for k in range(51)]
+    assert values == sorted(values)
+
+
+def test_the_teacher_follows_by_the_schedule():
+    method = BYOL(*networks(), teacher=0.75)
+    before = copy.deepcopy(method.teacher.module)
+    with torch.no_grad():
+        for parameter in method.online.parameters():
+            parameter.add_(1.0)
+    method.after_step(0.5)  # keeps 1 - (1 - .75)/2 = .875 of the old
+    for old, new in zip(before.parameters(), method.teacher.parameters(), strict=True):
+        torch.testing.assert_close(new, old + 0.125)
+    method.after_step(1.0)
+    for old, new in zip(before.parameters(), method.teacher.parameters(), strict=True):
+        torch.testing.assert_close(new, old + 0.125)
+
+
+def test_values_at_collapse_and_for_unrelated_views():
+    method = BYOL(nn.Identity(), nn.Identity(), nn.Identity())
+    row = torch.randn(D).expand(2, 7, D)
+    assert method.loss(row, row, row, row).total.item() == pytest.approx(0, abs=1e-9)
+    p, z = torch.randn(2, 5000, 16), torch.randn(2, 5000, 16)
+    found = method.loss(p, p, p, z).parts["invariance"].item()
+    assert found == pytest.approx(method.reference()["invariance_unrelated"], rel=0.02)
+
+
+@pytest.mark.parametrize("place", ["projection", "prediction", "features"])
+@pytest.mark.parametrize("kind", ["mmd-heat", "uniformity", "sigreg"])
+def test_a_discrepancy_where_it_is_asked_for(place, kind):
+    discrepancy = build_discrepancy(kind, 10 if place == "features" else D)
+    method = with_another_teacher(BYOL(*networks(), discrepancy=discrepancy, place=place, weight=0.3))
+    views = some_views()
+    x = [method.encoder(v) for v in views]
+    z = [method.head(v) for v in x]
+    sample = {"features": x, "projection": z, "prediction": [method.predictor(v) for v in z]}[place]
+    if discrepancy.space == "sphere":
+        sample = [v / v.norm(dim=1, keepdim=True) for v in sample]
+    spread = sum(discrepancy(v) for v in sample) / 2
+    loss = method(views)
+    torch.testing.assert_close(loss.parts["regulariser"], spread.detach(), rtol=1e-10, atol=1e-12)
+    w = method.weight.double()
+    assert w.item() == pytest.approx(0.3)
+    torch.testing.assert_close(loss.total, (1 - w) * naive(method, views) + w * spread, rtol=1e-7, atol=1e-12)
+
+
+def test_the_balanced_weight_is_found_once_and_kept_in_the_state():
+    method = BYOL(*networks(), discrepancy=MMD(HeatKernel(D)))
+    assert method.weight.isnan()
+    assert "balanced" in method.describe()["weight"]
+    method(some_views(n=16))
+    found = method.weight.item()
+    assert found == pytest.approx(balanced_weight(MMD(HeatKernel(D)), 16, 2.0), rel=1e-6)
+    method(some_views(n=8))
+    assert method.weight.item() == found
+    other = BYOL(*networks(), discrepancy=MMD(HeatKernel(D)))
+    other.load_state_dict(method.state_dict())
+    other(some_views(n=8))
+    assert other.weight.item() == found
+
+
+def test_the_slope_of_the_balanced_weight():
+    """With the identity as predictor and the student as teacher the gradient is that of 4 times JEPA's invariance."""
+    z = torch.randn(2, 9, D, dtype=torch.float64).requires_grad_()
+    method = BYOL(nn.Identity(), nn.Identity(), nn.Identity())
+    (ours,) = torch.autograd.grad(method.loss(z, z, z, z).total, z)
+    unit = functional.normalize(z, dim=-1)
+    jepa = (unit - unit.mean(0)).square().sum(-1).mean()
+    (theirs,) = torch.autograd.grad(4 * jepa, z)
+    torch.testing.assert_close(ours, theirs, rtol=1e-10, atol=1e-12)
+
+
+def test_directions_move_after_a_step():
+    method = BYOL(*networks(), discrepancy=SUSReg(D, num_slices=8), weight=0.5)
+    method.after_step(0.1)
+    assert method.discrepancy.draw == 1
+
+
+def test_contrastive_term_is_that_of_simclr_on_the_online_projections():
+    method = BYOL(*networks(), temperature=0.2, weight_contrastive=0.25)
+    views = some_views()
+    z = torch.cat([functional.normalize(method.head(method.encoder(v))) for v in views])
+    logits = (z @ z.T / 0.2).fill_diagonal_(-math.inf)
+    labels = torch.arange(32).roll(16)
+    contrast = functional.cross_entropy(logits, labels)
+    loss = method(views)
+    torch.testing.assert_close(loss.parts["contrastive"], contrast.detach(), rtol=1e-10, atol=1e-12)
+    torch.testing.assert_close(
+        loss.total, 0.75 * naive(method, views) + 0.25 * contrast, rtol=1e-10, atol=1e-12
+    )
+
+
+def naive_energy(weight, power, half_space):
+    """Mean over the ordered pairs of different neurons (and their opposites) of the inverse power of the distance."""
+    w = [v / v.norm() for v in weight.flatten(1).double()]
+    values = []
+    for i in range(len(w)):
+        for j in range(len(w)):
+            for sign in (1, -1) if half_space else (1,):
+                if i != j:
+                    distance = (w[i] - sign * w[j]).norm()
+                    values.append(-distance.log() if power == 0 else distance**-power)
+    return torch.stack(values).mean()
+
+
+@pytest.mark.parametrize("half_space", [False, True])
+@pytest.mark.parametrize("power", [0, 1, 2])
+def test_energy_of_the_weights_written_out(power, half_space):
+    encoder = nn.Sequential(
+        nn.Conv2d(3, 6, 2), nn.BatchNorm2d(6), nn.Flatten(), nn.Linear(6, 5), nn.BatchNorm1d(5)
+    )
+    head, predictor = nn.Linear(5, D), nn.Linear(D, D)
+    online = nn.ModuleList([encoder, head, predictor])
+    energy = NetworkEnergy(online, power, half_space, hidden_weight=2.0, output_weight=10.0)
+    layers = [encoder[0].weight, encoder[3].weight, head.weight, predictor.weight]
+    total = 0.0
+    for weight, scale in zip(layers, (2.0, 2.0, 2.0, 10.0), strict=True):
+        dim = weight[0].numel()
+        expected = HypersphericalEnergy(power, half_space, dim=dim).null(len(weight)).mean
+        total += scale * (naive_energy(weight, power, half_space) - expected)
+    assert energy(online).item() == pytest.approx(total.item(), rel=1e-4, abs=1e-5)
+
+
+def test_energy_has_no_gradient_at_norms_and_biases():
+    method = build_method("byol-mhe", build_encoder("small-conv", image_size=16), dim=16, hidden=32)
+    method.energy(method.online).backward()
+    touched = {id(p) for p in method.parameters() if p.grad is not None and p.grad.abs().sum() > 0}
+    norms = (nn.BatchNorm1d, nn.BatchNorm2d)
+    excluded = [p for m in method.online.modules() if isinstance(m, norms) for p in m.parameters()]
+    assert excluded
+    assert not touched & {id(p) for p in excluded}
+    included = [m.weight for m in method.online.modules() if isinstance(m, nn.Linear | nn.Conv2d)]
+    assert {id(p) for p in included} == touched
+
+
+def test_energy_is_an_excess_over_uniform_neurons():
+    """About 0 at random initialisation; infinite expectations are replaced by the start."""
+    network = nn.ModuleList([nn.Linear(64, 40), nn.Linear(40, 40)])
+    start = NetworkEnergy(network)(network).item()
+    assert abs(start) < 0.01 * network_energy(network, 2.0).item()
+    flat = nn.ModuleList([nn.Linear(2, 7), nn.Linear(7, 2)])  # in two dimensions E |x - y|^-2 is infinite
+    energy = NetworkEnergy(flat)
+    assert math.isinf(HypersphericalEnergy(2, dim=2).null(7).mean)
+    two, seven = HypersphericalEnergy(2, dim=2)(flat[0].weight), HypersphericalEnergy(2, dim=7)
+    assert energy.expected.item() == pytest.approx(two.item() + seven.null(2).mean, rel=1e-5)
+    with pytest.raises(ValueError, match="one of them positive"):
+        NetworkEnergy(flat, hidden_weight=0.0, output_weight=0.0)
+
+
+def test_the_energys_weight_makes_its_gradient_a_given_share_of_the_loss():
+    views = some_views(dtype=torch.float32)
+    parts = networks(torch.float32)
+    method = BYOL(*parts, energy=NetworkEnergy(nn.ModuleList(parts)), energy_ratio=0.25)
+    with torch.no_grad():
+        method(views)
+    assert method.weight_energy.isnan()  # no step yet
+    assert "0.25" in method.describe()["energy"]
+    method(views).total.backward()
+    found = method.weight_energy.item()
+    plain = BYOL(*parts)
+    loss, energy = plain(views).total, method.energy(method.online)
+    weights = [m.weight for m in method.online.modules() if isinstance(m, nn.Linear)]
+    lengths = [
+        torch.cat([g.flatten() for g in torch.autograd.grad(value, weights, retain_graph=True)]).norm()
+        for value in (loss, energy)
+    ]
+    assert found == pytest.approx(0.25 * (lengths[0] / lengths[1]).item(), rel=1e-4)
+    assert gradient_norm_ratio(loss, energy, method.online) == pytest.approx(4 * found, rel=1e-4)
+    method(some_views(dtype=torch.float32))
+    assert method.weight_energy.item() == found
+    assert "weight" in method.describe()["energy"]
+
+
+def test_minimising_the_energy_spreads_the_neurons():
+    torch.manual_seed(0)
+    layer = nn.Linear(3, 5, bias=False)
+    network = nn.ModuleList([layer])
+    energy = NetworkEnergy(network, 1.0)
+    optimizer = torch.optim.Adam(network.parameters(), lr=0.05)
+    for _ in range(300):
+        optimizer.zero_grad()
+        energy(network).backward()
+        optimizer.step()
+    # Thomson's problem for five points: 6.474691495 over the unordered pairs.
+    assert network_energy(network, 1.0).item() == pytest.approx(6.474691495 / 10, rel=1e-4)
+
+
+@pytest.mark.parametrize("kind", ["zero row", "all zero"])
+def test_zero_rows_stay_finite(kind):
+    method = BYOL(nn.Identity(), nn.Identity(), nn.Identity(), discrepancy=Uniformity(dim=D), temperature=0.5)
+    z = torch.randn(2, 7, D)
+    if kind == "zero row":
+        z[0, 2] = 0
+    else:
+        z.zero_()
+    p = z.clone().requires_grad_()
+    z = z.requires_grad_()
+    total = method.loss(z, z, p, z.detach()).total
+    assert total.isfinite()
+    total.backward()
+    assert p.grad.isfinite().all()
+    assert z.grad.isfinite().all()
+
+
+def test_wrong_use_is_refused_in_words():
+    def build(**options):
+        return BYOL(*networks(), **options)
+
+    with pytest.raises(ValueError, match="place='encoder'"):
+        build(place="encoder")
+    with pytest.raises(ValueError, match="with a discrepancy"):
+        build(weight=0.5)
+    with pytest.raises(ValueError, match="temperature=0"):
+        build(temperature=0.0)
+    with pytest.raises(ValueError, match="weight_contrastive=1"):
+        build(temperature=1.0, weight_contrastive=1.0)
+    with pytest.raises(ValueError, match="with an energy"):
+        build(weight_energy=1.0)
+    with pytest.raises(ValueError, match="global_views=0"):
+        build(global_views=0)
+    assert build(discrepancy=SIGReg(D)).describe()["discrepancy"].endswith("of the projection")
