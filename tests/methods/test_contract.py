@@ -42,7 +42,9 @@ def some_views(local=2, rows=ROWS, seed=1):
 
 def build(name, start=0, **options):
     torch.manual_seed(start)
-    return build_method(name, Tiny(), dim=DIM, hidden=HIDDEN, **options)
+    # VJE has no projection head: its dimension is the encoder's.
+    dim = Tiny.feature_dim if name.startswith("vje") else DIM
+    return build_method(name, Tiny(), dim=dim, hidden=HIDDEN, **options)
 
 
 def total(method, views):

@@ -9,12 +9,15 @@ from isosphere.methods.named import METHODS, MethodEntry, build_method
 from isosphere.methods.network_energy import NetworkEnergy
 from isosphere.methods.redundancy import BarlowTwins, VICReg
 from isosphere.methods.simsiam import SimSiam
+from isosphere.methods.vi_simsiam import VISimSiam
+from isosphere.methods.vje import VJE
 from isosphere.methods.weighting import balanced_weight, expansion_ratio, spread_value, weight_of_expansion
 
 __all__ = [
     "BYOL",
     "JEPA",
     "METHODS",
+    "VJE",
     "AlignUniform",
     "BarlowTwins",
     "Loss",
@@ -25,6 +28,7 @@ __all__ = [
     "SimCLR",
     "SimSiam",
     "VICReg",
+    "VISimSiam",
     "balanced_weight",
     "build_method",
     "embed_views",

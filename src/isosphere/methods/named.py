@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from isosphere.discrepancies import build_discrepancy
 from isosphere.errors import UsageError, nearest
-from isosphere.methods import builders
+from isosphere.methods import builders, variational
 from isosphere.methods.base import Method
 from isosphere.methods.jepa import JEPA
 from isosphere.methods.options import check_options
@@ -63,6 +63,7 @@ def _byol(paper: str, summary: str, discrepancy: str) -> MethodEntry:
 _SPHERE = "SPHERE-JEPA, arXiv 2605.26900"
 _EXPANDED = "Expanding SPHERE-JEPA, arXiv 2606.17603"
 _LEJEPA = "LeJEPA, arXiv 2511.08544"
+_VJE = "Joint Embedding Variational Bayes, arXiv 2602.05639"
 _HYPERSPHERICAL = "Hyperspherically regularised networks, arXiv 2105.00925"
 
 METHODS: dict[str, MethodEntry] = {
@@ -99,6 +100,14 @@ METHODS: dict[str, MethodEntry] = {
     "vicreg": MethodEntry("VICReg, arXiv 2105.04906", "invariance, variance and covariance", builders.vicreg),
     "barlow-twins": MethodEntry(
         "Barlow Twins, arXiv 2103.03230", "cross-correlation to the identity", builders.barlow_twins
+    ),
+    "vje": MethodEntry(_VJE, "variational bound of the other view, Student-t", variational.vje),
+    "vje-cauchy": MethodEntry(
+        "isosphere", "VJE with a normalised spherical Cauchy factor", variational.vje_cauchy
+    ),
+    "vje+mmd": MethodEntry("isosphere", "VJE with the MMD of its directions", variational.vje_spread),
+    "vi-simsiam": MethodEntry(
+        "VI-SimSiam, arXiv 2203.11437", "SimSiam with a concentration per image", variational.vi_simsiam
     ),
 }
 

@@ -1,7 +1,7 @@
 """How to sum: the only code that touches n x n inner products or another rank."""
 
 from isosphere.reductions.characteristic import sliced_characteristic_distance
-from isosphere.reductions.collective import Group, all_reduce, gather_rows, row_counts, world_size
+from isosphere.reductions.collective import Group, all_reduce, first_row, gather_rows, row_counts, world_size
 from isosphere.reductions.nearest import nearest_log_distance
 from isosphere.reductions.neighbours import nearest_neighbours
 from isosphere.reductions.pairwise import pair_log_sum, pair_sum
@@ -10,6 +10,7 @@ from isosphere.reductions.precision import full_precision
 __all__ = [
     "Group",
     "all_reduce",
+    "first_row",
     "full_precision",
     "gather_rows",
     "nearest_log_distance",

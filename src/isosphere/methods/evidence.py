@@ -1,0 +1,215 @@
+"""The pieces of VJE's bound: the posterior, the directional and the radial factor, and scores made of them."""
+
+__all__ = [
+    "CauchyFactor",
+    "Posterior",
+    "RadialFactor",
+    "StudentFactor",
+    "directional_factor",
+    "evidence_scores",
+]
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor
+
+from isosphere.methods.likelihood import (
+    diagonal_gaussian_kl,
+    log_norm,
+    log_spherical_cauchy,
+    log_student_t,
+    log_student_t_on_sphere,
+    log_subdensity_constant,
+)
+from isosphere.sphere import normalize
+
+_REACH = 10.0
+"""Logarithms of variances lie in (-10, 10): smooth, nearly linear where it matters, finite in any case."""
+
+_TYPICAL_VARIANCE = 0.25
+"""Posterior variance for which the stiffness of the Student-t is stated: of the order that training finds."""
+
+
+class Posterior(NamedTuple):
+    """q(z | h) = N(mean, diag exp(log_variance)), and the scale of the directional factor; each ``(*, d)``."""
+
+    mean: Tensor
+    log_variance: Tensor
+    scale: Tensor
+
+    @classmethod
+    def of(cls, outputs: Sequence[Tensor], floor: float | None) -> "Posterior":
+        """From the inference network's outputs: mean, log variance, and where untied log variance of the factor.
+
+        A logarithm a becomes ``10 tanh(a / 10)``. The factor's variance is that plus ``floor^2``; tied, the
+        posterior's is the same number, so that both logarithms cancel exactly.
+        """
+        mean, *logs = (_bounded(part) if i else part for i, part in enumerate(outputs))
+        of_factor = logs[-1] if floor is None else _with_floor(logs[-1], floor)
+        return cls(mean, of_factor if len(logs) == 1 else logs[0], (of_factor / 2).exp())
+
+    def sample(self, noise: Tensor) -> Tensor:
+        """``mean + sqrt(v) noise``, differentiable; noise broadcasts, ``(*samples, *, d)``."""
+        return self.mean + (self.log_variance / 2).exp() * noise
+
+
+def _bounded(logs: Tensor) -> Tensor:
+    return _REACH * torch.tanh(logs / _REACH)
+
+
+def _with_floor(log_variance: Tensor, floor: float) -> Tensor:
+    return torch.logaddexp(log_variance, torch.full_like(log_variance, 2 * math.log(floor)))
+
+
+@dataclass(frozen=True)
+class StudentFactor:
+    """The sub-normalised Student-t on the sphere; call with unit rows, centre and scale ``(*, d)`` -> ``(*,)``."""
+
+    dim: int
+    degrees_of_freedom: float = 5.0
+    floor: float = 0.01
+
+    def __post_init__(self) -> None:
+        log_subdensity_constant(self.dim, self.degrees_of_freedom, self.floor)  # refuses what cannot be
+
+    def __call__(self, u: Tensor, centre: Tensor, scale: Tensor) -> Tensor:
+        return log_student_t_on_sphere(u, centre, scale, self.degrees_of_freedom, self.floor)
+
+    @property
+    def slope(self) -> float:
+        """Slope of minus the log density in 1 - <u, centre> at 1/2, per dimension, at a variance of 1/4."""
+        nu, d = self.degrees_of_freedom, self.dim
+        if math.isinf(nu):
+            return 1 / (d * _TYPICAL_VARIANCE)
+        return (nu + d) / d / (nu * _TYPICAL_VARIANCE + 1)
+
+    def __str__(self) -> str:
+        log_k = log_subdensity_constant(self.dim, self.degrees_of_freedom, self.floor)
+        return (
+            f"Student-t, {self.degrees_of_freedom:g} degrees of freedom, scale at least {self.floor:g} "
+            f"(log K = {log_k:.3g})"
+        )
+
+
+@dataclass(frozen=True)
+class CauchyFactor:
+    """The spherical Cauchy law; call with unit rows and centre ``(*, d)`` -> ``(*,)``. It has no scale per feature."""
+
+    dim: int
+    rho: float = 0.8
+    floor: None = None
+
+    def __post_init__(self) -> None:
+        if not 0 < self.rho < 1:
+            raise ValueError(f"got rho={self.rho}, expected a number between 0 and 1, such as 0.8")
+
+    def __call__(self, u: Tensor, centre: Tensor, scale: Tensor) -> Tensor:
+        return log_spherical_cauchy(u, centre, self.rho)
+
+    @property
+    def slope(self) -> float:
+        """Slope of minus the log density in 1 - <u, centre> at 1/2, per dimension."""
+        return (self.dim - 1) / self.dim * 2 * self.rho / ((1 - self.rho) ** 2 + self.rho)
+
+    def __str__(self) -> str:
+        return f"spherical Cauchy, rho = {self.rho:g}"
+
+
+def directional_factor(
+    name: Literal["student", "cauchy"],
+    dim: int,
+    *,
+    degrees_of_freedom: float | None = None,
+    sigma_min: float | None = None,
+    rho: float | None = None,
+) -> StudentFactor | CauchyFactor:
+    """The factor of this name with what is given, the rest by default.
+
+    Raises: ValueError for another name, and for an argument of the other factor.
+    """
+    mine = {"student": ("degrees_of_freedom", "sigma_min"), "cauchy": ("rho",)}
+    if name not in mine:
+        raise ValueError(f"got directional={name!r}, expected 'student' or 'cauchy'")
+    given = {"degrees_of_freedom": degrees_of_freedom, "sigma_min": sigma_min, "rho": rho}
+    for key in given:
+        if given[key] is not None and key not in mine[name]:
+            raise ValueError(
+                f"got {key}={given[key]} with directional={name!r}, which has no {key}: leave it out"
+            )
+    if name == "cauchy":
+        return CauchyFactor(dim, CauchyFactor.rho if rho is None else rho)
+    return StudentFactor(
+        dim,
+        StudentFactor.degrees_of_freedom if degrees_of_freedom is None else degrees_of_freedom,
+        StudentFactor.floor if sigma_min is None else sigma_min,
+    )
+
+
+@dataclass(frozen=True)
+class RadialFactor:
+    """Scalar Student-t of the target's log length about the sample's; call with both ``(*,)`` -> ``(*,)``."""
+
+    degrees_of_freedom: float = 5.0
+    scale: float = 0.2
+
+    def __post_init__(self) -> None:
+        if not self.degrees_of_freedom > 0 or not 0 < self.scale < math.inf:
+            raise ValueError(
+                f"got radial_degrees_of_freedom={self.degrees_of_freedom}, radial_scale={self.scale}, expected "
+                "positive numbers"
+            )
+
+    def __call__(self, log_r: Tensor, log_length: Tensor) -> Tensor:
+        scale = torch.full_like(log_r[..., None], self.scale)
+        return log_student_t(log_r[..., None], log_length[..., None], scale, self.degrees_of_freedom)
+
+    def __str__(self) -> str:
+        return f"Student-t of the log length, {self.degrees_of_freedom:g} degrees of freedom, scale {self.scale:g}"
+
+
+def evidence_scores(
+    h: Tensor,
+    posterior: Posterior,
+    factor: StudentFactor | CauchyFactor,
+    radius: RadialFactor | None,
+    noise: Tensor,
+) -> dict[str, Tensor]:
+    """Scores of embeddings ``(n, d)`` under the posteriors about themselves; see :meth:`isosphere.methods.VJE.scores`.
+
+    Shape: ``noise`` ``(samples, 1 or n, d)`` -> each ``(n,)``, larger for familiar rows.
+    """
+    u, log_r = normalize(h), log_norm(h)
+
+    def factors(z: Tensor) -> tuple[Tensor, Tensor]:
+        directional = factor(u, normalize(z), posterior.scale)
+        radial = torch.zeros_like(log_r) if radius is None else radius(log_r, log_norm(z))
+        return directional, radial
+
+    kl = diagonal_gaussian_kl(posterior.mean, posterior.log_variance)
+    directional, radial = factors(posterior.mean)
+    likelihoods, weights = [], []
+    for drawn in noise:
+        z = posterior.sample(drawn)
+        likelihoods.append(sum(factors(z)))
+        ratio = (drawn.square() - z.square() + posterior.log_variance).sum(
+            -1
+        ) / 2  # log prior less log posterior
+        weights.append(likelihoods[-1] + ratio)
+    found = {
+        "elbo": torch.stack(likelihoods).mean(0) - kl,
+        "elbo-mean": directional + radial - kl,
+        "importance": torch.stack(weights).logsumexp(0) - math.log(len(noise)),
+        "directional": directional,
+        "kl": -kl,
+    }
+    if radius is None:
+        return found
+    found["radial"] = radial
+    length = h.shape[-1] * log_r
+    return found | {
+        f"{name}|h": found[name] - length for name in ("elbo", "elbo-mean", "importance", "radial")
+    }

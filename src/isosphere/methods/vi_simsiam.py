@@ -1,0 +1,122 @@
+"""SimSiam read as variational inference: the predictor says where the other view lies and how sure it is."""
+
+__all__ = ["VISimSiam"]
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from isosphere.methods.base import Loss, Method, embed_views
+from isosphere.methods.likelihood import log_power_spherical, power_spherical_kl
+from isosphere.methods.pairs import (
+    check_global_views,
+    check_views,
+    directed_pairs,
+    row_mean,
+    row_total,
+    squared_distance,
+)
+from isosphere.reductions import full_precision
+from isosphere.sphere import normalize
+
+
+class VISimSiam(Method):
+    r"""A predictor gives a power-spherical law of the other view's projection: a direction and a concentration.
+
+    .. math:: \mathcal L = \frac1d \frac{1}{|P|} \sum_{(g, v) \in P} \frac1n \sum_i \Big[
+              - \log \mathrm{PS}\big(\operatorname{sg} \tfrac{z_{gi}}{|z_{gi}|} \,\big|\, \mu_{vi}, \kappa_{vi}\big)
+              + \beta\, \mathrm{KL}\big(\mathrm{PS}(\mu_{vi}, \kappa_{vi}) \,\big\|\, \text{uniform}\big) \Big], \qquad
+              \mathrm{PS}(u | \mu, \kappa) \propto (1 + \langle u, \mu \rangle)^\kappa
+
+    over the pairs of a global view g (the target, through which no gradient flows) and any other view v;
+    :math:`z = \text{head}(\text{encoder}(x))`, :math:`(p, a) = \text{predictor}(z)`, :math:`\mu = p/|p|`,
+    :math:`\kappa = d\, \mathrm{softplus}(a)`. With one :math:`\kappa` for all images this is SimSiam with another
+    decreasing function of the cosine; the concentration is the image's own certainty.
+
+    Args:
+        encoder, head: as for :class:`~isosphere.methods.SimSiam`.
+        predictor: module ``(n, d) -> (n, d + 1)``.
+        kl_weight: beta; 0 is maximum likelihood, which keeps the concentration finite by itself while views differ.
+        global_views: how many of the views, the first ones, are targets.
+
+    *Scale.* Nats per dimension, densities with respect to the surface measure. *Parts*: ``likelihood`` (mean log
+    density, nats per image), ``kl`` to the uniform law, ``concentration`` (mean of kappa/d), ``invariance`` (mean
+    squared distance of direction and target, 2 for unrelated views).
+
+    *Reference.* Nakamura, Okada and Taniguchi, 2203.11437: the predictor's law is theirs; weight of the divergence and
+    scale of the concentration are this library's choice.
+    """
+
+    space = "sphere"
+
+    def __init__(
+        self,
+        encoder: nn.Module,
+        head: nn.Module,
+        predictor: nn.Module,
+        *,
+        kl_weight: float = 0.0,
+        global_views: int = 2,
+    ):
+        super().__init__(encoder, head)
+        check_global_views(global_views)
+        if not kl_weight >= 0:
+            raise ValueError(f"got kl_weight={kl_weight}, expected a number of at least 0")
+        self.predictor = predictor
+        self.kl_weight, self.global_views = kl_weight, global_views
+
+    def forward(self, views: list[Tensor]) -> Loss:
+        check_views(views, self.global_views)
+        outputs = torch.stack(embed_views(self._both, views))
+        with full_precision(outputs.device):
+            return self.loss(*self._split(outputs))
+
+    def _both(self, x: Tensor) -> Tensor:
+        """Projection, direction before normalisation, and concentration before softplus, ``(n, 2 d + 1)``."""
+        z = self._project(x)
+        return torch.cat([z, self.predictor(z)], -1)
+
+    def _split(self, outputs: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Unit projections and directions ``(*, d)``, concentrations ``(*,)``."""
+        outputs = outputs if outputs.dtype == torch.float64 else outputs.float()
+        dim = outputs.shape[-1] // 2
+        z, direction, certainty = outputs.split([dim, dim, 1], -1)
+        return normalize(z), normalize(direction), dim * functional.softplus(certainty.squeeze(-1))
+
+    def loss(self, z: Tensor, direction: Tensor, concentration: Tensor) -> Loss:
+        """The loss of unit projections and directions ``(views, n, d)`` and concentrations ``(views, n)``."""
+        target, dim, n = z.detach(), z.shape[-1], row_total(z, self.group)
+        pairs = directed_pairs(self.global_views, len(z))
+        targets, others = [g for g, _ in pairs], [v for _, v in pairs]
+        logs = log_power_spherical(target[targets], direction[others], concentration[others])
+        likelihood = row_mean(logs, n, self.group).mean()
+        kl = row_mean(power_spherical_kl(concentration[others], dim), n, self.group).mean()
+        parts = {
+            "likelihood": likelihood,
+            "kl": kl,
+            "concentration": row_mean(concentration[others] / dim, n, self.group).mean(),
+            "invariance": squared_distance(direction[others], target[targets], n, self.group).mean(),
+        }
+        return Loss((self.kl_weight * kl - likelihood) / dim, {name: p.detach() for name, p in parts.items()})
+
+    @torch.no_grad()
+    def scores(self, x: Tensor) -> dict[str, Tensor]:
+        """How sure the predictor is of each image ``(n, c, h, w)``: ``(n,)`` each, larger for familiar images.
+
+        ``concentration``: kappa; ``likelihood``: the log density of the image's own projection, with respect to the
+        surface measure. Call in evaluation mode.
+        """
+        outputs = self._both(x)
+        with full_precision(outputs.device):
+            z, direction, concentration = self._split(outputs)
+            likelihood = log_power_spherical(z, direction, concentration)
+        return {"concentration": concentration, "likelihood": likelihood}
+
+    def reference(self) -> dict[str, float]:
+        return {"invariance_unrelated": 2.0}
+
+    def describe(self, views: list[Tensor] | None = None) -> dict[str, str]:
+        return {
+            "law of the other view": "power-spherical, direction and concentration by the predictor",
+            "expansion ratio": "none: predictor and stopped gradient, not a slope, keep it from collapse",
+        }

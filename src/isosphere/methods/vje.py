@@ -1,0 +1,236 @@
+"""Joint embedding by variational inference: a posterior about each view's embedding must explain the other view's."""
+
+__all__ = ["VJE"]
+
+import math
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from isosphere.discrepancies import Discrepancy
+from isosphere.methods.base import Loss, Method, embed_views
+from isosphere.methods.evidence import Posterior, RadialFactor, directional_factor, evidence_scores
+from isosphere.methods.likelihood import diagonal_gaussian_kl, log_norm
+from isosphere.methods.pairs import check_global_views, check_views, directed_pairs, row_mean
+from isosphere.methods.weighting import balanced_weight
+from isosphere.models import InferenceNetwork
+from isosphere.reductions import first_row, full_precision, row_counts
+from isosphere.sphere import normalize
+
+
+class VJE(Method):
+    r"""The evidence lower bound of one view's embedding given the other's, in polar coordinates; no projection head.
+
+    With :math:`h_v = f(x_v)`, the target :math:`t = \operatorname{sg} h_g = r u`, :math:`|u| = 1`, and the inference
+    network's :math:`q(z | h_v) = N(m_v, \operatorname{diag} v_v)`,
+
+    .. math:: \mathrm{ELBO}(v \to g) = \mathbb E_{q(z|h_v)} \big[ \log p(u | z, h_v) + \log p(r | z) \big]
+              - \beta\, \mathrm{KL}\big(q(z | h_v) \,\big\|\, N(0, I)\big), \qquad
+              \mathcal L = -\frac1d \frac{1}{|P|} \sum_{(g, v) \in P} \frac1n \sum_i \mathrm{ELBO}_i(v \to g)
+
+    over the pairs of a global view g and any other view v (two views: both directions), the expectation by
+    reparametrised samples. With a discrepancy, :math:`(1 - w) \mathcal L + w \frac1V \sum_v D(h_v/|h_v|)`.
+
+    *Factors.* ``"student"``: the Student-t of R^d about :math:`z/|z|` with diagonal scale, at the unit target, divided
+    by the constant K that makes its mass on the sphere at most 1 for every mean and every scale of at least
+    ``sigma_min`` (:func:`~isosphere.methods.likelihood.log_subdensity_constant`). ``"cauchy"``: the spherical Cauchy
+    law about :math:`z/|z|`, exactly normalised, ``rho`` fixed. The radial factor is a scalar Student-t of
+    :math:`\log r` about :math:`\log |z|`.
+
+    *Base measure.* The bound is one of the log density of the target with respect to :math:`dS(u)\, d(\log r)`
+    (surface measure; a sub-density with ``"student"``), given :math:`h_v`, with N(0, I) as the prior of z. In the space
+    of h subtract :math:`d \log r`: constant in training, where the target is fixed, but it changes rankings of images.
+
+    *Tied variances* (an inference network with two outputs): the scale of the Student-t is the posterior's
+    :math:`\sqrt{v_i}`. Then every :math:`\log v_i` cancels between likelihood and entropy, and at ``kl_weight`` 1 minus
+    the ELBO is
+
+    .. math:: \tfrac{\nu + d}{2} \log\Big(1 + \tfrac1\nu \sum_i \tfrac{e_i^2}{v_i}\Big) + \tfrac12 \sum_i (v_i + m_i^2)
+              - \log p(r | z) + \text{const}, \qquad e = u - z/|z| :
+
+    v follows the error, and the loss itself would reward collapse. Stopped gradient, inference network as predictor
+    and batch norm are what prevents it, unless a discrepancy does.
+
+    Args:
+        encoder: ``(n, c, h, w) -> (n, d)``. head: :class:`~isosphere.models.InferenceNetwork` of d dimensions; two
+            outputs tie the variances, three untie them.
+        standardise: batch norm without scale and shift on the encoder's output, which makes h: the embedding then is
+            in the units of the prior, and not confined to the positive orthant where ReLU and pooling leave it.
+        directional, degrees_of_freedom (5), sigma_min (.01), rho (.8): the directional factor; ``math.inf`` degrees
+            of freedom: Gaussian.
+        radial, radial_degrees_of_freedom, radial_scale: the radial factor, or none.
+        kl_weight: beta; 1 is the bound. samples: of z per view and step.
+        stop_gradient: whether the target is held fixed.
+        discrepancy: D; weight: w in (0, 1), None: the balanced weight, found at the first batch.
+        global_views: how many of the views, the first ones, are targets. seed: of the samples' own generator.
+
+    *Scale.* The total is in nats per dimension. *Parts* (nats per image): ``directional`` and ``radial``, the
+    expected log densities (more is better; a density may exceed 1), ``kl``, and ``regulariser``. *State.* ``draw``:
+    how many times the samples moved; call ``after_step`` once a step.
+
+    *Reference.* Oji and Fieguth, Joint Embedding Variational Bayes, 2602.05639: after its abstract. The full text was
+    not to be had: factors, constants, scales and standardisation are this library's own.
+    """
+
+    space = "sphere"
+    draw: Tensor
+    weight: Tensor
+    head: InferenceNetwork  # pyright: ignore[reportIncompatibleVariableOverride]
+
+    def __init__(
+        self,
+        encoder: nn.Module,
+        head: InferenceNetwork,
+        *,
+        standardise: bool = True,
+        directional: Literal["student", "cauchy"] = "student",
+        degrees_of_freedom: float | None = None,
+        sigma_min: float | None = None,
+        rho: float | None = None,
+        radial: bool = True,
+        radial_degrees_of_freedom: float = 5.0,
+        radial_scale: float = 0.2,
+        kl_weight: float = 1.0,
+        samples: int = 1,
+        stop_gradient: bool = True,
+        discrepancy: Discrepancy | None = None,
+        weight: float | None = None,
+        global_views: int = 2,
+        seed: int = 0,
+    ):
+        super().__init__(encoder, head)
+        check_global_views(global_views)
+        if not kl_weight >= 0 or samples < 1:
+            raise ValueError(
+                f"got kl_weight={kl_weight}, samples={samples}, expected a number of at least 0 and at least 1 sample"
+            )
+        if weight is not None and (discrepancy is None or not 0 < weight < 1):
+            raise ValueError(f"got weight={weight}, expected a number between 0 and 1, with a discrepancy")
+        dim = head.in_dim
+        self.factor = directional_factor(
+            directional, dim, degrees_of_freedom=degrees_of_freedom, sigma_min=sigma_min, rho=rho
+        )
+        if head.outputs not in ((2, 3) if self.factor.floor is not None else (2,)):
+            raise ValueError(
+                f"got an inference network with {head.outputs} outputs, expected 2 (mean, log variance)"
+                + (" or 3 (untied scale)" if self.factor.floor is not None else ": this factor has no scale")
+            )
+        self.radius = RadialFactor(radial_degrees_of_freedom, radial_scale) if radial else None
+        self.standardise = nn.BatchNorm1d(dim, affine=False) if standardise else nn.Identity()
+        self.kl_weight, self.samples, self.stop_gradient = kl_weight, samples, stop_gradient
+        self.discrepancy, self.global_views, self.seed = discrepancy, global_views, seed
+        self.register_buffer("draw", torch.zeros((), dtype=torch.int64))
+        if discrepancy is not None:
+            self.register_buffer("weight", torch.tensor(math.nan if weight is None else weight))
+        self._resolved = weight is not None
+
+    def _network(self, x: Tensor) -> Tensor:
+        """The embedding and the inference network's outputs about it, one after the other."""
+        h = self.standardise(self.encoder(x))
+        return torch.cat([h, self.head(h)], -1)
+
+    def _split(self, outputs: Tensor) -> tuple[Tensor, Posterior]:
+        outputs = outputs if outputs.dtype == torch.float64 else outputs.float()
+        h, *parameters = outputs.split(outputs.shape[-1] // (1 + self.head.outputs), -1)
+        return h, Posterior.of(parameters, self.factor.floor)
+
+    def forward(self, views: list[Tensor]) -> Loss:
+        check_views(views, self.global_views)
+        outputs = embed_views(self._network, views)
+        with full_precision(outputs[0].device):
+            return self.loss(*self._split(torch.stack(outputs)))
+
+    def loss(self, h: Tensor, posterior: Posterior) -> Loss:
+        """The loss of embeddings ``(views, n, d)`` and the posteriors about them."""
+        counts = row_counts(h.shape[1], h.device, self.group)
+        n = sum(counts)
+        z = posterior.sample(self._noise(h, counts))
+        target = h.detach() if self.stop_gradient else h
+        u, log_r = normalize(target), log_norm(target)
+        centre, log_length = normalize(z), log_norm(z)
+        kl = diagonal_gaussian_kl(posterior.mean, posterior.log_variance)
+        pairs = directed_pairs(self.global_views, len(h))
+        directional, radial = [], []
+        for g in range(self.global_views):
+            others = [v for target_view, v in pairs if target_view == g]
+            directional.append(self.factor(u[g], centre[:, others], posterior.scale[others]).mean(0))
+            if self.radius is not None:
+                radial.append(self.radius(log_r[g], log_length[:, others]).mean(0))
+        parts = {"directional": row_mean(torch.cat(directional), n, self.group).mean()}
+        if self.radius is not None:
+            parts["radial"] = row_mean(torch.cat(radial), n, self.group).mean()
+        parts["kl"] = row_mean(kl[[v for _, v in pairs]], n, self.group).mean()
+        bound = parts["directional"] + parts.get("radial", 0.0) - self.kl_weight * parts["kl"]
+        total = -bound / h.shape[-1]
+        if self.discrepancy is not None:
+            self._resolve(n)
+            parts["regulariser"] = self.discrepancy(normalize(h)).mean()
+            total = (1 - self.weight) * total + self.weight * parts["regulariser"]
+        return Loss(total, {name: part.detach() for name, part in parts.items()})
+
+    def _noise(self, h: Tensor, counts: list[int]) -> Tensor:
+        """Standard normal ``(samples, views, n_r, d)``: this rank's rows of what all ranks draw together."""
+        generator = torch.Generator().manual_seed(
+            (self.seed * 0x9E3779B97F4A7C15 + int(self.draw)) % (1 << 63)
+        )
+        views, rows, dim = h.shape
+        noise = torch.randn(sum(counts), self.samples, views, dim, generator=generator)
+        start = first_row(counts, self.group)
+        return noise[start : start + rows].permute(1, 2, 0, 3).to(h.device, h.dtype)
+
+    def after_step(self, progress: float) -> None:
+        if self.training:
+            self.draw += 1
+        if self.discrepancy is not None:
+            self.discrepancy.after_step()
+
+    @torch.no_grad()
+    def embed(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Backbone features ``(n, p)`` and the direction of the embedding, ``h/|h|``, ``(n, d)`` unit rows."""
+        features = self.encoder(x)
+        return features.float(), self._place(self.standardise(features))
+
+    @torch.no_grad()
+    def scores(self, x: Tensor, *, samples: int = 16, seed: int = 0) -> dict[str, Tensor]:
+        """How well each image ``(n, c, h, w)`` explains itself: log densities ``(n,)``, larger for familiar images.
+
+        The target is the image's own embedding. ``elbo``: the bound by ``samples`` of z (the same noise for every
+        image, so that neither order nor batch matters); ``elbo-mean``: z at the posterior's mean, which is no
+        bound; ``importance``: the importance-weighted bound of these samples; ``directional``, ``radial``: the
+        factors at the posterior's mean, ``kl``: minus the divergence. All with respect to dS(u) d(log r); those
+        that depend on r also as ``...|h``, less ``d log r``: densities of h itself. Call in evaluation mode.
+        """
+        outputs = self._network(x)
+        with full_precision(outputs.device):
+            h, posterior = self._split(outputs)
+            generator = torch.Generator().manual_seed(seed)
+            noise = torch.randn(samples, 1, h.shape[-1], generator=generator).to(h.device, h.dtype)
+            return evidence_scores(h, posterior, self.factor, self.radius, noise)
+
+    def _resolve(self, n: int) -> None:
+        """Fix the weight of the regulariser for batches of n rows; kept in the state dict."""
+        if not self._resolved and self.discrepancy is not None:
+            if self.weight.isnan():
+                # With the target fixed, the two directions pull half as much as a cost of both views.
+                slope = self.factor.slope * (0.5 if self.stop_gradient else 1.0)
+                self.weight.fill_(balanced_weight(self.discrepancy, n, slope))
+            self._resolved = True
+
+    def describe(self, views: list[Tensor] | None = None) -> dict[str, str]:
+        tied = self.factor.floor is not None and self.head.outputs == 2
+        facts = {
+            "directional factor": str(self.factor) + (", variances tied to the posterior's" if tied else ""),
+            "radial factor": "none" if self.radius is None else str(self.radius),
+            "dimension": f"{self.head.in_dim}, the encoder's: there is no projection head",
+            "expansion ratio": "none: a stopped gradient and batch norm, not a slope, keep it from collapse",
+        }
+        if self.discrepancy is not None:
+            facts["discrepancy"] = f"{type(self.discrepancy).__name__}({self.discrepancy.extra_repr()})"
+            if views is not None:
+                self._resolve(sum(row_counts(len(views[0]), views[0].device, self.group)))
+            found = not self.weight.isnan()
+            facts["weight"] = (
+                f"{self.weight.item():.4g} of the regulariser" if found else "balanced, at the first step"
+            )
+        return facts
