@@ -3,6 +3,7 @@
 from isosphere.methods.base import Loss, Method, embed_views, invariance, invariance_slope
 from isosphere.methods.byol import BYOL, teacher_momentum
 from isosphere.methods.contrastive import AlignUniform, SimCLR, nt_xent
+from isosphere.methods.conventions import weight_of_lambda
 from isosphere.methods.jepa import JEPA
 from isosphere.methods.momentum import Momentum
 from isosphere.methods.named import METHODS, MethodEntry, build_method
@@ -39,4 +40,5 @@ __all__ = [
     "spread_value",
     "teacher_momentum",
     "weight_of_expansion",
+    "weight_of_lambda",
 ]
