@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+
 from tests.ranks import Ranks
 
 REPOSITORY = Path(__file__).resolve().parent.parent

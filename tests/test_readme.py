@@ -1,4 +1,4 @@
-"""What README shows can be typed."""
+"""What README and the pages of docs show can be typed."""
 
 import re
 import shlex
@@ -11,15 +11,29 @@ from isosphere.cli import app
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 README = (REPOSITORY / "README.md").read_text()
-SNIPPETS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+PAGES = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").glob("*.md"))]
+SNIPPETS = [
+    pytest.param(snippet, id=f"{page.stem}: {snippet.splitlines()[-1][:30]}")
+    for page in PAGES
+    for snippet in re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL)
+]
 SHELL = "\n".join(re.findall(r"```\n(.*?)```", README, re.DOTALL))
 COMMANDS = re.findall(r"^(isosphere [^#\n]+)", SHELL, re.MULTILINE)
 
 
-@pytest.mark.parametrize("snippet", SNIPPETS, ids=lambda s: s.splitlines()[-1][:30])
+@pytest.mark.parametrize("snippet", SNIPPETS)
+@pytest.mark.filterwarnings("ignore::FutureWarning:lightning", "ignore:.*does not have many workers")
+@pytest.mark.filterwarnings("ignore:.*LeafSpec.*deprecated:FutureWarning")
 def test_python_snippets_run(snippet, capsys):
-    exec(compile(snippet, "README.md", "exec"), {})
+    exec(compile(snippet, "snippet", "exec"), {"__name__": "snippet"})
     assert "Error" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.stem)
+def test_links_and_pictures_are_there(page):
+    targets = re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", page.read_text())
+    for target in targets:
+        assert target.startswith("http") or (page.parent / target).exists(), target
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -6,7 +6,6 @@ import mpmath as mp
 import pytest
 import torch
 from scipy import special
-from tests.kernels.references import dimension, series
 
 from isosphere.kernels import (
     BandlimitedKernel,
@@ -19,6 +18,7 @@ from isosphere.kernels import (
     stein,
 )
 from isosphere.sphere import gegenbauer, marginal_quadrature
+from tests.kernels.references import dimension, series
 
 DIMS = [2, 3, 4, 8, 64, 512, 2048]
 COSINES = [-1.0, -0.7, -0.02, 0.0, 0.4, 0.95, 1.0]

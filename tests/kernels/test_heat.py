@@ -5,9 +5,9 @@ import math
 import mpmath as mp
 import pytest
 import torch
-from tests.kernels.references import dimension, heat_terms, series
 
 from isosphere.kernels import HeatKernel
+from tests.kernels.references import dimension, heat_terms, series
 
 DIMS = [2, 3, 4, 8, 64, 512, 2048]
 COSINES = [-1.0, -0.99, -0.5, -0.03, 0.0, 0.3, 0.9, 1.0]

@@ -5,10 +5,10 @@ import math
 import mpmath as mp
 import pytest
 import torch
-from tests.kernels.references import dimension
 
 from isosphere.kernels import InducedKernel
 from isosphere.sphere import marginal_cf, marginal_quadrature, sample_uniform
+from tests.kernels.references import dimension
 
 DIMS = [2, 3, 4, 8, 64, 512, 2048]
 COSINES = [-1.0, -0.8, -0.1, 0.0, 0.35, 0.97, 1.0]
