@@ -17,6 +17,7 @@ from isosphere.discrepancies import (
     build_discrepancy,
     network_energy,
 )
+from isosphere.errors import UsageError
 from isosphere.kernels import HeatKernel
 from isosphere.methods import BYOL, NetworkEnergy, balanced_weight, build_method, teacher_momentum
 from isosphere.methods.network_energy import gradient_norm_ratio
@@ -279,6 +280,21 @@ def test_minimising_the_energy_spreads_the_neurons():
     assert network_energy(network, 1.0).item() == pytest.approx(6.474691495 / 10, rel=1e-4)
 
 
+def test_any_discrepancy_by_its_name():
+    encoder = build_encoder("small-conv", image_size=16)
+    method = build_method("byol", encoder, dim=16, hidden=32, discrepancy="koleo", place="features")
+    assert type(method.discrepancy).__name__ == "KoLeo"
+    assert "regulariser" in method(some_large_views()).parts
+    with pytest.raises(UsageError, match="Did you mean 'koleo'"):
+        build_method("byol", encoder, discrepancy="koleos")
+    with pytest.raises(UsageError, match="with a discrepancy"):
+        build_method("byol", encoder, weight=0.5)
+
+
+def some_large_views():
+    return [torch.randn(8, 3, 16, 16) for _ in range(2)]
+
+
 @pytest.mark.parametrize("kind", ["zero row", "all zero"])
 def test_zero_rows_stay_finite(kind):
     method = BYOL(nn.Identity(), nn.Identity(), nn.Identity(), discrepancy=Uniformity(dim=D), temperature=0.5)
@@ -310,6 +326,12 @@ def test_wrong_use_is_refused_in_words():
         build(temperature=1.0, weight_contrastive=1.0)
     with pytest.raises(ValueError, match="with an energy"):
         build(weight_energy=1.0)
+    with pytest.raises(ValueError, match="with an energy"):
+        build(energy_ratio=1.0)
+    with pytest.raises(ValueError, match="with a temperature"):
+        build(weight_contrastive=0.5)
+    with pytest.raises(ValueError, match="with a discrepancy"):
+        build(place="features")
     with pytest.raises(ValueError, match="global_views=0"):
         build(global_views=0)
     assert build(discrepancy=SIGReg(D)).describe()["discrepancy"].endswith("of the projection")

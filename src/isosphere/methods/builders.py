@@ -25,6 +25,8 @@ from isosphere.methods.redundancy import BarlowTwins, VICReg
 from isosphere.methods.simsiam import SimSiam
 from isosphere.models import Encoder, ProjectionHead
 
+_Place = Literal["projection", "prediction", "features"]
+
 
 def simclr(
     encoder: Encoder, *, dim: int = 128, hidden: int = 1024, global_views: int, temperature: float = 0.5
@@ -102,10 +104,28 @@ def _byol(encoder: Encoder, dim: int, hidden: int, **options: Any) -> BYOL:
 
 
 def byol(
-    encoder: Encoder, *, dim: int = 256, hidden: int = 1024, global_views: int, teacher: float = 0.99
+    encoder: Encoder,
+    *,
+    dim: int = 256,
+    hidden: int = 1024,
+    global_views: int,
+    teacher: float = 0.99,
+    discrepancy: str | None = None,
+    weight: float | None = None,
+    place: _Place = "projection",
 ) -> BYOL:
-    """BYOL alone."""
-    return _byol(encoder, dim, hidden, global_views=global_views, teacher=teacher)
+    """BYOL, alone or with any discrepancy by its name."""
+    width = encoder.feature_dim if place == "features" else dim
+    return _byol(
+        encoder,
+        dim,
+        hidden,
+        global_views=global_views,
+        teacher=teacher,
+        discrepancy=None if discrepancy is None else build_discrepancy(discrepancy, width),
+        weight=weight,
+        place=place,
+    )
 
 
 def byol_spread(discrepancy: str) -> Callable[..., BYOL]:
@@ -119,7 +139,7 @@ def byol_spread(discrepancy: str) -> Callable[..., BYOL]:
         global_views: int,
         teacher: float = 0.99,
         weight: float | None = None,
-        place: Literal["projection", "prediction", "features"] = "projection",
+        place: _Place = "projection",
         **options: Any,
     ) -> BYOL:
         test = build_discrepancy(discrepancy, encoder.feature_dim if place == "features" else dim, **options)
@@ -167,7 +187,7 @@ def byol_energy(
     global_views: int,
     teacher: float = 0.99,
     weight_energy: float | None = None,
-    energy_ratio: float = 1.0,
+    energy_ratio: float | None = None,
     power: float = 2.0,
     half_space: bool = False,
     hidden_weight: float = 1.0,

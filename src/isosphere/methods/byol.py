@@ -61,10 +61,10 @@ class BYOL(Method):
             and does not say which), the ``"prediction"`` or the backbone's ``"features"``.
         weight: w in (0, 1); None: the balanced weight (:mod:`isosphere.methods.weighting`).
         temperature: of the contrastive term, :func:`~isosphere.methods.nt_xent` of the online projections; None: no
-            such term. weight_contrastive: w_c in (0, 1).
+            such term. weight_contrastive: w_c in (0, 1), .5 unless given.
         energy: E, a :class:`~isosphere.methods.NetworkEnergy` of the online network; None: no such term.
-        weight_energy: w_e; None: such that at the first step its gradient is ``energy_ratio`` times as long as the
-            rest of the loss's, over all weights.
+        weight_energy: w_e; None: such that at the first step its gradient is ``energy_ratio`` (1 unless given) times
+            as long as the rest of the loss's, over all weights.
 
     *Scale.* L_BYOL is 0 at collapse (nothing in it forbids that) and 4 for unrelated views. *Parts*: ``invariance``
     (L_BYOL), ``regulariser``, ``contrastive``, ``energy`` (the excess over uniform neurons).
@@ -88,32 +88,35 @@ class BYOL(Method):
         place: Literal["projection", "prediction", "features"] = "projection",
         weight: float | None = None,
         temperature: float | None = None,
-        weight_contrastive: float = 0.5,
+        weight_contrastive: float | None = None,
         energy: NetworkEnergy | None = None,
         weight_energy: float | None = None,
-        energy_ratio: float = 1.0,
+        energy_ratio: float | None = None,
         global_views: int = 2,
     ):
         super().__init__(encoder, head)
         check_global_views(global_views)
-        if place not in _PLACES:
-            raise ValueError(f"got place={place!r}, expected one of {_PLACES}")
+        if place not in _PLACES or (discrepancy is None and place != "projection"):
+            raise ValueError(f"got place={place!r}, expected one of {_PLACES}, with a discrepancy")
         if weight is not None and (discrepancy is None or not 0 < weight < 1):
             raise ValueError(f"got weight={weight}, expected a number between 0 and 1, with a discrepancy")
         if temperature is not None and not temperature > 0:
             raise ValueError(f"got temperature={temperature}, expected a positive number (SimCLR: 0.5)")
-        if not 0 < weight_contrastive < 1:
+        if weight_contrastive is not None and (temperature is None or not 0 < weight_contrastive < 1):
             raise ValueError(
-                f"got weight_contrastive={weight_contrastive}, expected a number between 0 and 1"
+                f"got weight_contrastive={weight_contrastive}, expected a number between 0 and 1, with a temperature"
             )
         if weight_energy is not None and (energy is None or not weight_energy > 0):
             raise ValueError(f"got weight_energy={weight_energy}, expected a positive number, with an energy")
-        if not energy_ratio > 0:
-            raise ValueError(f"got energy_ratio={energy_ratio}, expected a positive number")
+        if energy_ratio is not None and (energy is None or weight_energy is not None or not energy_ratio > 0):
+            raise ValueError(
+                f"got energy_ratio={energy_ratio}, expected a positive number, with an energy and no weight_energy"
+            )
         self.predictor = predictor
         self.teacher = Momentum(nn.Sequential(encoder, head), teacher)
         self.discrepancy, self.place, self.temperature, self.energy = discrepancy, place, temperature, energy
-        self.weight_contrastive, self.energy_ratio = weight_contrastive, energy_ratio
+        self.weight_contrastive = 0.5 if weight_contrastive is None else weight_contrastive
+        self.energy_ratio = 1.0 if energy_ratio is None else energy_ratio
         self.global_views = global_views
         self._resolved = self._weighed = (
             False  # whether the buffers are known to hold numbers: no look at each step
