@@ -118,11 +118,14 @@ class BYOL(Method):
         self.weight_contrastive = 0.5 if weight_contrastive is None else weight_contrastive
         self.energy_ratio = 1.0 if energy_ratio is None else energy_ratio
         self.global_views = global_views
-        self._resolved = self._weighed = (
-            False  # whether the buffers are known to hold numbers: no look at each step
-        )
-        self.register_buffer("weight", torch.tensor(_open(weight, discrepancy)))
-        self.register_buffer("weight_energy", torch.tensor(_open(weight_energy, energy)))
+        # Whether the weights are known to be found, so that no step has to look.
+        self._resolved = self._weighed = False
+        if discrepancy is not None:
+            self.register_buffer("weight", torch.tensor(math.nan if weight is None else weight))
+        if energy is not None:
+            self.register_buffer(
+                "weight_energy", torch.tensor(math.nan if weight_energy is None else weight_energy)
+            )
 
     @property
     def online(self) -> nn.ModuleList:
@@ -224,10 +227,3 @@ class BYOL(Method):
                 else f"weight {self.weight_energy.item():.4g}"
             )
         return facts
-
-
-def _open(weight: float | None, term: nn.Module | None) -> float:
-    """A weight as given; NaN where it is still to be found, 0 where there is no such term."""
-    if term is None:
-        return 0.0
-    return math.nan if weight is None else weight

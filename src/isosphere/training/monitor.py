@@ -104,12 +104,18 @@ def verdict(state: Gauge, *, progress: float, steps: int, weight: float | None =
     if progress < PATIENCE or steps < LEAST_STEPS:
         return None
     if state.cosine > COLLAPSED:
-        now = f" (now {weight:.3g})" if weight is not None else ""
+        what = (
+            f"Collapse: different images have nearly the same embedding (mean cosine {state.cosine:.3f}; 0 would be "
+            "spread). "
+        )
+        if weight is None:
+            return (
+                f"{what}This method has no weight that would spread them: start anew with a lower "
+                "--set optim.learning_rate=..., a larger batch, or another --method."
+            )
         return (
-            f"Collapse: different images have nearly the same embedding (mean cosine {state.cosine:.3f}; 0 "
-            "would be "
-            f"spread). The regulariser is too weak against the invariance: start anew with a larger "
-            f"--set method.weight=...{now}, a larger batch, or another --method."
+            f"{what}The regulariser is too weak against the invariance: start anew with a larger "
+            f"--set method.weight=... (now {weight:.3g}), a larger batch, or another --method."
         )
     if state.alignment < UNALIGNED:
         return (
@@ -119,7 +125,11 @@ def verdict(state: Gauge, *, progress: float, steps: int, weight: float | None =
             "what "
             "identifies an image: start anew with milder ones (a smaller --set views.rotation=..., a "
             "narrower "
-            "--set 'views.scale=[0.5, 1]'), larger images (--image-size), a longer run, or a smaller "
-            "--set method.weight=..."
+            "--set 'views.scale=[0.5, 1]'), larger images (--image-size)"
+            + (
+                ", or a longer run."
+                if weight is None
+                else ", a longer run, or a smaller --set method.weight=..."
+            )
         )
     return None
