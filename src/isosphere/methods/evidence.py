@@ -30,8 +30,10 @@ from isosphere.sphere import normalize
 _REACH = 10.0
 """Logarithms of variances lie in (-10, 10): smooth, nearly linear where it matters, finite in any case."""
 
-_TYPICAL_VARIANCE = 0.25
-"""Posterior variance for which the stiffness of the Student-t is stated: of the order that training finds."""
+_TYPICAL_VARIANCE, _TYPICAL_DISTANCE = 0.75, 0.75
+"""Posterior variance (of 1 under the prior) at which a factor's slope is stated, and 1 - cosine there of a sample to a
+target: a sample then keeps half of the cosine of its mean, so that the mean feels half of the slope.
+"""
 
 
 class Posterior(NamedTuple):
@@ -81,11 +83,11 @@ class StudentFactor:
 
     @property
     def slope(self) -> float:
-        """Slope of minus the log density in 1 - <u, centre> at 1/2, per dimension, at a variance of 1/4."""
+        """Slope of minus the log density, per dimension, in one minus the cosine of target and posterior mean."""
         nu, d = self.degrees_of_freedom, self.dim
         if math.isinf(nu):
-            return 1 / (d * _TYPICAL_VARIANCE)
-        return (nu + d) / d / (nu * _TYPICAL_VARIANCE + 1)
+            return 1 / (d * _TYPICAL_VARIANCE) / 2
+        return (nu + d) / d / (nu * _TYPICAL_VARIANCE + 2 * _TYPICAL_DISTANCE) / 2
 
     def __str__(self) -> str:
         log_k = log_subdensity_constant(self.dim, self.degrees_of_freedom, self.floor)
@@ -112,8 +114,9 @@ class CauchyFactor:
 
     @property
     def slope(self) -> float:
-        """Slope of minus the log density in 1 - <u, centre> at 1/2, per dimension."""
-        return (self.dim - 1) / self.dim * 2 * self.rho / ((1 - self.rho) ** 2 + self.rho)
+        """Slope of minus the log density, per dimension, in one minus the cosine of target and posterior mean."""
+        d, rho = self.dim, self.rho
+        return (d - 1) / d * 2 * rho / ((1 - rho) ** 2 + 2 * rho * _TYPICAL_DISTANCE) / 2
 
     def __str__(self) -> str:
         return f"spherical Cauchy, rho = {self.rho:g}"
