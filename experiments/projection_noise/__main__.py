@@ -108,11 +108,12 @@ def main() -> None:
     numbers = {k: [int(x) for x in getattr(a, k).split(",")] for k in ("n", "dim", "slices")}
     values = ("value_batch", "value_slices", "gradient_batch", "gradient_slices", "batches", "draws")
     table = Table(HERE / "results.csv", ("state", "n", "dim", "slices"), values)
-    for state, *job in () if a.draw else itertools.product(STATES, *numbers.values()):
-        row = {"state": state} | dict(zip(numbers, job, strict=True))
+    jobs = () if a.draw else itertools.product(STATES, numbers["n"], numbers["dim"], numbers["slices"])
+    for state, n, dim, slices in jobs:
+        row = {"state": state, "n": n, "dim": dim, "slices": slices}
         if row in table:
             continue
-        found = decompose(*job, STATES[state], a.batches, a.draws)
+        found = decompose(n, dim, slices, STATES[state], a.batches, a.draws)
         table.append(
             row | {k: f"{v:.4g}" for k, v in found.items()} | {"batches": a.batches, "draws": a.draws}
         )

@@ -81,6 +81,19 @@ def test_collapse_is_one(name):
     assert ALL[name]()(row.expand(30, DIM)).item() == pytest.approx(1, abs=1e-9)
 
 
+@pytest.mark.parametrize("name", SCALED)
+def test_range_is_from_uniform_to_collapse(name):
+    generator = torch.Generator().manual_seed(5)
+    uniform, pole = sample_uniform(300, DIM, generator=generator), torch.eye(DIM)[0]
+    test = ALL[name]()
+    null = test.null(300)
+    for push in (0.0, 0.3, 1.0, 3.0, 30.0):
+        value = test(normalize(uniform + push * pole)).item()
+        assert null.mean - 6 * null.std < value < 1 + 1e-6
+    if name != "kl-full":  # whose own term lifts it
+        assert abs(null.mean) < 0.02  # near its value for a uniform population, 0
+
+
 def test_gradient(discrepancy):
     z = points(6, dtype=torch.float64).requires_grad_()
     assert torch.autograd.gradcheck(lambda x: discrepancy(normalize(x)), z, atol=1e-7)
@@ -128,7 +141,8 @@ def test_slope_at_collapse(name, discrepancy):
         return
     # n rows of small variance around one point: mean over pairs of 1 - c is the variance, times 1 - 1/n without self.
     n, spread = 50, 1e-3
-    z = torch.randn(n, DIM, dtype=torch.float64)
+    half = torch.randn(n // 2, DIM, dtype=torch.float64)
+    z = torch.cat([half, -half])  # a shift of the mean would be of first order in single directions
     pole = torch.zeros(DIM, dtype=torch.float64)
     if discrepancy.space == "sphere":
         pole[0] = 1

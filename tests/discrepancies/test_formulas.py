@@ -9,7 +9,7 @@ from isosphere.discrepancies import KL, KSD, MMD, SIGReg, SUSReg
 from isosphere.kernels import BandlimitedKernel, HeatKernel, InducedKernel, VonMisesFisherKernel
 from isosphere.sphere import marginal_cf, normalize
 
-DIMS = [2, 3, 8, 64, 512]
+DIMS = [2, 3, 4, 8, 64, 512, 2048]
 
 
 def points(n, dim, shift=0.2):

@@ -1,0 +1,26 @@
+"""Other people's losses around our encoder, head and views."""
+
+import torch
+from torch import Tensor
+
+from isosphere.methods import Loss, Method, embed_views
+
+__all__ = ["LightlySimCLR"]
+
+
+class LightlySimCLR(Method):
+    """SimCLR with lightly's ``NTXentLoss``; encoder and head are those of our ``simclr``."""
+
+    def __init__(self, simclr: Method):
+        from lightly.loss import NTXentLoss
+
+        super().__init__(simclr.encoder, simclr.head)
+        self._criterion = NTXentLoss(temperature=simclr.temperature)  # type: ignore[arg-type]
+
+    def forward(self, views: list[Tensor]) -> Loss:
+        first, second = embed_views(lambda x: self.head(self.encoder(x)), views[:2])
+        total = self._criterion(first.float(), second.float())
+        return Loss(total, {"contrast": total.detach()})
+
+    def _place(self, z: Tensor) -> Tensor:
+        return torch.nn.functional.normalize(z.float(), dim=-1)
