@@ -78,6 +78,29 @@ def test_foreign_images_in_several_sets(run, classes, quick, tmp_path):
     assert "knn" in figures()  # beside the tasks that need no foreign images
 
 
+@pytest.mark.parametrize(
+    ("method", "scores"),
+    [
+        ("vje", {"elbo", "elbo|h", "elbo-mean", "importance", "directional", "radial", "radial|h", "kl"}),
+        ("vi-simsiam", {"concentration", "likelihood"}),
+    ],
+)
+def test_a_methods_own_scores_stand_beside_the_distances(run, classes, tmp_path, method, scores):
+    words = ["--epochs=1", "--batch-size=8", "--set=train.tensorboard=false", "--set=train.device=cpu"]
+    trained = run("train", classes, "--out", "r", "--method", method, *words)
+    assert trained.code == 0, trained.err
+    np.savez(tmp_path / "grey.npz", images=np.full((15, 16, 16, 3), 200, np.uint8))
+    done = run("evaluate", "r", classes, "--tasks", "ood", "--ood", tmp_path / "grey.npz")
+    assert done.code == 0, done.err
+    found = figures()["ood"]
+    check_estimates(found)
+    assert scores <= set(found["protocol"]["own_scores"])
+    for score in scores:
+        assert f"trained/method/grey.npz/{score}/auroc" in found
+        assert f"own score, {score}" in done.out
+    assert "trained/backbone/grey.npz/knn/auroc" in found
+
+
 def test_one_foreign_set_twice_has_two_names(run, classes, quick, tmp_path):
     run("train", classes, "--out", "r", *quick)
     np.savez(tmp_path / "a b.npz", images=np.full((5, 16, 16, 3), 200, np.uint8))

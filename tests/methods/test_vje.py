@@ -192,11 +192,12 @@ def test_samples_move_with_after_step_in_training_alone():
     assert int(method.draw) == 1
 
 
-def test_embedding_is_the_direction_of_h():
+def test_embedding_is_the_direction_of_the_posterior_mean():
     method = build().eval()
     x = some_views()[0]
     features, embedding = method.embed(x)
-    torch.testing.assert_close(embedding, normalize(method.standardise(method.encoder(x))))
+    _, posterior, _ = inside(method, [x])
+    torch.testing.assert_close(embedding, normalize(posterior.mean[0]))
     torch.testing.assert_close(features, method.encoder(x).float())
 
 

@@ -17,6 +17,7 @@ from isosphere.training import Run, untrained
 __all__ = ["Exam", "Sets", "choose_outside", "choose_sets"]
 
 Progress = Callable[[int, int], None]
+Encode = Callable[[Tensor], tuple[Tensor, Tensor] | Tensor]
 VIEW_SEED = 0
 """All runs are judged on the same views, whatever seed they were trained with."""
 
@@ -149,17 +150,38 @@ class Exam:
     def centre(self, who: str, part: str) -> Features:
         """Features of the deterministic centre view of the ``train`` or ``test`` images, or of a foreign set."""
         if (who, part) not in self._centre:
-            encoder = self.run.encoder
-            self._centre[who, part] = extract(
-                self.methods[who].embed,
-                self._foreign(part) if part in self.outside else getattr(self, part),
-                self.size,
-                encoder.mean,
-                encoder.std,
-                device=self.device,
-                progress=self._progress,
-            )
+            self._centre[who, part] = self._extract(self.methods[who].embed, part)
         return self._centre[who, part]
+
+    def _extract(self, encode: Encode, part: str) -> Features:
+        encoder = self.run.encoder
+        return extract(
+            encode,
+            self._foreign(part) if part in self.outside else getattr(self, part),
+            self.size,
+            encoder.mean,
+            encoder.std,
+            device=self.device,
+            progress=self._progress,
+        )
+
+    def scores(self, part: str) -> dict[str, Tensor]:
+        """The trained method's own scores of a part's centre views, larger for familiar images; empty if it has none.
+
+        Shape: each (n,).
+        """
+        score = getattr(self.methods["trained"], "scores", None)
+        if score is None:
+            return {}
+        names: list[str] = []
+
+        def encode(x: Tensor) -> Tensor:
+            found = score(x)
+            names[:] = found
+            return torch.stack(list(found.values()), 1)
+
+        columns = self._extract(encode, part).backbone
+        return dict(zip(names, columns.unbind(1), strict=True))
 
     def views(self, who: str, part: str = "test") -> list[Features]:
         """Features of the first two views that the run's own recipe draws of each image."""

@@ -18,12 +18,15 @@ _WORDS = {
 
 
 def judge_ood(exam: Exam) -> Judgement:
-    """AUROC, AUPR and FPR at 95 % TPR of four scores against each foreign set; foreign is positive."""
+    """AUROC, AUPR and FPR at 95 % TPR against each foreign set of four distances and of the method's own scores;
+    foreign is positive.
+    """
     if not exam.outside:
         raise UsageError("the task ood needs images of another kind: add --ood DATA, once for each set.")
     labels = exam.train.labels if exam.sets.labelled else None
     figures: dict[str, Estimate] = {}
     sections = []
+    own = exam.scores("test")
     for name in exam.outside:
         rows = []
         for who, layer, words in _contenders(exam):
@@ -37,6 +40,11 @@ def judge_ood(exam: Exam) -> Judgement:
                 made = detection(mine[score], theirs[score])
                 figures |= {f"{who}/{layer}/{name}/{score}/{metric}": value for metric, value in made.items()}
                 rows.append([f"{words}, {_WORDS[score]}", *(percent(value) for value in made.values())])
+        foreign_own = exam.scores(name)
+        for score in own:
+            made = detection(-own[score], -foreign_own[score])
+            figures |= {f"trained/method/{name}/{score}/{metric}": value for metric, value in made.items()}
+            rows.append([f"the method's own score, {score}", *(percent(value) for value in made.values())])
         title = f"{exam.outside[name].name} against the {len(exam.test):,} test images, % [95 %]"
         sections.append(
             Section(title, ["encoder, score", "AUROC", "AUPR out", "AUPR in", "FPR at 95 % TPR"], rows)
@@ -57,6 +65,7 @@ def judge_ood(exam: Exam) -> Judgement:
             "neighbour": NEIGHBOUR,
             "shrinkage": SHRINKAGE,
             "classes": labels is not None,
+            "own_scores": list(own),
             "division": exam.sets.division,
         },
     )

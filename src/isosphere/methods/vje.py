@@ -187,9 +187,14 @@ class VJE(Method):
 
     @torch.no_grad()
     def embed(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Backbone features ``(n, p)`` and the direction of the embedding, ``h/|h|``, ``(n, d)`` unit rows."""
+        """Backbone features ``(n, p)`` and the direction of the posterior's mean, ``(n, d)`` unit rows.
+
+        The mean is what the inference network expects of *other* views, so it finds them better than h itself.
+        """
         features = self.encoder(x)
-        return features.float(), self._place(self.standardise(features))
+        h = self.standardise(features)
+        _, posterior = self._split(torch.cat([h, self.head(h)], -1))
+        return features.float(), normalize(posterior.mean)
 
     @torch.no_grad()
     def scores(self, x: Tensor, *, samples: int = 16, seed: int = 0) -> dict[str, Tensor]:
