@@ -87,8 +87,10 @@ def run(job: dict[str, Any], spec: str) -> dict[str, Any]:
 def _prepare(job: dict[str, Any], spec: str, data: Data) -> Parts:
     ours = job["method"] not in BASELINES and not job["method"].startswith("lightly-")
     options = dict(item.split("=", 1) for item in job["options"].split(";") if item)
+    # The variational methods have no projection head: their embedding is the encoder's.
+    common = {k: v for k, v in COMMON.items() if not (k == "model.dim" and job["method"].startswith("vje"))}
     flags = (
-        COMMON
+        common
         | data.settings
         | {"data.source": spec, "train.seed": job["seed"], "train.epochs": job["epochs"]}
         | {"method.name": job["method"] if ours else "simclr"}

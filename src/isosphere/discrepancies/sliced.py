@@ -12,19 +12,7 @@ from torch import Tensor
 from isosphere.discrepancies.base import Discrepancy
 from isosphere.kernels import InducedKernel
 from isosphere.reductions import Group, sliced_characteristic_distance
-from isosphere.sphere import marginal_cf, sample_uniform
-
-
-def _mixed(seed: int, draw: int) -> int:
-    """A seed that nobody types: from ``manual_seed(0)`` the data or the network may come.
-
-    Reference: Steele, Lea and Flood, "Fast splittable pseudorandom number generators" (2014), splitmix64.
-    """
-    mask = (1 << 64) - 1
-    x = (seed * 0xD1342543DE82EF95 + (draw + 1) * 0x9E3779B97F4A7C15) & mask
-    x = ((x ^ (x >> 30)) * 0xBF58476D1CE4E5B9) & mask
-    x = ((x ^ (x >> 27)) * 0x94D049BB133111EB) & mask
-    return (x ^ (x >> 31)) >> 1
+from isosphere.sphere import marginal_cf, mixed_seed, sample_uniform
 
 
 class _Sliced(Discrepancy):
@@ -64,7 +52,7 @@ class _Sliced(Discrepancy):
         """The current unit directions ``(num_slices, d)``: a pure function of (seed, number of draws)."""
         key = (self._draw, z.device, z.dtype)
         if self._directions_key != key or self._directions is None:
-            generator = torch.Generator().manual_seed(_mixed(self.seed, self._draw))
+            generator = torch.Generator().manual_seed(mixed_seed(self.seed, self._draw))
             uniform = sample_uniform(self.num_slices, self.dim, generator=generator)
             self._directions, self._directions_key = uniform.to(z.device, z.dtype), key
         return self._directions

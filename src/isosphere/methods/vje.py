@@ -16,7 +16,7 @@ from isosphere.methods.pairs import check_global_views, check_views, directed_pa
 from isosphere.methods.weighting import balanced_weight
 from isosphere.models import InferenceNetwork
 from isosphere.reductions import first_row, full_precision, row_counts
-from isosphere.sphere import normalize
+from isosphere.sphere import mixed_seed, normalize
 
 
 class VJE(Method):
@@ -171,9 +171,7 @@ class VJE(Method):
 
     def _noise(self, h: Tensor, counts: list[int]) -> Tensor:
         """Standard normal ``(samples, views, n_r, d)``: this rank's rows of what all ranks draw together."""
-        generator = torch.Generator().manual_seed(
-            (self.seed * 0x9E3779B97F4A7C15 + int(self.draw)) % (1 << 63)
-        )
+        generator = torch.Generator().manual_seed(mixed_seed(self.seed, int(self.draw)))
         views, rows, dim = h.shape
         noise = torch.randn(sum(counts), self.samples, views, dim, generator=generator)
         start = first_row(counts, self.group)

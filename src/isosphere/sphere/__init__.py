@@ -31,7 +31,7 @@ from isosphere.sphere.marginal import (
     marginal_quadrature,
     marginal_quantile,
 )
-from isosphere.sphere.sampling import sample_rotation, sample_uniform, sample_vmf
+from isosphere.sphere.sampling import mixed_seed, sample_rotation, sample_uniform, sample_vmf
 
 __all__ = [
     "chordal_distance_squared",
@@ -54,6 +54,7 @@ __all__ = [
     "marginal_quadrature",
     "marginal_quantile",
     "mean_resultant_length",
+    "mixed_seed",
     "normalize",
     "sample_rotation",
     "sample_uniform",
