@@ -16,7 +16,7 @@ ALLOWED = {
     "kernels": {"sphere"},
     "statistics": {"sphere", "reductions"},
     "discrepancies": {"sphere", "reductions", "kernels"},
-    "models": set(),
+    "models": {"reductions"},  # batch norm over ranks
     "methods": {"sphere", "reductions", "kernels", "statistics", "discrepancies", "models"},
     "data": set(),
     "runs": {"models", "methods"},

@@ -1,5 +1,6 @@
-"""Encoders and heads."""
+"""Encoders and heads, and batch norm over ranks."""
 
+from isosphere.models.batch_norm import RankBatchNorm, synchronise
 from isosphere.models.encoder import Encoder, build_encoder, encoder_names, load_weights
 from isosphere.models.heads import MLPHead, ProjectionHead
 from isosphere.models.inference import InferenceNetwork
@@ -10,8 +11,10 @@ __all__ = [
     "InferenceNetwork",
     "MLPHead",
     "ProjectionHead",
+    "RankBatchNorm",
     "SmallConv",
     "build_encoder",
     "encoder_names",
     "load_weights",
+    "synchronise",
 ]
