@@ -1,6 +1,6 @@
 """How much of a sliced statistic's variance is the directions', and how much the batch's?
 
-    python -m experiments.projection_noise [--batches 48] [--draws 16] [--draw]
+    python -m experiments.claims.projection_noise [--batches 48] [--draws 16] [--draw]
 
 By the law of total variance, for M independent directions a and a batch Z,
 
@@ -28,6 +28,11 @@ from isosphere.discrepancies import MMD, Discrepancy, SUSReg
 from isosphere.sphere import normalize
 
 HERE = Path(__file__).parent
+CLAIM = (
+    "Averaged over directions SUSReg is the induced-kernel MMD, and removing the directions lowers the gradient's "
+    "variance (2606.17603)"
+)
+COMMAND = "python -m experiments.claims.projection_noise"
 STATES = {"near collapse": 5.0, "halfway": 1.0, "near uniformity": 0.0}
 FEATURES = 64
 
@@ -75,6 +80,34 @@ def decompose(n: int, dim: int, slices: int, offset: float, batches: int, draws:
         "gradient_batch": batch_gradient / signal_gradient,
         "gradient_slices": noise_gradient / signal_gradient,
     }
+
+
+def verdict(rows: list[dict[str, str]]) -> tuple[str, str]:
+    """From the shares at the most slices: how the directions' noise compares with the batch's."""
+    n, slices = max(int(r["n"]) for r in rows), max(int(r["slices"]) for r in rows)
+    chosen = [r for r in rows if (int(r["n"]), int(r["slices"])) == (n, slices)]
+    shares = {
+        (r["state"], int(r["dim"])): float(r["gradient_slices"]) / float(r["gradient_batch"]) for r in chosen
+    }
+    rates = []
+    for state, dim in shares:
+        few = next(
+            r
+            for r in rows
+            if (r["state"], int(r["dim"]), int(r["n"])) == (state, dim, n) and r["slices"] == "64"
+        )
+        few_share = float(few["gradient_slices"]) / float(few["gradient_batch"])
+        rates.append(math.log(few_share / shares[state, dim]) / math.log(slices / 64))
+    largest = max(shares, key=lambda key: shares[key])
+    least = min(shares, key=lambda key: shares[key])
+    word = "holds" if min(rates) > 0.9 and max(rates) < 1.1 else "does not hold"
+    return word, (
+        f"the identity is a test; the directions' noise of the gradient falls as M^-{sum(rates) / len(rates):.2f}; at "
+        f"M = {slices}, n = {n} is {shares[least]:.2g} of the batch's at d = {least[1]} ({least[0]}) and "
+        f"{shares[largest]:.2g} times the batch's at d = {largest[1]} ({largest[0]}): it matters where M is below about "
+        f"{min(v * slices / d for (_, d), v in shares.items()):.0f} to "
+        f"{max(v * slices / d for (_, d), v in shares.items()):.0f} d. Convergence in training: not yet run"
+    )
 
 
 def draw(table: Table, n: int, path: Path) -> None:
