@@ -13,8 +13,8 @@ from pathlib import Path
 HERE = Path(__file__).parent
 HEADER = """# Experiments
 
-Claims of the papers, reproduced or refuted. Every row is computed by `python -m experiments.ledger` from the `results.csv`
-of its folder, which holds commit, machine and versions; a doubt is settled by the row's command.
+Claims of the papers, reproduced or refuted. Every row is computed by `python -m experiments.ledger` from the
+`results.csv` of its folder, which holds commit, machine and versions; a doubt is settled by the row's command.
 
 """
 OTHERS = """
