@@ -120,10 +120,14 @@ def train(
             f"{shell('isosphere', 'train', where, '--out', 'runs/first')}"
         )
     from isosphere.runs import RunFolder
+    from isosphere.training.ranks import is_first
 
-    folder = None if out is None else RunFolder.vacant(out, resume=resume or dry_run)
+    folder = None
+    if out is not None:  # of several processes the first looks after the folder and speaks
+        folder = RunFolder.vacant(out, resume=resume or dry_run) if is_first() else RunFolder(out)
     chosen, note = _configure(folder, resume, config, set_ or [], flags)
     console = output_console()
+    console.quiet = not is_first()
     from isosphere.training import prepare
 
     with counting(console, "Reading images") as progress:
@@ -136,6 +140,8 @@ def train(
     if dry_run or folder is None:
         _print_config(console, parts.config)
         return 0
+    if not is_first():
+        return _follow(folder, parts)
     return _run(console, RunFolder.create(folder.path, resume=resume), parts)
 
 
@@ -186,6 +192,17 @@ def _print_config(console: "Console", config: "Config") -> None:
         markup=False,
         soft_wrap=True,
     )
+
+
+def _follow(folder: "RunFolder", parts: "Parts") -> int:
+    """The part of a process that is not the first: it trains along and writes nothing."""
+    import torch
+
+    from isosphere.training import fit
+
+    torch.manual_seed(parts.config.train.seed)
+    args = parts.config, folder, parts.method, parts.loader, parts.views, parts.fabric
+    return 1 if fit(*args, facts=parts.identity).interrupted else 0
 
 
 def _run(console: "Console", folder: "RunFolder", parts: "Parts") -> int:

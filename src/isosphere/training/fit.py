@@ -29,6 +29,7 @@ from isosphere.training.monitor import measure, undisturbed, verdict
 from isosphere.training.optimizer import build_optimizer, set_learning_rate
 from isosphere.training.precision import memory_format
 from isosphere.training.profile import StepTimer
+from isosphere.training.ranks import agreed, common
 from isosphere.training.records import Records
 from isosphere.training.schedule import Plan
 from isosphere.training.ui import Reporter, SilentReporter, duration, loss_line
@@ -112,7 +113,7 @@ def fit(
     records = (
         Records(folder, ui, step=at.step, tensorboard=train.tensorboard) if fabric.is_global_zero else None
     )
-    start, start_seconds, start_images = time.perf_counter(), at.elapsed, at.images
+    start, start_seconds, start_images, start_step = time.perf_counter(), at.elapsed, at.images, at.step
     saved = start
     figures: dict[str, float] = {}
     warning: str | None = None
@@ -122,6 +123,8 @@ def fit(
         included.
         """
         at.elapsed = start_seconds + time.perf_counter() - start
+        if train.minutes is not None:
+            at.elapsed = common(fabric, at.elapsed)
         return at.elapsed
 
     def speed() -> float:
@@ -169,7 +172,7 @@ def fit(
         with Interrupt() as interrupt, closing(ui):
             batch_views: list[Tensor] = []
             for epoch in itertools.count(at.epoch):
-                if interrupt.requested or plan.finished(at.step, tick()):
+                if any(agreed(fabric, bool(interrupt.requested), plan.finished(at.step, tick()))):
                     break
                 for batch in timer.each("data", loader.epoch(epoch, start=at.batch)):
                     factor = plan.factor(at.step, tick())
@@ -191,7 +194,7 @@ def fit(
                         method.after_step(plan.progress(at.step, tick()))
 
                     at.batch, at.images = at.batch + 1, at.images + len(batch.index) * fabric.world_size
-                    pace = (tick() - start_seconds) * len(batch.index) / max(1, at.images - start_images)
+                    pace = (tick() - start_seconds) / max(1, at.step - start_step)
                     ui.step(
                         plan.progress(at.step, at.elapsed),
                         _line(at, train.epochs, meter.last, speed(), plan, pace),
@@ -202,7 +205,9 @@ def fit(
                         report(examine(batch_views))
                     elif at.step % train.log_steps == 0:
                         report({})
-                    if stop or _due(saved, train.checkpoint_minutes, end_of_epoch=at.batch == 0):
+                    due = _due(saved, train.checkpoint_minutes, end_of_epoch=at.batch == 0)
+                    stop, due = agreed(fabric, stop, due)
+                    if stop or due:
                         save()
                     if stop:
                         break

@@ -6,6 +6,8 @@ from typing import Any, Literal, cast
 import torch
 from lightning.fabric import Fabric
 
+from isosphere.training.ranks import launched
+
 __all__ = ["bf16_is_fast", "choose_precision", "make_fabric", "memory_format", "reason"]
 
 Precision = Literal["bf16", "float32"]
@@ -56,7 +58,7 @@ def reason(precision: Precision, device: torch.device) -> str:
 def make_fabric(
     device: Literal["auto", "cpu", "cuda", "mps"], precision: Literal["auto", "bf16", "float32"]
 ) -> Fabric:
-    """A launched Fabric on one device (or on the ranks that torchrun has started)."""
+    """A launched Fabric on one device, or on the processes that torchrun has started."""
     for package in (
         "lightning.fabric",
         "lightning.pytorch",
@@ -64,6 +66,12 @@ def make_fabric(
         logging.getLogger(package).setLevel(logging.WARNING)
     probe = Fabric(accelerator=device, devices=1, precision="32-true") if precision == "auto" else None
     chosen = choose_precision(precision, probe.device) if probe is not None else precision
-    fabric = Fabric(accelerator=device, devices=1, precision="bf16-mixed" if chosen == "bf16" else "32-true")
+    devices, nodes = launched()
+    fabric = Fabric(
+        accelerator=device,
+        devices=devices,
+        num_nodes=nodes,
+        precision="bf16-mixed" if chosen == "bf16" else "32-true",
+    )
     fabric.launch()
     return fabric

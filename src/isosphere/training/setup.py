@@ -22,7 +22,7 @@ from isosphere.data import (
 from isosphere.data.random import permutation
 from isosphere.errors import UsageError, nearest
 from isosphere.methods import METHODS, Method, build_method
-from isosphere.models import Encoder, build_encoder, encoder_names
+from isosphere.models import Encoder, build_encoder, encoder_names, synchronise
 from isosphere.training.config import Config
 from isosphere.training.defaults import check_batch, resolve
 from isosphere.training.monitor import undisturbed
@@ -71,6 +71,8 @@ def prepare(config: Config, *, progress: LoadProgress | None = None) -> Parts:
     check_batch(batch, len(images), source.name)
     config, method = build(config)
     method.to(device=fabric.device).to(memory_format=memory_format(fabric.device))  # type: ignore[call-overload]
+    if fabric.world_size > 1:
+        synchronise(method)
     views = build_views(config, cast(Encoder, method.encoder))
     loader = Loader(
         images,
@@ -202,6 +204,7 @@ def _facts(
         "method": config.method.name,
         **_method_facts(method, views, fabric, loader),
         "length": f"{length} {len(loader)} steps of {train.batch_size} images, seed {train.seed}",
+        **({"ranks": f"{fabric.world_size}, batch norm over all of them"} if fabric.world_size > 1 else {}),
         "precision": reason(
             "bf16" if "bf16" in str(fabric._precision.precision) else "float32", fabric.device
         ),
