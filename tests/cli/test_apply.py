@@ -64,6 +64,8 @@ def test_search_in_text_json_and_pictures(run, trained, classes, tmp_path):
         page = Pictures(file.read())
     assert page.alts == ["11.png", *(m["path"] for m in result["matches"])]
     assert all(source.startswith("data:") for source in page.sources)
+    blocked = run("search", trained, query, "--in", classes, "--json", "--engine", "blocked")
+    assert json.loads(blocked.out) == result
     drawn = run("search", trained, query, "--in", classes, "--out", "s.png")
     assert "(as before)" in drawn.out
     with Image.open("s.png") as picture:
@@ -75,6 +77,7 @@ def test_search_refusals(run, trained, classes):
         (["absent.png", "--in", classes], "cannot be read as an image"),
         ([classes / "red" / "1.png", "--in", "absent"], "no file or folder"),
         ([classes / "red" / "1.png", "--in", classes, "--out", "a.gif"], r"ends in .html or .png"),
+        ([classes / "red" / "1.png", "--in", classes, "--engine", "hnsw"], "expected auto, blocked or faiss"),
     ):
         done = run("search", trained, *words)
         assert done.code == 2

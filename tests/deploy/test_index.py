@@ -118,3 +118,17 @@ def test_layers_and_archives_have_their_own(own, tmp_path):
     assert open_index(own, tmp_path / "set.npz", layer="head").reused == 3
     np.savez(tmp_path / "set.npz", images=stack[:2])
     assert figures(open_index(own, tmp_path / "set.npz")) == (2, 0, 3)
+
+
+def test_both_engines_find_the_same():
+    from isosphere.reductions import flat_index
+
+    if flat_index._faiss() is None:
+        pytest.skip("faiss is not installed")
+    z = np.random.default_rng(1).normal(size=(400, 6)).astype(np.float32)
+    z[200:] = z[:200]  # every row twice
+    index = Index.of(Embeddings(z, np.full(400, -1), [str(i) for i in range(400)]))
+    found = [index.search(z[:3], 7, engine=engine) for engine in ("blocked", "faiss")]
+    rows = [[[m.row for m in matches] for matches in answer] for answer in found]
+    assert rows[0] == rows[1]
+    assert [row[:2] for row in rows[0]] == [[i, i + 200] for i in range(3)]

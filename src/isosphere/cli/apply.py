@@ -9,8 +9,9 @@ from isosphere.errors import UsageError
 if TYPE_CHECKING:
     from isosphere.data import Source
     from isosphere.deploy import Index, Layer, Run
+    from isosphere.reductions import SearchEngine
 
-__all__ = ["check_layer", "check_page", "indexed", "indexing_note", "pictures"]
+__all__ = ["check_engine", "check_layer", "check_page", "indexed", "indexing_note", "pictures"]
 
 SHOWN = 160
 """Pixels of a picture on a page."""
@@ -23,6 +24,24 @@ def check_layer(name: str) -> "Layer":
     if name == "head":
         return "head"
     raise UsageError(f"--layer: got '{name}', expected backbone or head.")
+
+
+def check_engine(name: str) -> "SearchEngine":
+    """The search engine of this name. Raises: UsageError if there is none, or it is not installed."""
+    if name == "faiss":
+        from importlib.util import find_spec
+
+        if find_spec("faiss") is None:
+            raise UsageError(
+                '--engine faiss: FAISS is not installed. Type: pip install "isosphere[search]", or leave '
+                "--engine out: the answer is the same."
+            )
+        return "faiss"
+    if name == "auto":
+        return "auto"
+    if name == "blocked":
+        return "blocked"
+    raise UsageError(f"--engine: got '{name}', expected auto, blocked or faiss.")
 
 
 def check_page(out: Path | None, endings: tuple[str, ...], *, overwrite: bool) -> None:

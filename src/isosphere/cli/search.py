@@ -25,6 +25,10 @@ def search(
     ],
     k: Annotated[int, typer.Option("-k", min=1, help="How many to find.")] = 5,
     layer: Annotated[str, typer.Option(metavar="backbone|head", help="Features to compare.")] = "backbone",
+    engine: Annotated[
+        str,
+        typer.Option(metavar="auto|blocked|faiss", help="Who compares; all give the same answer."),
+    ] = "auto",
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     out: Annotated[
         Path | None,
@@ -37,18 +41,18 @@ def search(
     isosphere search RUN PICTURE.jpg --in PICTURES -k 5
 
     The images are embedded once; the index stays in the run's folder and is extended when images are added.
-    Every image is compared.
+    Every image is compared, by FAISS where it is installed and the index is large.
     """
-    from isosphere.cli.apply import check_layer, check_page, indexed, indexing_note
+    from isosphere.cli.apply import check_engine, check_layer, check_page, indexed, indexing_note
 
-    chosen = check_layer(layer)
+    chosen, searcher = check_layer(layer), check_engine(engine)
     check_page(out, (".html", ".png"), overwrite=overwrite)
     import isosphere
 
     loaded = isosphere.load(run)
     query = loaded.embed(image, layer=chosen)
     index = indexed(loaded, data, chosen)
-    (found,) = index.search(query, k)
+    (found,) = index.search(query, k, engine=searcher)
     if as_json:
         result = {
             "query": str(image),

@@ -3,6 +3,7 @@
 import hashlib
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from isosphere.data import Source, open_source
 from isosphere.deploy.embed import Embeddings, embed_source, join
 from isosphere.deploy.run import Layer, Progress, Run
 from isosphere.errors import RunError
-from isosphere.reductions import nearest_neighbours
+from isosphere.reductions import SearchEngine, find_neighbours
 from isosphere.runs import atomic_file
 
 __all__ = ["Index", "Match", "open_index"]
@@ -66,18 +67,27 @@ class Index:
             unit, embeddings.paths, embeddings.labels, embeddings.class_names, layer, embeddings.skipped
         )
 
-    def search(self, queries: ArrayLike, k: int = 5) -> list[list[Match]]:
+    @cached_property
+    def _radius(self) -> float:
+        """Largest norm of a row: 1, unless all are zero; not a number if one is not finite."""
+        return float(self.unit.norm(dim=1).max())
+
+    def search(self, queries: ArrayLike, k: int = 5, *, engine: SearchEngine = "auto") -> list[list[Match]]:
         """The k most similar rows to each query ``(m, d)``, by cosine, best first; of equals the earlier row.
 
-        All rows where there are fewer than k. Exact: every row is compared, in blocks.
+        All rows where there are fewer than k. Exact: every row is compared, in blocks or by FAISS's flat
+        index, which give the same answer; ``auto`` takes FAISS for single queries of a large index, where it
+        is installed (see ``isosphere.reductions.find_neighbours``).
 
-        Raises: ValueError for k < 1 or another dimension.
+        Raises: ValueError for k < 1 or another dimension; UsageError for ``faiss`` where it is not installed.
         """
         if k < 1:
             raise ValueError(f"k: got {k}, expected 1 or more")
         x = torch.as_tensor(np.asarray(queries, np.float32))
         x = functional.normalize(x.reshape(1, -1) if x.ndim == 1 else x, dim=1)
-        values, rows = nearest_neighbours(x, self.unit, min(k, len(self)))
+        values, rows = find_neighbours(
+            x, self.unit, min(k, len(self)), engine=engine, largest_norm=self._radius
+        )
         return [
             [self._match(r, v) for v, r in zip(vs, rs, strict=True)]
             for vs, rs in zip(values.tolist(), rows.tolist(), strict=True)

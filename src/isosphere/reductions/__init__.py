@@ -2,6 +2,7 @@
 
 from isosphere.reductions.characteristic import sliced_characteristic_distance
 from isosphere.reductions.collective import Group, all_reduce, first_row, gather_rows, row_counts, world_size
+from isosphere.reductions.flat_index import SearchEngine, find_neighbours
 from isosphere.reductions.nearest import nearest_log_distance
 from isosphere.reductions.neighbours import nearest_neighbours
 from isosphere.reductions.pairwise import pair_log_sum, pair_sum
@@ -9,7 +10,9 @@ from isosphere.reductions.precision import full_precision
 
 __all__ = [
     "Group",
+    "SearchEngine",
     "all_reduce",
+    "find_neighbours",
     "first_row",
     "full_precision",
     "gather_rows",
