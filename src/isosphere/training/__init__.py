@@ -1,13 +1,14 @@
 """The training of a method: configuration, loop, schedule, checkpoints, and the watch for failures."""
 
 from isosphere.training.checkpoint import Position, load_checkpoint, save_checkpoint
-from isosphere.training.config import Config, known_keys, load_config, parse_config
+from isosphere.training.config import Config, known_keys, parse_config
 from isosphere.training.contact import contact_sheet
 from isosphere.training.fit import Summary, fit
 from isosphere.training.monitor import Gauge, gauge, measure, verdict
 from isosphere.training.precision import choose_precision, make_fabric
 from isosphere.training.restore import Run, load_run, untrained
 from isosphere.training.schedule import Plan, learning_rate_factor
+from isosphere.training.settings import load_config
 from isosphere.training.setup import Parts, build, build_views, prepare
 from isosphere.training.ui import ConsoleReporter, Reporter, SilentReporter
 

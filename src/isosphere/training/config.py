@@ -1,16 +1,15 @@
 """One schema of a run: every flag of the command line is an alias of one of these keys."""
 
-from collections.abc import Iterable, Mapping
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any, Literal
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from isosphere.data import ViewRecipe
-from isosphere.errors import UsageError, nearest
+from isosphere.errors import UsageError
+from isosphere.training.wording import explain
 
-__all__ = ["Config", "describe_keys", "known_keys", "load_config", "parse_config"]
+__all__ = ["Config", "describe_keys", "known_keys", "parse_config"]
 
 
 class _Section(BaseModel):
@@ -211,41 +210,6 @@ def describe_keys() -> list[tuple[str, str, str]]:
     return rows
 
 
-def load_config(
-    file: str | Path | None = None,
-    sets: Iterable[str] = (),
-    flags: Mapping[str, Any] | None = None,
-    base: Mapping[str, Any] | None = None,
-) -> Config:
-    """The configuration of a file, changed by ``key=value`` strings and by flags (dotted key -> value; None:
-    not given).
-
-    Later ones win over the file; a key given both by ``--set`` and by its flag is refused.
-
-    Raises: UsageError that names the key, what was got, what was expected and what to type.
-    """
-    values: dict[str, Any] = {name: dict(section) for name, section in (base or {}).items()}
-    if file is not None:
-        _merge(values, _read(Path(file)))
-    typed: dict[str, tuple[str, Any]] = {}
-    for text in sets:
-        key, value = _split(text)
-        typed[key] = (f"--set {text}", value)
-    for key, value in (flags or {}).items():
-        if value is None:
-            continue
-        if key in typed:
-            raise UsageError(
-                f"{key} is given twice, by {typed[key][0]} and by its own flag ({value}): leave one out."
-            )
-        typed[key] = (f"--set {key}", value)
-    changes: dict[str, Any] = {}
-    for key, (text, value) in typed.items():
-        _put(changes, key, value, text)
-    _merge(values, changes)
-    return parse_config(values)
-
-
 def parse_config(values: Mapping[str, Any]) -> Config:
     """Validate nested values.
 
@@ -254,96 +218,6 @@ def parse_config(values: Mapping[str, Any]) -> Config:
     try:
         return Config.model_validate(values)
     except ValidationError as error:
-        raise UsageError("\n".join(_explain(detail) for detail in error.errors())) from None
-
-
-def _read(path: Path) -> dict[str, Any]:
-    if not path.exists():
-        raise UsageError(f"--config {path}: there is no such file. A run's config.yaml serves as an example.")
-    try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f" in line {mark.line + 1}, column {mark.column + 1}" if mark else ""
-        problem = getattr(error, "problem", None) or "it cannot be parsed"
-        raise UsageError(f"--config {path} is not valid YAML{where}: {problem}.") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"--config {path} cannot be read as text: {error}.") from None
-    if values is None:
-        return {}
-    if not isinstance(values, dict):
-        raise UsageError(
-            f"--config {path}: got a {type(values).__name__}, expected sections "
-            f"({', '.join(Config.model_fields)}), "
-            "for example 'train: {epochs: 10}'."
-        )
-    return {str(key): value for key, value in values.items()}
-
-
-def _merge(values: dict[str, Any], changes: Mapping[str, Any]) -> None:
-    """Let `changes` win over `values`, key by key; a new length of the run replaces the old one of either
-    kind.
-    """
-    for section, content in changes.items():
-        old = values.get(section)
-        if section == "train" and isinstance(content, Mapping) and isinstance(old, dict):
-            lengths = {"epochs", "minutes"}
-            if any(content.get(key) is not None for key in lengths):
-                values[section] = {key: value for key, value in old.items() if key not in lengths}
-        old = values.get(section)
-        if isinstance(content, Mapping) and isinstance(old, dict):
-            nested = {key: dict(old[key]) for key in content if isinstance(old.get(key), Mapping)}
-            for key, value in content.items():
-                old[key] = {**nested[key], **value} if key in nested and isinstance(value, Mapping) else value
-        elif content is not None:
-            values[section] = dict(content) if isinstance(content, Mapping) else content
-
-
-def _split(text: str) -> tuple[str, Any]:
-    key, equals, value = text.partition("=")
-    key = key.strip()
-    if not equals or "." not in key:
-        keys = [k for k in known_keys() if k.split(".", 1)[1] == key.split(".")[-1]]
-        example = f"--set {keys[0]}={value or 'VALUE'}" if keys else "--set optim.learning_rate=0.001"
-        raise UsageError(f"--set {text}: expected section.key=value, for example {example}.")
-    try:
-        return key, yaml.safe_load(value)
-    except yaml.YAMLError:
-        return key, value
-
-
-def _put(values: dict[str, Any], key: str, value: Any, text: str) -> None:
-    *path, last = key.split(".")
-    target = values
-    for part in path:
-        target = target.setdefault(part, {})
-        if not isinstance(target, dict):
-            raise UsageError(f"{text}: {part} is a value, not a section.{nearest(key, known_keys())}")
-    target[last] = value
-
-
-def _explain(detail: Any) -> str:
-    """One sentence for one of pydantic's errors."""
-    key = ".".join(str(part) for part in detail["loc"])
-    got = detail["input"]
-    if detail["type"] == "extra_forbidden":
-        if "." not in key:
-            hint = nearest(key, Config.model_fields)
-            return f"There is no section '{key}'.{hint} Known: {', '.join(Config.model_fields)}."
-        section = key.split(".")[0]
-        keys = [k for k in known_keys() if k.startswith(f"{section}.")]
-        hint = nearest(key, keys) or nearest(key.split(".")[-1], [k.split(".")[1] for k in keys])
-        return f"There is no key '{key}'.{hint} Known: {', '.join(keys)}."
-    message = detail["msg"].removeprefix("Value error, ")
-    if detail["type"] == "value_error":
-        return f"{key}: {message}."
-    if detail["type"] == "model_type":
-        return f"{key}: got {got!r}, expected a section with keys, for example '{key}: {{...}}' in the file."
-    section = key.split(".")[0]
-    return (
-        f"{key}: got {got!r}; {_lower(message)}. Type --set {key}=VALUE, or change it in section {section}."
-    )
-
-
-def _lower(message: str) -> str:
-    return (message[:1].lower() + message[1:]).replace("input should", "it should")
+        sections = list(Config.model_fields)
+        said = [explain(detail, sections, known_keys()) for detail in error.errors()]
+        raise UsageError("\n".join(said)) from None
