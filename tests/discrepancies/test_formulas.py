@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from isosphere.discrepancies import KL, KSD, MMD, SIGReg, SUSReg
+from isosphere.discrepancies import KL, KSD, MMD, Mixture, SIGReg, SUSReg
 from isosphere.kernels import BandlimitedKernel, HeatKernel, InducedKernel, VonMisesFisherKernel
 from isosphere.sphere import marginal_cf, normalize
 
@@ -156,3 +156,29 @@ def test_directions_move_in_training_only_and_ignore_the_global_generator():
 def test_wrong_arguments_are_refused_in_words(build, words):
     with pytest.raises(ValueError, match=words):
         build()
+
+
+def test_a_mixture_is_the_mean_of_its_parts_and_hands_on_its_group():
+    z, parts = points(20, 8), (MMD(HeatKernel(8)), KL(VonMisesFisherKernel(8)), SUSReg(8, num_slices=16))
+    mixture = Mixture(parts, (1, 2, 5))
+    expected = (parts[0](z) + 2 * parts[1](z) + 5 * parts[2](z)) / 8
+    torch.testing.assert_close(mixture(z), expected, rtol=1e-12, atol=0)
+    mixture.group = False
+    assert all(part.group is False for part in mixture.parts)
+    before = parts[2].directions(z)
+    mixture.after_step()
+    assert not torch.equal(parts[2].directions(z), before)
+
+
+@pytest.mark.parametrize(
+    ("parts", "shares"),
+    [
+        ([MMD(HeatKernel(8))], None),
+        ([MMD(HeatKernel(8)), KL(HeatKernel(8))], (1, 0)),
+        ([MMD(HeatKernel(8)), KL(HeatKernel(9))], None),
+        ([MMD(HeatKernel(8)), SIGReg(8)], None),
+    ],
+)
+def test_what_cannot_be_mixed_is_refused(parts, shares):
+    with pytest.raises(ValueError, match="expected"):
+        Mixture(parts, shares)

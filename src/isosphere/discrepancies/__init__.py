@@ -4,6 +4,7 @@ from isosphere.discrepancies.base import Discrepancy
 from isosphere.discrepancies.energy import HypersphericalEnergy, network_energy
 from isosphere.discrepancies.kl import KL
 from isosphere.discrepancies.koleo import KoLeo
+from isosphere.discrepancies.mixture import Mixture
 from isosphere.discrepancies.mmd import KSD, MMD
 from isosphere.discrepancies.moments import Bingham, Rayleigh
 from isosphere.discrepancies.named import DISCREPANCIES, build_discrepancy
@@ -20,6 +21,7 @@ __all__ = [
     "Discrepancy",
     "HypersphericalEnergy",
     "KoLeo",
+    "Mixture",
     "NullMoments",
     "Rayleigh",
     "SIGReg",

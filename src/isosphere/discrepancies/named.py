@@ -9,12 +9,14 @@ from isosphere.discrepancies.base import Discrepancy
 from isosphere.discrepancies.energy import HypersphericalEnergy
 from isosphere.discrepancies.kl import KL
 from isosphere.discrepancies.koleo import KoLeo
+from isosphere.discrepancies.mixture import Mixture
 from isosphere.discrepancies.mmd import KSD, MMD
 from isosphere.discrepancies.moments import Bingham, Rayleigh
 from isosphere.discrepancies.sliced import SIGReg, SUSReg
 from isosphere.discrepancies.uniformity import Uniformity
 from isosphere.errors import UsageError, nearest
 from isosphere.kernels import BandlimitedKernel, HeatKernel, VonMisesFisherKernel
+from isosphere.reductions import Group
 
 
 class DiscrepancyEntry(NamedTuple):
@@ -24,6 +26,12 @@ class DiscrepancyEntry(NamedTuple):
 
 def _mmd_induced(dim: int, **options) -> MMD:
     return MMD(SUSReg(dim).kernel(), **options)
+
+
+def _mmd_and_kl(dim: int, share: float = 0.5, *, group: Group = None) -> Mixture:
+    """``share`` is the MMD's."""
+    parts = MMD(HeatKernel(dim), group=group), KL(VonMisesFisherKernel(dim), group=group)
+    return Mixture(parts, (share, 1 - share))
 
 
 DISCREPANCIES: dict[str, DiscrepancyEntry] = {
@@ -50,6 +58,7 @@ DISCREPANCIES: dict[str, DiscrepancyEntry] = {
         "KL of a kernel density estimate, von Mises-Fisher kernel of concentration 10",
         lambda dim, **o: KL(VonMisesFisherKernel(dim), **o),
     ),
+    "mmd+kl": DiscrepancyEntry("half MMD, heat kernel, and half KL, von Mises-Fisher kernel", _mmd_and_kl),
     "susreg": DiscrepancyEntry(
         "sliced test of uniformity, 1024 directions (SPHERE-JEPA)", lambda dim, **o: SUSReg(dim, **o)
     ),

@@ -76,6 +76,7 @@ METHODS: dict[str, MethodEntry] = {
     "ksd-bandlimited": _family(_EXPANDED, "kernel Stein discrepancy of degrees 1 and 2", "ksd-bandlimited"),
     "kl-heat": _family(_EXPANDED, "KL of a kernel density estimate, heat kernel", "kl-heat"),
     "kl-vmf": _family("isosphere", "KL of a kernel density estimate, von Mises-Fisher kernel", "kl-vmf"),
+    "mmd+kl": _family("isosphere", "half MMD, half KL to the uniform law", "mmd+kl"),
     "sphere-jepa-ema": _family(_SPHERE, "sphere-jepa with a slow teacher's centre", "susreg", 0.996),
     "lejepa-ema": _family(_LEJEPA, "lejepa with a slow teacher's centre", "sigreg", 0.996),
     "mmd-ema": _family("isosphere", "mmd-heat with a slow teacher's centre", "mmd-heat", 0.996),

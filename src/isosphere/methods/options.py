@@ -8,7 +8,7 @@ from functools import lru_cache
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin
 
-from isosphere.discrepancies import build_discrepancy
+from isosphere.discrepancies import DISCREPANCIES, build_discrepancy
 from isosphere.errors import UsageError, nearest
 
 _BY_OTHERS = {"self", "encoder", "global_views", "dim", "kernel", "group"}
@@ -25,7 +25,9 @@ def _keywords(function: Callable[..., Any]) -> tuple[dict[str, Any], bool]:
 
 @lru_cache(maxsize=64)
 def _of_discrepancy(name: str) -> dict[str, Any]:
-    named, _ = _keywords(type(build_discrepancy(name, 8)).__init__)
+    named, passed_on = _keywords(DISCREPANCIES[name].build)
+    if passed_on:
+        named, _ = _keywords(type(build_discrepancy(name, 8)).__init__)
     return {key: kind for key, kind in named.items() if key not in _BY_OTHERS}
 
 
