@@ -45,6 +45,9 @@ def evaluate(
     strict: Annotated[
         bool, typer.Option("--strict", help="Refuse unreadable images instead of skipping them.")
     ] = False,
+    no_cache: Annotated[
+        bool, typer.Option("--no-cache", help="Compute features anew and do not keep them in RUN/features.")
+    ] = False,
 ) -> None:
     """Judge the encoder of a run, with 95 % intervals, beside the untrained one and fixed features.
 
@@ -60,6 +63,7 @@ def evaluate(
 
     from isosphere.cli.exam import Exam, choose_outside, choose_sets
     from isosphere.cli.tasks import TASKS, default_tasks
+    from isosphere.evaluation import FeatureCache
     from isosphere.training import load_run
 
     console = output_console()
@@ -68,8 +72,11 @@ def evaluate(
     outside = choose_outside(ood or [], seed=loaded.config.train.seed, limit=limit)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     done: dict[str, Judgement] = {}
+    cache = None if no_cache else FeatureCache(loaded.folder.path / "features")
     with counting(error_console(), "Computing features") as progress:
-        exam = Exam(loaded, sets, device=device, progress=progress, outside=outside, strict=strict)
+        exam = Exam(
+            loaded, sets, device=device, progress=progress, outside=outside, strict=strict, cache=cache
+        )
         names = asked or [name for name in default_tasks(exam) if name != "geometry" or len(exam.test) >= 20]
         for name in names:
             done[name] = TASKS[name](exam)

@@ -11,6 +11,7 @@ from isosphere.data import ImageSet, Source, load_images, open_source, stratifie
 from isosphere.data.random import permutation
 from isosphere.errors import IsosphereError, UsageError
 from isosphere.evaluation import Features, extract, extract_views
+from isosphere.evaluation.cache import FeatureCache, tensor_identity, weights_identity
 from isosphere.methods import Method
 from isosphere.training import Run, untrained
 
@@ -81,7 +82,8 @@ def choose_outside(data: list[str], *, seed: int, limit: int | None) -> dict[str
         short = "".join(
             c if c.isalnum() or c in "-_.:=" else "-" for c in spec.rstrip("/").rsplit("/", 1)[-1]
         )
-        name = next(n for n in (short, *(f"{short}-{i}" for i in range(2, len(data) + 2))) if n not in found)
+        taken = {*found, "train", "test"}  # these two are the run's own
+        name = next(n for n in (short, *(f"{short}-{i}" for i in range(2, len(data) + 3))) if n not in taken)
         found[name] = _some(source, limit, seed)
     return found
 
@@ -108,14 +110,16 @@ class Exam:
         progress: Progress,
         outside: Mapping[str, Source] | None = None,
         strict: bool = False,
+        cache: FeatureCache | None = None,
     ) -> None:
-        self.run, self.sets, self.device = run, sets, device
+        self.run, self.sets, self.device, self.cache = run, sets, device, cache
         self.outside = dict(outside or {})
         self.note: str | None = None
         self._progress, self._strict = progress, strict
         self._centre: dict[tuple[str, str], Features] = {}
         self._views: dict[tuple[str, str], list[Features]] = {}
         self._held: tuple[str, ImageSet] | None = None
+        self._contents: dict[str, str] = {}
 
     @cached_property
     def methods(self) -> dict[str, Method]:
@@ -150,14 +154,17 @@ class Exam:
     def centre(self, who: str, part: str) -> Features:
         """Features of the deterministic centre view of the ``train`` or ``test`` images, or of a foreign set."""
         if (who, part) not in self._centre:
-            self._centre[who, part] = self._extract(self.methods[who].embed, part)
+            found = self._cached(
+                who, part, "centre", lambda: _packed([self._extract(self.methods[who].embed, part)])
+            )
+            self._centre[who, part] = _unpacked(found)[0]
         return self._centre[who, part]
 
     def _extract(self, encode: Encode, part: str) -> Features:
         encoder = self.run.encoder
         return extract(
             encode,
-            self._foreign(part) if part in self.outside else getattr(self, part),
+            self._images(part),
             self.size,
             encoder.mean,
             encoder.std,
@@ -173,28 +180,72 @@ class Exam:
         score = getattr(self.methods["trained"], "scores", None)
         if score is None:
             return {}
-        names: list[str] = []
 
-        def encode(x: Tensor) -> Tensor:
-            found = score(x)
-            names[:] = found
-            return torch.stack(list(found.values()), 1)
+        def compute() -> dict[str, Tensor]:
+            names: list[str] = []
 
-        columns = self._extract(encode, part).backbone
-        return dict(zip(names, columns.unbind(1), strict=True))
+            def encode(x: Tensor) -> Tensor:
+                found = score(x)
+                names[:] = found
+                return torch.stack(list(found.values()), 1)
+
+            columns = self._extract(encode, part).backbone
+            # The file sorts names: the position restores the method's order.
+            return {
+                f"{i:03d} {name}": x.clone()
+                for i, (name, x) in enumerate(zip(names, columns.unbind(1), strict=True))
+            }
+
+        found = self._cached("trained", part, "scores", compute)
+        return {key[4:]: found[key] for key in sorted(found)}
 
     def views(self, who: str, part: str = "test") -> list[Features]:
         """Features of the first two views that the run's own recipe draws of each image."""
         if (who, part) not in self._views:
-            self._views[who, part] = extract_views(
-                self.methods[who].embed,
-                getattr(self, part),
-                self.two_views,
-                seed=VIEW_SEED,
-                device=self.device,
-                progress=self._progress,
-            )
+
+            def compute() -> dict[str, Tensor]:
+                return _packed(
+                    extract_views(
+                        self.methods[who].embed,
+                        self._images(part),
+                        self.two_views,
+                        seed=VIEW_SEED,
+                        device=self.device,
+                        progress=self._progress,
+                    )
+                )
+
+            recipe = f"two views, seed {VIEW_SEED}: {self._recipe_views.recipe!r}"
+            self._views[who, part] = _unpacked(self._cached(who, part, recipe, compute))
         return self._views[who, part]
+
+    def _cached(
+        self, who: str, part: str, kind: str, compute: Callable[[], dict[str, Tensor]]
+    ) -> dict[str, Tensor]:
+        """What is computed of a part's images by a contestant, kept from one evaluation to the next."""
+        if self.cache is None:
+            return compute()
+        if part not in self._contents:
+            self._contents[part] = tensor_identity(self._images(part).images)
+        encoder = self.run.encoder
+        key = {
+            "weights": self._weights[who],
+            "images": self._contents[part],
+            "kind": kind,
+            "size": self.size,
+            "mean": encoder.mean,
+            "std": encoder.std,
+            "device": str(self.device.type),
+        }
+        return self.cache.get(key, compute)
+
+    @cached_property
+    def _weights(self) -> dict[str, str]:
+        sections = [getattr(self.run.config, part).model_dump(mode="json") for part in ("model", "method")]
+        found = {who: weights_identity(method, *sections) for who, method in self.methods.items()}
+        if self.cache is not None:
+            self.cache.forget_others(found.values())
+        return found
 
     def two_views(self, images: Tensor, *, index: Tensor, epoch: int, seed: int) -> list[Tensor]:
         """The first two views of the run's recipe."""
@@ -219,6 +270,9 @@ class Exam:
     def _recipe_views(self):
         return self.run.views
 
+    def _images(self, part: str) -> ImageSet:
+        return self._foreign(part) if part in self.outside else getattr(self, part)
+
     def _foreign(self, name: str) -> ImageSet:
         """The images of a foreign set; one of them is kept in memory at a time."""
         if self._held is None or self._held[0] != name:
@@ -228,3 +282,11 @@ class Exam:
     def _read(self, source: Source) -> ImageSet:
         size = self.run.config.data.canvas_size or self.size
         return load_images(source, size, strict=self._strict, progress=self._progress)
+
+
+def _packed(views: list[Features]) -> dict[str, Tensor]:
+    return {f"{layer}/{v}": getattr(x, layer) for v, x in enumerate(views) for layer in ("backbone", "head")}
+
+
+def _unpacked(found: Mapping[str, Tensor]) -> list[Features]:
+    return [Features(found[f"backbone/{v}"], found[f"head/{v}"]) for v in range(len(found) // 2)]

@@ -6,6 +6,7 @@ from isosphere.evaluation.baselines import (
     rotation_invariant_descriptor,
     standardised,
 )
+from isosphere.evaluation.cache import FeatureCache
 from isosphere.evaluation.classes import ClassOutcomes, class_outcomes, class_retrieval
 from isosphere.evaluation.features import Features, extract, extract_views
 from isosphere.evaluation.geometry import geometry
@@ -35,6 +36,7 @@ from isosphere.evaluation.structure import class_structure
 __all__ = [
     "ClassOutcomes",
     "Estimate",
+    "FeatureCache",
     "Features",
     "InstanceNeighbours",
     "InstanceRanks",
