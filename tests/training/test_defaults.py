@@ -6,7 +6,7 @@ from PIL import Image
 
 from isosphere.data import open_source
 from isosphere.errors import UsageError
-from isosphere.training import Config
+from isosphere.training import Config, load_config
 from isosphere.training.defaults import check_batch, default_batch, resolve, typical_side
 
 
@@ -77,3 +77,18 @@ def test_too_few_images_or_too_large_a_batch():
         check_batch(2, 1, "x")
     with pytest.raises(UsageError, match=r"batch of 9 .* 8 readable images of x: type --batch-size 8"):
         check_batch(9, 8, "x")
+
+
+@pytest.mark.parametrize(
+    ("sets", "rate", "decay"),
+    [
+        ([], 2e-3, 0.05),
+        (["optim.name=lars", "train.batch_size=64"], 0.05, 1e-6),
+        (["optim.name=sgd", "train.batch_size=64"], 0.0125, 1e-4),
+        (["optim.name=sgd", "optim.learning_rate=0.3", "optim.weight_decay=0"], 0.3, 0.0),
+    ],
+)
+def test_learning_rate_and_decay_go_with_the_optimiser(folder, sets, rate, decay):
+    config, _ = resolve(load_config(None, sets), open_source(folder))
+    assert config.optim.learning_rate == pytest.approx(rate)
+    assert config.optim.weight_decay == decay

@@ -136,6 +136,23 @@ def test_killed_and_resumed_equals_never_stopped(bench, equal_bits, after):
     assert rows_without_clocks(resumed.folder) == rows_without_clocks(whole.folder)
 
 
+@pytest.mark.parametrize("name", ["lars", "sgd"])
+def test_the_other_optimisers_resume_too(bench, equal_bits, name):
+    config = bench.config().replace(optim={"name": name, "learning_rate": 0.1})
+    whole = bench.run("whole", config=config)
+    with pytest.raises(Killed):
+        bench.run("broken", config=config, ui=Killer(7))
+    resumed = bench.run("broken", config=config)
+    assert equal_bits(resumed.method, whole.method)
+    assert not equal_bits(whole.method, bench.run("adamw").method)
+
+
+def test_another_optimiser_cannot_continue_a_checkpoint(bench):
+    bench.run("run", config=bench.config(epochs=1))
+    with pytest.raises(RunError, match=r"not the state of SGD: give the optim\.name"):
+        bench.run("run", config=bench.config().replace(optim={"name": "sgd"}))
+
+
 def test_signal_handlers_are_put_back(bench):
     before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
     bench.run("run", ui=Stopper(2))

@@ -10,10 +10,12 @@ from rich.console import Console
 from torch import nn
 
 from isosphere.errors import RunError
+from isosphere.methods import build_method
+from isosphere.models import build_encoder
 from isosphere.training import ConsoleReporter, choose_precision, make_fabric
 from isosphere.training.config import OptimConfig
 from isosphere.training.meter import Meter
-from isosphere.training.optimizer import build_optimizer, decay_groups
+from isosphere.training.optimizer import build_optimizer, decay_groups, load_optimizer
 from isosphere.training.precision import bf16_is_fast, memory_format, reason
 from isosphere.training.profile import WARM_UP, StepTimer
 from isosphere.training.ui import duration
@@ -61,6 +63,77 @@ def test_adamw_step_against_its_formula():
     optimizer.step()
     assert torch.allclose(layer.weight, before[0] * 0.95 - 0.1 * torch.tensor([[1.0, -1.0]]), atol=1e-6)
     assert torch.allclose(layer.bias, before[1] - 0.1, atol=1e-6)
+
+
+def test_lars_against_its_formula():
+    """Two steps with momentum: the weight's is scaled by 0.001 |w|/(|g| + wd |w|), the bias's is SGD's."""
+    layer = nn.Linear(3, 2)
+    w, b = (p.detach().clone() for p in layer.parameters())
+    config = OptimConfig(name="lars", learning_rate=0.4, weight_decay=0.1, momentum=0.8)
+    optimizer = build_optimizer(layer, config)
+    x = torch.tensor([[1.0, -2.0, 0.5]])
+    velocity = [torch.zeros_like(w), torch.zeros_like(b)]
+    for _ in range(2):
+        optimizer.zero_grad()
+        layer(x).square().sum().backward()
+        gradient, slope = layer.weight.grad.clone(), layer.bias.grad.clone()
+        optimizer.step()
+        trust = 0.001 * w.norm() / (gradient.norm() + 0.1 * w.norm())
+        velocity[0] = 0.8 * velocity[0] + trust * (gradient + 0.1 * w)
+        velocity[1] = 0.8 * velocity[1] + slope
+        w, b = w - 0.4 * velocity[0], b - 0.4 * velocity[1]
+        torch.testing.assert_close(layer.weight.detach(), w)
+        torch.testing.assert_close(layer.bias.detach(), b)
+
+
+def test_lars_adapts_weights_also_without_decay_and_never_norms_and_biases():
+    module = Mixed()
+    optimizer = build_optimizer(module, OptimConfig(name="lars", weight_decay=0.0))
+    adapted, free = optimizer.param_groups
+    assert adapted["always_adapt"]
+    assert not free["always_adapt"]
+    assert free["weight_decay"] == 0
+    assert all(p.ndim > 1 for p in adapted["params"])
+    assert {id(p) for p in free["params"]} >= {id(p) for p in module.norm.parameters()}
+    assert {group["momentum"] for group in optimizer.param_groups} == {0.9}
+
+
+def test_sgd_against_its_formula():
+    layer = nn.Linear(2, 1)
+    before = layer.weight.detach().clone(), layer.bias.detach().clone()
+    config = OptimConfig(name="sgd", learning_rate=0.1, weight_decay=0.5, momentum=0.0)
+    optimizer = build_optimizer(layer, config)
+    layer(torch.tensor([[2.0, -3.0]])).sum().backward()
+    optimizer.step()
+    moved = before[0] - 0.1 * (torch.tensor([[2.0, -3.0]]) + 0.5 * before[0])
+    torch.testing.assert_close(layer.weight.detach(), moved)
+    torch.testing.assert_close(layer.bias.detach(), before[1] - 0.1)
+
+
+def test_frozen_teachers_are_not_stepped():
+    method = build_method("byol", build_encoder("small-conv", image_size=16), dim=8, hidden=8)
+    for name in ("adamw", "lars", "sgd"):
+        groups = build_optimizer(method, OptimConfig(name=name)).param_groups
+        stepped = {id(p) for group in groups for p in group["params"]}
+        assert stepped.isdisjoint(id(p) for p in method.teacher.parameters())
+        assert stepped == {id(p) for p in method.parameters() if p.requires_grad}
+
+
+def test_restored_moments_keep_the_settings_of_now_and_other_optimisers_are_refused():
+    layer = nn.Linear(2, 1)
+    old = build_optimizer(layer, OptimConfig(name="sgd", weight_decay=0.5, momentum=0.5))
+    layer(torch.ones(1, 2)).sum().backward()
+    old.step()
+    new = build_optimizer(layer, OptimConfig(name="sgd", weight_decay=0.1, momentum=0.7))
+    load_optimizer(new, old.state_dict())
+    assert [g["weight_decay"] for g in new.param_groups] == [0.1, 0.0]
+    assert [g["momentum"] for g in new.param_groups] == [0.7, 0.7]
+    torch.testing.assert_close(
+        new.state[layer.weight]["momentum_buffer"], old.state[layer.weight]["momentum_buffer"]
+    )
+    for name in ("adamw", "lars"):
+        with pytest.raises(ValueError, match=r"give the optim\.name"):
+            load_optimizer(build_optimizer(layer, OptimConfig(name=name)), old.state_dict())
 
 
 def test_precision_is_chosen_by_hardware(monkeypatch):

@@ -14,6 +14,7 @@ from torch import nn
 
 from isosphere.errors import RunError
 from isosphere.runs import write_bytes
+from isosphere.training.optimizer import load_optimizer
 
 __all__ = [
     "Position",
@@ -109,7 +110,7 @@ def load_checkpoint(
             )
     try:
         method.load_state_dict(content["method"])
-        optimizer.load_state_dict(content["optimizer"])
+        load_optimizer(optimizer, content["optimizer"])
     except (RuntimeError, ValueError) as error:
         raise RunError(f"the checkpoint {path} does not fit this network: {_first_line(error)}") from None
     restore_random_state(content["random"])

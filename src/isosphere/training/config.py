@@ -96,16 +96,22 @@ class MethodConfig(_Section):
 class OptimConfig(_Section):
     """How it is minimised."""
 
-    name: Literal["adamw"] = "adamw"
+    name: Literal["adamw", "lars", "sgd"] = Field(
+        default="adamw", description="adamw; lars and sgd as in the rivals' papers"
+    )
     learning_rate: float = Field(
         default=1e-3,
         gt=0.0,
-        le=10.0,
-        description="the highest; left out: 2e-3 for small-conv, 5e-4 for a ViT",
+        le=100.0,
+        description="the highest; left out: 2e-3 for small-conv, 5e-4 for a ViT; lars and sgd by the batch",
     )
     weight_decay: float = Field(
-        default=0.05, ge=0.0, le=10.0, description="not applied to norms, biases and scalars"
+        default=0.05,
+        ge=0.0,
+        le=10.0,
+        description="not applied to norms, biases and scalars; left out: lars 1e-6, sgd 1e-4",
     )
+    momentum: float | None = Field(default=None, ge=0.0, lt=1.0, description="of lars and sgd; empty: 0.9")
     warmup_epochs: float = Field(default=1.0, ge=0.0, description="linear rise of the learning rate")
     final_fraction: float = Field(
         default=1e-3, ge=0.0, le=1.0, description="last learning rate over the highest"
@@ -113,6 +119,15 @@ class OptimConfig(_Section):
     clip: float | None = Field(
         default=None, gt=0.0, description="largest norm of the gradient; empty: no clipping"
     )
+
+    @model_validator(mode="after")
+    def _momentum_of_its_own(self) -> "OptimConfig":
+        if self.momentum is not None and self.name == "adamw":
+            raise ValueError(
+                f"momentum = {self.momentum:g} is of lars and sgd, and adamw has none: leave it out, or type "
+                "--set optim.name=sgd"
+            )
+        return self
 
 
 class TrainConfig(_Section):

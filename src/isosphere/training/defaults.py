@@ -18,6 +18,9 @@ otherwise.
 """
 
 LARGEST_FOR_SMALL_CONV = 96
+WEIGHT_DECAY = {"adamw": 0.05, "lars": 1e-6, "sgd": 1e-4}
+"""Where none is given: LeJEPA's for a ViT, BYOL's, SimSiam's."""
+
 LOOKED_AT, LOOKED_AT_SIDE = 512, 256
 
 
@@ -57,23 +60,32 @@ def resolve(config: Config, source: Source) -> tuple[Config, Suggestion | None]:
     # Twice the view: a crop of a quarter of the area then still has a pixel for each of the view's.
     canvas = data.canvas_size or max(size, min(native, 2 * size))
     encoder = config.model.encoder or ("small-conv" if size <= LARGEST_FOR_SMALL_CONV else "resnet18")
+    batch = train.batch_size or default_batch(len(source))
+    rates = {
+        "learning_rate": learning_rate(encoder, config.optim.name, batch),
+        "weight_decay": WEIGHT_DECAY[config.optim.name],
+    }
     resolved = config.replace(
         data={"image_size": size, "canvas_size": canvas},
         views={"recipe": name},
         model={"encoder": encoder},
-        optim={}
-        if "learning_rate" in config.optim.model_fields_set
-        else {"learning_rate": learning_rate(encoder)},
+        optim={key: value for key, value in rates.items() if key not in config.optim.model_fields_set},
         train={
-            "batch_size": train.batch_size or default_batch(len(source)),
+            "batch_size": batch,
             "epochs": EPOCHS if train.epochs is None and train.minutes is None else train.epochs,
         },
     )
     return resolved, suggestion
 
 
-def learning_rate(encoder: str) -> float:
-    """AdamW's highest learning rate where none is given: LeJEPA's 5e-4 for a ViT; a small network bears more."""
+def learning_rate(encoder: str, optimizer: str = "adamw", batch: int = 256) -> float:
+    """The highest learning rate where none is given.
+
+    AdamW: LeJEPA's 5e-4 for a ViT; a small network bears more. LARS .2 and SGD .05, times the batch over 256: BYOL and
+    SimSiam.
+    """
+    if optimizer != "adamw":
+        return {"lars": 0.2, "sgd": 0.05}[optimizer] * batch / 256
     if encoder == "small-conv":
         return 2e-3
     return 5e-4 if "vit" in encoder else 1e-3
