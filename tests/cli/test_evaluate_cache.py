@@ -82,3 +82,10 @@ def test_other_weights_or_images_are_computed_anew(run, quick, computed, tmp_pat
     assert len(computed) == 2  # the untrained network is what it was
     names = {file.name.split("-")[0] for file in Path("r/features").iterdir()}
     assert len(names) == 2  # nothing of the former weights is left
+
+
+def test_a_foreign_set_is_never_called_as_the_runs_own_parts(split):
+    from isosphere.cli.sets import choose_outside
+
+    names = choose_outside([f"{split}/train", f"{split}/train/", f"{split}/val"], seed=0, limit=None)
+    assert list(names) == ["train-2", "train-3", "val"]

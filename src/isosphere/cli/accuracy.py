@@ -20,6 +20,8 @@ from isosphere.evaluation import (
     ridge_classify,
     wilson,
 )
+from isosphere.evaluation.descent import ADAMW_RATES, EPOCHS, SGD_RATES
+from isosphere.evaluation.linear import PENALTIES
 
 __all__ = ["judge_knn", "judge_linear", "judge_ridge"]
 
@@ -27,6 +29,7 @@ NEIGHBOURS, TEMPERATURE = 20, 0.07
 PIXEL_SIDE, PRINCIPAL = 32, 256
 KAPPAS, EXACT, LANDMARKS = (2.0, 8.0, 32.0), 2000, 1024
 """Of the exponential kernel; solved exactly up to EXACT training rows, so that all contenders take a minute."""
+DESCENT = {"decay": 0, "batch": 256, "schedule": "cosine to 0"}
 
 Predict = Callable[[str, Tensor, Tensor, Tensor], Tensor]
 """From the contender's key, training features and labels, and test features, to labels."""
@@ -44,21 +47,30 @@ def judge_knn(exam: Exam) -> Judgement:
 
 
 def judge_linear(exam: Exam) -> Judgement:
-    """Accuracy of logistic regression on standardised features, its penalty chosen within the training set."""
+    """Accuracy of logistic regression on standardised features, its settings chosen within the training set."""
     _check(exam, "linear")
     chosen: dict[str, Any] = {}
 
     def predict(key: str, train_x: Tensor, train_y: Tensor, test_x: Tensor) -> Tensor:
-        made = linear_predict(train_x, train_y, test_x)
-        chosen[key] = {"penalty": made.penalty, "at_edge": made.at_edge, "converged": made.converged}
+        made = linear_predict(train_x, train_y, test_x, solver=exam.probe)
+        found: dict[str, Any] = (
+            {"penalty": made.penalty} if made.rate is None else {"rate": made.rate, "epochs": made.epochs}
+        )
+        chosen[key] = found | {"at_edge": made.at_edge, "converged": made.converged}
         return made.labels
 
-    title = "Linear probe accuracy, % [95 %]; logistic regression"
+    grids: dict[str, dict[str, Any]] = {
+        "lbfgs": {"solver": "L-BFGS", "penalties": PENALTIES},
+        "adamw": {"solver": "AdamW", "rates": ADAMW_RATES, "epochs": EPOCHS} | DESCENT,
+        "sgd": {"solver": "SGD, momentum 0.9", "rates": SGD_RATES, "epochs": EPOCHS} | DESCENT,
+    }
+    words = {"lbfgs": "logistic regression", "adamw": "AdamW", "sgd": "SGD"}[exam.probe]
     protocol = {
-        "solver": "L-BFGS",
+        **grids[exam.probe],
         "standardised": True,
         "validation": "stratified fifth of the training set",
     }
+    title = f"Linear probe accuracy, % [95 %]; {words}"
     return _judge(exam, title, {"": predict}, protocol | {"chosen": chosen})
 
 
@@ -153,6 +165,11 @@ def _contenders(exam: Exam) -> dict[str, tuple[str, Callable[[], tuple[Tensor, T
         "trained/backbone": ("trained encoder", lambda: _pair(exam, "trained", "backbone")),
         "trained/head": ("its head", lambda: _pair(exam, "trained", "head")),
     }
+    for layer, blocks in exam.blocks.items():
+        found[f"trained/{layer}"] = (
+            f"class tokens of its last {blocks} blocks" if blocks > 1 else "class token of its last block",
+            lambda layer=layer: (exam.tokens(layer, "train"), exam.tokens(layer, "test")),
+        )
     if "untrained" in exam.methods:
         found["untrained/backbone"] = (
             f"{exam.untrained_name} encoder",

@@ -12,6 +12,7 @@ from isosphere.errors import UsageError, nearest
 if TYPE_CHECKING:
     from isosphere.cli.exam import Exam
     from isosphere.cli.tasks import Judgement
+    from isosphere.evaluation.linear import Solver
 
 __all__ = ["evaluate"]
 
@@ -45,6 +46,17 @@ def evaluate(
     strict: Annotated[
         bool, typer.Option("--strict", help="Refuse unreadable images instead of skipping them.")
     ] = False,
+    probe: Annotated[
+        str, typer.Option(metavar="lbfgs|adamw|sgd", help="How the linear probe is fitted.")
+    ] = "lbfgs",
+    layer: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="lastN",
+            help="Of a ViT, judge also the class tokens of its last N blocks; may be repeated.",
+            show_default=False,
+        ),
+    ] = None,
     no_cache: Annotated[
         bool, typer.Option("--no-cache", help="Compute features anew and do not keep them in RUN/features.")
     ] = False,
@@ -58,10 +70,11 @@ def evaluate(
     another kind are told from unseen ones of this. Figures go to evaluation.json in
     the run's folder, with pictures beside it.
     """
-    asked = _parse_tasks(tasks)
+    asked, solver = _parse_tasks(tasks), _parse_probe(probe)
     import torch
 
-    from isosphere.cli.exam import Exam, choose_outside, choose_sets
+    from isosphere.cli.exam import Exam
+    from isosphere.cli.sets import choose_outside, choose_sets
     from isosphere.cli.tasks import TASKS, default_tasks
     from isosphere.evaluation import FeatureCache
     from isosphere.training import load_run
@@ -75,7 +88,15 @@ def evaluate(
     cache = None if no_cache else FeatureCache(loaded.folder.path / "features")
     with counting(error_console(), "Computing features") as progress:
         exam = Exam(
-            loaded, sets, device=device, progress=progress, outside=outside, strict=strict, cache=cache
+            loaded,
+            sets,
+            device=device,
+            progress=progress,
+            outside=outside,
+            strict=strict,
+            cache=cache,
+            layers=list(dict.fromkeys(layer or [])),
+            probe=solver,
         )
         names = asked or [name for name in default_tasks(exam) if name != "geometry" or len(exam.test) >= 20]
         for name in names:
@@ -107,6 +128,16 @@ def _parse_tasks(text: str | None) -> list[str] | None:
     if not names:
         raise UsageError(f"--tasks is empty: give some of {','.join(known)}, or leave it out.")
     return list(dict.fromkeys(names))
+
+
+def _parse_probe(name: str) -> "Solver":
+    if name == "lbfgs":
+        return "lbfgs"
+    if name == "adamw":
+        return "adamw"
+    if name == "sgd":
+        return "sgd"
+    raise UsageError(f"--probe: got '{name}', expected lbfgs, adamw or sgd.")
 
 
 def _pictures(exam: "Exam", done: "dict[str, Judgement]") -> dict[str, str]:

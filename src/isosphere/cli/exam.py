@@ -1,97 +1,29 @@
 """What is compared on what: the images of an evaluation, and the features of those who take part."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
+from typing import cast
 
 import torch
 from torch import Tensor
 
-from isosphere.data import ImageSet, Source, load_images, open_source, stratified_split
-from isosphere.data.random import permutation
-from isosphere.errors import IsosphereError, UsageError
+from isosphere.cli.sets import Sets
+from isosphere.data import ImageSet, Source, load_images
+from isosphere.errors import IsosphereError
 from isosphere.evaluation import Features, extract, extract_views
 from isosphere.evaluation.cache import FeatureCache, tensor_identity, weights_identity
+from isosphere.evaluation.linear import Solver
 from isosphere.methods import Method
+from isosphere.models import Encoder
+from isosphere.models.tokens import class_tokens, layer_blocks
 from isosphere.training import Run, untrained
 
-__all__ = ["Exam", "Sets", "choose_outside", "choose_sets"]
+__all__ = ["VIEW_SEED", "Exam"]
 
 Progress = Callable[[int, int], None]
 Encode = Callable[[Tensor], tuple[Tensor, Tensor] | Tensor]
 VIEW_SEED = 0
 """All runs are judged on the same views, whatever seed they were trained with."""
-
-
-@dataclass(frozen=True)
-class Sets:
-    """Images to learn from and images to be asked about, and how they were divided."""
-
-    train: Source
-    test: Source
-    division: str
-
-    @property
-    def labelled(self) -> bool:
-        return self.train.has_labels and self.test.has_labels
-
-    @property
-    def texture(self) -> bool:
-        return self.test.name.startswith("textures:")
-
-
-def choose_sets(data: str, test: str | None, *, seed: int, limit: int | None) -> Sets:
-    """Divide the images: a test set that is named, or comes with the data, or every fifth image by the seed.
-
-    Raises: UsageError if either part is empty.
-    """
-    source = open_source(data, split="train")
-    if test is not None:
-        other = open_source(test)
-        other = open_source(test, split="test") if other.has_test_split else other
-        sets = Sets(source, other.with_class_names(source.class_names), f"tested on {test}")
-    elif source.has_test_split:
-        other = open_source(data, split="test").with_class_names(source.class_names)
-        sets = Sets(source, other, "the data's own training and test parts")
-    else:
-        learned, asked = stratified_split(source.labels, test_fraction=0.2, seed=seed)
-        division = (
-            f"80/20, stratified, seed {seed}; the encoder may have seen the test images, without labels"
-        )
-        sets = Sets(source.subset(learned), source.subset(asked), division)
-    for part, name in ((sets.train, "training"), (sets.test, "test")):
-        if len(part) < 2:
-            raise UsageError(
-                f"{part.name} has {len(part)} {name} images, and at least 2 are needed: give more images, or "
-                "--test DATA."
-            )
-    return Sets(_some(sets.train, limit, seed), _some(sets.test, limit, seed), sets.division)
-
-
-def choose_outside(data: list[str], *, seed: int, limit: int | None) -> dict[str, Source]:
-    """Foreign sets under short names of their own: their test part where they have one, else all their images.
-
-    Raises: UsageError for a set without images.
-    """
-    found: dict[str, Source] = {}
-    for spec in data:
-        source = open_source(spec)
-        source = open_source(spec, split="test") if source.has_test_split else source
-        if len(source) == 0:
-            raise UsageError(f"{source.name} has no images, and --ood needs some.")
-        short = "".join(
-            c if c.isalnum() or c in "-_.:=" else "-" for c in spec.rstrip("/").rsplit("/", 1)[-1]
-        )
-        taken = {*found, "train", "test"}  # these two are the run's own
-        name = next(n for n in (short, *(f"{short}-{i}" for i in range(2, len(data) + 3))) if n not in taken)
-        found[name] = _some(source, limit, seed)
-    return found
-
-
-def _some(source: Source, limit: int | None, seed: int) -> Source:
-    if limit is None or limit >= len(source):
-        return source
-    return source.subset(permutation(len(source), seed, 0)[:limit].sort().values.numpy())
 
 
 class Exam:
@@ -111,13 +43,18 @@ class Exam:
         outside: Mapping[str, Source] | None = None,
         strict: bool = False,
         cache: FeatureCache | None = None,
+        layers: Sequence[str] = (),
+        probe: Solver = "lbfgs",
     ) -> None:
         self.run, self.sets, self.device, self.cache = run, sets, device, cache
+        self.blocks = {layer: layer_blocks(run.encoder, layer) for layer in layers}
+        self.probe: Solver = probe
         self.outside = dict(outside or {})
         self.note: str | None = None
         self._progress, self._strict = progress, strict
         self._centre: dict[tuple[str, str], Features] = {}
         self._views: dict[tuple[str, str], list[Features]] = {}
+        self._tokens: dict[tuple[str, str], Tensor] = {}
         self._held: tuple[str, ImageSet] | None = None
         self._contents: dict[str, str] = {}
 
@@ -159,6 +96,19 @@ class Exam:
             )
             self._centre[who, part] = _unpacked(found)[0]
         return self._centre[who, part]
+
+    def tokens(self, layer: str, part: str) -> Tensor:
+        """The trained encoder's class tokens of the blocks that a layer such as ``last4`` names: (n, p)."""
+        if (layer, part) not in self._tokens:
+            blocks, encoder = self.blocks[layer], self.methods["trained"].encoder
+
+            def encode(x: Tensor) -> Tensor:
+                return class_tokens(cast(Encoder, encoder), x, blocks)
+
+            self._tokens[layer, part] = self._cached(
+                "trained", part, layer, lambda: {"tokens": self._extract(encode, part).backbone}
+            )["tokens"]
+        return self._tokens[layer, part]
 
     def _extract(self, encode: Encode, part: str) -> Features:
         encoder = self.run.encoder
