@@ -240,3 +240,14 @@ def test_head_widths_and_refusal():
 def test_describe_says_where_the_weight_comes_from(options, source):
     method = linear_jepa(MMD(HeatKernel(DIM)), **options)
     assert f"({source}" in method.describe(some_views())["weight"]
+
+
+@pytest.mark.parametrize("name", ["kl-vmf", "sphere-jepa"])
+def test_a_step_compiles_to_one_graph(name):
+    method = build_method(name, build_encoder("small-conv", image_size=32), dim=16, hidden=32)
+    views = [torch.randn(8, 3, 32, 32) for _ in range(2)]
+    method.describe(views)  # finds the weight, once, outside the graph
+    eager = method(views).total
+    torch._dynamo.reset()
+    compiled = torch.compile(method, backend="aot_eager", fullgraph=True)(views).total
+    torch.testing.assert_close(compiled, eager, rtol=1e-4, atol=1e-5)
