@@ -22,6 +22,7 @@ from isosphere.evaluation import (
 )
 from isosphere.evaluation.descent import ADAMW_RATES, EPOCHS, SGD_RATES
 from isosphere.evaluation.linear import PENALTIES
+from isosphere.evaluation.ridge import RIDGES
 
 __all__ = ["judge_knn", "judge_linear", "judge_ridge"]
 
@@ -101,7 +102,16 @@ def judge_ridge(exam: Exam) -> Judgement:
         exam,
         title,
         {"": exponential, "/linear": linear},
-        {"kernel": "exp(kappa (cosine - 1))", "choice": "exact leave-one-out error", "chosen": chosen},
+        {
+            "kernel": "exp(kappa (cosine - 1))",
+            "choice": "exact leave-one-out error",
+            "kappas": KAPPAS,
+            "penalties": RIDGES,
+            "exact_up_to": EXACT,
+            "landmarks": LANDMARKS,
+            "landmark_seed": 0,
+            "chosen": chosen,
+        },
         columns=["features", "exponential kernel", "linear kernel"],
     )
     solver = chosen["trained/backbone"]["solver"]

@@ -32,7 +32,7 @@ def evaluate(
         str | None,
         typer.Option(
             metavar="LIST",
-            help="Of knn, linear, ridge, retrieval, ood, geometry.",
+            help="Of knn, linear, ridge, retrieval, ood, geometry, unlabelled.",
             show_default="what is quick and the data allow",
         ),
     ] = None,
@@ -118,7 +118,7 @@ def evaluate(
 
 
 def _parse_tasks(text: str | None) -> list[str] | None:
-    known = ("knn", "linear", "ridge", "retrieval", "ood", "geometry")
+    known = ("knn", "linear", "ridge", "retrieval", "ood", "geometry", "unlabelled")
     if text is None:
         return None
     names = [name.strip() for name in text.split(",") if name.strip()]

@@ -9,6 +9,7 @@ from isosphere.cli.accuracy import judge_knn, judge_linear, judge_ridge
 from isosphere.cli.exam import VIEW_SEED, Exam
 from isosphere.cli.judgement import Judgement, Section, number, percent
 from isosphere.cli.novelty import judge_ood
+from isosphere.cli.unlabelled import judge_unlabelled
 from isosphere.data.random import permutation
 from isosphere.discrepancies import build_discrepancy
 from isosphere.errors import UsageError
@@ -24,6 +25,7 @@ from isosphere.evaluation import (
     rotation_invariant_descriptor,
     standardised,
 )
+from isosphere.evaluation.structure import STRUCTURE_ROWS
 from isosphere.training.monitor import COLLAPSED
 
 __all__ = ["TASKS", "Judgement", "default_tasks"]
@@ -174,10 +176,29 @@ def judge_geometry(exam: Exam) -> Judgement:
         protocol={
             "images": len(exam.test),
             "dimension": dim,
+            "layer": "head",
             "view_seed": VIEW_SEED,
+            "views": exam.run.config.views.model_dump(mode="json"),
+            "image_size": exam.size,
+            "division": exam.sets.division,
+            "uniformity_t": 2.0,
+            "local_dimension_neighbours": 20,
+            **_structure_protocol(exam, "fisher_ratio" in found["trained"]),
         },
         remark=remark,
     )
+
+
+def _structure_protocol(exam: Exam, measured: bool) -> dict[str, int]:
+    """Of silhouette and clusters, which are those of a part of many images."""
+    if not measured:
+        return {}
+    labelled = int((torch.as_tensor(exam.test.labels) >= 0).sum())
+    return {
+        "structure_images": labelled,
+        "silhouette_and_nmi_images": min(labelled, STRUCTURE_ROWS),
+        "structure_seed": 0,
+    }
 
 
 TASKS: dict[str, Callable[[Exam], Judgement]] = {
@@ -187,6 +208,7 @@ TASKS: dict[str, Callable[[Exam], Judgement]] = {
     "retrieval": judge_retrieval,
     "ood": judge_ood,
     "geometry": judge_geometry,
+    "unlabelled": judge_unlabelled,
 }
 """Tasks by name; each says in its docstring what it measures."""
 

@@ -32,9 +32,11 @@ from isosphere.evaluation.ridge import (
     ridge_regress,
 )
 from isosphere.evaluation.structure import class_structure
+from isosphere.evaluation.unlabelled import Correlation, spearman, unlabelled
 
 __all__ = [
     "ClassOutcomes",
+    "Correlation",
     "Estimate",
     "FeatureCache",
     "Features",
@@ -71,6 +73,8 @@ __all__ = [
     "ridge_classify",
     "ridge_regress",
     "rotation_invariant_descriptor",
+    "spearman",
     "standardised",
+    "unlabelled",
     "wilson",
 ]

@@ -13,10 +13,12 @@ from torch.nn import functional
 
 from isosphere.reductions import nearest_neighbours
 from isosphere.report import figures
+from isosphere.report.facts import facts_of
 from isosphere.report.gallery import Card
 from isosphere.report.pictures import data_uri, thumbnail
 from isosphere.report.plots import numbers_of
-from isosphere.report.tables import Table, collapse_tiles, evaluation_tables, facts_of
+from isosphere.report.ranking import ranking_table
+from isosphere.report.tables import Table, collapse_tiles, evaluation_tables
 from isosphere.report.template import write_page
 from isosphere.runs import RunFolder, read_metrics
 
@@ -79,7 +81,10 @@ def report_page(subjects: Sequence[Subject], path: str | Path) -> Path:
     heads = {name: shown.head for name, shown in looked.items()}
     sections = [_section(subject) for subject in subjects]
     curves = _curves([read_metrics(s.folder.metrics) for s in subjects])
-    tables: list[Table] = evaluation_tables({s.name: s.folder.read_evaluation() for s in subjects})
+    evaluations = {s.name: s.folder.read_evaluation() for s in subjects}
+    tables: list[Table] = evaluation_tables(evaluations)
+    ranking = ranking_table(evaluations)
+    tables += [] if ranking is None else [ranking]
     first = next(iter(looked.values()), None)
     labelled = first is not None and bool((first.labels >= 0).any())
     same = first is not None and all(list(x.class_names) == list(first.class_names) for x in looked.values())

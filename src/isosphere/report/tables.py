@@ -10,12 +10,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from isosphere.runs import RunFolder
 from isosphere.sphere import log_vmf_normalizer, sample_uniform
 from isosphere.statistics import covariance_spectrum, effective_rank, mean_cosine
 from isosphere.statistics import uniformity as log_potential
 
-__all__ = ["Cell", "Row", "Table", "collapse_tiles", "evaluation_tables", "facts_of"]
+__all__ = ["Cell", "Row", "Table", "collapse_tiles", "evaluation_tables"]
 
 LEAST = 20
 """Images from which these signs say anything."""
@@ -23,12 +22,14 @@ LEAST = 20
 _TITLES = {
     "knn": "k-nearest-neighbour accuracy, %",
     "linear": "Linear probe, accuracy, %",
-    "ridge": "Kernel ridge",
+    "ridge": "Kernel ridge, accuracy, %",
     "retrieval": "Finding the other view of an image, %",
     "ood": "Out-of-distribution detection, %",
     "geometry": "Geometry of the embeddings",
+    "unlabelled": "Without labels",
 }
-_SHARES = ("knn", "linear", "retrieval", "ood")
+_SHARES = ("knn", "linear", "ridge", "retrieval", "ood")
+_PIVOTED = ("ridge", "retrieval", "geometry", "unlabelled")
 _WORDS = {
     "trained/backbone": "trained encoder",
     "trained/head": "its head",
@@ -38,7 +39,7 @@ _WORDS = {
     "pca": "PCA-whitened pixels",
     "descriptor": "fixed descriptor",
 }
-_HIGHER = ("knn", "linear", "retrieval", "ood")
+_HIGHER = ("knn", "linear", "ridge", "retrieval", "ood")
 
 
 @dataclass(frozen=True)
@@ -70,12 +71,17 @@ class Table:
 
 
 def evaluation_tables(evaluations: Mapping[str, Mapping[str, Any]]) -> list[Table]:
-    """A table per task of the runs' ``evaluation.json``: one column a run, or for one run a column a metric."""
+    """A table per task of the runs' ``evaluation.json``: one column a run, or for one run a column a metric.
+
+    Of several runs the task ``unlabelled`` is left to :func:`isosphere.report.ranking.ranking_table`.
+    """
     tasks = dict.fromkeys(task for evaluation in evaluations.values() for task in evaluation)
     made = []
     for task in tasks:
         entries = {name: evaluation.get(task, {}) for name, evaluation in evaluations.items()}
-        pivot = len(evaluations) == 1 and task in ("retrieval", "geometry")
+        if task == "unlabelled" and len(evaluations) > 1:
+            continue
+        pivot = len(evaluations) == 1 and task in _PIVOTED
         table = _pivoted(task, next(iter(entries.values()))) if pivot else _by_run(task, entries)
         if table.rows:
             made.append(table)
@@ -99,7 +105,9 @@ def _by_run(task: str, entries: Mapping[str, Mapping[str, Any]]) -> Table:
             _cell(task, e, best=marks and v is not None and v == best)
             for e, v in zip(found, values, strict=True)
         ]
-        rows.append(Row(_name(key), cells))
+        rows.append(
+            Row(_name(f"{key} kernel" if task == "ridge" and key.endswith("/linear") else key), cells)
+        )
     columns = list(entries) if len(entries) > 1 else ["accuracy" if task in ("knn", "linear") else "value"]
     return Table(_TITLES.get(task, task), "", columns, rows, _note(entries))
 
@@ -113,7 +121,9 @@ def _pivoted(task: str, entry: Mapping[str, Any]) -> Table:
     columns = list(dict.fromkeys(column for _, column in split.values()))
     at = {place: key for key, place in split.items()}
     lines = [
-        Row(_name(row), [_cell(task, entry.get(at.get((row, column), ""))) for column in columns])
+        Row(
+            _name(row), [_cell(task, entry.get(at.get((row, column), "")), measure=row) for column in columns]
+        )
         for row in rows
     ]
     return Table(_TITLES.get(task, task), "", [_name(c) for c in columns], lines, _note({"": entry}))
@@ -123,6 +133,12 @@ def _split(task: str, key: str) -> tuple[str, str]:
     if task == "geometry":
         who, _, measure = key.partition("/")
         return measure, who
+    if task == "unlabelled":
+        who, _, measure = key.rpartition("/")
+        return measure, who
+    if task == "ridge":
+        linear = key.endswith("/linear")
+        return key.removesuffix("/linear"), "linear kernel" if linear else "exponential kernel"
     parts = key.split("/")
     cut = next(
         (i for i, part in enumerate(parts) if part.startswith("recall@") or part == "map"), len(parts) - 1
@@ -136,6 +152,8 @@ def _name(key: str) -> str:
             return words
         if key.startswith(f"{known}/"):
             return f"{words}, {_name(key[len(known) + 1 :])}"
+    if found := re.fullmatch(r"trained/last(\d+)", key):
+        return f"its last {found[1]} class tokens"
     words = key.replace("recall@", "R@").replace("/all", ", both views").replace("_", " ")
     words = re.sub(r"\bzscore/", "z-score, ", words)
     return {"map": "mAP"}.get(words, words.replace("/", ", "))
@@ -150,12 +168,13 @@ def _value(estimate: Any) -> float | None:
     return float(value) if isinstance(value, (int, float)) and math.isfinite(value) else None
 
 
-def _cell(task: str, estimate: Any, *, best: bool = False) -> Cell:
+def _cell(task: str, estimate: Any, *, best: bool = False, measure: str = "") -> Cell:
     value = _value(estimate)
     if value is None:
         return Cell("\u2013")
     low, high = estimate["low"], estimate["high"]
-    scale, digits = (100, 1) if task in _SHARES else (1, _digits(value))
+    share = task in _SHARES or measure == "recall@1"
+    scale, digits = (100, 1) if share else (1, _digits(value))
     sure = all(isinstance(bound, (int, float)) for bound in (low, high))
     interval = f"[{scale * low:,.{digits}f}, {scale * high:,.{digits}f}]" if sure else ""
     return Cell(f"{scale * value:,.{digits}f}", interval, best)
@@ -187,65 +206,6 @@ def _note(entries: Mapping[str, Mapping[str, Any]]) -> str:
 
 def _plain(value: Any) -> str:
     return f"{value:,}" if isinstance(value, int) else str(value)
-
-
-def facts_of(folders: Sequence[RunFolder]) -> list[Row]:
-    """What was run, a column a run, from configuration, metrics and environment."""
-    columns = [_facts(folder) for folder in folders]
-    names = dict.fromkeys(name for column in columns for name in column)
-    return [Row(name, [column.get(name, "\u2013") for column in columns]) for name in names]
-
-
-def _facts(folder: RunFolder) -> dict[str, str]:
-    from isosphere.runs import read_metrics
-
-    config = folder.read_config()
-    data, model, train = (config.get(part) or {} for part in ("data", "model", "train"))
-    views, method, optim = (config.get(part) or {} for part in ("views", "method", "optim"))
-    rows = read_metrics(folder.metrics)
-    last = rows[-1] if rows else {}
-    found = {
-        "folder": str(folder.path),
-        "images": f"{data.get('source')}, {data.get('image_size')} px views",
-        "encoder": f"{model.get('encoder')}, {model.get('init')} start",
-        "method": f"{method.get('name')}"
-        + (f", weight {method['weight']:g}" if method.get("weight") else ""),
-        "embedding": f"{model.get('dim')} dimensions",
-        "views": f"{views.get('recipe')}" + (f", {views['overrides']}" if views.get("overrides") else ""),
-        "optimiser": f"{optim.get('name')}, learning rate {optim.get('learning_rate'):g}"
-        if optim.get("learning_rate")
-        else "",
-        "batch, seed": f"{train.get('batch_size')}, {train.get('seed')}",
-        "trained": _length(last),
-        "speed": f"{float(last['images_per_second']):,.0f} images/s" if last.get("images_per_second") else "",
-        **_machine(folder),
-    }
-    return {name: value for name, value in found.items() if value}
-
-
-def _length(last: Mapping[str, str]) -> str:
-    if not last.get("step"):
-        return "not at all: the encoder as it was initialised"
-    seconds = float(last.get("seconds") or 0)
-    time = f"{seconds / 60:.1f} minutes" if seconds >= 60 else f"{seconds:.1f} seconds"
-    return f"{int(last['step']):,} steps, epoch {last.get('epoch', '?')}, {time}"
-
-
-def _machine(folder: RunFolder) -> dict[str, str]:
-    import json
-
-    try:
-        found = json.loads(folder.environment.read_text(encoding="utf-8"))
-        packages = found.get("packages", {})
-        gpus, cpu = found.get("gpus") or [], found.get("cpu", {})
-        return {
-            "machine": ", ".join(gpus) or f"{cpu.get('name')}, {cpu.get('cores')} cores",
-            "versions": ", ".join(
-                f"{k} {packages[k]}" for k in ("isosphere", "torch", "timm") if k in packages
-            ),
-        }
-    except (OSError, ValueError, AttributeError):
-        return {}
 
 
 def collapse_tiles(head: Tensor, metrics: Sequence[Mapping[str, str]]) -> list[dict[str, str]]:

@@ -1,0 +1,113 @@
+"""What can be said of an encoder without labels, and whether runs in that order are in the order of accuracy."""
+
+import itertools
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike
+from torch import Tensor
+
+from isosphere.evaluation.geometry import geometry
+from isosphere.evaluation.intervals import Estimate
+from isosphere.evaluation.retrieval import instance_retrieval
+
+__all__ = ["HIGHER_IS_BETTER", "Correlation", "ranks", "spearman", "unlabelled"]
+
+HIGHER_IS_BETTER = {
+    "recall@1": True,
+    "rankme": True,
+    "lidar": True,
+    "uniformity": False,
+    "alignment": False,
+}
+"""The measures of :func:`unlabelled`, and whether their authors call more of it better."""
+
+_ALL_ORDERS = 8  # runs up to which every order is counted: 40,320
+_DRAWN = 20_000
+
+
+@dataclass(frozen=True, slots=True)
+class Correlation:
+    """A rank correlation in [-1, 1] (nan if one side is constant), of how many pairs, and its p-value.
+
+    `pvalue`: the share of orders of one side whose correlation is at least as far from 0 (two-sided).
+    """
+
+    value: float
+    count: int
+    pvalue: float
+
+
+def unlabelled(z: ArrayLike | Tensor, views: ArrayLike | Tensor, *, batch: int = 100) -> dict[str, Estimate]:
+    """Five figures that need no labels, each with a 95 % interval.
+
+    Args:
+        z: ``(n, d)`` features of n images, at least 20.
+        views: ``(2, n, d)`` features of two random views of each.
+        batch: images among which the other view is sought; at most n.
+
+    Returns: ``recall@1`` (of the other view among `batch` images, 0 to 1), ``rankme`` and ``uniformity`` of z,
+    ``lidar`` and ``alignment`` of the views; as :func:`geometry` and :func:`instance_retrieval` say.
+
+    They compare runs on the same images and views. Ranks and LiDAR grow with n and are at most d: compare at
+    one n, and beware where dimensions differ.
+
+    Raises: ValueError for other shapes or non-finite rows.
+
+    Reference: Q. Garrido et al., RankMe (arXiv 2210.02885), eq. 1; V. Thilak et al., LiDAR (2312.04000), section
+    4; T. Wang and P. Isola (2005.10242), eq. 1 and 2.
+    """
+    pair = torch.as_tensor(views)
+    if pair.ndim != 3 or len(pair) != 2 or pair.shape[1:] != torch.as_tensor(z).shape:
+        raise ValueError(
+            f"z, views: got shapes {tuple(torch.as_tensor(z).shape)} and {tuple(pair.shape)}, expected (n, d) "
+            "and (2, n, d)"
+        )
+    found = geometry(z, views=pair)
+    found |= instance_retrieval(pair[0], pair[1], batch=min(batch, pair.shape[1]), k=(1,))
+    return {name: found[name] for name in HIGHER_IS_BETTER}
+
+
+def ranks(values: Sequence[float], *, higher: bool = True) -> list[float]:
+    """Places 1, 2, ... of the values, the best first; equals share the mean of their places, nan has none (nan)."""
+    x = np.asarray(values, float) * (-1.0 if higher else 1.0)
+    known = x[~np.isnan(x)]
+    return [
+        float("nan") if math.isnan(v) else float((known < v).sum() + ((known == v).sum() + 1) / 2) for v in x
+    ]
+
+
+def spearman(a: Sequence[float], b: Sequence[float]) -> Correlation:
+    """Spearman's rank correlation: Pearson's of the places, equals sharing the mean of theirs.
+
+    Pairs in which either is nan are left out. The p-value counts all orders up to 8 pairs, beyond them 20,000
+    drawn ones (with their own among them, so that it is never 0). nan for fewer than 2 pairs.
+
+    Raises: ValueError if `a` and `b` differ in length.
+    """
+    if len(a) != len(b):
+        raise ValueError(f"a, b: got {len(a)} and {len(b)} values, expected as many of each")
+    pairs = np.array([(x, y) for x, y in zip(a, b, strict=True) if not (math.isnan(x) or math.isnan(y))])
+    n = len(pairs)
+    if n < 2:
+        return Correlation(math.nan, n, math.nan)
+    x, y = (_standard(ranks(list(column))) for column in pairs.T)
+    if not (x.any() and y.any()):
+        return Correlation(math.nan, n, math.nan)
+    value = float(x @ y)
+    if n <= _ALL_ORDERS:
+        orders = np.array(list(itertools.permutations(range(n))))
+        others = y[orders] @ x
+        share = float(np.mean(np.abs(others) >= abs(value) - 1e-12))
+    else:
+        drawn = np.random.default_rng(0).permuted(np.tile(y, (_DRAWN, 1)), axis=1) @ x
+        share = (1 + int((np.abs(drawn) >= abs(value) - 1e-12).sum())) / (1 + _DRAWN)
+    return Correlation(max(-1.0, min(1.0, value)), n, share)
+
+
+def _standard(places: Sequence[float]) -> np.ndarray:
+    x = np.asarray(places) - np.mean(places)
+    return x / norm if (norm := np.linalg.norm(x)) > 0 else x

@@ -1,0 +1,119 @@
+"""Tables of kernel ridge and of runs ranked without labels."""
+
+from isosphere.report.ranking import ranking_table
+from isosphere.report.tables import evaluation_tables
+
+
+def estimate(value):
+    return {"value": value, "low": None, "high": None}
+
+
+def evaluation(quality, *, accuracy=None, data="d", dim=8):
+    """A run that is the better the larger its quality, by every figure."""
+    figures = {
+        "recall@1": quality,
+        "rankme": quality,
+        "lidar": quality,
+        "uniformity": -quality,
+        "alignment": -quality,
+    }
+    found = {
+        "unlabelled": {
+            **{
+                f"trained/{layer}/{k}": estimate(v)
+                for layer in ("head", "backbone")
+                for k, v in figures.items()
+            },
+            "untrained/head/rankme": estimate(0.1),
+            "protocol": {"images": 50, "batch": 10, "dimensions": {"head": dim}},
+            "data": data,
+        }
+    }
+    if accuracy is not None:
+        found["knn"] = {"trained/backbone": estimate(accuracy), "protocol": {"test_images": 50}, "data": data}
+    return found
+
+
+def cells(row):
+    return [(cell.value, cell.interval, cell.best) for cell in row.cells]
+
+
+def test_places_mean_places_and_agreement_with_accuracy():
+    runs = {
+        "a": evaluation(0.2, accuracy=0.3),
+        "b": evaluation(0.9, accuracy=0.8),
+        "c": evaluation(0.5, accuracy=0.9),
+    }
+    table = ranking_table(runs)
+    assert table is not None
+    assert table.columns == ["a", "b", "c", "\u03c1 with k-NN accuracy"]
+    rows = {row.name: cells(row) for row in table.rows}
+    assert len(rows) == 11
+    assert rows["R@1 of the other view, %, head (high is good)"] == [
+        ("20.0", "(3)", False),
+        ("90.0", "(1)", True),
+        ("50.0", "(2)", False),
+        ("0.50", "p = 1", False),
+    ]
+    assert rows["uniformity, encoder (low is good)"][1] == ("-0.900", "(1)", True)
+    assert rows["mean place"] == [
+        ("3.0", "(3)", False),
+        ("1.0", "(1)", True),
+        ("2.0", "(2)", False),
+        ("0.50", "p = 1", False),
+    ]
+    assert "3 runs" in table.note
+    agreeing = ranking_table({k: evaluation(q, accuracy=q) for k, q in (("a", 0.1), ("b", 0.2), ("c", 0.3))})
+    assert agreeing is not None
+    assert cells(agreeing.rows[0])[3][0] == "1.00"
+
+
+def test_without_accuracy_or_on_other_data_it_says_so():
+    table = ranking_table({"a": evaluation(0.2, accuracy=0.3), "b": evaluation(0.9)})
+    assert table is not None
+    assert table.columns == ["a", "b"]
+    assert "No accuracy" in table.note
+    mixed = ranking_table(
+        {"a": evaluation(0.2, accuracy=0.3), "b": evaluation(0.9, accuracy=0.4, data="e", dim=9)}
+    )
+    assert mixed is not None
+    assert mixed.columns == ["a", "b"]
+    assert "not measured on the same" in mixed.note
+    assert "dimensions differ" in mixed.note
+
+
+def test_missing_figures_have_no_place():
+    broken = evaluation(0.9)
+    broken["unlabelled"]["trained/head/rankme"] = {"value": None, "low": None, "high": None}
+    table = ranking_table({"a": evaluation(0.2), "b": broken})
+    assert table is not None
+    rows = {row.name: cells(row) for row in table.rows}
+    assert rows["RankMe, head (high is good)"] == [("0.200", "(1)", True), ("\u2013", "", False)]
+    assert rows["mean place"][1][0] == "\u2013"
+
+
+def test_a_single_run_is_not_ranked_but_shown():
+    assert ranking_table({"a": evaluation(0.5), "b": {}}) is None
+    (table,) = evaluation_tables({"a": evaluation(0.5)})
+    assert table.title == "Without labels"
+    assert table.columns == ["its head", "trained encoder", "untrained head"]
+    assert table.rows[0].name == "R@1"
+    assert [cell.value for cell in table.rows[0].cells] == ["50.0", "50.0", "\u2013"]
+    assert [cell.value for cell in table.rows[1].cells] == ["0.500", "0.500", "0.100"]
+    assert evaluation_tables({"a": evaluation(0.5), "b": evaluation(0.6)}) == []
+
+
+def test_kernel_ridge_is_marked_as_other_accuracies_are():
+    ridge = {
+        who + kernel: estimate(0.5) for who in ("trained/backbone", "pixels") for kernel in ("", "/linear")
+    } | {"trained/last4": estimate(0.6)}
+    (one,) = evaluation_tables({"a": {"ridge": ridge}})
+    assert one.columns == ["exponential kernel", "linear kernel"]
+    assert [row.name for row in one.rows] == ["trained encoder", "raw pixels", "its last 4 class tokens"]
+    assert one.rows[0].cells[0].value == "50.0"
+    better = {**ridge, "trained/backbone/linear": estimate(0.7), "pixels": estimate(0.7)}
+    (two,) = evaluation_tables({"a": {"ridge": ridge}, "b": {"ridge": better}})
+    rows = {row.name: [cell.best for cell in row.cells] for row in two.rows}
+    assert rows["trained encoder, linear kernel"] == [False, True]
+    assert rows["raw pixels"] == [False, False]  # contestants are not marked
+    assert rows["trained encoder"] == [False, False]
