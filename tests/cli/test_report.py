@@ -1,6 +1,7 @@
 """``isosphere report`` as it is typed."""
 
 import shutil
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -61,3 +62,17 @@ def test_images_that_are_gone_are_said_and_do_not_stop_it(run, trained):
 def test_refusals(run, trained):
     assert run("report", "absent").code == 2
     assert run("report", trained, "--out", "r.pdf").code == 2
+    other = run("report", trained, "--map", "tsne")
+    assert other.code == 2
+    assert "pca or umap" in other.err
+
+
+def test_a_map_by_umap_or_what_to_type_for_it(run, trained):
+    done = run("report", trained, "--map", "umap")
+    if find_spec("umap") is None:
+        assert done.code == 2
+        assert "isosphere[map]" in done.err
+        assert not Path("r/report.html").exists()
+    else:
+        assert done.code == 0
+        assert "by UMAP" in Path("r/report.html").read_text(encoding="utf-8")

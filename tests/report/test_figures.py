@@ -14,10 +14,10 @@ from isosphere.report.figures import (
     cosine_figure,
     curve_figure,
     map_figure,
-    principal_plane,
     spectrum_figure,
     thumbnail_map,
 )
+from isosphere.report.maps import principal_plane
 
 pytest.importorskip("matplotlib")
 

@@ -30,6 +30,9 @@ def report(
             metavar="DATA", help="Images to show.", show_default="those of the run, test part if any"
         ),
     ] = None,
+    map_kind: Annotated[
+        str, typer.Option("--map", metavar="pca|umap", help="How embeddings are brought to the plane.")
+    ] = "pca",
     limit: Annotated[int, typer.Option(min=2, help="Show the runs so many images.")] = 2000,
     out: Annotated[
         Path | None,
@@ -50,13 +53,15 @@ def report(
 
     check_page(out, (".html",), overwrite=overwrite)
     from isosphere.report import report_page
+    from isosphere.report.maps import check_map
     from isosphere.runs import RunFolder
 
+    chosen = check_map(map_kind)
     folders = [RunFolder.open(path) for path in runs]
     target = folders[0].path / "report.html" if out is None else out
     with counting(error_console(), "Embedding") as progress:
         subjects = _subjects(runs, data, limit, progress)
-    report_page(subjects, target)
+    report_page(subjects, target, map_kind=chosen)
     console = output_console()
     facts(console, {"report": str(target), "size": f"{target.stat().st_size / 1e6:.1f} MB"})
     for subject in subjects:

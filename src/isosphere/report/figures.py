@@ -23,7 +23,6 @@ __all__ = [
     "cosine_figure",
     "curve_figure",
     "map_figure",
-    "principal_plane",
     "spectrum_figure",
     "thumbnail_map",
 ]
@@ -173,25 +172,13 @@ def cosine_figure(samples: Mapping[str, Tensor]) -> str:
     return _svg(figure)
 
 
-def principal_plane(x: Tensor) -> tuple[np.ndarray, tuple[float, float]]:
-    """Coordinates of the rows on the two directions of largest variance, and the shares of these.
+def map_figure(
+    plane: np.ndarray, shares: tuple[float, float] | None, labels: np.ndarray, classes: int
+) -> str:
+    """Points of a plane, coloured by class; unlabelled ones all alike. The points are a picture: there are many.
 
-    Shape: ``(n, p)`` to ``(n, 2)``. The sign of each direction is such that its largest coordinate is positive.
+    `shares` of the variance are written at the axes; None for a map whose axes mean nothing.
     """
-    y = x.double() - x.double().mean(0)
-    total = float(y.square().sum())
-    if total == 0 or min(y.shape) < 2:
-        return np.zeros((len(x), 2)), (0.0, 0.0)
-    _, vectors = torch.linalg.eigh(y.T @ y)
-    plane = y @ vectors[:, -2:].flip(1)
-    largest = plane.gather(0, plane.abs().argmax(0, keepdim=True))
-    plane = plane * torch.where(largest < 0, -1.0, 1.0)
-    shares = plane.square().sum(0) / total
-    return plane.numpy(), (float(shares[0]), float(shares[1]))
-
-
-def map_figure(plane: np.ndarray, shares: tuple[float, float], labels: np.ndarray, classes: int) -> str:
-    """Points of a plane, coloured by class; unlabelled ones all alike. The points are a picture: there are many."""
     figure, axes = _figure(4.6, 4.2)
     stride = -(-len(plane) // _MAP_POINTS)
     plane, labels = plane[::stride], labels[::stride]
@@ -211,8 +198,9 @@ def map_figure(plane: np.ndarray, shares: tuple[float, float], labels: np.ndarra
     axes.set_aspect("equal", "datalim")
     axes.grid(visible=False)
     axes.set(xticks=[], yticks=[])
-    axes.set_xlabel(f"first direction, {100 * shares[0]:.0f} % of the variance")
-    axes.set_ylabel(f"second, {100 * shares[1]:.0f} %")
+    if shares is not None:
+        axes.set_xlabel(f"first direction, {100 * shares[0]:.0f} % of the variance")
+        axes.set_ylabel(f"second, {100 * shares[1]:.0f} %")
     return _svg(figure)
 
 

@@ -15,6 +15,7 @@ from isosphere.reductions import nearest_neighbours
 from isosphere.report import figures
 from isosphere.report.facts import facts_of
 from isosphere.report.gallery import Card
+from isosphere.report.maps import NOTES, MapKind, embed_plane
 from isosphere.report.pictures import data_uri, thumbnail
 from isosphere.report.plots import numbers_of
 from isosphere.report.ranking import ranking_table
@@ -67,11 +68,13 @@ class _Section:
     maps: list[dict[str, str]] = field(default_factory=list)
 
 
-def report_page(subjects: Sequence[Subject], path: str | Path) -> Path:
+def report_page(subjects: Sequence[Subject], path: str | Path, *, map_kind: MapKind = "pca") -> Path:
     """Write one HTML file about one or several runs: figures as SVG, pictures as data, nothing fetched.
 
-    Raises: UsageError if matplotlib or Jinja2 is missing; RunError if the file cannot be written; ValueError
-        without a run.
+    `map_kind`: how embeddings are brought to the plane, ``pca`` or ``umap``.
+
+    Raises: UsageError if matplotlib, Jinja2 or UMAP (where asked for) is missing; RunError if the file cannot
+        be written; ValueError without a run.
     """
     if not subjects:
         raise ValueError("subjects: got none, expected at least one run")
@@ -79,7 +82,7 @@ def report_page(subjects: Sequence[Subject], path: str | Path) -> Path:
 
     looked = {s.name: s.looked for s in subjects if s.looked is not None}
     heads = {name: shown.head for name, shown in looked.items()}
-    sections = [_section(subject) for subject in subjects]
+    sections = [_section(subject, map_kind) for subject in subjects]
     curves = _curves([read_metrics(s.folder.metrics) for s in subjects])
     evaluations = {s.name: s.folder.read_evaluation() for s in subjects}
     tables: list[Table] = evaluation_tables(evaluations)
@@ -107,6 +110,7 @@ def report_page(subjects: Sequence[Subject], path: str | Path) -> Path:
         "tables": tables,
         "looked": f"{len(first.images):,}" if first is not None else "",
         "labelled": labelled,
+        "map_note": NOTES[map_kind],
         "legend": legend,
         "spectrum": Markup(figures.spectrum_figure(heads)) if heads else "",
         "cosines": Markup(figures.cosine_figure(heads)) if heads else "",
@@ -132,7 +136,7 @@ def _lead(subjects: Sequence[Subject]) -> str:
     return "; ".join(dict.fromkeys(parts))
 
 
-def _section(subject: Subject) -> _Section:
+def _section(subject: Subject, map_kind: MapKind) -> _Section:
     text = subject.folder.config.read_text(encoding="utf-8")
     section = _Section(subject.name, text, list(subject.alarms))
     shown = subject.looked
@@ -140,7 +144,7 @@ def _section(subject: Subject) -> _Section:
         return section
     section.tiles = collapse_tiles(shown.head, read_metrics(subject.folder.metrics))
     section.neighbours = _neighbours(shown)
-    section.maps = _maps(shown)
+    section.maps = _maps(shown, map_kind)
     return section
 
 
@@ -176,12 +180,12 @@ def _queries(labels: NDArray[np.int64], n: int) -> Tensor:
     return torch.tensor([int(np.flatnonzero(labels == k)[0]) for k in chosen])
 
 
-def _maps(shown: Looked) -> list[dict[str, str]]:
+def _maps(shown: Looked, map_kind: MapKind) -> list[dict[str, str]]:
     classes = len(shown.class_names)
     made: list[dict[str, str]] = []
     for layer, words in (("backbone", "Features of the encoder"), ("head", "Embeddings of the head")):
         unit = functional.normalize(getattr(shown, layer).float(), dim=1)
-        plane, shares = figures.principal_plane(unit)
+        plane, shares = embed_plane(unit, map_kind)
         coloured = ", coloured by class" if (shown.labels >= 0).any() else ""
         made.append(
             {"svg": figures.map_figure(plane, shares, shown.labels, classes), "words": f"{words}{coloured}."}
