@@ -32,6 +32,8 @@ def test_wheel_holds_the_package_its_types_and_its_licence(wheel):
     names = zipfile.ZipFile(wheel).namelist()
     assert "isosphere/py.typed" in names
     assert "isosphere/cli/__init__.py" in names
+    presets = (REPOSITORY / "src" / "isosphere" / "training" / "presets").glob("*.yaml")
+    assert {f"isosphere/training/presets/{file.name}" for file in presets} <= set(names)
     assert any(name.endswith("licenses/LICENSE") for name in names)
     assert not any(name.startswith("tests/") for name in names)
 
@@ -47,3 +49,7 @@ def test_command_runs_from_the_wheel_outside_the_tree(wheel, tmp_path):
     assert run.returncode == 0, run.stderr
     assert run.stdout.startswith(str(site))
     assert "sphere-jepa" in run.stdout
+    run = subprocess.run(
+        [sys.executable, "-c", code, "list", "presets"], capture_output=True, text=True, env=env, cwd=tmp_path
+    )
+    assert "imagenet1k-sphere-jepa\t" in run.stdout

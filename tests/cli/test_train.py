@@ -62,6 +62,35 @@ def test_dry_run_says_all_and_writes_nothing(run, classes, quick, tmp_path):
     assert not list((tmp_path / "work").iterdir())
 
 
+def test_a_preset_trains_and_own_flags_win(run, classes, quick):
+    done = run("train", classes, "--out", "r", "--preset", "cifar-small", *quick)
+    assert done.code == 0, done.err
+    config = RunFolder.open("r").read_config()
+    assert config["data"]["image_size"] == 32
+    assert (config["model"]["encoder"], config["model"]["dim"], config["train"]["epochs"]) == (
+        "small-conv",
+        16,
+        1,
+    )
+    again = run("train", "--out", "r", "--resume", "--preset", "small")
+    assert again.code == 2
+    assert "--preset small is for the start of a run" in again.err
+
+
+@pytest.mark.parametrize("data", [["/no/such/folder"], []])
+def test_a_dry_run_of_a_preset_needs_no_images(run, data, tmp_path):
+    done = run("train", *data, "--preset", "stl10-byol", "--dry-run", "--batch-size", 64)
+    assert done.code == 0, done.err
+    assert "resolved without images" in done.out
+    config = yaml.safe_load(done.out[done.out.index("\ndata:\n") :])
+    assert config["optim"]["name"] == "lars"
+    assert config["train"]["batch_size"] == 64
+    assert not list((tmp_path / "work").iterdir())
+    unknown = run("train", *data, "--preset", "stl10-byool", "--dry-run")
+    assert unknown.code == 2
+    assert "Did you mean 'stl10-byol'" in unknown.err
+
+
 def test_a_config_file_made_by_dry_run_gives_the_same_run(run, classes, quick, tmp_path):
     shown = run("train", classes, "--dry-run", *quick).out
     (tmp_path / "c.yaml").write_text(shown[shown.index("data:\n") :])

@@ -19,6 +19,7 @@ class Kind(StrEnum):
     encoders = "encoders"
     datasets = "datasets"
     recipes = "recipes"
+    presets = "presets"
     keys = "keys"
 
 
@@ -30,7 +31,7 @@ def list_(
         str, typer.Argument(metavar="[TEXT]", help="Only names that contain this.", show_default=False)
     ] = "",
 ) -> None:
-    """List methods, discrepancies, encoders, built-in data sets, view recipes or configuration keys.
+    """List methods, discrepancies, encoders, built-in data sets, view recipes, presets or configuration keys.
 
     One plain row per item, its name first and a tab after it, when the output is not a terminal.
     """
@@ -73,6 +74,10 @@ def _rows(kind: Kind) -> list[tuple[str, ...]]:
         from isosphere.data import RECIPES
 
         return [(name, _first_sentence(make.__doc__)) for name, make in RECIPES.items()]
+    if kind is Kind.presets:
+        from isosphere.training import presets
+
+        return [(name, preset.about) for name, preset in presets().items()]
     from isosphere.training.config import describe_keys
 
     return describe_keys()

@@ -5,14 +5,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from isosphere.cli.console import commands, counting, facts, output_console, paragraph, shell, table
+from isosphere.cli.console import counting, facts, output_console, paragraph, shell
+from isosphere.cli.sitting import follow, run_training
 from isosphere.errors import UsageError
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from isosphere.runs import RunFolder
-    from isosphere.training import Config, Parts, Summary
+    from isosphere.training import Config
 
 __all__ = ["train"]
 
@@ -76,6 +77,12 @@ def train(
         int | None, typer.Option(help="Side of a view in pixels.", show_default="by the data")
     ] = None,
     seed: Annotated[int | None, typer.Option(help="Of everything random.", show_default="0")] = None,
+    preset: Annotated[
+        str | None,
+        typer.Option(
+            help="A paper's recipe, or a measured one; see isosphere list presets.", show_default=False
+        ),
+    ] = None,
     config: Annotated[
         Path | None, typer.Option(help="YAML file with any of the keys.", show_default=False)
     ] = None,
@@ -130,10 +137,13 @@ def train(
     folder = None
     if out is not None:  # of several processes the first looks after the folder and speaks
         folder = RunFolder.vacant(out, resume=resume or dry_run) if is_first() else RunFolder(out)
-    chosen, note = _configure(folder, resume, config, set_ or [], flags)
+    chosen, note = _configure(folder, resume, config, set_ or [], flags, preset)
     console = output_console()
     console.quiet = not is_first()
     from isosphere.training import prepare
+
+    if dry_run and preset is not None and (why := _absent(chosen)):
+        return _print_without_images(console, chosen, why)
 
     with counting(console, "Reading images") as progress:
         parts = prepare(chosen, progress=progress)
@@ -146,12 +156,17 @@ def train(
         _print_config(console, parts.config)
         return 0
     if not is_first():
-        return _follow(folder, parts)
-    return _run(console, RunFolder.create(folder.path, resume=resume), parts)
+        return follow(folder, parts)
+    return run_training(console, RunFolder.create(folder.path, resume=resume), parts)
 
 
 def _configure(
-    folder: "RunFolder | None", resume: bool, file: Path | None, sets: list[str], flags: dict[str, Any]
+    folder: "RunFolder | None",
+    resume: bool,
+    file: Path | None,
+    sets: list[str],
+    flags: dict[str, Any],
+    preset: str | None,
 ) -> "tuple[Config, str | None]":
     """The configuration that was asked for, and what there is to say about resuming."""
     from isosphere.training import load_config, parse_config
@@ -162,7 +177,12 @@ def _configure(
             if resume and folder is not None
             else None
         )
-        return load_config(file, sets, flags), note
+        return load_config(file, sets, flags, preset=preset), note
+    if preset is not None:
+        raise UsageError(
+            f"--preset {preset} is for the start of a run, and {folder.path} holds one with its own settings: leave it "
+            "out, or give another --out."
+        )
     saved = folder.read_config()
     config = load_config(file, sets, {k: v for k, v in flags.items() if v is not None}, base=saved)
     if not folder.checkpoint.exists():
@@ -199,100 +219,21 @@ def _print_config(console: "Console", config: "Config") -> None:
     )
 
 
-def _follow(folder: "RunFolder", parts: "Parts") -> int:
-    """The part of a process that is not the first: it trains along and writes nothing."""
-    import torch
+def _absent(config: "Config") -> str | None:
+    """Why the images that were named, if any, cannot be opened here; None if they can."""
+    from isosphere.training.setup import open_training_source
 
-    from isosphere.training import fit
-
-    torch.manual_seed(parts.config.train.seed)
-    args = parts.config, folder, parts.method, parts.loader, parts.views, parts.fabric
-    return 1 if fit(*args, facts=parts.identity).interrupted else 0
-
-
-def _run(console: "Console", folder: "RunFolder", parts: "Parts") -> int:
-    import torch
-
-    from isosphere.training import ConsoleReporter, contact_sheet, fit
-
-    config = parts.config
-    folder.write_config(config.as_mapping())
-    folder.write_environment()
-    if not folder.checkpoint.exists():
-        first = next(iter(parts.loader.epoch(0))).images[:8]
-        contact_sheet(first, parts.views, seed=config.train.seed).save(folder.path / "views.png")
-    reporter = ConsoleReporter(console, folder.log)
-    for line in [*(f"{name}: {value}" for name, value in parts.facts.items()), *parts.warnings]:
-        reporter.note(line)
-    torch.manual_seed(config.train.seed)
-    summary = fit(
-        config,
-        folder,
-        parts.method,
-        parts.loader,
-        parts.views,
-        parts.fabric,
-        ui=reporter,
-        facts=parts.identity,
-    )
-    late = getattr(parts.loader, "skipped", {})
-    if late:
-        reporter.say(
-            f"{len(late)} images could not be read and were passed over: {', '.join(list(late)[:3])}.",
-            warning=True,
-        )
-    if summary.shares is not None:
-        _print_shares(console, summary)
-    _close(console, reporter, folder, config, summary)
-    return 1 if summary.interrupted else 0
+    try:
+        open_training_source(config)
+    except UsageError as error:
+        return str(error)
+    return None
 
 
-def _print_shares(console: "Console", summary: "Summary") -> None:
-    assert summary.shares is not None
-    milliseconds = 1e3 * (summary.step_seconds or 0.0)
-    rows = [
-        [name, f"{100 * share:.1f} %", f"{share * milliseconds:.2f} ms"]
-        for name, share in summary.shares.items()
-    ]
-    table(console, f"A step takes {milliseconds:.1f} ms", ["part", "share", "time"], rows)
-    outside = summary.shares["loss"] + summary.shares["other"]
-    paragraph(console, f"Outside network, optimiser and views: {100 * outside:.1f} %.")
+def _print_without_images(console: "Console", config: "Config", why: str) -> int:
+    from isosphere.training import prepare_without_images
 
-
-def _close(
-    console: "Console", reporter: Any, folder: "RunFolder", config: "Config", summary: "Summary"
-) -> None:
-    """What was done, and what to type next."""
-    from isosphere.training.ui import duration, loss_line
-
-    source, run = config.data.source or "DATA", folder.path
-    again = shell("isosphere", "train", source, "--out", run, "--resume")
-    if summary.interrupted:
-        reporter.say(
-            f"Stopped by {summary.interrupted} after {summary.steps:,} steps; everything is saved. Go on "
-            f"with: {again}"
-        )
-        return
-    if summary.steps == 0:
-        reporter.say(f"{run} holds the untrained encoder of seed {config.train.seed}.")
-    else:
-        losses = {k: v for k, v in summary.last.items() if k not in ("cosine", "alignment", "dimensions")}
-        reporter.say(
-            f"Trained {summary.epochs:.4g} epochs ({summary.steps:,} steps) in {duration(summary.seconds)}, "
-            f"{summary.images_per_second:,.0f} images/s. {loss_line(losses)}"
-        )
-    if summary.warning:
-        reporter.say(summary.warning, warning=True)
-    longer = (
-        ["--minutes", f"{2 * config.train.minutes:g}"]
-        if config.train.minutes
-        else ["--epochs", 2 * (config.train.epochs or 0) or 10]
-    )
-    commands(
-        console,
-        {
-            "judge it": shell("isosphere", "evaluate", run, source),
-            "go on": f"{again} {shell(*longer)}",
-            "its views": str(run / "views.png"),
-        },
-    )
+    resolved, known = prepare_without_images(config)
+    facts(console, {"data": f"resolved without images: {why}", **known})
+    _print_config(console, resolved)
+    return 0

@@ -6,10 +6,11 @@ from isosphere.training.contact import contact_sheet
 from isosphere.training.fit import Summary, fit
 from isosphere.training.monitor import Gauge, gauge, measure, verdict
 from isosphere.training.precision import choose_precision, make_fabric
+from isosphere.training.preset import Preset, presets, read_preset
 from isosphere.training.restore import Run, load_run, untrained
 from isosphere.training.schedule import Plan, learning_rate_factor
 from isosphere.training.settings import load_config
-from isosphere.training.setup import Parts, build, build_views, prepare
+from isosphere.training.setup import Parts, build, build_views, prepare, prepare_without_images
 from isosphere.training.ui import ConsoleReporter, Reporter, SilentReporter
 
 __all__ = [
@@ -19,6 +20,7 @@ __all__ = [
     "Parts",
     "Plan",
     "Position",
+    "Preset",
     "Reporter",
     "Run",
     "SilentReporter",
@@ -38,6 +40,9 @@ __all__ = [
     "measure",
     "parse_config",
     "prepare",
+    "prepare_without_images",
+    "presets",
+    "read_preset",
     "save_checkpoint",
     "untrained",
     "verdict",

@@ -8,7 +8,7 @@ from isosphere.data import Source, Suggestion, load_images, suggest
 from isosphere.errors import UsageError
 from isosphere.training.config import Config
 
-__all__ = ["check_batch", "learning_rate", "resolve", "typical_side"]
+__all__ = ["check_batch", "learning_rate", "resolve", "resolve_sizes", "typical_side"]
 
 EPOCHS = 100
 LARGEST_BATCH, SMALLEST_BATCH, STEPS_PER_EPOCH = 256, 16, 10
@@ -59,23 +59,35 @@ def resolve(config: Config, source: Source) -> tuple[Config, Suggestion | None]:
     size = data.image_size or _view_side(native, texture=name.startswith("textures"))
     # Twice the view: a crop of a quarter of the area then still has a pixel for each of the view's.
     canvas = data.canvas_size or max(size, min(native, 2 * size))
-    encoder = config.model.encoder or ("small-conv" if size <= LARGEST_FOR_SMALL_CONV else "resnet18")
-    batch = train.batch_size or default_batch(len(source))
-    rates = {
-        "learning_rate": learning_rate(encoder, config.optim.name, batch),
-        "weight_decay": WEIGHT_DECAY[config.optim.name],
-    }
     resolved = config.replace(
         data={"image_size": size, "canvas_size": canvas},
         views={"recipe": name},
-        model={"encoder": encoder},
-        optim={key: value for key, value in rates.items() if key not in config.optim.model_fields_set},
-        train={
-            "batch_size": batch,
-            "epochs": EPOCHS if train.epochs is None and train.minutes is None else train.epochs,
-        },
+        train={"batch_size": train.batch_size or default_batch(len(source))},
     )
-    return resolved, suggestion
+    return _by_size(resolved, config), suggestion
+
+
+def resolve_sizes(config: Config) -> Config:
+    """The same from the configuration alone, where it names image size, recipe and batch."""
+    size = config.data.image_size or USUAL_IMAGE
+    canvas = config.data.canvas_size or 2 * size
+    return _by_size(config.replace(data={"canvas_size": canvas}), config)
+
+
+def _by_size(resolved: Config, given: Config) -> Config:
+    """Encoder, learning rate, decay and length, where they were not given."""
+    train, optim = resolved.train, resolved.optim
+    size, batch = resolved.data.image_size or USUAL_IMAGE, train.batch_size or LARGEST_BATCH
+    encoder = resolved.model.encoder or ("small-conv" if size <= LARGEST_FOR_SMALL_CONV else "resnet18")
+    rates = {
+        "learning_rate": learning_rate(encoder, optim.name, batch),
+        "weight_decay": WEIGHT_DECAY[optim.name],
+    }
+    return resolved.replace(
+        model={"encoder": encoder},
+        optim={key: value for key, value in rates.items() if key not in given.optim.model_fields_set},
+        train={"epochs": EPOCHS if train.epochs is None and train.minutes is None else train.epochs},
+    )
 
 
 def learning_rate(encoder: str, optimizer: str = "adamw", batch: int = 256) -> float:

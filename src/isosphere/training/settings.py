@@ -8,8 +8,12 @@ import yaml
 
 from isosphere.errors import UsageError, nearest
 from isosphere.training.config import Config, known_keys, parse_config
+from isosphere.training.merging import merge
+from isosphere.training.preset import read_preset
 
 __all__ = ["load_config"]
+
+_OF_OPTIMISER = ("name", "learning_rate", "weight_decay", "momentum")
 
 
 def load_config(
@@ -17,17 +21,18 @@ def load_config(
     sets: Iterable[str] = (),
     flags: Mapping[str, Any] | None = None,
     base: Mapping[str, Any] | None = None,
+    preset: str | None = None,
 ) -> Config:
-    """The configuration of a file, changed by ``key=value`` strings and by flags (dotted key -> value; None:
-    not given).
+    """The configuration of a preset, changed by a file, that by ``key=value`` strings and by flags (dotted key ->
+    value; None: not given).
 
-    Later ones win over the file; a key given both by ``--set`` and by its flag is refused.
+    Later ones win; a key given both by ``--set`` and by its flag is refused. With another method than the preset's its
+    weight, options and widths do not apply, with another optimiser its learning rate, decay and momentum.
 
     Raises: UsageError that names the key, what was got, what was expected and what to type.
     """
     values: dict[str, Any] = {name: dict(section) for name, section in (base or {}).items()}
-    if file is not None:
-        _merge(values, _read(Path(file)))
+    given: dict[str, Any] = {} if file is None else _read(Path(file))
     typed: dict[str, tuple[str, Any]] = {}
     for text in sets:
         key, value = _split(text)
@@ -43,8 +48,26 @@ def load_config(
     changes: dict[str, Any] = {}
     for key, (text, value) in typed.items():
         _put(changes, key, value, text)
-    _merge(values, changes)
+    merge(given, changes)
+    if preset is not None:
+        merge(values, _without_what_goes(read_preset(preset), given))
+    merge(values, given)
     return parse_config(values)
+
+
+def _without_what_goes(preset: dict[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """The preset, less what belongs to a method or an optimiser that is not wanted."""
+    parts = {name: dict(section) for name, section in preset.items()}
+    going = {"method": {"method": None, "model": ("dim", "hidden")}, "optim": {"optim": _OF_OPTIMISER}}
+    for chooser, sections in going.items():
+        wanted = given.get(chooser)
+        name = wanted.get("name") if isinstance(wanted, Mapping) else None
+        if name is None or name == parts.get(chooser, {}).get("name"):
+            continue
+        for section, keys in sections.items():
+            old = parts.get(section, {})
+            parts[section] = {} if keys is None else {k: v for k, v in old.items() if k not in keys}
+    return parts
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -68,25 +91,6 @@ def _read(path: Path) -> dict[str, Any]:
             "for example 'train: {epochs: 10}'."
         )
     return {str(key): value for key, value in values.items()}
-
-
-def _merge(values: dict[str, Any], changes: Mapping[str, Any]) -> None:
-    """Let `changes` win over `values`, key by key; a new length of the run replaces the old one of either
-    kind.
-    """
-    for section, content in changes.items():
-        old = values.get(section)
-        if section == "train" and isinstance(content, Mapping) and isinstance(old, dict):
-            lengths = {"epochs", "minutes"}
-            if any(content.get(key) is not None for key in lengths):
-                values[section] = {key: value for key, value in old.items() if key not in lengths}
-        old = values.get(section)
-        if isinstance(content, Mapping) and isinstance(old, dict):
-            nested = {key: dict(old[key]) for key in content if isinstance(old.get(key), Mapping)}
-            for key, value in content.items():
-                old[key] = {**nested[key], **value} if key in nested and isinstance(value, Mapping) else value
-        elif content is not None:
-            values[section] = dict(content) if isinstance(content, Mapping) else content
 
 
 def _split(text: str) -> tuple[str, Any]:

@@ -24,11 +24,11 @@ from isosphere.errors import UsageError, nearest
 from isosphere.methods import METHODS, Method, build_method
 from isosphere.models import Encoder, build_encoder, encoder_names, synchronise
 from isosphere.training.config import Config
-from isosphere.training.defaults import check_batch, resolve
+from isosphere.training.defaults import check_batch, resolve, resolve_sizes
 from isosphere.training.monitor import undisturbed
 from isosphere.training.precision import make_fabric, memory_format, reason
 
-__all__ = ["Parts", "build", "build_views", "open_training_source", "prepare"]
+__all__ = ["Parts", "build", "build_views", "open_training_source", "prepare", "prepare_without_images"]
 
 IN_MEMORY = 4 * 2**30
 """Bytes of decoded images up to which all are kept on the device; beyond, workers decode them as they are
@@ -91,6 +91,33 @@ def prepare(config: Config, *, progress: LoadProgress | None = None) -> Parts:
     if suggestion is not None and suggestion.cautions:
         facts["advice"] = " ".join(suggestion.cautions)
     return Parts(config, images, views, method, loader, fabric, facts, warnings)
+
+
+def prepare_without_images(config: Config) -> tuple[Config, dict[str, str]]:
+    """The configuration completed, and every name and option in it checked, where the images are not at hand.
+
+    Raises: UsageError for what cannot be trained with, and for keys that only the images could decide.
+    """
+    _check_names(config)
+    open_keys = {
+        "data.image_size": config.data.image_size,
+        "views.recipe": config.views.recipe,
+        "train.batch_size": config.train.batch_size,
+    }
+    missing = [key for key, value in open_keys.items() if value is None]
+    if missing:
+        raise UsageError(
+            f"the images would decide {', '.join(missing)}, and they are not there: name a folder of images, give "
+            f"--set {missing[0]}=..., or a --preset (isosphere list presets)."
+        )
+    config, method = build(resolve_sizes(config))
+    parameters = sum(p.numel() for p in method.encoder.parameters())
+    facts = {
+        "encoder": f"{config.model.encoder}, {parameters / 1e6:.1f} M parameters, {config.model.init}",
+        "method": config.method.name,
+        **method.describe(),
+    }
+    return config, facts
 
 
 def open_training_source(config: Config) -> Source:

@@ -1,0 +1,113 @@
+"""One sitting of a training: what is written beside the loop, and what is said at its end."""
+
+from typing import TYPE_CHECKING, Any
+
+from isosphere.cli.console import commands, paragraph, shell, table
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from isosphere.runs import RunFolder
+    from isosphere.training import Config, Parts, Summary
+
+__all__ = ["follow", "run_training"]
+
+
+def follow(folder: "RunFolder", parts: "Parts") -> int:
+    """The part of a process that is not the first: it trains along and writes nothing."""
+    import torch
+
+    from isosphere.training import fit
+
+    torch.manual_seed(parts.config.train.seed)
+    args = parts.config, folder, parts.method, parts.loader, parts.views, parts.fabric
+    return 1 if fit(*args, facts=parts.identity).interrupted else 0
+
+
+def run_training(console: "Console", folder: "RunFolder", parts: "Parts") -> int:
+    """Train into the folder and say what was done and what to type next; the exit code."""
+    import torch
+
+    from isosphere.training import ConsoleReporter, contact_sheet, fit
+
+    config = parts.config
+    folder.write_config(config.as_mapping())
+    folder.write_environment()
+    if not folder.checkpoint.exists():
+        first = next(iter(parts.loader.epoch(0))).images[:8]
+        contact_sheet(first, parts.views, seed=config.train.seed).save(folder.path / "views.png")
+    reporter = ConsoleReporter(console, folder.log)
+    for line in [*(f"{name}: {value}" for name, value in parts.facts.items()), *parts.warnings]:
+        reporter.note(line)
+    torch.manual_seed(config.train.seed)
+    summary = fit(
+        config,
+        folder,
+        parts.method,
+        parts.loader,
+        parts.views,
+        parts.fabric,
+        ui=reporter,
+        facts=parts.identity,
+    )
+    late = getattr(parts.loader, "skipped", {})
+    if late:
+        reporter.say(
+            f"{len(late)} images could not be read and were passed over: {', '.join(list(late)[:3])}.",
+            warning=True,
+        )
+    if summary.shares is not None:
+        _print_shares(console, summary)
+    _close(console, reporter, folder, config, summary)
+    return 1 if summary.interrupted else 0
+
+
+def _print_shares(console: "Console", summary: "Summary") -> None:
+    assert summary.shares is not None
+    milliseconds = 1e3 * (summary.step_seconds or 0.0)
+    rows = [
+        [name, f"{100 * share:.1f} %", f"{share * milliseconds:.2f} ms"]
+        for name, share in summary.shares.items()
+    ]
+    table(console, f"A step takes {milliseconds:.1f} ms", ["part", "share", "time"], rows)
+    outside = summary.shares["loss"] + summary.shares["other"]
+    paragraph(console, f"Outside network, optimiser and views: {100 * outside:.1f} %.")
+
+
+def _close(
+    console: "Console", reporter: Any, folder: "RunFolder", config: "Config", summary: "Summary"
+) -> None:
+    """What was done, and what to type next."""
+    from isosphere.training.ui import duration, loss_line
+
+    source, run = config.data.source or "DATA", folder.path
+    again = shell("isosphere", "train", source, "--out", run, "--resume")
+    if summary.interrupted:
+        reporter.say(
+            f"Stopped by {summary.interrupted} after {summary.steps:,} steps; everything is saved. Go on "
+            f"with: {again}"
+        )
+        return
+    if summary.steps == 0:
+        reporter.say(f"{run} holds the untrained encoder of seed {config.train.seed}.")
+    else:
+        losses = {k: v for k, v in summary.last.items() if k not in ("cosine", "alignment", "dimensions")}
+        reporter.say(
+            f"Trained {summary.epochs:.4g} epochs ({summary.steps:,} steps) in {duration(summary.seconds)}, "
+            f"{summary.images_per_second:,.0f} images/s. {loss_line(losses)}"
+        )
+    if summary.warning:
+        reporter.say(summary.warning, warning=True)
+    longer = (
+        ["--minutes", f"{2 * config.train.minutes:g}"]
+        if config.train.minutes
+        else ["--epochs", 2 * (config.train.epochs or 0) or 10]
+    )
+    commands(
+        console,
+        {
+            "judge it": shell("isosphere", "evaluate", run, source),
+            "go on": f"{again} {shell(*longer)}",
+            "its views": str(run / "views.png"),
+        },
+    )

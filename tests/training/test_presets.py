@@ -1,0 +1,106 @@
+"""Every preset resolves, also where its images are absent; the user's own settings win."""
+
+import pytest
+import timm
+import yaml
+
+from isosphere.data.recipes import recipe
+from isosphere.errors import UsageError
+from isosphere.methods import METHODS, weight_of_lambda
+from isosphere.training import load_config, parse_config, prepare_without_images, presets, read_preset, setup
+from isosphere.training.optimizer import build_optimizer
+
+NAMES = sorted(presets())
+
+
+@pytest.fixture
+def small_networks(monkeypatch):
+    """Stand-ins of the right kind for backbones of a hundred million parameters."""
+    from isosphere.models import build_encoder
+
+    monkeypatch.setattr(setup, "build_encoder", lambda name, **o: build_encoder("small-conv", image_size=32))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_preset_resolves_without_images(name, small_networks):
+    config = load_config(preset=name, sets=["data.source=/nowhere/at/all"])
+    resolved, facts = prepare_without_images(config)
+    assert resolved.method.name in METHODS
+    assert facts["method"] == resolved.method.name
+    assert resolved.model.encoder == "small-conv" or timm.is_model(resolved.model.encoder)
+    assert resolved.train.batch_size
+    assert resolved.train.epochs
+    assert recipe(resolved.views.recipe, resolved.data.image_size, **resolved.views.overrides)
+    assert parse_config(yaml.safe_load(yaml.safe_dump(resolved.as_mapping()))) == resolved
+    _, method = setup.build(resolved)
+    assert build_optimizer(method, resolved.optim)
+    values = presets()[name].values
+    for section, keys in values.items():
+        for key, value in keys.items():
+            got = getattr(getattr(resolved, section), key)
+            if (section, key) not in (("data", "source"), ("model", "dim"), ("model", "hidden")):
+                assert got == value, (section, key)
+
+
+def test_every_data_set_and_system_of_the_papers_has_one():
+    for data in ("imagenet1k", "imagenet100", "galaxy10", "cifar10", "cifar100", "stl10", "textures"):
+        assert any(name.startswith(f"{data}-") for name in NAMES), data
+    for method in (
+        "lejepa",
+        "sphere-jepa",
+        "sphere-jepa-ema",
+        "mmd-heat",
+        "ksd-heat",
+        "kl-heat",
+        "byol",
+        "vje",
+    ):
+        assert any(presets()[name].values["method"]["name"] == method for name in NAMES), method
+    assert {"small", "cifar-small", "textures-small"} <= set(NAMES)
+
+
+def test_lejepas_weight_is_its_lambda_converted():
+    for name in NAMES:
+        values = presets()[name].values
+        if values["method"]["name"].startswith("lejepa"):
+            published = 0.02 if name.startswith("imagenette") else 0.05
+            expected = weight_of_lambda(published, "lejepa", dim=values["model"]["dim"])
+            assert values["method"]["weight"] == pytest.approx(expected, rel=1e-6), name
+
+
+def test_a_real_backbone_resolves():
+    resolved, facts = prepare_without_images(load_config(preset="galaxy10-kl-heat"))
+    assert facts["encoder"].startswith("resnet50, 23.5 M")
+    assert "scale='paper'" in facts["discrepancy"]
+    assert resolved.method.weight == 0.5
+
+
+def test_own_settings_win(tmp_path):
+    (tmp_path / "c.yaml").write_text("optim: {weight_decay: 0.3}\ntrain: {batch_size: 64}\n")
+    config = load_config(
+        tmp_path / "c.yaml", ["views.local_views=2"], {"train.minutes": 5.0}, preset="imagenet100-mmd-heat"
+    )
+    assert (config.train.epochs, config.train.minutes, config.train.batch_size) == (None, 5.0, 64)
+    assert config.optim.weight_decay == 0.3
+    assert config.views.overrides == {"local_views": 2}
+    assert config.method.weight == 0.05
+    assert read_preset("imagenet100-mmd-heat")["views"]["overrides"] == {"local_views": 0}
+
+
+def test_another_method_or_optimiser_leaves_behind_what_belonged_to_the_presets():
+    config = load_config(preset="imagenet100-kl-heat", flags={"method.name": "vje"})
+    assert (config.method.weight, config.method.options, config.model.dim) == (None, {}, None)
+    assert config.model.encoder == "resnet18"
+    same = load_config(preset="imagenet100-kl-heat", flags={"method.name": "kl-heat"})
+    assert same.method.weight == 0.5
+    config = load_config(preset="cifar10-byol", sets=["optim.name=sgd"])
+    assert config.optim.momentum is None
+    assert "learning_rate" not in config.optim.model_fields_set
+    assert config.optim.warmup_epochs == 10
+
+
+def test_what_only_the_images_could_say_is_asked_for():
+    with pytest.raises(UsageError, match=r"decide data\.image_size, views\.recipe, train\.batch_size"):
+        prepare_without_images(load_config(None))
+    with pytest.raises(UsageError, match="Did you mean 'cifar-small'"):
+        load_config(preset="cifar-smal")
