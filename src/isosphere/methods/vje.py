@@ -18,6 +18,11 @@ from isosphere.models import InferenceNetwork
 from isosphere.reductions import first_row, full_precision, row_counts
 from isosphere.sphere import mixed_seed, normalize
 
+_PASSED = 0.25
+"""Share of the directional factor's slope that reaches the encoder through the inference network: measured, by the
+weight of the MMD that was best on CIFAR-10 (docs/decisions.md).
+"""
+
 
 class VJE(Method):
     r"""The evidence lower bound of one view's embedding given the other's, in polar coordinates; no projection head.
@@ -215,8 +220,9 @@ class VJE(Method):
         """Fix the weight of the regulariser for batches of n rows; kept in the state dict."""
         if not self._resolved and self.discrepancy is not None:
             if self.weight.isnan():
-                # With the target fixed, the two directions pull half as much as a cost of both views.
-                slope = self.factor.slope * (0.5 if self.stop_gradient else 1.0)
+                # With the target fixed, the two directions pull half as much as a cost of both views; and the inference
+                # network stands between target and encoder.
+                slope = self.factor.slope * (0.5 if self.stop_gradient else 1.0) * _PASSED
                 self.weight.fill_(balanced_weight(self.discrepancy, n, slope))
             self._resolved = True
 
