@@ -16,6 +16,8 @@ EXTRAS = {
     "tensorboard": ("TensorBoard events", "logging"),
     "onnxruntime": ("ONNX export, checked", "export"),
     "pyarrow": ("embeddings as parquet", "data"),
+    "faiss": ("search of large indexes in half the time", "search"),
+    "umap": ("maps of embeddings by UMAP", "map"),
     "sklearn": ("the built-in digits", None),
 }
 
