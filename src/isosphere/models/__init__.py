@@ -5,6 +5,7 @@ from isosphere.models.encoder import Encoder, build_encoder, encoder_names, load
 from isosphere.models.heads import MLPHead, ProjectionHead
 from isosphere.models.inference import InferenceNetwork
 from isosphere.models.small_conv import SmallConv
+from isosphere.models.tokens import class_tokens
 
 __all__ = [
     "Encoder",
@@ -14,6 +15,7 @@ __all__ = [
     "RankBatchNorm",
     "SmallConv",
     "build_encoder",
+    "class_tokens",
     "encoder_names",
     "load_weights",
     "synchronise",
