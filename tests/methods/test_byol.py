@@ -19,7 +19,7 @@ from isosphere.discrepancies import (
 )
 from isosphere.errors import UsageError
 from isosphere.kernels import HeatKernel
-from isosphere.methods import BYOL, NetworkEnergy, balanced_weight, build_method, teacher_momentum
+from isosphere.methods import BYOL, Momentum, NetworkEnergy, balanced_weight, build_method, teacher_momentum
 from isosphere.methods.network_energy import gradient_norm_ratio
 from isosphere.models import build_encoder
 
@@ -103,12 +103,25 @@ def test_the_teacher_follows_by_the_schedule():
     with torch.no_grad():
         for parameter in method.online.parameters():
             parameter.add_(1.0)
+    method.teacher.bounded(0.499)
     method.after_step(0.5)  # keeps 1 - (1 - .75)/2 = .875 of the old
     for old, new in zip(before.parameters(), method.teacher.parameters(), strict=True):
         torch.testing.assert_close(new, old + 0.125)
     method.after_step(1.0)
     for old, new in zip(before.parameters(), method.teacher.parameters(), strict=True):
         torch.testing.assert_close(new, old + 0.125)
+
+
+def test_memory_of_the_teacher_is_at_most_a_hundredth_of_the_training():
+    teacher = Momentum(nn.Linear(2, 2), 0.99)
+    assert [teacher.bounded(k / 20_000) for k in (1, 2, 3)] == [0.99] * 3
+    short = Momentum(nn.Linear(2, 2), 0.99)
+    for k in range(1, 4):
+        assert short.bounded(k / 500) == pytest.approx(0.8, abs=1e-5)  # five steps of five hundred
+    resumed = Momentum(nn.Linear(2, 2), 0.99)
+    resumed.load_state_dict(short.state_dict())
+    assert resumed.bounded(4 / 500) == short.bounded(4 / 500)
+    assert Momentum(nn.Linear(2, 2), 0.99).bounded(0.5) == 0
 
 
 def test_values_at_collapse_and_for_unrelated_views():

@@ -55,7 +55,8 @@ class BYOL(Method):
     Args:
         encoder, head, predictor: modules ``(n, c, h, w) -> (n, p) -> (n, d) -> (n, d)``; published head and predictor
             ``ProjectionHead(..., 256, 4096)``.
-        teacher: tau_0 (published .99 for 300 epochs, .996 for 1000).
+        teacher: tau_0 (published .99 for 300 epochs, .996 for 1000), less in a training so short that the teacher
+            would not follow (:class:`~isosphere.methods.Momentum`).
         discrepancy: D, a :class:`~isosphere.discrepancies.Discrepancy` of the online views (``Uniformity(2)``:
             2105.00925). place: where: on the ``"projection"`` (default; 2105.00925 speaks of the representations
             and does not say which), the ``"prediction"`` or the backbone's ``"features"``.
@@ -194,7 +195,7 @@ class BYOL(Method):
             self._resolved = True
 
     def after_step(self, progress: float) -> None:
-        momentum = teacher_momentum(self.teacher.momentum, progress)
+        momentum = teacher_momentum(self.teacher.bounded(progress), progress)
         self.teacher.follow(nn.Sequential(self.encoder, self.head), momentum)
         if self.discrepancy is not None:
             self.discrepancy.after_step()

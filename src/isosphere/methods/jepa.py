@@ -30,7 +30,8 @@ class JEPA(Method):
             SIGReg is LeJEPA, MMD, KSD and KL are its family.
         weight: w in (0, 1). expansion: the expansion ratio r* to take the weight from. Neither: the balanced weight
             (:mod:`isosphere.methods.weighting`), found at the first batch from n, the views and the discrepancy.
-        teacher: momentum of an EMA copy of encoder and head that makes the centre; None: no teacher.
+        teacher: momentum of an EMA copy of encoder and head that makes the centre
+            (:class:`~isosphere.methods.Momentum`); None: no teacher.
         global_views: how many of the views, the first ones, make the centre.
 
     *Parts*: ``invariance`` (summed over dimensions, averaged over views and rows), ``regulariser`` (averaged
@@ -108,7 +109,7 @@ class JEPA(Method):
     def after_step(self, progress: float) -> None:
         self.discrepancy.after_step()
         if self.teacher is not None:
-            self.teacher.follow(nn.Sequential(self.encoder, self.head))
+            self.teacher.follow(nn.Sequential(self.encoder, self.head), self.teacher.bounded(progress))
 
     def _slope(self, views: int) -> float:
         return invariance_slope(

@@ -1,18 +1,27 @@
 """A teacher that follows its student."""
 
-__all__ = ["Momentum"]
+__all__ = ["HORIZON", "Momentum"]
 
 import copy
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+HORIZON = 0.01
+"""The longest memory of a teacher, as a share of the training."""
+
 
 class Momentum(nn.Module):
-    """Exponential moving average of a module: its parameters follow, its batch-norm statistics are its own.
+    r"""Exponential moving average of a module: its parameters follow, its batch-norm statistics are its own.
 
-    ``momentum`` is the share of the old value kept at each :meth:`follow`, in [0, 1) (SPHERE-JEPA: 0.996).
+    ``momentum`` is the share of the old value kept at each :meth:`follow`, in [0, 1) (SPHERE-JEPA: 0.996; BYOL: .99 to
+    .996). It remembers :math:`1/(1 - \tau)` steps, a thousandth of the papers' trainings; in a training of some hundred
+    steps the same number would hold on to the untrained network until the end. So :meth:`bounded` shortens the
+    memory to a hundredth of the training where it is longer: from 10,000 steps on .99 is what is typed.
     """
+
+    progress: Tensor
 
     def __init__(self, student: nn.Module, momentum: float):
         super().__init__()
@@ -20,10 +29,24 @@ class Momentum(nn.Module):
             raise ValueError(f"got a teacher momentum of {momentum}, expected a number in [0, 1), e.g. 0.996")
         self.momentum = momentum
         self.module = copy.deepcopy(student).requires_grad_(False)
+        self.register_buffer("progress", torch.zeros(()))
+        self._progress = 0.0  # the same number, where reading it does not wait for a device
 
     @torch.no_grad()
     def forward(self, x: Tensor) -> Tensor:
         return self.module(x)
+
+    def bounded(self, progress: float) -> float:
+        """The momentum of this step: at most 1 - (share of the training that a step takes) / ``HORIZON``.
+
+        Call once a step, with the progress of the training after it, from 0 to 1.
+        """
+        step = max(0.0, progress - self._progress)
+        self._progress = torch.tensor(
+            progress, dtype=torch.float32
+        ).item()  # as the state dict will give it back
+        self.progress.fill_(self._progress)
+        return max(0.0, min(self.momentum, 1 - step / HORIZON))
 
     @torch.no_grad()
     def follow(self, student: nn.Module, momentum: float | None = None) -> None:
@@ -32,3 +55,7 @@ class Momentum(nn.Module):
         mine, theirs = self.module.parameters(), student.parameters()
         for own, other in zip(mine, theirs, strict=True):
             own.lerp_(other, 1 - keep)
+
+    def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
+        super()._load_from_state_dict(*args, **kwargs)
+        self._progress = self.progress.item()
