@@ -12,7 +12,7 @@ def figures(name="r"):
     return json.loads((Path(name) / "evaluation.json").read_text())
 
 
-def test_runs_are_ranked_and_held_against_accuracy(run, classes, quick):
+def test_runs_are_ranked_in_a_report(run, classes, quick):
     for name, seed in (("r", 0), ("s", 1)):
         run("train", classes, "--out", name, *quick[1:], "--epochs=0", "--set", f"train.seed={seed}")
         done = run("evaluate", name, classes, "--test", classes, "--tasks", "unlabelled,knn,geometry")
@@ -35,7 +35,7 @@ def test_runs_are_ranked_and_held_against_accuracy(run, classes, quick):
     assert run("report", "r", "s", "--limit", 20).code == 0
     text = Path("r/report.html").read_text(encoding="utf-8")
     assert "Ranked without labels" in text
-    assert "with k-NN accuracy" in text
+    assert "3 runs or more" in text
 
 
 def test_too_few_images_are_refused(run, split, quick):

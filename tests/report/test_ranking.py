@@ -69,15 +69,18 @@ def test_places_mean_places_and_agreement_with_accuracy():
 
 
 def test_without_accuracy_or_on_other_data_it_says_so():
-    table = ranking_table({"a": evaluation(0.2, accuracy=0.3), "b": evaluation(0.9)})
+    good = {"a": evaluation(0.2, accuracy=0.3), "b": evaluation(0.9, accuracy=0.5)}
+    two = ranking_table(good)  # always in the same order or the reverse
+    assert two is not None
+    assert two.columns == ["a", "b"]
+    assert "3 runs or more" in two.note
+    table = ranking_table({**good, "c": evaluation(0.9)})
     assert table is not None
-    assert table.columns == ["a", "b"]
+    assert table.columns == ["a", "b", "c"]
     assert "No accuracy" in table.note
-    mixed = ranking_table(
-        {"a": evaluation(0.2, accuracy=0.3), "b": evaluation(0.9, accuracy=0.4, data="e", dim=9)}
-    )
+    mixed = ranking_table({**good, "c": evaluation(0.9, accuracy=0.4, data="e", dim=9)})
     assert mixed is not None
-    assert mixed.columns == ["a", "b"]
+    assert mixed.columns == ["a", "b", "c"]
     assert "not measured on the same" in mixed.note
     assert "dimensions differ" in mixed.note
 

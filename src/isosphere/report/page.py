@@ -87,7 +87,6 @@ def report_page(subjects: Sequence[Subject], path: str | Path, *, map_kind: MapK
     evaluations = {s.name: s.folder.read_evaluation() for s in subjects}
     tables: list[Table] = evaluation_tables(evaluations)
     ranking = ranking_table(evaluations)
-    tables += [] if ranking is None else [ranking]
     first = next(iter(looked.values()), None)
     labelled = first is not None and bool((first.labels >= 0).any())
     same = first is not None and all(list(x.class_names) == list(first.class_names) for x in looked.values())
@@ -95,7 +94,7 @@ def report_page(subjects: Sequence[Subject], path: str | Path, *, map_kind: MapK
     if first is not None and labelled and same and len(first.class_names) <= 20:
         legend = list(zip(first.class_names, figures.class_colours(len(first.class_names)), strict=True))
     anchors = [
-        ("figures", "worth", tables),
+        ("figures", "worth", tables or ranking),
         ("sphere", "sphere", looked),
         ("neighbours", "neighbours", looked),
     ]
@@ -108,6 +107,7 @@ def report_page(subjects: Sequence[Subject], path: str | Path, *, map_kind: MapK
         "runs": [_marked(section, Markup) for section in sections],
         "sections": [(anchor, words) for anchor, words, shown in anchors if shown],
         "tables": tables,
+        "ranking": ranking,
         "looked": f"{len(first.images):,}" if first is not None else "",
         "labelled": labelled,
         "map_note": NOTES[map_kind],

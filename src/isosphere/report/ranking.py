@@ -11,6 +11,9 @@ from isosphere.report.tables import Cell, Row, Table
 
 __all__ = ["ranking_table"]
 
+LEAST = 3
+"""Runs from which an order says anything: two are always in the same order or the reverse."""
+
 _LAYERS = {"head": "head", "backbone": "encoder"}
 _WORDS = {
     "recall@1": "R@1 of the other view, %",
@@ -27,9 +30,9 @@ _SAME = ("images", "batch", "view_seed", "views", "image_size", "division")
 def ranking_table(evaluations: Mapping[str, Mapping[str, Any]]) -> Table | None:
     """Runs side by side by the task ``unlabelled``: each figure with its place, and mean places.
 
-    A last column holds Spearman's correlation of the places with those by accuracy, where all runs have been
-    evaluated with labels on the same data by the same task. None unless at least two runs have been through
-    the task.
+    A last column holds Spearman's correlation of the places with those by accuracy, where three runs or more
+    have all been evaluated with labels on the same data by the same task. None unless at least two runs have
+    been through the task.
     """
     entries = {name: e["unlabelled"] for name, e in evaluations.items() if e.get("unlabelled")}
     if len(entries) < 2:
@@ -68,6 +71,8 @@ def _agreement(place: list[float], accuracy: list[float]) -> list[Cell]:
 
 
 def _accuracies(evaluations: Mapping[str, Mapping[str, Any]]) -> tuple[list[float], str]:
+    if len(evaluations) < LEAST:
+        return [], ""
     for task, words in _ACCURACY.items():
         entries = [e.get(task) or {} for e in evaluations.values()]
         values = [_value(entry.get("trained/backbone")) for entry in entries]
@@ -97,7 +102,9 @@ def _note(entries: Mapping[str, Mapping[str, Any]], accuracy: list[float], again
             "orders that agree or disagree as much."
         )
     else:
-        said.append("No accuracy to hold it against: evaluate all runs on the same labelled images.")
+        said.append(
+            f"No accuracy to hold it against: evaluate {LEAST} runs or more, all on the same labelled images."
+        )
     return " ".join(said)
 
 
