@@ -56,6 +56,7 @@ class Momentum(nn.Module):
         for own, other in zip(mine, theirs, strict=True):
             own.lerp_(other, 1 - keep)
 
-    def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
-        super()._load_from_state_dict(*args, **kwargs)
+    def _load_from_state_dict(self, state_dict: dict[str, Tensor], prefix: str, *args: Any) -> None:
+        state_dict.setdefault(f"{prefix}progress", self.progress)  # runs from before the memory was bounded
+        super()._load_from_state_dict(state_dict, prefix, *args)
         self._progress = self.progress.item()
