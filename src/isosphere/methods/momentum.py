@@ -56,7 +56,9 @@ class Momentum(nn.Module):
         for own, other in zip(mine, theirs, strict=True):
             own.lerp_(other, 1 - keep)
 
-    def _load_from_state_dict(self, state_dict: dict[str, Tensor], prefix: str, *args: Any) -> None:
+    def _load_from_state_dict(
+        self, state_dict: dict[str, Tensor], prefix: str, *args: Any, **kwargs: Any
+    ) -> None:
         state_dict.setdefault(f"{prefix}progress", self.progress)  # runs from before the memory was bounded
-        super()._load_from_state_dict(state_dict, prefix, *args)
+        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
         self._progress = self.progress.item()
