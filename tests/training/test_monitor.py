@@ -50,7 +50,7 @@ def test_the_three_states():
     apart = gauge(z, other)
     assert apart.alignment == pytest.approx(0, abs=0.05)
     point = gauge(torch.ones(128, 64), torch.ones(128, 64))
-    assert point == Gauge(1.0, 0.0, 0.0)
+    assert point == Gauge(1.0, 0.0, 0.0, 64)
     said = [verdict(state, progress=0.5, steps=1000) for state in (good, apart, point)]
     assert said[0] is None
     assert said[1] is not None

@@ -47,6 +47,7 @@ def run_training(console: "Console", folder: "RunFolder", parts: "Parts") -> int
         parts.loader,
         parts.views,
         parts.fabric,
+        observer=parts.observer,
         ui=reporter,
         facts=parts.identity,
     )
@@ -91,7 +92,7 @@ def _close(
     if summary.steps == 0:
         reporter.say(f"{run} holds the untrained encoder of seed {config.train.seed}.")
     else:
-        losses = {k: v for k, v in summary.last.items() if k not in ("cosine", "alignment", "dimensions")}
+        losses = {k: summary.last[k] for k in summary.losses}
         reporter.say(
             f"Trained {summary.epochs:.4g} epochs ({summary.steps:,} steps) in {duration(summary.seconds)}, "
             f"{summary.images_per_second:,.0f} images/s. {loss_line(losses)}"

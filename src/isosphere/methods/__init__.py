@@ -1,6 +1,6 @@
 """How to learn: from the views of a batch to a loss."""
 
-from isosphere.methods.base import Loss, Method, embed_views, invariance, invariance_slope
+from isosphere.methods.base import Loss, Method, embed_views, invariance, invariance_slope, spread_test
 from isosphere.methods.byol import BYOL, teacher_momentum
 from isosphere.methods.contrastive import AlignUniform, SimCLR, nt_xent
 from isosphere.methods.conventions import weight_of_lambda
@@ -37,6 +37,7 @@ __all__ = [
     "invariance",
     "invariance_slope",
     "nt_xent",
+    "spread_test",
     "spread_value",
     "teacher_momentum",
     "weight_of_expansion",

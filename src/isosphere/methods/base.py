@@ -1,6 +1,15 @@
 """What every method is: from the views of a batch of images to a loss."""
 
-__all__ = ["Loss", "Method", "batch_features", "by_size", "embed_views", "invariance", "invariance_slope"]
+__all__ = [
+    "Loss",
+    "Method",
+    "batch_features",
+    "by_size",
+    "embed_views",
+    "invariance",
+    "invariance_slope",
+    "spread_test",
+]
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
@@ -11,7 +20,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from isosphere.discrepancies import Discrepancy
+from isosphere.discrepancies import Discrepancy, Uniformity
 from isosphere.reductions import Group, full_precision
 from isosphere.sphere import normalize
 
@@ -86,9 +95,23 @@ class Method(nn.Module, ABC):
         """Facts worth knowing before training, in plain words; some need one batch of views. Changes nothing."""
         return {}
 
+    def expansion_ratio(self, n: int, views: int) -> float | None:
+        """The expansion ratio r* for batches of ``n`` rows over all ranks and so many views; None without a slope."""
+        return None
+
     def reference(self) -> dict[str, float]:
         """Values that tell failures apart, such as ``invariance_unrelated``: the term of views without relation."""
         return {}
+
+
+def spread_test(method: nn.Module, dim: int) -> Discrepancy:
+    """What tells whether the method's embeddings of ``dim`` dimensions are spread: its own discrepancy, if that is of
+    them, else Wang and Isola's uniformity; a copy on the CPU, for this rank alone.
+    """
+    own = getattr(method, "discrepancy", None)
+    if isinstance(own, Discrepancy) and own._dim in (None, dim):
+        return own.alone().eval()
+    return Uniformity(dim=dim, group=False)
 
 
 def by_size(views: list[Tensor]) -> Iterator[list[Tensor]]:

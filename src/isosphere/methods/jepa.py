@@ -126,6 +126,12 @@ class JEPA(Method):
                 self.weight.fill_(balanced_weight(self.discrepancy, n, slope))
         self._resolved = True
 
+    def expansion_ratio(self, n: int, views: int) -> float | None:
+        if math.isnan(self.weight.item()):
+            return None
+        ratio = expansion_ratio(self.discrepancy, self.weight.item(), n, self._slope(views))
+        return ratio if math.isfinite(ratio) else None
+
     def reference(self) -> dict[str, float]:
         return (
             {"invariance_unrelated": invariance_slope(self.global_views, 0)} if self.space == "sphere" else {}

@@ -5,6 +5,7 @@ from isosphere.training.config import Config, known_keys, parse_config
 from isosphere.training.contact import contact_sheet
 from isosphere.training.fit import Summary, fit
 from isosphere.training.monitor import Gauge, gauge, measure, verdict
+from isosphere.training.observe import Observation, Observer, hold_out
 from isosphere.training.precision import choose_precision, make_fabric
 from isosphere.training.preset import Preset, presets, read_preset
 from isosphere.training.restore import Run, load_run, untrained
@@ -17,6 +18,8 @@ __all__ = [
     "Config",
     "ConsoleReporter",
     "Gauge",
+    "Observation",
+    "Observer",
     "Parts",
     "Plan",
     "Position",
@@ -31,6 +34,7 @@ __all__ = [
     "contact_sheet",
     "fit",
     "gauge",
+    "hold_out",
     "known_keys",
     "learning_rate_factor",
     "load_checkpoint",

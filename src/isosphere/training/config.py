@@ -31,6 +31,11 @@ class DataConfig(_Section):
     limit: int | None = Field(
         default=None, ge=2, description="use this many images, drawn by the seed; empty: all"
     )
+    held_out: int | None = Field(
+        default=None,
+        ge=2,
+        description="images left out of training, for the monitor; empty: 4 per dimension if that is at most 2 %",
+    )
     strict: bool = Field(default=False, description="refuse unreadable images instead of skipping them")
     workers: int = Field(default=2, ge=0, le=128, description="processes that decode images")
 

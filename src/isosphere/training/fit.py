@@ -25,7 +25,8 @@ from isosphere.training.config import Config
 from isosphere.training.export import write_weights
 from isosphere.training.interrupt import Interrupt
 from isosphere.training.meter import Meter
-from isosphere.training.monitor import measure, undisturbed, verdict
+from isosphere.training.monitor import Gauge, measure, undisturbed, verdict
+from isosphere.training.observe import Observer
 from isosphere.training.optimizer import build_optimizer, set_learning_rate
 from isosphere.training.precision import memory_format
 from isosphere.training.profile import StepTimer
@@ -52,6 +53,7 @@ class Summary:
     seconds: float
     images_per_second: float
     last: dict[str, float] = field(default_factory=dict)
+    losses: tuple[str, ...] = ()
     warning: str | None = None
     interrupted: str | None = None
     shares: dict[str, float] | None = None
@@ -78,6 +80,7 @@ def fit(
     views: Any,
     fabric: Fabric,
     *,
+    observer: Observer | None = None,
     probe: Probe | None = None,
     ui: Reporter | None = None,
     facts: Mapping[str, Any] | None = None,
@@ -88,8 +91,9 @@ def fit(
     A checkpoint in the folder is continued: a run that was interrupted or killed ends with the same bits as
     one that was not (with a limit in minutes the schedule follows the clock, and no two runs are the same).
     `facts`, such as the number of images, must then be what they were. `probe(method)` is called after each
-    epoch in evaluation mode; its figures join the epoch's row. Neither it nor the monitor can change
-    training: generators and modes are put back.
+    epoch in evaluation mode; its figures join the epoch's row, as those of the `observer` do (without one the
+    monitor looks at images of the last batch). None of them can change training: generators and modes are put
+    back.
 
     Raises: RunError when the loss or a weight is not finite (the last good checkpoint is kept), or when a
     file cannot be written or read.
@@ -117,6 +121,8 @@ def fit(
     saved = start
     figures: dict[str, float] = {}
     warning: str | None = None
+    first: Gauge | None = None
+    named: tuple[str, ...] = ()
 
     def tick() -> float:
         """Bring the clock of the run up to date; seconds of training so far, those of earlier sittings
@@ -140,17 +146,25 @@ def fit(
         fabric.barrier()
         saved = time.perf_counter()
 
+    def observe(batch_views: list[Tensor]) -> tuple[Gauge, dict[str, float]]:
+        """Gauge and figures of the observer's images, or where there is none of images of the last batch."""
+        if observer is not None:
+            seen = observer(method, autocast=fabric.autocast())
+            return seen.gauge, seen.figures
+        with fabric.autocast():
+            state = measure(method, [view[:MONITORED] for view in batch_views[:2]])
+        return state, state.as_row()
+
     def examine(batch_views: list[Tensor]) -> dict[str, float]:
         """What the monitor and the probe see; nothing that training depends on is touched."""
         nonlocal warning
         found: dict[str, float] = {}
         require_finite(method, at.step)
-        if train.monitor:
-            with fabric.autocast():
-                state = measure(method, [view[:MONITORED] for view in batch_views[:2]])
-            found |= state.as_row()
+        if train.monitor and fabric.is_global_zero:
+            state, figures = observe(batch_views)
+            found |= figures
             said, progress = warning, plan.progress(at.step, at.elapsed)
-            warning = verdict(state, progress=progress, steps=at.step, weight=_weight(method))
+            warning = verdict(state, progress=progress, steps=at.step, weight=_weight(method), start=first)
             if warning and not said:
                 ui.say(warning, warning=True)
         if probe is not None:
@@ -159,9 +173,9 @@ def fit(
         return found
 
     def report(extra: Mapping[str, float]) -> None:
-        nonlocal figures
+        nonlocal figures, named
         losses = meter.take()
-        figures = {**losses, **extra}
+        figures, named = {**losses, **extra}, tuple(losses)
         if records is not None:
             rate = optimizer.param_groups[0]["lr"]
             records.row(at, losses, extra, rate=rate, speed=speed())
@@ -171,6 +185,8 @@ def fit(
     try:
         with Interrupt() as interrupt, closing(ui):
             batch_views: list[Tensor] = []
+            if observer is not None and train.monitor and fabric.is_global_zero and at.step == 0:
+                first, _ = observe(batch_views)
             for epoch in itertools.count(at.epoch):
                 if any(agreed(fabric, bool(interrupt.requested), plan.finished(at.step, tick()))):
                     break
@@ -235,6 +251,7 @@ def fit(
         seconds=at.elapsed,
         images_per_second=speed(),
         last=figures,
+        losses=named,
         warning=warning,
         interrupted=interrupt.requested if not plan.finished(at.step, at.elapsed) else None,
         shares=timer.shares() if train.profile else None,

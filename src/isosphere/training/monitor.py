@@ -21,6 +21,14 @@ COLLAPSED = 0.95
 UNALIGNED = 0.05
 """Alignment below which the two views of an image are as far apart as views of different images."""
 
+SHRUNK, FIRST_LOOK = 0.25, 20
+"""Share of the spread at the start, 1 - mean cosine, below which the embeddings are on their way to one point, and
+the number of steps from which on that is said.
+"""
+
+FLAT = 1.5
+"""Participation ratio below which the embeddings are hardly more than a line."""
+
 NO_SPREAD = 1e-10
 """Squared distance between images, relative to their squared length, that is rounding and not spread."""
 
@@ -36,12 +44,13 @@ class Gauge:
     ``cosine``: mean cosine between different images (0: spread over the sphere, 1: one point).
     ``alignment``: 1 - E|z - z'|^2 over pairs of views / the same over unrelated images (1: views coincide, 0:
     the views of an image are as unrelated as those of different images). ``dimensions``: participation ratio
-    of the covariance, (tr C)^2 / tr C^2, at most d (and at most n - 1).
+    of the covariance, (tr C)^2 / tr C^2, at most ``most``, the smaller of d and 2n - 1 (0: not known).
     """
 
     cosine: float
     alignment: float
     dimensions: float
+    most: int = 0
 
     def as_row(self) -> dict[str, float]:
         """Columns of metrics.csv."""
@@ -64,16 +73,16 @@ def gauge(first: Tensor, second: Tensor) -> Gauge:
     if not torch.isfinite(pair).all():
         raise ValueError("got embeddings that are not finite, expected numbers: the network has overflowed")
     x, y = pair
-    n = len(x)
+    n, most = len(x), min(x.shape[1], 2 * len(x) - 1)
     related = alignment(pair)
     # Sum over i != j of |x_i - y_j|^2 = n sum |x|^2 + n sum |y|^2 - 2 <sum x, sum y>, less the pairs i = j.
     everything = n * pair.square().sum() - 2 * x.sum(0) @ y.sum(0)
     unrelated = (everything - n * related) / (n * (n - 1))
     if unrelated <= NO_SPREAD * pair.square().sum(-1).mean():
-        return Gauge(1.0, 0.0, 0.0)
+        return Gauge(1.0, 0.0, 0.0, most)
     cosine = mean_cosine(functional.normalize(x, dim=1))
     dimensions = participation_ratio(pair.flatten(0, 1))
-    return Gauge(cosine.item(), (1 - related / unrelated).item(), dimensions.item())
+    return Gauge(cosine.item(), (1 - related / unrelated).item(), dimensions.item(), most)
 
 
 @contextmanager
@@ -97,25 +106,28 @@ def measure(method: Any, views: Sequence[Tensor]) -> Gauge:
     return gauge(*embeddings)
 
 
-def verdict(state: Gauge, *, progress: float, steps: int, weight: float | None = None) -> str | None:
+def verdict(
+    state: Gauge, *, progress: float, steps: int, weight: float | None = None, start: Gauge | None = None
+) -> str | None:
     """The failure in one or two sentences with what to change, or None if all is well or it is too early to
     say.
+
+    `start` is the gauge before the first step: embeddings that are packed more closely than they were then
+    are on their way to one point, and that is said at the first look, without waiting.
     """
+    if start is not None and steps >= FIRST_LOOK and _shrinking(state, start):
+        seen = _cosine(state, f", at the start {start.cosine:.4g}")
+        return f"Collapse: the embeddings of different images are moving together {seen}. {_spread(weight)}"
     if progress < PATIENCE or steps < LEAST_STEPS:
         return None
     if state.cosine > COLLAPSED:
-        what = (
-            f"Collapse: different images have nearly the same embedding (mean cosine {state.cosine:.3f}; 0 would be "
-            "spread). "
-        )
-        if weight is None:
-            return (
-                f"{what}This method has no weight that would spread them: start anew with a lower "
-                "--set optim.learning_rate=..., a larger batch, or another --method."
-            )
         return (
-            f"{what}The regulariser is too weak against the invariance: start anew with a larger "
-            f"--set method.weight=... (now {weight:.3g}), a larger batch, or another --method."
+            f"Collapse: different images have nearly the same embedding {_cosine(state)}. {_spread(weight)}"
+        )
+    if state.dimensions < FLAT and state.most >= 8 * FLAT:
+        return (
+            f"Collapse of dimensions: the embeddings lie along {state.dimensions:.2g} direction(s) of {state.most}. "
+            f"{_spread(weight)}"
         )
     if state.alignment < UNALIGNED:
         return (
@@ -133,3 +145,24 @@ def verdict(state: Gauge, *, progress: float, steps: int, weight: float | None =
             )
         )
     return None
+
+
+def _shrinking(state: Gauge, start: Gauge) -> bool:
+    return state.cosine > COLLAPSED and 1 - state.cosine < SHRUNK * (1 - start.cosine)
+
+
+def _cosine(state: Gauge, was: str = "") -> str:
+    return f"(mean cosine {state.cosine:.4g}{was}; 0 would be spread)"
+
+
+def _spread(weight: float | None) -> str:
+    """What to change so that embeddings spread."""
+    if weight is None:
+        return (
+            "This method has no weight that would spread them: start anew with a lower --set optim.learning_rate=..., "
+            "a larger batch, or another --method."
+        )
+    return (
+        "The regulariser is too weak against the invariance: start anew with a larger "
+        f"--set method.weight=... (now {weight:.3g}), a larger batch, or another --method."
+    )

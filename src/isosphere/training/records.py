@@ -49,7 +49,7 @@ class Records:
         self, title: str, losses: Mapping[str, float], extra: Mapping[str, float], *, speed: float
     ) -> None:
         """The line of an epoch on the screen and in the log."""
-        shown = {name: extra[name] for name in ("cosine", "alignment", "knn") if name in extra}
+        shown = {name: extra[name] for name in ("cosine", "alignment", "zscore", "knn") if name in extra}
         self._ui.row(f"{title}  {loss_line(losses)}  {loss_line(shown)}  {speed:,.0f} images/s")
 
     def close(self) -> None:

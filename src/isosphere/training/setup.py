@@ -26,6 +26,7 @@ from isosphere.models import Encoder, build_encoder, encoder_names, synchronise
 from isosphere.training.config import Config
 from isosphere.training.defaults import check_batch, resolve, resolve_sizes
 from isosphere.training.monitor import undisturbed
+from isosphere.training.observe import Observer, hold_out
 from isosphere.training.precision import make_fabric, memory_format, reason
 
 __all__ = ["Parts", "build", "build_views", "open_training_source", "prepare", "prepare_without_images"]
@@ -48,6 +49,7 @@ class Parts:
     method: Method
     loader: Loader
     fabric: Fabric
+    observer: Observer | None = None
     facts: dict[str, str] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
 
@@ -74,6 +76,9 @@ def prepare(config: Config, *, progress: LoadProgress | None = None) -> Parts:
     if fabric.world_size > 1:
         synchronise(method)
     views = build_views(config, cast(Encoder, method.encoder))
+    images, shown, looked_at = hold_out(config, images, config.model.dim or 2, own=source)
+    check_batch(batch, len(images), source.name)
+    observer = None if shown is None else Observer(shown.images, views, batch)
     loader = Loader(
         images,
         batch_size=batch,
@@ -86,11 +91,13 @@ def prepare(config: Config, *, progress: LoadProgress | None = None) -> Parts:
         strict=config.data.strict,
     )
     facts = _facts(config, images, views, method, fabric, loader)
+    if observer is not None:
+        facts["monitor"] = f"after each epoch, {looked_at}"
     if suggestion is not None:
         facts["views"] += f"; {suggestion.reason}"
     if suggestion is not None and suggestion.cautions:
         facts["advice"] = " ".join(suggestion.cautions)
-    return Parts(config, images, views, method, loader, fabric, facts, warnings)
+    return Parts(config, images, views, method, loader, fabric, observer, facts, warnings)
 
 
 def prepare_without_images(config: Config) -> tuple[Config, dict[str, str]]:
