@@ -9,7 +9,7 @@ from torch import nn
 from torch.nn import functional
 
 from isosphere.data import ImageSet, Views, open_source, recipe
-from isosphere.discrepancies import KL, MMD, SIGReg
+from isosphere.discrepancies import KL, MMD, SIGReg, Uniformity
 from isosphere.kernels import HeatKernel, VonMisesFisherKernel
 from isosphere.methods import (
     JEPA,
@@ -133,10 +133,17 @@ def test_which_statistic_it_is():
     assert isinstance(spread_test(method_of("mmd-heat"), 16), MMD)
     assert isinstance(spread_test(method_of("lejepa"), 16), SIGReg)
     assert spread_test(method_of("mmd-heat"), 16).group is False
-    for name in ("byol", "simsiam", "vje", "vicreg"):
-        assert type(spread_test(method_of(name), 16)).__name__ == "Uniformity"
-    elsewhere = method_of("byol+mmd", place="features")
-    assert type(spread_test(elsewhere, 16)).__name__ == "Uniformity"
+    for name, options in (("byol", {}), ("simsiam", {}), ("vje", {}), ("byol+mmd", {"place": "features"})):
+        test = spread_test(method_of(name, **options), 16)
+        assert isinstance(test, MMD)
+        assert test.kernel == VonMisesFisherKernel(16, concentration=4.0), name
+
+
+def test_without_a_discrepancy_the_z_score_is_that_of_uniformity():
+    z = functional.normalize(sample_uniform(300, 8, generator=torch.Generator().manual_seed(1)) + 0.05, dim=1)
+    ours = spread_test(method_of("byol"), 8).zscore(z).item()
+    theirs = Uniformity(dim=8, group=False).zscore(z).item()
+    assert ours == pytest.approx(theirs, rel=0.2)
 
 
 def test_the_expansion_ratio_is_that_of_the_batch():

@@ -20,7 +20,8 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from isosphere.discrepancies import Discrepancy, Uniformity
+from isosphere.discrepancies import MMD, Discrepancy
+from isosphere.kernels import VonMisesFisherKernel
 from isosphere.reductions import Group, full_precision
 from isosphere.sphere import normalize
 
@@ -106,12 +107,15 @@ class Method(nn.Module, ABC):
 
 def spread_test(method: nn.Module, dim: int) -> Discrepancy:
     """What tells whether the method's embeddings of ``dim`` dimensions are spread: its own discrepancy, if that is of
-    them, else Wang and Isola's uniformity; a copy on the CPU, for this rank alone.
+    them; a copy on the CPU, for this rank alone.
+
+    Else the potential of Wang and Isola's uniformity (t = 2), as the U-statistic of an MMD: the same ranking and, to
+    first order, the same z-score as its logarithm's, with exact null moments.
     """
     own = getattr(method, "discrepancy", None)
     if isinstance(own, Discrepancy) and own._dim in (None, dim):
         return own.alone().eval()
-    return Uniformity(dim=dim, group=False)
+    return MMD(VonMisesFisherKernel(dim, concentration=4.0), "u", group=False)
 
 
 def by_size(views: list[Tensor]) -> Iterator[list[Tensor]]:

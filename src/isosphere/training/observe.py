@@ -49,7 +49,7 @@ class Observer:
 
     Figures: ``cosine``, ``alignment`` and ``dimensions`` (:class:`~isosphere.training.monitor.Gauge`); of the first
     view alone, so that rows are independent, ``zscore``: standard deviations of the method's own discrepancy from its
-    value for uniform points, of Wang and Isola's uniformity for a method without one (two-sided: 0 is uniform, below
+    value for uniform points, of Wang and Isola's potential for a method without one (two-sided: 0 is uniform, below
     it is more regular than chance); ``rankme`` and ``rankme_features``: effective rank of embedding and backbone;
     ``top_variance`` and ``top_tenth``: share of the variance in the first direction and the first tenth of them
     (uniform: 1/d and .1); of both views, ``lidar``: directions that tell images apart; and ``expansion_ratio`` where
