@@ -212,7 +212,7 @@ class VJE(Method):
         outputs = self._network(x)
         with full_precision(outputs.device):
             h, posterior = self._split(outputs)
-            generator = torch.Generator().manual_seed(seed)
+            generator = torch.Generator().manual_seed(mixed_seed(seed, 0))
             noise = torch.randn(samples, 1, h.shape[-1], generator=generator).to(h.device, h.dtype)
             return evidence_scores(h, posterior, self.factor, self.radius, noise)
 
