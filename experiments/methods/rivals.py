@@ -12,7 +12,7 @@ class LightlySimCLR(Method):
     """SimCLR with lightly's ``NTXentLoss``; encoder and head are those of our ``simclr``."""
 
     def __init__(self, simclr: Method):
-        from lightly.loss import NTXentLoss
+        from lightly.loss import NTXentLoss  # pyright: ignore[reportMissingImports]
 
         super().__init__(simclr.encoder, simclr.head)
         self._criterion = NTXentLoss(temperature=simclr.temperature)  # type: ignore[arg-type]
