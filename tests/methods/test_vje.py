@@ -192,12 +192,13 @@ def test_samples_move_with_after_step_in_training_alone():
     assert int(method.draw) == 1
 
 
-def test_embedding_is_the_direction_of_the_posterior_mean():
-    method = build().eval()
+@pytest.mark.parametrize("spread", [False, True])
+def test_embedding_is_a_direction_of_h_or_with_a_discrepancy_of_the_mean(spread):
+    method = build(discrepancy=MMD(HeatKernel(DIM)) if spread else None).eval()
     x = some_views()[0]
     features, embedding = method.embed(x)
-    _, posterior, _ = inside(method, [x])
-    torch.testing.assert_close(embedding, normalize(posterior.mean[0]))
+    h, posterior, _ = inside(method, [x])
+    torch.testing.assert_close(embedding, normalize(posterior.mean[0] if spread else h[0]))
     torch.testing.assert_close(features, method.encoder(x).float())
 
 

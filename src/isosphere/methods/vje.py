@@ -190,12 +190,15 @@ class VJE(Method):
 
     @torch.no_grad()
     def embed(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Backbone features ``(n, p)`` and the direction of the posterior's mean, ``(n, d)`` unit rows.
+        """Backbone features ``(n, p)`` and a direction, ``(n, d)`` unit rows.
 
-        The mean is what the inference network expects of *other* views, so it finds them better than h itself.
+        With a discrepancy that of the posterior's mean, what the inference network expects of *other* views;
+        without one that of h itself: each finds the other view of an image more often there (docs/decisions.md).
         """
         features = self.encoder(x)
         h = self.standardise(features)
+        if self.discrepancy is None:
+            return features.float(), self._place(h)
         _, posterior = self._split(torch.cat([h, self.head(h)], -1))
         return features.float(), normalize(posterior.mean)
 
