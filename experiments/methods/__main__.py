@@ -8,23 +8,18 @@ into what is left of the budget, by the length of those before it, is left for t
 method, then two more for the systems of the papers. ``--table`` prints the table that stands in ``docs/methods.md``.
 """
 
-import argparse
 import json
-import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import torch
 
-from experiments.methods.cell import BASELINES, DATA, METRICS, run
+from experiments.methods.cell import BASELINES, DATA, run
+from experiments.methods.filling import EPOCHS, RESULTS, arguments, fill, results, sources
 from experiments.records import Table
 from isosphere.methods import METHODS
 
-HERE = Path(__file__).parent
-KEY = ("data", "method", "options", "epochs", "seed")
-EPOCHS = {"cifar10": 10, "imagenette": 10, "wood": 12}
 OF_THE_PAPERS = (
     *("lejepa", "sphere-jepa", "mmd-heat", "mmd-bandlimited", "mmd-induced", "ksd-heat", "kl-vmf"),
     *("byol", "byol-uniformity", "byol-mhe", "vje"),
@@ -45,19 +40,6 @@ def jobs(
                     continue
                 length = 0 if method in BASELINES else epochs or EPOCHS[name]
                 yield {"data": name, "method": method, "options": options, "epochs": length, "seed": seed}
-
-
-def minutes(text: str) -> float:
-    return float(text[:-1]) * {"m": 1, "h": 60}[text[-1]] if text[-1] in "mh" else float(text)
-
-
-def in_a_process(job: dict, spec: str, threads: int) -> dict:
-    command = [sys.executable, "-m", "experiments.methods", "--cell", json.dumps([job, spec])]
-    command += ["--threads", str(threads)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise SystemExit(f"{job} failed:\n{done.stderr[-3000:]}")
-    return json.loads(done.stdout.splitlines()[-1])
 
 
 def table(rows: Table) -> Iterator[str]:
@@ -84,45 +66,28 @@ def table(rows: Table) -> Iterator[str]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("data", nargs="*", metavar="NAME=SPEC", help=f"of {', '.join(DATA)}")
-    parser.add_argument("--budget", default="25m", help="minutes (25m) or hours (2h) to spend")
+    if sys.argv[1:2] == ["--cell"]:
+        torch.set_num_threads(int(sys.argv[3]))
+        print(json.dumps(run(*json.loads(sys.argv[2]))))
+        return
+    parser = arguments(__doc__)
     parser.add_argument("--methods", help="comma-separated; left out: all")
     parser.add_argument("--options", default="", help="section.key=value;... for every cell of this call")
     parser.add_argument("--seeds", default="0,1,2", help="of these; in this order of rounds")
+    parser.add_argument(
+        "--only", help="train on these; left out: on all that are named (others are transferred to)"
+    )
     parser.add_argument("--epochs", type=int)
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--out", type=Path, default=HERE / "results.csv")
+    parser.add_argument("--out", type=Path, default=RESULTS)
     parser.add_argument("--table", action="store_true")
-    parser.add_argument("--cell", help=argparse.SUPPRESS)
     a = parser.parse_args()
-    torch.set_num_threads(a.threads)
-    if a.cell:
-        job, spec = json.loads(a.cell)
-        print(json.dumps(run(job, spec)))
-        return
-    rows = Table(a.out, KEY, METRICS)
     if a.table:
-        print("\n".join(table(rows)))
+        print("\n".join(table(results(a.out))))
         return
-    specs = dict(item.split("=", 1) for item in a.data)
-    deadline, longest = time.monotonic() + 60 * minutes(a.budget), dict.fromkeys(specs, 0.0)
-    seeds = [int(s) for s in a.seeds.split(",")]
-    for job in jobs(a.methods.split(",") if a.methods else None, a.options, list(specs), a.epochs, seeds):
-        if job in rows or time.monotonic() + longest[job["data"]] > deadline:
-            continue
-        started = time.monotonic()
-        found = in_a_process(job, specs[job["data"]], a.threads)
-        took = time.monotonic() - started
-        longest[job["data"]] = max(longest[job["data"]], took)
-        rows.append(job | {k: f"{v:.5g}" if isinstance(v, float) else v for k, v in found.items()})
-        shown = found.get("knn", found.get("recall1_head", found.get("recall1")))
-        print(
-            f"{job['data']} {job['method']} {job['options']} seed {job['seed']}: {shown:.1f} in {took:.0f} s",
-            flush=True,
-        )
+    specs, seeds = sources(a.data), [int(s) for s in a.seeds.split(",")]
+    names = a.only.split(",") if a.only else list(sources(a.data, textures=False))
+    wanted = jobs(a.methods.split(",") if a.methods else None, a.options, names, a.epochs, seeds)
+    fill(wanted, specs, budget=a.budget, threads=a.threads, out=a.out)
 
 
 if __name__ == "__main__":

@@ -9,11 +9,14 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from isosphere.data import ImageSet, Views, load_images, open_source
+from isosphere.data.source import Split
 from isosphere.discrepancies import MMD
 from isosphere.evaluation import (
     class_retrieval,
+    class_structure,
     extract,
     extract_views,
     geometry,
@@ -26,6 +29,7 @@ from isosphere.evaluation import (
 )
 from isosphere.kernels import HeatKernel
 from isosphere.methods import Method
+from isosphere.reductions import nearest_neighbours
 from isosphere.runs import RunFolder
 from isosphere.statistics import within_share
 from isosphere.training import Parts, fit, load_config, prepare
@@ -36,7 +40,23 @@ METRICS = (
     *("mrr", "mrr_head"),
     *("uniformity", "alignment", "effective_rank", "zscore", "collapsed", "r_star", "r_min"),
     *("images_per_second", "seconds", "peak_mib", "parameters"),
+    *("recall3", "recall3_head", "recall5", "recall5_head", "weight"),
+    *(
+        "cosine_deviation",
+        "neighbour_cosine",
+        "local_dimension",
+        "fisher",
+        "silhouette",
+        "nmi",
+        "class_angle",
+    ),
+    *("transfer", "transfer_knn", "transfer_linear"),
 )
+"""In percent: k-NN (20 neighbours) and linear probe of the backbone, class-level mAP, Recall@k and mean reciprocal
+rank of the instance protocol in batches of 100; ``_head``: of the embedding instead. Of test embeddings:
+``cosine_deviation`` sqrt(d) times the standard deviation of the cosine of a pair (1 for uniform points),
+``neighbour_cosine`` the mean cosine to the nearest other image, and from ``fisher`` on how classes lie among them.
+``transfer``: the set that the frozen backbone is also judged on."""
 
 
 @dataclass(frozen=True)
@@ -51,60 +71,86 @@ class Data:
 DATA = {
     "cifar10": Data({"data.limit": 6000, "data.image_size": 32, "train.batch_size": 256}, 5000, True),
     "imagenette": Data({"data.limit": 4000, "data.image_size": 64, "train.batch_size": 256}, 1500, True),
-    "wood": Data(
-        {
-            "data.limit": 2000,
-            "data.canvas_size": 72,
-            "data.image_size": 48,
-            "train.batch_size": 100,
-            "views.recipe": "textures",
-        },
-        1000,
-        False,
-    ),
+    **{
+        family: Data(
+            {
+                "data.limit": 2000,
+                "data.canvas_size": 72,
+                "data.image_size": 48,
+                "train.batch_size": 100,
+                "views.recipe": "textures",
+            },
+            1000,
+            False,
+        )
+        for family in ("wood", "cloud", "disk", "flake")
+    },
 }
 COMMON = {"model.encoder": "small-conv", "model.dim": 128, "model.hidden": 1024, "train.tensorboard": False}
 BASELINES = ("untrained", "pixels", "pca-whitened", "descriptor")
 
 
-def run(job: dict[str, Any], spec: str) -> dict[str, Any]:
-    """Metrics of a job (data, method, options, epochs, seed) on the data at ``spec``; rates in percent."""
+def run(job: dict[str, Any], spec: str, others: dict[str, str] | None = None) -> dict[str, Any]:
+    """Metrics of a job (data, method, options, epochs, seed) on the data at ``spec``; rates in percent.
+
+    ``others``: further labelled sets by name; the first that is not the job's own is transferred to.
+    """
     data = DATA[job["data"]]
-    parts = _prepare(job, spec, data)
-    test = _test_images(spec, data, parts.config.data.canvas_size or 32)
+    parts = prepare_job(job, spec)
+    test = drawn_images(spec, data.test_images, parts.config.data.canvas_size or 32)
     if job["method"] in BASELINES[1:]:
         assert isinstance(parts.images, ImageSet)
         return _baseline(job["method"], data, parts.images, test, parts)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    method, figures = _train(job, parts)
+    method, figures = train(job, parts)
     figures |= {
         "peak_mib": (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024,
         "parameters": sum(p.numel() for p in parts.method.parameters() if p.requires_grad),
     }
-    return figures | _judge(method, data, parts, test)
+    transfer = next(
+        ((n, s) for n, s in (others or {}).items() if n != job["data"] and DATA[n].labelled), None
+    )
+    return (
+        figures
+        | strength(method, parts)
+        | judge(method, data, parts, test)
+        | (_transfer(method, parts, *transfer) if transfer else {})
+    )
 
 
-def _prepare(job: dict[str, Any], spec: str, data: Data) -> Parts:
+def strength(method: Method, parts: Parts) -> dict[str, float]:
+    """The weight that the run came to, and its expansion ratio where it has one."""
+    weight, ratio = getattr(method, "weight", None), None
+    if weight is not None:
+        ratio = method.expansion_ratio(parts.config.train.batch_size or 2, parts.views.recipe.global_views)
+    found = {"weight": None if weight is None else float(weight), "r_star": ratio}
+    return {name: value for name, value in found.items() if value is not None}
+
+
+def prepare_job(job: dict[str, Any], spec: str) -> Parts:
+    """Everything that `fit` takes, from the job's keys and those of its data set."""
     ours = job["method"] not in BASELINES and not job["method"].startswith("lightly-")
     options = dict(item.split("=", 1) for item in job["options"].split(";") if item)
     # The variational methods have no projection head: their embedding is the encoder's.
     common = {k: v for k, v in COMMON.items() if not (k == "model.dim" and job["method"].startswith("vje"))}
     flags = (
         common
-        | data.settings
+        | DATA[job["data"]].settings
         | {"data.source": spec, "train.seed": job["seed"], "train.epochs": job["epochs"]}
         | {"method.name": job["method"] if ours else "simclr"}
     )
     return prepare(load_config(sets=[f"{k}={v}" for k, v in options.items()], flags=flags))
 
 
-def _test_images(spec: str, data: Data, canvas: int) -> ImageSet:
-    source = open_source(spec, split="test")
+def drawn_images(spec: str, count: int, canvas: int, split: Split = "test") -> ImageSet:
+    """So many images of a source, drawn by a fixed seed."""
+    source = open_source(spec, split=split)
     order = torch.randperm(len(source), generator=torch.Generator().manual_seed(0))
-    return load_images(source.subset(order[: data.test_images].numpy()), canvas)
+    return load_images(source.subset(order[:count].numpy()), canvas)
 
 
-def _train(job: dict[str, Any], parts: Parts) -> tuple[Method, dict[str, Any]]:
+def train(job: dict[str, Any], parts: Parts) -> tuple[Method, dict[str, Any]]:
+    """The trained method and how fast it was; the untrained one as it is."""
     method = parts.method
     if job["method"] == "untrained":
         return method, {}
@@ -121,12 +167,14 @@ def _train(job: dict[str, Any], parts: Parts) -> tuple[Method, dict[str, Any]]:
             parts.loader,
             parts.views,
             parts.fabric,
+            observer=parts.observer,
             facts=parts.identity,
         )
     return method, {"images_per_second": summary.images_per_second, "seconds": summary.seconds}
 
 
-def _judge(method: Method, data: Data, parts: Parts, test: ImageSet) -> dict[str, Any]:
+def judge(method: Method, data: Data, parts: Parts, test: ImageSet) -> dict[str, Any]:
+    """Accuracy, retrieval and geometry of a frozen method."""
     assert isinstance(parts.images, ImageSet)
     encoder, size = method.encoder, parts.config.data.image_size or 32
     look: dict[str, Any] = {"autocast": torch.bfloat16}
@@ -141,6 +189,8 @@ def _judge(method: Method, data: Data, parts: Parts, test: ImageSet) -> dict[str
         "zscore": shape["zscore/mmd"].value,
         "collapsed": shape["mean_cosine"].value > 0.98,
         "r_min": shares.min().item(),
+        "local_dimension": shape["local_dimension"].value,
+        **_neighbourhood(first.head),
     }
     if data.labelled:
         a = extract(method.embed, parts.images, size, encoder.mean, encoder.std, **look)  # type: ignore[arg-type]
@@ -159,6 +209,9 @@ def _labelled(
     figures = _percent("knn", accuracy) | _percent("linear", probe)
     figures["map"] = 100 * class_retrieval(test, tests.labels)["map"].value
     if heads is not None:
+        shape = class_structure(heads[1], tests.labels)
+        figures |= {"fisher": shape["fisher_ratio"].value, "silhouette": shape["silhouette"].value}
+        figures |= {"nmi": shape["kmeans_nmi"].value, "class_angle": shape["class_angle"].value}
         figures["knn_head"] = 100 * knn(heads[0], images.labels, heads[1], tests.labels, k=20).value
         figures["map_head"] = 100 * class_retrieval(heads[1], tests.labels)["map"].value
     return figures
@@ -166,7 +219,38 @@ def _labelled(
 
 def _instances(first: Tensor, second: Tensor, suffix: str = "") -> dict[str, Any]:
     found = instance_retrieval(first, second)
-    return _percent(f"recall1{suffix}", found["recall@1"]) | {f"mrr{suffix}": 100 * found["map"].value}
+    return (
+        _percent(f"recall1{suffix}", found["recall@1"])
+        | {f"recall{k}{suffix}": 100 * found[f"recall@{k}"].value for k in (3, 5)}
+        | {f"mrr{suffix}": 100 * found["map"].value}
+    )
+
+
+def _neighbourhood(z: Tensor) -> dict[str, float]:
+    """Spread of the cosine of a pair in units of the uniform law's, and the mean cosine to the nearest image."""
+    x = functional.normalize(z.float(), dim=1)
+    n, d = x.shape
+    mean = (x.sum(0).square().sum() - n) / (n * (n - 1))  # over pairs of different images
+    square = ((x.mT @ x).square().sum() - n) / (n * (n - 1))
+    nearest = nearest_neighbours(x, x, 2)[0][:, 1]
+    deviation = (d * (square - mean.square())).clamp_min(0).sqrt()
+    return {"cosine_deviation": deviation.item(), "neighbour_cosine": nearest.mean().item()}
+
+
+def _transfer(method: Method, parts: Parts, name: str, spec: str) -> dict[str, Any]:
+    """k-NN and linear probe of the frozen backbone on another set, its images brought to the encoder's size."""
+    encoder, data = method.encoder, DATA[name]
+    size = parts.config.data.image_size or 32
+    train, test = (
+        drawn_images(spec, n, size, split)
+        for n, split in ((data.settings["data.limit"], "train"), (data.test_images, "test"))
+    )
+    a, b = (
+        extract(method.embed, x, size, encoder.mean, encoder.std, autocast=torch.bfloat16)  # type: ignore[arg-type]
+        for x in (train, test)
+    )
+    found = _labelled(a.backbone, b.backbone, train, test)
+    return {"transfer": name, "transfer_knn": found["knn"], "transfer_linear": found["linear"]}
 
 
 def _percent(name: str, estimate: Any) -> dict[str, float]:

@@ -17,9 +17,12 @@ class LightlySimCLR(Method):
         super().__init__(simclr.encoder, simclr.head)
         self._criterion = NTXentLoss(temperature=simclr.temperature)  # type: ignore[arg-type]
 
-    def forward(self, views: list[Tensor]) -> Loss:
-        first, second = embed_views(lambda x: self.head(self.encoder(x)), views[:2])
-        total = self._criterion(first.float(), second.float())
+    def outputs(self, views: list[Tensor]) -> tuple[Tensor, ...]:
+        return (torch.stack(embed_views(self._project, views[:2])),)
+
+    def combine(self, *outputs: Tensor) -> Loss:
+        first, second = outputs[0].float()
+        total = self._criterion(first, second)
         return Loss(total, {"contrast": total.detach()})
 
     def _place(self, z: Tensor) -> Tensor:

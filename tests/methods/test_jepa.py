@@ -130,6 +130,18 @@ def test_expansion_and_weight_are_inverse(discrepancy):
     assert linear_jepa(discrepancy, expansion=3.0)(some_views(32)) is not None
 
 
+def test_the_cutoff_sets_the_balanced_weight():
+    weights = []
+    for cutoff in (0.3, None, 0.8):
+        method = linear_jepa(MMD(HeatKernel(DIM)), cutoff=cutoff)
+        method(some_views(32))
+        assert method.weight.item() == pytest.approx(
+            balanced_weight(method.discrepancy, 32, 0.5, cutoff=cutoff or 0.5)
+        )
+        weights.append(method.weight.item())
+    assert weights == sorted(weights), "a larger cut-off spreads more"
+
+
 def test_published_weights_have_the_expansion_ratios_of_our_trials():
     heat = HeatKernel(256, time=5 / 256)
     assert expansion_ratio(MMD(heat), 0.05, 256, 0.5) == pytest.approx(0.21, abs=0.006)
@@ -213,8 +225,12 @@ def test_describe_changes_nothing():
 
 def test_wrong_use_is_refused_in_words():
     test = MMD(HeatKernel(DIM))
-    with pytest.raises(ValueError, match="one of them or neither"):
+    with pytest.raises(ValueError, match="one of them or none"):
         linear_jepa(test, weight=0.5, expansion=1.0)
+    with pytest.raises(ValueError, match="one of them or none"):
+        linear_jepa(test, weight=0.5, cutoff=0.3)
+    with pytest.raises(ValueError, match="share of variance"):
+        linear_jepa(test, cutoff=1.5)
     with pytest.raises(ValueError, match="between 0 and 1"):
         linear_jepa(test, weight=1.0)
     with pytest.raises(ValueError, match="at least 2"):

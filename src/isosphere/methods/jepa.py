@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from isosphere.discrepancies import Discrepancy
 from isosphere.methods.base import Loss, Method, batch_features, embed_views, invariance, invariance_slope
 from isosphere.methods.momentum import Momentum
-from isosphere.methods.weighting import balanced_weight, expansion_ratio, weight_of_expansion
+from isosphere.methods.weighting import CUTOFF, balanced_weight, expansion_ratio, weight_of_expansion
 from isosphere.reductions import all_reduce, full_precision, row_counts
 from isosphere.statistics import within_share
 
@@ -30,6 +30,8 @@ class JEPA(Method):
             SIGReg is LeJEPA, MMD, KSD and KL are its family.
         weight: w in (0, 1). expansion: the expansion ratio r* to take the weight from. Neither: the balanced weight
             (:mod:`isosphere.methods.weighting`), found at the first batch from n, the views and the discrepancy.
+        cutoff: of the balanced weight, in (0, 1]: a direction is used iff its share of variance within images is
+            below it. Larger spreads more.
         teacher: momentum of an EMA copy of encoder and head that makes the centre
             (:class:`~isosphere.methods.Momentum`); None: no teacher.
         global_views: how many of the views, the first ones, make the centre.
@@ -51,20 +53,23 @@ class JEPA(Method):
         *,
         weight: float | None = None,
         expansion: float | None = None,
+        cutoff: float | None = None,
         teacher: float | None = None,
         global_views: int = 2,
     ):
         super().__init__(encoder, head)
-        if weight is not None and expansion is not None:
+        if sum(given is not None for given in (weight, expansion, cutoff)) > 1:
             raise ValueError(
-                f"got weight={weight} and expansion={expansion}, expected one of them or neither"
+                f"got weight={weight}, expansion={expansion} and cutoff={cutoff}, expected one of them or none"
             )
+        if cutoff is not None and not 0 < cutoff <= 1:
+            raise ValueError(f"got cutoff={cutoff}, expected a share of variance in (0, 1]")
         if weight is not None and not 0 < weight < 1:
             raise ValueError(f"got weight={weight}, expected a number strictly between 0 and 1")
         if global_views < 1:
             raise ValueError(f"got global_views={global_views}, expected at least 1")
         self.discrepancy, self.space = discrepancy, discrepancy.space
-        self.expansion = expansion
+        self.expansion, self.cutoff = expansion, CUTOFF if cutoff is None else cutoff
         self.global_views = global_views
         self.teacher = None if teacher is None else Momentum(nn.Sequential(encoder, head), teacher)
         self.register_buffer("weight", torch.tensor(math.nan if weight is None else weight))
@@ -72,23 +77,26 @@ class JEPA(Method):
         self._source = (
             "given"
             if weight is not None
-            else "balanced: r_c = 1/2"
+            else f"balanced: r_c = {self.cutoff:g}"
             if expansion is None
             else "from expansion"
         )
 
-    def forward(self, views: list[Tensor]) -> Loss:
+    def outputs(self, views: list[Tensor]) -> tuple[Tensor, ...]:
         if len(views) < max(2, self.global_views):
             raise ValueError(
                 f"got {len(views)} view(s), expected at least {max(2, self.global_views)}, global ones first"
             )
         z = self._embeddings(views)
-        centre = z[: self.global_views].mean(0)
-        if self.teacher is not None:
-            globals_ = embed_views(self.teacher, views[: self.global_views])
-            with full_precision(z.device):
-                centre = self._place(torch.stack(globals_)).mean(0)
-        return self.loss(z, centre)
+        if self.teacher is None:
+            return (z,)
+        globals_ = embed_views(self.teacher, views[: self.global_views])
+        with full_precision(z.device):
+            return z, self._place(torch.stack(globals_))
+
+    def combine(self, *outputs: Tensor) -> Loss:
+        z, targets = outputs[0], outputs[-1]  # the teacher's, or the student's own
+        return self.loss(z, targets[: self.global_views].mean(0))
 
     def loss(self, z: Tensor, centre: Tensor) -> Loss:
         """The loss of embeddings ``z`` ``(views, n, d)`` about a centre ``(n, d)``."""
@@ -123,7 +131,7 @@ class JEPA(Method):
             if self.expansion is not None:
                 self.weight.fill_(weight_of_expansion(self.discrepancy, self.expansion, n, slope))
             else:
-                self.weight.fill_(balanced_weight(self.discrepancy, n, slope))
+                self.weight.fill_(balanced_weight(self.discrepancy, n, slope, cutoff=self.cutoff))
         self._resolved = True
 
     def expansion_ratio(self, n: int, views: int) -> float | None:

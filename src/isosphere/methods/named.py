@@ -34,6 +34,7 @@ def _jepa(discrepancy: str, momentum: float | None = None) -> Callable[..., Meth
         global_views: int,
         weight: float | None = None,
         expansion: float | None = None,
+        cutoff: float | None = None,
         teacher: float | None = momentum,
         **options: Any,
     ) -> JEPA:
@@ -45,6 +46,7 @@ def _jepa(discrepancy: str, momentum: float | None = None) -> Callable[..., Meth
             test,
             weight=weight,
             expansion=expansion,
+            cutoff=cutoff,
             teacher=teacher,
             global_views=global_views,
         )
@@ -123,7 +125,7 @@ def build_method(
     """Build the method ``name`` around an encoder, with a fresh head.
 
     ``options`` are the head's widths (``dim``, ``hidden``; left out: the method's own), the method's (``weight``,
-    ``expansion``, ``teacher``, ...) or its discrepancy's (``num_slices``, ...).
+    ``expansion``, ``cutoff``, ``teacher``, ...) or its discrepancy's (``num_slices``, ...).
     Raises UsageError for an unknown name or option, and for a value that the method refuses.
     """
     if name not in METHODS:

@@ -1,0 +1,91 @@
+"""Cells of one table, each trained in a process of its own; the claims take theirs from here too."""
+
+import argparse
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from experiments.methods.cell import DATA, METRICS
+from experiments.records import Table
+
+RESULTS = Path(__file__).parent / "results.csv"
+KEY = ("data", "method", "options", "epochs", "seed")
+EPOCHS = {"cifar10": 10, "imagenette": 10, "wood": 12, "cloud": 12, "disk": 12, "flake": 12}
+
+
+def results(path: Path = RESULTS) -> Table:
+    return Table(path, KEY, METRICS)
+
+
+def job(
+    data: str, method: str, seed: int = 0, options: str = "", epochs: int | None = None
+) -> dict[str, Any]:
+    """The key of one cell; ``options``: ``section.key=value;...``; ``epochs``: left out, the table's own length."""
+    length = EPOCHS[data] if epochs is None else epochs
+    return {"data": data, "method": method, "options": options, "epochs": length, "seed": seed}
+
+
+def fill(
+    jobs: Iterable[dict[str, Any]],
+    specs: dict[str, str],
+    *,
+    budget: str,
+    threads: int = 1,
+    out: Path = RESULTS,
+) -> None:
+    """Train and judge the jobs that the table does not have, while the next one fits into the budget.
+
+    A job on data that were not named is left out; one that another call has finished meanwhile too.
+    """
+    deadline, longest = time.monotonic() + 60 * minutes(budget), dict.fromkeys(specs, 0.0)
+    for wanted in jobs:
+        rows = results(out)
+        name = wanted["data"]
+        if name not in specs or wanted in rows or time.monotonic() + longest[name] > deadline:
+            continue
+        started = time.monotonic()
+        found = _in_a_process(wanted, specs, threads)
+        took = time.monotonic() - started
+        longest[name] = max(longest[name], took)
+        rows.append(wanted | {k: f"{v:.5g}" if isinstance(v, float) else v for k, v in found.items()})
+        shown = found.get("knn", found.get("recall1_head", found.get("recall1")))
+        told = " ".join(str(wanted[key]) for key in KEY if wanted[key] != "")
+        print(f"{told}: {shown:.1f} in {took:.0f} s", flush=True)
+
+
+def minutes(text: str) -> float:
+    """``25m``, ``2h`` or a number of minutes."""
+    return float(text[:-1]) * {"m": 1, "h": 60}[text[-1]] if text[-1] in "mh" else float(text)
+
+
+def arguments(doc: str | None) -> argparse.ArgumentParser:
+    """What every command that fills cells takes."""
+    parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", nargs="*", metavar="NAME=SPEC", help=f"of {', '.join(DATA)}")
+    parser.add_argument("--budget", default="25m", help="minutes (25m) or hours (2h) to spend")
+    parser.add_argument("--threads", type=int, default=1)
+    return parser
+
+
+def sources(items: Sequence[str], *, textures: bool = True) -> dict[str, str]:
+    """Data by name; textures need not be named."""
+    named = dict(item.split("=", 1) for item in items)
+    if strange := set(named) - set(DATA):
+        raise SystemExit(
+            f"unknown data {sorted(strange)}: expected NAME=SPEC with a name of {', '.join(DATA)}"
+        )
+    built_in = {name: f"textures:{name}" for name in DATA if textures and not DATA[name].labelled}
+    return built_in | named
+
+
+def _in_a_process(job: dict[str, Any], specs: dict[str, str], threads: int) -> dict[str, Any]:
+    given = json.dumps([job, specs[job["data"]], specs])
+    command = [sys.executable, "-m", "experiments.methods", "--cell", given, str(threads)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise SystemExit(f"{job} failed:\n{done.stderr[-3000:]}")
+    return json.loads(done.stdout.splitlines()[-1])
