@@ -241,10 +241,8 @@ def _transfer(method: Method, parts: Parts, name: str, spec: str) -> dict[str, A
     """k-NN and linear probe of the frozen backbone on another set, its images brought to the encoder's size."""
     encoder, data = method.encoder, DATA[name]
     size = parts.config.data.image_size or 32
-    train, test = (
-        drawn_images(spec, n, size, split)
-        for n, split in ((data.settings["data.limit"], "train"), (data.test_images, "test"))
-    )
+    train = drawn_images(spec, data.settings["data.limit"], size, "train")
+    test = drawn_images(spec, data.test_images, size, "test")
     a, b = (
         extract(method.embed, x, size, encoder.mean, encoder.std, autocast=torch.bfloat16)  # type: ignore[arg-type]
         for x in (train, test)

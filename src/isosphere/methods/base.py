@@ -43,6 +43,9 @@ class Method(nn.Module, ABC):
     When a process group is initialised the loss is that of the concatenated batch of all ranks of :attr:`group`,
     and after DistributedDataParallel's averaging the parameter gradient is that of one process on all of it.
 
+    A forward pass has two halves: :meth:`outputs`, what the networks make of every image, and :meth:`combine`, the loss
+    of all of them together. The first may be had in pieces of the batch, the second needs the whole.
+
     ``space`` says where its embeddings live: unit rows (``"sphere"``) or plain vectors (``"euclidean"``).
     """
 
@@ -66,8 +69,25 @@ class Method(nn.Module, ABC):
             if isinstance(part, Discrepancy):
                 part.group = group
 
+    def forward(self, views: list[Tensor]) -> Loss:
+        return self.combine(*self.outputs(views))
+
+    def outputs(self, views: list[Tensor]) -> tuple[Tensor, ...]:
+        """What the networks make of every image by itself: tensors ``(views, n, *)``, the rows in dimension 1.
+
+        Images meet here in batch norm alone: without it (or with its statistics frozen) the outputs of a batch are
+        those of its pieces, one after the other.
+        """
+        return (self._embeddings(views),)
+
     @abstractmethod
-    def forward(self, views: list[Tensor]) -> Loss: ...
+    def combine(self, *outputs: Tensor) -> Loss:
+        """The loss of the outputs of a whole batch; it depends on the parameters through them alone."""
+
+    @property
+    def indivisible(self) -> str | None:
+        """Why a batch cannot be taken in pieces (:class:`~isosphere.training.Differentiator`), in words; else None."""
+        return None if type(self).forward is Method.forward else "its forward pass is not made of two halves"
 
     def after_step(self, progress: float) -> None:
         """Move teachers and random directions; ``progress`` runs from 0 to 1 over the training."""
@@ -133,9 +153,12 @@ def embed_views(network: Callable[[Tensor], Tensor], views: list[Tensor]) -> lis
 
 @torch.no_grad()
 def batch_features(encoder: nn.Module, views: list[Tensor]) -> Tensor:
-    """Backbone features ``(views, n, p)`` with the batch's own statistics; batch-norm averages are put back."""
+    """Backbone features ``(views, n, p)`` with the batch's own statistics; batch-norm averages are put back.
+
+    Of a large batch the first 1,024 rows: what needs micro-batches in training would not fit here at once.
+    """
     buffers = {name: buffer.clone() for name, buffer in encoder.named_buffers()}
-    features = torch.stack([f.float() for f in embed_views(encoder, views)])
+    features = torch.stack([f.float() for f in embed_views(encoder, [view[:1024] for view in views])])
     for name, buffer in encoder.named_buffers():
         buffer.copy_(buffers[name])
     return features

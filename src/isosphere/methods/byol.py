@@ -133,7 +133,7 @@ class BYOL(Method):
         """The networks that the optimiser trains, in order; the last linear layer is the predictor's."""
         return nn.ModuleList([self.encoder, self.head, self.predictor])
 
-    def forward(self, views: list[Tensor]) -> Loss:
+    def outputs(self, views: list[Tensor]) -> tuple[Tensor, ...]:
         check_views(views, self.global_views)
         features, z, p = [], [], []
         for same in by_size(views):
@@ -144,7 +144,16 @@ class BYOL(Method):
             z += projections.chunk(len(same))
             p += predictions.chunk(len(same))
         targets = embed_views(self.teacher, views[: self.global_views])
-        return self.loss(*(torch.stack(part) for part in (features, z, p, targets)))
+        return tuple(torch.stack(part) for part in (features, z, p, targets))
+
+    def combine(self, *outputs: Tensor) -> Loss:
+        return self.loss(*outputs)
+
+    @property
+    def indivisible(self) -> str | None:
+        return (
+            super().indivisible if self.energy is None else "its energy is a loss of the weights themselves"
+        )
 
     def loss(self, features: Tensor, z: Tensor, p: Tensor, targets: Tensor) -> Loss:
         """The loss of the online views' outputs ``(views, n, .)`` and the targets ``(global_views, n, d)``."""

@@ -74,9 +74,12 @@ class SimCLR(Method):
         check_global_views(global_views)
         self.temperature, self.global_views = temperature, global_views
 
-    def forward(self, views: list[Tensor]) -> Loss:
+    def outputs(self, views: list[Tensor]) -> tuple[Tensor, ...]:
         check_views(views, self.global_views)
-        return self.loss(self._embeddings(views))
+        return super().outputs(views)
+
+    def combine(self, *outputs: Tensor) -> Loss:
+        return self.loss(*outputs)
 
     def loss(self, z: Tensor) -> Loss:
         """The loss of unit rows ``z`` ``(views, n, d)``."""
@@ -137,9 +140,12 @@ class AlignUniform(Method):
         self.weight, self.power, self.global_views = weight, power, global_views
         self.discrepancy = Uniformity(t)
 
-    def forward(self, views: list[Tensor]) -> Loss:
+    def outputs(self, views: list[Tensor]) -> tuple[Tensor, ...]:
         check_views(views, self.global_views)
-        return self.loss(self._embeddings(views))
+        return super().outputs(views)
+
+    def combine(self, *outputs: Tensor) -> Loss:
+        return self.loss(*outputs)
 
     def loss(self, z: Tensor) -> Loss:
         """The loss of unit rows ``z`` ``(views, n, d)``."""

@@ -78,9 +78,12 @@ class VICReg(Method):
         self.invariance, self.variance, self.covariance = invariance, variance, covariance
         self.eps, self.global_views = eps, global_views
 
-    def forward(self, views: list[Tensor]) -> Loss:
+    def outputs(self, views: list[Tensor]) -> tuple[Tensor, ...]:
         check_views(views, self.global_views)
-        return self.loss(self._embeddings(views))
+        return super().outputs(views)
+
+    def combine(self, *outputs: Tensor) -> Loss:
+        return self.loss(*outputs)
 
     def loss(self, z: Tensor) -> Loss:
         """The loss of embeddings ``z`` ``(views, n, d)``."""
@@ -136,9 +139,12 @@ class BarlowTwins(Method):
         check_global_views(global_views)
         self.weight, self.global_views = weight, global_views
 
-    def forward(self, views: list[Tensor]) -> Loss:
+    def outputs(self, views: list[Tensor]) -> tuple[Tensor, ...]:
         check_views(views, self.global_views)
-        return self.loss(self._embeddings(views))
+        return super().outputs(views)
+
+    def combine(self, *outputs: Tensor) -> Loss:
+        return self.loss(*outputs)
 
     def loss(self, z: Tensor) -> Loss:
         """The loss of embeddings ``z`` ``(views, n, d)``."""

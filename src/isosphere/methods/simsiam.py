@@ -47,10 +47,12 @@ class SimSiam(Method):
         self.predictor = predictor
         self.global_views = global_views
 
-    def forward(self, views: list[Tensor]) -> Loss:
+    def outputs(self, views: list[Tensor]) -> tuple[Tensor, ...]:
         check_views(views, self.global_views)
-        z, p = torch.stack(embed_views(self._both, views)).unbind(2)
-        return self.loss(z, p)
+        return torch.stack(embed_views(self._both, views)).unbind(2)
+
+    def combine(self, *outputs: Tensor) -> Loss:
+        return self.loss(*outputs)
 
     def _both(self, x: Tensor) -> Tensor:
         """Projection and prediction of a view, ``(n, 2, d)``."""

@@ -65,11 +65,14 @@ class VISimSiam(Method):
         self.predictor = predictor
         self.kl_weight, self.global_views = kl_weight, global_views
 
-    def forward(self, views: list[Tensor]) -> Loss:
+    def outputs(self, views: list[Tensor]) -> tuple[Tensor, ...]:
         check_views(views, self.global_views)
-        outputs = torch.stack(embed_views(self._both, views))
-        with full_precision(outputs.device):
-            return self.loss(*self._split(outputs))
+        return (torch.stack(embed_views(self._both, views)),)
+
+    def combine(self, *outputs: Tensor) -> Loss:
+        (joined,) = outputs
+        with full_precision(joined.device):
+            return self.loss(*self._split(joined))
 
     def _both(self, x: Tensor) -> Tensor:
         """Projection, direction before normalisation, and concentration before softplus, ``(n, 2 d + 1)``."""

@@ -140,11 +140,14 @@ class VJE(Method):
         h, *parameters = outputs.split(outputs.shape[-1] // (1 + self.head.outputs), -1)
         return h, Posterior.of(parameters, self.factor.floor)
 
-    def forward(self, views: list[Tensor]) -> Loss:
+    def outputs(self, views: list[Tensor]) -> tuple[Tensor, ...]:
         check_views(views, self.global_views)
-        outputs = embed_views(self._network, views)
-        with full_precision(outputs[0].device):
-            return self.loss(*self._split(torch.stack(outputs)))
+        return (torch.stack(embed_views(self._network, views)),)
+
+    def combine(self, *outputs: Tensor) -> Loss:
+        (joined,) = outputs
+        with full_precision(joined.device):
+            return self.loss(*self._split(joined))
 
     def loss(self, h: Tensor, posterior: Posterior) -> Loss:
         """The loss of embeddings ``(views, n, d)`` and the posteriors about them."""
