@@ -1,0 +1,255 @@
+"""Is VJE on a par with its rivals, do its likelihoods tell foreign images, and what are its parts for?
+
+    python -m experiments.claims.vje_likelihood cifar10=/path/cifar10.npz dtd=/path/dtd.zip galaxies=/path/galaxies.zip
+
+Each arm is trained on 6,000 CIFAR-10 images (10 epochs, small encoder) and judged by k-NN, linear probe and spread;
+then its own scores and four distances (of the backbone and of the embedding) tell 2,000 CIFAR-10 test images from
+procedural textures and the other sets that are named, all brought to 32 px: AUROC, foreign images positive.
+``one-class`` arms learn from 2,000 images of one class, and the scores tell its test images from those of the nine
+others. Rows go to ``results.csv`` as (arm, seed, quantity) -> value and 95 % interval.
+"""
+
+import argparse
+import functools
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from experiments.drawing import COLOURS, panels, save
+from experiments.methods.cell import DATA as SETS
+from experiments.methods.cell import drawn_images, judge, prepare_job, train
+from experiments.methods.filling import job, minutes
+from experiments.records import Table
+from isosphere.data import ImageSet, load_images, open_source
+from isosphere.evaluation import detection, extract, novelty
+from isosphere.methods import Method
+
+HERE = Path(__file__).parent
+CLAIM = (
+    "VJE is on a par with BYOL, SimSiam and VI-SimSiam; its likelihoods detect foreign images; it fails towards the "
+    "Gaussian limit (2602.05639)"
+)
+COMMAND = "python -m experiments.claims.vje_likelihood cifar10=PATH dtd=PATH galaxies=PATH"
+RIVALS = ("byol", "simsiam", "vi-simsiam")
+ARMS = {
+    "vje": ("vje", ""),
+    "vje+mmd": ("vje+mmd", ""),
+    "vje-cauchy": ("vje-cauchy", ""),
+    **{rival: (rival, "") for rival in RIVALS},
+    "kl-vmf": ("kl-vmf", ""),
+    "untrained": ("untrained", ""),
+    "nu 1": ("vje", "method.options.degrees_of_freedom=1"),
+    "nu 30": ("vje", "method.options.degrees_of_freedom=30"),
+    "nu 1e6": ("vje", "method.options.degrees_of_freedom=1000000"),
+    "no radial factor": ("vje", "method.options.radial=false"),
+    "no stopped gradient": ("vje", "method.options.stop_gradient=false"),
+    "no batch norm": ("vje", "method.options.batch_norm=false;method.options.standardise=false"),
+    "untied": ("vje", "method.options.tied=false"),
+    "kl weight .3": ("vje", "method.options.kl_weight=0.3"),
+    "no radial factor, + mmd": ("vje+mmd", "method.options.radial=false"),
+}
+SEEDED = ("vje", "vje+mmd", *RIVALS, "kl-vmf", "untrained")
+ONE_CLASS = ("vje", "vje+mmd", "kl-vmf", "untrained")
+CLASSES = (0, 3, 8)
+FIGURES = ("knn", "linear", "uniformity", "alignment", "effective_rank", "collapsed")
+
+
+def scores(method: Method, train_set: ImageSet, sets: dict[str, ImageSet]) -> dict[str, dict[str, Tensor]]:
+    """Scores by name and set, larger where more foreign: the method's own, and distances to the training images."""
+    encoder: Any = method.encoder
+    look: Any = functools.partial(
+        extract, size=32, mean=encoder.mean, std=encoder.std, autocast=torch.bfloat16
+    )
+    known = look(method.embed, train_set)
+    found: dict[str, dict[str, Tensor]] = {}
+    for name, images in sets.items():
+        mine = look(method.embed, images)
+        for layer in ("backbone", "head"):
+            for score, values in novelty(getattr(known, layer), getattr(mine, layer)).items():
+                found.setdefault(f"{score} of the {layer}", {})[name] = values
+        if (own := getattr(method, "scores", None)) is not None:
+            names: list[str] = []
+
+            def encode(x: Tensor, own: Any = own, names: list[str] = names) -> tuple[Tensor, Tensor]:
+                made = own(x)
+                names[:] = made
+                stacked = torch.stack(list(made.values()), 1)
+                return stacked, stacked
+
+            values = look(encode, images).backbone
+            for score, column in zip(names, values.unbind(1), strict=True):
+                found.setdefault(score, {})[name] = -column.double()
+    return found
+
+
+def trained(method: str, options: str, seed: int, spec: str, epochs: int = 10) -> tuple[Method, Any]:
+    wanted = job("cifar10", method, seed, options, 0 if method == "untrained" else epochs)
+    parts = prepare_job(wanted, spec)
+    made, _ = train(wanted, parts)
+    return made.eval(), parts
+
+
+def whole(arm: str, seed: int, specs: dict[str, str]) -> Iterator[tuple[str, tuple[float, float, float]]]:
+    """Accuracy, spread and detection of an arm that learns from all classes."""
+    spec = specs["cifar10"]
+    method, parts = trained(*ARMS[arm], seed, spec)
+    test = drawn_images(spec, 5000, 32)
+    figures = judge(method, SETS["cifar10"], parts, test)
+    for name in FIGURES:
+        value = float(figures[name])
+        yield (
+            name,
+            (value, float(figures.get(f"{name}_low", value)), float(figures.get(f"{name}_high", value))),
+        )
+    outside = {"textures": "textures:all"} | {n: s for n, s in specs.items() if n != "cifar10"}
+    sets = {"inside": drawn_images(spec, 2000, 32)} | {
+        name: drawn_images(where, 1000, 32) for name, where in outside.items()
+    }
+    for score, values in scores(method, parts.images, sets).items():
+        for name in outside:
+            found = detection(values["inside"], values[name], resamples=200)["auroc"]
+            yield f"auroc/{name}/{score}", (found.value, found.low, found.high)
+
+
+def one_class(arm: str, seed: int, specs: dict[str, str]) -> Iterator[tuple[str, tuple[float, float, float]]]:
+    """Detection of the other nine classes by arms that have seen one only."""
+    spec = specs["cifar10"]
+    for label in CLASSES:
+        source, tests = open_source(spec, split="train"), open_source(spec, split="test")
+        chosen = np.flatnonzero(source.labels == label)[:2000]
+        images = load_images(source.subset(chosen), 32)
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "class.npz"
+            np.savez(path, x_train=images.images.permute(0, 2, 3, 1).numpy())
+            method, _ = trained(*ARMS[arm], seed, str(path), epochs=15)
+        sets = {
+            "inside": load_images(tests.subset(np.flatnonzero(tests.labels == label)[:500]), 32),
+            "outside": load_images(tests.subset(np.flatnonzero(tests.labels != label)[::9][:1000]), 32),
+        }
+        for score, values in scores(method, images, sets).items():
+            found = detection(values["inside"], values["outside"], resamples=200)["auroc"]
+            yield f"one-class/{label}/{score}", (found.value, found.low, found.high)
+
+
+def _of(rows: list[dict[str, str]], arm: str, quantity: str) -> list[float]:
+    return [float(r["value"]) for r in rows if r["arm"] == arm and r["quantity"] == quantity]
+
+
+def _mean(values: list[float]) -> float:
+    return sum(values) / len(values) if values else float("nan")
+
+
+def detectors(rows: list[dict[str, str]], arm: str, prefix: str = "auroc/") -> dict[str, float]:
+    """Mean AUROC of each score of an arm over sets and seeds."""
+    found: dict[str, list[float]] = {}
+    for r in rows:
+        if r["arm"] == arm and r["quantity"].startswith(prefix):
+            found.setdefault(r["quantity"].split("/")[-1], []).append(float(r["value"]))
+    return {name: _mean(values) for name, values in found.items()}
+
+
+def _best(found: dict[str, float], distances: bool) -> tuple[str, float]:
+    chosen = {n: v for n, v in found.items() if (" of the " in n) == distances}
+    return max(chosen.items(), key=lambda item: item[1], default=("none", float("nan")))
+
+
+def verdict(rows: list[dict[str, str]]) -> tuple[str, str]:
+    knn = {arm: _mean(_of(rows, arm, "knn")) for arm in ARMS}
+    seeds = len(_of(rows, "vje", "knn"))
+    rivals = max(knn[r] for r in RIVALS)
+    own, distance = (_best(detectors(rows, "vje"), d) for d in (False, True))
+    mixed = _best(detectors(rows, "vje+mmd"), False)
+    single, far = (_best(detectors(rows, "vje", "one-class/"), d) for d in (False, True))
+    told = (
+        f"k-NN over {seeds} seeds: VJE {knn['vje']:.1f}, VJE + MMD {knn['vje+mmd']:.1f}, "
+        + ", ".join(f"{r} {knn[r]:.1f}" for r in RIVALS)
+        + f", untrained {knn['untrained']:.1f}. Foreign sets (mean AUROC): best own score {own[0]} {own[1]:.3f}"
+        f" ({mixed[0]} {mixed[1]:.3f} with MMD), best distance {distance[0]} {distance[1]:.3f}; "
+        f"one class: {single[0]} {single[1]:.3f} against {far[0]} {far[1]:.3f}. Degrees of freedom 1, 5, 30, 1e6: "
+        + ", ".join(f"{knn[a]:.1f}" for a in ("nu 1", "vje", "nu 30", "nu 1e6"))
+        + f"; without the radial factor {knn['no radial factor']:.1f}, stopped gradient "
+        f"{knn['no stopped gradient']:.1f}, batch norm {knn['no batch norm']:.1f}; untied {knn['untied']:.1f}"
+    )
+    par = knn["vje"] >= rivals - 1.5
+    detects = own[1] >= distance[1] - 0.02
+    word = {
+        (True, True): "holds",
+        (True, False): "accuracy holds, scores lose to distances",
+        (False, True): "accuracy does not hold, scores do",
+        (False, False): "does not hold at this size",
+    }[par, detects]
+    return word, told
+
+
+def draw(rows: list[dict[str, str]], path: Path) -> None:
+    figure, (left, right) = panels(1, 2, width=4.6, height=4.2)
+    arms = [arm for arm in ARMS if _of(rows, arm, "knn")]
+    for i, arm in enumerate(reversed(arms)):
+        values = _of(rows, arm, "knn")
+        left.barh(i, _mean(values), color=COLOURS[0 if ARMS[arm][0].startswith("vje") else 9], height=0.7)
+        left.plot(values, [i] * len(values), "|", color="#1b1f24", markersize=9)
+    left.set_yticks(range(len(arms)), list(reversed(arms)))
+    left.axvline(_mean(_of(rows, "untrained", "knn")), color=COLOURS[1], linewidth=1)
+    left.set(title="CIFAR-10 k-NN, % (line: untrained)", xlim=(20, None))
+    left.grid(visible=False, axis="y")
+    found = detectors(rows, "vje+mmd")
+    names = sorted(found, key=lambda n: found[n])
+    for i, name in enumerate(names):
+        right.barh(i, found[name], color=COLOURS[9 if " of the " in name else 0], height=0.7)
+        single = [
+            float(r["value"])
+            for r in rows
+            if r["arm"] == "vje+mmd"
+            and r["quantity"].startswith("auroc/")
+            and r["quantity"].endswith(f"/{name}")
+        ]
+        right.plot(single, [i] * len(single), "|", color="#1b1f24", markersize=7)
+    right.set_yticks(range(len(names)), names)
+    right.axvline(0.5, color=COLOURS[1], linewidth=1)
+    right.set(title="VJE + MMD: AUROC against foreign sets", xlim=(0, 1))
+    right.grid(visible=False, axis="y")
+    save(figure, path)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("data", nargs="*", metavar="NAME=SPEC")
+    parser.add_argument("--budget", default="60m")
+    parser.add_argument("--arms", help="comma-separated; left out: all")
+    parser.add_argument("--out", type=Path, default=HERE / "results.csv")
+    parser.add_argument("--draw", action="store_true", help="draw what is in results.csv, train nothing")
+    a = parser.parse_args()
+    torch.set_num_threads(1)
+    table = Table(a.out, ("arm", "seed", "quantity"), ("value", "low", "high"))
+    specs = dict(item.split("=", 1) for item in a.data)
+    deadline, longest = time.monotonic() + 60 * minutes(a.budget), 0.0
+    arms = a.arms.split(",") if a.arms else list(ARMS)
+    jobs = [(whole, "knn", arm, 0) for arm in arms]
+    jobs += [
+        (one_class, f"one-class/{CLASSES[0]}/knn of the head", arm, 0) for arm in arms if arm in ONE_CLASS
+    ]
+    jobs += [(whole, "knn", arm, seed) for seed in (1, 2) for arm in arms if arm in SEEDED]
+    for measure, mark, arm, seed in () if a.draw else jobs:
+        if {"arm": arm, "seed": seed, "quantity": mark} in table or time.monotonic() + longest > deadline:
+            continue
+        started = time.monotonic()
+        for quantity, estimate in list(measure(arm, seed, specs)):
+            row = {"arm": arm, "seed": seed, "quantity": quantity}
+            table.append(
+                row | {k: f"{v:.4g}" for k, v in zip(("value", "low", "high"), estimate, strict=True)}
+            )
+        longest = max(longest, time.monotonic() - started)
+        print(f"{arm} seed {seed} ({measure.__name__}): {time.monotonic() - started:.0f} s", flush=True)
+    draw(list(table), HERE / "vje_likelihood.svg")
+
+
+if __name__ == "__main__":
+    main()
