@@ -190,3 +190,22 @@ def test_batches_come_on_the_device(source, streamed):
         assert theirs.index.is_cuda
         assert torch.equal(ours.images, theirs.images.cpu())
         assert torch.equal(ours.index, theirs.index.cpu())
+
+
+def test_short_epochs_part_a_pass_over_all_images(source):
+    images = load_images(source, 8)
+    n, part = len(images), len(images) // 3
+    loader = Loader(images, batch_size=2, epoch_images=part, drop_last=False, seed=5)
+    epochs = [torch.cat([batch.index for batch in loader.epoch(e)]).tolist() for e in range(6)]
+    assert all(len(x) == part for x in epochs)
+    for first in (0, 3):
+        assert sum(epochs[first : first + 3], []) == permutation(n, 5, first // 3)[: 3 * part].tolist()  # noqa: RUF017
+    whole = Loader(images, batch_size=2, epoch_images=n, seed=5)
+    plain = Loader(images, batch_size=2, seed=5)
+    for a, b in zip(whole.epoch(1), plain.epoch(1), strict=True):
+        assert torch.equal(a.index, b.index)
+    for wrong in (0, n + 1):
+        with pytest.raises(UsageError, match=f"an epoch of {wrong} images is asked for, and .* has {n}"):
+            Loader(images, batch_size=2, epoch_images=wrong)
+    with pytest.raises(UsageError, match="an epoch of 2 images holds no batch of 4"):
+        Loader(images, batch_size=4, epoch_images=2)

@@ -71,7 +71,8 @@ def test_the_nearest_name_is_offered(typed, offered, tmp_path, monkeypatch, make
     assert f"There is no file or folder {typed} in {tmp_path}" in message
     assert f"Did you mean {offered}" in message
     assert (
-        "Give a folder of images, a zip of one, an .npz of arrays, or a built-in: textures:cloud|" in message
+        "Give a folder of images, a zip of one, an .npz of arrays, WebDataset shards (.tar), or a built-in: "
+        in message
     )
 
 
@@ -80,10 +81,13 @@ def test_other_wrong_names(make_folder, tmp_path):
     assert "No data were named" in refusal(" ")
     assert "Did you mean" not in refusal(tmp_path / "qqqqqqqqq")
     assert "cannot be opened (file name too long)" in refusal("x" * 5000)
-    folder = make_folder(["a.png", "b.tar"])
+    folder = make_folder(["a.png", "b.tar", "c.tar.gz"])
     assert "is one image; expected a folder of images" in refusal(folder / "a.png")
     assert f"Its folder is {folder}" in refusal(folder / "a.png")
-    assert "Unpack other archives (tar -xf FILE)" in refusal(folder / "b.tar")
+    assert "holds no images (b.tar: it is no tar file" in refusal(folder / "b.tar")
+    assert "Unpack other archives (tar -xf FILE)" in refusal(folder / "c.tar.gz")
+    packed = make_folder(["a.h5", "b.tar.gz"], under="packed")
+    assert "2 files of other kinds (1 x .gz, 1 x .h5). To read one of its files, give" in refusal(packed)
     assert "holds no images: it holds no files" in refusal(make_folder([], under="empty"))
     with pytest.raises(ValueError, match="split is 'val'"):
         open_source(folder, split="val")  # pyright: ignore[reportArgumentType]

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 
 from isosphere.data import open_source, texture, textures
 from isosphere.data import texture_source as module
-from isosphere.data.texture_source import cache_folder
+from isosphere.data.cache import cache_folder
 from isosphere.data.textures import FAMILIES
 from isosphere.errors import UsageError
 

@@ -90,8 +90,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except _ClickError as error:
         known = words[0] if words[0] in COMMANDS else ""
         said = str(getattr(error, "format_message", error.__str__)()).rstrip(".")
+        quoted = (
+            " A shell makes several words of {000..003} unless it stands in quotes." if ".tar" in said else ""
+        )
         paragraph(
-            errors, f"isosphere: {said}. Type {' '.join(['isosphere', known]).strip()} --help.", style="red"
+            errors,
+            f"isosphere: {said}.{quoted} Type {' '.join(['isosphere', known]).strip()} --help.",
+            style="red",
         )
         return 2
     except BrokenPipeError:  # the reader of a pipe has gone: not a failure of ours, nor worth a word

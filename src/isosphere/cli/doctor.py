@@ -15,6 +15,7 @@ EXTRAS = {
     "matplotlib": ("pictures of neighbours and curves", "report"),
     "tensorboard": ("TensorBoard events", "logging"),
     "onnxruntime": ("ONNX export, checked", "export"),
+    "h5py": ("images in HDF5 files", "data"),
     "pyarrow": ("embeddings as parquet", "data"),
     "faiss": ("search of large indexes in half the time", "search"),
     "umap": ("maps of embeddings by UMAP", "map"),
@@ -29,7 +30,7 @@ def doctor() -> None:
     """
     import torch
 
-    from isosphere.data.texture_source import cache_folder
+    from isosphere.data.cache import cache_folder
     from isosphere.runs import environment
     from isosphere.training import choose_precision
     from isosphere.training.precision import reason

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from isosphere.cli.console import error_console, output_console, paragraph, table
+from isosphere.errors import UsageError
 
 if TYPE_CHECKING:
     from isosphere.deploy import Match
@@ -51,6 +52,10 @@ def search(
 
     loaded = isosphere.load(run)
     query = loaded.embed(image, layer=chosen)
+    if len(query) != 1:
+        raise UsageError(
+            f"{image} holds {len(query)} images, and one is searched for: give the file of an image."
+        )
     index = indexed(loaded, data, chosen)
     (found,) = index.search(query, k, engine=searcher)
     if as_json:

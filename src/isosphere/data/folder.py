@@ -14,27 +14,41 @@ from .decode import MAX_FILE_BYTES, UnreadableImageError, decode
 from .layout import arrange, foreign_format, is_ignored, is_image_name
 from .source import Source, Split
 
-__all__ = ["FolderSource", "no_images"]
+__all__ = ["FolderSource", "FolderWalk", "no_images", "walk_folder"]
+
+
+_NEARER = {
+    **dict.fromkeys(
+        (".npz", ".npy", ".zip", ".h5", ".hdf5"), " To read one of its files, give that file's own name."
+    ),
+    **dict.fromkeys((".gz", ".tgz", ".xz", ".zst", ".bz2"), " Unpack what is compressed."),
+}
+"""What to do about other kinds of files that may hold images."""
 
 
 def no_images(name: str, other: Counter[str]) -> UsageError:
     """The error for a folder or archive in which no file is named like an image."""
+    ranked = sorted(other.items(), key=lambda item: (-item[1], item[0]))
     if not other:
         found = "it holds no files"
     else:
-        kinds = ", ".join(f"{count} x {suffix or 'no suffix'}" for suffix, count in other.most_common(4))
+        kinds = ", ".join(f"{count} x {suffix or 'no suffix'}" for suffix, count in ranked[:4])
         found = f"it holds {sum(other.values())} files of other kinds ({kinds})"
+    nearer = next((hint for suffix, hint in _NEARER.items() if suffix in other), "")
     return UsageError(
-        f"{name} holds no images: {found}. Give a folder with .jpg, .png, .webp, .tif, .bmp or .gif files, "
+        f"{name} holds no images: {found}.{nearer} Give a folder with .jpg, .png, .webp, .tif, .bmp or .gif files, "
         "at any depth, with or without class folders; or try the built-in textures:wood."
     )
 
 
 class FolderSource(Source):
-    """Images of a folder. Hidden files are ignored, links are followed, and no folder is entered twice."""
+    """Images of a folder. Hidden files are ignored, links are followed, and no folder is entered twice.
 
-    def __init__(self, folder: Path, *, split: Split = None) -> None:
-        found = _walk(folder)
+    ``found`` is what `walk_folder` found there, where it has been walked already.
+    """
+
+    def __init__(self, folder: Path, *, split: Split = None, found: "FolderWalk | None" = None) -> None:
+        found = found or walk_folder(folder)
         if not found.members:
             blocked = next(((p, r) for p, r in found.unreadable if p.endswith("/")), None)
             if blocked:
@@ -74,16 +88,18 @@ def _printable(name: str) -> str:
 
 
 @dataclass
-class _Found:
-    """Images (relative, with /), a count of other files by suffix, and what could not be listed."""
+class FolderWalk:
+    """Images and tar files (relative, with /), a count of other files by suffix, and what could not be listed."""
 
     members: list[str] = field(default_factory=list)
+    tars: list[str] = field(default_factory=list)
     other: Counter[str] = field(default_factory=Counter)
     unreadable: list[tuple[str, str]] = field(default_factory=list)
 
 
-def _walk(folder: Path) -> _Found:
-    found = _Found()
+def walk_folder(folder: Path) -> FolderWalk:
+    """List a folder at any depth; nothing is opened."""
+    found = FolderWalk()
     entered: set[tuple[int, int]] = set()
     pending = [""]
     while pending:
@@ -110,7 +126,10 @@ def _walk(folder: Path) -> _Found:
             elif is_image_name(entry.name):
                 found.members.append(name)  # a link to nothing too, so that reading it names it
             else:
-                found.other[Path(entry.name).suffix.lower()] += 1
+                suffix = Path(entry.name).suffix.lower()
+                found.other[suffix] += 1
+                if suffix == ".tar":
+                    found.tars.append(name)
                 if reason := foreign_format(entry.name):
                     found.unreadable.append((name, reason))
     found.unreadable.sort()

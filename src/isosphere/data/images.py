@@ -15,7 +15,7 @@ from isosphere.errors import RunError
 from .decode import UnreadableImageError, fit_square
 from .source import Source, to_tensor
 
-__all__ = ["ImageSet", "images_bytes", "load_images", "name_skipped"]
+__all__ = ["ImageSet", "images_bytes", "load_images", "name_skipped", "read_images", "require_readable"]
 
 _CHUNK = 32
 
@@ -83,6 +83,22 @@ def load_images(
     Raises: RunError if nothing can be read or memory does not suffice, or with ``strict`` if anything cannot
     be read.
     """
+    found = read_images(source, size, workers=workers, progress=progress)
+    require_readable(source, len(found), found.skipped, strict=strict)
+    return found
+
+
+def read_images(
+    source: Source,
+    size: int,
+    *,
+    workers: int = 2,
+    progress: Callable[[int, int], None] | None = None,
+) -> ImageSet:
+    """As :func:`load_images`, but a source of which nothing can be read gives a set of no images.
+
+    Raises: RunError if memory does not suffice.
+    """
     if size < 1:
         raise ValueError(f"size is {size}; expected at least 1 pixel.")
     total = len(source)
@@ -118,18 +134,25 @@ def load_images(
 
     failed = sorted(reasons)
     skipped = [(source.paths[i], reasons[i]) for i in failed] + source.unreadable
-    if strict and skipped:
-        raise RunError(
-            f"{len(skipped)} images of {source.name} cannot be read: {name_skipped(skipped)}. Remove or "
-            f"repair them, or leave out --strict to go on with the other {total - len(failed)}."
-        )
-    if len(failed) == total:
-        raise RunError(
-            f"None of the {total} images of {source.name} can be read: {name_skipped(skipped)}. Give a "
-            "folder of images that an image viewer opens."
-        )
     kept = np.setdiff1d(np.arange(total), failed)
     if failed:
         images = images[torch.from_numpy(kept)]
     paths = [source.paths[i] for i in kept]
     return ImageSet(images, source.labels[kept], paths, source.class_names, skipped, source.name)
+
+
+def require_readable(source: Source, read: int, skipped: list[tuple[str, str]], *, strict: bool) -> None:
+    """Refuse a source of which nothing can be read, or with `strict` anything cannot.
+
+    Raises: RunError that names the first files that cannot be read.
+    """
+    if strict and skipped:
+        raise RunError(
+            f"{len(skipped)} images of {source.name} cannot be read: {name_skipped(skipped)}. Remove or "
+            f"repair them, or leave out --strict to go on with the other {read}."
+        )
+    if read == 0:
+        raise RunError(
+            f"None of the {len(source)} images of {source.name} can be read: {name_skipped(skipped)}. Give a "
+            "folder of images that an image viewer opens."
+        )

@@ -13,10 +13,19 @@ from isosphere.errors import UsageError
 from .decode import IMAGE_SUFFIXES
 from .source import Split
 
-__all__ = ["Layout", "arrange", "foreign_format", "is_image_name", "is_ignored", "no_test_part"]
+__all__ = [
+    "TEST_NAMES",
+    "TRAIN_NAMES",
+    "Layout",
+    "arrange",
+    "foreign_format",
+    "is_image_name",
+    "is_ignored",
+    "no_test_part",
+]
 
-_TRAIN = ("train", "training")
-_TEST = ("test", "testing", "val", "valid", "validation")  # the first that is there is the test part
+TRAIN_NAMES = ("train", "training")
+TEST_NAMES = ("test", "testing", "val", "valid", "validation")  # the first that is there is the test part
 _FOREIGN = frozenset(
     f".{suffix}"
     for kinds in ("heic heif jxl svg psd tga exr hdr dcm fits", "raw dng cr2 cr3 nef arw orf rw2 eps ico")
@@ -27,9 +36,13 @@ _IGNORED = ("__macosx", "@eadir", "$recycle.bin")
 
 @dataclass(frozen=True)
 class Layout:
-    """Images of one part, with their labels, and a remark on each place whose images are in no part."""
+    """Images of one part, with their labels, and a remark on each place whose images are in no part.
+
+    ``positions`` are those of ``members`` in the list that was arranged.
+    """
 
     members: list[str]
+    positions: list[int]
     labels: NDArray[np.int64]
     class_names: list[str]
     has_test_split: bool
@@ -64,7 +77,7 @@ def _without_wrappers(parts: list[tuple[str, ...]]) -> list[tuple[str, ...]]:
     """Drop leading folders that hold everything, down to a folder of training images."""
     while parts and len(parts[0]) > 1:
         first = parts[0][0]
-        if first.casefold() in _TRAIN or any(len(p) == 1 or p[0] != first for p in parts):
+        if first.casefold() in TRAIN_NAMES or any(len(p) == 1 or p[0] != first for p in parts):
             break
         parts = [p[1:] for p in parts]
     return parts
@@ -81,14 +94,14 @@ def arrange(members: Sequence[str], split: Split, name: str) -> Layout:
     """
     parts = _without_wrappers([PurePosixPath(m).parts for m in members])
     tops = {p[0].casefold() for p in parts if len(p) > 1}
-    train = next((t for t in _TRAIN if t in tops), None)
-    test = next((t for t in _TEST if t in tops), None)
+    train = next((t for t in TRAIN_NAMES if t in tops), None)
+    test = next((t for t in TEST_NAMES if t in tops), None)
     is_split = train is not None and (test is not None or len(tops) == 1)
     if split == "test" and not (is_split and test):
         raise no_test_part(name)
     if not is_split:
         labels, class_names = _labels(parts)
-        return Layout(list(members), labels, class_names, False, [])
+        return Layout(list(members), list(range(len(members))), labels, class_names, False, [])
 
     wanted = {"train": (train,), "test": (test,), None: (train, test)}[split]
     within = [k for k, p in enumerate(parts) if len(p) > 1 and p[0].casefold() in (train, test)]
@@ -101,6 +114,7 @@ def arrange(members: Sequence[str], split: Split, name: str) -> Layout:
     reason = f"outside {train}/" + (f" and {test}/" if test else "")
     return Layout(
         [members[within[j]] for j in kept],
+        [within[j] for j in kept],
         labels[kept],
         class_names,
         test is not None,

@@ -29,9 +29,14 @@ class Batch:
 
 @dataclass
 class _Order:
-    """The batches of one epoch for one rank, as lists of positions; the sampler of the DataLoader."""
+    """The batches of one epoch for one rank, as lists of positions; the sampler of the DataLoader.
+
+    An epoch of fewer images than there are is a part of a pass over all of them: floor(n / epoch_images) epochs
+    share one permutation and no image.
+    """
 
     n: int
+    epoch_images: int
     batch_size: int
     seed: int
     rank: int
@@ -41,11 +46,13 @@ class _Order:
     start: int = 0
 
     def __len__(self) -> int:
-        whole, rest = divmod(self.n, self.batch_size)
+        whole, rest = divmod(self.epoch_images, self.batch_size)
         return whole + (not self.drop_last and rest >= self.world)
 
     def __iter__(self) -> Iterator[list[int]]:
-        order = permutation(self.n, self.seed, self.epoch)
+        a_pass, part = divmod(self.epoch, self.n // self.epoch_images)
+        first = part * self.epoch_images
+        order = permutation(self.n, self.seed, a_pass)[first : first + self.epoch_images]
         for k in range(self.start, len(self)):
             batch = order[k * self.batch_size : (k + 1) * self.batch_size]
             equal = len(batch) - len(batch) % self.world
@@ -91,6 +98,10 @@ class Loader:
     ``drop_last`` the last batch is cut to a multiple of ``world``. The global random generators are left
     alone.
 
+    ``epoch_images`` makes an epoch of fewer images than there are, at most n of them: each pass over all n is
+    cut into floor(n / epoch_images) such epochs without an image in common, and what is left of the pass, other
+    images each time, is passed over.
+
     A source's unreadable image is replaced by the next readable one and named in ``skipped``; with ``strict``
     it ends the epoch.
 
@@ -109,6 +120,7 @@ class Loader:
         rank: int = 0,
         world: int = 1,
         drop_last: bool = True,
+        epoch_images: int | None = None,
         workers: int = 2,
         strict: bool = False,
     ) -> None:
@@ -118,7 +130,18 @@ class Loader:
             )
         if not 0 <= rank < world:
             raise ValueError(f"rank is {rank}; expected 0 to {world - 1}.")
-        self._order = _Order(len(images), batch_size, seed, rank, world, drop_last)
+        length = len(images) if epoch_images is None else epoch_images
+        if not 1 <= length <= max(1, len(images)):
+            raise UsageError(
+                f"an epoch of {length} images is asked for, and {images.name} has {len(images)}: give "
+                f"--set data.epoch_images=N with N from {batch_size} to {len(images)}, or leave it out."
+            )
+        self._order = _Order(len(images), length, batch_size, seed, rank, world, drop_last)
+        if epoch_images is not None and not len(self._order):
+            raise UsageError(
+                f"an epoch of {length} images holds no batch of {batch_size}: give --set data.epoch_images="
+                f"{batch_size} or more, or a smaller --batch-size."
+            )
         if not len(self._order):
             most = max(len(images) - len(images) % world, world)
             raise UsageError(

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from isosphere.errors import UsageError
 
 from .arrays import ArraySource
+from .labels import class_positions, one_label_each
 from .layout import no_test_part
 from .source import Split
 
@@ -99,13 +100,13 @@ def _open_npz(file: Path, split: Split) -> ArraySource:
     with np.load(file, allow_pickle=False) as arrays:
         # The labels of both parts are read whichever is opened: they share one list of classes.
         parts = [
-            _Part(x, _labels(y, arrays[y], headers[x].shape[0]) if y in headers else None)
+            _Part(x, one_label_each(y, arrays[y], headers[x].shape[0]) if y in headers else None)
             for x, y in filter(None, pairs)
         ]
         stated = next((arrays[k] for k in _CLASS_NAMES if k in headers), None)
         chosen = {"train": parts[:1], "test": parts[1:], None: parts}[split]
         images = [arrays[part.images] for part in chosen]
-    table, class_names = _classes([p.labels for p in parts if p.labels is not None], stated)
+    table, class_names = class_positions([p.labels for p in parts if p.labels is not None], stated)
     labels = [
         np.full(len(x), -1) if p.labels is None else np.array([table.get(v, -1) for v in p.labels.tolist()])
         for p, x in zip(chosen, images, strict=True)
@@ -119,34 +120,3 @@ def _open_npz(file: Path, split: Split) -> ArraySource:
         has_test_split=pairs[1] is not None,
         left_out=[(unused[0], f"{headers[unused[0]].shape[0]} images outside both parts")] if unused else [],
     )
-
-
-def _labels(name: str, labels: NDArray, n: int) -> NDArray | None:
-    """One label an image; a column is flattened, and several labels an image are not a class."""
-    if labels.shape[:1] != (n,):
-        raise ValueError(f"{name} has shape {labels.shape} for {n} images; expected ({n},)")
-    if labels.ndim == 2 and labels.shape[1] == 1:
-        labels = labels[:, 0]
-    if labels.ndim > 1:
-        return None
-    if labels.dtype.kind == "f" and np.array_equal(labels, np.rint(labels)):
-        return labels.astype(np.int64)
-    if labels.dtype.kind not in "biuU":
-        raise ValueError(f"{name} holds {labels.dtype}; expected one integer or one word for each image")
-    return labels
-
-
-def _classes(labels: list[NDArray], stated: NDArray | None) -> tuple[dict[int | str, int], list[str]]:
-    """Positions of the labels in a list of class names, which keeps the order that the file states."""
-    values = {v for part in labels for v in part.tolist()}
-    words = sorted(v for v in values if isinstance(v, str))
-    numbers = sorted(v for v in values if not isinstance(v, str) and v >= 0)
-    if words and numbers:
-        raise ValueError("its labels are numbers in one part and words in the other")
-    names = [str(c) for c in stated.ravel()] if stated is not None else []
-    if words:
-        names = names or words
-        return {c: k for k, c in enumerate(names)}, names
-    if numbers and numbers[-1] < len(names):
-        return {k: k for k in range(len(names))}, names
-    return {v: k for k, v in enumerate(numbers)}, [str(v) for v in numbers]

@@ -8,9 +8,10 @@ from pathlib import Path
 from isosphere.errors import UsageError
 
 from .builtin import TORCHVISION, open_digits, open_torchvision
-from .folder import FolderSource
+from .folder import FolderSource, walk_folder
 from .layout import is_ignored, is_image_name
 from .npz import open_array_file
+from .shards import ShardSource, is_shard_pattern, open_shards, refuse_url
 from .source import Source, Split
 from .texture_source import open_textures
 from .textures import FAMILIES
@@ -26,14 +27,15 @@ BUILTIN: dict[str, str] = {
 }
 """Sources that are known by name, each with a line on what it is."""
 
-_KINDS = "a folder of images, a zip of one, an .npz of arrays"
+_KINDS = "a folder of images, a zip of one, an .npz of arrays, WebDataset shards (.tar)"
 
 
 def open_source(spec: str | Path, *, split: Split = None) -> Source:
-    """Open images for reading: a folder, a zip of one, an .npz or .npy of arrays, or a built-in by name.
+    """Open images for reading: a folder, a zip of one, an .npz or .npy of arrays, shards, or a built-in by name.
 
     Built-in: ``textures:cloud|disk|flake|wood|all[?count=2000&test=1000&size=72&seed=0]``, ``digits``,
-    ``torchvision:NAME:PATH``. A built-in name wins over a file of that name (type ``./digits`` for the file).
+    ``torchvision:NAME:PATH``. WebDataset shards: a .tar file, a folder of them, or a pattern such as
+    ``train-{000..003}.tar``. A built-in name wins over a file of that name (type ``./digits`` for the file).
     ``split="train"`` opens the training part of a source that is split, else everything; ``"test"`` the test
     part; None everything.
 
@@ -55,24 +57,33 @@ def open_source(spec: str | Path, *, split: Split = None) -> Source:
 def _open_path(text: str, split: Split) -> Source:
     if not text.strip() or "\0" in text:
         raise UsageError(f"No data were named; expected {_KINDS}, or a built-in such as textures:wood.")
+    refuse_url(text)
     path = Path(text).expanduser()
     try:
         exists, is_folder = path.exists(), path.is_dir()
+        if not exists and is_shard_pattern(text):
+            return open_shards(text, split=split)
     except OSError as error:  # a name that is too long, or a folder above that may not be entered
         raise UsageError(f"{text} cannot be opened ({(error.strerror or str(error)).lower()}).") from error
     if not exists:
         raise UsageError(_absent(text, path))
     if is_folder:
-        return FolderSource(path, split=split)
+        found = walk_folder(path)
+        if found.tars and not found.members:
+            files = [path / name for name in sorted(found.tars)]
+            return ShardSource(files, path, name=path.resolve().name, typed=text, split=split)
+        return FolderSource(path, split=split, found=found)
     if path.suffix.lower() in (".npz", ".npy"):
         return open_array_file(path, split=split)
+    if path.suffix.lower() == ".tar":
+        return ShardSource([path], path.parent, name=path.stem, typed=text, split=split)
     if path.suffix.lower() == ".zip" or zipfile.is_zipfile(path):
         return ZipSource(path, split=split)
     if is_image_name(path.name):
         raise UsageError(f"{text} is one image; expected {_KINDS}. Its folder is {path.parent}.")
     raise UsageError(
         f"{text} is not a kind of file that is read here; expected {_KINDS}. Unpack other archives "
-        "(tar -xf FILE) and give the folder."
+        "(tar -xf FILE) and give the folder, or make a plain .tar of a compressed one."
     )
 
 

@@ -2,9 +2,7 @@
 
 import contextlib
 import os
-import tempfile
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -13,10 +11,11 @@ from numpy.typing import NDArray
 from isosphere.errors import UsageError, nearest
 
 from .arrays import ArraySource
+from .cache import cache_folder, replacing
 from .source import Split
 from .textures import FAMILIES, MIN_SIZE, VERSION, textures
 
-__all__ = ["TextureSource", "cache_folder", "open_textures"]
+__all__ = ["TextureSource", "open_textures"]
 
 _DEFAULTS = {"count": 2000, "test": 1000, "size": 72, "seed": 0}
 _LIMITS = {"count": (1, 1_000_000), "test": (1, 1_000_000), "size": (MIN_SIZE, 1024), "seed": (0, 2**63)}
@@ -24,14 +23,6 @@ _LIMITS = {"count": (1, 1_000_000), "test": (1, 1_000_000), "size": (MIN_SIZE, 1
 
 class TextureSource(ArraySource):
     """Textures of one family, each image its own instance, or of all four, labelled by family."""
-
-
-def cache_folder() -> Path:
-    """Where generated data are kept: ``$ISOSPHERE_CACHE``, else ``isosphere`` in the user's cache folder."""
-    stated = os.environ.get("ISOSPHERE_CACHE")
-    if stated:
-        return Path(stated).expanduser()
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "isosphere"
 
 
 def open_textures(spec: str, *, split: Split = None) -> TextureSource:
@@ -98,8 +89,8 @@ def _cached(family: str, split: str, count: int, size: int, seed: int) -> NDArra
     except (OSError, ValueError, EOFError):
         pass
     images = _generate(family, split, count, size, seed)
-    with contextlib.suppress(OSError):
-        _write(file, images)
+    with contextlib.suppress(OSError), replacing(file) as stream:
+        np.save(stream, images, allow_pickle=False)
     return images
 
 
@@ -115,19 +106,3 @@ def _generate(family: str, split: str, count: int, size: int, seed: int) -> NDAr
     with ThreadPoolExecutor(max(1, min(len(starts), os.cpu_count() or 1))) as pool:
         list(pool.map(draw, starts))
     return images
-
-
-def _write(file: Path, images: NDArray[np.uint8]) -> None:
-    """Write under another name and rename: two processes may do so at once, and a killed one leaves nothing
-    half."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, temporary = tempfile.mkstemp(dir=file.parent, prefix=f".{file.stem}-", suffix=".tmp")
-    try:
-        with os.fdopen(descriptor, "wb") as stream:
-            np.save(stream, images, allow_pickle=False)
-            stream.flush()
-            os.fsync(stream.fileno())
-        Path(temporary).replace(file)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise

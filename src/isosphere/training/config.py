@@ -20,7 +20,8 @@ class DataConfig(_Section):
     """What is learned from."""
 
     source: str | None = Field(
-        default=None, description="folder, zip, .npz, textures:FAMILY, digits, torchvision:NAME:PATH"
+        default=None,
+        description="folder, zip, .npz, .h5, shards (.tar), textures:FAMILY, digits, torchvision:NAME:PATH",
     )
     image_size: int | None = Field(
         default=None, ge=8, le=1024, description="side of a view in pixels; empty: from the images"
@@ -30,6 +31,9 @@ class DataConfig(_Section):
     )
     limit: int | None = Field(
         default=None, ge=2, description="use this many images, drawn by the seed; empty: all"
+    )
+    epoch_images: int | None = Field(
+        default=None, ge=2, description="images of an epoch, at most all; the next epoch goes on; empty: all"
     )
     held_out: int | None = Field(
         default=None,

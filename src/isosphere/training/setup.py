@@ -87,6 +87,7 @@ def prepare(config: Config, *, progress: LoadProgress | None = None) -> Parts:
         seed=config.train.seed,
         rank=fabric.global_rank,
         world=fabric.world_size,
+        epoch_images=config.data.epoch_images,
         workers=config.data.workers,
         strict=config.data.strict,
     )

@@ -1,0 +1,47 @@
+"""Images in containers, from training to search, as a user types it."""
+
+import tarfile
+
+import pytest
+
+
+@pytest.fixture
+def shards(classes, tmp_path):
+    """The two classes of images in four shards, labelled by .cls."""
+    folder = tmp_path / "shards"
+    folder.mkdir()
+    files = sorted(classes.rglob("*.png"), key=lambda file: int(file.stem))
+    for k in range(4):
+        with tarfile.open(folder / f"train-{k:03d}.tar", "w") as archive:
+            for file in files[15 * k : 15 * k + 15]:
+                label = file.with_suffix(".cls")
+                label.write_text(file.parent.name)
+                archive.add(file, file.name)
+                archive.add(label, label.name)
+                label.unlink()
+    return folder
+
+
+def test_shards_are_trained_on_judged_and_searched(run, shards, quick):
+    pattern = f"{shards}/train-{{000..003}}.tar"
+    done = run("train", pattern, "--out", "r", *quick, "--set", "data.epoch_images=24")
+    assert done.code == 0, done.err
+    assert "60 images of 16 px" in done.out
+    assert "1 epochs of 3 steps" in done.out
+    again = run("train", pattern, "--out", "r", "--resume", "--epochs=2")
+    assert "Trained 2 epochs (6 steps)" in again.out
+    refused = run("train", pattern, "--out", "r", "--resume", "--set", "data.epoch_images=32")
+    assert refused.code == 2
+    assert "has data.epoch_images = 24, and now 32 is asked for" in refused.err
+    judged = run("evaluate", "r", shards, "--tasks=knn")
+    assert judged.code == 0, judged.err
+    assert "80/20, stratified" in judged.out
+    assert run("embed", "r", shards, "--out", "e.npz").code == 0
+    found = run("search", "r", shards / "train-000.tar", "--in", shards)
+    assert "holds 15 images, and one is searched for" in found.err
+
+
+def test_unquoted_braces_are_explained(run, shards, quick):
+    done = run("train", shards / "train-000.tar", shards / "train-001.tar", "--out", "r", *quick)
+    assert done.code == 2
+    assert "A shell makes several words of {000..003} unless it stands in quotes." in done.err
