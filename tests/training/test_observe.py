@@ -86,7 +86,7 @@ class Given(Method):
         super().__init__(nn.Linear(1, 1), nn.Identity())
         self.z, self.noise, self.calls, self.discrepancy = z, noise, 0, discrepancy
 
-    def forward(self, views):
+    def combine(self, *outputs):
         raise NotImplementedError
 
     def embed(self, x):

@@ -97,8 +97,9 @@ def test_every_method_resumes_bit_for_bit(archive, tmp_path, name):
     assert_same(whole.method, resumed.method)
 
 
-def test_a_teacher_resumes_too(archive, tmp_path):
-    config = config_of(archive, "method.options.teacher=0.9")
+@pytest.mark.parametrize("setting", ["method.options.teacher=0.9", "train.micro_batch=4"])
+def test_teachers_and_micro_batches_resume_too(archive, tmp_path, setting):
+    config = config_of(archive, setting)
     whole, _ = train(config, tmp_path / "whole")
     with pytest.raises(Killed):
         train(config, tmp_path / "broken", ui=Killer(5))
@@ -199,6 +200,7 @@ def test_weights_of_another_run_are_refused(archive, tmp_path):
         (["views.recipe=crop"], "Did you mean 'crops'"),
         (["views.rotation=400"], "rotation"),
         (["train.batch_size=100"], "more than the 48 readable images"),
+        (["train.micro_batch=5"], "type --set train.micro_batch=4"),
         (["method.options.teachr=1"], "teachr"),
         (["model.encoder=swin_tiny_patch4_window7_224"], "cannot take images of 24 px"),
     ],

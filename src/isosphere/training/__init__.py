@@ -4,6 +4,7 @@ from isosphere.training.checkpoint import Position, load_checkpoint, save_checkp
 from isosphere.training.config import Config, known_keys, parse_config
 from isosphere.training.contact import contact_sheet
 from isosphere.training.fit import Summary, fit
+from isosphere.training.gradient import Differentiator
 from isosphere.training.monitor import Gauge, gauge, measure, verdict
 from isosphere.training.observe import Observation, Observer, hold_out
 from isosphere.training.precision import choose_precision, make_fabric
@@ -16,6 +17,7 @@ from isosphere.training.ui import ConsoleReporter, Reporter, SilentReporter
 
 __all__ = [
     "Config",
+    "Differentiator",
     "ConsoleReporter",
     "Gauge",
     "Observation",

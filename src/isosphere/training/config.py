@@ -150,6 +150,12 @@ class TrainConfig(_Section):
         default=None, ge=1, description="images in a step, over all devices; empty: by the data"
     )
     seed: int = Field(default=0, ge=0, lt=2**31)
+    micro_batch: int | None = Field(
+        default=None,
+        ge=2,
+        description="images that pass through the network at once, of all ranks together; the loss stays that of the "
+        "whole batch; empty: all",
+    )
     precision: Literal["auto", "bf16", "float32"] = "auto"
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     monitor: bool = Field(

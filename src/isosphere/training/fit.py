@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 from lightning.fabric import Fabric
-from torch import Tensor, nn
+from torch import Tensor
 
 from isosphere.errors import RunError
 from isosphere.runs import RunFolder
@@ -23,6 +23,7 @@ from isosphere.training.checkpoint import (
 )
 from isosphere.training.config import Config
 from isosphere.training.export import write_weights
+from isosphere.training.gradient import Differentiator, Step, pieces_of
 from isosphere.training.interrupt import Interrupt
 from isosphere.training.meter import Meter
 from isosphere.training.monitor import Gauge, measure, undisturbed, verdict
@@ -60,18 +61,6 @@ class Summary:
     step_seconds: float | None = None
 
 
-class _Step(nn.Module):
-    """The method as Fabric likes it: tensors out, whatever the method's own class of loss is."""
-
-    def __init__(self, method: Any) -> None:
-        super().__init__()
-        self.method = method
-
-    def forward(self, views: list[Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
-        loss = self.method(views)
-        return loss.total, loss.parts
-
-
 def fit(
     config: Config,
     folder: RunFolder,
@@ -102,7 +91,7 @@ def fit(
     train, layout = config.train, memory_format(fabric.device)
     method.train().to(device=fabric.device, memory_format=layout)
     optimizer = build_optimizer(method, config.optim)
-    network, stepper = fabric.setup(_Step(method), optimizer)
+    network, stepper = fabric.setup(Step(method), optimizer)
 
     facts = {**(facts or {}), "batches per epoch": len(loader), "seed": train.seed}
     at = Position()
@@ -114,6 +103,8 @@ def fit(
     plan = make_plan(config, len(loader))
     meter = Meter(at.sums, every=1 if fabric.device.type == "cpu" else 20)
     timer = StepTimer(fabric.device, detailed=train.profile, networks=[method.encoder, method.head])
+    pieces = pieces_of(train.batch_size, train.micro_batch)
+    differentiate = Differentiator(network, method, fabric, timer, pieces=pieces)
     records = (
         Records(folder, ui, step=at.step, tensorboard=train.tensorboard) if fabric.is_global_zero else None
     )
@@ -196,11 +187,7 @@ def fit(
                     with timer("views"):
                         batch_views = views(batch.images, index=batch.index, epoch=epoch, seed=train.seed)
                         batch_views = [view.contiguous(memory_format=layout) for view in batch_views]
-                    with timer.forward():
-                        total, parts = network(batch_views)
-                    meter.add(at.step + 1, epoch + 1, total, parts)
-                    with timer.backward():
-                        fabric.backward(total)
+                    meter.add(at.step + 1, epoch + 1, *differentiate(batch_views))
                     with timer("optimiser"):
                         if config.optim.clip is not None:
                             fabric.clip_gradients(network, stepper, max_norm=config.optim.clip)

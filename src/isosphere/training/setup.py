@@ -25,6 +25,7 @@ from isosphere.methods import METHODS, Method, build_method
 from isosphere.models import Encoder, build_encoder, encoder_names, synchronise
 from isosphere.training.config import Config
 from isosphere.training.defaults import check_batch, resolve, resolve_sizes
+from isosphere.training.gradient import check_micro_batch, pieces_of
 from isosphere.training.monitor import undisturbed
 from isosphere.training.observe import Observer, hold_out
 from isosphere.training.precision import make_fabric, memory_format, reason
@@ -71,6 +72,7 @@ def prepare(config: Config, *, progress: LoadProgress | None = None) -> Parts:
     images, warnings = _load(config, source, progress)
     batch, size = config.train.batch_size or 2, config.data.canvas_size or 0
     check_batch(batch, len(images), source.name)
+    check_micro_batch(batch, config.train.micro_batch, fabric.world_size)
     config, method = build(config)
     method.to(device=fabric.device).to(memory_format=memory_format(fabric.device))  # type: ignore[call-overload]
     if fabric.world_size > 1:
@@ -238,12 +240,20 @@ def _facts(
         "encoder": f"{config.model.encoder}, {parameters / 1e6:.1f} M parameters, {config.model.init}",
         "method": config.method.name,
         **_method_facts(method, views, fabric, loader),
+        **_pieces_fact(train.batch_size, train.micro_batch),
         "length": f"{length} {len(loader)} steps of {train.batch_size} images, seed {train.seed}",
         **({"ranks": f"{fabric.world_size}, batch norm over all of them"} if fabric.world_size > 1 else {}),
         "precision": reason(
             "bf16" if "bf16" in str(fabric._precision.precision) else "float32", fabric.device
         ),
     }
+
+
+def _pieces_fact(batch: int | None, micro_batch: int | None) -> dict[str, str]:
+    if (pieces := pieces_of(batch, micro_batch)) == 1:
+        return {}
+    said = f"{pieces} of {micro_batch} images; the loss is that of all {batch}, batch norm that of a piece"
+    return {"pieces": said}
 
 
 def _method_facts(method: Method, views: Views, fabric: Fabric, loader: Loader) -> Mapping[str, str]:
