@@ -1,6 +1,7 @@
-"""Two processes that torchrun starts train as one, into one folder."""
+"""Two processes that torchrun starts train as one, into one folder, and judge as one."""
 
 import os
+import shutil
 import subprocess
 import sys
 
@@ -60,3 +61,43 @@ def test_two_processes_train_as_one(tmp_path, monkeypatch):
     )
     assert again.returncode == 0, again.stderr
     assert "Resuming after step 6" in again.stdout
+
+
+@pytest.mark.slow
+def test_two_processes_judge_as_one(tmp_path, monkeypatch):
+    """The same evaluation.json to the byte, written and spoken once; nothing is computed the second time; errors
+    and refusals end all of them.
+    """
+    monkeypatch.chdir(tmp_path)
+    words = ["--set", "train.device=cpu", "--set", "train.tensorboard=false", "--set", "model.dim=8"]
+    assert main(["train", *WORDS[:1], "--out", "one", "--epochs", "1", *words]) == 0
+    shutil.copytree("one", "two")
+    (tmp_path / "start.py").write_text(START)
+
+    def together(*words):
+        command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+        return subprocess.run(
+            [*command, "start.py", *words],
+            capture_output=True,
+            text=True,
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
+            cwd=tmp_path,
+        )
+
+    torch.set_num_threads(1)
+    asked = ["digits", "--limit", "300", "--tasks", "knn,retrieval,ood", "--ood", "textures:wood"]
+    assert main(["evaluate", "one", *asked, "--no-cache"]) == 0
+    done = together("evaluate", "two", *asked)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("k-NN accuracy") == 1
+    first = (tmp_path / "one" / "evaluation.json").read_bytes()
+    assert (tmp_path / "two" / "evaluation.json").read_bytes() == first
+    kept = {file: file.stat().st_ctime_ns for file in (tmp_path / "two" / "features").iterdir()}
+    (tmp_path / "two" / "evaluation.json").unlink()
+    assert together("evaluate", "two", *asked).returncode == 0
+    assert (tmp_path / "two" / "evaluation.json").read_bytes() == first
+    assert set((tmp_path / "two" / "features").iterdir()) == set(kept)
+    refused = together("evaluate", "two", "digits", "--limit", "300", "--tasks", "ood")
+    assert refused.returncode != 0
+    assert refused.stderr.count("needs images of another kind") == 1
+    assert "works in one process" in together("embed", "two", "digits", "--out", "e.npz").stderr

@@ -56,6 +56,8 @@ _COMMANDS: dict[str, Callable[..., int | None]] = {
     "doctor": doctor.doctor,
 }
 COMMANDS = tuple(_COMMANDS)
+SHARED = ("train", "evaluate")
+"""Commands that several processes work at together."""
 for _name, _command in _COMMANDS.items():
     app.command(_name)(_say_when_stopped(_command))
 
@@ -70,6 +72,15 @@ def _root(version: bool = typer.Option(False, "--version", help="Print the versi
         raise typer.Exit
 
 
+def _alone(command: str) -> None:
+    """Refuse several processes for a command that each of them would do in full, into the same file."""
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise UsageError(
+            f"isosphere {command} works in one process: start it without torchrun ({' and '.join(SHARED)} share "
+            "their work among several)."
+        )
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code: 0, 1 (failed or stopped) or 2 (used wrongly)."""
     words = list(sys.argv[1:] if arguments is None else arguments)
@@ -82,6 +93,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 f"There is no command '{words[0]}'.{nearest(words[0], COMMANDS)} Known: "
                 f"{', '.join(COMMANDS)}."
             )
+        if words[0] in COMMANDS and words[0] not in SHARED and "LOCAL_WORLD_SIZE" in os.environ:
+            _alone(words[0])
         result = app(words, standalone_mode=False, prog_name="isosphere")
         return result if isinstance(result, int) else 0
     except IsosphereError as error:

@@ -10,8 +10,11 @@ from isosphere.cli.console import counting, error_console, facts, output_console
 from isosphere.errors import UsageError, nearest
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from isosphere.cli.exam import Exam
     from isosphere.cli.tasks import Judgement
+    from isosphere.cli.team import Team
     from isosphere.evaluation.linear import Solver
 
 __all__ = ["evaluate"]
@@ -68,14 +71,14 @@ def evaluate(
     With labels (a folder for each class): k-nearest-neighbour accuracy. Without: whether an image's other
     view is found among a hundred, and how the embeddings lie on the sphere. With --ood: whether images of
     another kind are told from unseen ones of this. Figures go to evaluation.json in
-    the run's folder, with pictures beside it.
+    the run's folder, with pictures beside it. Started by torchrun, the processes share the decoding and
+    encoding of the images.
     """
     asked, solver = _parse_tasks(tasks), _parse_probe(probe)
-    import torch
-
     from isosphere.cli.exam import Exam
     from isosphere.cli.sets import choose_outside, choose_sets
     from isosphere.cli.tasks import TASKS, default_tasks
+    from isosphere.cli.team import assembled
     from isosphere.evaluation import FeatureCache
     from isosphere.training import load_run
 
@@ -83,21 +86,24 @@ def evaluate(
     loaded = load_run(run)
     sets = choose_sets(data, test, seed=loaded.config.train.seed, limit=limit)
     outside = choose_outside(ood or [], seed=loaded.config.train.seed, limit=limit)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     done: dict[str, Judgement] = {}
     cache = None if no_cache else FeatureCache(loaded.folder.path / "features")
-    with counting(error_console(), "Computing features") as progress:
+    with assembled() as team, counting(_bar(team), "Computing features") as progress:
         exam = Exam(
             loaded,
             sets,
-            device=device,
+            device=team.device,
             progress=progress,
             outside=outside,
             strict=strict,
             cache=cache,
             layers=list(dict.fromkeys(layer or [])),
             probe=solver,
+            team=team,
         )
+        if not team.first:
+            exam.serve()
+            return
         names = asked or [name for name in default_tasks(exam) if name != "geometry" or len(exam.test) >= 20]
         for name in names:
             done[name] = TASKS[name](exam)
@@ -115,6 +121,13 @@ def evaluate(
     paragraph(console, f"Division: {sets.division}.")
     facts(console, _pictures(exam, done))
     paragraph(console, _closing(loaded.folder.path, data, done))
+
+
+def _bar(team: "Team") -> "Console":
+    """Where progress is shown: by the first process alone."""
+    console = error_console()
+    console.quiet = not team.first
+    return console
 
 
 def _parse_tasks(text: str | None) -> list[str] | None:

@@ -1,16 +1,18 @@
 """What is compared on what: the images of an evaluation, and the features of those who take part."""
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from functools import cached_property
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor
 
 from isosphere.cli.sets import Sets
-from isosphere.data import ImageSet, Source, load_images
-from isosphere.errors import IsosphereError
-from isosphere.evaluation import Features, extract, extract_views
+from isosphere.cli.team import Team
+from isosphere.data import ImageSet, Source
+from isosphere.errors import IsosphereError, RunError
+from isosphere.evaluation import Features, extract, extract_views, load_shares
 from isosphere.evaluation.cache import FeatureCache, tensor_identity, weights_identity
 from isosphere.evaluation.linear import Solver
 from isosphere.methods import Method
@@ -30,7 +32,8 @@ class Exam:
     """Images and features, each computed when first asked for.
 
     Contestants are called ``trained`` and ``untrained``: the second is the same network as the run's seed
-    initialised it, which is what training has to improve on.
+    initialised it, which is what training has to improve on. Of a team of processes the first one asks and
+    judges, the others :meth:`serve` it: each decodes and encodes its share of the images.
     """
 
     def __init__(
@@ -45,7 +48,9 @@ class Exam:
         cache: FeatureCache | None = None,
         layers: Sequence[str] = (),
         probe: Solver = "lbfgs",
+        team: Team | None = None,
     ) -> None:
+        self.team = team or Team()
         self.run, self.sets, self.device, self.cache = run, sets, device, cache
         self.blocks = {layer: layer_blocks(run.encoder, layer) for layer in layers}
         self.probe: Solver = probe
@@ -56,6 +61,7 @@ class Exam:
         self._views: dict[tuple[str, str], list[Features]] = {}
         self._tokens: dict[tuple[str, str], Tensor] = {}
         self._held: tuple[str, ImageSet] | None = None
+        self._shares: dict[str, Tensor] = {}
         self._contents: dict[str, str] = {}
 
     @cached_property
@@ -68,15 +74,24 @@ class Exam:
             self.note = f"The network as it was before training cannot be had again ({error})"
         return found
 
+    def serve(self) -> None:
+        """Do one's share of what the first process asks for, until it has finished."""
+        for job, *words in self.team.jobs():
+            if job == "read":
+                with suppress(RunError):  # the first process says so
+                    self._read(*words)
+            else:
+                self._compute(*words)
+
     @cached_property
     def train(self) -> ImageSet:
         """Training images in memory."""
-        return self._read(self.sets.train)
+        return self._asked("train")
 
     @cached_property
     def test(self) -> ImageSet:
         """Test images in memory."""
-        return self._read(self.sets.test)
+        return self._asked("test")
 
     @property
     def size(self) -> int:
@@ -91,103 +106,72 @@ class Exam:
     def centre(self, who: str, part: str) -> Features:
         """Features of the deterministic centre view of the ``train`` or ``test`` images, or of a foreign set."""
         if (who, part) not in self._centre:
-            found = self._cached(
-                who, part, "centre", lambda: _packed([self._extract(self.methods[who].embed, part)])
-            )
-            self._centre[who, part] = _unpacked(found)[0]
+            self._centre[who, part] = _unpacked(self._features(who, part, "centre"))[0]
         return self._centre[who, part]
 
     def tokens(self, layer: str, part: str) -> Tensor:
         """The trained encoder's class tokens of the blocks that a layer such as ``last4`` names: (n, p)."""
         if (layer, part) not in self._tokens:
-            blocks, encoder = self.blocks[layer], self.methods["trained"].encoder
-
-            def encode(x: Tensor) -> Tensor:
-                return class_tokens(cast(Encoder, encoder), x, blocks)
-
-            self._tokens[layer, part] = self._cached(
-                "trained", part, layer, lambda: {"tokens": self._extract(encode, part).backbone}
-            )["tokens"]
+            self._tokens[layer, part] = self._features("trained", part, layer)["tokens"]
         return self._tokens[layer, part]
-
-    def _extract(self, encode: Encode, part: str) -> Features:
-        encoder = self.run.encoder
-        return extract(
-            encode,
-            self._images(part),
-            self.size,
-            encoder.mean,
-            encoder.std,
-            device=self.device,
-            progress=self._progress,
-        )
 
     def scores(self, part: str) -> dict[str, Tensor]:
         """The trained method's own scores of a part's centre views, larger for familiar images; empty if it has none.
 
         Shape: each (n,).
         """
-        score = getattr(self.methods["trained"], "scores", None)
-        if score is None:
+        if getattr(self.methods["trained"], "scores", None) is None:
             return {}
-
-        def compute() -> dict[str, Tensor]:
-            names: list[str] = []
-
-            def encode(x: Tensor) -> Tensor:
-                found = score(x)
-                names[:] = found
-                return torch.stack(list(found.values()), 1)
-
-            columns = self._extract(encode, part).backbone
-            # The file sorts names: the position restores the method's order.
-            return {
-                f"{i:03d} {name}": x.clone()
-                for i, (name, x) in enumerate(zip(names, columns.unbind(1), strict=True))
-            }
-
-        found = self._cached("trained", part, "scores", compute)
+        found = self._features("trained", part, "scores")
         return {key[4:]: found[key] for key in sorted(found)}
 
     def views(self, who: str, part: str = "test") -> list[Features]:
         """Features of the first two views that the run's own recipe draws of each image."""
         if (who, part) not in self._views:
-
-            def compute() -> dict[str, Tensor]:
-                return _packed(
-                    extract_views(
-                        self.methods[who].embed,
-                        self._images(part),
-                        self.two_views,
-                        seed=VIEW_SEED,
-                        device=self.device,
-                        progress=self._progress,
-                    )
-                )
-
-            recipe = f"two views, seed {VIEW_SEED}: {self._recipe_views.recipe!r}"
-            self._views[who, part] = _unpacked(self._cached(who, part, recipe, compute))
+            self._views[who, part] = _unpacked(self._features(who, part, "views"))
         return self._views[who, part]
 
-    def _cached(
-        self, who: str, part: str, kind: str, compute: Callable[[], dict[str, Tensor]]
-    ) -> dict[str, Tensor]:
+    def _features(self, who: str, part: str, kind: str) -> dict[str, Tensor]:
         """What is computed of a part's images by a contestant, kept from one evaluation to the next."""
+        pixels = self._images(part).images
+
+        def compute() -> dict[str, Tensor]:
+            self.team.say("compute", who, part, kind)
+            return self._compute(who, part, kind)
+
         if self.cache is None:
             return compute()
         if part not in self._contents:
-            self._contents[part] = tensor_identity(self._images(part).images)
+            self._contents[part] = tensor_identity(pixels)
         encoder = self.run.encoder
+        recipe = f"two views, seed {VIEW_SEED}: {self._recipe_views.recipe!r}"
         key = {
             "weights": self._weights[who],
             "images": self._contents[part],
-            "kind": kind,
+            "kind": recipe if kind == "views" else kind,
             "size": self.size,
             "mean": encoder.mean,
             "std": encoder.std,
             "device": str(self.device.type),
         }
         return self.cache.get(key, compute)
+
+    def _compute(self, who: str, part: str, kind: str) -> dict[str, Tensor]:
+        """Features by the name of their kind, together with the other processes."""
+        pixels, encoder, method = self._shares[part], self.run.encoder, self.methods[who]
+        shared: dict[str, Any] = {"device": self.device, "progress": self._progress}
+
+        def centre(encode: Encode) -> Features:
+            return extract(encode, pixels, self.size, encoder.mean, encoder.std, **shared)
+
+        if kind == "centre":
+            return _packed([centre(method.embed)])
+        if kind == "views":
+            return _packed(extract_views(method.embed, pixels, self.two_views, seed=VIEW_SEED, **shared))
+        if kind == "scores":
+            return _scores(method, centre)
+        blocks, own = self.blocks[kind], cast(Encoder, method.encoder)
+        return {"tokens": centre(lambda x: class_tokens(own, x, blocks)).backbone}
 
     @cached_property
     def _weights(self) -> dict[str, str]:
@@ -226,12 +210,35 @@ class Exam:
     def _foreign(self, name: str) -> ImageSet:
         """The images of a foreign set; one of them is kept in memory at a time."""
         if self._held is None or self._held[0] != name:
-            self._held = name, self._read(self.outside[name])
+            self._held = name, self._asked(name)
         return self._held[1]
 
-    def _read(self, source: Source) -> ImageSet:
+    def _asked(self, part: str) -> ImageSet:
+        self.team.say("read", part)
+        found = self._read(part)
+        assert found is not None
+        return found
+
+    def _read(self, part: str) -> ImageSet | None:
+        """Decode a part together with the other processes; the first one gets all of it."""
+        self._shares = {name: kept for name, kept in self._shares.items() if name not in self.outside}
+        source = self.outside[part] if part in self.outside else getattr(self.sets, part)
         size = self.run.config.data.canvas_size or self.size
-        return load_images(source, size, strict=self._strict, progress=self._progress)
+        found, self._shares[part] = load_shares(source, size, strict=self._strict, progress=self._progress)
+        return found
+
+
+def _scores(method: Method, centre: Callable[[Encode], Features]) -> dict[str, Tensor]:
+    names: list[str] = []
+
+    def encode(x: Tensor) -> Tensor:
+        found = cast(Any, method).scores(x)
+        names[:] = found
+        return torch.stack(list(found.values()), 1)
+
+    columns = centre(encode).backbone.unbind(1)
+    # The file sorts names: the position restores the method's order. A process without images has no names.
+    return {f"{i:03d} {name}": x.clone() for i, (name, x) in enumerate(zip(names, columns, strict=False))}
 
 
 def _packed(views: list[Features]) -> dict[str, Tensor]:

@@ -129,6 +129,7 @@ class Run:
             batch_size=batch_size,
             device=self.device,
             progress=progress,
+            group=False,  # whoever applies a run on one rank alone must not wait for the others
         )
         return getattr(features, layer).numpy()
 

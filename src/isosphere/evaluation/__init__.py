@@ -31,6 +31,7 @@ from isosphere.evaluation.ridge import (
     ridge_classify,
     ridge_regress,
 )
+from isosphere.evaluation.shares import load_shares, share
 from isosphere.evaluation.structure import class_structure
 from isosphere.evaluation.unlabelled import Correlation, spearman, unlabelled
 
@@ -64,6 +65,7 @@ __all__ = [
     "knn_regress",
     "linear_predict",
     "linear_probe",
+    "load_shares",
     "novelty",
     "ood",
     "paired_difference",
@@ -73,6 +75,7 @@ __all__ = [
     "ridge_classify",
     "ridge_regress",
     "rotation_invariant_descriptor",
+    "share",
     "spearman",
     "standardised",
     "unlabelled",

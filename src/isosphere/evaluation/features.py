@@ -6,9 +6,11 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
 
 from isosphere.data import centre_view
+from isosphere.reductions import Group, first_row, gather_rows, row_counts
 
 __all__ = ["Features", "extract", "extract_views"]
 
@@ -47,6 +49,7 @@ def extract(
     device: torch.device | str | None = None,
     autocast: torch.dtype | None = None,
     progress: Progress | None = None,
+    group: Group = None,
 ) -> Features:
     """Features of images, each seen once through the deterministic centre view.
 
@@ -57,7 +60,12 @@ def extract(
         size, mean, std: of the view; those of the encoder.
         device: where to compute; that of the encoder's parameters if None, else that of the images.
         autocast: a dtype to compute in; None is full precision.
-        progress: called with (images done, images in all) after every batch.
+        progress: called with (images done, images in all) after every batch; those of this rank.
+        group: ranks that share the work, as everywhere in isosphere: None is the default process group if
+            one is initialised, False this rank alone. `images` are then the images of this rank (none is
+            allowed), and every rank gets the features of all of them, in the order of the ranks. To the bit
+            those of one process where every rank but the last with images holds whole batches
+            (:func:`isosphere.evaluation.share`), and to the rounding of float32 elsewhere.
 
     Modules are put in evaluation mode and each gets its own former mode back, also after an error; no
     generator of torch advances; nothing is kept for backward.
@@ -68,7 +76,7 @@ def extract(
     def one_view(batch: Tensor, index: Tensor) -> list[Tensor]:
         return [centre_view(batch, size, tuple(mean), tuple(std))]
 
-    return _extract(encode, images, one_view, batch_size, device, autocast, progress)[0]
+    return _extract(encode, images, one_view, batch_size, device, autocast, progress, group)[0]
 
 
 def extract_views(
@@ -82,13 +90,14 @@ def extract_views(
     device: torch.device | str | None = None,
     autocast: torch.dtype | None = None,
     progress: Progress | None = None,
+    group: Group = None,
 ) -> list[Features]:
     """Features of random views of images, one :class:`Features` per view, for two-view instance retrieval.
 
     Args:
         views: called as ``views(batch, index=..., epoch=..., seed=...)``, such as
-            ``isosphere.data.Views(recipe)``; image i has index i, so that the views depend on (seed, epoch,
-            i) and not on the batch size.
+            ``isosphere.data.Views(recipe)``; image i of all ranks' has index i, so that the views depend on
+            (seed, epoch, i) and neither on the batch size nor on the number of ranks.
 
     Everything else as :func:`extract`.
     """
@@ -96,7 +105,7 @@ def extract_views(
     def all_views(batch: Tensor, index: Tensor) -> list[Tensor]:
         return list(views(batch, index=index, epoch=epoch, seed=seed))
 
-    return _extract(encode, images, all_views, batch_size, device, autocast, progress)
+    return _extract(encode, images, all_views, batch_size, device, autocast, progress, group)
 
 
 def _extract(
@@ -107,29 +116,55 @@ def _extract(
     device: torch.device | str | None,
     autocast: torch.dtype | None,
     progress: Progress | None,
+    group: Group,
 ) -> list[Features]:
     pixels = images if isinstance(images, Tensor) else images.images
-    if pixels.ndim != 4 or pixels.dtype != torch.uint8 or len(pixels) == 0:
+    where = _device(encode, pixels, device)
+    counts = row_counts(len(pixels), _meeting_place(where, group), group)
+    if pixels.ndim != 4 or pixels.dtype != torch.uint8 or sum(counts) == 0:
         raise ValueError(
             f"images: got {pixels.dtype} of shape {tuple(pixels.shape)}, expected uint8 (n, channels, "
             f"height, width), n >= 1"
         )
     if batch_size < 1:
         raise ValueError(f"batch_size: got {batch_size}, expected 1 or more")
-    module = encode if isinstance(encode, nn.Module) else getattr(encode, "__self__", None)
-    where = _device(module, pixels, device)
+    first = first_row(counts, group)
     parts: list[list[tuple[Tensor, Tensor]]] = []
-    with _quietly(module, where):
+    with _quietly(_module(encode), where):
         for start in range(0, len(pixels), batch_size):
             batch = pixels[start : start + batch_size].to(where)
-            index = torch.arange(start, start + len(batch), device=where)
+            index = torch.arange(first + start, first + start + len(batch), device=where)
             parts.append([_encode(encode, view, autocast) for view in views(batch, index)])
             if progress is not None:
                 progress(start + len(batch), len(pixels))
-    return [
-        Features(torch.cat([part[v][0] for part in parts]), torch.cat([part[v][1] for part in parts]))
-        for v in range(len(parts[0]))
-    ]
+    columns = (
+        [[torch.cat([part[v][layer] for part in parts]) for layer in (0, 1)] for v in range(len(parts[0]))]
+        if parts
+        else []
+    )
+    return [Features(*pair) for pair in _gathered(columns, counts, _meeting_place(where, group), group)]
+
+
+def _gathered(
+    columns: list[list[Tensor]], counts: list[int], place: torch.device, group: Group
+) -> list[list[Tensor]]:
+    """The rows of all ranks, per view and output; a rank without images learns the dimensions from the others."""
+    if len(counts) == 1:
+        return columns
+    shape = torch.zeros(3, dtype=torch.int64, device=place)
+    if columns:
+        shape = torch.tensor([len(columns), *(x.shape[1] for x in columns[0])], device=place)
+    dist.all_reduce(shape, dist.ReduceOp.MAX, group=group or None)
+    views, *dims = shape.tolist()
+    columns = columns or [[torch.empty(0, dim) for dim in dims] for _ in range(views)]
+    return [[gather_rows(x.to(place), counts, group).cpu() for x in pair] for pair in columns]
+
+
+def _meeting_place(where: torch.device, group: Group) -> torch.device:
+    """Where the ranks' tensors meet: NCCL moves those of a GPU, gloo those of the CPU."""
+    if group is not False and dist.is_available() and dist.is_initialized():
+        return where if dist.get_backend(group) == "nccl" else torch.device("cpu")
+    return torch.device("cpu")
 
 
 def _encode(encode: Encode, view: Tensor, autocast: torch.dtype | None) -> tuple[Tensor, Tensor]:
@@ -144,11 +179,14 @@ def _encode(encode: Encode, view: Tensor, autocast: torch.dtype | None) -> tuple
     return backbone.float().cpu(), head.float().cpu()
 
 
-def _device(
-    module: nn.Module | object | None, pixels: Tensor, device: torch.device | str | None
-) -> torch.device:
+def _module(encode: Encode) -> nn.Module | object | None:
+    return encode if isinstance(encode, nn.Module) else getattr(encode, "__self__", None)
+
+
+def _device(encode: Encode, pixels: Tensor, device: torch.device | str | None) -> torch.device:
     if device is not None:
         return torch.device(device)
+    module = _module(encode)
     first = next(module.parameters(), None) if isinstance(module, nn.Module) else None
     return pixels.device if first is None else first.device
 
