@@ -78,7 +78,7 @@ def test_the_base_is_not_changed():
         (["optim.momentum=0.5"], ["adamw has none", "--set optim.name=sgd"]),
         (["optim.name=sgd", "optim.momentum=1"], ["optim.momentum", "less than 1"]),
         (["train.batch_size=1"], ["batch of 1", "--batch-size"]),
-        (["train.precision=half"], ["got 'half'", "'auto', 'bf16' or 'float32'"]),
+        (["train.precision=half"], ["got 'half'", "'auto', 'bf16', 'fp16' or 'float32'"]),
         (["train.epochs=3", "train.minutes=2"], ["epochs = 3 and minutes = 2"]),
         (["views.rotatoin=1"], ["'views.rotation'"]),
         (["views.size=32"], ["views.size"]),

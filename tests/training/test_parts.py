@@ -9,7 +9,7 @@ import torch
 from rich.console import Console
 from torch import nn
 
-from isosphere.errors import RunError
+from isosphere.errors import RunError, UsageError
 from isosphere.methods import build_method
 from isosphere.models import build_encoder
 from isosphere.training import ConsoleReporter, choose_precision, make_fabric
@@ -150,6 +150,12 @@ def test_precision_is_chosen_by_hardware(monkeypatch):
         monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda c=capable: c)
         assert bf16_is_fast(cpu) is capable
     assert choose_precision("auto", torch.device("mps")) == "float32"
+    assert choose_precision("fp16", torch.device("cuda")) == "fp16"
+    for elsewhere in (cpu, torch.device("mps")):
+        with pytest.raises(UsageError, match=r"fp16 is for CUDA GPUs.*precision=bf16"):
+            choose_precision("fp16", elsewhere)
+    with pytest.raises(UsageError, match="fp16 is for CUDA"):
+        make_fabric("cpu", "fp16")
     assert memory_format(cpu) is torch.channels_last
 
 

@@ -52,8 +52,9 @@ def save_checkpoint(
     optimizer: torch.optim.Optimizer,
     position: Position,
     facts: Mapping[str, Any],
+    scaler: torch.amp.GradScaler | None = None,
 ) -> None:
-    """Write weights, buffers, optimiser, position and the states of all random generators, atomically.
+    """Write weights, buffers, optimiser, scaler, position and the states of all random generators, atomically.
 
     `facts` (number of images, batch size, ...) are compared on loading: a checkpoint only continues its own
     run.
@@ -68,6 +69,7 @@ def save_checkpoint(
         "position": asdict(position),
         "random": random_state(),
         "facts": dict(facts),
+        "scaler": {} if scaler is None else scaler.state_dict(),
     }
     # Into memory first: on a full disk torch's own writer dies with a message about an unexpected position.
     buffer = io.BytesIO()
@@ -84,7 +86,12 @@ def require_finite(method: nn.Module, step: int) -> None:
 
 
 def load_checkpoint(
-    path: Path, *, method: nn.Module, optimizer: torch.optim.Optimizer, facts: Mapping[str, Any]
+    path: Path,
+    *,
+    method: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    facts: Mapping[str, Any],
+    scaler: torch.amp.GradScaler | None = None,
 ) -> Position:
     """Restore what `save_checkpoint` wrote, and return the position.
 
@@ -113,6 +120,8 @@ def load_checkpoint(
         load_optimizer(optimizer, content["optimizer"])
     except (RuntimeError, ValueError) as error:
         raise RunError(f"the checkpoint {path} does not fit this network: {_first_line(error)}") from None
+    if scaler is not None and content.get("scaler"):  # none, if it was made in another precision
+        scaler.load_state_dict(content["scaler"])
     restore_random_state(content["random"])
     return Position(**content["position"])
 

@@ -156,7 +156,7 @@ class TrainConfig(_Section):
         description="images that pass through the network at once, of all ranks together; the loss stays that of the "
         "whole batch; empty: all",
     )
-    precision: Literal["auto", "bf16", "float32"] = "auto"
+    precision: Literal["auto", "bf16", "fp16", "float32"] = "auto"
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     monitor: bool = Field(
         default=True, description="look for collapse after each epoch; never changes training"

@@ -29,7 +29,7 @@ from isosphere.training.meter import Meter
 from isosphere.training.monitor import Gauge, measure, undisturbed, verdict
 from isosphere.training.observe import Observer
 from isosphere.training.optimizer import build_optimizer, set_learning_rate
-from isosphere.training.precision import memory_format
+from isosphere.training.precision import check_scale, memory_format, scaler_of
 from isosphere.training.profile import StepTimer
 from isosphere.training.ranks import agreed, common
 from isosphere.training.records import Records
@@ -90,13 +90,16 @@ def fit(
     ui = ui or SilentReporter()
     train, layout = config.train, memory_format(fabric.device)
     method.train().to(device=fabric.device, memory_format=layout)
-    optimizer = build_optimizer(method, config.optim)
+    scaler = scaler_of(fabric)
+    optimizer = build_optimizer(method, config.optim, scaled=scaler is not None)
     network, stepper = fabric.setup(Step(method), optimizer)
 
     facts = {**(facts or {}), "batches per epoch": len(loader), "seed": train.seed}
     at = Position()
     if folder.checkpoint.exists():
-        at = load_checkpoint(folder.checkpoint, method=method, optimizer=optimizer, facts=facts)
+        at = load_checkpoint(
+            folder.checkpoint, method=method, optimizer=optimizer, facts=facts, scaler=scaler
+        )
         ui.say(
             f"Resuming after step {at.step:,}: {at.batch} of {len(loader)} batches into epoch {at.epoch + 1}."
         )
@@ -131,8 +134,10 @@ def fit(
         nonlocal saved
         meter.flush()
         tick()
+        check_scale(scaler, at.step)
         if fabric.is_global_zero:
-            save_checkpoint(folder.checkpoint, method=method, optimizer=optimizer, position=at, facts=facts)
+            state: dict[str, Any] = {"method": method, "optimizer": optimizer, "scaler": scaler}
+            save_checkpoint(folder.checkpoint, **state, position=at, facts=facts)
             write_weights(folder, method, seed=train.seed, step=at.step)
         fabric.barrier()
         saved = time.perf_counter()
@@ -190,7 +195,8 @@ def fit(
                     meter.add(at.step + 1, epoch + 1, *differentiate(batch_views))
                     with timer("optimiser"):
                         if config.optim.clip is not None:
-                            fabric.clip_gradients(network, stepper, max_norm=config.optim.clip)
+                            limits = {"max_norm": config.optim.clip, "error_if_nonfinite": False}
+                            fabric.clip_gradients(network, stepper, **limits)
                         stepper.step()
                         stepper.zero_grad()
                         at.step += 1

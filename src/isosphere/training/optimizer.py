@@ -37,18 +37,22 @@ def decay_groups(module: nn.Module, weight_decay: float) -> list[dict]:
     return [group for group in groups if group["params"]]
 
 
-def build_optimizer(module: nn.Module, config: OptimConfig) -> torch.optim.Optimizer:
+def build_optimizer(module: nn.Module, config: OptimConfig, *, scaled: bool = False) -> torch.optim.Optimizer:
     r"""The optimiser of a method's trainable parameters.
 
     ``adamw``: decoupled decay. ``sgd``: with momentum, decay added to the gradient. ``lars``: the same with each
     weight tensor's step scaled by :math:`0.001\, |w| / (|g| + \lambda |w|)`, You et al., 1708.03888; tensors without
     decay (see :func:`decay_groups`) are stepped as by SGD, as in BYOL, SimCLR and Barlow Twins.
+
+    Args:
+        scaled: whether gradients arrive scaled (float16): the optimiser then leaves it to the scaler to undo that,
+            so that they can be clipped in between.
     """
     groups = decay_groups(module, config.weight_decay)
     momentum = MOMENTUM if config.momentum is None else config.momentum
     # One kernel for all parameters, where there is one: the loop over tensors costs a small network 5 % of
     # its step.
-    fused = all(p.device.type in ("cpu", "cuda") for group in groups for p in group["params"])
+    fused = not scaled and all(p.device.type in ("cpu", "cuda") for group in groups for p in group["params"])
     if config.name == "sgd":
         return torch.optim.SGD(groups, lr=config.learning_rate, momentum=momentum, fused=fused)
     if config.name == "lars":

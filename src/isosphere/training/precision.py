@@ -6,11 +6,28 @@ from typing import Any, Literal, cast
 import torch
 from lightning.fabric import Fabric
 
+from isosphere.errors import RunError, UsageError
 from isosphere.training.ranks import launched
 
-__all__ = ["bf16_is_fast", "choose_precision", "make_fabric", "memory_format", "reason"]
+__all__ = [
+    "Precision",
+    "bf16_is_fast",
+    "check_scale",
+    "choose_precision",
+    "make_fabric",
+    "memory_format",
+    "precision_of",
+    "reason",
+    "scaler_of",
+]
 
-Precision = Literal["bf16", "float32"]
+Precision = Literal["bf16", "fp16", "float32"]
+Setting = Literal["auto", "bf16", "fp16", "float32"]
+
+_OF_FABRIC: dict[Precision, Any] = {"bf16": "bf16-mixed", "fp16": "16-mixed", "float32": "32-true"}
+
+SMALLEST_SCALE = 2.0**-10
+"""Scale of the loss below which it is not the scale that makes the gradients overflow."""
 
 
 def bf16_is_fast(device: torch.device) -> bool:
@@ -34,8 +51,16 @@ def _cpu_has_bf16() -> bool:
     return any(probe() for probe in probes if probe is not None)
 
 
-def choose_precision(setting: Literal["auto", "bf16", "float32"], device: torch.device) -> Precision:
-    """The precision of the network; views and statistics stay in float32 in any case."""
+def choose_precision(setting: Setting, device: torch.device) -> Precision:
+    """The precision of the network; views and statistics stay in float32 in any case.
+
+    Raises: UsageError for fp16 anywhere but on a CUDA GPU: Fabric would quietly take bfloat16 on a CPU.
+    """
+    if setting == "fp16" and device.type != "cuda":
+        raise UsageError(
+            f"train.precision = fp16 is for CUDA GPUs, and this run is on {device.type}: leave it out, or type --set "
+            "train.precision=bf16 or train.precision=float32."
+        )
     if setting == "auto":
         return "bf16" if bf16_is_fast(device) else "float32"
     return setting
@@ -52,26 +77,51 @@ def reason(precision: Precision, device: torch.device) -> str:
     if precision == "bf16":
         slow = "" if bf16_is_fast(device) else f"; this {place} emulates bfloat16: float32 would be faster"
         return f"bfloat16 autocast with channels-last on the {place}; views and statistics in float32{slow}"
+    if precision == "fp16":
+        return f"float16 autocast with a scaled loss on the {place}; views and statistics in float32"
     return f"float32 on the {place}"
 
 
-def make_fabric(
-    device: Literal["auto", "cpu", "cuda", "mps"], precision: Literal["auto", "bf16", "float32"]
-) -> Fabric:
+def precision_of(fabric: Fabric) -> Precision:
+    """What a Fabric computes in."""
+    found: list[Precision] = [
+        name for name, code in _OF_FABRIC.items() if code == fabric._precision.precision
+    ]
+    return found[0]
+
+
+def scaler_of(fabric: Fabric) -> torch.amp.GradScaler | None:
+    """What scales the loss in float16, where small gradients would be zero; None in other precisions."""
+    return getattr(fabric._precision, "scaler", None)
+
+
+def check_scale(scaler: torch.amp.GradScaler | None, step: int) -> None:
+    """Raise RunError if the gradients are not finite however small the scale: then no step is ever taken.
+
+    A step that overflows once in a while is skipped, and the scale halved: that is how the scale is found.
+    """
+    if scaler is not None and (scale := scaler.get_scale()) < SMALLEST_SCALE:
+        raise RunError(
+            f"the gradients are not finite in float16 at step {step}, whatever the scale of the loss ({scale:.1g})."
+        )
+
+
+def make_fabric(device: Literal["auto", "cpu", "cuda", "mps"], precision: Setting) -> Fabric:
     """A launched Fabric on one device, or on the processes that torchrun has started."""
     for package in (
         "lightning.fabric",
         "lightning.pytorch",
     ):  # they announce the precision; so do we, with the reason
         logging.getLogger(package).setLevel(logging.WARNING)
-    probe = Fabric(accelerator=device, devices=1, precision="32-true") if precision == "auto" else None
-    chosen = choose_precision(precision, probe.device) if probe is not None else precision
+    open_choice = precision in ("auto", "fp16")
+    probe = Fabric(accelerator=device, devices=1, precision="32-true") if open_choice else None
+    chosen: Any = choose_precision(precision, probe.device) if probe is not None else precision
     devices, nodes = launched()
     fabric = Fabric(
         accelerator=device,
         devices=devices,
         num_nodes=nodes,
-        precision="bf16-mixed" if chosen == "bf16" else "32-true",
+        precision=_OF_FABRIC[chosen],
     )
     fabric.launch()
     return fabric

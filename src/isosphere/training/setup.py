@@ -28,7 +28,7 @@ from isosphere.training.defaults import check_batch, resolve, resolve_sizes
 from isosphere.training.gradient import check_micro_batch, pieces_of
 from isosphere.training.monitor import undisturbed
 from isosphere.training.observe import Observer, hold_out
-from isosphere.training.precision import make_fabric, memory_format, reason
+from isosphere.training.precision import make_fabric, memory_format, precision_of, reason
 
 __all__ = ["Parts", "build", "build_views", "open_training_source", "prepare", "prepare_without_images"]
 
@@ -243,9 +243,7 @@ def _facts(
         **_pieces_fact(train.batch_size, train.micro_batch),
         "length": f"{length} {len(loader)} steps of {train.batch_size} images, seed {train.seed}",
         **({"ranks": f"{fabric.world_size}, batch norm over all of them"} if fabric.world_size > 1 else {}),
-        "precision": reason(
-            "bf16" if "bf16" in str(fabric._precision.precision) else "float32", fabric.device
-        ),
+        "precision": reason(precision_of(fabric), fabric.device),
     }
 
 
