@@ -2,6 +2,7 @@
 
 import tarfile
 
+import numpy as np
 import pytest
 
 
@@ -45,3 +46,19 @@ def test_unquoted_braces_are_explained(run, shards, quick):
     done = run("train", shards / "train-000.tar", shards / "train-001.tar", "--out", "r", *quick)
     assert done.code == 2
     assert "A shell makes several words of {000..003} unless it stands in quotes." in done.err
+
+
+def test_hdf5_is_trained_on_and_judged(run, quick, tmp_path):
+    h5py = pytest.importorskip("h5py")
+    labels = np.arange(40) % 2
+    noise = np.random.default_rng(0).integers(0, 120, (40, 24, 24, 3))
+    with h5py.File(tmp_path / "Galaxy10.h5", "w") as archive:
+        images = (noise + 120 * labels[:, None, None, None]).astype(np.uint8)
+        archive.create_dataset("images", data=images, chunks=(16, 8, 8, 1), compression="gzip")
+        archive.create_dataset("ans", data=labels)
+    done = run("train", f"galaxy10:{tmp_path}", "--out", "r", *quick)
+    assert done.code == 0, done.err
+    assert "40 images of 24 px" in done.out
+    judged = run("evaluate", "r", tmp_path / "Galaxy10.h5", "--tasks=knn")
+    assert judged.code == 0, judged.err
+    assert run("train", f"galaxy10:{tmp_path}/absent", "--out", "s", *quick).code == 2

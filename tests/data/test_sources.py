@@ -71,7 +71,7 @@ def test_the_nearest_name_is_offered(typed, offered, tmp_path, monkeypatch, make
     assert f"There is no file or folder {typed} in {tmp_path}" in message
     assert f"Did you mean {offered}" in message
     assert (
-        "Give a folder of images, a zip of one, an .npz of arrays, WebDataset shards (.tar), or a built-in: "
+        "Give a folder of images, a zip of one, an .npz or .h5 of arrays, WebDataset shards (.tar), or a built-in: "
         in message
     )
 

@@ -8,7 +8,7 @@ from PIL import Image
 
 from .source import Source
 
-__all__ = ["ArraySource"]
+__all__ = ["ArraySource", "as_bytes"]
 
 
 class ArraySource(Source):
@@ -31,7 +31,7 @@ class ArraySource(Source):
         has_test_split: bool = False,
         left_out: Sequence[tuple[str, str]] = (),
     ) -> None:
-        self.images = _opaque(_bytes(_channels_last(images)))
+        self.images = as_bytes(images)
         super().__init__(
             name,
             paths if paths is not None else [f"{name}/{i}" for i in range(len(images))],
@@ -43,6 +43,14 @@ class ArraySource(Source):
 
     def image(self, i: int, *, at_least: int | None = None) -> Image.Image:
         return Image.fromarray(np.broadcast_to(self.images[i], (*self.images.shape[1:3], 3)))
+
+
+def as_bytes(images: NDArray) -> NDArray[np.uint8]:
+    """Images of any of the shapes and numbers of `ArraySource` as uint8 (n, h, w, 1 or 3).
+
+    Raises: ValueError if shape or numbers are something else.
+    """
+    return _opaque(_bytes(_channels_last(images)))
 
 
 def _channels_last(images: NDArray) -> NDArray:

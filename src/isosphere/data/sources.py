@@ -9,6 +9,7 @@ from isosphere.errors import UsageError
 
 from .builtin import TORCHVISION, open_digits, open_torchvision
 from .folder import FolderSource, walk_folder
+from .hdf5 import HDF5_SUFFIXES, Hdf5Source, is_hdf5, open_galaxy10
 from .layout import is_ignored, is_image_name
 from .npz import open_array_file
 from .shards import ShardSource, is_shard_pattern, open_shards, refuse_url
@@ -23,18 +24,19 @@ BUILTIN: dict[str, str] = {
     **{f"textures:{f}": "procedural textures, generated on first use" for f in FAMILIES},
     "textures:all": "the four families together, labelled by family",
     "digits": "1,797 handwritten digits of 8 x 8 pixels (needs scikit-learn)",
+    "galaxy10:PATH": "Galaxy10, its HDF5 file already on disk (needs h5py)",
     **{f"torchvision:{n}:PATH": f"torchvision's {n}, already on disk" for n in TORCHVISION},
 }
 """Sources that are known by name, each with a line on what it is."""
 
-_KINDS = "a folder of images, a zip of one, an .npz of arrays, WebDataset shards (.tar)"
+_KINDS = "a folder of images, a zip of one, an .npz or .h5 of arrays, WebDataset shards (.tar)"
 
 
 def open_source(spec: str | Path, *, split: Split = None) -> Source:
-    """Open images for reading: a folder, a zip of one, an .npz or .npy of arrays, shards, or a built-in by name.
+    """Open images for reading: a folder, a zip of one, an .npz, .npy or .h5 of arrays, shards, or a built-in by name.
 
     Built-in: ``textures:cloud|disk|flake|wood|all[?count=2000&test=1000&size=72&seed=0]``, ``digits``,
-    ``torchvision:NAME:PATH``. WebDataset shards: a .tar file, a folder of them, or a pattern such as
+    ``torchvision:NAME:PATH``, ``galaxy10:PATH``. WebDataset shards: a .tar file, a folder of them, or a pattern such as
     ``train-{000..003}.tar``. A built-in name wins over a file of that name (type ``./digits`` for the file).
     ``split="train"`` opens the training part of a source that is split, else everything; ``"test"`` the test
     part; None everything.
@@ -49,6 +51,8 @@ def open_source(spec: str | Path, *, split: Split = None) -> Source:
         return open_textures(rest, split=split)
     if kind == "torchvision":
         return open_torchvision(rest, split=split)
+    if kind == "galaxy10":
+        return open_galaxy10(rest, split=split)
     if text == "digits":
         return open_digits(split=split)
     return _open_path(text, split)
@@ -75,6 +79,8 @@ def _open_path(text: str, split: Split) -> Source:
         return FolderSource(path, split=split, found=found)
     if path.suffix.lower() in (".npz", ".npy"):
         return open_array_file(path, split=split)
+    if path.suffix.lower() in HDF5_SUFFIXES or is_hdf5(path):
+        return Hdf5Source(path, split=split)
     if path.suffix.lower() == ".tar":
         return ShardSource([path], path.parent, name=path.stem, typed=text, split=split)
     if path.suffix.lower() == ".zip" or zipfile.is_zipfile(path):
@@ -102,5 +108,5 @@ def _absent(text: str, path: Path) -> str:
     where = "" if path.is_absolute() else f" in {Path.cwd()}"
     return (
         f"There is no file or folder {text}{where}, and no built-in of that name.{guess} Give {_KINDS}, or a "
-        f"built-in: textures:{'|'.join(FAMILIES)}, digits, torchvision:NAME:PATH."
+        f"built-in: textures:{'|'.join(FAMILIES)}, digits, galaxy10:PATH, torchvision:NAME:PATH."
     )
