@@ -1,0 +1,89 @@
+"""Are BYOL's embeddings less uniform than contrastive ones, and do remedies spread them and help?
+
+    python -m experiments.claims.byol_spread cifar10=/path/cifar10.npz
+
+BYOL; with the uniformity measure of its projections; with the hyperspherical energy (MHE) of its weights for s = 0, 1,
+2 and the half-space form; with a contrastive term; and SimCLR, which is contrastive throughout. Uniformity (Wang and
+Isola, t = 2, lower is more uniform) and class structure are those of the test images' embeddings.
+"""
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from experiments.drawing import COLOURS, panels, save
+from experiments.methods.filling import job
+from experiments.trained import RESULTS, Cells, main
+
+__all__ = ["RESULTS"]
+
+HERE = Path(__file__).parent
+CLAIM = (
+    "BYOL's embeddings are less uniform than contrastive ones; a uniformity term, MHE or a contrastive term "
+    "spreads them and improves accuracy (2105.00925)"
+)
+COMMAND = "python -m experiments.claims.byol_spread cifar10=PATH"
+BASE, RIVAL = ("byol", ""), ("simclr", "")
+REMEDIES = {
+    "+ uniformity": ("byol-uniformity", ""),
+    "+ contrastive": ("byol+contrastive", ""),
+    "+ MHE, s = 2": ("byol-mhe", ""),
+    "+ MHE, s = 1": ("byol-mhe", "method.options.power=1"),
+    "+ MHE, s = 0": ("byol-mhe", "method.options.power=0"),
+    "+ MHE, half-space": ("byol-mhe", "method.options.half_space=true"),
+}
+SHOWN = {"uniformity": 2, "fisher": 3, "class_angle": 0, "knn": 1, "linear": 1}
+ARMS = {"BYOL": BASE, **REMEDIES, "SimCLR": RIVAL}
+
+
+def jobs(cells: Cells) -> Iterator[dict[str, Any]]:
+    for seed in (0, 1, 2):
+        yield from (job("cifar10", m, seed, options) for m, options in ARMS.values())
+
+
+def verdict(rows: Iterable[dict[str, str]]) -> tuple[str, str]:
+    cells = Cells(rows)
+    told, spreads, helps, tried = [], 0, 0, 0
+    for name, (method, options) in ARMS.items():
+        if not cells.of("cifar10", method, options):
+            continue
+        figures = {m: cells.mean("cifar10", method, m, options) for m in SHOWN}
+        told.append(f"{name} " + " / ".join(f"{figures[m]:.{k}f}" for m, k in SHOWN.items()))
+        if name in REMEDIES:
+            tried += 1
+            spreads += figures["uniformity"] < cells.mean("cifar10", *BASE[:1], "uniformity") - 0.05
+            difference, error = cells.gain("cifar10", method, BASE[0], "knn", options)
+            helps += difference > 2 * error
+    contrastive = cells.mean("cifar10", "simclr", "uniformity") < cells.mean("cifar10", "byol", "uniformity")
+    word = (
+        "holds"
+        if contrastive and spreads == tried == helps
+        else "holds in part"
+        if contrastive
+        else "does not hold"
+    )
+    return word, (
+        f"Uniformity / Fisher ratio / angle of class means / k-NN / linear: {'; '.join(told)}. "
+        f"Of {tried} remedies {spreads} spread the embeddings and {helps} raise k-NN by two standard errors"
+    )
+
+
+def draw(rows: Iterable[dict[str, str]], path: Path) -> None:
+    cells = Cells(rows)
+    figure, (left, right) = panels(1, 2, width=4.2, height=3.0)
+    for i, (name, (method, options)) in enumerate(ARMS.items()):
+        x = list(cells.values("cifar10", method, "uniformity", options).values())
+        for axis, metric in ((left, "knn"), (right, "fisher")):
+            y = list(cells.values("cifar10", method, metric, options).values())
+            if not y:
+                continue
+            size = min(len(x), len(y))
+            axis.plot(x[-size:], y[-size:], "o", color=COLOURS[i], markersize=6, label=name)
+    left.set(title="k-NN, %", xlabel="uniformity of embeddings (left: more uniform)")
+    right.set(title="Fisher ratio of the classes", xlabel="uniformity of embeddings")
+    figure.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=4, fontsize=8)
+    save(figure, path)
+
+
+if __name__ == "__main__":
+    main(__doc__, jobs, draw, HERE / "byol_spread.svg")
