@@ -62,3 +62,19 @@ def test_hdf5_is_trained_on_and_judged(run, quick, tmp_path):
     judged = run("evaluate", "r", tmp_path / "Galaxy10.h5", "--tasks=knn")
     assert judged.code == 0, judged.err
     assert run("train", f"galaxy10:{tmp_path}/absent", "--out", "s", *quick).code == 2
+
+
+def test_some_classes_are_trained_on_and_judged(run, split, quick, tmp_path):
+    chosen = tmp_path / "chosen.txt"
+    chosen.write_text("red  # alone\n")
+    done = run("train", split, "--out", "r", *quick, "--set", f"data.classes={chosen}")
+    assert done.code == 0, done.err
+    assert f"15 images of 16 px from {split}?classes={chosen}" in done.out
+    assert f"isosphere evaluate r '{split}?classes={chosen}'" in done.out
+    chosen.write_text("red\nblue\n")
+    judged = run("evaluate", "r", f"{split}?classes={chosen}", "--tasks=knn")
+    assert judged.code == 0, judged.err
+    chosen.write_text("rad\n")
+    refused = run("train", split, "--out", "s", *quick, "--set", f"data.classes={chosen}")
+    assert refused.code == 2
+    assert "Did you mean 'red'?" in refused.err

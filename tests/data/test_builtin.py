@@ -66,11 +66,17 @@ def write_stl10(root, monkeypatch, name):
         (folder / f"{part}_X.bin").write_bytes(x.transpose(0, 1, 3, 2).tobytes())
         (folder / f"{part}_y.bin").write_bytes(y.tobytes())
         truth[part] = (x, (y.astype(int) - 1).tolist())
+    unlabelled = RNG.integers(0, 256, (5, 3, 96, 96), dtype=np.uint8)
+    (folder / "unlabeled_X.bin").write_bytes(unlabelled.transpose(0, 1, 3, 2).tobytes())
+    if name == "STL10-unlabeled":
+        x, y = truth["train"]
+        truth["train"] = (np.concatenate([x, unlabelled]), y + [-1] * 5)
     names = [f"thing{k}" for k in range(10)]
     (folder / "class_names.txt").write_text("\n".join(names))
     lists = {
         part: [[f, md5(folder / f)] for f in (f"{part}_X.bin", f"{part}_y.bin")] for part in ("train", "test")
     }
+    lists["train"].append(["unlabeled_X.bin", md5(folder / "unlabeled_X.bin")])
     monkeypatch.setattr(tv.STL10, "train_list", lists["train"])
     monkeypatch.setattr(tv.STL10, "test_list", lists["test"])
     return truth, names
@@ -97,6 +103,7 @@ WRITERS = {
     "KMNIST": write_mnist,
     "MNIST": write_mnist,
     "STL10": write_stl10,
+    "STL10-unlabeled": write_stl10,
     "SVHN": write_svhn,
 }
 
@@ -122,7 +129,7 @@ def test_torchvision_sets_are_read_from_their_own_files(name, tmp_path, monkeypa
 def test_absent_files_say_how_to_fetch_them(name, tmp_path):
     with pytest.raises(UsageError, match=rf"torchvision:{name}:.* cannot be opened") as refused:
         open_source(f"torchvision:{name}:{tmp_path}")
-    assert f"from torchvision.datasets import {name}" in str(refused.value)
+    assert f"from torchvision.datasets import {name.partition('-')[0]};" in str(refused.value)
     assert "\n" not in str(refused.value)
 
 

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+import numpy as np
+
 from isosphere.data import Source, open_source, stratified_split
 from isosphere.data.random import permutation
 from isosphere.errors import UsageError
@@ -38,7 +40,7 @@ def choose_sets(data: str, test: str | None, *, seed: int, limit: int | None) ->
         sets = Sets(source, other.with_class_names(source.class_names), f"tested on {test}")
     elif source.has_test_split:
         other = open_source(data, split="test").with_class_names(source.class_names)
-        sets = Sets(source, other, "the data's own training and test parts")
+        sets = Sets(_labelled(source), other, "the data's own training and test parts")
     else:
         learned, asked = stratified_split(source.labels, test_fraction=0.2, seed=seed)
         division = (
@@ -52,6 +54,12 @@ def choose_sets(data: str, test: str | None, *, seed: int, limit: int | None) ->
                 "--test DATA."
             )
     return Sets(_some(sets.train, limit, seed), _some(sets.test, limit, seed), sets.division)
+
+
+def _labelled(source: Source) -> Source:
+    """The labelled images, where there are labels: of STL-10's training part a twentieth."""
+    some = source.has_labels and bool((source.labels < 0).any())
+    return source.subset(np.flatnonzero(source.labels >= 0)) if some else source
 
 
 def choose_outside(data: list[str], *, seed: int, limit: int | None) -> dict[str, Source]:

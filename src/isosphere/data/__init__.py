@@ -1,5 +1,6 @@
 """Images in: where they come from, in which order they are taken, and the views of them."""
 
+from .class_list import CLASS_LIST
 from .decode import UnreadableImageError
 from .images import ImageSet, images_bytes, load_images, name_skipped
 from .loader import Batch, Loader
@@ -11,6 +12,7 @@ from .views import RECIPES, ViewRecipe, Views, centre_view, recipe
 
 __all__ = [
     "BUILTIN",
+    "CLASS_LIST",
     "RECIPES",
     "Batch",
     "ImageSet",

@@ -61,6 +61,10 @@ def _by_name(name: str) -> Callable[[Path, str], Any]:
     return build
 
 
+def _stl10(root: Path, split: str) -> Any:
+    return _by_name("STL10")(root, "train+unlabeled" if split == "train" else split)
+
+
 TORCHVISION: dict[str, Callable[[Path, str], Any]] = {
     "CIFAR10": _by_flag("CIFAR10"),
     "CIFAR100": _by_flag("CIFAR100"),
@@ -68,9 +72,13 @@ TORCHVISION: dict[str, Callable[[Path, str], Any]] = {
     "KMNIST": _by_flag("KMNIST"),
     "MNIST": _by_flag("MNIST"),
     "STL10": _by_name("STL10"),
+    "STL10-unlabeled": _stl10,
     "SVHN": _by_name("SVHN"),
 }
-"""Data sets of arrays that torchvision reads; those of image files are opened as folders."""
+"""Data sets of arrays that torchvision reads; those of image files are opened as folders.
+
+``STL10-unlabeled`` trains on the 5,000 labelled and the 100,000 unlabelled images (label -1) together.
+"""
 
 
 def open_torchvision(spec: str, *, split: Split = None) -> ArraySource:
@@ -95,10 +103,11 @@ def open_torchvision(spec: str, *, split: Split = None) -> ArraySource:
     try:
         packs = [TORCHVISION[name](root, part) for part in parts]
     except (RuntimeError, OSError, ImportError, ValueError) as error:
+        theirs = name.partition("-")[0]
         said = str(error).split("\n")[0].replace(" You can use download=True to download it", "")
         raise UsageError(
             f"torchvision:{spec} cannot be opened: {said} To fetch the files, type: python -c 'from "
-            f'torchvision.datasets import {name}; {name}("{root}", download=True)\'.'
+            f'torchvision.datasets import {theirs}; {theirs}("{root}", download=True)\'.'
         ) from error
     labels = [np.asarray(p.targets if hasattr(p, "targets") else p.labels, dtype=np.int64) for p in packs]
     images = np.concatenate([np.asarray(p.data) for p in packs])

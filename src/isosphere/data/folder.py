@@ -11,6 +11,7 @@ from PIL import Image
 from isosphere.errors import UsageError
 
 from .decode import MAX_FILE_BYTES, UnreadableImageError, decode
+from .label_map import LABEL_MAPS, by_label, read_label_map
 from .layout import arrange, foreign_format, is_ignored, is_image_name
 from .source import Source, Split
 
@@ -44,6 +45,9 @@ def no_images(name: str, other: Counter[str]) -> UsageError:
 class FolderSource(Source):
     """Images of a folder. Hidden files are ignored, links are followed, and no folder is entered twice.
 
+    Where validation images lie in one folder (ImageNet, Tiny ImageNet), ``LOC_val_solution.csv``,
+    ``val_annotations.txt`` or ``val.txt`` within says their classes, a line ``NAME CLASS`` each.
+
     ``found`` is what `walk_folder` found there, where it has been walked already.
     """
 
@@ -57,17 +61,19 @@ class FolderSource(Source):
                     f"({blocked[1]}). Make it readable (chmod -R u+rX FOLDER) or give another folder."
                 )
             raise no_images(str(folder), found.other)
-        layout = arrange(sorted(found.members), split, str(folder))
+        members = sorted(found.members)
+        layout = arrange(_by_lists(folder, members, found.lists), split, str(folder))
+        files = [members[i] for i in layout.positions]
         super().__init__(
             folder.resolve().name or str(folder),
-            [_printable(m) for m in layout.members],
+            [_printable(m) for m in files],
             labels=layout.labels,
             class_names=[_printable(c) for c in layout.class_names],
             has_test_split=layout.has_test_split,
             unreadable=[(_printable(p), reason) for p, reason in found.unreadable],
             left_out=[(_printable(p), remark) for p, remark in layout.left_out],
         )
-        self._folder, self._files = folder, layout.members
+        self._folder, self._files = folder, files
 
     def image(self, i: int, *, at_least: int | None = None) -> Image.Image:
         path = self._folder / self._files[i]
@@ -82,6 +88,20 @@ class FolderSource(Source):
         return decode(path, at_least=at_least)
 
 
+def _by_lists(folder: Path, members: list[str], lists: list[str]) -> list[str]:
+    """The names of images as if those of the validation part lay in folders of the classes that a list says."""
+    folders = {part for name in members for part in name.split("/")[:-1]} if lists else set()
+    classes = {
+        stem: label
+        for file in lists
+        for stem, label in read_label_map(folder / file).items()
+        if label in folders
+    }
+    for part in ("val", "valid", "validation") if classes else ():
+        members = by_label(members, part, classes)
+    return members
+
+
 def _printable(name: str) -> str:
     """A file name that any terminal and file can take: bytes that are no UTF-8 become replacement marks."""
     return name.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
@@ -89,9 +109,11 @@ def _printable(name: str) -> str:
 
 @dataclass
 class FolderWalk:
-    """Images and tar files (relative, with /), a count of other files by suffix, and what could not be listed."""
+    """Images (relative, with /), tar files, lists of labels, a count of other files by suffix, and what could not
+    be listed."""
 
     members: list[str] = field(default_factory=list)
+    lists: list[str] = field(default_factory=list)
     tars: list[str] = field(default_factory=list)
     other: Counter[str] = field(default_factory=Counter)
     unreadable: list[tuple[str, str]] = field(default_factory=list)
@@ -130,6 +152,8 @@ def walk_folder(folder: Path) -> FolderWalk:
                 found.other[suffix] += 1
                 if suffix == ".tar":
                     found.tars.append(name)
+                elif entry.name in LABEL_MAPS:
+                    found.lists.append(name)
                 if reason := foreign_format(entry.name):
                     found.unreadable.append((name, reason))
     found.unreadable.sort()

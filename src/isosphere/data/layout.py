@@ -25,7 +25,13 @@ __all__ = [
 ]
 
 TRAIN_NAMES = ("train", "training")
-TEST_NAMES = ("test", "testing", "val", "valid", "validation")  # the first that is there is the test part
+TEST_NAMES = (
+    "test",
+    "testing",
+    "val",
+    "valid",
+    "validation",
+)  # of several, the first with labels is the test part
 _FOREIGN = frozenset(
     f".{suffix}"
     for kinds in ("heic heif jxl svg psd tga exr hdr dcm fits", "raw dng cr2 cr3 nef arw orf rw2 eps ico")
@@ -88,14 +94,15 @@ def arrange(members: Sequence[str], split: Split, name: str) -> Layout:
 
     A source is split when ``train/`` and one of ``test/``, ``val/`` stand side by side at its top (or
     ``train/`` stands there alone); the label of an image is the folder below the split, and folders that hold
-    everything mean nothing. Fewer than two classes are none.
+    everything mean nothing. Fewer than two classes are none. Of ``test/`` and ``val/`` the first is taken whose
+    images lie in folders of training classes, if any is: the test images of ImageNet have no labels.
 
     Raises: UsageError if the test part is asked of a source without one.
     """
     parts = _without_wrappers([PurePosixPath(m).parts for m in members])
     tops = {p[0].casefold() for p in parts if len(p) > 1}
     train = next((t for t in TRAIN_NAMES if t in tops), None)
-    test = next((t for t in TEST_NAMES if t in tops), None)
+    test = _test_part(parts, train)
     is_split = train is not None and (test is not None or len(tops) == 1)
     if split == "test" and not (is_split and test):
         raise no_test_part(name)
@@ -120,6 +127,15 @@ def arrange(members: Sequence[str], split: Split, name: str) -> Layout:
         test is not None,
         [(place, f"{n} images {reason}") for place, n in sorted(outside.items())],
     )
+
+
+def _test_part(parts: list[tuple[str, ...]], train: str | None) -> str | None:
+    present = [t for t in TEST_NAMES if any(len(p) > 1 and p[0].casefold() == t for p in parts)]
+    classes = {p[1] for p in parts if len(p) > 2 and p[0].casefold() == train}
+    labelled = (
+        t for t in present if any(len(p) > 2 and p[0].casefold() == t and p[1] in classes for p in parts)
+    )
+    return next(labelled, present[0] if present else None)
 
 
 def _labels(parts: list[tuple[str, ...]]) -> tuple[NDArray[np.int64], list[str]]:

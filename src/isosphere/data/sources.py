@@ -8,6 +8,7 @@ from pathlib import Path
 from isosphere.errors import UsageError
 
 from .builtin import TORCHVISION, open_digits, open_torchvision
+from .class_list import CLASS_LIST, only_classes
 from .folder import FolderSource, walk_folder
 from .hdf5 import HDF5_SUFFIXES, Hdf5Source, is_hdf5, open_galaxy10
 from .layout import is_ignored, is_image_name
@@ -37,7 +38,8 @@ def open_source(spec: str | Path, *, split: Split = None) -> Source:
 
     Built-in: ``textures:cloud|disk|flake|wood|all[?count=2000&test=1000&size=72&seed=0]``, ``digits``,
     ``torchvision:NAME:PATH``, ``galaxy10:PATH``. WebDataset shards: a .tar file, a folder of them, or a pattern such as
-    ``train-{000..003}.tar``. A built-in name wins over a file of that name (type ``./digits`` for the file).
+    ``train-{000..003}.tar``. ``DATA?classes=FILE`` takes those classes alone that a file lists, one a line. A
+    built-in name wins over a file of that name (type ``./digits`` for the file).
     ``split="train"`` opens the training part of a source that is split, else everything; ``"test"`` the test
     part; None everything.
 
@@ -46,6 +48,9 @@ def open_source(spec: str | Path, *, split: Split = None) -> Source:
     text = str(spec)
     if split not in ("train", "test", None):
         raise ValueError(f"split is {split!r}; expected 'train', 'test' or None.")
+    whole, listed, classes = text.rpartition(CLASS_LIST)
+    if listed:
+        return only_classes(open_source(whole, split=split), classes)
     kind, _, rest = text.partition(":")
     if kind == "textures":
         return open_textures(rest, split=split)

@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from isosphere.data import ViewRecipe
+from isosphere.data import CLASS_LIST, ViewRecipe
 from isosphere.errors import UsageError
 from isosphere.training.wording import explain
 
@@ -22,6 +22,9 @@ class DataConfig(_Section):
     source: str | None = Field(
         default=None,
         description="folder, zip, .npz, .h5, shards (.tar), textures:FAMILY, digits, torchvision:NAME:PATH",
+    )
+    classes: str | None = Field(
+        default=None, description="file that lists classes, one a line: use these alone; short for SOURCE?classes=FILE"
     )
     image_size: int | None = Field(
         default=None, ge=8, le=1024, description="side of a view in pixels; empty: from the images"
@@ -42,6 +45,13 @@ class DataConfig(_Section):
     )
     strict: bool = Field(default=False, description="refuse unreadable images instead of skipping them")
     workers: int = Field(default=2, ge=0, le=128, description="processes that decode images")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _classes_within_the_source(cls, values: Any) -> Any:
+        if not isinstance(values, dict) or not (values.get("classes") and values.get("source")):
+            return values
+        return {**values, "source": f"{values['source']}{CLASS_LIST}{values['classes']}", "classes": None}
 
 
 class ViewsConfig(_Section):
