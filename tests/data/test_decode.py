@@ -68,6 +68,55 @@ def test_sixteen_bits_keep_their_full_range(kind):
     assert (grey == grey[..., :1]).all()
 
 
+def png16(values: np.ndarray, colour_type: int) -> bytes:
+    """A PNG of 16-bit channels, which Pillow reads and does not write: (h, w, channels)."""
+    h, w, _ = values.shape
+    rows = values.astype(">u2").reshape(h, -1)
+    data = zlib.compress(b"".join(b"\0" + row.tobytes() for row in rows))
+    header = struct.pack(">IIBBBBB", w, h, 16, colour_type, 0, 0, 0)
+    return (
+        b"\x89PNG\r\n\x1a\n" + png_chunk(b"IHDR", header) + png_chunk(b"IDAT", data) + png_chunk(b"IEND", b"")
+    )
+
+
+@pytest.mark.parametrize(("channels", "colour_type"), [(3, 2), (2, 4), (4, 6)])
+def test_sixteen_bits_of_colour_and_of_transparency(channels, colour_type):
+    values = RNG.integers(0, 65536, (5, 4, channels))
+    shown = np.asarray(decode(png16(values, colour_type))).astype(float)
+    expected = values[..., :3] if channels != 2 else values[..., :1].repeat(3, -1)
+    if channels in (2, 4):
+        alpha = values[..., -1:] / 65535
+        expected = expected * alpha + 65535 * (1 - alpha)
+    assert np.abs(shown - expected / 257).max() <= 2  # Pillow drops the low byte of each channel
+
+
+def tiff16(values: np.ndarray, order: str) -> bytes:
+    """An uncompressed TIFF of 16-bit channels in either order of bytes."""
+    h, w, channels = values.shape
+    pixels = values.astype(f"{order}u2").tobytes()
+    bits = struct.pack(f"{order}3H", 16, 16, 16)
+    tags = [(256, 3, 1, w), (257, 3, 1, h), (258, 3, channels, 0 if channels == 3 else 16), (259, 3, 1, 1)]
+    tags += [(262, 3, 1, 2 if channels == 3 else 1), (273, 4, 1, 0), (277, 3, 1, channels)]
+    tags += [(278, 3, 1, h), (279, 4, 1, len(pixels))]
+    after = 8 + 2 + 12 * len(tags) + 4
+    body = (b"II" if order == "<" else b"MM") + struct.pack(f"{order}HIH", 42, 8, len(tags))
+    for tag, kind, count, value in tags:
+        value = {258: after if channels == 3 else value, 273: after + 6}.get(tag, value)
+        short = kind == 3 and count == 1
+        body += struct.pack(
+            f"{order}HHI" + ("HH" if short else "I"), tag, kind, count, *([value, 0] if short else [value])
+        )
+    return body + struct.pack(f"{order}I", 0) + bits + pixels
+
+
+@pytest.mark.parametrize("order", "<>")
+@pytest.mark.parametrize("channels", [1, 3])
+def test_sixteen_bits_of_a_scanner(order, channels):
+    values = RNG.integers(0, 65536, (5, 4, channels))
+    shown = np.asarray(decode(tiff16(values, order))).astype(float)
+    assert np.abs(shown - np.broadcast_to(values, (5, 4, 3)) / 257).max() <= 1
+
+
 def test_floats_are_brought_to_bytes_and_strange_ranges_refused():
     unit = np.array([[0, 0.5, 1]], dtype=np.float32)
     np.testing.assert_array_equal(
@@ -166,12 +215,15 @@ def test_what_is_no_image_is_refused(tmp_path):
         decode(tmp_path)
 
 
-def png_of(width: int, height: int, data: bytes = b"") -> bytes:
-    def chunk(name: bytes, body: bytes) -> bytes:
-        return struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
+def png_chunk(name: bytes, body: bytes) -> bytes:
+    return struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
 
+
+def png_of(width: int, height: int, data: bytes = b"") -> bytes:
     header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", data) + chunk(b"IEND", b"")
+    return (
+        b"\x89PNG\r\n\x1a\n" + png_chunk(b"IHDR", header) + png_chunk(b"IDAT", data) + png_chunk(b"IEND", b"")
+    )
 
 
 def test_decompression_bombs_are_refused_before_decoding():
