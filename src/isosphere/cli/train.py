@@ -30,6 +30,7 @@ FREE_ON_RESUME = (
     "train.epochs",
     "train.minutes",
     "train.precision",
+    "train.compile",
     "train.device",
     "train.monitor",
     "train.checkpoint_minutes",

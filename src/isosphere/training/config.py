@@ -167,6 +167,9 @@ class TrainConfig(_Section):
         "whole batch; empty: all",
     )
     precision: Literal["auto", "bf16", "fp16", "float32"] = "auto"
+    compile: bool | Literal["auto"] = Field(
+        default=False, description="networks through torch.compile; auto: on a CUDA GPU"
+    )
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     monitor: bool = Field(
         default=True, description="look for collapse after each epoch; never changes training"

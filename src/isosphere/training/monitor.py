@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from isosphere.statistics import alignment, mean_cosine, participation_ratio
+from isosphere.training.compilation import eager
 
 __all__ = ["Gauge", "gauge", "measure", "undisturbed", "verdict"]
 
@@ -92,7 +93,7 @@ def undisturbed(module: nn.Module) -> Iterator[None]:
     devices = sorted({p.device.index or 0 for p in module.parameters() if p.device.type == "cuda"})
     module.eval()
     try:
-        with torch.random.fork_rng(devices), torch.no_grad():
+        with torch.random.fork_rng(devices), torch.no_grad(), eager(module):
             yield
     finally:
         for part, training in modes:

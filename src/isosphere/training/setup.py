@@ -23,6 +23,7 @@ from isosphere.data.random import permutation
 from isosphere.errors import UsageError, nearest
 from isosphere.methods import METHODS, Method, build_method
 from isosphere.models import Encoder, build_encoder, encoder_names, synchronise
+from isosphere.training.compilation import compile_networks
 from isosphere.training.config import Config
 from isosphere.training.defaults import check_batch, resolve, resolve_sizes
 from isosphere.training.gradient import check_micro_batch, pieces_of
@@ -94,6 +95,8 @@ def prepare(config: Config, *, progress: LoadProgress | None = None) -> Parts:
         strict=config.data.strict,
     )
     facts = _facts(config, images, views, method, fabric, loader)
+    if (compiled := compile_networks(method, config.train.compile, fabric.device)) is not None:
+        facts["compiled"] = compiled
     if observer is not None:
         facts["monitor"] = f"after each epoch, {looked_at}"
     if suggestion is not None:
