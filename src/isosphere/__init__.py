@@ -21,12 +21,14 @@ except PackageNotFoundError:  # a checkout on the path, not installed
 __all__ = ["__version__", "load"]
 
 
-def load(path: "str | Path", *, device: str | None = None) -> "Run":
+def load(path: "str | Path", *, device: str | None = None, cache: bool = True) -> "Run":
     """A trained run, to be applied: ``load("runs/a").embed(images)``, ``.search(images, "PICTURES/")``.
 
     Args:
         path: the folder that was given to ``isosphere train --out``.
         device: where to compute; a GPU if torch has one.
+        cache: keep the features of whole sets of images in the run's folder, and take those that
+            ``isosphere evaluate`` or an earlier call has left there.
 
     Raises: isosphere.errors.UsageError if `path` is no run; RunError if its files are damaged.
     """
@@ -34,10 +36,19 @@ def load(path: "str | Path", *, device: str | None = None) -> "Run":
     import torch
 
     from isosphere.deploy import Run
+    from isosphere.evaluation import FeatureCache
     from isosphere.training import load_run
 
     found = load_run(path)
     where = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    method = found.method.to(where)
-    size = found.config.data.image_size or 32
-    return Run(found.folder, method.embed, found.encoder, size, found.config.data.canvas_size or size)
+    method, config = found.method.to(where), found.config
+    size = config.data.image_size or 32
+    return Run(
+        found.folder,
+        method.embed,
+        found.encoder,
+        size,
+        config.data.canvas_size or size,
+        tuple(part.model_dump(mode="json") for part in (config.model, config.method)),
+        FeatureCache(found.folder.path / "features") if cache else None,
+    )

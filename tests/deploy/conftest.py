@@ -71,4 +71,5 @@ def trained(tmp_path_factory) -> Path:
 
 @pytest.fixture
 def run(trained) -> Run:
-    return isosphere.load(trained, device="cpu")
+    # Without a cache: the folder is the same for all tests, and none is to see what another has computed.
+    return isosphere.load(trained, device="cpu", cache=False)

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from isosphere.evaluation import FeatureCache
-from isosphere.evaluation.cache import tensor_identity, weights_identity
+from isosphere.evaluation.cache import image_digests, tensor_identity, weights_identity
 
 
 def asker(cache, **key):
@@ -126,3 +126,77 @@ def test_identities_see_every_bit_and_name():
 def test_a_negative_limit_is_refused(tmp_path):
     with pytest.raises(ValueError, match="limit_bytes"):
         FeatureCache(tmp_path, limit_bytes=-1)
+
+
+KEY = {"weights": "w", "kind": "centre"}
+
+
+def pictures(n, seed=0):
+    return torch.randint(
+        0, 256, (n, 3, 4, 4), dtype=torch.uint8, generator=torch.Generator().manual_seed(seed)
+    )
+
+
+def describe(x):
+    return {"backbone/0": x.flatten(1).float(), "head/0": x.flatten(1)[:, :2].double()}
+
+
+class Gatherer:
+    def __init__(self, folder):
+        self.cache, self.computed = FeatureCache(folder), []
+
+    def __call__(self, x, **key):
+        def compute(rows):
+            self.computed += rows.tolist()
+            return describe(x[rows])
+
+        return self.cache.gather({**KEY, **key}, image_digests(x), compute)
+
+
+def test_rows_of_single_images_are_had_from_any_set_that_holds_them(tmp_path):
+    x = pictures(12)
+    FeatureCache(tmp_path).get(KEY, lambda: describe(x[3:8]), digests=image_digests(x[3:8]))
+    ask = Gatherer(tmp_path)
+    chosen = x[[7, 0, 3, 3, 11, 5]]  # an image may come twice
+    found = ask(chosen)
+    assert ask.computed == [1, 4]
+    assert all(torch.equal(found[name], value) for name, value in describe(chosen).items())
+    again = Gatherer(tmp_path)
+    assert torch.equal(again(x[[11, 4, 0]])["head/0"], describe(x[[11, 4, 0]])["head/0"])
+    assert again.computed == []
+    assert (again.cache.hits, again.cache.misses) == (1, 0)
+    assert again(x, weights="v")["backbone/0"].shape == (12, 48)
+    assert again(x, kind="tokens")["backbone/0"].shape == (12, 48)
+    assert len(again.computed) == 24  # of other weights, and of another kind, nothing is taken
+    assert again(x[:0])["head/0"].shape == (0, 2)
+
+
+def test_a_set_is_read_whole_only_under_its_own_images_and_order(tmp_path):
+    x = pictures(6)
+    cache = FeatureCache(tmp_path)
+    for rows, misses in ((slice(None), 1), (slice(None), 1), (slice(0, 5), 2)):
+        found = cache.get(KEY, lambda r=rows: describe(x[r]), digests=image_digests(x[rows]))
+        assert set(found) == {"backbone/0", "head/0"}
+        assert cache.misses == misses
+    cache.get(KEY, lambda: describe(x.flip(0)), digests=image_digests(x.flip(0)))
+    assert cache.misses == 3
+
+
+@pytest.mark.parametrize("damage", [b"", b"\x08\0\0\0\0\0\0\0{}"])
+def test_damaged_sets_give_no_rows(tmp_path, damage):
+    x = pictures(4)
+    Gatherer(tmp_path)(x)
+    (file,) = tmp_path.glob("*")
+    file.write_bytes(damage)
+    ask = Gatherer(tmp_path)
+    assert torch.equal(ask(x)["head/0"], describe(x)["head/0"])
+    assert ask.computed == [0, 1, 2, 3]
+
+
+def test_digests_are_of_content_and_shape():
+    x = pictures(3)
+    found = image_digests(torch.stack([x[0], x[1], x[0]]))
+    assert torch.equal(found[0], found[2])
+    assert not torch.equal(found[0], found[1])
+    assert not torch.equal(image_digests(x[:1].reshape(1, 3, 2, 8)), image_digests(x[:1]))
+    assert torch.equal(image_digests(x.to(memory_format=torch.channels_last)), image_digests(x))

@@ -58,16 +58,18 @@ def check_page(out: Path | None, endings: tuple[str, ...], *, overwrite: bool) -
 
 
 def indexed(run: "Run", data: str, layer: "Layer") -> "Index":
-    """The index of the images, with a bar while it is built."""
+    """The index of the images, with a bar while it is built; a run without a cache keeps no index either."""
+    from isosphere.data import open_source
+
     with counting(error_console(), "Indexing") as progress:
-        return run.index(data, layer=layer, progress=progress)
+        return run.index(data if run.cache else open_source(data), layer=layer, progress=progress)
 
 
-def indexing_note(index: "Index") -> str:
+def indexing_note(index: "Index", *, cache: bool = True) -> str:
     """What was done to have the index."""
     changes = [f"{index.added:,} new"] if index.added else []
     changes += [f"{index.removed:,} gone or changed"] if index.removed else []
-    kept = "" if index.saved else "; it could not be kept in the run's folder"
+    kept = "" if index.saved or not cache else "; it could not be kept in the run's folder"
     return f"{len(index):,} images" + (f" ({', '.join(changes)})" if changes else " (as before)") + kept
 
 

@@ -3,14 +3,29 @@
 import shlex
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import Annotated, Any, TypeAlias
 
+import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
-__all__ = ["commands", "counting", "error_console", "facts", "output_console", "paragraph", "shell", "table"]
+__all__ = [
+    "NoCache",
+    "commands",
+    "counting",
+    "error_console",
+    "facts",
+    "output_console",
+    "paragraph",
+    "shell",
+    "table",
+]
+
+NoCache: TypeAlias = Annotated[
+    bool, typer.Option("--no-cache", help="Compute features anew and do not keep them in RUN/features.")
+]
 
 
 def output_console() -> Console:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from isosphere.cli.console import error_console, output_console, paragraph, table
+from isosphere.cli.console import NoCache, error_console, output_console, paragraph, table
 from isosphere.errors import UsageError
 
 if TYPE_CHECKING:
@@ -30,6 +30,7 @@ def dedup(
         typer.Option("--out", "-o", help="Page (.html) that shows the groups.", show_default=False),
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file if it is there.")] = False,
+    no_cache: NoCache = False,
 ) -> None:
     """Group images that are nearly the same.
 
@@ -48,7 +49,7 @@ def dedup(
     import isosphere
     from isosphere.deploy import near_duplicates
 
-    index = indexed(isosphere.load(run), data, chosen)
+    index = indexed(isosphere.load(run, cache=not no_cache), data, chosen)
     groups = near_duplicates(index.unit, threshold)
     console = output_console()
     extra = sum(len(group) - 1 for group in groups)
@@ -65,7 +66,7 @@ def dedup(
             [" ".join(_names(group, index, 4)), str(len(group)), f"{min(group.similarities):.4f}"]
             for group in groups[:LISTED]
         ]
-        title = f"Groups at cosine {threshold:g} among {indexing_note(index)}"
+        title = f"Groups at cosine {threshold:g} among {indexing_note(index, cache=not no_cache)}"
         table(console, title, ["images", "count", "lowest cosine"], rows)
         more = f" The first {LISTED} are listed: --json prints all." if len(groups) > LISTED else ""
         paragraph(console, f"{len(groups):,} groups; {extra:,} images repeat another one.{more}")

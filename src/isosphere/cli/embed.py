@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from isosphere.cli.console import counting, error_console, facts, output_console, paragraph
+from isosphere.cli.console import NoCache, counting, error_console, facts, output_console, paragraph
 
 __all__ = ["embed"]
 
@@ -22,6 +22,7 @@ def embed(
     batch_size: Annotated[int, typer.Option(min=1, help="Images at a time.")] = 256,
     workers: Annotated[int, typer.Option(min=1, help="Threads that decode images.")] = 2,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file if it is there.")] = False,
+    no_cache: NoCache = False,
 ) -> None:
     """Write the embeddings of images to a file.
 
@@ -39,7 +40,7 @@ def embed(
     from isosphere.data import name_skipped, open_source
     from isosphere.deploy import embed_to_file
 
-    loaded, source = isosphere.load(run), open_source(data)
+    loaded, source = isosphere.load(run, cache=not no_cache), open_source(data)
     with counting(error_console(), "Embedding") as progress:
         made = embed_to_file(
             loaded,

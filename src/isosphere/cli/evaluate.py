@@ -6,7 +6,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from isosphere.cli.console import counting, error_console, facts, output_console, paragraph, shell, table
+from isosphere.cli.console import (
+    NoCache,
+    counting,
+    error_console,
+    facts,
+    output_console,
+    paragraph,
+    shell,
+    table,
+)
 from isosphere.errors import UsageError, nearest
 
 if TYPE_CHECKING:
@@ -60,9 +69,7 @@ def evaluate(
             show_default=False,
         ),
     ] = None,
-    no_cache: Annotated[
-        bool, typer.Option("--no-cache", help="Compute features anew and do not keep them in RUN/features.")
-    ] = False,
+    no_cache: NoCache = False,
 ) -> None:
     """Judge the encoder of a run, with 95 % intervals, beside the untrained one and fixed features.
 

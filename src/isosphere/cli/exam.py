@@ -13,7 +13,8 @@ from isosphere.cli.team import Team
 from isosphere.data import ImageSet, Source
 from isosphere.errors import IsosphereError, RunError
 from isosphere.evaluation import Features, extract, extract_views, load_shares
-from isosphere.evaluation.cache import FeatureCache, tensor_identity, weights_identity
+from isosphere.evaluation.cache import FeatureCache, centre_key, image_digests, weights_identity
+from isosphere.evaluation.features import packed, unpacked
 from isosphere.evaluation.linear import Solver
 from isosphere.methods import Method
 from isosphere.models import Encoder
@@ -62,7 +63,7 @@ class Exam:
         self._tokens: dict[tuple[str, str], Tensor] = {}
         self._held: tuple[str, ImageSet] | None = None
         self._shares: dict[str, Tensor] = {}
-        self._contents: dict[str, str] = {}
+        self._contents: dict[str, Tensor] = {}
 
     @cached_property
     def methods(self) -> dict[str, Method]:
@@ -106,7 +107,7 @@ class Exam:
     def centre(self, who: str, part: str) -> Features:
         """Features of the deterministic centre view of the ``train`` or ``test`` images, or of a foreign set."""
         if (who, part) not in self._centre:
-            self._centre[who, part] = _unpacked(self._features(who, part, "centre"))[0]
+            self._centre[who, part] = unpacked(self._features(who, part, "centre"))[0]
         return self._centre[who, part]
 
     def tokens(self, layer: str, part: str) -> Tensor:
@@ -128,7 +129,7 @@ class Exam:
     def views(self, who: str, part: str = "test") -> list[Features]:
         """Features of the first two views that the run's own recipe draws of each image."""
         if (who, part) not in self._views:
-            self._views[who, part] = _unpacked(self._features(who, part, "views"))
+            self._views[who, part] = unpacked(self._features(who, part, "views"))
         return self._views[who, part]
 
     def _features(self, who: str, part: str, kind: str) -> dict[str, Tensor]:
@@ -142,19 +143,15 @@ class Exam:
         if self.cache is None:
             return compute()
         if part not in self._contents:
-            self._contents[part] = tensor_identity(pixels)
+            self._contents[part] = image_digests(pixels)
         encoder = self.run.encoder
         recipe = f"two views, seed {VIEW_SEED}: {self._recipe_views.recipe!r}"
-        key = {
-            "weights": self._weights[who],
-            "images": self._contents[part],
-            "kind": recipe if kind == "views" else kind,
-            "size": self.size,
-            "mean": encoder.mean,
-            "std": encoder.std,
-            "device": str(self.device.type),
-        }
-        return self.cache.get(key, compute)
+        key = centre_key(
+            self._weights[who], size=self.size, mean=encoder.mean, std=encoder.std, device=self.device
+        )
+        if kind != "centre":
+            key["kind"] = recipe if kind == "views" else kind
+        return self.cache.get(key, compute, digests=self._contents[part])
 
     def _compute(self, who: str, part: str, kind: str) -> dict[str, Tensor]:
         """Features by the name of their kind, together with the other processes."""
@@ -165,9 +162,9 @@ class Exam:
             return extract(encode, pixels, self.size, encoder.mean, encoder.std, **shared)
 
         if kind == "centre":
-            return _packed([centre(method.embed)])
+            return packed([centre(method.embed)])
         if kind == "views":
-            return _packed(extract_views(method.embed, pixels, self.two_views, seed=VIEW_SEED, **shared))
+            return packed(extract_views(method.embed, pixels, self.two_views, seed=VIEW_SEED, **shared))
         if kind == "scores":
             return _scores(method, centre)
         blocks, own = self.blocks[kind], cast(Encoder, method.encoder)
@@ -239,11 +236,3 @@ def _scores(method: Method, centre: Callable[[Encode], Features]) -> dict[str, T
     columns = centre(encode).backbone.unbind(1)
     # The file sorts names: the position restores the method's order. A process without images has no names.
     return {f"{i:03d} {name}": x.clone() for i, (name, x) in enumerate(zip(names, columns, strict=False))}
-
-
-def _packed(views: list[Features]) -> dict[str, Tensor]:
-    return {f"{layer}/{v}": getattr(x, layer) for v, x in enumerate(views) for layer in ("backbone", "head")}
-
-
-def _unpacked(found: Mapping[str, Tensor]) -> list[Features]:
-    return [Features(found[f"backbone/{v}"], found[f"head/{v}"]) for v in range(len(found) // 2)]

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from isosphere.cli.console import counting, error_console, facts, output_console, paragraph
+from isosphere.cli.console import NoCache, counting, error_console, facts, output_console, paragraph
 from isosphere.errors import IsosphereError, UsageError
 
 if TYPE_CHECKING:
@@ -41,6 +41,7 @@ def report(
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace the file named by --out if it is there.")
     ] = False,
+    no_cache: NoCache = False,
 ) -> None:
     """Write one page about a run: what was run, curves, figures, neighbours, maps, signs of collapse.
 
@@ -60,7 +61,7 @@ def report(
     folders = [RunFolder.open(path) for path in runs]
     target = folders[0].path / "report.html" if out is None else out
     with counting(error_console(), "Embedding") as progress:
-        subjects = _subjects(runs, data, limit, progress)
+        subjects = _subjects(runs, data, limit, progress, cache=not no_cache)
     report_page(subjects, target, map_kind=chosen)
     console = output_console()
     facts(console, {"report": str(target), "size": f"{target.stat().st_size / 1e6:.1f} MB"})
@@ -70,7 +71,7 @@ def report(
 
 
 def _subjects(
-    paths: list[Path], data: str | None, limit: int, progress: Callable[[int, int], None]
+    paths: list[Path], data: str | None, limit: int, progress: Callable[[int, int], None], *, cache: bool
 ) -> "list[Subject]":
     import isosphere
     from isosphere.report import Subject
@@ -79,7 +80,7 @@ def _subjects(
     images: dict[tuple[str, int], ImageSet] = {}
     made = []
     for name, path in zip(names, paths, strict=True):
-        run = isosphere.load(path)
+        run = isosphere.load(path, cache=cache)
         alarms = [words] if (words := _verdict(run)) else []
         looked = None
         chosen = data or (run.folder.read_config().get("data") or {}).get("source")
@@ -130,13 +131,9 @@ def _some(source: "Source", limit: int) -> "Source":
 
 
 def _look(run: "Run", images: "ImageSet", progress: Callable[[int, int], None]) -> "Looked":
-    from isosphere.evaluation import extract
     from isosphere.report import Looked
 
-    encoder = run.encoder
-    found = extract(
-        run.encode, images, run.size, encoder.mean, encoder.std, device=run.device, progress=progress
-    )
+    found = run.known_features(images.images, progress=progress)
     return Looked(
         images.images,
         images.labels,

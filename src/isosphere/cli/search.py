@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from isosphere.cli.console import error_console, output_console, paragraph, table
+from isosphere.cli.console import NoCache, error_console, output_console, paragraph, table
 from isosphere.errors import UsageError
 
 if TYPE_CHECKING:
@@ -36,6 +36,7 @@ def search(
         typer.Option("--out", "-o", help="Page (.html) or picture (.png) to draw.", show_default=False),
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file if it is there.")] = False,
+    no_cache: NoCache = False,
 ) -> None:
     """Find the images that are most like one, by the cosine of their features.
 
@@ -50,7 +51,7 @@ def search(
     check_page(out, (".html", ".png"), overwrite=overwrite)
     import isosphere
 
-    loaded = isosphere.load(run)
+    loaded = isosphere.load(run, cache=not no_cache)
     query = loaded.embed(image, layer=chosen)
     if len(query) != 1:
         raise UsageError(
@@ -72,7 +73,7 @@ def search(
         columns = ["rank", "cosine", *(["class"] if labelled else []), "image"]
         rows = rows if labelled else [[a, b, d] for a, b, _, d in rows]
         console = output_console()
-        table(console, f"Like {image.name} among {indexing_note(index)}", columns, rows)
+        table(console, f"Like {image.name} among {indexing_note(index, cache=not no_cache)}", columns, rows)
     if out is not None:
         _draw(out, image, data, found, len(index))
         paragraph(error_console() if as_json else output_console(), f"Drawn: {out}")

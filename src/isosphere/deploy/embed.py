@@ -11,9 +11,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from isosphere.data import Source, images_bytes, load_images
+from isosphere.data import Source, images_bytes
+from isosphere.data.images import read_images
 from isosphere.deploy.files import FileWriter, check_target, read_embeddings, write_embeddings
-from isosphere.deploy.run import Layer, Progress, Run
+from isosphere.deploy.run import Layer, Progress, Run, check_layer
 from isosphere.errors import RunError
 from isosphere.runs import write_json
 
@@ -65,8 +66,11 @@ def embed_source(
 ) -> Embeddings:
     """Embeddings of every readable image of a source; the pixels of one block are in memory at a time.
 
-    Raises: RunError if no image can be read.
+    What the run's cache has is not computed again; what it has not is kept there.
+
+    Raises: RunError if no image can be read; UsageError for another layer.
     """
+    check_layer(layer)
     blocks = _blocks(run, source, layer, batch_size, workers, progress, range(_count(run, source)))
     return join([block for _, block in blocks], source)
 
@@ -91,6 +95,7 @@ def embed_to_file(
     Raises: UsageError for a name with another ending, or a file that exists without `overwrite`; RunError if
         no image can be read or the file cannot be written.
     """
+    check_layer(layer)
     path = check_target(out, overwrite=overwrite)
     count = _count(run, source)
     if count <= 1:
@@ -157,18 +162,12 @@ def _block(
 ) -> Embeddings:
     part = source.subset(list(positions))
     part.unreadable = []  # those of the whole source, which `join` adds once
-    try:
-        images = load_images(part, run.canvas, workers=workers)
-    except RunError as error:
-        # A whole block without a readable image is no reason to stop before the others have been seen.
+    images = read_images(part, run.canvas, workers=workers)
+    if len(images) == 0:  # no reason to stop before the other blocks have been seen
         empty = np.empty((0, 0), np.float32)
-        return Embeddings(empty, np.empty(0, np.int64), [], [], [(p, _short(error)) for p in part.paths])
-    values = run.features(images.images, layer=layer, batch_size=batch_size)
+        return Embeddings(empty, np.empty(0, np.int64), [], [], images.skipped)
+    values = getattr(run.known_features(images.images, batch_size=batch_size), layer).numpy()
     return Embeddings(values, images.labels, images.paths, source.class_names, images.skipped)
-
-
-def _short(error: RunError) -> str:
-    return "unreadable, as all images of its block" if "None of" in str(error) else str(error)
 
 
 # --- blocks kept on disk --------------------------------------------------------------------------------------

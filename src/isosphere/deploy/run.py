@@ -11,21 +11,23 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
-from torch import Tensor
+from torch import Tensor, nn
 
 from isosphere.data import ImageSet, Source, UnreadableImageError, open_source
 from isosphere.data.decode import decode, fit_square
 from isosphere.data.layout import is_image_name
 from isosphere.data.source import to_tensor
 from isosphere.errors import UsageError
-from isosphere.evaluation import extract
+from isosphere.evaluation import FeatureCache, Features, extract
+from isosphere.evaluation.cache import centre_key, image_digests, weights_identity
+from isosphere.evaluation.features import packed, unpacked
 from isosphere.models import Encoder
 from isosphere.runs import RunFolder
 
 if TYPE_CHECKING:
     from isosphere.deploy.index import Index, Match
 
-__all__ = ["LAYERS", "Layer", "Progress", "Run"]
+__all__ = ["LAYERS", "Layer", "Progress", "Run", "check_layer"]
 
 Layer: TypeAlias = Literal["backbone", "head"]
 Progress: TypeAlias = Callable[[int, int], None]
@@ -51,6 +53,8 @@ class Run:
     encoder: Encoder
     size: int
     canvas: int
+    settings: tuple[object, ...] = ()
+    cache: FeatureCache | None = None
 
     def __repr__(self) -> str:
         return f"Run({str(self.folder.path)!r}, {self.encoder.name}, {self.size} px, {self.device})"
@@ -59,6 +63,12 @@ class Run:
     def device(self) -> torch.device:
         """Where the encoder computes."""
         return next(self.encoder.parameters()).device
+
+    @cached_property
+    def weights(self) -> str:
+        """Digest of everything that maps pixels to features."""
+        module = getattr(self.encode, "__self__", None)
+        return weights_identity(module if isinstance(module, nn.Module) else self.encoder, *self.settings)
 
     @cached_property
     def identity(self) -> str:
@@ -118,9 +128,30 @@ class Run:
 
         Raises: UsageError for another layer than ``backbone`` and ``head``.
         """
-        if layer not in LAYERS:
-            raise UsageError(f"layer: got '{layer}', expected backbone or head.")
-        features = extract(
+        check_layer(layer)
+        return getattr(self._extract(pixels, batch_size, progress), layer).numpy()
+
+    def known_features(
+        self, pixels: Tensor, *, batch_size: int = 256, progress: Progress | None = None
+    ) -> Features:
+        """Both outputs for uint8 ``(n, 3, canvas, canvas)``: what `cache` has is read, the rest computed and kept.
+
+        Rows that another set of images left there agree with fresh ones to the rounding of float32; asked
+        again they are the same to the bit.
+        """
+        if self.cache is None or len(pixels) == 0:
+            return self._extract(pixels, batch_size, progress)
+
+        def compute(rows: Tensor) -> dict[str, Tensor]:
+            chosen = pixels if len(rows) == len(pixels) else pixels[rows]
+            return packed([self._extract(chosen, batch_size, progress)])
+
+        encoder = self.encoder
+        key = centre_key(self.weights, size=self.size, mean=encoder.mean, std=encoder.std, device=self.device)
+        return unpacked(self.cache.gather(key, image_digests(pixels), compute))[0]
+
+    def _extract(self, pixels: Tensor, batch_size: int, progress: Progress | None) -> Features:
+        return extract(
             self.encode,
             pixels,
             self.size,
@@ -131,7 +162,6 @@ class Run:
             progress=progress,
             group=False,  # whoever applies a run on one rank alone must not wait for the others
         )
-        return getattr(features, layer).numpy()
 
     def square(self, images: Any) -> Tensor:
         """Pictures as the encoder's canvas: uint8 ``(n, 3, canvas, canvas)``. Kinds and errors as `embed`."""
@@ -175,6 +205,12 @@ class Run:
 
         index = within if isinstance(within, Index) else self.index(within, layer=layer, progress=progress)
         return index.search(self.embed(images, layer=index.layer), k)
+
+
+def check_layer(layer: str) -> None:
+    """Raises: UsageError for another layer than ``backbone`` and ``head``."""
+    if layer not in LAYERS:
+        raise UsageError(f"layer: got '{layer}', expected backbone or head.")
 
 
 def _as_source(images: Any) -> Source | None:

@@ -3,12 +3,14 @@
 import hashlib
 import json
 import os
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from safetensors import safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
@@ -17,10 +19,20 @@ from isosphere import __version__
 from isosphere.errors import RunError
 from isosphere.runs import write_bytes
 
-__all__ = ["LIMIT_BYTES", "FeatureCache", "tensor_identity", "weights_identity"]
+__all__ = [
+    "LIMIT_BYTES",
+    "FeatureCache",
+    "centre_key",
+    "image_digests",
+    "tensor_identity",
+    "weights_identity",
+]
 
 LIMIT_BYTES = 2 << 30
 """Of all files together; the longest unused go first."""
+
+_DIGESTS = "digests of images"
+_NOTHING = np.empty((0, 2), np.int64)
 
 
 class FeatureCache:
@@ -41,34 +53,109 @@ class FeatureCache:
             raise ValueError(f"limit_bytes: got {limit_bytes}, expected 0 (keep nothing) or more")
         self.folder, self.limit_bytes = Path(folder), limit_bytes
         self.hits = self.misses = 0
+        self._sorted: dict[Path, tuple[NDArray[np.int64], NDArray[np.int64]]] = {}
 
-    def get(self, key: Mapping[str, Any], compute: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
+    def get(
+        self,
+        key: Mapping[str, Any],
+        compute: Callable[[], dict[str, Tensor]],
+        *,
+        digests: Tensor | None = None,
+    ) -> dict[str, Tensor]:
         """The tensors of this key: read if they are there, else computed and kept.
 
         Args:
             key: everything that the tensors depend on, as JSON; ``weights`` (a digest) begins the file's
                 name. Versions of isosphere and torch are added.
             compute: called without arguments where nothing can be read.
+            digests: of the images in their order (:func:`image_digests`); then they take part in the key, and
+                rows of the tensors can be had by :meth:`gather` for any of these images.
         """
-        text = json.dumps({**key, "isosphere": __version__, "torch": str(torch.__version__)}, sort_keys=True)
-        digest = hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
-        path = self.folder / f"{key['weights']}-{digest}.safetensors"
+        path, text = self._place(key, digests)
         found = _read(path, text)
         if found is not None:
             self.hits += 1
-            with suppress(OSError):
-                os.utime(path)
-            return found
+            self._touch(path)
+            return {name: x for name, x in found.items() if name != _DIGESTS}
         self.misses += 1
         made = compute()
-        self._keep(path, made, text)
+        self._keep(path, made if digests is None else {**made, _DIGESTS: digests}, text)
         return made
+
+    def gather(
+        self, key: Mapping[str, Any], digests: Tensor, compute: Callable[[Tensor], dict[str, Tensor]]
+    ) -> dict[str, Tensor]:
+        """The rows of single images, from whichever sets of images they were computed in.
+
+        Args:
+            key: as for :meth:`get`.
+            digests: int64 (n, 2), of the images.
+            compute: called with the positions of those that are in no file; gives their rows, which are kept.
+
+        The rows of one image from two batches agree to the rounding of float32, not to the bit. What must not
+        depend on which commands were typed before, as figures, takes :meth:`get` instead.
+        """
+        if len(digests) == 0:
+            return compute(torch.empty(0, dtype=torch.int64))
+        missing = torch.ones(len(digests), dtype=torch.bool)
+        parts: list[tuple[Tensor, dict[str, Tensor]]] = []
+        asked = digests.numpy()
+        whole, _ = self._place(key, digests)
+        for path in sorted(self._files(f"{self._family(key)}-*"), key=lambda p: p != whole):
+            if not missing.any():
+                break
+            place = torch.from_numpy(self._find(path, asked))
+            here = (missing & (place >= 0)).nonzero()[:, 0]
+            if len(here) == 0 or (found := _read(path, None)) is None:
+                continue
+            self._touch(path)
+            parts.append((here, {n: x[place[here]] for n, x in found.items() if n != _DIGESTS}))
+            missing[here] = False
+        rest = missing.nonzero()[:, 0]
+        self.hits, self.misses = self.hits + (len(rest) == 0), self.misses + (len(rest) > 0)
+        if len(rest):
+            made = compute(rest)
+            path, text = self._place(key, digests[rest])
+            self._keep(path, {**made, _DIGESTS: digests[rest]}, text)
+            parts.append((rest, made))
+        order = torch.cat([rows for rows, _ in parts]).argsort()
+        return {name: torch.cat([part[name] for _, part in parts])[order] for name in parts[0][1]}
 
     def forget_others(self, weights: Collection[str]) -> None:
         """Remove what was computed with other weights than these."""
         for path in self._files():
             if path.name.split("-", 1)[0] not in weights:
                 path.unlink(missing_ok=True)
+
+    def _family(self, key: Mapping[str, Any]) -> str:
+        """How the names of files begin that hold the same kind of features, of whichever images."""
+        text = json.dumps({**key, "isosphere": __version__, "torch": str(torch.__version__)}, sort_keys=True)
+        return f"{key['weights']}-{_short(text)}"
+
+    def _place(self, key: Mapping[str, Any], digests: Tensor | None) -> tuple[Path, str]:
+        """Name of a file, and the text of what it holds."""
+        images = "" if digests is None else tensor_identity(digests)
+        name = f"{self._family(key)}-{images or 'all'}"
+        text = json.dumps({**key, "digests": images}, sort_keys=True)
+        return self.folder / f"{name}.safetensors", f"{name} {text}"
+
+    def _find(self, path: Path, asked: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Row of each image in a file, -1 where it is not in it."""
+        if path not in self._sorted:
+            known = _read_digests(path)
+            order = np.lexsort((known[:, 1], known[:, 0]))
+            self._sorted[path] = known[order], order
+        known, order = self._sorted[path]
+        if len(known) == 0:
+            return np.full(len(asked), -1)
+        # 64 of the 128 bits find the row, the others confirm it.
+        at = np.minimum(np.searchsorted(known[:, 0], asked[:, 0]), len(known) - 1)
+        return np.where((known[at] == asked).all(1), order[at], -1)
+
+    @staticmethod
+    def _touch(path: Path) -> None:
+        with suppress(OSError):
+            os.utime(path)
 
     def _keep(self, path: Path, made: Mapping[str, Tensor], text: str) -> None:
         size = sum(x.numel() * x.element_size() for x in made.values())
@@ -90,8 +177,22 @@ class FeatureCache:
             path.unlink(missing_ok=True)
             total -= size
 
-    def _files(self) -> list[Path]:
-        return sorted(self.folder.glob("*.safetensors"))
+    def _files(self, pattern: str = "*") -> list[Path]:
+        return sorted(self.folder.glob(f"{pattern}.safetensors"))
+
+
+def centre_key(
+    weights: str, *, size: int, mean: Sequence[float], std: Sequence[float], device: torch.device
+) -> dict[str, Any]:
+    """The key of features of the deterministic centre view, without the images."""
+    return {
+        "weights": weights,
+        "kind": "centre",
+        "size": size,
+        "mean": tuple(mean),
+        "std": tuple(std),
+        "device": str(device.type),
+    }
 
 
 def weights_identity(module: nn.Module, *about: object) -> str:
@@ -103,6 +204,17 @@ def weights_identity(module: nn.Module, *about: object) -> str:
     return digest.hexdigest()
 
 
+def image_digests(images: Tensor) -> Tensor:
+    """A digest of 128 bits of each image: uint8 ``(n, c, h, w)`` to int64 ``(n, 2)``; of its shape and content."""
+    start = hashlib.blake2b(f"{tuple(images.shape[1:])}".encode(), digest_size=16)
+    made = np.empty((len(images), 2), np.int64)
+    for i, image in enumerate(images):
+        digest = start.copy()
+        digest.update(image.contiguous().cpu().numpy().data)
+        made[i] = np.frombuffer(digest.digest(), np.int64)
+    return torch.from_numpy(made)
+
+
 def tensor_identity(x: Tensor) -> str:
     """Digest of a tensor's dtype, shape and content, wherever it lies."""
     digest = hashlib.blake2b(f"{x.dtype} {tuple(x.shape)}".encode(), digest_size=16)
@@ -112,10 +224,24 @@ def tensor_identity(x: Tensor) -> str:
     return digest.hexdigest()
 
 
-def _read(path: Path, text: str) -> dict[str, Tensor] | None:
+def _short(text: str) -> str:
+    return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
+
+
+def _read_digests(path: Path) -> NDArray[np.int64]:
     try:
         with safe_open(path, framework="pt") as file:
-            if (file.metadata() or {}).get("key") != text:
+            key = str((file.metadata() or {}).get("key"))
+            return file.get_tensor(_DIGESTS).numpy() if key.startswith(f"{path.stem} ") else _NOTHING
+    except Exception:  # absent, cut short, of no single images
+        return _NOTHING
+
+
+def _read(path: Path, text: str | None) -> dict[str, Tensor] | None:
+    """The tensors of a file; None where there is none that can be used, or `text` says that it holds others."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            if text is not None and (file.metadata() or {}).get("key") != text:
                 return None
             return {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
     except Exception:  # absent, cut short, no such format: it can always be made again

@@ -1,6 +1,6 @@
 """Frozen features of a set of images: computed once, in evaluation mode, leaving no trace."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Protocol
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from isosphere.data import centre_view
 from isosphere.reductions import Group, first_row, gather_rows, row_counts
 
-__all__ = ["Features", "extract", "extract_views"]
+__all__ = ["Features", "extract", "extract_views", "packed", "unpacked"]
 
 Encode = Callable[[Tensor], "tuple[Tensor, Tensor] | Tensor"]
 Progress = Callable[[int, int], None]
@@ -36,6 +36,16 @@ class Features:
 
     def __len__(self) -> int:
         return len(self.backbone)
+
+
+def packed(views: Sequence[Features]) -> dict[str, Tensor]:
+    """Features of several views as tensors by name, as a file holds them."""
+    return {f"{layer}/{v}": getattr(x, layer) for v, x in enumerate(views) for layer in ("backbone", "head")}
+
+
+def unpacked(found: Mapping[str, Tensor]) -> list[Features]:
+    """The views that :func:`packed` packed."""
+    return [Features(found[f"backbone/{v}"], found[f"head/{v}"]) for v in range(len(found) // 2)]
 
 
 def extract(
