@@ -1,6 +1,7 @@
 """The folder of a run: where each file is, how it is written, and what is refused."""
 
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,8 @@ ENCODER_FORMAT = "isosphere-encoder-1"
 class RunFolder:
     """Paths and files of one run.
 
-    ``config.yaml``, ``environment.json``, ``metrics.csv``, ``checkpoints/last.ckpt``, ``encoder.safetensors``
+    ``config.yaml``, ``environment.json``, ``metrics.csv``, ``checkpoints/last.ckpt`` (and ``epoch-N.safetensors``
+    where weights are kept), ``encoder.safetensors``
     with ``encoder.json``, ``method.safetensors``, ``evaluation.json`` and ``train.log``; every one but the
     log and the metrics, which only grow, is replaced atomically.
     """
@@ -46,16 +48,22 @@ class RunFolder:
     def vacant(cls, path: str | Path, *, resume: bool = False) -> "RunFolder":
         """Check that a run may be written to `path`, and touch nothing.
 
-        Raises: UsageError if the folder holds something else, or a run that `resume` does not ask for.
+        Raises: UsageError if the folder holds something else, or a run that `resume` does not ask for, or if
+        there is no right to write there.
         """
         folder = cls(path)
-        if folder.path.is_file():
-            raise UsageError(f"--out {path} is a file, and a run is a folder: give a name that is not taken.")
-        found = (
-            [p.name for p in folder.path.iterdir() if not p.name.endswith(".tmp")]
-            if folder.path.exists()
-            else []
-        )
+        try:
+            if folder.path.is_file():
+                raise UsageError(
+                    f"--out {path} is a file, and a run is a folder: give a name that is not taken."
+                )
+            there = folder.path.exists()
+            found = [p.name for p in folder.path.iterdir() if not p.name.endswith(".tmp")] if there else []
+            _require_writable(folder.path, str(path))
+        except OSError as error:
+            raise UsageError(
+                f"--out {path} cannot be used ({(error.strerror or str(error)).lower()}): give another --out."
+            ) from error
         if not found:
             return folder
         if not folder.config.exists():
@@ -169,6 +177,27 @@ class RunFolder:
         """The weights of `write_method`, on the CPU."""
         return _unpack(self.method)
 
+    def keep_weights(self, epoch: int, state: Mapping[str, Any]) -> None:
+        """Keep the weights of a whole method as they are after an epoch: ``checkpoints/epoch-0010.safetensors``."""
+        write_bytes(self._kept(epoch), _pack(state))
+
+    def kept_epochs(self) -> list[int]:
+        """The epochs of which weights were kept, in order."""
+        found = (
+            path.stem.removeprefix("epoch-") for path in self.checkpoint.parent.glob("epoch-*.safetensors")
+        )
+        return sorted(int(number) for number in found if number.isdecimal())
+
+    def read_kept(self, epoch: int) -> dict[str, Any]:
+        """The weights of `keep_weights`, on the CPU. Raises: UsageError if none were kept after this epoch."""
+        if not self._kept(epoch).exists():
+            some = ", ".join(map(str, self.kept_epochs())) or "none: train with --set train.keep_every=1"
+            raise UsageError(f"{self.path} has no weights of epoch {epoch}; kept are {some}.")
+        return _unpack(self._kept(epoch))
+
+    def _kept(self, epoch: int) -> Path:
+        return self.checkpoint.parent / f"epoch-{epoch:04d}.safetensors"
+
     # --- results --------------------------------------------------------------------------------------------
 
     def read_evaluation(self) -> dict[str, Any]:
@@ -211,6 +240,18 @@ def _unpack(path: Path) -> dict[str, Any]:
         return load_file(path)
     except (OSError, SafetensorError) as error:
         raise RunError(f"{path} cannot be read: {error}") from error
+
+
+def _require_writable(path: Path, typed: str) -> None:
+    """Refuse a folder that cannot be written to, or made, before anything is done for it."""
+    nearest = next(p for p in (path.absolute(), *path.absolute().parents) if p.exists())
+    if not nearest.is_dir():
+        raise UsageError(f"--out {typed} lies within {nearest}, which is a file: give another --out.")
+    if not os.access(nearest, os.W_OK | os.X_OK):
+        raise UsageError(
+            f"--out {typed} cannot be written: there is no right to write in {nearest}. Give another --out, or "
+            "mend the permissions."
+        )
 
 
 def _free_name(path: Path) -> Path:

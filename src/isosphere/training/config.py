@@ -177,6 +177,11 @@ class TrainConfig(_Section):
     checkpoint_minutes: float = Field(
         default=1.0, ge=0.0, description="least time between checkpoints; 0: each epoch"
     )
+    keep_every: int | None = Field(
+        default=None,
+        ge=1,
+        description="keep the weights of every so many epochs in checkpoints/, to be ranked by evaluate; empty: none",
+    )
     log_steps: int = Field(
         default=50, ge=1, description="a row of metrics.csv each so many steps, and after each epoch"
     )

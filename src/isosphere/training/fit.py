@@ -212,6 +212,8 @@ def fit(
                     if at.batch == len(loader):
                         at.epoch, at.batch = epoch + 1, 0
                         report(examine(batch_views))
+                        if train.keep_every and at.epoch % train.keep_every == 0 and fabric.is_global_zero:
+                            folder.keep_weights(at.epoch, method.state_dict())
                     elif at.step % train.log_steps == 0:
                         report({})
                     due = _due(saved, train.checkpoint_minutes, end_of_epoch=at.batch == 0)

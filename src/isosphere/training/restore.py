@@ -34,10 +34,13 @@ class Run:
         return build_views(self.config, self.encoder)
 
 
-def load_run(path: str | Path) -> Run:
+def load_run(path: str | Path, *, epoch: int | None = None) -> Run:
     """Read a run folder: configuration, encoder, head and whatever else the method has.
 
-    Raises: UsageError if `path` is no run; RunError if its files are damaged or do not belong together.
+    `epoch`: with the weights that were kept after this epoch (``train.keep_every``); None: the last ones.
+
+    Raises: UsageError if `path` is no run, or one that has kept no weights of this epoch; RunError if its files
+        are damaged or do not belong together.
     """
     folder = RunFolder.open(path)
     config = parse_config(folder.read_config())
@@ -45,6 +48,10 @@ def load_run(path: str | Path) -> Run:
     # Pretrained weights or a file of them are not needed again: the run has its own.
     _, method = build(config.replace(model={"init": "random"}))
     rest = folder.read_method()
+    if epoch is not None:
+        kept = folder.read_kept(epoch)
+        state = {name[8:]: x for name, x in kept.items() if name.startswith("encoder.")}
+        rest = {name: x for name, x in kept.items() if not name.startswith("encoder.")}
     try:
         method.encoder.load_state_dict(state)
         left = method.load_state_dict(rest, strict=False)
