@@ -215,6 +215,20 @@ def test_a_zip_is_read_in_place_and_travels_to_other_processes(make_folder, tmp_
     assert sorted(tmp_path.rglob("*")) == before
 
 
+def test_names_that_lead_out_of_an_archive_are_not_read(make_folder, tmp_path):
+    folder, file = make_folder(["a.png", "b.png"]), tmp_path / "slip.zip"
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.write(folder / "a.png", "../../a.png")
+    with pytest.raises(UsageError, match=r"1 of its members have names that lead out of it \(../../a.png\)"):
+        ZipSource(file)
+    with zipfile.ZipFile(file, "a") as archive:
+        archive.write(folder / "b.png", "c..d/b.png")
+    source = ZipSource(file)
+    assert source.paths == ["c..d/b.png"]
+    assert source.unreadable == [("../../a.png", "its name leads out of the archive")]
+    assert list(tmp_path.rglob("a.png")) == [folder / "a.png"]
+
+
 def test_a_broken_archive_is_refused(tmp_path):
     file = tmp_path / "broken.zip"
     file.write_bytes(b"PK\x03\x04 and then nothing")

@@ -4,6 +4,7 @@ import json
 import os
 import platform
 from importlib.metadata import version
+from pathlib import Path
 
 import pytest
 import torch
@@ -51,11 +52,27 @@ def test_a_file_is_not_a_folder(tmp_path):
         RunFolder.create(tmp_path / "run")
 
 
-@pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="permissions do not bind this user")
-def test_a_folder_that_cannot_be_made(tmp_path):
-    tmp_path.chmod(0o500)
-    with pytest.raises(UsageError, match="cannot make"):
-        RunFolder.create(tmp_path / "run")
+def test_a_folder_that_may_not_be_written_is_refused_before_any_work(tmp_path, monkeypatch):
+    monkeypatch.setattr(
+        os, "access", lambda path, mode: path != tmp_path
+    )  # an administrator may write anywhere
+    for path in (tmp_path, tmp_path / "run", tmp_path / "a" / "run"):
+        with pytest.raises(UsageError, match=f"there is no right to write in {tmp_path}. Give another --out"):
+            RunFolder.vacant(path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_within_a_file_or_behind_a_shut_door_is_refused(tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UsageError, match="file, which is a file: give another --out"):
+        RunFolder.vacant(tmp_path / "file" / "run")
+
+    def shut(path):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "is_file", shut)
+    with pytest.raises(UsageError, match=r"cannot be used \(permission denied\): give another --out"):
+        RunFolder.vacant(tmp_path / "run")
 
 
 def test_open_says_what_is_missing(tmp_path):

@@ -56,8 +56,9 @@ class FolderSource(Source):
         if not found.members:
             blocked = next(((p, r) for p, r in found.unreadable if p.endswith("/")), None)
             if blocked:
+                place = "it" if blocked[0] == "/" else blocked[0]
                 raise UsageError(
-                    f"{folder} holds no images that can be reached: {blocked[0]} cannot be listed "
+                    f"{folder} holds no images that can be reached: {place} cannot be listed "
                     f"({blocked[1]}). Make it readable (chmod -R u+rX FOLDER) or give another folder."
                 )
             raise no_images(str(folder), found.other)

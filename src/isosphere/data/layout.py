@@ -21,6 +21,7 @@ __all__ = [
     "foreign_format",
     "is_image_name",
     "is_ignored",
+    "leads_out",
     "no_test_part",
 ]
 
@@ -58,6 +59,12 @@ class Layout:
 def is_ignored(name: str) -> bool:
     """Whether a file or folder is hidden, or one of those that operating systems leave behind."""
     return name.startswith(".") or name.casefold() in _IGNORED
+
+
+def leads_out(name: str) -> bool:
+    """Whether the name of a member of an archive would lead out of the folder into which it is unpacked."""
+    path = PurePosixPath(name)
+    return path.is_absolute() or ".." in path.parts
 
 
 def is_image_name(name: str) -> bool:

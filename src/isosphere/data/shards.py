@@ -15,7 +15,7 @@ from isosphere.errors import UsageError
 
 from .decode import MAX_FILE_BYTES, UnreadableImageError, decode
 from .labels import class_positions
-from .layout import TEST_NAMES, TRAIN_NAMES, Layout, arrange, no_test_part
+from .layout import TEST_NAMES, TRAIN_NAMES, Layout, arrange, foreign_format, no_test_part
 from .source import Source, Split
 from .tar_index import TarIndex, index_tar
 
@@ -206,7 +206,8 @@ def _read_indexes(shards: list[_Shard]) -> list[tuple[str, str]]:
                 "those entries out, and write labels as .cls or .json."
             )
         unreadable += [
-            (f"{shard.place}/{name}", "is in a format that is not read here") for name in shard.index.foreign
+            (f"{shard.place}/{name}", foreign_format(name) or "its name leads out of the archive")
+            for name in shard.index.foreign
         ]
         if shard.index.fault:
             kept = len(shard.index.members)

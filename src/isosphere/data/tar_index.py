@@ -12,7 +12,7 @@ from typing import BinaryIO
 
 from .cache import cache_folder, replacing
 from .decode import IMAGE_SUFFIXES
-from .layout import foreign_format, is_ignored
+from .layout import foreign_format, is_ignored, leads_out
 
 __all__ = ["TarIndex", "index_tar"]
 
@@ -29,7 +29,7 @@ class TarIndex:
     ``members`` are the names of the images in the archive, ``offsets`` and ``sizes`` their bytes, ``labels`` what the
     ``.cls`` or ``.json`` beside each says (empty for nothing). ``fault`` says where an archive ends too early,
     ``pickled`` names the first entry that could run code, ``second`` counts further images of a sample, ``foreign``
-    lists images in formats that are not read.
+    lists images that are not read, for their format or for a name that leads out of the archive.
     """
 
     members: list[str] = field(default_factory=list)
@@ -123,7 +123,7 @@ def _enter(
     suffix = extension.rpartition(".")[2]
     if suffix in _PICKLED:
         index.pickled = index.pickled or member.name
-    elif f".{suffix}" in IMAGE_SUFFIXES:
+    elif f".{suffix}" in IMAGE_SUFFIXES and not leads_out(member.name):
         sample.images.append((extension, member.name, member.offset_data, member.size))
     elif extension in ("cls", "json") and member.size <= _MOST_LABEL_BYTES:
         stream.seek(member.offset_data)
@@ -132,7 +132,7 @@ def _enter(
             sample.label = body.decode("utf-8", "replace").strip()
         else:
             sample.label = sample.label or _label_of_json(body)
-    elif foreign_format(member.name):
+    elif foreign_format(member.name) or f".{suffix}" in IMAGE_SUFFIXES:
         index.foreign.append(member.name)
 
 

@@ -11,7 +11,7 @@ from isosphere.errors import UsageError
 
 from .decode import MAX_FILE_BYTES, UnreadableImageError, decode
 from .folder import no_images
-from .layout import arrange, foreign_format, is_ignored, is_image_name
+from .layout import arrange, foreign_format, is_ignored, is_image_name, leads_out
 from .source import Source, Split
 
 __all__ = ["ZipSource"]
@@ -31,8 +31,15 @@ class ZipSource(Source):
                 f"{file} cannot be read as a zip archive ({error}). Fetch it again, or unpack it and give "
                 "the folder."
             ) from error
+        outside = [n for n in names if leads_out(n)]
+        names = [n for n in names if not leads_out(n)]
         names = [n for n in names if not any(is_ignored(p) for p in PurePosixPath(n).parts)]
         members = sorted({n for n in names if is_image_name(n)})
+        if outside and not members:
+            raise UsageError(
+                f"{file} holds no images that are read: {len(outside)} of its members have names that lead out of it "
+                f"({outside[0]}). Pack the folder of images again."
+            )
         if not members:
             raise no_images(str(file), Counter(PurePosixPath(n).suffix.lower() for n in names))
         layout = arrange(members, split, str(file))
@@ -42,7 +49,8 @@ class ZipSource(Source):
             labels=layout.labels,
             class_names=layout.class_names,
             has_test_split=layout.has_test_split,
-            unreadable=[(n, reason) for n in sorted(names) if (reason := foreign_format(n))],
+            unreadable=[(n, reason) for n in sorted(names) if (reason := foreign_format(n))]
+            + [(n, "its name leads out of the archive") for n in outside if is_image_name(n)],
             left_out=layout.left_out,
         )
 
