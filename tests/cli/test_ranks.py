@@ -2,8 +2,11 @@
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import time
+from pathlib import Path
 
 import pytest
 import torch
@@ -24,27 +27,30 @@ KEYS = [
     "model.hidden=64",
 ]
 START = "import sys; from isosphere.cli import main; sys.exit(main())"
+ISOSPHERE = [sys.executable, "-m", "isosphere"]
+
+
+def environment(**more):
+    return {**os.environ, "OMP_NUM_THREADS": "1", **more}
 
 
 @pytest.mark.slow
-def test_two_processes_train_as_one(tmp_path, monkeypatch):
-    """Weights, teacher and running statistics agree; the first process alone speaks; a resumed run goes on."""
-    settings = [word for key in KEYS for word in ("--set", key)]
+@pytest.mark.parametrize(
+    ("launcher", "keys"),
+    [("torchrun", []), ("--devices", []), ("--devices", ["train.micro_batch=32"])],
+    ids=["torchrun", "devices", "devices in pieces"],
+)
+def test_two_processes_train_as_one(tmp_path, monkeypatch, launcher, keys):
+    """Weights, teacher and running statistics agree to 1e-3; the first process alone speaks; a resumed run goes on."""
+    settings = [word for key in [*KEYS, *keys] for word in ("--set", key)]
     monkeypatch.chdir(tmp_path)
     assert main(["train", *WORDS, "--out", "one", *settings]) == 0
-    (tmp_path / "start.py").write_text(START)
-    launch = [
-        sys.executable,
-        "-m",
-        "torch.distributed.run",
-        "--standalone",
-        "--nproc-per-node",
-        "2",
-        "start.py",
-    ]
-    command = [*launch, "train", *WORDS, "--out", "two", *settings]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=tmp_path)
+    if launcher == "torchrun":
+        launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+        command = [*launch, "-m", "isosphere", "train", *WORDS, "--out", "two", *settings]
+    else:
+        command = [*ISOSPHERE, "train", *WORDS, "--out", "two", *settings, "--devices", "2"]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment(), cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("Trained 2 epochs") == 1
     assert "batch norm over all of them" in done.stdout
@@ -57,7 +63,11 @@ def test_two_processes_train_as_one(tmp_path, monkeypatch):
     rows = [[float(row["total"]) for row in read_metrics(folder.metrics)] for folder in (one, two)]
     assert rows[1] == pytest.approx(rows[0], rel=1e-3)
     again = subprocess.run(
-        [*command, "--resume", "--epochs", "3"], capture_output=True, text=True, env=environment, cwd=tmp_path
+        [*command, "--resume", "--epochs", "3"],
+        capture_output=True,
+        text=True,
+        env=environment(),
+        cwd=tmp_path,
     )
     assert again.returncode == 0, again.stderr
     assert "Resuming after step 6" in again.stdout
@@ -101,3 +111,97 @@ def test_two_processes_judge_as_one(tmp_path, monkeypatch):
     assert refused.returncode != 0
     assert refused.stderr.count("needs images of another kind") == 1
     assert "works in one process" in together("embed", "two", "digits", "--out", "e.npz").stderr
+
+
+def ranks_of(launcher: int) -> dict[str, int]:
+    """The processes that a launcher has started, by rank."""
+    found = {}
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            parent = (folder / "stat").read_text().rsplit(")", 1)[1].split()[1]
+            variables = (folder / "environ").read_text().split("\0")
+        except OSError:
+            continue
+        if int(parent) == launcher:
+            found |= {item[5:]: int(folder.name) for item in variables if item.startswith("RANK=")}
+    return found
+
+
+@pytest.fixture
+def endless(tmp_path):
+    """Two processes in the middle of a run that has written a checkpoint."""
+    keys = [*KEYS, "train.checkpoint_minutes=0", "train.timeout_minutes=0.1"]
+    settings = [word for key in keys for word in ("--set", key)]
+    words = ["train", *WORDS, "--epochs", "5000", "--out", "run", *settings, "--devices", "2"]
+    with subprocess.Popen(
+        [*ISOSPHERE, *words],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment(),
+        cwd=tmp_path,
+    ) as started:
+        until = time.monotonic() + 120
+        while not (tmp_path / "run" / "checkpoints" / "last.ckpt").exists() and time.monotonic() < until:
+            time.sleep(0.1)
+        yield started
+        if started.poll() is None:
+            started.kill()
+
+
+def resumed(tmp_path):
+    command = [*ISOSPHERE, "train", WORDS[0], "--out", "run", "--resume", "--epochs", "1"]
+    return subprocess.run(command, capture_output=True, text=True, env=environment(), cwd=tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
+@pytest.mark.parametrize(
+    ("number", "within"), [(signal.SIGKILL, 25), (signal.SIGSTOP, 45)], ids=["dead", "hanging"]
+)
+def test_a_lost_process_ends_the_others(endless, tmp_path, number, within):
+    """Killed: noticed at once. Stopped: after train.timeout_minutes, here 6 s. The checkpoint stays good."""
+    ranks = ranks_of(endless.pid)
+    assert set(ranks) == {"0", "1"}
+    start = time.monotonic()
+    os.kill(ranks["1"], number)
+    _, said = endless.communicate(timeout=120)
+    assert time.monotonic() - start < within
+    assert endless.returncode == 1
+    assert "another process of this run is gone, or has not answered for 0.1 minutes" in said
+    assert "last.ckpt, is kept" in said
+    assert ("Process 1 of 2 was ended by SIGKILL" in said) is (number == signal.SIGKILL)
+    assert not any(Path(f"/proc/{pid}").exists() for pid in ranks.values())
+    torch.load(tmp_path / "run" / "checkpoints" / "last.ckpt", weights_only=True)
+    again = resumed(tmp_path)
+    assert again.returncode == 0, again.stderr
+    assert "Resuming after step" in again.stdout
+
+
+@pytest.mark.slow
+def test_sigterm_is_handed_on_and_all_is_saved(endless):
+    endless.terminate()
+    out, said = endless.communicate(timeout=60)
+    assert endless.returncode == 1
+    assert "Stopped by SIGTERM" in out
+    assert "everything is saved" in out
+    assert said == ""
+
+
+def test_wrong_uses_are_refused_before_anything_is_started(run, tmp_path):
+    for words, told in (
+        (["--devices", "3", "--batch-size", "64"], "--batch-size 63"),
+        (["--devices", "2", "--nodes", "2"], "NODE_RANK=K isosphere train"),
+    ):
+        done = run("train", "digits", "--out", "r", "--set", "train.device=cpu", *words)
+        assert done.code == 2
+        assert told in done.err.replace("\n", " ")
+    assert not (tmp_path / "r").exists()
+
+
+def test_a_launcher_decides_how_many(run, monkeypatch):
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    done = run("train", "digits", "--out", "r", "--devices", "4")
+    assert done.code == 2
+    assert "has started 2 processes" in done.err.replace("\n", " ")

@@ -244,7 +244,7 @@ def test_memory_that_does_not_suffice_is_said_in_words(bench, tiny):
                 raise torch.OutOfMemoryError("CUDA out of memory")
             return super().forward(views)
 
-    with pytest.raises(RunError, match=r"smaller --batch-size than 8\. The last good checkpoint"):
+    with pytest.raises(RunError, match=r"or --batch-size than 8\. The last good checkpoint"):
         bench.run("run", method=Hungry())
 
 

@@ -95,7 +95,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             )
         if words[0] in COMMANDS and words[0] not in SHARED and "LOCAL_WORLD_SIZE" in os.environ:
             _alone(words[0])
-        result = app(words, standalone_mode=False, prog_name="isosphere")
+        result = app(words, standalone_mode=False, prog_name="isosphere", obj=tuple(words))
         return result if isinstance(result, int) else 0
     except IsosphereError as error:
         paragraph(errors, "isosphere: " + " ".join(str(error).split("\n")), style="red")

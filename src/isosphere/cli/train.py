@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from isosphere.cli.console import counting, facts, output_console, paragraph, shell
+from isosphere.cli.processes import start_together, wanted
 from isosphere.cli.sitting import follow, run_training
 from isosphere.errors import UsageError
 
@@ -31,7 +32,9 @@ FREE_ON_RESUME = (
     "train.minutes",
     "train.precision",
     "train.compile",
-    "train.device",
+    "train.device",  # and train.devices
+    "train.nodes",
+    "train.timeout_minutes",
     "train.monitor",
     "train.checkpoint_minutes",
     "train.log_steps",
@@ -42,6 +45,7 @@ FREE_ON_RESUME = (
 
 
 def train(
+    context: typer.Context,
     data: Annotated[
         str | None,
         typer.Argument(
@@ -104,6 +108,10 @@ def train(
         bool, typer.Option("--dry-run", help="Say what would be done, and write nothing.")
     ] = False,
     profile: Annotated[bool, typer.Option("--profile", help="Measure the shares of a step.")] = False,
+    devices: Annotated[
+        int | None, typer.Option(help="Processes on this host, one a GPU.", show_default="1")
+    ] = None,
+    nodes: Annotated[int | None, typer.Option(help="Hosts; see docs/scaling.md.", show_default="1")] = None,
 ) -> int:
     """Train an encoder on images, without labels.
 
@@ -125,6 +133,8 @@ def train(
         "train.batch_size": batch_size,
         "train.seed": seed,
         "train.profile": profile or None,
+        "train.devices": devices,
+        "train.nodes": nodes,
     }
     if out is None and not dry_run:
         where = data or "PICTURES"
@@ -139,6 +149,8 @@ def train(
     if out is not None:  # of several processes the first looks after the folder and speaks
         folder = RunFolder.vacant(out, resume=resume or dry_run) if is_first() else RunFolder(out)
     chosen, note = _configure(folder, resume, config, set_ or [], flags, preset)
+    if not dry_run and (more := wanted(chosen, devices)) is not None:
+        return start_together(context.obj, *more)
     console = output_console()
     console.quiet = not is_first()
     from isosphere.training import prepare

@@ -24,7 +24,8 @@ class DataConfig(_Section):
         description="folder, zip, .npz, .h5, shards (.tar), textures:FAMILY, digits, torchvision:NAME:PATH",
     )
     classes: str | None = Field(
-        default=None, description="file that lists classes, one a line: use these alone; short for SOURCE?classes=FILE"
+        default=None,
+        description="file that lists classes, one a line: use these alone; short for SOURCE?classes=FILE",
     )
     image_size: int | None = Field(
         default=None, ge=8, le=1024, description="side of a view in pixels; empty: from the images"
@@ -171,6 +172,16 @@ class TrainConfig(_Section):
         default=False, description="networks through torch.compile; auto: on a CUDA GPU"
     )
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    devices: int | None = Field(
+        default=None,
+        ge=1,
+        le=1024,
+        description="processes on each host; empty: those of torchrun or srun, else 1",
+    )
+    nodes: int | None = Field(default=None, ge=1, le=65536, description="hosts; empty: as found, else 1")
+    timeout_minutes: float = Field(
+        default=10.0, gt=0.0, description="wait so long for another process before giving it up"
+    )
     monitor: bool = Field(
         default=True, description="look for collapse after each epoch; never changes training"
     )

@@ -7,7 +7,6 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Any
 
-import torch
 from lightning.fabric import Fabric
 from torch import Tensor
 
@@ -15,14 +14,13 @@ from isosphere.errors import RunError
 from isosphere.runs import RunFolder
 from isosphere.training.checkpoint import (
     Position,
-    kept,
     load_checkpoint,
-    remedy,
     require_finite,
     save_checkpoint,
 )
 from isosphere.training.config import Config
 from isosphere.training.export import write_weights
+from isosphere.training.failures import explained
 from isosphere.training.gradient import Differentiator, Step, pieces_of
 from isosphere.training.interrupt import Interrupt
 from isosphere.training.meter import Meter
@@ -31,7 +29,7 @@ from isosphere.training.observe import Observer
 from isosphere.training.optimizer import build_optimizer, set_learning_rate
 from isosphere.training.precision import check_scale, memory_format, scaler_of
 from isosphere.training.profile import StepTimer
-from isosphere.training.ranks import agreed, common
+from isosphere.training.ranks import agreed, alike, common
 from isosphere.training.records import Records
 from isosphere.training.schedule import Plan
 from isosphere.training.ui import Reporter, SilentReporter, duration, loss_line
@@ -96,6 +94,7 @@ def fit(
 
     facts = {**(facts or {}), "batches per epoch": len(loader), "seed": train.seed}
     at = Position()
+    alike(fabric, {"a checkpoint to go on from": folder.checkpoint.exists(), **facts})
     if folder.checkpoint.exists():
         at = load_checkpoint(
             folder.checkpoint, method=method, optimizer=optimizer, facts=facts, scaler=scaler
@@ -179,7 +178,7 @@ def fit(
                 records.epoch(_title(at, train.epochs), losses, extra, speed=speed())
 
     try:
-        with Interrupt() as interrupt, closing(ui):
+        with explained(folder.checkpoint, train, fabric), Interrupt() as interrupt, closing(ui):
             batch_views: list[Tensor] = []
             if observer is not None and train.monitor and fabric.is_global_zero and at.step == 0:
                 first, _ = observe(batch_views)
@@ -226,16 +225,6 @@ def fit(
             if at.sums and not interrupt.requested:
                 report(examine(batch_views))
             save()
-    except RunError as error:
-        if "not finite" not in str(error):
-            raise
-        raise RunError(f"{error} {kept(folder.checkpoint)} {remedy()}") from None
-    except torch.OutOfMemoryError:
-        raise RunError(
-            "a step does not fit into the device's memory: start anew with a smaller --batch-size than "
-            f"{train.batch_size}. "
-            f"{kept(folder.checkpoint)}"
-        ) from None
     finally:
         if records is not None:
             records.close()

@@ -1,10 +1,12 @@
 """The arithmetic that suits the hardware, and the Fabric that brings it."""
 
 import logging
+from datetime import timedelta
 from typing import Any, Literal, cast
 
 import torch
 from lightning.fabric import Fabric
+from lightning.fabric.strategies.ddp import DDPStrategy
 
 from isosphere.errors import RunError, UsageError
 from isosphere.training.ranks import launched
@@ -106,8 +108,13 @@ def check_scale(scaler: torch.amp.GradScaler | None, step: int) -> None:
         )
 
 
-def make_fabric(device: Literal["auto", "cpu", "cuda", "mps"], precision: Setting) -> Fabric:
-    """A launched Fabric on one device, or on the processes that torchrun has started."""
+def make_fabric(
+    device: Literal["auto", "cpu", "cuda", "mps"], precision: Setting, *, timeout_minutes: float = 10.0
+) -> Fabric:
+    """A launched Fabric on one device, or on the processes that torchrun, ``--devices`` or srun has started.
+
+    A process that waits `timeout_minutes` for another one gives up.
+    """
     for package in (
         "lightning.fabric",
         "lightning.pytorch",
@@ -117,10 +124,12 @@ def make_fabric(device: Literal["auto", "cpu", "cuda", "mps"], precision: Settin
     probe = Fabric(accelerator=device, devices=1, precision="32-true") if open_choice else None
     chosen: Any = choose_precision(precision, probe.device) if probe is not None else precision
     devices, nodes = launched()
+    patience = timedelta(minutes=timeout_minutes)
     fabric = Fabric(
         accelerator=device,
         devices=devices,
         num_nodes=nodes,
+        strategy=DDPStrategy(timeout=patience) if devices * nodes > 1 else "auto",
         precision=_OF_FABRIC[chosen],
     )
     fabric.launch()

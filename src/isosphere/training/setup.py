@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import torch
 from lightning.fabric import Fabric
@@ -30,6 +30,7 @@ from isosphere.training.gradient import check_micro_batch, pieces_of
 from isosphere.training.monitor import undisturbed
 from isosphere.training.observe import Observer, hold_out
 from isosphere.training.precision import make_fabric, memory_format, precision_of, reason
+from isosphere.training.ranks import alike
 
 __all__ = ["Parts", "build", "build_views", "open_training_source", "prepare", "prepare_without_images"]
 
@@ -69,9 +70,11 @@ def prepare(config: Config, *, progress: LoadProgress | None = None) -> Parts:
     _check_names(config)
     source = open_training_source(config)
     config, suggestion = resolve(config, source)
-    fabric = make_fabric(config.train.device, config.train.precision)
+    train = config.train
+    fabric = make_fabric(train.device, train.precision, timeout_minutes=train.timeout_minutes)
     images, warnings = _load(config, source, progress)
-    batch, size = config.train.batch_size or 2, config.data.canvas_size or 0
+    alike(fabric, {**_flat(config), "the number of images": len(images)})
+    batch, size = train.batch_size or 2, config.data.canvas_size or 0
     check_batch(batch, len(images), source.name)
     check_micro_batch(batch, config.train.micro_batch, fabric.world_size)
     config, method = build(config)
@@ -104,6 +107,12 @@ def prepare(config: Config, *, progress: LoadProgress | None = None) -> Parts:
     if suggestion is not None and suggestion.cautions:
         facts["advice"] = " ".join(suggestion.cautions)
     return Parts(config, images, views, method, loader, fabric, observer, facts, warnings)
+
+
+def _flat(config: Config) -> dict[str, Any]:
+    """Every key with its value, dotted."""
+    sections = config.as_mapping().items()
+    return {f"{section}.{key}": value for section, values in sections for key, value in values.items()}
 
 
 def prepare_without_images(config: Config) -> tuple[Config, dict[str, str]]:
