@@ -1,4 +1,4 @@
-"""The papers' claims at a glance: builds ``experiments/README.md`` from the results that are committed.
+"""The papers' claims at a glance: builds ``experiments/README.md`` and the table in README from committed results.
 
     python -m experiments.ledger
 
@@ -8,46 +8,91 @@ A claim is a folder of ``experiments/claims`` whose ``__main__`` states ``CLAIM`
 """
 
 import csv
+from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 
+from experiments.methods.filling import RESULTS, small
 from experiments.trained import Cells
 
 HERE = Path(__file__).parent
+MARKS = "<!-- claims, by python -m experiments.ledger -->", "<!-- end of claims -->"
 HEADER = """# Experiments
 
 Claims of the papers, reproduced or refuted. Every row is computed by `python -m experiments.ledger` from the
-`results.csv` of its folder, which holds commit, machine and versions; a doubt is settled by the row's command.
+`results.csv` of its folder, or of `methods` where encoders are trained, which hold commit, machine and versions; a
+doubt is settled by the row's command. With `--full` a command of trained encoders runs its GPU tier: all images,
+ResNet-18, ten times the epochs; such rows stand below those of two cores as soon as there are any.
 
 """
 OTHERS = """
 Beside the claims: `power` (which statistic sees which departure from uniformity), `spectra` (what kernels differ in),
 `methods` (every method on the same data, encoder, views and epochs), `weights` (which weight of the regulariser),
-`real_images` (does the command learn on photographs). Each has its command in its first lines.
+`real_images` (does the command learn on photographs), `picture` (the spheres in README). Each has its command in its
+first lines.
 """
 
 
-def rows() -> list[str]:
-    lines = ["| claim | verdict | what was found | command | machine |", "|---|---|---|---|---|"]
+@dataclass(frozen=True)
+class Entry:
+    """A claim, what became of it, and how to see for oneself."""
+
+    claim: str
+    verdict: str
+    found: str
+    command: str
+    machines: str
+
+
+def entries() -> list[Entry]:
+    """Every claim of which there are results, in the order of the folders' names."""
+    made = []
     for folder in sorted(path.parent for path in (HERE / "claims").glob("*/__main__.py")):
         module = import_module(f"experiments.claims.{folder.name}.__main__")
         if not (found := _results(module, folder / "results.csv")):
             continue
-        word, sentence = module.verdict(found)
-        machines = ", ".join(dict.fromkeys(r["machine"] for r in found))
-        lines.append(f"| {module.CLAIM} | **{word}** | {sentence} | `{module.COMMAND}` | {machines} |")
-    return lines
+        made.append(_entry(module, found, module.COMMAND))
+        if hasattr(module, "RESULTS") and (found := _results(module, RESULTS, large=True)):
+            made.append(_entry(module, found, f"{module.COMMAND} --full"))
+    return made
 
 
-def _results(module: ModuleType, own: Path) -> list[dict[str, str]]:
+def ledger(found: list[Entry]) -> str:
+    """All of it, for ``experiments/README.md``."""
+    lines = ["| claim | verdict | what was found | command | machine |", "|---|---|---|---|---|"]
+    lines += [f"| {e.claim} | **{e.verdict}** | {e.found} | `{e.command}` | {e.machines} |" for e in found]
+    return HEADER + "\n".join(lines) + "\n\n" + "\n\n".join(pictures()) + "\n" + OTHERS
+
+
+def summary(found: list[Entry]) -> str:
+    """Claim and verdict, for README, between its two marks."""
+    lines = ["| claim | at our size | see for yourself |", "|---|---|---|"]
+    lines += [f"| {e.claim} | {e.verdict} | `{e.command}` |" for e in found]
+    return "\n".join([MARKS[0], "", *lines, "", MARKS[1]])
+
+
+def replaced(text: str, part: str) -> str:
+    """README with the part between the marks replaced."""
+    before, rest = text.split(MARKS[0])
+    return before + part + rest.split(MARKS[1])[1]
+
+
+def _entry(module: ModuleType, found: list[dict[str, str]], command: str) -> Entry:
+    machines = ", ".join(dict.fromkeys(r["machine"] for r in found))
+    word, sentence = module.verdict(found)
+    return Entry(module.CLAIM, word, sentence, command, machines)
+
+
+def _results(module: ModuleType, own: Path, *, large: bool = False) -> list[dict[str, str]]:
     path = getattr(module, "RESULTS", own)
     if not path.exists():
         return []
     with path.open(newline="") as file:
         found = list(csv.DictReader(file))
-    if path == own:
+    if not hasattr(module, "RESULTS"):
         return found
+    found = small(found) if large else found
     wanted = [{k: str(v) for k, v in job.items()} for job in module.jobs(Cells(found))]
     return [r for r in found if any(all(r[k] == v for k, v in job.items()) for job in wanted)]
 
@@ -58,9 +103,10 @@ def pictures() -> list[str]:
 
 
 def main() -> None:
-    text = HEADER + "\n".join(rows()) + "\n\n" + "\n\n".join(pictures()) + "\n" + OTHERS
-    (HERE / "README.md").write_text(text)
-    print(text)
+    found, readme = entries(), HERE.parent / "README.md"
+    (HERE / "README.md").write_text(ledger(found))
+    readme.write_text(replaced(readme.read_text(), summary(found)))
+    print("\n".join(f"{e.verdict}: {e.claim}. {e.found}\n" for e in found))
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ from statistics import fmean, stdev
 from typing import Any
 
 from experiments.methods.cell import DATA
-from experiments.methods.filling import EPOCHS, RESULTS, arguments, fill, results, sources
+from experiments.methods.filling import EPOCHS, RESULTS, arguments, fill, full, results, small, sources
 
 __all__ = ["RESULTS", "Cells", "main"]
 
@@ -60,6 +60,12 @@ class Cells:
             self.error(data, method, metric, options) ** 2 + self.error(data, base, metric) ** 2
         ) ** 0.5
 
+    def seeds(self, *cells: tuple[str, str]) -> str:
+        """``1 seed``, ``3 seeds``: the fewest of these cells of data and method that are there."""
+        counts = [len(self.of(*cell)) for cell in cells]
+        fewest = min((count for count in counts if count), default=0)
+        return f"{fewest} seed" + "s" * (fewest != 1)
+
     def shown(self, data: str, methods: Sequence[str], metric: str, digits: int = 1) -> str:
         """``name value`` of the methods that are there, the largest first."""
         found = {m: self.mean(data, m, metric) for m in methods if self.values(data, m, metric)}
@@ -74,9 +80,15 @@ def main(
 ) -> None:
     """The command of a claim: fill the cells that it needs and draw what is there."""
     parser = arguments(doc)
+    parser.add_argument(
+        "--full", action="store_true", help="for a GPU: all images, ResNet-18, ten times the epochs"
+    )
     parser.add_argument("--draw", action="store_true", help="draw what is in the table, train nothing")
     parser.add_argument("--out", type=Path, default=RESULTS)
     a = parser.parse_args()
+    rows = small(results(a.out)) if a.full else list(results(a.out))
+    wanted = map(full, jobs(Cells(rows))) if a.full else jobs(Cells(rows))
     if not a.draw:
-        fill(jobs(Cells(results(a.out))), sources(a.data), budget=a.budget, threads=a.threads, out=a.out)
-    draw(results(a.out), picture)
+        fill(wanted, sources(a.data), budget=a.budget, threads=a.threads, out=a.out)
+    rows = small(results(a.out)) if a.full else list(results(a.out))
+    draw(rows, picture.with_stem(f"{picture.stem}-full") if a.full else picture)

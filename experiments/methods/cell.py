@@ -86,6 +86,15 @@ DATA = {
         for family in ("wood", "cloud", "disk", "flake")
     },
 }
+FULL = "-full"
+"""Ends the name of the same data as a GPU takes it: all images, ResNet-18, the papers' widths."""
+_WIDE = {"model.encoder": "resnet18", "model.dim": 256, "model.hidden": 2048, "train.batch_size": 256}
+DATA |= {
+    f"{name}{FULL}": Data(
+        {k: v for k, v in data.settings.items() if k != "data.limit"} | _WIDE, 10_000, data.labelled
+    )
+    for name, data in DATA.items()
+}
 COMMON = {"model.encoder": "small-conv", "model.dim": 128, "model.hidden": 1024, "train.tensorboard": False}
 BASELINES = ("untrained", "pixels", "pca-whitened", "descriptor")
 
@@ -108,7 +117,8 @@ def run(job: dict[str, Any], spec: str, others: dict[str, str] | None = None) ->
         "parameters": sum(p.numel() for p in parts.method.parameters() if p.requires_grad),
     }
     transfer = next(
-        ((n, s) for n, s in (others or {}).items() if n != job["data"] and DATA[n].labelled), None
+        ((n, s) for n, s in (others or {}).items() if DATA[n].labelled and not job["data"].startswith(n)),
+        None,
     )
     return (
         figures
@@ -131,19 +141,19 @@ def prepare_job(job: dict[str, Any], spec: str) -> Parts:
     """Everything that `fit` takes, from the job's keys and those of its data set."""
     ours = job["method"] not in BASELINES and not job["method"].startswith("lightly-")
     options = dict(item.split("=", 1) for item in job["options"].split(";") if item)
-    # The variational methods have no projection head: their embedding is the encoder's.
-    common = {k: v for k, v in COMMON.items() if not (k == "model.dim" and job["method"].startswith("vje"))}
+    settings = COMMON | DATA[job["data"]].settings
+    if job["method"].startswith("vje"):  # no projection head: the embedding is the encoder's
+        del settings["model.dim"]
     flags = (
-        common
-        | DATA[job["data"]].settings
+        settings
         | {"data.source": spec, "train.seed": job["seed"], "train.epochs": job["epochs"]}
         | {"method.name": job["method"] if ours else "simclr"}
     )
     return prepare(load_config(sets=[f"{k}={v}" for k, v in options.items()], flags=flags))
 
 
-def drawn_images(spec: str, count: int, canvas: int, split: Split = "test") -> ImageSet:
-    """So many images of a source, drawn by a fixed seed."""
+def drawn_images(spec: str, count: int | None, canvas: int, split: Split = "test") -> ImageSet:
+    """So many images of a source, or all, in an order drawn by a fixed seed."""
     source = open_source(spec, split=split)
     order = torch.randperm(len(source), generator=torch.Generator().manual_seed(0))
     return load_images(source.subset(order[:count].numpy()), canvas)
@@ -241,7 +251,7 @@ def _transfer(method: Method, parts: Parts, name: str, spec: str) -> dict[str, A
     """k-NN and linear probe of the frozen backbone on another set, its images brought to the encoder's size."""
     encoder, data = method.encoder, DATA[name]
     size = parts.config.data.image_size or 32
-    train = drawn_images(spec, data.settings["data.limit"], size, "train")
+    train = drawn_images(spec, data.settings.get("data.limit"), size, "train")
     test = drawn_images(spec, data.test_images, size, "test")
     a, b = (
         extract(method.embed, x, size, encoder.mean, encoder.std, autocast=torch.bfloat16)  # type: ignore[arg-type]

@@ -9,12 +9,14 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from experiments.methods.cell import DATA, METRICS
+from experiments.methods.cell import DATA, FULL, METRICS
 from experiments.records import Table
 
 RESULTS = Path(__file__).parent / "results.csv"
 KEY = ("data", "method", "options", "epochs", "seed")
 EPOCHS = {"cifar10": 10, "imagenette": 10, "wood": 12, "cloud": 12, "disk": 12, "flake": 12}
+LONGER = 10
+"""Epochs of a full cell over those of the small one."""
 
 
 def results(path: Path = RESULTS) -> Table:
@@ -27,6 +29,20 @@ def job(
     """The key of one cell; ``options``: ``section.key=value;...``; ``epochs``: left out, the table's own length."""
     length = EPOCHS[data] if epochs is None else epochs
     return {"data": data, "method": method, "options": options, "epochs": length, "seed": seed}
+
+
+def full(job: dict[str, Any]) -> dict[str, Any]:
+    """The cell of a GPU that answers to one of two cores: all images, ResNet-18, ten times the epochs."""
+    return job | {"data": job["data"] + FULL, "epochs": LONGER * int(job["epochs"])}
+
+
+def small(rows: Iterable[dict[str, str]]) -> list[dict[str, str]]:
+    """The rows of full cells under the names of the small ones: what is asked of these can be asked of those."""
+    return [
+        row | {"data": row["data"].removesuffix(FULL), "epochs": str(int(row["epochs"]) // LONGER)}
+        for row in rows
+        if row["data"].endswith(FULL)
+    ]
 
 
 def fill(
@@ -44,7 +60,7 @@ def fill(
     deadline, longest = time.monotonic() + 60 * minutes(budget), dict.fromkeys(specs, 0.0)
     for wanted in jobs:
         rows = results(out)
-        name = wanted["data"]
+        name = wanted["data"].removesuffix(FULL)
         if name not in specs or wanted in rows or time.monotonic() + longest[name] > deadline:
             continue
         started = time.monotonic()
@@ -65,7 +81,7 @@ def minutes(text: str) -> float:
 def arguments(doc: str | None) -> argparse.ArgumentParser:
     """What every command that fills cells takes."""
     parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("data", nargs="*", metavar="NAME=SPEC", help=f"of {', '.join(DATA)}")
+    parser.add_argument("data", nargs="*", metavar="NAME=SPEC", help=f"of {', '.join(EPOCHS)}")
     parser.add_argument("--budget", default="25m", help="minutes (25m) or hours (2h) to spend")
     parser.add_argument("--threads", type=int, default=1)
     return parser
@@ -78,12 +94,13 @@ def sources(items: Sequence[str], *, textures: bool = True) -> dict[str, str]:
         raise SystemExit(
             f"unknown data {sorted(strange)}: expected NAME=SPEC with a name of {', '.join(DATA)}"
         )
-    built_in = {name: f"textures:{name}" for name in DATA if textures and not DATA[name].labelled}
+    families = [name for name in DATA if not DATA[name].labelled and not name.endswith(FULL)]
+    built_in = {name: f"textures:{name}" for name in families} if textures else {}
     return built_in | named
 
 
 def _in_a_process(job: dict[str, Any], specs: dict[str, str], threads: int) -> dict[str, Any]:
-    given = json.dumps([job, specs[job["data"]], specs])
+    given = json.dumps([job, specs[job["data"].removesuffix(FULL)], specs])
     command = [sys.executable, "-m", "experiments.methods", "--cell", given, str(threads)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:

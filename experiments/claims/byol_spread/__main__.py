@@ -48,7 +48,10 @@ def verdict(rows: Iterable[dict[str, str]]) -> tuple[str, str]:
         if not cells.of("cifar10", method, options):
             continue
         figures = {m: cells.mean("cifar10", method, m, options) for m in SHOWN}
-        told.append(f"{name} " + " / ".join(f"{figures[m]:.{k}f}" for m, k in SHOWN.items()))
+        told.append(
+            f"{name} "
+            + " / ".join(f"{figures[m]:.{k}f}" if figures[m] == figures[m] else "–" for m, k in SHOWN.items())
+        )
         if name in REMEDIES:
             tried += 1
             spreads += figures["uniformity"] < cells.mean("cifar10", *BASE[:1], "uniformity") - 0.05

@@ -59,7 +59,8 @@ def verdict(rows: Iterable[dict[str, str]]) -> tuple[str, str]:
         "Embeddings of CIFAR-10 (deviation of cosines over the uniform law's / cosine to the nearest / Fisher / NMI): "
         + ", ".join(shape)
     )
-    first = max(recall[m] for m in KL) > max(recall[m] for m in OTHERS)
+    recall = {m: v for m, v in recall.items() if v == v}
+    first = max(recall[m] for m in KL if m in recall) > max(recall[m] for m in OTHERS if m in recall)
     last = [
         min(cells.mean(d, m, "knn") for m in KL)
         < min(cells.mean(d, m, "knn") for m in OTHERS if m != "lejepa")

@@ -106,7 +106,7 @@ def verdict(rows: list[dict[str, str]]) -> tuple[str, str]:
         f"M = {slices}, n = {n} is {shares[least]:.2g} of the batch's at d = {least[1]} ({least[0]}) and "
         f"{shares[largest]:.2g} times it at d = {largest[1]} ({largest[0]}): it matters where M is below about "
         f"{min(v * slices / d for (_, d), v in shares.items()):.0f} to "
-        f"{max(v * slices / d for (_, d), v in shares.items()):.0f} d. Convergence in training: not yet run"
+        f"{max(v * slices / d for (_, d), v in shares.items()):.0f} d. Convergence in training: slices_in_training"
     )
 
 

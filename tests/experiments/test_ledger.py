@@ -1,0 +1,65 @@
+"""What README says of the claims is what the committed results say."""
+
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("matplotlib", reason="the ledger draws with matplotlib")
+
+from experiments import ledger
+from experiments.methods.filling import KEY, METRICS
+from experiments.records import PROVENANCE, Table
+from experiments.trained import RESULTS, Cells
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def found():
+    return ledger.entries()
+
+
+def test_the_ledger_and_readme_are_those_of_the_committed_results(found):
+    assert (ROOT / "experiments" / "README.md").read_text() == ledger.ledger(found), (
+        "type python -m experiments.ledger"
+    )
+    readme = (ROOT / "README.md").read_text()
+    assert readme == ledger.replaced(readme, ledger.summary(found)), "type python -m experiments.ledger"
+
+
+def test_every_claim_gives_a_command_that_exists_and_a_verdict_in_words(found):
+    assert len(found) >= 9
+    for entry in found:
+        module = entry.command.split()[2]
+        assert (ROOT / Path(*module.split(".")) / "__main__.py").exists()
+        assert entry.verdict
+        assert len(entry.found) > 40
+        assert "nan" not in entry.found, f"{entry.claim} speaks of figures that are not there"
+
+
+def test_the_table_of_cells_has_the_columns_that_the_code_writes():
+    assert Table(RESULTS, KEY, METRICS).columns == RESULTS.read_text().splitlines()[0].split(",")
+    assert RESULTS.read_text().splitlines()[0] == ",".join([*KEY, *METRICS, *PROVENANCE])
+
+
+def test_cells_average_over_seeds_and_add_errors_in_squares():
+    def row(method: str, seed: int, knn: float) -> dict[str, str]:
+        return {
+            "data": "cifar10",
+            "method": method,
+            "options": "",
+            "epochs": "10",
+            "seed": str(seed),
+            "knn": str(knn),
+        }
+
+    cells = Cells([row("a", 1, 42.0), row("a", 0, 40.0), row("a", 2, 44.0), row("b", 0, 36.0)])
+    assert cells.values("cifar10", "a", "knn") == {0: 40.0, 1: 42.0, 2: 44.0}
+    assert cells.mean("cifar10", "a", "knn") == 42.0
+    assert cells.error("cifar10", "a", "knn") == pytest.approx(2 / 3**0.5)  # of the seeds
+    assert cells.error("cifar10", "b", "knn") == pytest.approx(
+        100 * (0.36 * 0.64 / 5000) ** 0.5
+    )  # of the images
+    difference, error = cells.gain("cifar10", "a", "b", "knn")
+    assert difference == 6.0
+    assert error == pytest.approx((4 / 3 + 1e4 * 0.36 * 0.64 / 5000) ** 0.5)
