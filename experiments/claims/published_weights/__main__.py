@@ -163,10 +163,11 @@ def verdict(rows: list[dict[str, str]]) -> tuple[str, str]:
 def draw(rows: list[dict[str, str]], path: Path) -> None:
     figure, (left, right) = panels(1, 2, width=4.4, height=3.4)
     marks = dict(zip(sorted({(r["data"], r["network"]) for r in rows}), "osD^v<>P", strict=False))
-    for axis, what, name in (
-        (left, "cosine", "mean cosine of two images"),
-        (right, "rank", "effective rank"),
-    ):
+    shown = {
+        left: ("mean cosine of two images", lambda r: float(r["cosine"])),
+        right: ("one less that cosine", lambda r: max(1e-6, 1 - float(r["cosine"]))),
+    }
+    for axis, (name, figure_of) in shown.items():
         for i, kernel in enumerate(KERNELS):
             for (data, net), mark in marks.items():
                 chosen = [r for r in rows if (r["kernel"], r["data"], r["network"]) == (kernel, data, net)]
@@ -174,7 +175,7 @@ def draw(rows: list[dict[str, str]], path: Path) -> None:
                     points = [r for r in chosen if (r["rule"] == "published") == rule]
                     axis.plot(
                         [float(r["r_star"]) / float(r["r_min"]) for r in points],
-                        [float(r[what]) for r in points],
+                        [figure_of(r) for r in points],
                         mark,
                         color=COLOURS[i],
                         markersize=6 if rule else 4,
@@ -185,6 +186,7 @@ def draw(rows: list[dict[str, str]], path: Path) -> None:
         axis.axvline(1, color="#6b7480", linewidth=1)
         axis.set(xscale="log", xlabel="r* / r_min", title=name)
     right.set(yscale="log")
+    right.axhline(1 - COLLAPSED, color="#6b7480", linewidth=1, linestyle=":")
     left.axhline(COLLAPSED, color="#6b7480", linewidth=1, linestyle=":")
     figure.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=5, fontsize=8)
     save(figure, path)

@@ -1,0 +1,80 @@
+"""Do combinations that no paper tried beat both of their parents at equal length?
+
+    python -m experiments.claims.better_together cifar10=/path/cifar10.npz imagenette=/path/imagenette
+
+k-NN of the backbone on class-like data, Recall@1 of the head on wood, every cell with the table's data, encoder, views
+and epochs, each regulariser at its balanced weight. A combination beats a parent where it is above it by two standard
+errors.
+"""
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from experiments.drawing import COLOURS, panels, save
+from experiments.methods.filling import job
+from experiments.trained import RESULTS, Cells, main
+
+__all__ = ["RESULTS"]
+
+HERE = Path(__file__).parent
+CLAIM = "Combinations beat both parents: BYOL + MMD, BYOL + KL, VJE + MMD, KL + a slow teacher, MMD + KL (our own)"
+COMMAND = "python -m experiments.claims.better_together cifar10=PATH imagenette=PATH"
+COMBINATIONS = {
+    "byol+mmd": ("byol", "mmd-heat"),
+    "byol+kl": ("byol", "kl-vmf"),
+    "vje+mmd": ("vje", "mmd-heat"),
+    "kl-ema": ("byol", "kl-vmf"),
+    "mmd+kl": ("mmd-heat", "kl-vmf"),
+}
+SETS = {"cifar10": "knn", "wood": "recall1_head", "imagenette": "knn"}
+
+
+def jobs(cells: Cells) -> Iterator[dict[str, Any]]:
+    names = [*COMBINATIONS, *dict.fromkeys(p for parents in COMBINATIONS.values() for p in parents)]
+    for seed in (0, 1, 2):
+        yield from (job(data, m, seed) for data in SETS for m in names)
+
+
+def verdict(rows: Iterable[dict[str, str]]) -> tuple[str, str]:
+    cells = Cells(rows)
+    told, wins, losses, compared = [], 0, 0, 0
+    for combination, parents in COMBINATIONS.items():
+        shown = []
+        for data, metric in SETS.items():
+            if not all(cells.values(data, m, metric) for m in (combination, *parents)):
+                continue
+            gains = [cells.gain(data, combination, p, metric) for p in parents]
+            compared += 1
+            wins += all(g > 2 * e for g, e in gains)
+            losses += any(g < -2 * e for g, e in gains)
+            own = cells.mean(data, combination, metric)
+            shown.append(f"{data} {own:.1f} ({', '.join(f'{g:+.1f}' for g, _ in gains)})")
+        if shown:
+            told.append(f"{combination} ({' and '.join(parents)}): {', '.join(shown)}")
+    word = "holds" if wins > compared / 2 else "does not hold" if losses > wins else "in part"
+    return word, (
+        f"above both parents by two standard errors in {wins} of {compared} comparisons, below one of them in "
+        f"{losses}. {'; '.join(told)}"
+    )
+
+
+def draw(rows: Iterable[dict[str, str]], path: Path) -> None:
+    cells = Cells(rows)
+    figure, axes = panels(1, len(SETS), width=3.4, height=2.8)
+    for axis, (data, metric) in zip(axes, SETS.items(), strict=True):
+        for k, (combination, parents) in enumerate(COMBINATIONS.items()):
+            for i, m in enumerate((*parents, combination)):
+                values = list(cells.values(data, m, metric).values())
+                if values:
+                    x = k + (i - 1) * 0.27
+                    axis.bar(x, sum(values) / len(values), width=0.25, color=COLOURS[(9, 5, 0)[i]])
+                    axis.plot([x] * len(values), values, "_", color="#1b1f24", markersize=6)
+        axis.set_xticks(range(len(COMBINATIONS)), list(COMBINATIONS), rotation=30)
+        axis.set(title=f"{data}, %" + (" (parents light)" if data == "cifar10" else ""))
+        axis.grid(visible=False, axis="x")
+    save(figure, path)
+
+
+if __name__ == "__main__":
+    main(__doc__, jobs, draw, HERE / "better_together.svg")
