@@ -49,3 +49,11 @@ def test_a_line_cut_short_by_a_kill_is_not_read(tmp_path):
 
 def test_no_file_no_rows(tmp_path):
     assert read_metrics(tmp_path / "metrics.csv") == []
+
+
+def test_damaged_lines_are_left_out(tmp_path):
+    path = tmp_path / "metrics.csv"
+    path.write_bytes(b"step,loss\n1,0.5\n\xff\xfe\x00\n3,0.25\n")
+    assert [row["step"] for row in read_metrics(path)] == ["1", "3"]
+    path.write_bytes(b"\xff\xfe\x00\x01\n\xff\n")
+    MetricsFile(path).rewind(5)

@@ -1,5 +1,6 @@
 """One sitting of a training: what is written beside the loop, and what is said at its end."""
 
+import io
 from typing import TYPE_CHECKING, Any
 
 from isosphere.cli.console import commands, paragraph, shell, table
@@ -28,14 +29,20 @@ def run_training(console: "Console", folder: "RunFolder", parts: "Parts") -> int
     """Train into the folder and say what was done and what to type next; the exit code."""
     import torch
 
+    from isosphere.runs import write_bytes
     from isosphere.training import ConsoleReporter, contact_sheet, fit
+    from isosphere.training.checkpoint import require_same_run
 
     config = parts.config
+    if folder.checkpoint.exists():  # a run that is refused keeps its config.yaml
+        facts = {**parts.identity, "batches per epoch": len(parts.loader), "seed": config.train.seed}
+        require_same_run(folder.checkpoint, facts)
     folder.write_config(config.as_mapping())
     folder.write_environment()
     if not folder.checkpoint.exists():
-        first = next(iter(parts.loader.epoch(0))).images[:8]
-        contact_sheet(first, parts.views, seed=config.train.seed).save(folder.path / "views.png")
+        first, picture = next(iter(parts.loader.epoch(0))).images[:8], io.BytesIO()
+        contact_sheet(first, parts.views, seed=config.train.seed).save(picture, "PNG")
+        write_bytes(folder.path / "views.png", picture.getvalue())
     reporter = ConsoleReporter(console, folder.log)
     for line in [*(f"{name}: {value}" for name, value in parts.facts.items()), *parts.warnings]:
         reporter.note(line)

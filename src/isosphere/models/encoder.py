@@ -119,8 +119,11 @@ def load_weights(encoder: Encoder, path: str | Path) -> str:
             state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
         raise RunError(
-            f"--init: '{path}' could not be read as weights ({type(error).__name__}: {error})."
+            f"--init: '{path}' could not be read as weights: it is damaged, or no .safetensors or .pth file of tensors "
+            "alone."
         ) from error
+    if not isinstance(state, dict):
+        raise RunError(f"--init: '{path}' holds a {type(state).__name__}, expected tensors by name.")
     while len(state) <= 4 and any(key in state for key in ("state_dict", "model", "teacher")):
         state = next(state[key] for key in ("state_dict", "model", "teacher") if key in state)
     prefixes = ("module.", "encoder.", "backbone.")

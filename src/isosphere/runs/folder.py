@@ -138,7 +138,7 @@ class RunFolder:
             values = yaml.safe_load(self.config.read_text(encoding="utf-8"))
         except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
             raise RunError(f"{self.config} cannot be read: {error}") from error
-        if not isinstance(values, dict):
+        if not isinstance(values, dict) or not all(isinstance(section, dict) for section in values.values()):
             raise RunError(f"{self.config} is damaged: a mapping of sections was expected.")
         return values
 

@@ -15,11 +15,11 @@ Cell = int | float | str
 def read_metrics(path: Path) -> list[dict[str, str]]:
     """Rows of a metrics file as text by column; an absent cell is an empty string.
 
-    A last line that a kill cut short is left out: the file is read while it is being written.
+    A last line that a kill cut short is left out (the file is read while it is being written), as is a damaged one.
     """
     if not path.exists():
         return []
-    text = path.read_text(encoding="utf-8")
+    text = path.read_text(encoding="utf-8", errors="replace").replace("\0", "")
     complete = text[: text.rfind("\n") + 1]
     rows = list(csv.reader(io.StringIO(complete)))
     if not rows:

@@ -1,8 +1,8 @@
 """All that a run needs to go on as if it had never stopped."""
 
 import io
-import pickle
 import random
+import warnings
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -23,6 +23,7 @@ __all__ = [
     "random_state",
     "remedy",
     "require_finite",
+    "require_same_run",
     "restore_random_state",
     "save_checkpoint",
 ]
@@ -97,24 +98,7 @@ def load_checkpoint(
 
     Raises: RunError if the file is damaged or belongs to a run of other data or another network.
     """
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
-        raise RunError(
-            f"the checkpoint {path} cannot be read ({_first_line(error)}): start anew with another --out."
-        ) from None
-    if content.get("format") != FORMAT:
-        raise RunError(
-            f"the checkpoint {path} is of another format (got {content.get('format')}, expected {FORMAT})."
-        )
-    for name, expected in content["facts"].items():
-        if name in facts and facts[name] != expected:
-            raise RunError(
-                f"the checkpoint {path} was made with {name} = {expected}, and now it is {facts[name]}: the "
-                "run cannot "
-                "go on as the same run. Resume with the same data and settings, or start anew with another "
-                "--out."
-            )
+    content = _read(path, facts)
     try:
         method.load_state_dict(content["method"])
         load_optimizer(optimizer, content["optimizer"])
@@ -124,6 +108,38 @@ def load_checkpoint(
         scaler.load_state_dict(content["scaler"])
     restore_random_state(content["random"])
     return Position(**content["position"])
+
+
+def require_same_run(path: Path, facts: Mapping[str, Any]) -> None:
+    """Refuse a checkpoint that `load_checkpoint` would refuse for its facts, without reading its weights.
+
+    Raises: RunError if the file is damaged or belongs to a run of other data.
+    """
+    _read(path, facts, mapped=True)
+
+
+def _read(path: Path, facts: Mapping[str, Any], *, mapped: bool = False) -> dict[str, Any]:
+    try:
+        with warnings.catch_warnings(action="ignore"):  # torch's remarks on files that are none of its own
+            content = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
+    except Exception as error:  # torch raises nearly anything on a damaged file, and advises to trust it
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else "it is damaged"
+        raise RunError(
+            f"the checkpoint {path} cannot be read ({reason.lower()}): put a copy in its place, or start anew with "
+            "another --out."
+        ) from None
+    found = content.get("format") if isinstance(content, dict) else None
+    if found != FORMAT:
+        raise RunError(f"the checkpoint {path} is of another format (got {found}, expected {FORMAT}).")
+    for name, expected in content["facts"].items():
+        if name in facts and facts[name] != expected:
+            raise RunError(
+                f"the checkpoint {path} was made with {name} = {expected}, and now it is {facts[name]}: the "
+                "run cannot "
+                "go on as the same run. Resume with the same data and settings, or start anew with another "
+                "--out."
+            )
+    return content
 
 
 def random_state() -> dict[str, Any]:

@@ -10,6 +10,7 @@ from torch.nn import functional
 
 from isosphere.data import ImageSet, Source, Views, load_images, open_source
 from isosphere.data.random import permutation
+from isosphere.errors import UsageError
 from isosphere.methods import Method, spread_test
 from isosphere.statistics import covariance_spectrum, lidar, rankme
 from isosphere.training.config import Config
@@ -126,6 +127,11 @@ def hold_out(
         if len(test) >= 2:
             chosen = permutation(len(test), seed, 0)[:wanted].sort().values.numpy()
             return images, load_images(test.subset(chosen), size), f"{len(chosen):,} images of the test part"
+    if count is not None and count > len(images) - 2:
+        raise UsageError(
+            f"data.held_out = {count} leaves fewer than 2 of {len(images)} images to train on: type --set "
+            f"data.held_out={max(2, len(images) // 10)}, or leave it out."
+        )
     spare = count if count is not None else wanted if wanted <= AFFORDABLE * len(images) else 0
     order = permutation(len(images), seed, 0)
     chosen = order[: spare or min(wanted, len(images))].sort().values.numpy()

@@ -1,9 +1,11 @@
 """Where the figures of a run go: metrics.csv, TensorBoard, the screen."""
 
+import contextlib
 from collections.abc import Mapping
 from importlib.util import find_spec
 
 from isosphere.runs import RunFolder
+from isosphere.runs.atomic import explain_failed_writes
 from isosphere.training.checkpoint import Position
 from isosphere.training.ui import Reporter, loss_line
 
@@ -18,7 +20,7 @@ class Records:
     """
 
     def __init__(self, folder: RunFolder, ui: Reporter, *, step: int, tensorboard: bool) -> None:
-        self._ui = ui
+        self._ui, self._folder = ui, folder
         self._metrics = folder.open_metrics()
         self._metrics.rewind(step)
         self._events = None
@@ -42,8 +44,9 @@ class Records:
         values = {**losses, **extra, "learning_rate": rate, "images_per_second": speed}
         self._metrics.append({"epoch": at.epoch, "step": at.step, **values, "seconds": at.elapsed})
         if self._events is not None:
-            for name, value in values.items():
-                self._events.add_scalar(name, value, at.step)
+            with explain_failed_writes(self._folder.path / "events"):
+                for name, value in values.items():
+                    self._events.add_scalar(name, value, at.step)
 
     def epoch(
         self, title: str, losses: Mapping[str, float], extra: Mapping[str, float], *, speed: float
@@ -54,4 +57,5 @@ class Records:
 
     def close(self) -> None:
         if self._events is not None:
-            self._events.close()
+            with contextlib.suppress(OSError):  # the run has ended, and its checkpoint is written
+                self._events.close()

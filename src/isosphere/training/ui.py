@@ -9,6 +9,8 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 from rich.text import Text
 
+from isosphere.runs.atomic import explain_failed_writes
+
 __all__ = ["ConsoleReporter", "Reporter", "SilentReporter", "duration", "loss_line"]
 
 
@@ -106,7 +108,7 @@ class ConsoleReporter:
         """A line of the log alone."""
         if self._log is not None:
             stamp = time.strftime("%Y-%m-%d %H:%M:%S")
-            with self._log.open("a", encoding="utf-8") as log:
+            with explain_failed_writes(self._log), self._log.open("a", encoding="utf-8") as log:
                 log.write(f"{stamp}  {text}\n")
 
 
