@@ -145,11 +145,13 @@ def train(
     from isosphere.runs import RunFolder
     from isosphere.training.ranks import is_first
 
-    folder = None
-    if out is not None:  # of several processes the first looks after the folder and speaks
-        folder = RunFolder.vacant(out, resume=resume or dry_run) if is_first() else RunFolder(out)
+    folder = None if out is None else RunFolder(out)
     chosen, note = _configure(folder, resume, config, set_ or [], flags, preset)
-    if not dry_run and (more := wanted(chosen, devices)) is not None:
+    more = None if dry_run else wanted(chosen, devices)
+    # Of several processes the first looks after the folder and speaks; other hosts may find it begun.
+    if folder is not None and is_first() and not (more and more[1] > 1):
+        RunFolder.vacant(folder.path, resume=resume or dry_run)
+    if more is not None:
         return start_together(context.obj, *more)
     console = output_console()
     console.quiet = not is_first()
