@@ -1,0 +1,272 @@
+"""Faults of disks, files, people and numbers, one by one, as docs/reliability.md lists them."""
+
+import os
+import pickle
+import resource
+import shutil
+import signal
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+from isosphere.cli import main
+from isosphere.runs import RunFolder
+
+from .conftest import QUICK, Outcome
+
+
+@pytest.fixture(scope="module")
+def pattern(classes, tmp_path_factory):
+    """A run of one epoch, to be copied."""
+    folder = tmp_path_factory.mktemp("pattern") / "r"
+    assert main(["train", str(classes), "--out", str(folder), *QUICK]) == 0
+    return folder
+
+
+@pytest.fixture
+def trained(run, pattern):
+    """A run of one epoch, ``r`` in the working folder."""
+    return RunFolder(shutil.copytree(pattern, "r"))
+
+
+def weights(folder):
+    return {**folder.read_method(), **{f"encoder.{k}": v for k, v in folder.read_encoder()[0].items()}}
+
+
+def paragraph(done: Outcome, code: int = 1) -> str:
+    """The one paragraph of a failed command."""
+    assert done.code == code, done.err
+    assert done.err.startswith("isosphere: ")
+    assert done.err.count("\n") == 1
+    return done.err
+
+
+@pytest.fixture
+def small_disk():
+    """Files of at most so many bytes, as on a disk that fills."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    yield lambda size: resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    signal.signal(signal.SIGXFSZ, handler)
+
+
+def test_a_disk_that_fills_keeps_the_checkpoint_and_the_run_goes_on_to_the_same_bits(
+    run, trained, small_disk
+):
+    shutil.copytree("r", "spared")
+    before = trained.checkpoint.read_bytes()
+    small_disk(200_000)
+    said = paragraph(run("train", "--out", "r", "--resume", "--epochs", "3"))
+    assert "cannot write r/checkpoints/last.ckpt: File too large. What was there before is unchanged." in said
+    assert trained.checkpoint.read_bytes() == before
+    assert [p.name for p in trained.checkpoint.parent.iterdir()] == ["last.ckpt"]
+    small_disk(resource.RLIM_INFINITY)
+    assert run("train", "--out", "r", "--resume").code == 0
+    assert run("train", "--out", "spared", "--resume", "--epochs", "3").code == 0
+    resumed, whole = weights(trained), weights(RunFolder("spared"))
+    assert [key for key in whole if not torch.equal(whole[key], resumed[key])] == []
+
+
+@pytest.mark.parametrize(("size", "file"), [(1_000, "views.png"), (100_000, "checkpoints/last.ckpt")])
+def test_a_disk_that_is_full_at_the_start_is_named_by_the_file_that_did_not_fit(
+    run, classes, quick, small_disk, size, file
+):
+    small_disk(size)
+    assert f"cannot write r/{file}: File too large" in paragraph(run("train", classes, "--out", "r", *quick))
+    small_disk(resource.RLIM_INFINITY)
+    again = run("train", classes, "--out", "r", "--resume", *quick)
+    assert again.code == 0, again.err
+    assert "There is no checkpoint in r yet: starting afresh" in again.out
+
+
+def test_a_second_interrupt_while_saving_leaves_the_checkpoint_before(run, trained, monkeypatch):
+    import isosphere.training.checkpoint as checkpoint
+
+    before, write = trained.checkpoint.read_bytes(), checkpoint.write_bytes
+
+    def twice(path, content):
+        os.kill(os.getpid(), signal.SIGINT)  # as the loop saves after an epoch
+        os.kill(os.getpid(), signal.SIGINT)
+        write(path, content)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoint, "write_bytes", twice)
+        said = paragraph(
+            run("train", "--out", "r", "--resume", "--epochs=50", "--set=train.checkpoint_minutes=0")
+        )
+    assert "stopped by Ctrl-C; nothing was left half-written" in said
+    assert trained.checkpoint.read_bytes() == before
+    assert run("train", "--out", "r", "--resume", "--epochs=2").code == 0
+
+
+class Evil:
+    def __reduce__(self):
+        return (os.mkdir, ("code-ran",))
+
+
+@pytest.mark.parametrize(
+    "kind", ["empty", "half", "zeros", "words", "pickle", "overwritten", "other tensors"]
+)
+def test_a_damaged_checkpoint_is_named_and_nothing_else_is_touched(run, trained, kind):
+    whole = trained.checkpoint.read_bytes()
+    if kind == "other tensors":
+        torch.save([torch.ones(2)], trained.checkpoint)
+    else:
+        damaged = {
+            "empty": b"",
+            "half": whole[: len(whole) // 2],
+            "zeros": bytes(5000),
+            "words": b"hello",
+            "pickle": pickle.dumps(Evil(), protocol=2),
+            "overwritten": whole[:9000] + bytes(1000) + whole[10_000:],
+        }
+        trained.checkpoint.write_bytes(damaged[kind])
+    kept = {p: p.read_bytes() for p in trained.path.rglob("*") if p.is_file()}
+    said = paragraph(run("train", "--out", "r", "--resume", "--epochs=2"))
+    assert "the checkpoint r/checkpoints/last.ckpt" in said
+    assert "weights_only" not in said
+    assert not os.path.exists("code-ran")  # noqa: PTH110
+    assert {p: p.read_bytes() for p in trained.path.rglob("*") if p.is_file()} == kept
+
+
+def test_a_checkpoint_of_other_images_is_refused_and_the_run_stays_as_it_was(run, classes, trained, tmp_path):
+    fewer = shutil.copytree(classes, tmp_path / "fewer")
+    (fewer / "red" / "1.png").unlink()
+    before = trained.config.read_bytes()
+    said = paragraph(run("train", fewer, "--out", "r", "--resume", "--epochs=2"))
+    assert "was made with images = 60, and now it is 59" in said
+    assert trained.config.read_bytes() == before
+    assert run("train", "--out", "r", "--resume", "--epochs=2").code == 0
+
+
+@pytest.mark.parametrize(
+    "content", ["", "[1,2", "data: 3\n", "!!python/object/apply:os.mkdir [code-ran]", "\x00"]
+)
+def test_a_damaged_configuration_is_named(run, trained, content):
+    trained.config.write_text(content)
+    assert "r/config.yaml" in paragraph(run("train", "--out", "r", "--resume", "--epochs=2"))
+    assert not os.path.exists("code-ran")  # noqa: PTH110
+
+
+def test_a_damaged_table_of_figures_costs_its_damaged_lines(run, trained):
+    trained.metrics.write_bytes(b"\xff\xfe\x00" + trained.metrics.read_bytes())
+    assert run("train", "--out", "r", "--resume", "--epochs=2").code == 0
+
+
+def test_a_run_folder_that_is_removed_ends_the_run(run, classes, quick, monkeypatch):
+    fit = sys.modules["isosphere.training.fit"]
+    save = fit.save_checkpoint
+
+    def removed(path, **options):
+        shutil.rmtree(path.parent)
+        save(path, **options)
+
+    monkeypatch.setattr(fit, "save_checkpoint", removed)
+    said = paragraph(run("train", classes, "--out", "r", *quick))
+    assert "cannot write r/checkpoints/last.ckpt: No such file or directory" in said
+
+
+def test_images_that_are_removed_end_the_run_and_it_goes_on_when_they_are_back(
+    run, classes, quick, tmp_path, monkeypatch
+):
+    monkeypatch.setattr("isosphere.training.setup.IN_MEMORY", 0)
+    folder = shutil.copytree(classes, tmp_path / "lent")
+    assert run("train", folder, "--out", "r", *quick, "--set=data.workers=0").code == 0
+    fit = sys.modules["isosphere.training.fit"]
+    make_plan = fit.make_plan
+
+    def removed(*arguments):
+        shutil.rmtree(folder)
+        return make_plan(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(fit, "make_plan", removed)
+        said = paragraph(run("train", "--out", "r", "--resume", "--epochs=2"))
+    assert "60 images cannot be read: " in said
+    assert "(no such file or directory)" in said
+    shutil.copytree(classes, folder)
+    assert run("train", "--out", "r", "--resume").code == 0
+
+
+def test_numbers_that_leave_the_range_stop_the_run_with_its_last_good_checkpoint(run, trained, monkeypatch):
+    import isosphere.training.optimizer as optimizer
+
+    before, set_rate = trained.checkpoint.read_bytes(), optimizer.set_learning_rate
+
+    def absurd(groups, rate):
+        set_rate(groups, float("inf"))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(sys.modules["isosphere.training.fit"], "set_learning_rate", absurd)
+        said = paragraph(run("train", "--out", "r", "--resume", "--epochs=5"))
+    assert "not finite" in said
+    assert "The last good checkpoint, r/checkpoints/last.ckpt, is kept." in said
+    assert "Add --resume and a lower --set optim.learning_rate=" in said
+    assert trained.checkpoint.read_bytes() == before
+    assert run("train", "--out", "r", "--resume", "--set=optim.learning_rate=1e-4").code == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--batch-size=61"], "a batch of 61 is more than the 60 readable images"),
+        (["--batch-size=-3"], "train.batch_size: got -3"),
+        (["--batch-size=99999999999999999999"], "is more than the 60 readable images"),
+        (["--image-size=7"], "data.image_size: got 7"),
+        (["--image-size=99999"], "data.image_size: got 99999"),
+        (["--epochs=-1"], "train.epochs: got -1"),
+        (["--minutes=nan"], "train.minutes: got nan"),
+        (["--seed=-1"], "train.seed: got -1"),
+        (["--set=optim.learning_rate=nan"], "optim.learning_rate: got 'nan'"),
+        (["--set=model.dim=0"], "model.dim: got 0"),
+        (["--set=method.weight=2"], "method.weight: got 2"),
+        (["--set=views.rotation=1e9"], "rotation"),
+        (["--set=data.workers=-1"], "data.workers: got -1"),
+        (["--set=data.held_out=60"], "data.held_out = 60 leaves fewer than 2 of 60 images to train on"),
+        (["--set=data.epoch_images=61"], "an epoch of 61 images is asked for, and "),
+        (["--init=NOTE"], "could not be read as weights: it is damaged"),
+        (["--config=NOTE"], "--config "),
+        (["--out=NOTE"], "is a file, and a run is a folder"),
+        (["--out=NOTE/run"], "which is a file: give another --out"),
+    ],
+)
+def test_absurd_values_are_refused_and_leave_nothing(run, classes, tmp_path, words, said):
+    note = tmp_path / "note.pth"
+    note.write_text("words")
+    words = [word.replace("NOTE", str(note)) for word in words]
+    out = [] if any(word.startswith("--out") for word in words) else ["--out=r"]
+    done = run("train", classes, *out, *words)
+    assert done.code in (1, 2)
+    assert said in paragraph(done, done.code)
+    assert "weights_only" not in done.err
+    assert not list((tmp_path / "work").iterdir())
+
+
+def test_images_of_every_wrong_kind(run, quick, tmp_path):
+    folder = tmp_path / "wrong"
+    folder.mkdir()
+    for name, content in (("a.png", b"no picture"), ("b.jpg", b"")):
+        (folder / name).write_bytes(content)
+    done = run("train", folder, "--out", "r", *quick)
+    assert "none of 2 images tried in wrong can be read (a.png: not an image" in paragraph(done, 2)
+    np.savez(tmp_path / "evil.npz", x_train=np.array([Evil()], dtype=object))
+    done = run("train", tmp_path / "evil.npz", "--out", "r", *quick)
+    assert "holds pickled objects, which can run code" in paragraph(done, 2)
+    assert not os.path.exists("code-ran")  # noqa: PTH110
+    assert not os.path.exists("r")  # noqa: PTH110
+
+
+def test_names_in_any_script_and_links_in_circles(run, classes, quick, tmp_path):
+    folder = shutil.copytree(classes, tmp_path / "ünïcode Bilder" / "猫 and 犬")
+    (folder / "up").symlink_to("..")
+    (folder / "me.png").symlink_to("me.png")
+    done = run("train", folder, "--out", "läufe/erster 1", *quick)
+    assert done.code == 0, done.err
+    assert (
+        "1 of 61 files cannot be used and is skipped: me.png (too many levels of symbolic links)" in done.out
+    )
+    judged = run("evaluate", "läufe/erster 1", folder, "--tasks=knn")
+    assert judged.code == 0, judged.err
