@@ -169,6 +169,7 @@ def test_a_run_folder_that_is_removed_ends_the_run(run, classes, quick, monkeypa
     assert "cannot write r/checkpoints/last.ckpt: No such file or directory" in said
 
 
+@pytest.mark.slow
 def test_images_that_are_removed_end_the_run_and_it_goes_on_when_they_are_back(
     run, classes, quick, tmp_path, monkeypatch
 ):
@@ -259,6 +260,7 @@ def test_images_of_every_wrong_kind(run, quick, tmp_path):
     assert not os.path.exists("r")  # noqa: PTH110
 
 
+@pytest.mark.slow
 def test_names_in_any_script_and_links_in_circles(run, classes, quick, tmp_path):
     folder = shutil.copytree(classes, tmp_path / "ünïcode Bilder" / "猫 and 犬")
     (folder / "up").symlink_to("..")
