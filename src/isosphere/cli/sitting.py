@@ -35,8 +35,8 @@ def run_training(console: "Console", folder: "RunFolder", parts: "Parts") -> int
 
     config = parts.config
     if folder.checkpoint.exists():  # a run that is refused keeps its config.yaml
-        facts = {**parts.identity, "batches per epoch": len(parts.loader), "seed": config.train.seed}
-        require_same_run(folder.checkpoint, facts)
+        known = {**parts.identity, "batches per epoch": len(parts.loader), "seed": config.train.seed}
+        require_same_run(folder.checkpoint, known)
     folder.write_config(config.as_mapping())
     folder.write_environment()
     if not folder.checkpoint.exists():
