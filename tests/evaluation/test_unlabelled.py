@@ -9,7 +9,7 @@ import torch
 from scipy import stats
 
 from isosphere.evaluation import geometry, instance_retrieval, spearman, unlabelled
-from isosphere.evaluation.unlabelled import HIGHER_IS_BETTER, ranks
+from isosphere.evaluation.unlabelled import HIGHER_IS_BETTER, rank_interval, ranks
 
 
 def test_the_figures_are_those_of_their_own_functions():
@@ -85,3 +85,28 @@ def test_degenerate_correlations():
         assert math.isnan(spearman(a, b).value)
     with pytest.raises(ValueError, match="as many of each"):
         spearman([1, 2], [1])
+
+
+def test_the_interval_of_a_rank_correlation_covers_the_truth_as_often_as_it_says():
+    """Of normal pairs with correlation r, Spearman's is 6/pi arcsin(r/2)."""
+    rng = np.random.default_rng(0)
+    for r, n in ((0.0, 10), (0.5, 10), (0.8, 30)):
+        truth = 6 / math.pi * math.asin(r / 2)
+        x = rng.standard_normal((1500, n))
+        y = r * x + math.sqrt(1 - r**2) * rng.standard_normal((1500, n))
+        places = [v.argsort(1).argsort(1) - (n - 1) / 2 for v in (x, y)]
+        found = (places[0] * places[1]).sum(1) / (places[0] ** 2).sum(1)
+        covered = [low <= truth <= high for low, high in (rank_interval(float(v), n) for v in found)]
+        assert 0.93 < np.mean(covered) < 0.985
+
+
+def test_intervals_of_perfect_orders_have_a_length_and_short_ones_say_nothing():
+    low, high = rank_interval(1.0, 6)
+    assert 0.3 < low < 0.9
+    assert high == 1.0
+    assert rank_interval(-1.0, 6) == (-1.0, -low)
+    assert rank_interval(0.5, 3) == (-1.0, 1.0)
+    assert all(math.isnan(v) for v in rank_interval(math.nan, 9))
+    found = spearman([1, 2, 3, 4, 5], [1, 2, 3, 5, 4])
+    assert (found.low, found.high) == rank_interval(found.value, 5)
+    assert found.low < found.value < found.high

@@ -44,7 +44,7 @@ def evaluate(
         str | None,
         typer.Option(
             metavar="LIST",
-            help="Of knn, linear, ridge, retrieval, ood, geometry, unlabelled.",
+            help="Of knn, linear, ridge, retrieval, ood, geometry, unlabelled, checkpoints.",
             show_default="what is quick and the data allow",
         ),
     ] = None,
@@ -112,6 +112,8 @@ def evaluate(
             exam.serve()
             return
         names = asked or [name for name in default_tasks(exam) if name != "geometry" or len(exam.test) >= 20]
+        if "unlabelled" in names and loaded.folder.kept_epochs():
+            names = list(dict.fromkeys([*names, "checkpoints"]))
         for name in names:
             done[name] = TASKS[name](exam)
     loaded.folder.update_evaluation({name: {**made.entry(), "data": data} for name, made in done.items()})
@@ -138,7 +140,7 @@ def _bar(team: "Team") -> "Console":
 
 
 def _parse_tasks(text: str | None) -> list[str] | None:
-    known = ("knn", "linear", "ridge", "retrieval", "ood", "geometry", "unlabelled")
+    known = ("knn", "linear", "ridge", "retrieval", "ood", "geometry", "unlabelled", "checkpoints")
     if text is None:
         return None
     names = [name.strip() for name in text.split(",") if name.strip()]

@@ -19,7 +19,7 @@ from isosphere.evaluation.linear import Solver
 from isosphere.methods import Method
 from isosphere.models import Encoder
 from isosphere.models.tokens import class_tokens, layer_blocks
-from isosphere.training import Run, untrained
+from isosphere.training import Run, load_run, untrained
 
 __all__ = ["VIEW_SEED", "Exam"]
 
@@ -62,8 +62,10 @@ class Exam:
         self._views: dict[tuple[str, str], list[Features]] = {}
         self._tokens: dict[tuple[str, str], Tensor] = {}
         self._held: tuple[str, ImageSet] | None = None
+        self._kept: tuple[str, Method] | None = None
         self._shares: dict[str, Tensor] = {}
         self._contents: dict[str, Tensor] = {}
+        self._weights: dict[str, str] = {}
 
     @cached_property
     def methods(self) -> dict[str, Method]:
@@ -83,6 +85,21 @@ class Exam:
                     self._read(*words)
             else:
                 self._compute(*words)
+
+    def method(self, who: str) -> Method:
+        """A contestant, or the method as it was after an epoch of which the weights were kept: ``epoch-10``."""
+        if who in self.methods:
+            return self.methods[who]
+        if self._kept is None or self._kept[0] != who:
+            run = load_run(self.run.folder.path, epoch=int(who.removeprefix("epoch-")))
+            self._kept = who, run.method.to(self.device)
+        return self._kept[1]
+
+    def forget(self, who: str) -> None:
+        """Let go of a contestant's features, which are needed no more."""
+        for kept in (self._centre, self._views):
+            for key in [key for key in kept if key[0] == who]:
+                del kept[key]
 
     @cached_property
     def train(self) -> ImageSet:
@@ -147,7 +164,7 @@ class Exam:
         encoder = self.run.encoder
         recipe = f"two views, seed {VIEW_SEED}: {self._recipe_views.recipe!r}"
         key = centre_key(
-            self._weights[who], size=self.size, mean=encoder.mean, std=encoder.std, device=self.device
+            self._identity(who), size=self.size, mean=encoder.mean, std=encoder.std, device=self.device
         )
         if kind != "centre":
             key["kind"] = recipe if kind == "views" else kind
@@ -155,7 +172,7 @@ class Exam:
 
     def _compute(self, who: str, part: str, kind: str) -> dict[str, Tensor]:
         """Features by the name of their kind, together with the other processes."""
-        pixels, encoder, method = self._shares[part], self.run.encoder, self.methods[who]
+        pixels, encoder, method = self._shares[part], self.run.encoder, self.method(who)
         shared: dict[str, Any] = {"device": self.device, "progress": self._progress}
 
         def centre(encode: Encode) -> Features:
@@ -170,13 +187,17 @@ class Exam:
         blocks, own = self.blocks[kind], cast(Encoder, method.encoder)
         return {"tokens": centre(lambda x: class_tokens(own, x, blocks)).backbone}
 
-    @cached_property
-    def _weights(self) -> dict[str, str]:
-        sections = [getattr(self.run.config, part).model_dump(mode="json") for part in ("model", "method")]
-        found = {who: weights_identity(method, *sections) for who, method in self.methods.items()}
-        if self.cache is not None:
-            self.cache.forget_others(found.values())
-        return found
+    def _identity(self, who: str) -> str:
+        """Digest of a contestant's weights. What was computed with weights that the run no longer has is removed."""
+        if who not in self._weights:
+            sections = [
+                getattr(self.run.config, part).model_dump(mode="json") for part in ("model", "method")
+            ]
+            self._weights[who] = weights_identity(self.method(who), *sections)
+            known = {*self.methods, *(f"epoch-{epoch}" for epoch in self.run.folder.kept_epochs())}
+            if self.cache is not None and known <= set(self._weights):
+                self.cache.forget_others(self._weights.values())
+        return self._weights[who]
 
     def two_views(self, images: Tensor, *, index: Tensor, epoch: int, seed: int) -> list[Tensor]:
         """The first two views of the run's recipe."""

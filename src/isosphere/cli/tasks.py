@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from isosphere.cli.accuracy import judge_knn, judge_linear, judge_ridge
+from isosphere.cli.checkpoints import judge_checkpoints
 from isosphere.cli.exam import VIEW_SEED, Exam
 from isosphere.cli.judgement import Judgement, Section, number, percent
 from isosphere.cli.novelty import judge_ood
@@ -209,6 +210,7 @@ TASKS: dict[str, Callable[[Exam], Judgement]] = {
     "ood": judge_ood,
     "geometry": judge_geometry,
     "unlabelled": judge_unlabelled,
+    "checkpoints": judge_checkpoints,
 }
 """Tasks by name; each says in its docstring what it measures."""
 

@@ -14,7 +14,7 @@ from isosphere.evaluation.geometry import geometry
 from isosphere.evaluation.intervals import Estimate
 from isosphere.evaluation.retrieval import instance_retrieval
 
-__all__ = ["HIGHER_IS_BETTER", "Correlation", "ranks", "spearman", "unlabelled"]
+__all__ = ["HIGHER_IS_BETTER", "Correlation", "rank_interval", "ranks", "spearman", "unlabelled"]
 
 HIGHER_IS_BETTER = {
     "recall@1": True,
@@ -31,14 +31,18 @@ _DRAWN = 20_000
 
 @dataclass(frozen=True, slots=True)
 class Correlation:
-    """A rank correlation in [-1, 1] (nan if one side is constant), of how many pairs, and its p-value.
+    """A rank correlation in [-1, 1] (nan if one side is constant), of how many pairs, its p-value and interval.
 
-    `pvalue`: the share of orders of one side whose correlation is at least as far from 0 (two-sided).
+    `pvalue`: the share of orders of one side whose correlation is at least as far from 0 (two-sided). `low`,
+    `high`: 95 %, by :func:`rank_interval`. Both take the pairs as independent, which checkpoints of one run
+    are not.
     """
 
     value: float
     count: int
     pvalue: float
+    low: float = math.nan
+    high: float = math.nan
 
 
 def unlabelled(z: ArrayLike | Tensor, views: ArrayLike | Tensor, *, batch: int = 100) -> dict[str, Estimate]:
@@ -105,7 +109,28 @@ def spearman(a: Sequence[float], b: Sequence[float]) -> Correlation:
     else:
         drawn = np.random.default_rng(0).permuted(np.tile(y, (_DRAWN, 1)), axis=1) @ x
         share = (1 + int((np.abs(drawn) >= abs(value) - 1e-12).sum())) / (1 + _DRAWN)
-    return Correlation(max(-1.0, min(1.0, value)), n, share)
+    value = max(-1.0, min(1.0, value))
+    return Correlation(value, n, share, *rank_interval(value, n))
+
+
+def rank_interval(value: float, count: int) -> tuple[float, float]:
+    r"""95 % interval of Spearman's correlation :math:`\rho` of n pairs.
+
+    :math:`\tanh\bigl(\operatorname{artanh}\rho \pm 1.96\sqrt{(1 + \rho^2/2)/(n - 3)}\bigr)`; of a perfect order, whose
+    interval by this formula would have no length, that of an order in which one neighbouring pair is exchanged,
+    widened to :math:`\pm 1`. Fewer than 4 pairs say nothing: -1 to 1.
+
+    Reference: D. Bonett and T. Wright, Psychometrika 65 (2000), 23-28, eq. 5.
+    """
+    if math.isnan(value):
+        return math.nan, math.nan
+    if count < 4:
+        return -1.0, 1.0
+    limit = 1 - 12 / (count * (count**2 - 1))
+    inner = max(-limit, min(limit, value))
+    reach = 1.959964 * math.sqrt((1 + inner**2 / 2) / (count - 3))
+    low, high = math.tanh(math.atanh(inner) - reach), math.tanh(math.atanh(inner) + reach)
+    return (-1.0 if value < -limit else low), (1.0 if value > limit else high)
 
 
 def _standard(places: Sequence[float]) -> np.ndarray:

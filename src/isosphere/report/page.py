@@ -13,6 +13,7 @@ from torch.nn import functional
 
 from isosphere.reductions import nearest_neighbours
 from isosphere.report import figures
+from isosphere.report.checkpoints import checkpoint_table
 from isosphere.report.facts import facts_of
 from isosphere.report.gallery import Card
 from isosphere.report.maps import NOTES, MapKind, embed_plane
@@ -86,6 +87,8 @@ def report_page(subjects: Sequence[Subject], path: str | Path, *, map_kind: MapK
     curves = _curves([read_metrics(s.folder.metrics) for s in subjects])
     evaluations = {s.name: s.folder.read_evaluation() for s in subjects}
     tables: list[Table] = evaluation_tables(evaluations)
+    checkpoints = checkpoint_table(evaluations)
+    tables += [checkpoints] if checkpoints else []
     ranking = ranking_table(evaluations)
     first = next(iter(looked.values()), None)
     labelled = first is not None and bool((first.labels >= 0).any())

@@ -73,13 +73,14 @@ class Table:
 def evaluation_tables(evaluations: Mapping[str, Mapping[str, Any]]) -> list[Table]:
     """A table per task of the runs' ``evaluation.json``: one column a run, or for one run a column a metric.
 
-    Of several runs the task ``unlabelled`` is left to :func:`isosphere.report.ranking.ranking_table`.
+    Of several runs the task ``unlabelled`` is left to :func:`isosphere.report.ranking.ranking_table`, and always
+    ``checkpoints`` to :func:`isosphere.report.checkpoints.checkpoint_table`.
     """
     tasks = dict.fromkeys(task for evaluation in evaluations.values() for task in evaluation)
     made = []
     for task in tasks:
         entries = {name: evaluation.get(task, {}) for name, evaluation in evaluations.items()}
-        if task == "unlabelled" and len(evaluations) > 1:
+        if task == "checkpoints" or (task == "unlabelled" and len(evaluations) > 1):
             continue
         pivot = len(evaluations) == 1 and task in _PIVOTED
         table = _pivoted(task, next(iter(entries.values()))) if pivot else _by_run(task, entries)
