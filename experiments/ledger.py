@@ -29,8 +29,8 @@ ResNet-18, ten times the epochs; such rows stand below those of two cores as soo
 OTHERS = """
 Beside the claims: `power` (which statistic sees which departure from uniformity), `spectra` (what kernels differ in),
 `methods` (every method on the same data, encoder, views and epochs), `weights` (which weight of the regulariser),
-`real_images` (does the command learn on photographs), `picture` (the spheres in README). Each has its command in its
-first lines.
+`real_images` (does the command learn on photographs), `picture` (the spheres in README), `checkpoints` (do
+figures without labels rank the points of a training). Each has its command in its first lines.
 """
 
 
