@@ -269,3 +269,25 @@ def test_runs_stopped_from_outside_end_with_the_same_bits(run, classes, quick, t
             whole, resumed = (read(RunFolder(tmp_path / name)) for name in ("whole", number.name))
             assert whole.keys() == resumed.keys()
             assert [key for key in whole if not torch.equal(whole[key], resumed[key])] == []
+
+
+def test_labels_are_watched_where_there_are_any(run, classes, quick, tmp_path):
+    """k-NN at its period and at the end, and the same weights as without; never a word of it without labels."""
+    done = run("train", classes, "--out", "r", *quick, "--epochs", "3", "--set", "train.knn_epochs=2")
+    assert done.code == 0, done.err
+    assert "each 2 epochs and at the end" in done.out
+    rows = [row for row in read_metrics(RunFolder.open("r").metrics) if row["cosine"]]
+    assert [bool(row["knn"]) for row in rows] == [False, True, True]
+    assert all(0 <= float(row["knn"]) <= 1 for row in rows if row["knn"])
+    alone = run("train", classes, "--out", "a", *quick, "--epochs", "3", "--set", "train.knn_epochs=0")
+    assert "k-NN" not in alone.out
+    ours, theirs = (RunFolder.open(name).encoder.read_bytes() for name in ("r", "a"))
+    assert ours == theirs
+
+
+def test_weights_and_biases_that_are_not_installed(run, classes, quick):
+    done = run("train", classes, "--out", "r", *quick, "--set", "train.wandb=project")
+    if done.code == 0:
+        pytest.skip("wandb is installed")
+    assert done.code == 2
+    assert "pip install wandb" in done.err.replace("\n", " ")

@@ -3,7 +3,9 @@
 import math
 import os
 import signal
+import sys
 import time
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -190,13 +192,68 @@ def test_monitor_and_probe_change_nothing(bench, equal_bits):
         assert not method.training
         return {"knn": torch.rand(()).item()}
 
-    watched = bench.run("watched", probe=probe)
+    watched = bench.run("watched", probe=probe, config=bench.config(knn_epochs=1))
     alone = bench.run("alone", config=bench.config(monitor=False))
     assert equal_bits(watched.method, alone.method)
     assert watched.method.training
     rows = read_metrics(watched.folder.metrics)
     assert [bool(row["knn"]) for row in rows if row["cosine"]] == [True, True, True]
     assert "cosine" not in read_metrics(alone.folder.metrics)[0]
+
+
+def test_the_probe_is_called_at_its_period_and_at_the_end(bench):
+    calls = []
+    bench.run("run", probe=lambda method: calls.append(1) or {}, config=bench.config(epochs=5, knn_epochs=2))
+    assert len(calls) == 3
+    bench.run("timed", probe=lambda method: calls.append(1) or {}, config=bench.config(minutes=0.2 / 60))
+    assert len(calls) == 4
+
+
+def test_the_line_shows_what_a_person_looks_for(bench):
+    lines = []
+
+    class Screen(SilentReporter):
+        def step(self, progress, line):
+            lines.append(line)
+
+    config = bench.config(epochs=4, knn_epochs=1)
+    bench.run("run", probe=lambda method: {"knn": 0.25}, ui=Screen(), config=config)
+    assert "knn" not in lines[0]
+    for word in (
+        "epoch 4/4",
+        " left",
+        "images/s",
+        "data wait ",
+        "%",
+        "total ",
+        "invariance ",
+        "knn 0.25",
+        "cosine ",
+    ):
+        assert word in lines[-1], lines[-1]
+
+
+def test_weights_and_biases_gets_the_same_rows_where_a_project_is_named(bench, monkeypatch):
+    sent, opened = [], {}
+
+    class Client:
+        def log(self, values, step):
+            sent.append((step, values["total"]))
+
+        def finish(self):
+            sent.append("finished")
+
+    def init(**given):
+        opened.update(given)
+        return Client()
+
+    monkeypatch.setitem(sys.modules, "wandb", SimpleNamespace(init=init))
+    done = bench.run("run", config=bench.config(epochs=1, wandb="project"))
+    assert (opened["project"], opened["id"], opened["resume"]) == ("project", "run", "allow")
+    rows = [(int(row["step"]), float(row["total"])) for row in read_metrics(done.folder.metrics)]
+    assert sent.pop() == "finished"
+    assert [step for step, _ in sent] == [step for step, _ in rows]
+    assert [total for _, total in sent] == pytest.approx([total for _, total in rows], rel=1e-6)
 
 
 def test_nan_stops_with_step_and_parts_and_keeps_the_last_good_checkpoint(bench, tiny, equal_bits):

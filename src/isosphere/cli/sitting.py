@@ -3,7 +3,8 @@
 import io
 from typing import TYPE_CHECKING, Any
 
-from isosphere.cli.console import commands, paragraph, shell, table
+from isosphere.cli.console import commands, facts, paragraph, shell, table
+from isosphere.cli.online import online_knn
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -44,6 +45,10 @@ def run_training(console: "Console", folder: "RunFolder", parts: "Parts") -> int
         contact_sheet(first, parts.views, seed=config.train.seed).save(picture, "PNG")
         write_bytes(folder.path / "views.png", picture.getvalue())
     reporter = ConsoleReporter(console, folder.log)
+    online = online_knn(parts)
+    if online is not None:
+        parts.facts["k-NN"] = online[1]
+        facts(console, {"k-NN": online[1]})
     for line in [*(f"{name}: {value}" for name, value in parts.facts.items()), *parts.warnings]:
         reporter.note(line)
     torch.manual_seed(config.train.seed)
@@ -55,6 +60,7 @@ def run_training(console: "Console", folder: "RunFolder", parts: "Parts") -> int
         parts.views,
         parts.fabric,
         observer=parts.observer,
+        probe=None if online is None else online[0],
         ui=reporter,
         facts=parts.identity,
     )

@@ -36,6 +36,8 @@ FREE_ON_RESUME = (
     "train.nodes",
     "train.timeout_minutes",
     "train.monitor",
+    "train.knn_epochs",
+    "train.wandb",
     "train.checkpoint_minutes",
     "train.log_steps",
     "train.tensorboard",

@@ -185,6 +185,11 @@ class TrainConfig(_Section):
     monitor: bool = Field(
         default=True, description="look for collapse after each epoch; never changes training"
     )
+    knn_epochs: int = Field(
+        default=10,
+        ge=0,
+        description="k-NN accuracy each so many epochs and at the end, where images have labels; 0: never",
+    )
     checkpoint_minutes: float = Field(
         default=1.0, ge=0.0, description="least time between checkpoints; 0: each epoch"
     )
@@ -198,6 +203,9 @@ class TrainConfig(_Section):
     )
     tensorboard: bool = Field(
         default=True, description="write TensorBoard events where tensorboard is installed"
+    )
+    wandb: str | None = Field(
+        default=None, description="project of Weights & Biases to send the figures to; empty: nothing leaves"
     )
     profile: bool = Field(default=False, description="measure the shares of a step")
 

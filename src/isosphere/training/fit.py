@@ -78,9 +78,9 @@ def fit(
     A checkpoint in the folder is continued: a run that was interrupted or killed ends with the same bits as
     one that was not (with a limit in minutes the schedule follows the clock, and no two runs are the same).
     `facts`, such as the number of images, must then be what they were. `probe(method)` is called after each
-    epoch in evaluation mode; its figures join the epoch's row, as those of the `observer` do (without one the
-    monitor looks at images of the last batch). None of them can change training: generators and modes are put
-    back.
+    `train.knn_epochs` epochs and at the end, in evaluation mode; its figures join the epoch's row, as those of the
+    `observer` do after each epoch (without one the monitor looks at images of the last batch). None of them can
+    change training: generators and modes are put back.
 
     Raises: RunError when the loss or a weight is not finite (the last good checkpoint is kept), or when a
     file cannot be written or read.
@@ -108,7 +108,9 @@ def fit(
     pieces = pieces_of(train.batch_size, train.micro_batch)
     differentiate = Differentiator(network, method, fabric, timer, pieces=pieces)
     records = (
-        Records(folder, ui, step=at.step, tensorboard=train.tensorboard) if fabric.is_global_zero else None
+        Records(folder, ui, step=at.step, tensorboard=train.tensorboard, wandb=train.wandb)
+        if fabric.is_global_zero
+        else None
     )
     start, start_seconds, start_images, start_step = time.perf_counter(), at.elapsed, at.images, at.step
     saved = start
@@ -116,6 +118,7 @@ def fit(
     warning: str | None = None
     first: Gauge | None = None
     named: tuple[str, ...] = ()
+    gauges: dict[str, float] = {}
 
     def tick() -> float:
         """Bring the clock of the run up to date; seconds of training so far, those of earlier sittings
@@ -150,7 +153,7 @@ def fit(
             state = measure(method, [view[:MONITORED] for view in batch_views[:2]])
         return state, state.as_row()
 
-    def examine(batch_views: list[Tensor]) -> dict[str, float]:
+    def examine(batch_views: list[Tensor], *, last: bool) -> dict[str, float]:
         """What the monitor and the probe see; nothing that training depends on is touched."""
         nonlocal warning
         found: dict[str, float] = {}
@@ -162,7 +165,7 @@ def fit(
             warning = verdict(state, progress=progress, steps=at.step, weight=_weight(method), start=first)
             if warning and not said:
                 ui.say(warning, warning=True)
-        if probe is not None:
+        if probe is not None and (last or (at.batch == 0 and at.epoch % max(1, train.knn_epochs) == 0)):
             with undisturbed(method):
                 found |= probe(method)
         return found
@@ -171,6 +174,7 @@ def fit(
         nonlocal figures, named
         losses = meter.take()
         figures, named = {**losses, **extra}, tuple(losses)
+        gauges.update({name: extra[name] for name in ("knn", "cosine") if name in extra})
         if records is not None:
             rate = optimizer.param_groups[0]["lr"]
             records.row(at, losses, extra, rate=rate, speed=speed())
@@ -205,12 +209,14 @@ def fit(
                     pace = (tick() - start_seconds) / max(1, at.step - start_step)
                     ui.step(
                         plan.progress(at.step, at.elapsed),
-                        _line(at, train.epochs, meter.last, speed(), plan, pace),
+                        _line(
+                            at, train.epochs, {**meter.last, **gauges}, speed(), plan, pace, timer.waiting()
+                        ),
                     )
                     stop = bool(interrupt.requested) or plan.finished(at.step, at.elapsed, pace)
                     if at.batch == len(loader):
                         at.epoch, at.batch = epoch + 1, 0
-                        report(examine(batch_views))
+                        report(examine(batch_views, last=stop))
                         if train.keep_every and at.epoch % train.keep_every == 0 and fabric.is_global_zero:
                             folder.keep_weights(at.epoch, method.state_dict())
                     elif at.step % train.log_steps == 0:
@@ -223,7 +229,7 @@ def fit(
                         break
             meter.flush()
             if at.sums and not interrupt.requested:
-                report(examine(batch_views))
+                report(examine(batch_views, last=True))
             save()
     finally:
         if records is not None:
@@ -275,8 +281,15 @@ def _title(at: Position, epochs: int | None) -> str:
 
 
 def _line(
-    at: Position, epochs: int | None, losses: Mapping[str, float], speed: float, plan: Plan, pace: float
+    at: Position,
+    epochs: int | None,
+    figures: Mapping[str, float],
+    speed: float,
+    plan: Plan,
+    pace: float,
+    waiting: float,
 ) -> str:
+    """Where the run stands: time left, speed, share of the time spent waiting for data, loss and last gauges."""
     shown = _title(Position(epoch=at.epoch + 1), epochs)
     left = duration(plan.remaining(at.step, at.elapsed, pace))
-    return f"{shown}  {left} left  {speed:,.0f} images/s  {loss_line(losses)}"
+    return f"{shown}  {left} left  {speed:,.0f} images/s  data wait {waiting:.0%}  {loss_line(figures)}"

@@ -111,6 +111,10 @@ class StepTimer:
         }
         return {**shares, "other": max(0.0, 1.0 - sum(shares.values()))}
 
+    def waiting(self) -> float:
+        """Share of the steps so far that was spent waiting for the next batch; 0 before the warm-up has passed."""
+        return self.seconds.get("data", 0.0) / self.seconds["step"] if self.steps else 0.0
+
     def step_seconds(self) -> float | None:
         """Mean duration of a step, or None before the warm-up has passed."""
         return self.seconds["step"] / self.steps if self.steps else None

@@ -2,7 +2,9 @@
 
 import contextlib
 from collections.abc import Mapping
+from importlib import import_module
 from importlib.util import find_spec
+from typing import Any
 
 from isosphere.runs import RunFolder
 from isosphere.runs.atomic import explain_failed_writes
@@ -13,13 +15,15 @@ __all__ = ["Records"]
 
 
 class Records:
-    """Writes each row to metrics.csv and, where tensorboard is installed and wanted, to an events file beside
-    it.
+    """Writes each row to metrics.csv, to an events file beside it where tensorboard is installed and wanted, and to
+    Weights & Biases where a project is named.
 
     Rows after `step` are dropped on opening: a resumed run writes them again.
     """
 
-    def __init__(self, folder: RunFolder, ui: Reporter, *, step: int, tensorboard: bool) -> None:
+    def __init__(
+        self, folder: RunFolder, ui: Reporter, *, step: int, tensorboard: bool, wandb: str | None = None
+    ) -> None:
         self._ui, self._folder = ui, folder
         self._metrics = folder.open_metrics()
         self._metrics.rewind(step)
@@ -28,6 +32,19 @@ class Records:
             from torch.utils.tensorboard import SummaryWriter
 
             self._events = SummaryWriter(folder.path, purge_step=step + 1, flush_secs=10)
+        self._remote = None
+        if wandb is not None:
+            client: Any = import_module("wandb")
+            # One run of theirs for one folder of ours, also when it is resumed.
+            name = folder.path.resolve().name
+            self._remote = client.init(
+                project=wandb,
+                name=name,
+                id=name,
+                resume="allow",
+                dir=str(folder.path),
+                config=folder.read_config(),
+            )
 
     def row(
         self,
@@ -47,6 +64,8 @@ class Records:
             with explain_failed_writes(self._folder.path / "events"):
                 for name, value in values.items():
                     self._events.add_scalar(name, value, at.step)
+        if self._remote is not None:
+            self._remote.log({**values, "epoch": at.epoch}, step=at.step)
 
     def epoch(
         self, title: str, losses: Mapping[str, float], extra: Mapping[str, float], *, speed: float
@@ -59,3 +78,5 @@ class Records:
         if self._events is not None:
             with contextlib.suppress(OSError):  # the run has ended, and its checkpoint is written
                 self._events.close()
+        if self._remote is not None:
+            self._remote.finish()

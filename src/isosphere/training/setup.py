@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, cast
 
@@ -55,6 +56,8 @@ class Parts:
     observer: Observer | None = None
     facts: dict[str, str] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
+    tested: bool = False
+    """Whether the source has a test part of its own."""
 
     @property
     def identity(self) -> dict[str, int]:
@@ -106,7 +109,8 @@ def prepare(config: Config, *, progress: LoadProgress | None = None) -> Parts:
         facts["views"] += f"; {suggestion.reason}"
     if suggestion is not None and suggestion.cautions:
         facts["advice"] = " ".join(suggestion.cautions)
-    return Parts(config, images, views, method, loader, fabric, observer, facts, warnings)
+    tested = source.has_test_split
+    return Parts(config, images, views, method, loader, fabric, observer, facts, warnings, tested)
 
 
 def _flat(config: Config) -> dict[str, Any]:
@@ -204,6 +208,8 @@ def _check_names(config: Config) -> None:
         raise UsageError(
             f"--init: no file '{init}'. Expected random, pretrained, or a .safetensors or .pth file."
         )
+    if config.train.wandb is not None and find_spec("wandb") is None:
+        raise UsageError("train.wandb needs Weights & Biases: pip install wandb, or leave train.wandb out.")
     recipe(config.views.recipe or "crops", config.data.image_size or 32, **config.views.overrides)
 
 
