@@ -405,9 +405,9 @@ def main() -> None:
         print(f"{name}\n{table}\n", flush=True)
         if a.write:
             text = DOCUMENT.read_text(encoding="utf-8")
-            start, end = f"<!-- {name} -->\n", f"\n<!-- end of {name} -->"
+            start, end = f"<!-- {name} -->\n", f"<!-- end of {name} -->"
             head, rest = text.split(start)
-            DOCUMENT.write_text(head + start + table + end + rest.split(end, 1)[1], encoding="utf-8")
+            DOCUMENT.write_text(head + start + table + "\n" + end + rest.split(end, 1)[1], encoding="utf-8")
 
 
 if __name__ == "__main__":

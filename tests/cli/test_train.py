@@ -108,10 +108,10 @@ def test_zero_epochs_save_the_untrained_encoder(run, classes, quick):
 
 
 def test_minutes(run, classes, quick):
-    done = run("train", classes, "--out", "r", *quick[1:], "--minutes", 0.01)
+    done = run("train", classes, "--out", "r", *quick[1:], "--minutes", 0.05)
     assert done.code == 0, done.err
-    assert "0.01 minutes" in done.out
-    assert float(read_metrics(RunFolder("r").metrics)[-1]["seconds"]) < 2
+    assert "0.05 minutes" in done.out
+    assert float(read_metrics(RunFolder("r").metrics)[-1]["seconds"]) < 6
 
 
 def test_resume_without_a_run_starts_afresh_and_says_so(run, classes, quick):
