@@ -18,6 +18,8 @@ from isosphere.report.figures import (
     thumbnail_map,
 )
 from isosphere.report.maps import principal_plane
+from isosphere.report.tables import collapse_tiles, paired
+from isosphere.sphere import sample_uniform
 
 pytest.importorskip("matplotlib")
 
@@ -124,3 +126,14 @@ def test_the_law_in_the_figure_is_the_exact_density():
     height = a + (y.min() - ya) * (b - a) / (yb - ya)
     expected = math.gamma(8) / math.sqrt(math.pi) / math.gamma(7.5)
     assert height == pytest.approx(expected, rel=0.01)
+
+
+def test_of_many_rows_some_are_paired_and_say_the_same():
+    z = sample_uniform(5000, 8, generator=torch.Generator().manual_seed(1))
+    assert len(paired(z)) == 4000
+    assert torch.equal(paired(z[:4000]), z[:4000])
+    assert len(paired(z).unique(dim=0)) == 4000
+    tile = next(t for t in collapse_tiles(z, []) if "uniformity" in t["words"])
+    assert (
+        tile["value"] == tile["words"].rsplit(" ", 1)[1]
+    )  # two decimals of the exact value for uniform points

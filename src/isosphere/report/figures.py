@@ -15,6 +15,7 @@ from torch.nn import functional
 
 from isosphere.reductions.neighbours import inner_product_blocks
 from isosphere.report.plots import matplotlib_or_words
+from isosphere.report.tables import paired
 from isosphere.sphere import log_marginal_density, sample_uniform
 from isosphere.statistics import covariance_spectrum
 
@@ -131,7 +132,9 @@ def spectrum_figure(samples: Mapping[str, Tensor]) -> str:
 
 
 def cosine_figure(samples: Mapping[str, Tensor]) -> str:
-    """Histogram of the cosines of all pairs, against the exact density of those of uniform points."""
+    """Histogram of the cosines of all pairs, against the exact density of those of uniform points; of more than 4,000
+    rows so many are drawn.
+    """
     figure, axes = _figure(4.6, 3.0)
     dims = {z.shape[1] for z in samples.values()}
     edges = np.linspace(-1, 1, 401)
@@ -240,7 +243,7 @@ def _uniform(n: int, d: int) -> Tensor:
 
 
 def _cosine_counts(z: Tensor, edges: np.ndarray) -> np.ndarray:
-    unit = functional.normalize(z.float(), dim=1)
+    unit = functional.normalize(paired(z).float(), dim=1)
     bins = len(edges) - 1
     counts = torch.zeros(bins, dtype=torch.float64)
     for here, cosines in inner_product_blocks(unit, unit):

@@ -20,7 +20,7 @@ from isosphere.report.maps import NOTES, MapKind, embed_plane
 from isosphere.report.pictures import data_uri, thumbnail
 from isosphere.report.plots import numbers_of
 from isosphere.report.ranking import ranking_table
-from isosphere.report.tables import Table, collapse_tiles, evaluation_tables
+from isosphere.report.tables import PAIRED, Table, collapse_tiles, evaluation_tables
 from isosphere.report.template import write_page
 from isosphere.runs import RunFolder, read_metrics
 
@@ -112,6 +112,7 @@ def report_page(subjects: Sequence[Subject], path: str | Path, *, map_kind: MapK
         "tables": tables,
         "ranking": ranking,
         "looked": f"{len(first.images):,}" if first is not None else "",
+        "pairs": f" among {PAIRED:,} of them" if any(len(z) > PAIRED for z in heads.values()) else "",
         "labelled": labelled,
         "map_note": NOTES[map_kind],
         "legend": legend,
