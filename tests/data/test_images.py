@@ -85,7 +85,7 @@ def test_an_interruption_ends_the_work_at_once(error):
     source = Broken(error)
     with pytest.raises(type(error)):
         load_images(source, 4, workers=2)
-    assert source.asked < 1000
+    assert source.asked < 5000, "of 10,000: what is under way may end, nothing else begins"
 
 
 @pytest.mark.parametrize("workers", [1, 2, 5])
