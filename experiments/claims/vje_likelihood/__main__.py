@@ -172,8 +172,8 @@ def verdict(rows: list[dict[str, str]]) -> tuple[str, str]:
 
     told = (
         f"k-NN over {seeds} seed(s): {shown('vje', 'vje+mmd', *RIVALS, 'kl-vmf', 'untrained')}. "
-        f"Foreign sets (mean AUROC): best own score of VJE {own[0]} {own[1]:.3f} (with MMD: {mixed[0]} {mixed[1]:.3f}), "
-        f"best distance {distance[0]} {distance[1]:.3f}; one class against nine: {single[0]} {single[1]:.3f} and "
+        f"Foreign sets (mean AUROC): best own score of VJE {own[0]} {own[1]:.3f} "
+        f"(with MMD: {mixed[0]} {mixed[1]:.3f}), best distance {distance[0]} {distance[1]:.3f}; one class against nine: {single[0]} {single[1]:.3f} and "
         f"{far[0]} {far[1]:.3f}. VJE with 5 degrees of freedom {knn['vje']:.1f}; {shown(*list(ARMS)[8:])}"
     )
     par = knn["vje"] >= rivals - 1.5
