@@ -8,6 +8,7 @@ A claim is a folder of ``experiments/claims`` whose ``__main__`` states ``CLAIM`
 """
 
 import csv
+from collections import Counter
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -27,7 +28,9 @@ ResNet-18, ten times the epochs; such rows stand below those of two cores as soo
 
 """
 OTHERS = """
-Beside the claims: `power` (which statistic sees which departure from uniformity), `spectra` (what kernels differ in),
+## Beside the claims
+
+`power` (which statistic sees which departure from uniformity), `spectra` (what kernels differ in),
 `methods` (every method on the same data, encoder, views and epochs), `weights` (which weight of the regulariser),
 `real_images` (does the command learn on photographs), `picture` (the spheres in README), `checkpoints` (do
 figures without labels rank the points of a training). Each has its command in its first lines.
@@ -43,6 +46,7 @@ class Entry:
     found: str
     command: str
     machines: str
+    pictures: list[str]
 
 
 def entries() -> list[Entry]:
@@ -52,17 +56,25 @@ def entries() -> list[Entry]:
         module = import_module(f"experiments.claims.{folder.name}.__main__")
         if not (found := _results(module, folder / "results.csv")):
             continue
-        made.append(_entry(module, found, module.COMMAND))
+        pictures = sorted(str(path.relative_to(HERE)) for path in folder.glob("*.svg"))
+        small_ones = [name for name in pictures if not name.endswith("-full.svg")]
+        made.append(_entry(module, found, module.COMMAND, small_ones))
         if hasattr(module, "RESULTS") and (found := _results(module, RESULTS, large=True)):
-            made.append(_entry(module, found, f"{module.COMMAND} --full"))
+            large_ones = [name for name in pictures if name not in small_ones]
+            made.append(_entry(module, found, f"{module.COMMAND} --full", large_ones))
     return made
 
 
 def ledger(found: list[Entry]) -> str:
-    """All of it, for ``experiments/README.md``."""
-    lines = ["| claim | verdict | what was found | command | machine |", "|---|---|---|---|---|"]
-    lines += [f"| {e.claim} | **{e.verdict}** | {e.found} | `{e.command}` | {e.machines} |" for e in found]
-    return HEADER + "\n".join(lines) + "\n\n" + "\n\n".join(pictures()) + "\n" + OTHERS
+    """All of it, for ``experiments/README.md``: the table, then each claim with its figures and its picture."""
+    lines = ["| claim | verdict |", "|---|---|"]
+    lines += [f"| {e.claim} | **{e.verdict}** |" for e in found]
+    parts = [HEADER + "\n".join(lines)]
+    for e in found:
+        parts.append(f"## {e.claim}\n\n**{e.verdict[:1].upper()}{e.verdict[1:]}.** {e.found}.")
+        parts.append(f"`{e.command}` (measured on {e.machines})")
+        parts += [f"![{Path(picture).stem.replace('_', ' ')}]({picture})" for picture in e.pictures]
+    return "\n\n".join(parts) + "\n" + OTHERS
 
 
 def summary(found: list[Entry]) -> str:
@@ -78,10 +90,25 @@ def replaced(text: str, part: str) -> str:
     return before + part + rest.split(MARKS[1])[1]
 
 
-def _entry(module: ModuleType, found: list[dict[str, str]], command: str) -> Entry:
+def _entry(module: ModuleType, found: list[dict[str, str]], command: str, pictures: list[str]) -> Entry:
     machines = ", ".join(dict.fromkeys(r["machine"] for r in found))
     word, sentence = module.verdict(found)
-    return Entry(module.CLAIM, word, sentence, command, machines)
+    seeds = _seeds(found)
+    return Entry(module.CLAIM, f"{word} ({seeds})" if seeds else word, sentence, command, machines, pictures)
+
+
+def _seeds(rows: list[dict[str, str]]) -> str:
+    """How many seeds a cell has, where rows have seeds: a verdict from one is a first look."""
+    cells = Counter(tuple(r.get(k, "") for k in ("data", "method", "options", "epochs", "arm")) for r in rows)
+    if "seed" not in rows[0]:
+        return ""
+    if (
+        "options" not in rows[0]
+    ):  # a table of the claim's own: every cell has the same seeds, or some have more
+        least = most = len({r["seed"] for r in rows})
+    else:
+        least, most = min(cells.values()), max(cells.values())
+    return f"{least} seed{'s' * (least != 1)}" if least == most else f"{least} to {most} seeds"
 
 
 def _results(module: ModuleType, own: Path, *, large: bool = False) -> list[dict[str, str]]:
@@ -95,11 +122,6 @@ def _results(module: ModuleType, own: Path, *, large: bool = False) -> list[dict
     found = small(found) if large else found
     wanted = [{k: str(v) for k, v in job.items()} for job in module.jobs(Cells(found))]
     return [r for r in found if any(all(r[k] == v for k, v in job.items()) for job in wanted)]
-
-
-def pictures() -> list[str]:
-    found = sorted((HERE / "claims").glob("*/*.svg"))
-    return [f"![{p.parent.name.replace('_', ' ')}]({p.relative_to(HERE)})" for p in found]
 
 
 def main() -> None:

@@ -44,11 +44,11 @@ def jobs(
 
 def table(rows: Table) -> Iterator[str]:
     """Mean over seeds in percent, with the interval of the first seed, one line a method."""
-    names = [n for n in DATA if any(r["data"] == n for r in rows)]
+    names = [n for n in EPOCHS if any(r["data"] == n for r in rows)]
     heads = {n: "k-NN" if DATA[n].labelled else "Recall@1 of the head" for n in names}
     yield "| method | " + " | ".join(f"{n}: {heads[n]}" for n in names) + " | seeds |"
     yield "|---" * (len(names) + 2) + "|"
-    plain = [r for r in rows if not r["options"]]
+    plain = [r for r in rows if not r["options"] and r["epochs"] in ("0", str(EPOCHS.get(r["data"])))]
     for method in dict.fromkeys(r["method"] for r in plain):
         cells, seeds = [], 0
         for name in names:

@@ -88,7 +88,7 @@ def draw(rows: Iterable[dict[str, str]], path: Path) -> None:
                     axis.barh(i + offset, sum(values) / len(values), color=colour, height=0.36)
                     axis.plot(values, [i + offset] * len(values), "|", color="#1b1f24", markersize=7)
         axis.set_yticks(range(1 + len(EXACT)), list(reversed((SLICED, *EXACT))))
-        axis.set(title=f"{data}: linear (light), k-NN (dark), %", xlim=(30, None))
+        axis.set(title=f"{data}: linear, k-NN (dark), %", xlim=(30, None))
         axis.grid(visible=False, axis="y")
     save(figure, path)
 
