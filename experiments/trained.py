@@ -1,12 +1,12 @@
 """Claims about trained encoders: which cells of the table of methods they need, and how those are compared."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
 from experiments.methods.cell import DATA
-from experiments.methods.filling import EPOCHS, RESULTS, arguments, fill, full, results, small, sources
+from experiments.methods.filling import RESULTS, arguments, fill, full, job, results, small, sources
 
 __all__ = ["RESULTS", "Cells", "main"]
 
@@ -23,9 +23,8 @@ class Cells:
         self, data: str, method: str, options: str = "", epochs: int | None = None
     ) -> list[dict[str, str]]:
         """One row a seed, in the order of the seeds."""
-        length = {"untrained": 0, "pixels": 0, "pca-whitened": 0, "descriptor": 0}.get(method, EPOCHS[data])
-        wanted = (data, method, options, str(length if epochs is None else epochs))
-        found = [r for r in self.rows if (r["data"], r["method"], r["options"], r["epochs"]) == wanted]
+        wanted = {k: str(v) for k, v in job(data, method, 0, options, epochs).items() if k != "seed"}
+        found = [r for r in self.rows if all(r[k] == v for k, v in wanted.items())]
         return sorted(found, key=lambda r: int(r["seed"]))
 
     def values(
@@ -60,11 +59,13 @@ class Cells:
             self.error(data, method, metric, options) ** 2 + self.error(data, base, metric) ** 2
         ) ** 0.5
 
-    def seeds(self, *cells: tuple[str, str]) -> str:
-        """``1 seed``, ``3 seeds``: the fewest of these cells of data and method that are there."""
-        counts = [len(self.of(*cell)) for cell in cells]
-        fewest = min((count for count in counts if count), default=0)
-        return f"{fewest} seed" + "s" * (fewest != 1)
+    def series(
+        self, colours: Mapping[str, str], names: Sequence[str], metric: str
+    ) -> dict[str, tuple[str, list[Collection[float]]]]:
+        """The metric of each method over data, for :func:`experiments.drawing.grouped_bars`."""
+        return {
+            m: (colour, [self.values(n, m, metric).values() for n in names]) for m, colour in colours.items()
+        }
 
     def shown(self, data: str, methods: Sequence[str], metric: str, digits: int = 1) -> str:
         """``name value`` of the methods that are there, the largest first."""
@@ -86,9 +87,12 @@ def main(
     parser.add_argument("--draw", action="store_true", help="draw what is in the table, train nothing")
     parser.add_argument("--out", type=Path, default=RESULTS)
     a = parser.parse_args()
-    rows = small(results(a.out)) if a.full else list(results(a.out))
-    wanted = map(full, jobs(Cells(rows))) if a.full else jobs(Cells(rows))
+
+    def rows() -> list[dict[str, str]]:
+        return small(results(a.out)) if a.full else list(results(a.out))
+
     if not a.draw:
-        fill(wanted, sources(a.data), budget=a.budget, threads=a.threads, out=a.out)
-    rows = small(results(a.out)) if a.full else list(results(a.out))
-    draw(rows, picture.with_stem(f"{picture.stem}-full") if a.full else picture)
+        wanted = jobs(Cells(rows()))
+        cells = map(full, wanted) if a.full else wanted
+        fill(cells, sources(a.data), budget=a.budget, threads=a.threads, out=a.out)
+    draw(rows(), picture.with_stem(f"{picture.stem}-full") if a.full else picture)

@@ -19,18 +19,12 @@ from experiments.drawing import COLOURS, panels, save
 from experiments.records import Table
 from isosphere.cli import main as isosphere
 from isosphere.evaluation.unlabelled import HIGHER_IS_BETTER, Correlation, spearman
+from isosphere.report.checkpoints import WORDS
 
 HERE = Path(__file__).parent
 METHODS = ("kl-vmf", "sphere-jepa", "simclr")
 FIGURES = tuple(f"{layer}/{name}" for layer in ("head", "backbone") for name in HIGHER_IS_BETTER)
 KEY = ("data", "encoder", "images", "epochs", "test_images", "method", "seed", "epoch")
-WORDS = {
-    "recall@1": "R@1 of the other view",
-    "rankme": "RankMe",
-    "lidar": "LiDAR",
-    "uniformity": "uniformity",
-    "alignment": "squared distance of views",
-}
 
 
 def train_and_judge(a: argparse.Namespace, method: str, seed: int, run: Path) -> dict[str, dict]:

@@ -1,7 +1,7 @@
 """Every method on the same data, encoder, views and number of epochs: fill the missing cells of one table.
 
     python -m experiments.methods --budget 25m cifar10=/path/cifar10.npz wood=textures:wood
-    python -m experiments.methods --budget 1h --methods vje --options "method.options.nu=3" cifar10=...
+    python -m experiments.methods --budget 1h --methods vje --options "method.options.degrees_of_freedom=3" cifar10=...
 
 Each cell runs in a process of its own and is written to ``results.csv`` when it is done; a cell that would not fit
 into what is left of the budget, by the length of those before it, is left for the next call. One seed for every
@@ -16,7 +16,7 @@ from pathlib import Path
 import torch
 
 from experiments.methods.cell import BASELINES, DATA, run
-from experiments.methods.filling import EPOCHS, RESULTS, arguments, fill, results, sources
+from experiments.methods.filling import EPOCHS, RESULTS, arguments, fill, job, results, sources
 from experiments.records import Table
 from isosphere.methods import METHODS
 
@@ -38,8 +38,7 @@ def jobs(
             for name in names:
                 if method == "descriptor" and DATA[name].labelled:
                     continue
-                length = 0 if method in BASELINES else epochs or EPOCHS[name]
-                yield {"data": name, "method": method, "options": options, "epochs": length, "seed": seed}
+                yield job(name, method, seed, options, epochs or None)
 
 
 def table(rows: Table) -> Iterator[str]:

@@ -31,7 +31,7 @@ from isosphere.kernels import HeatKernel
 from isosphere.methods import Method
 from isosphere.reductions import nearest_neighbours
 from isosphere.runs import RunFolder
-from isosphere.statistics import within_share
+from isosphere.statistics import mean_cosine, within_share
 from isosphere.training import Parts, fit, load_config, prepare
 
 METRICS = (
@@ -240,10 +240,10 @@ def _neighbourhood(z: Tensor) -> dict[str, float]:
     """Spread of the cosine of a pair in units of the uniform law's, and the mean cosine to the nearest image."""
     x = functional.normalize(z.float(), dim=1)
     n, d = x.shape
-    mean = (x.sum(0).square().sum() - n) / (n * (n - 1))  # over pairs of different images
+    # Over pairs of different images.
     square = ((x.mT @ x).square().sum() - n) / (n * (n - 1))
     nearest = nearest_neighbours(x, x, 2)[0][:, 1]
-    deviation = (d * (square - mean.square())).clamp_min(0).sqrt()
+    deviation = (d * (square - mean_cosine(x).square())).clamp_min(0).sqrt()
     return {"cosine_deviation": deviation.item(), "neighbour_cosine": nearest.mean().item()}
 
 

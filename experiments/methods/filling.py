@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from experiments.methods.cell import DATA, FULL, METRICS
+from experiments.methods.cell import BASELINES, DATA, FULL, METRICS
 from experiments.records import Table
 
 RESULTS = Path(__file__).parent / "results.csv"
@@ -26,8 +26,10 @@ def results(path: Path = RESULTS) -> Table:
 def job(
     data: str, method: str, seed: int = 0, options: str = "", epochs: int | None = None
 ) -> dict[str, Any]:
-    """The key of one cell; ``options``: ``section.key=value;...``; ``epochs``: left out, the table's own length."""
-    length = EPOCHS[data] if epochs is None else epochs
+    """The key of one cell; ``options``: ``section.key=value;...``; ``epochs``: left out, the table's own
+    length; a baseline is not trained.
+    """
+    length = 0 if method in BASELINES else EPOCHS[data] if epochs is None else epochs
     return {"data": data, "method": method, "options": options, "epochs": length, "seed": seed}
 
 
@@ -78,11 +80,13 @@ def minutes(text: str) -> float:
     return float(text[:-1]) * {"m": 1, "h": 60}[text[-1]] if text[-1] in "mh" else float(text)
 
 
-def arguments(doc: str | None) -> argparse.ArgumentParser:
-    """What every command that fills cells takes."""
+def arguments(
+    doc: str | None, *, names: Iterable[str] = EPOCHS, budget: str = "25m"
+) -> argparse.ArgumentParser:
+    """What every command that trains takes: data by these names, and how much of the machine."""
     parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("data", nargs="*", metavar="NAME=SPEC", help=f"of {', '.join(EPOCHS)}")
-    parser.add_argument("--budget", default="25m", help="minutes (25m) or hours (2h) to spend")
+    parser.add_argument("data", nargs="*", metavar="NAME=SPEC", help=f"of {', '.join(names)}")
+    parser.add_argument("--budget", default=budget, help="minutes (25m) or hours (2h) to spend")
     parser.add_argument("--threads", type=int, default=1)
     return parser
 
@@ -90,11 +94,11 @@ def arguments(doc: str | None) -> argparse.ArgumentParser:
 def sources(items: Sequence[str], *, textures: bool = True) -> dict[str, str]:
     """Data by name; textures need not be named."""
     named = dict(item.split("=", 1) for item in items)
-    if strange := set(named) - set(DATA):
+    if strange := set(named) - set(EPOCHS):
         raise SystemExit(
-            f"unknown data {sorted(strange)}: expected NAME=SPEC with a name of {', '.join(DATA)}"
+            f"unknown data {sorted(strange)}: expected NAME=SPEC with a name of {', '.join(EPOCHS)}"
         )
-    families = [name for name in DATA if not DATA[name].labelled and not name.endswith(FULL)]
+    families = [name for name in EPOCHS if not DATA[name].labelled]
     built_in = {name: f"textures:{name}" for name in families} if textures else {}
     return built_in | named
 

@@ -7,12 +7,25 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from isosphere.data import open_source
+from isosphere.errors import UsageError
+
 
 def picture(seed: int = 0, width: int = 12, height: int = 12) -> Image.Image:
     """A smooth coloured picture without symmetry, another one for each seed."""
     rng = np.random.default_rng(seed)
     small = rng.integers(0, 256, (4, 4, 3), dtype=np.uint8)
     return Image.fromarray(small).resize((width, height), Image.Resampling.BILINEAR)
+
+
+def refusal(spec, **options) -> str:
+    """What is said of a source that cannot be opened: one sentence or more, on one line."""
+    with pytest.raises(UsageError) as refused:
+        open_source(spec, **options)
+    message = str(refused.value)
+    assert "\n" not in message
+    assert message.endswith(".")
+    return message
 
 
 @pytest.fixture

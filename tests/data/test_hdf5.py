@@ -11,7 +11,8 @@ import torch
 from isosphere.data import Loader, load_images, open_source
 from isosphere.data.decode import UnreadableImageError
 from isosphere.data.hdf5 import GALAXY10, Hdf5Source
-from isosphere.errors import UsageError
+
+from .conftest import refusal
 
 h5py = pytest.importorskip("h5py")
 RNG = np.random.default_rng(0)
@@ -33,15 +34,6 @@ def write(tmp_path):
 
 def colours(n=20, side=8):
     return RNG.integers(0, 256, (n, side, side, 3), dtype=np.uint8)
-
-
-def refusal(spec, **options) -> str:
-    with pytest.raises(UsageError) as refused:
-        open_source(spec, **options)
-    message = str(refused.value)
-    assert "\n" not in message
-    assert message.endswith(".")
-    return message
 
 
 @pytest.mark.parametrize(

@@ -13,9 +13,8 @@ import torch
 from isosphere.data import Loader, load_images, open_source
 from isosphere.data.decode import UnreadableImageError
 from isosphere.data.shards import ShardSource, expand_braces
-from isosphere.errors import UsageError
 
-from .conftest import picture
+from .conftest import picture, refusal
 
 
 @pytest.fixture(autouse=True)
@@ -53,15 +52,6 @@ def write_shards(folder, counts, part="train", first=0) -> None:
 def shards(tmp_path):
     write_shards(tmp_path / "shards", [7, 5, 8, 4])
     return tmp_path / "shards"
-
-
-def refusal(spec, **options) -> str:
-    with pytest.raises(UsageError) as refused:
-        open_source(spec, **options)
-    message = str(refused.value)
-    assert "\n" not in message
-    assert message.endswith(".")
-    return message
 
 
 def test_every_way_of_naming_them_gives_the_same_images(shards, monkeypatch):

@@ -12,16 +12,8 @@ from isosphere.data import BUILTIN, open_source
 from isosphere.data.arrays import ArraySource
 from isosphere.data.folder import FolderSource
 from isosphere.data.zipped import ZipSource
-from isosphere.errors import UsageError
 
-
-def refusal(spec, **options) -> str:
-    with pytest.raises(UsageError) as refused:
-        open_source(spec, **options)
-    message = str(refused.value)
-    assert "\n" not in message
-    assert message.endswith(".")
-    return message
+from .conftest import refusal
 
 
 def test_kinds_are_told_apart(make_folder, tmp_path, monkeypatch):

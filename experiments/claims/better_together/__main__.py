@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from experiments.drawing import COLOURS, panels, save
+from experiments.drawing import COLOURS, grouped_bars, panels, save
 from experiments.methods.filling import job
 from experiments.trained import RESULTS, Cells, main
 
@@ -63,16 +63,21 @@ def draw(rows: Iterable[dict[str, str]], path: Path) -> None:
     cells = Cells(rows)
     figure, axes = panels(1, len(SETS), width=3.4, height=2.8)
     for axis, (data, metric) in zip(axes, SETS.items(), strict=True):
-        for k, (combination, parents) in enumerate(COMBINATIONS.items()):
-            for i, m in enumerate((*parents, combination)):
-                values = list(cells.values(data, m, metric).values())
-                if values:
-                    x = k + (i - 1) * 0.27
-                    axis.bar(x, sum(values) / len(values), width=0.25, color=COLOURS[(9, 5, 0)[i]])
-                    axis.plot([x] * len(values), values, "_", color="#1b1f24", markersize=6)
-        axis.set_xticks(range(len(COMBINATIONS)), list(COMBINATIONS), rotation=30)
-        axis.set(title=f"{data}, %" + (" (parents light)" if data == "cifar10" else ""))
-        axis.grid(visible=False, axis="x")
+        families = [(*parents, combination) for combination, parents in COMBINATIONS.items()]
+        members = zip(
+            ("first parent", "second parent", "combination"),
+            (9, 5, 0),
+            zip(*families, strict=True),
+            strict=True,
+        )
+        series = {
+            who: (COLOURS[colour], [cells.values(data, m, metric).values() for m in methods])
+            for who, colour, methods in members
+        }
+        grouped_bars(axis, list(COMBINATIONS), series)
+        axis.tick_params(axis="x", rotation=30)
+        axis.set(title=f"{data}, %")
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize=8)
     save(figure, path)
 
 

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from experiments.drawing import COLOURS, panels, save
+from experiments.drawing import COLOURS, grouped_bars, panels, save
 from experiments.methods.filling import job
 from experiments.trained import RESULTS, Cells, main
 
@@ -78,19 +78,10 @@ def verdict(rows: Iterable[dict[str, str]]) -> tuple[str, str]:
 
 def draw(rows: Iterable[dict[str, str]], path: Path) -> None:
     cells = Cells(rows)
-    methods = (*KL, *OTHERS)
     figure, (left, right) = panels(1, 2, width=4.6, height=3.0)
+    colours: dict[str, str] = dict(zip((*KL, *OTHERS), COLOURS, strict=False))
     for axis, names, metric in ((left, FAMILIES, "recall1_head"), (right, CLASSES, "knn")):
-        for i, m in enumerate(methods):
-            for k, data in enumerate(names):
-                values = list(cells.values(data, m, metric).values())
-                if not values:
-                    continue
-                x = k + (i - 2.5) * 0.13
-                axis.bar(x, sum(values) / len(values), width=0.12, color=COLOURS[i], label=None if k else m)
-                axis.plot([x] * len(values), values, "_", color="#1b1f24", markersize=5)
-        axis.set_xticks(range(len(names)), names)
-        axis.grid(visible=False, axis="x")
+        grouped_bars(axis, names, cells.series(colours, names, metric))
     left.set(title="Textures: Recall@1 of the head, %")
     right.set(title="Class-like: k-NN, %", ylim=(25, None))
     figure.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=6, fontsize=8)

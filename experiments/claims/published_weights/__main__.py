@@ -10,7 +10,6 @@ paper's scale). r_min is that of the untrained backbone on 1,000 images. A run h
 held-out images' embeddings ends above .95.
 """
 
-import argparse
 import itertools
 import time
 from collections.abc import Iterator
@@ -22,7 +21,7 @@ from torch import Tensor
 
 from experiments.drawing import COLOURS, panels, save
 from experiments.methods.cell import drawn_images
-from experiments.methods.filling import minutes
+from experiments.methods.filling import arguments, minutes
 from experiments.records import Table
 from isosphere.data import ImageSet, Loader
 from isosphere.data.views import Views, recipe
@@ -64,19 +63,15 @@ def network(name: str, seed: int) -> tuple[Any, MLPHead]:
 @torch.no_grad()
 def embeddings(encoder: Any, head: Any, views: Views, images: ImageSet) -> tuple[Tensor, Tensor]:
     """Features and embeddings of two views of every image, in training mode with the batch norm's state put back."""
-    buffers = {name: b.clone() for name, b in encoder.named_buffers()} | {
-        f"head.{name}": b.clone() for name, b in head.named_buffers()
-    }
+    before = [(b, b.clone()) for part in (encoder, head) for b in part.buffers()]
     features, made = [], []
     for index in torch.arange(len(images)).split(BATCH * 5):
         seen = views(images.images[index], index=index, epoch=0, seed=977)
         found = [encoder(v) for v in seen]
         features.append(torch.stack(found))
         made.append(torch.stack([head(f) for f in found]))
-    for name, b in encoder.named_buffers():
-        b.copy_(buffers[name])
-    for name, b in head.named_buffers():
-        b.copy_(buffers[f"head.{name}"])
+    for buffer, value in before:
+        buffer.copy_(value)
     return torch.cat(features, 1), torch.cat(made, 1)
 
 
@@ -193,15 +188,11 @@ def draw(rows: list[dict[str, str]], path: Path) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("data", nargs="*", metavar="NAME=SPEC")
-    parser.add_argument("--budget", default="40m")
+    parser = arguments(__doc__, names=(*SOURCES, "cifar10"), budget="40m")
     parser.add_argument("--out", type=Path, default=HERE / "results.csv")
     parser.add_argument("--draw", action="store_true", help="draw what is in results.csv, train nothing")
     a = parser.parse_args()
-    torch.set_num_threads(1)
+    torch.set_num_threads(a.threads)
     table = Table(a.out, KEY, VALUES)
     sources = SOURCES | dict(item.split("=", 1) for item in a.data)
     deadline = time.monotonic() + 60 * minutes(a.budget)

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from experiments.drawing import COLOURS, panels, save
+from experiments.drawing import COLOURS, grouped_bars, panels, save
 from experiments.methods.filling import job
 from experiments.trained import RESULTS, Cells, main
 
@@ -77,16 +77,9 @@ def verdict(rows: Iterable[dict[str, str]]) -> tuple[str, str]:
 def draw(rows: Iterable[dict[str, str]], path: Path) -> None:
     cells = Cells(rows)
     figure, (left, right) = panels(1, 2, width=4.4, height=2.8)
+    colours = {OURS: COLOURS[0], THEIRS: COLOURS[1], "byol": COLOURS[9]}
     for axis, names, metric in ((left, FAMILIES, "mrr_head"), (right, CLASSES, "knn")):
-        for i, (m, colour) in enumerate({OURS: COLOURS[0], THEIRS: COLOURS[1], "byol": COLOURS[9]}.items()):
-            for k, data in enumerate(names):
-                values = list(cells.values(data, m, metric).values())
-                if values:
-                    x = k + (i - 1) * 0.26
-                    axis.bar(x, sum(values) / len(values), width=0.24, color=colour, label=None if k else m)
-                    axis.plot([x] * len(values), values, "_", color="#1b1f24", markersize=7)
-        axis.set_xticks(range(len(names)), names)
-        axis.grid(visible=False, axis="x")
+        grouped_bars(axis, names, cells.series(colours, names, metric))
     left.set(title="Textures: mAP of the head, %")
     right.set(title="Class-like: k-NN, %", ylim=(25, None))
     figure.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize=8)

@@ -9,7 +9,6 @@ procedural textures and the other sets that are named, all brought to 32 px: AUR
 others. Rows go to ``results.csv`` as (arm, seed, quantity) -> value and 95 % interval.
 """
 
-import argparse
 import functools
 import tempfile
 import time
@@ -24,7 +23,7 @@ from torch import Tensor
 from experiments.drawing import COLOURS, panels, save
 from experiments.methods.cell import DATA as SETS
 from experiments.methods.cell import drawn_images, judge, prepare_job, train
-from experiments.methods.filling import job, minutes
+from experiments.methods.filling import arguments, job, minutes
 from experiments.records import Table
 from isosphere.data import ImageSet, load_images, open_source
 from isosphere.evaluation import detection, extract, novelty
@@ -91,7 +90,7 @@ def scores(method: Method, train_set: ImageSet, sets: dict[str, ImageSet]) -> di
 
 
 def trained(method: str, options: str, seed: int, spec: str, epochs: int = 10) -> tuple[Method, Any]:
-    wanted = job("cifar10", method, seed, options, 0 if method == "untrained" else epochs)
+    wanted = job("cifar10", method, seed, options, epochs)
     parts = prepare_job(wanted, spec)
     made, _ = train(wanted, parts)
     return made.eval(), parts
@@ -221,16 +220,12 @@ def draw(rows: list[dict[str, str]], path: Path) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("data", nargs="*", metavar="NAME=SPEC")
-    parser.add_argument("--budget", default="60m")
+    parser = arguments(__doc__, names=("cifar10", "dtd", "galaxies"), budget="60m")
     parser.add_argument("--arms", help="comma-separated; left out: all")
     parser.add_argument("--out", type=Path, default=HERE / "results.csv")
     parser.add_argument("--draw", action="store_true", help="draw what is in results.csv, train nothing")
     a = parser.parse_args()
-    torch.set_num_threads(1)
+    torch.set_num_threads(a.threads)
     table = Table(a.out, ("arm", "seed", "quantity"), ("value", "low", "high"))
     specs = dict(item.split("=", 1) for item in a.data)
     deadline, longest = time.monotonic() + 60 * minutes(a.budget), 0.0

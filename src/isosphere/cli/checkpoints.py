@@ -60,12 +60,8 @@ def judge_checkpoints(exam: Exam) -> Judgement:
     tables.append(
         Section(f"What each figure chooses among {len(epochs)} checkpoints", ["figure", *words], rows)
     )
-    first, *others = tables
-    return Judgement(
-        title=first.title,
-        columns=first.columns,
-        rows=first.rows,
-        more=tuple(others),
+    return Judgement.of(
+        tables,
         figures=figures | agreement,
         protocol={
             "images": count,

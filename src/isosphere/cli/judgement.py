@@ -1,6 +1,7 @@
 """What a task of ``isosphere evaluate`` hands back, and how its figures are written."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -36,6 +37,14 @@ class Judgement:
     headline: str = ""
     remark: str = ""
     more: tuple[Section, ...] = field(default=(), repr=False)
+
+    @classmethod
+    def of(
+        cls, sections: Sequence[Section], figures: dict[str, Estimate], protocol: dict[str, Any]
+    ) -> "Judgement":
+        """A task of several tables, the first of them its own, that has no winner."""
+        first, *others = sections
+        return cls(first.title, first.columns, first.rows, figures, protocol, more=tuple(others))
 
     def entry(self) -> dict[str, Any]:
         """The task as evaluation.json keeps it; what is not a number is null."""

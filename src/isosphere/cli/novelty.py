@@ -49,12 +49,8 @@ def judge_ood(exam: Exam) -> Judgement:
         sections.append(
             Section(title, ["encoder, score", "AUROC", "AUPR out", "AUPR in", "FPR at 95 % TPR"], rows)
         )
-    first, *others = sections
-    return Judgement(
-        title=first.title,
-        columns=first.columns,
-        rows=first.rows,
-        more=tuple(others),
+    return Judgement.of(
+        sections,
         figures=figures,
         protocol={
             "positive": "out of distribution",
