@@ -4,6 +4,7 @@ import resource
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from isosphere.data import ImageSet, Views, load_images, open_source
+from isosphere.data.random import permutation
 from isosphere.data.source import Split
 from isosphere.discrepancies import MMD
 from isosphere.evaluation import (
@@ -51,12 +53,14 @@ METRICS = (
         "class_angle",
     ),
     *("transfer", "transfer_knn", "transfer_linear"),
+    "validation",
 )
 """In percent: k-NN (20 neighbours) and linear probe of the backbone, class-level mAP, Recall@k and mean reciprocal
 rank of the instance protocol in batches of 100; ``_head``: of the embedding instead. Of test embeddings:
 ``cosine_deviation`` sqrt(d) times the standard deviation of the cosine of a pair (1 for uniform points),
 ``neighbour_cosine`` the mean cosine to the nearest other image, and from ``fisher`` on how classes lie among them.
-``transfer``: the set that the frozen backbone is also judged on."""
+``transfer``: the set that the frozen backbone is also judged on. ``validation``: ``knn`` or ``recall1_head`` of
+training images that the run did not see, for choices."""
 
 
 @dataclass(frozen=True)
@@ -87,12 +91,11 @@ DATA = {
     },
 }
 FULL = "-full"
-"""Ends the name of the same data as a GPU takes it: all images, ResNet-18, the papers' widths."""
+"""Ends the name of the same data as a GPU takes it: all images but a tenth, ResNet-18, the papers' widths."""
+_MOST = {"cifar10": 45_000, "imagenette": 8_500, **dict.fromkeys(("wood", "cloud", "disk", "flake"), 9_000)}
 _WIDE = {"model.encoder": "resnet18", "model.dim": 256, "model.hidden": 2048, "train.batch_size": 256}
 DATA |= {
-    f"{name}{FULL}": Data(
-        {k: v for k, v in data.settings.items() if k != "data.limit"} | _WIDE, 10_000, data.labelled
-    )
+    f"{name}{FULL}": Data(data.settings | _WIDE | {"data.limit": _MOST[name]}, 10_000, data.labelled)
     for name, data in DATA.items()
 }
 COMMON = {"model.encoder": "small-conv", "model.dim": 128, "model.hidden": 1024, "train.tensorboard": False}
@@ -146,7 +149,11 @@ def prepare_job(job: dict[str, Any], spec: str) -> Parts:
         del settings["model.dim"]
     flags = (
         settings
-        | {"data.source": spec, "train.seed": job["seed"], "train.epochs": job["epochs"]}
+        | {
+            "data.source": _sized(spec, DATA[job["data"]].settings["data.limit"]),
+            "train.seed": job["seed"],
+            "train.epochs": job["epochs"],
+        }
         | {"method.name": job["method"] if ours else "simclr"}
     )
     return prepare(load_config(sets=[f"{k}={v}" for k, v in options.items()], flags=flags))
@@ -157,6 +164,26 @@ def drawn_images(spec: str, count: int | None, canvas: int, split: Split = "test
     source = open_source(spec, split=split)
     order = torch.randperm(len(source), generator=torch.Generator().manual_seed(0))
     return load_images(source.subset(order[:count].numpy()), canvas)
+
+
+def unseen_images(parts: Parts, count: int) -> ImageSet | None:
+    """So many images of the training part that `data.limit` keeps from the run; None where it leaves none."""
+    config = parts.config
+    spec, limit = str(config.data.source), config.data.limit
+    if limit is None:
+        return None
+    if spec.startswith("textures:"):  # more instances of the same family: the run's come first
+        source = open_source(_sized(spec.partition("?")[0], limit + count), split="train")
+        left = torch.arange(limit, limit + count)
+    else:
+        source = open_source(spec, split="train")
+        left = permutation(len(source), config.train.seed, 0)[limit:][:count]
+    return load_images(source.subset(left.numpy()), config.data.canvas_size or 32) if len(left) else None
+
+
+def _sized(spec: str, count: int) -> str:
+    """The source with so many training images, where the source makes as many as one likes."""
+    return f"{spec}?count={count}" if spec.startswith("textures:") and "?" not in spec else spec
 
 
 def train(job: dict[str, Any], parts: Parts) -> tuple[Method, dict[str, Any]]:
@@ -202,10 +229,17 @@ def judge(method: Method, data: Data, parts: Parts, test: ImageSet) -> dict[str,
         "local_dimension": shape["local_dimension"].value,
         **_neighbourhood(first.head),
     }
+    unseen = unseen_images(parts, data.test_images)
     if data.labelled:
-        a = extract(method.embed, parts.images, size, encoder.mean, encoder.std, **look)  # type: ignore[arg-type]
-        b = extract(method.embed, test, size, encoder.mean, encoder.std, **look)  # type: ignore[arg-type]
+        see = partial(extract, method.embed, size=size, mean=encoder.mean, std=encoder.std, **look)  # type: ignore[arg-type]
+        a, b = see(parts.images), see(test)
+        if unseen is not None:
+            accuracy = knn(a.backbone, parts.images.labels, see(unseen).backbone, unseen.labels, k=20)
+            figures["validation"] = 100 * accuracy.value
         return figures | _labelled(a.backbone, b.backbone, parts.images, test, (a.head, b.head))
+    if unseen is not None:
+        first_of, second_of = extract_views(method.embed, unseen, parts.views, seed=12345, **look)[:2]
+        figures["validation"] = 100 * instance_retrieval(first_of.head, second_of.head)["recall@1"].value
     return (
         figures | _instances(first.backbone, second.backbone) | _instances(first.head, second.head, "_head")
     )
