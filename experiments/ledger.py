@@ -14,6 +14,7 @@ from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 
+from experiments.methods.cell import TIERS
 from experiments.methods.filling import RESULTS, small
 from experiments.trained import Cells
 
@@ -23,8 +24,8 @@ HEADER = """# Experiments
 
 Claims of the papers, reproduced or refuted. Every row is computed by `python -m experiments.ledger` from the
 `results.csv` of its folder, or of `methods` where encoders are trained, which hold commit, machine and versions; a
-doubt is settled by the row's command. With `--full` a command of trained encoders runs its GPU tier: all images,
-ResNet-18, ten times the epochs; such rows stand below those of two cores as soon as there are any.
+doubt is settled by the row's command. With `--tier resnet18` or `--tier vit-s` a command of trained encoders runs on a
+GPU: all images, that network, ten times the epochs; such rows stand below those of two cores as soon as there are any.
 
 """
 OTHERS = """
@@ -57,11 +58,12 @@ def entries() -> list[Entry]:
         if not (found := _results(module, folder / "results.csv")):
             continue
         pictures = sorted(str(path.relative_to(HERE)) for path in folder.glob("*.svg"))
-        small_ones = [name for name in pictures if not name.endswith("-full.svg")]
-        made.append(_entry(module, found, module.COMMAND, small_ones))
-        if hasattr(module, "RESULTS") and (found := _results(module, RESULTS, large=True)):
-            large_ones = [name for name in pictures if name not in small_ones]
-            made.append(_entry(module, found, f"{module.COMMAND} --full", large_ones))
+        of_tiers = {tier: [p for p in pictures if p.endswith(f"-{tier}.svg")] for tier in TIERS}
+        ours = [p for p in pictures if not any(p in drawn for drawn in of_tiers.values())]
+        made.append(_entry(module, found, module.COMMAND, ours))
+        for tier, drawn in of_tiers.items() if hasattr(module, "RESULTS") else ():
+            if found := _results(module, RESULTS, tier):
+                made.append(_entry(module, found, f"{module.COMMAND} --tier {tier}", drawn))
     return made
 
 
@@ -111,7 +113,7 @@ def _seeds(rows: list[dict[str, str]]) -> str:
     return f"{least} seed{'s' * (least != 1)}" if least == most else f"{least} to {most} seeds"
 
 
-def _results(module: ModuleType, own: Path, *, large: bool = False) -> list[dict[str, str]]:
+def _results(module: ModuleType, own: Path, tier: str = "") -> list[dict[str, str]]:
     path = getattr(module, "RESULTS", own)
     if not path.exists():
         return []
@@ -119,7 +121,7 @@ def _results(module: ModuleType, own: Path, *, large: bool = False) -> list[dict
         found = list(csv.DictReader(file))
     if not hasattr(module, "RESULTS"):
         return found
-    found = small(found) if large else found
+    found = small(found, tier) if tier else found
     wanted = [{k: str(v) for k, v in job.items()} for job in module.jobs(Cells(found))]
     return [r for r in found if any(all(r[k] == v for k, v in job.items()) for job in wanted)]
 

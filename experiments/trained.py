@@ -1,16 +1,20 @@
 """Claims about trained encoders: which cells of the table of methods they need, and how those are compared."""
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
-from experiments.methods.cell import DATA
-from experiments.methods.filling import RESULTS, arguments, fill, full, job, results, small, sources
+from experiments.methods.cell import DATA, TIERS
+from experiments.methods.filling import RESULTS, arguments, fill, job, large, results, small, sources
 
-__all__ = ["RESULTS", "Cells", "main"]
+__all__ = ["RESULTS", "Cells", "listed", "main", "on_equal_terms"]
 
 Rows = Iterable[dict[str, str]]
+
+MATCHED = "method.options.expansion=10"
+CUTOFFS = ("method.options.cutoff=0.35", "", "method.options.cutoff=0.7")
+"""The balanced weight's share of variance, .5 where it is not given."""
 
 
 class Cells:
@@ -49,15 +53,17 @@ class Cells:
             return stdev(found) / len(found) ** 0.5
         if not found:
             return float("nan")
-        rate = fmean(found) / 100
-        return 100 * (max(rate * (1 - rate), 1e-4) / DATA[data].test_images) ** 0.5
+        rate, tier = fmean(found) / 100, self.rows[0].get("tier")
+        images = DATA[f"{data}-{tier}" if tier else data].test_images
+        return 100 * (max(rate * (1 - rate), 1e-4) / images) ** 0.5
 
-    def gain(self, data: str, method: str, base: str, metric: str, options: str = "") -> tuple[float, float]:
+    def gain(
+        self, data: str, method: str, base: str, metric: str, options: str = "", base_options: str = ""
+    ) -> tuple[float, float]:
         """Difference of the means of two methods and its standard error, those of both added in squares."""
-        difference = self.mean(data, method, metric, options) - self.mean(data, base, metric)
-        return difference, (
-            self.error(data, method, metric, options) ** 2 + self.error(data, base, metric) ** 2
-        ) ** 0.5
+        cells = (data, method, metric, options), (data, base, metric, base_options)
+        (mean, error), (base_mean, base_error) = ((self.mean(*c), self.error(*c)) for c in cells)
+        return mean - base_mean, (error**2 + base_error**2) ** 0.5
 
     def series(
         self, colours: Mapping[str, str], names: Sequence[str], metric: str
@@ -67,10 +73,58 @@ class Cells:
             m: (colour, [self.values(n, m, metric).values() for n in names]) for m, colour in colours.items()
         }
 
+    def own_best(self, data: str, method: str) -> str | None:
+        """The options of the cut-off that is best on training images that seed 0 did not see; None before all of
+        them were tried.
+        """
+        tried = ((c, self.values(data, method, "validation", c).get(0)) for c in CUTOFFS)
+        found = {value: c for c, value in tried if value is not None}
+        return found[max(found)] if len(found) == len(CUTOFFS) else None
+
+    def terms(self, data: str, methods: Sequence[str]) -> dict[str, dict[str, str]]:
+        """The options with which methods meet: the balanced weight, one expansion ratio, each one's own best cut-off;
+        of those that have been through it.
+        """
+        best = {m: self.own_best(data, m) for m in methods}
+        met = {
+            "balanced": dict.fromkeys(methods, ""),
+            "r* = 10": dict.fromkeys(methods, MATCHED),
+            "own best cut-off": {m: o for m, o in best.items() if o is not None},
+        }
+        return {t: {m: o for m, o in options.items() if self.of(data, m, o)} for t, options in met.items()}
+
+    def on_terms(self, data: str, methods: Sequence[str], metric: str) -> str:
+        """The metric at one expansion ratio and at each method's own best cut-off; empty without any."""
+        told = []
+        for term, options in list(self.terms(data, methods).items())[1:]:
+            found = {m: self.mean(data, m, metric, o) for m, o in options.items()}
+            if term == "own best cut-off":
+                cutoffs = {m: (o.rpartition("=")[2] or "0.5") for m, o in options.items()}
+                found = {f"{m} ({cutoffs[m]})": value for m, value in found.items()}
+            if len(found) > 1:
+                told.append(f"{data}, {term}: {listed(found)}")
+        return "; ".join(told)
+
     def shown(self, data: str, methods: Sequence[str], metric: str, digits: int = 1) -> str:
         """``name value`` of the methods that are there, the largest first."""
-        found = {m: self.mean(data, m, metric) for m in methods if self.values(data, m, metric)}
-        return ", ".join(f"{m} {v:.{digits}f}" for m, v in sorted(found.items(), key=lambda item: -item[1]))
+        return listed({m: self.mean(data, m, metric) for m in methods}, digits)
+
+
+def on_equal_terms(cells: Cells, data: str, methods: Sequence[str]) -> Iterator[dict[str, Any]]:
+    """The cells that compare methods at one expansion ratio, and each at its own best cut-off: of more seeds by a
+    second call, when the first has tried all of them.
+    """
+    yield from (job(data, m, 0, options) for options in (*CUTOFFS, MATCHED) for m in methods)
+    for seed in (1, 2):
+        yield from (job(data, m, seed, MATCHED) for m in methods)
+        best = {m: cells.own_best(data, m) for m in methods}
+        yield from (job(data, m, seed, options) for m, options in best.items() if options is not None)
+
+
+def listed(values: Mapping[str, float], digits: int = 1) -> str:
+    """``name value``, the largest first, without those that are nan."""
+    ranked = sorted(values.items(), key=lambda item: -item[1])
+    return ", ".join(f"{name} {value:.{digits}f}" for name, value in ranked if value == value)
 
 
 def main(
@@ -82,17 +136,17 @@ def main(
     """The command of a claim: fill the cells that it needs and draw what is there."""
     parser = arguments(doc)
     parser.add_argument(
-        "--full", action="store_true", help="for a GPU: all images, ResNet-18, ten times the epochs"
+        "--tier", choices=TIERS, help="for a GPU: all images, this network, ten times the epochs"
     )
     parser.add_argument("--draw", action="store_true", help="draw what is in the table, train nothing")
     parser.add_argument("--out", type=Path, default=RESULTS)
     a = parser.parse_args()
 
     def rows() -> list[dict[str, str]]:
-        return small(results(a.out)) if a.full else list(results(a.out))
+        return small(results(a.out), a.tier) if a.tier else list(results(a.out))
 
     if not a.draw:
         wanted = jobs(Cells(rows()))
-        cells = map(full, wanted) if a.full else wanted
+        cells = (large(cell, a.tier) for cell in wanted) if a.tier else wanted
         fill(cells, sources(a.data), budget=a.budget, threads=a.threads, out=a.out)
-    draw(rows(), picture.with_stem(f"{picture.stem}-full") if a.full else picture)
+    draw(rows(), picture.with_stem(f"{picture.stem}-{a.tier}") if a.tier else picture)

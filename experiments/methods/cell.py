@@ -90,12 +90,16 @@ DATA = {
         for family in ("wood", "cloud", "disk", "flake")
     },
 }
-FULL = "-full"
-"""Ends the name of the same data as a GPU takes it: all images but a tenth, ResNet-18, the papers' widths."""
+_WIDE = {"model.dim": 256, "model.hidden": 2048, "train.batch_size": 256}
+TIERS = {
+    "resnet18": _WIDE | {"model.encoder": "resnet18"},
+    "vit-s": _WIDE | {"model.encoder": "vit_small_patch8_224", "optim.learning_rate": 5e-4},
+}
+"""What a GPU changes, beside all images but a tenth; ``cifar10-vit-s`` is the same data in that tier."""
 _MOST = {"cifar10": 45_000, "imagenette": 8_500, **dict.fromkeys(("wood", "cloud", "disk", "flake"), 9_000)}
-_WIDE = {"model.encoder": "resnet18", "model.dim": 256, "model.hidden": 2048, "train.batch_size": 256}
 DATA |= {
-    f"{name}{FULL}": Data(data.settings | _WIDE | {"data.limit": _MOST[name]}, 10_000, data.labelled)
+    f"{name}-{tier}": Data(data.settings | wide | {"data.limit": _MOST[name]}, 10_000, data.labelled)
+    for tier, wide in TIERS.items()
     for name, data in DATA.items()
 }
 COMMON = {"model.encoder": "small-conv", "model.dim": 128, "model.hidden": 1024, "train.tensorboard": False}

@@ -9,14 +9,14 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from experiments.methods.cell import BASELINES, DATA, FULL, METRICS
+from experiments.methods.cell import BASELINES, DATA, METRICS
 from experiments.records import Table
 
 RESULTS = Path(__file__).parent / "results.csv"
 KEY = ("data", "method", "options", "epochs", "seed")
 EPOCHS = {"cifar10": 10, "imagenette": 10, "wood": 12, "cloud": 12, "disk": 12, "flake": 12}
 LONGER = 10
-"""Epochs of a full cell over those of the small one."""
+"""Epochs of a GPU's cell over those of the small one."""
 
 
 def results(path: Path = RESULTS) -> Table:
@@ -33,18 +33,23 @@ def job(
     return {"data": data, "method": method, "options": options, "epochs": length, "seed": seed}
 
 
-def full(job: dict[str, Any]) -> dict[str, Any]:
-    """The cell of a GPU that answers to one of two cores: all images, ResNet-18, ten times the epochs."""
-    return job | {"data": job["data"] + FULL, "epochs": LONGER * int(job["epochs"])}
+def large(job: dict[str, Any], tier: str) -> dict[str, Any]:
+    """The cell of a GPU that answers to one of two cores: all images, a larger network, ten times the epochs."""
+    return job | {"data": f"{job['data']}-{tier}", "epochs": LONGER * int(job["epochs"])}
 
 
-def small(rows: Iterable[dict[str, str]]) -> list[dict[str, str]]:
-    """The rows of full cells under the names of the small ones: what is asked of these can be asked of those."""
+def small(rows: Iterable[dict[str, str]], tier: str) -> list[dict[str, str]]:
+    """The rows of a tier under the names of the small one: what is asked of these can be asked of those."""
     return [
-        row | {"data": row["data"].removesuffix(FULL), "epochs": str(int(row["epochs"]) // LONGER)}
+        row | {"data": source_of(row["data"]), "epochs": str(int(row["epochs"]) // LONGER), "tier": tier}
         for row in rows
-        if row["data"].endswith(FULL)
+        if row["data"].endswith(f"-{tier}")
     ]
+
+
+def source_of(data: str) -> str:
+    """The name by which a source is given: ``cifar10`` of ``cifar10-vit-s``."""
+    return data.partition("-")[0]
 
 
 def fill(
@@ -62,7 +67,7 @@ def fill(
     deadline, longest = time.monotonic() + 60 * minutes(budget), dict.fromkeys(specs, 0.0)
     for wanted in jobs:
         rows = results(out)
-        name = wanted["data"].removesuffix(FULL)
+        name = source_of(wanted["data"])
         if name not in specs or wanted in rows or time.monotonic() + longest[name] > deadline:
             continue
         started = time.monotonic()
@@ -104,7 +109,7 @@ def sources(items: Sequence[str], *, textures: bool = True) -> dict[str, str]:
 
 
 def _in_a_process(job: dict[str, Any], specs: dict[str, str], threads: int) -> dict[str, Any]:
-    given = json.dumps([job, specs[job["data"].removesuffix(FULL)], specs])
+    given = json.dumps([job, specs[source_of(job["data"])], specs])
     command = [sys.executable, "-m", "experiments.methods", "--cell", given, str(threads)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:

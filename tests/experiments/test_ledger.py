@@ -1,5 +1,7 @@
 """What README says of the claims is what the committed results say."""
 
+import random
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -7,7 +9,8 @@ import pytest
 pytest.importorskip("matplotlib", reason="the ledger draws with matplotlib")
 
 from experiments import ledger
-from experiments.methods.filling import KEY, METRICS
+from experiments.methods.cell import DATA, TIERS, prepare_job, unseen_images
+from experiments.methods.filling import KEY, METRICS, job, large, small
 from experiments.records import PROVENANCE, Table
 from experiments.trained import RESULTS, Cells
 
@@ -35,6 +38,43 @@ def test_every_claim_gives_a_command_that_exists_and_a_verdict_in_words(found):
         assert entry.verdict
         assert len(entry.found) > 40
         assert "nan" not in entry.found, f"{entry.claim} speaks of figures that are not there"
+
+
+@pytest.mark.parametrize("share", [1, 3, 10])
+def test_verdicts_stand_on_a_table_that_has_just_begun(share):
+    claims = sorted((ROOT / "experiments" / "claims").glob("*/__main__.py"))
+    modules = [import_module(f"experiments.claims.{path.parent.name}.__main__") for path in claims]
+    rows = list(Table(RESULTS, KEY, METRICS))
+    random.Random(share).shuffle(rows)
+    for module in (m for m in modules if hasattr(m, "RESULTS")):
+        word, sentence = module.verdict(rows[: len(rows) // share])
+        assert word
+        assert "nan" not in sentence, f"{module.__name__} speaks of figures that are not there"
+
+
+def test_cells_of_a_tier_are_asked_like_those_of_two_cores():
+    asked = job("wood", "kl-vmf", 1, "method.options.cutoff=0.7")
+    for tier in TIERS:
+        cell = {name: str(value) for name, value in large(asked, tier).items()}
+        assert cell["data"] in DATA
+        assert cell["epochs"] == "120"
+        rows = [cell | {"recall1_head": "50"}, {k: str(v) for k, v in asked.items()}]
+        assert Cells(small(rows, tier)).values("wood", "kl-vmf", "recall1_head", asked["options"]) == {
+            1: 50.0
+        }
+        config = prepare_job(large(asked, tier), "textures:wood").config
+        assert config.model.encoder == TIERS[tier]["model.encoder"]
+        assert config.train.epochs == 120
+
+
+def test_runs_are_chosen_by_training_images_that_they_did_not_see():
+    def paths(images):
+        return set(images.paths)
+
+    parts = prepare_job(job("wood", "kl-vmf"), "textures:wood")
+    unseen = unseen_images(parts, 50)
+    assert len(unseen) == 50
+    assert paths(unseen).isdisjoint(paths(parts.images))
 
 
 def test_the_table_of_cells_has_the_columns_that_the_code_writes():

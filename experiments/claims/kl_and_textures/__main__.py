@@ -3,17 +3,20 @@
     python -m experiments.claims.kl_and_textures cifar10=/path/cifar10.npz imagenette=/path/imagenette
 
 Textures: Recall@1 of the head in batches of 100, the mean reciprocal rank (the paper's mAP) of head and backbone, all
-four families. Class-like: k-NN. All at the balanced weight. The geometry is that of test embeddings: deviation of the
-cosine of a pair in units of the uniform law's, mean cosine to the nearest image, Fisher ratio and k-means NMI.
+four families. Class-like: k-NN. All at the balanced weight; wood and CIFAR-10 also at the same expansion ratio r* = 10
+and each at its own best of the cut-offs .35, .5, .7, chosen on images that the run did not see. The geometry is that of
+test embeddings: deviation of the cosine of a pair in units of the uniform law's, mean cosine to the nearest image,
+Fisher ratio and k-means NMI.
 """
 
+import math
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 from experiments.drawing import COLOURS, grouped_bars, panels, save
 from experiments.methods.filling import job
-from experiments.trained import RESULTS, Cells, main
+from experiments.trained import RESULTS, Cells, listed, main, on_equal_terms
 
 __all__ = ["RESULTS"]
 
@@ -28,10 +31,11 @@ SHAPE = {"cosine_deviation": 2, "neighbour_cosine": 2, "fisher": 3, "nmi": 3}
 
 
 def jobs(cells: Cells) -> Iterator[dict[str, Any]]:
-    yield from (job(data, m) for m in (*KL, *OTHERS) for data in (*FAMILIES, *CLASSES))
-    yield from (
-        job(data, m, seed) for seed in (1, 2) for data in (*CLASSES, *FAMILIES) for m in (*KL, *OTHERS)
-    )
+    methods = (*KL, *OTHERS)
+    yield from (job(data, m) for m in methods for data in (*FAMILIES, *CLASSES))
+    for data in ("wood", "cifar10"):
+        yield from on_equal_terms(cells, data, methods)
+    yield from (job(data, m, seed) for seed in (1, 2) for data in (*CLASSES, *FAMILIES) for m in methods)
 
 
 def over_families(cells: Cells, method: str, metric: str) -> float:
@@ -39,40 +43,36 @@ def over_families(cells: Cells, method: str, metric: str) -> float:
 
 
 def verdict(rows: Iterable[dict[str, str]]) -> tuple[str, str]:
-    cells = Cells(rows)
-    methods = (*KL, *OTHERS)
+    cells, methods = Cells(rows), (*KL, *OTHERS)
     recall = {m: over_families(cells, m, "recall1_head") for m in methods}
     backbone = {m: over_families(cells, m, "mrr") for m in methods}
     told = [
-        "Textures, mean of four families, Recall@1 of the head: "
-        + ", ".join(f"{m} {v:.1f}" for m, v in sorted(recall.items(), key=lambda i: -i[1]) if v == v),
-        "mAP of the backbone: "
-        + ", ".join(f"{m} {v:.1f}" for m, v in sorted(backbone.items(), key=lambda i: -i[1]) if v == v),
+        f"Textures, mean of four families, Recall@1 of the head: {listed(recall)}",
+        f"mAP of the backbone: {listed(backbone)}",
     ]
-    told += [f"{d} k-NN: {cells.shown(d, methods, 'knn')}" for d in CLASSES if cells.of(d, "kl-heat")]
+    told += [f"{d} k-NN: {cells.shown(d, methods, 'knn')}" for d in CLASSES if cells.shown(d, methods, "knn")]
+    terms = (("wood", "recall1_head"), ("cifar10", "knn"))
+    told += filter(None, (cells.on_terms(data, methods, metric) for data, metric in terms))
     shape = [
         f"{m} " + " / ".join(f"{cells.mean('cifar10', m, figure):.{k}f}" for figure, k in SHAPE.items())
         for m in methods
-        if cells.values("cifar10", m, "cosine_deviation")
+        if cells.values("cifar10", m, "fisher")
     ]
     told.append(
         "Embeddings of CIFAR-10 (deviation of cosines over the uniform law's / cosine to the nearest / Fisher / NMI): "
         + ", ".join(shape)
     )
-    recall = {m: v for m, v in recall.items() if v == v}
-    first = max(recall[m] for m in KL if m in recall) > max(recall[m] for m in OTHERS if m in recall)
-    last = [
-        min(cells.mean(d, m, "knn") for m in KL)
-        < min(cells.mean(d, m, "knn") for m in OTHERS if m != "lejepa")
-        for d in CLASSES
-        if cells.of(d, "kl-heat")
-    ]
+    knn = [{m: cells.mean(d, m, "knn") for m in methods} for d in CLASSES]
+    if not all(math.isfinite(v) for values in (recall, *knn) for v in values.values()):
+        return "cannot be decided before every cell is there", ". ".join(told)
+    first = max(recall[m] for m in KL) > max(recall[m] for m in OTHERS)
+    last = all(min(k[m] for m in KL) < min(k[m] for m in OTHERS if m != "lejepa") for k in knn)
     word = {
         (True, True): "holds",
         (True, False): "best on textures holds, worst on class-like data does not",
         (False, True): "worst on class-like data holds, best on textures does not",
         (False, False): "does not hold",
-    }[first, all(last)]
+    }[first, last]
     return word, ". ".join(told)
 
 
