@@ -73,6 +73,7 @@ def test_runs_are_chosen_by_training_images_that_they_did_not_see():
 
     parts = prepare_job(job("wood", "kl-vmf"), "textures:wood")
     unseen = unseen_images(parts, 50)
+    assert unseen is not None
     assert len(unseen) == 50
     assert paths(unseen).isdisjoint(paths(parts.images))
 
