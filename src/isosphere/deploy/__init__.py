@@ -3,9 +3,9 @@
 from typing import TYPE_CHECKING, Any
 
 from isosphere.deploy.duplicates import DuplicateGroup, near_duplicates
-from isosphere.deploy.embed import Embeddings, embed_source, embed_to_file
+from isosphere.deploy.embed import embed_source, embed_to_file
 from isosphere.deploy.export import FORMATS, Exported, export
-from isosphere.deploy.files import read_embeddings, write_embeddings
+from isosphere.deploy.files import Embeddings, read_embeddings, write_embeddings
 from isosphere.deploy.index import Index, Match, open_index
 from isosphere.deploy.run import LAYERS, Layer, Run
 

@@ -5,40 +5,21 @@ import json
 import shutil
 import zipfile
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from isosphere.data import Source, images_bytes
 from isosphere.data.images import read_images
-from isosphere.deploy.files import FileWriter, check_target, read_embeddings, write_embeddings
+from isosphere.deploy.files import Embeddings, FileWriter, check_target, read_embeddings, write_embeddings
 from isosphere.deploy.run import Layer, Progress, Run, check_layer
 from isosphere.errors import RunError
 from isosphere.runs import write_json
 
-__all__ = ["Embeddings", "Summary", "block_length", "embed_source", "embed_to_file"]
+__all__ = ["Summary", "block_length", "embed_source", "embed_to_file"]
 
 BLOCK_BYTES = 64 << 20
-
-
-@dataclass(frozen=True)
-class Embeddings:
-    """Embeddings of the readable images of a source, in its order.
-
-    Shape: `values` float32 (n, d), `labels` int64 (n,) with -1 for none, `paths` n names. `skipped` names the
-    images that could not be read, with reasons.
-    """
-
-    values: NDArray[np.float32]
-    labels: NDArray[np.int64]
-    paths: list[str]
-    class_names: list[str] = field(default_factory=list)
-    skipped: list[tuple[str, str]] = field(default_factory=list)
-
-    def __len__(self) -> int:
-        return len(self.values)
 
 
 @dataclass(frozen=True)

@@ -3,21 +3,38 @@
 import importlib
 import zipfile
 from contextlib import ExitStack
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, BinaryIO, Self
+from typing import Any, BinaryIO, Self
 
 import numpy as np
+from numpy.typing import NDArray
 
 from isosphere.errors import RunError, UsageError
 from isosphere.runs import atomic_file
 
-if TYPE_CHECKING:
-    from isosphere.deploy.embed import Embeddings
-
-__all__ = ["FileWriter", "check_target", "read_embeddings", "write_embeddings"]
+__all__ = ["Embeddings", "FileWriter", "check_target", "read_embeddings", "write_embeddings"]
 
 SUFFIXES = (".npz", ".parquet")
+
+
+@dataclass(frozen=True)
+class Embeddings:
+    """Embeddings of the readable images of a source, in its order.
+
+    Shape: `values` float32 (n, d), `labels` int64 (n,) with -1 for none, `paths` n names. `skipped` names the
+    images that could not be read, with reasons.
+    """
+
+    values: NDArray[np.float32]
+    labels: NDArray[np.int64]
+    paths: list[str]
+    class_names: list[str] = field(default_factory=list)
+    skipped: list[tuple[str, str]] = field(default_factory=list)
+
+    def __len__(self) -> int:
+        return len(self.values)
 
 
 def check_target(out: str | Path, *, overwrite: bool = False) -> Path:
@@ -41,7 +58,7 @@ def check_target(out: str | Path, *, overwrite: bool = False) -> Path:
     return path
 
 
-def write_embeddings(path: str | Path, embeddings: "Embeddings") -> None:
+def write_embeddings(path: str | Path, embeddings: Embeddings) -> None:
     """Write embeddings that are in memory: arrays ``embeddings`` float32 (n, d), ``labels`` int64 (n,),
     ``paths`` and ``class_names`` as text; as .parquet the columns path, label, class and embedding.
     """
@@ -50,13 +67,11 @@ def write_embeddings(path: str | Path, embeddings: "Embeddings") -> None:
             writer.add(embeddings)
 
 
-def read_embeddings(path: str | Path) -> "Embeddings":
+def read_embeddings(path: str | Path) -> Embeddings:
     """Read a file that `write_embeddings` wrote; nothing is unpickled.
 
     Raises: UsageError if it is absent or another kind of file; RunError if it is damaged.
     """
-    from isosphere.deploy.embed import Embeddings
-
     file = Path(path)
     if not file.is_file():
         raise UsageError(f"there is no file {path}: expected embeddings that isosphere embed wrote.")
@@ -108,7 +123,7 @@ class FileWriter:
             self._zip = self._stack.enter_context(zipfile.ZipFile(self._handle, "w", allowZip64=True))
         return self
 
-    def add(self, block: "Embeddings") -> None:
+    def add(self, block: Embeddings) -> None:
         """Append rows."""
         self.dim = block.values.shape[1]
         self._done += len(block)
@@ -122,7 +137,7 @@ class FileWriter:
         self._labels.append(block.labels)
         self._paths.append(np.asarray(block.paths, dtype=np.str_))
 
-    def _add_rows(self, block: "Embeddings") -> None:
+    def _add_rows(self, block: Embeddings) -> None:
         pa = _pyarrow()
         flat = pa.array(np.ascontiguousarray(block.values, np.float32).reshape(-1))
         named = [self.class_names[i] if 0 <= i < len(self.class_names) else None for i in block.labels]

@@ -14,7 +14,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from isosphere.data import Source, open_source
-from isosphere.deploy.embed import Embeddings, embed_source, join
+from isosphere.deploy.embed import embed_source, join
+from isosphere.deploy.files import Embeddings
 from isosphere.deploy.run import Layer, Progress, Run
 from isosphere.errors import RunError
 from isosphere.reductions import SearchEngine, find_neighbours
