@@ -3,7 +3,7 @@
     python -m experiments.ledger
 
 A claim is a folder of ``experiments/claims`` whose ``__main__`` states ``CLAIM`` and ``COMMAND`` and gives
-``verdict(rows) -> (word, sentence)`` from the rows of its ``results.csv`` and nothing else; or, where it states
+``verdict(rows) -> Verdict`` from the rows of its ``results.csv`` and nothing else; or, where it states
 ``RESULTS``, from the cells of that table that its ``jobs`` name.
 """
 
@@ -17,6 +17,7 @@ from types import ModuleType
 from experiments.methods.cell import TIERS
 from experiments.methods.filling import RESULTS, small
 from experiments.trained import Cells
+from experiments.verdict import Verdict
 
 HERE = Path(__file__).parent
 MARKS = "<!-- claims, by python -m experiments.ledger -->", "<!-- end of claims -->"
@@ -43,11 +44,16 @@ class Entry:
     """A claim, what became of it, and how to see for oneself."""
 
     claim: str
-    verdict: str
-    found: str
+    seeds: str
+    found: Verdict
     command: str
     machines: str
     pictures: list[str]
+
+    @property
+    def word(self) -> str:
+        """The verdict in a word, and from how many seeds."""
+        return f"{self.found.word} ({self.seeds})" if self.seeds else self.found.word
 
 
 def entries() -> list[Entry]:
@@ -70,10 +76,10 @@ def entries() -> list[Entry]:
 def ledger(found: list[Entry]) -> str:
     """All of it, for ``experiments/README.md``: the table, then each claim with its figures and its picture."""
     lines = ["| claim | verdict |", "|---|---|"]
-    lines += [f"| {e.claim} | **{e.verdict}** |" for e in found]
+    lines += [f"| {e.claim} | **{e.word}** |" for e in found]
     parts = [HEADER + "\n".join(lines)]
     for e in found:
-        parts.append(f"## {e.claim}\n\n**{e.verdict[:1].upper()}{e.verdict[1:]}.** {e.found}.")
+        parts.append(f"## {e.claim}\n\n**{e.word[:1].upper()}{e.word[1:]}.** {e.found.markdown()}")
         parts.append(f"`{e.command}` (measured on {e.machines})")
         parts += [f"![{Path(picture).stem.replace('_', ' ')}]({picture})" for picture in e.pictures]
     return "\n\n".join(parts) + "\n" + OTHERS
@@ -82,7 +88,7 @@ def ledger(found: list[Entry]) -> str:
 def summary(found: list[Entry]) -> str:
     """Claim and verdict, for README, between its two marks."""
     lines = ["| claim | at our size | see for yourself |", "|---|---|---|"]
-    lines += [f"| {e.claim} | {e.verdict} | `{e.command}` |" for e in found]
+    lines += [f"| {e.claim} | {e.word} | `{e.command}` |" for e in found]
     return "\n".join([MARKS[0], "", *lines, "", MARKS[1]])
 
 
@@ -94,9 +100,7 @@ def replaced(text: str, part: str) -> str:
 
 def _entry(module: ModuleType, found: list[dict[str, str]], command: str, pictures: list[str]) -> Entry:
     machines = ", ".join(dict.fromkeys(r["machine"] for r in found))
-    word, sentence = module.verdict(found)
-    seeds = _seeds(found)
-    return Entry(module.CLAIM, f"{word} ({seeds})" if seeds else word, sentence, command, machines, pictures)
+    return Entry(module.CLAIM, _seeds(found), module.verdict(found), command, machines, pictures)
 
 
 def _seeds(rows: list[dict[str, str]]) -> str:
@@ -130,7 +134,7 @@ def main() -> None:
     found, readme = entries(), HERE.parent / "README.md"
     (HERE / "README.md").write_text(ledger(found))
     readme.write_text(replaced(readme.read_text(), summary(found)))
-    print("\n".join(f"{e.verdict}: {e.claim}. {e.found}\n" for e in found))
+    print("\n".join(f"{e.word}: {e.claim}. {e.found.sentence}.\n" for e in found))
 
 
 if __name__ == "__main__":

@@ -7,14 +7,18 @@ from typing import Any
 
 from experiments.methods.cell import DATA, TIERS
 from experiments.methods.filling import RESULTS, arguments, fill, job, large, results, small, sources
+from experiments.verdict import Figures
 
-__all__ = ["RESULTS", "Cells", "listed", "main", "on_equal_terms"]
+__all__ = ["RESULTS", "Cells", "main", "on_equal_terms"]
 
 Rows = Iterable[dict[str, str]]
 
 MATCHED = "method.options.expansion=10"
 CUTOFFS = ("method.options.cutoff=0.35", "", "method.options.cutoff=0.7")
 """The balanced weight's share of variance, .5 where it is not given."""
+OWN = "own best cut-off"
+RATES = ("knn", "linear", "map", "mrr", "recall", "transfer_")
+"""How the metrics begin that are rates in percent."""
 
 
 class Cells:
@@ -89,25 +93,54 @@ class Cells:
         met = {
             "balanced": dict.fromkeys(methods, ""),
             "r* = 10": dict.fromkeys(methods, MATCHED),
-            "own best cut-off": {m: o for m, o in best.items() if o is not None},
+            OWN: {m: o for m, o in best.items() if o is not None},
         }
         return {t: {m: o for m, o in options.items() if self.of(data, m, o)} for t, options in met.items()}
 
-    def on_terms(self, data: str, methods: Sequence[str], metric: str) -> str:
-        """The metric at one expansion ratio and at each method's own best cut-off; empty without any."""
-        told = []
-        for term, options in list(self.terms(data, methods).items())[1:]:
-            found = {m: self.mean(data, m, metric, o) for m, o in options.items()}
-            if term == "own best cut-off":
-                cutoffs = {m: (o.rpartition("=")[2] or "0.5") for m, o in options.items()}
-                found = {f"{m} ({cutoffs[m]})": value for m, value in found.items()}
-            if len(found) > 1:
-                told.append(f"{data}, {term}: {listed(found)}")
-        return "; ".join(told)
+    def told(
+        self,
+        data: str,
+        method: str,
+        metric: str,
+        options: str = "",
+        epochs: int | None = None,
+        digits: int = 1,
+    ) -> str:
+        """The mean over seeds, a rate with its standard error; empty without any."""
+        cell = (data, method, metric, options, epochs)
+        if not self.values(*cell):
+            return ""
+        error = f" ± {self.error(*cell):.1f}" if metric.startswith(RATES) else ""
+        return f"{self.mean(*cell):.{digits}f}{error}"
 
-    def shown(self, data: str, methods: Sequence[str], metric: str, digits: int = 1) -> str:
-        """``name value`` of the methods that are there, the largest first."""
-        return listed({m: self.mean(data, m, metric) for m in methods}, digits)
+    def table(
+        self, caption: str, rows: Mapping[str, tuple[str, str]], columns: Mapping[str, tuple[str, str, int]]
+    ) -> Figures:
+        """Figures of named (method, options), those that are there, by named (data, metric, digits), and how many
+        seeds they have.
+        """
+        made = []
+        for name, (method, options) in rows.items():
+            cells = [
+                self.told(data, method, metric, options, None, k) for data, metric, k in columns.values()
+            ]
+            if any(cells):
+                counts = [len(self.values(d, method, metric, options)) for d, metric, _ in columns.values()]
+                made.append([name, *cells, span(count for count in counts if count)])
+        return Figures(caption, ["", *columns, "seeds"], made)
+
+    def terms_table(self, data: str, methods: Sequence[str], metric: str, caption: str) -> Figures:
+        """The metric of methods that meet at the balanced weight, at one expansion ratio, at each one's own best."""
+        terms, made = self.terms(data, methods), []
+        for m in methods:
+            cells = [
+                self.told(data, m, metric, options[m]) if m in options else "" for options in terms.values()
+            ]
+            if cells[-1]:
+                cells[-1] += f" ({terms[OWN][m].rpartition('=')[2] or '0.5'})"
+            if any(cells[1:]):
+                made.append([m, *cells])
+        return Figures(caption, ["", *terms], made)
 
 
 def on_equal_terms(cells: Cells, data: str, methods: Sequence[str]) -> Iterator[dict[str, Any]]:
@@ -121,10 +154,10 @@ def on_equal_terms(cells: Cells, data: str, methods: Sequence[str]) -> Iterator[
         yield from (job(data, m, seed, options) for m, options in best.items() if options is not None)
 
 
-def listed(values: Mapping[str, float], digits: int = 1) -> str:
-    """``name value``, the largest first, without those that are nan."""
-    ranked = sorted(values.items(), key=lambda item: -item[1])
-    return ", ".join(f"{name} {value:.{digits}f}" for name, value in ranked if value == value)
+def span(counts: Iterable[int]) -> str:
+    """``3``, or ``1 to 3``."""
+    found = sorted(set(counts))
+    return str(found[0]) if len(found) == 1 else f"{found[0]} to {found[-1]}"
 
 
 def main(

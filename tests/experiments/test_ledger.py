@@ -35,9 +35,10 @@ def test_every_claim_gives_a_command_that_exists_and_a_verdict_in_words(found):
     for entry in found:
         module = entry.command.split()[2]
         assert (ROOT / Path(*module.split(".")) / "__main__.py").exists()
-        assert entry.verdict
-        assert len(entry.found) > 40
-        assert "nan" not in entry.found, f"{entry.claim} speaks of figures that are not there"
+        assert entry.found.word
+        assert entry.found.undecided
+        assert any(table.rows for table in entry.found.tables)
+        assert "nan" not in entry.found.markdown(), f"{entry.claim} speaks of figures that are not there"
 
 
 @pytest.mark.parametrize("share", [1, 3, 10])
@@ -47,9 +48,9 @@ def test_verdicts_stand_on_a_table_that_has_just_begun(share):
     rows = list(Table(RESULTS, KEY, METRICS))
     random.Random(share).shuffle(rows)
     for module in (m for m in modules if hasattr(m, "RESULTS")):
-        word, sentence = module.verdict(rows[: len(rows) // share])
-        assert word
-        assert "nan" not in sentence, f"{module.__name__} speaks of figures that are not there"
+        found = module.verdict(rows[: len(rows) // share])
+        assert found.word
+        assert "nan" not in found.markdown(), f"{module.__name__} speaks of figures that are not there"
 
 
 def test_cells_of_a_tier_are_asked_like_those_of_two_cores():

@@ -14,6 +14,7 @@ from typing import Any
 from experiments.drawing import COLOURS, grouped_bars, panels, save
 from experiments.methods.filling import job
 from experiments.trained import RESULTS, Cells, main
+from experiments.verdict import Figures, Verdict
 
 __all__ = ["RESULTS"]
 
@@ -36,26 +37,37 @@ def jobs(cells: Cells) -> Iterator[dict[str, Any]]:
         yield from (job(data, m, seed) for data in SETS for m in names)
 
 
-def verdict(rows: Iterable[dict[str, str]]) -> tuple[str, str]:
-    cells = Cells(rows)
-    told, wins, losses, compared = [], 0, 0, 0
+def verdict(rows: Iterable[dict[str, str]]) -> Verdict:
+    cells, compared = Cells(rows), []
+    made = []
     for combination, parents in COMBINATIONS.items():
         shown = []
         for data, metric in SETS.items():
             if not all(cells.values(data, m, metric) for m in (combination, *parents)):
+                shown.append("")
                 continue
             gains = [cells.gain(data, combination, p, metric) for p in parents]
-            compared += 1
-            wins += all(g > 2 * e for g, e in gains)
-            losses += any(g < -2 * e for g, e in gains)
-            own = cells.mean(data, combination, metric)
-            shown.append(f"{data} {own:.1f} ({', '.join(f'{g:+.1f}' for g, _ in gains)})")
-        if shown:
-            told.append(f"{combination} ({' and '.join(parents)}): {', '.join(shown)}")
-    word = "holds" if wins > compared / 2 else "does not hold" if losses > wins else "in part"
-    return word, (
-        f"above both parents by two standard errors in {wins} of {compared} comparisons, below one of them in "
-        f"{losses}. {'; '.join(told)}"
+            compared.append([gain / error for gain, error in gains])
+            over = ", ".join(f"{gain:+.1f}" for gain, _ in gains)
+            shown.append(f"{cells.told(data, combination, metric)} ({over})")
+        if any(shown):
+            made.append([combination, " and ".join(parents), *shown])
+    wins = sum(min(z) > 2 for z in compared)
+    losses = sum(min(z) < -2 for z in compared)
+    return Verdict(
+        "holds" if wins > len(compared) / 2 else "does not hold" if losses > wins else "in part",
+        f"Above both parents by two standard errors in {wins} of {len(compared)} comparisons, below one of them in "
+        f"{losses}",
+        [
+            Figures(
+                "k-NN of the backbone on CIFAR-10 and imagenette, Recall@1 of the head on wood, % ± standard error "
+                "(over the first, over the second parent)",
+                ["combination", "parents", *SETS],
+                made,
+            )
+        ],
+        "predictors and slow teachers are slow starters, and 230 steps are short for them: `--tier resnet18` trains "
+        "ten times as many epochs",
     )
 
 

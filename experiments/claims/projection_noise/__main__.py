@@ -24,6 +24,7 @@ from torch import Tensor
 
 from experiments.drawing import COLOURS, panels, save
 from experiments.records import Table
+from experiments.verdict import Figures, Verdict
 from isosphere.discrepancies import MMD, Discrepancy, SUSReg
 from isosphere.sphere import normalize
 
@@ -82,7 +83,7 @@ def decompose(n: int, dim: int, slices: int, offset: float, batches: int, draws:
     }
 
 
-def verdict(rows: list[dict[str, str]]) -> tuple[str, str]:
+def verdict(rows: list[dict[str, str]]) -> Verdict:
     """From the shares at the most slices: how the directions' noise compares with the batch's."""
     n, slices = max(int(r["n"]) for r in rows), max(int(r["slices"]) for r in rows)
     chosen = [r for r in rows if (int(r["n"]), int(r["slices"])) == (n, slices)]
@@ -98,15 +99,23 @@ def verdict(rows: list[dict[str, str]]) -> tuple[str, str]:
         )
         few_share = float(few["gradient_slices"]) / float(few["gradient_batch"])
         rates.append(math.log(few_share / shares[state, dim]) / math.log(slices / 64))
-    largest = max(shares, key=lambda key: shares[key])
-    least = min(shares, key=lambda key: shares[key])
-    word = "holds" if min(rates) > 0.9 and max(rates) < 1.1 else "does not hold"
-    return word, (
-        f"the identity is a test; the directions' noise of the gradient falls as M^-{sum(rates) / len(rates):.2f}; at "
-        f"M = {slices}, n = {n} is {shares[least]:.2g} of the batch's at d = {least[1]} ({least[0]}) and "
-        f"{shares[largest]:.2g} times it at d = {largest[1]} ({largest[0]}): it matters where M is below about "
-        f"{min(v * slices / d for (_, d), v in shares.items()):.0f} to "
-        f"{max(v * slices / d for (_, d), v in shares.items()):.0f} d. Convergence in training: slices_in_training"
+    dims = sorted({dim for _, dim in shares})
+    needed = [share * slices / dim for (_, dim), share in shares.items()]
+    return Verdict(
+        "holds" if min(rates) > 0.9 and max(rates) < 1.1 else "does not hold",
+        f"The identity is a test. The directions' noise of the gradient falls as M^-{sum(rates) / len(rates):.2f} with "
+        f"the number M of slices, and equals the batch's where M is {min(needed):.0f} to {max(needed):.0f} d",
+        [
+            Figures(
+                f"Variance of SUSReg's gradient from {slices:,} directions over that from the batch, n = {n}",
+                ["embeddings", *(f"d = {dim}" for dim in dims)],
+                [
+                    [state, *(f"{shares[state, d]:.2g}" if (state, d) in shares else "" for d in dims)]
+                    for state in STATES
+                ],
+            )
+        ],
+        "what the noise costs in training: slices_in_training",
     )
 
 

@@ -23,6 +23,7 @@ from experiments.drawing import COLOURS, panels, save
 from experiments.methods.cell import drawn_images
 from experiments.methods.filling import arguments, minutes
 from experiments.records import Table
+from experiments.verdict import Figures, Verdict
 from isosphere.data import ImageSet, Loader
 from isosphere.data.views import Views, recipe
 from isosphere.discrepancies import KL, KSD, MMD, Discrepancy
@@ -129,29 +130,38 @@ def _collapsed(row: dict[str, str]) -> bool:
     return float(row["cosine"]) > COLLAPSED
 
 
-def verdict(rows: list[dict[str, str]]) -> tuple[str, str]:
-    ratio = [float(r["r_star"]) / float(r["r_min"]) for r in rows]
-    below = [_collapsed(r) for r, q in zip(rows, ratio, strict=True) if q < 1]
-    above = [_collapsed(r) for r, q in zip(rows, ratio, strict=True) if q >= 2]
-    between = [_collapsed(r) for r, q in zip(rows, ratio, strict=True) if 1 <= q < 2]
-    right = sum(c == (q < 1) for c, q in zip(map(_collapsed, rows), ratio, strict=True))
-    published = [r for r in rows if r["rule"] == "published"]
-    by_kernel = ", ".join(
-        f"{k} {sum(_collapsed(r) for r in published if r['kernel'] == k)} of "
-        f"{sum(r['kernel'] == k for r in published)}"
-        for k in KERNELS
-    )
-    word = (
-        "holds"
-        if right >= 0.9 * len(rows)
-        else "holds in most runs"
-        if right >= 0.75 * len(rows)
-        else "does not hold"
-    )
-    return word, (
-        f"{right} of {len(rows)} runs as predicted (collapse iff r* < r_min): collapsed {sum(below)} of {len(below)} "
-        f"below r_min, {sum(between)} of {len(between)} from 1 to 2 times it, {sum(above)} of {len(above)} beyond. "
-        f"With the published weights at n = {BATCH}, d = {DIM} collapsed: {by_kernel}"
+def verdict(rows: list[dict[str, str]]) -> Verdict:
+    ratios = [float(r["r_star"]) / float(r["r_min"]) for r in rows]
+    right = sum(_collapsed(r) == (q < 1) for r, q in zip(rows, ratios, strict=True))
+    word = "holds in most runs" if right >= 0.75 * len(rows) else "does not hold"
+
+    def collapsed(kernel: str, low: float, high: float, rule: str = "") -> str:
+        chosen = [
+            _collapsed(r)
+            for r, q in zip(rows, ratios, strict=True)
+            if r["kernel"] == kernel and low <= q < high and rule in ("", r["rule"])
+        ]
+        return f"{sum(chosen)} of {len(chosen)}" if chosen else ""
+
+    inf = float("inf")
+    return Verdict(
+        "holds" if right >= 0.9 * len(rows) else word,
+        f"{right} of {len(rows)} runs ended as predicted: collapsed if and only if r* < r_min",
+        [
+            Figures(
+                f"Runs that collapsed, n = {BATCH}, d = {DIM}",
+                ["kernel", "published weight", "r* below r_min", "1 to 2 times r_min", "beyond"],
+                [
+                    [
+                        kernel,
+                        collapsed(kernel, 0, inf, "published"),
+                        *(collapsed(kernel, *between) for between in ((0, 1), (1, 2), (2, inf))),
+                    ]
+                    for kernel in KERNELS
+                ],
+            )
+        ],
+        "more steps than 200, and networks with layer norm alone",
     )
 
 

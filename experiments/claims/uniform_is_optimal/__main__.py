@@ -23,6 +23,7 @@ from torch import Tensor
 
 from experiments.drawing import COLOURS, panels, save
 from experiments.records import Table
+from experiments.verdict import Figures, Verdict
 from isosphere.sphere import normalize, sample_uniform, sample_vmf
 
 HERE = Path(__file__).parent
@@ -126,10 +127,9 @@ def measure(law: Law, dim: int, n: int, seed: int) -> dict[tuple[str, str], dict
     return found
 
 
-def verdict(rows: list[dict[str, str]]) -> tuple[str, str]:
+def verdict(rows: list[dict[str, str]]) -> Verdict:
     """Cells (dimension, size, seed) in which no other law has a smaller bias, by 2 % or more."""
-    told = []
-    losses = 0
+    made, losses, total = [], 0, 0
     for estimator in ESTIMATORS:
         best, aligned, cells = 0, 0, 0
         for dim, n, seed in sorted({(r["dim"], r["n"], r["seed"]) for r in rows}):
@@ -144,14 +144,20 @@ def verdict(rows: list[dict[str, str]]) -> tuple[str, str]:
             best += all(float(mine["worst_linear"]) <= 1.02 * float(r["worst_linear"]) for r in cell.values())
             aligned += any(float(r["aligned"]) < 0.98 * float(mine["aligned"]) for r in cell.values())
         losses += cells - best
-        told.append(
-            f"{estimator}: least worst case in {best} of {cells} cells, beaten along the axis in {aligned}"
-        )
-    word = "holds" if losses == 0 else "holds in most cells" if losses < 6 else "does not hold"
-    return word, (
-        "for queries all over the sphere and linear targets. "
-        + "; ".join(told)
-        + ". For ridge any isotropic law does as well (Gaussian); a task along a law's own axis is better served by it"
+        total += cells
+        made.append([estimator, f"{best} of {cells}", f"{aligned} of {cells}"])
+    return Verdict(
+        "holds" if losses == 0 else "holds in most cells" if losses < total / 9 else "does not hold",
+        f"For queries all over the sphere and linear targets the uniform law has the least worst case in "
+        f"{total - losses} of {total} cells; what is better than it along one axis is worse across it",
+        [
+            Figures(
+                "Cells of dimension, size and seed (for ridge any isotropic law, such as the Gaussian, ties)",
+                ["estimator", "uniform has the least worst case", "another law is better along its own axis"],
+                made,
+            )
+        ],
+        "what real embeddings, which follow none of these laws, gain from a more uniform spread",
     )
 
 

@@ -106,16 +106,21 @@ def vje_spread(
     discrepancy: str = "mmd-heat",
     weight: float | None = None,
     directional: Literal["student", "cauchy"] = "cauchy",
+    batch_norm: bool = True,
+    standardise: bool = True,
+    radial: bool = True,
     kl_weight: float = 1.0,
     samples: int = 1,
 ) -> VJE:
     """VJE with a discrepancy (any by its name) of the directions of the embeddings."""
     return VJE(
         encoder,
-        _inference(encoder, dim, hidden, batch_norm=True),
+        _inference(encoder, dim, hidden, batch_norm=batch_norm),
         directional=directional,
         discrepancy=build_discrepancy(discrepancy, encoder.feature_dim),
         weight=weight,
+        standardise=standardise,
+        radial=radial,
         kl_weight=kl_weight,
         samples=samples,
         global_views=global_views,
