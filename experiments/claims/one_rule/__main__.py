@@ -58,7 +58,7 @@ def verdict(rows: Iterable[dict[str, str]]) -> Verdict:
         if gain > error:
             short.append(f"{method} on {data} ({gain:+.1f})")
         shown = [cells.told(data, method, SETS[data], o) for o in CUTOFFS]
-        weights = " / ".join(f"{cells.mean(data, method, 'weight', o):.2g}" for o in CUTOFFS)
+        weights = " / ".join(cells.told(data, method, "weight", o, digits=3) or "–" for o in CUTOFFS)
         made.append([data, method, *shown, weights])
     word = "in part" if made and served >= len(made) / 2 else "does not hold"
     return Verdict(
