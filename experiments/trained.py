@@ -14,9 +14,17 @@ __all__ = ["RESULTS", "Cells", "main", "on_equal_terms"]
 Rows = Iterable[dict[str, str]]
 
 MATCHED = "method.options.expansion=10"
-CUTOFFS = ("method.options.cutoff=0.35", "", "method.options.cutoff=0.7")
-"""The balanced weight's share of variance, .5 where it is not given."""
-OWN = "own best cut-off"
+WEIGHTS = {
+    "r* = 10": MATCHED,
+    "cut-off .35": "method.options.cutoff=0.35",
+    "balanced": "",
+    "cut-off .7": "method.options.cutoff=0.7",
+}
+"""What is tried of the weight; balanced is the cut-off .5 (the share of variance between images)."""
+FURTHER = {"r* = 5": "method.options.expansion=5", "r* = 2": "method.options.expansion=2"}
+"""For methods whose best of these is the first."""
+OWN = "own best weight"
+ENDS = (MATCHED, *FURTHER.values())
 RATES = ("knn", "linear", "map", "mrr", "recall", "transfer_")
 """How the metrics begin that are rates in percent."""
 
@@ -78,16 +86,16 @@ class Cells:
         }
 
     def own_best(self, data: str, method: str) -> str | None:
-        """The options of the cut-off that is best on training images that seed 0 did not see; None before all of
+        """The options of the weight that is best on training images that seed 0 did not see; None before all of
         them were tried.
         """
-        tried = ((c, self.values(data, method, "validation", c).get(0)) for c in CUTOFFS)
-        found = {value: c for c, value in tried if value is not None}
-        return found[max(found)] if len(found) == len(CUTOFFS) else None
+        tried = ((o, self.values(data, method, "validation", o)) for o in (WEIGHTS | FURTHER).values())
+        found = {o: values[0] for o, values in tried if 0 in values}
+        return max(found, key=lambda o: found[o]) if found.keys() >= set(WEIGHTS.values()) else None
 
     def terms(self, data: str, methods: Sequence[str]) -> dict[str, dict[str, str]]:
-        """The options with which methods meet: the balanced weight, one expansion ratio, each one's own best cut-off;
-        of those that have been through it.
+        """The options with which methods meet: the balanced weight, one expansion ratio, each one's own best weight; of
+        those that have been through it.
         """
         best = {m: self.own_best(data, m) for m in methods}
         met = {
@@ -132,22 +140,26 @@ class Cells:
     def terms_table(self, data: str, methods: Sequence[str], metric: str, caption: str) -> Figures:
         """The metric of methods that meet at the balanced weight, at one expansion ratio, at each one's own best."""
         terms, made = self.terms(data, methods), []
+        names = {options: name for name, options in (WEIGHTS | FURTHER).items()}
         for m in methods:
             cells = [
                 self.told(data, m, metric, options[m]) if m in options else "" for options in terms.values()
             ]
             if cells[-1]:
-                cells[-1] += f" ({terms[OWN][m].rpartition('=')[2] or '0.5'})"
+                cells[-1] += f" ({names[terms[OWN][m]]})"
             if any(cells[1:]):
                 made.append([m, *cells])
         return Figures(caption, ["", *terms], made)
 
 
 def on_equal_terms(cells: Cells, data: str, methods: Sequence[str]) -> Iterator[dict[str, Any]]:
-    """The cells that compare methods at one expansion ratio, and each at its own best cut-off: of more seeds by a
+    """The cells that compare methods at one expansion ratio, and each at its own best weight: of more seeds by a
     second call, when the first has tried all of them.
     """
-    yield from (job(data, m, 0, options) for options in (*CUTOFFS, MATCHED) for m in methods)
+    yield from (job(data, m, 0, options) for options in WEIGHTS.values() for m in methods)
+    yield from (
+        job(data, m, 0, o) for m in methods for o in FURTHER.values() if cells.own_best(data, m) in ENDS
+    )
     for seed in (1, 2):
         yield from (job(data, m, seed, MATCHED) for m in methods)
         best = {m: cells.own_best(data, m) for m in methods}

@@ -3,8 +3,9 @@
     python -m experiments.claims.exact_against_sliced cifar10=/path/cifar10.npz imagenette=/path/imagenette
 
 k-NN and linear probe of the backbone, from three seeds. At the balanced weight (the same cut-off of the spectrum for
-every statistic); at the same expansion ratio r* = 10; and each at its own best of the cut-offs .35, .5, .7, chosen on
-training images that seed 0 did not see, from more seeds by a second call, when the first has filled all of seed 0.
+every statistic); at the same expansion ratio r* = 10; and each at its own best of four weights (these two and the
+cut-offs .35 and .7; lighter ones where the lightest was the best), chosen on training images that seed 0 did not see,
+from more seeds by a second call, when the first has filled all of seed 0.
 """
 
 from collections.abc import Iterable, Iterator
@@ -54,7 +55,7 @@ def verdict(rows: Iterable[dict[str, str]]) -> Verdict:
     return Verdict(
         "cannot be decided at this size" if better + worse < len(scores) / 4 else word,
         f"{better} of {len(scores)} comparisons (k-NN and linear; at the balanced weight, at r* = 10, and each at its "
-        f"own best cut-off) are above SUSReg by two standard errors, {worse} below",
+        f"own best weight) are above SUSReg by two standard errors, {worse} below",
         [
             cells.table(
                 "At the balanced weight, % ± standard error",
@@ -69,7 +70,7 @@ def verdict(rows: Iterable[dict[str, str]]) -> Verdict:
                 "cifar10",
                 methods,
                 "knn",
-                "CIFAR-10 k-NN on equal terms; the cut-off (in brackets) was chosen on training images that the run "
+                "CIFAR-10 k-NN on equal terms; the weight (in brackets) was chosen on training images that the run "
                 "did not see",
             ),
         ],

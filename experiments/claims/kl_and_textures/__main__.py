@@ -4,7 +4,7 @@
 
 Textures: Recall@1 of the head in batches of 100, the mean reciprocal rank (the paper's mAP) of head and backbone, all
 four families. Class-like: k-NN. All at the balanced weight; wood and CIFAR-10 also at the same expansion ratio r* = 10
-and each at its own best of the cut-offs .35, .5, .7, chosen on images that the run did not see. The geometry is that of
+and each at its own best of four or more weights, chosen on images that the run did not see. The geometry is that of
 test embeddings: deviation of the cosine of a pair in units of the uniform law's, mean cosine to the nearest image,
 Fisher ratio and k-means NMI.
 """
@@ -102,7 +102,7 @@ def verdict(rows: Iterable[dict[str, str]]) -> Verdict:
                     data,
                     methods,
                     metric,
-                    f"{data} on equal terms (the cut-off in brackets was chosen on unseen images)",
+                    f"{data} on equal terms (the weight in brackets was chosen on unseen images)",
                 )
                 for data, metric in (("wood", "recall1_head"), ("cifar10", "knn"))
             ),

@@ -3,7 +3,7 @@
     python -m experiments.claims.sphere_against_lejepa cifar10=/path/cifar10.npz imagenette=/path/imagenette
 
 Both at the balanced weight, the same cut-off of the spectrum; wood and CIFAR-10 also at the same expansion ratio
-r* = 10 and each at its own best of the cut-offs .35, .5, .7, chosen on images that the run did not see. Textures: mean
+r* = 10 and each at its own best of four or more weights, chosen on images that the run did not see. Textures: mean
 reciprocal rank (the paper's mAP) of head and backbone. Transfer: the frozen backbone of one set, k-NN and linear probe
 on another (CIFAR-10 to imagenette at 32 px and back; textures to CIFAR-10).
 """
@@ -83,7 +83,7 @@ def verdict(rows: Iterable[dict[str, str]]) -> Verdict:
                     data,
                     (OURS, THEIRS),
                     metric,
-                    f"{data} on equal terms (the cut-off in brackets was chosen on unseen images)",
+                    f"{data} on equal terms (the weight in brackets was chosen on unseen images)",
                 )
                 for data, metric in (("wood", "mrr_head"), ("cifar10", "knn"))
             ),
