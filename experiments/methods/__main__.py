@@ -18,6 +18,8 @@ import torch
 from experiments.methods.cell import BASELINES, DATA, run
 from experiments.methods.filling import EPOCHS, RESULTS, arguments, fill, job, results, sources
 from experiments.records import Table
+from experiments.trained import Cells, span
+from experiments.verdict import Figures
 from isosphere.methods import METHODS
 
 OF_THE_PAPERS = (
@@ -41,27 +43,29 @@ def jobs(
                 yield job(name, method, seed, options, epochs or None)
 
 
-def table(rows: Table) -> Iterator[str]:
-    """Mean over seeds in percent, with the interval of the first seed, one line a method."""
+def table(rows: Table) -> Figures:
+    """Baselines, then the methods by their k-NN on CIFAR-10; plain cells, mean over their seeds."""
+    cells = Cells(rows)
     names = [n for n in EPOCHS if any(r["data"] == n for r in rows)]
-    heads = {n: "k-NN" if DATA[n].labelled else "Recall@1 of the head" for n in names}
-    yield "| method | " + " | ".join(f"{n}: {heads[n]}" for n in names) + " | seeds |"
-    yield "|---" * (len(names) + 2) + "|"
-    plain = [r for r in rows if not r["options"] and r["epochs"] in ("0", str(EPOCHS.get(r["data"])))]
-    for method in dict.fromkeys(r["method"] for r in plain):
-        cells, seeds = [], 0
-        for name in names:
-            mine = [r for r in plain if (r["data"], r["method"]) == (name, method)]
-            key = "knn" if DATA[name].labelled else ("recall1" if method in BASELINES[1:] else "recall1_head")
-            if not mine:
-                cells.append("")
-                continue
-            values = [float(r[key]) for r in mine]
-            seeds = max(seeds, len(values))
-            low, high = mine[0][f"{key}_low"], mine[0][f"{key}_high"]
-            note = " (collapsed)" if mine[0]["collapsed"] == "True" else ""
-            cells.append(f"{sum(values) / len(values):.1f} [{float(low):.1f}, {float(high):.1f}]{note}")
-        yield f"| {method} | " + " | ".join(cells) + f" | {seeds} |"
+
+    def shown(data: str, method: str) -> str:
+        fixed = "recall1" if method in BASELINES[1:] else "recall1_head"
+        told = cells.told(data, method, "knn" if DATA[data].labelled else fixed)
+        return (
+            f"{told} (collapsed)" if any(r["collapsed"] == "True" for r in cells.of(data, method)) else told
+        )
+
+    def rank(method: str) -> float:
+        return (
+            -1000 + BASELINES.index(method) if method in BASELINES else -cells.mean(names[0], method, "knn")
+        )
+
+    made = []
+    for method in sorted(dict.fromkeys(r["method"] for r in rows), key=rank):
+        if counts := [n for n in (len(cells.of(data, method)) for data in names) if n]:
+            made.append([method, *(shown(data, method) for data in names), span(counts)])
+    heads = (f"{n}: {'k-NN' if DATA[n].labelled else 'Recall@1 of the head'}" for n in names)
+    return Figures("Mean of the seeds in percent ± standard error", ["method", *heads, "seeds"], made)
 
 
 def main() -> None:
@@ -81,7 +85,7 @@ def main() -> None:
     parser.add_argument("--table", action="store_true")
     a = parser.parse_args()
     if a.table:
-        print("\n".join(table(results(a.out))))
+        print("\n".join(table(results(a.out)).markdown()))
         return
     specs, seeds = sources(a.data), [int(s) for s in a.seeds.split(",")]
     names = a.only.split(",") if a.only else list(sources(a.data, textures=False))
