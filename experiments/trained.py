@@ -70,10 +70,17 @@ class Cells:
         return 100 * (max(rate * (1 - rate), 1e-4) / images) ** 0.5
 
     def gain(
-        self, data: str, method: str, base: str, metric: str, options: str = "", base_options: str = ""
+        self,
+        data: str,
+        method: str,
+        base: str,
+        metric: str,
+        options: str = "",
+        base_options: str = "",
+        epochs: int | None = None,
     ) -> tuple[float, float]:
         """Difference of the means of two methods and its standard error, those of both added in squares."""
-        cells = (data, method, metric, options), (data, base, metric, base_options)
+        cells = (data, method, metric, options, epochs), (data, base, metric, base_options, epochs)
         (mean, error), (base_mean, base_error) = ((self.mean(*c), self.error(*c)) for c in cells)
         return mean - base_mean, (error**2 + base_error**2) ** 0.5
 
