@@ -21,8 +21,12 @@ WEIGHTS = {
     "cut-off .7": "method.options.cutoff=0.7",
 }
 """What is tried of the weight; balanced is the cut-off .5 (the share of variance between images)."""
-FURTHER = {"r* = 5": "method.options.expansion=5", "r* = 2": "method.options.expansion=2"}
-"""For methods whose best of these is the first."""
+FURTHER = {
+    "r* = 2": "method.options.expansion=2",
+    "r* = 5": "method.options.expansion=5",
+    "cut-off .25": "method.options.cutoff=0.25",
+}
+"""Tried too where r* = 10 was the best of these."""
 OWN = "own best weight"
 ENDS = (MATCHED, *FURTHER.values())
 RATES = ("knn", "linear", "map", "mrr", "recall", "transfer_")
@@ -66,6 +70,8 @@ class Cells:
         if not found:
             return float("nan")
         rate, tier = fmean(found) / 100, self.rows[0].get("tier")
+        if metric.startswith("transfer_"):
+            data = self.of(data, method, options, epochs)[0]["transfer"].partition("-")[0]
         images = DATA[f"{data}-{tier}" if tier else data].test_images
         return 100 * (max(rate * (1 - rate), 1e-4) / images) ** 0.5
 
