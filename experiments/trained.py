@@ -1,6 +1,7 @@
 """Claims about trained encoders: which cells of the table of methods they need, and how those are compared."""
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
@@ -9,7 +10,7 @@ from experiments.methods.cell import DATA, TIERS
 from experiments.methods.filling import RESULTS, arguments, fill, job, large, results, small, sources
 from experiments.verdict import Figures
 
-__all__ = ["RESULTS", "Cells", "main", "on_equal_terms"]
+__all__ = ["RESULTS", "Cells", "Course", "main", "on_equal_terms"]
 
 Rows = Iterable[dict[str, str]]
 
@@ -31,6 +32,15 @@ OWN = "own best weight"
 ENDS = (MATCHED, *FURTHER.values())
 RATES = ("knn", "linear", "map", "mrr", "recall", "transfer_")
 """How the metrics begin that are rates in percent."""
+
+
+@dataclass(frozen=True)
+class Course:
+    """A data set, what is asked there, and for how long the methods train; None: the table's own length."""
+
+    data: str
+    metric: str
+    epochs: int | None = None
 
 
 class Cells:

@@ -10,13 +10,13 @@ faster. The default serves a method where no other weight is above it by more th
 """
 
 from collections.abc import Iterable, Iterator
-from dataclasses import astuple, dataclass
+from dataclasses import astuple
 from pathlib import Path
 from typing import Any
 
 from experiments.drawing import COLOURS, panels, save
 from experiments.methods.filling import job
-from experiments.trained import ENDS, FURTHER, RESULTS, WEIGHTS, Cells, main
+from experiments.trained import ENDS, FURTHER, RESULTS, WEIGHTS, Cells, Course, main
 from experiments.verdict import Figures, Verdict
 
 __all__ = ["RESULTS"]
@@ -38,15 +38,6 @@ TRIED = {
     name: (FURTHER | WEIGHTS)[name]
     for name in ("r* = 2", "r* = 5", "r* = 10", "cut-off .25", "cut-off .35", "balanced", "cut-off .7")
 }
-
-
-@dataclass(frozen=True)
-class Course:
-    """A data set, what is asked there, and for how long the methods train; None: the table's own length."""
-
-    data: str
-    metric: str
-    epochs: int | None = None
 
 
 COURSES = {
