@@ -73,17 +73,16 @@ class Cells:
     def error(
         self, data: str, method: str, metric: str, options: str = "", epochs: int | None = None
     ) -> float:
-        """Standard error of a mean rate in percent: of the seeds from three on, else of the test images."""
+        """Standard error of a mean rate in percent: that of the test images, or of three seeds and more if larger."""
         found = list(self.values(data, method, metric, options, epochs).values())
-        if len(found) > 2:
-            return stdev(found) / len(found) ** 0.5
         if not found:
             return float("nan")
+        of_seeds = stdev(found) / len(found) ** 0.5 if len(found) > 2 else 0.0
         rate, tier = fmean(found) / 100, self.rows[0].get("tier")
         if metric.startswith("transfer_"):
             data = self.of(data, method, options, epochs)[0]["transfer"].partition("-")[0]
         images = DATA[f"{data}-{tier}" if tier else data].test_images
-        return 100 * (max(rate * (1 - rate), 1e-4) / images) ** 0.5
+        return max(of_seeds, 100 * (max(rate * (1 - rate), 1e-4) / images) ** 0.5)
 
     def gain(
         self,

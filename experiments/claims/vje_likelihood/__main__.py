@@ -61,6 +61,8 @@ ARMS = {
 SEEDED = ("vje", "vje+mmd", *RIVALS, "kl-vmf", "untrained")
 ONE_CLASS = ("vje", "vje+mmd", "kl-vmf", "untrained")
 CLASSES = (0, 3, 8)
+COUPLING = ("own length", "expected length", "expected over own")
+COUPLED = ("vje", "no radial factor")
 PAR = 1.5
 """Points that methods on a par may differ by, a little more than two standard errors of a difference."""
 FIGURES = ("knn", "linear", "uniformity", "alignment", "effective_rank", "collapsed")
@@ -143,6 +145,31 @@ def one_class(arm: str, seed: int, specs: dict[str, str]) -> Iterator[tuple[str,
             yield f"one-class/{label}/{score}", (found.value, found.low, found.high)
 
 
+def coupling(arm: str, seed: int, specs: dict[str, str]) -> Iterator[tuple[str, tuple[float, float, float]]]:
+    """How the length of an embedding, and the length that the posterior gives it, go with how well its direction is
+    explained: rank correlations over test images; and the second length in units of the first.
+    """
+    method, _ = trained(*ARMS[arm], seed, specs["cifar10"])
+    network: Any = method
+    encoder: Any = method.encoder
+
+    def encode(x: Tensor) -> tuple[Tensor, Tensor]:
+        h = network.standardise(encoder(x))
+        lengths = torch.stack([h, network.head(h)[:, : h.shape[1]]]).float().norm(dim=-1)
+        columns = torch.stack([*lengths, network.scores(x)["directional"]], 1)
+        return columns, columns
+
+    images = drawn_images(specs["cifar10"], 5000, 32)
+    own, expected, directional = extract(encode, images, 32, encoder.mean, encoder.std).backbone.double().mT
+    for name, length in (("own length", own), ("expected length", expected)):
+        places = torch.stack([length, directional]).argsort(1).argsort(1)
+        found = torch.corrcoef(places.double())[0, 1].item()
+        centre, half = math.atanh(found), 1.96 / (len(images) - 3) ** 0.5
+        yield f"coupling/{name}", (found, math.tanh(centre - half), math.tanh(centre + half))
+    ratio = (expected / own).quantile(torch.tensor([0.5, 0.25, 0.75], dtype=torch.float64))
+    yield "coupling/expected over own", tuple(ratio.tolist())
+
+
 def _of(rows: list[dict[str, str]], arm: str, quantity: str) -> list[float]:
     return [float(r["value"]) for r in rows if r["arm"] == arm and r["quantity"] == quantity]
 
@@ -202,6 +229,17 @@ def verdict(rows: list[dict[str, str]]) -> Verdict:
                 [_accuracy(rows, arm) for arm in ARMS if arm in knn],
             ),
             _detection(rows, "auroc/", "Mean AUROC over the foreign sets"),
+            Figures(
+                "What the radial factor is for: rank correlation of the directional log density with the length of the "
+                "embedding and with the length that the posterior expects; the second length over the first (median, "
+                "quartiles)",
+                ["", *COUPLING],
+                [
+                    [arm, *(_interval(rows, arm, f"coupling/{name}") for name in COUPLING)]
+                    for arm in COUPLED
+                    if _of(rows, arm, "coupling/own length")
+                ],
+            ),
             _detection(rows, "one-class/", "Mean AUROC of one class (of three) against the other nine"),
         ],
         "whether hundreds of epochs, as in the paper, bring VJE to its rivals: 230 steps are few for predictors and "
@@ -213,6 +251,11 @@ def _accuracy(rows: list[dict[str, str]], arm: str) -> list[str]:
     figures = {"knn": 1, "linear": 1, "uniformity": 2, "effective_rank": 0}
     shown = [f"{_mean(_of(rows, arm, name)):.{digits}f}" for name, digits in figures.items()]
     return [arm, *shown, str(len(_of(rows, arm, "knn")))]
+
+
+def _interval(rows: list[dict[str, str]], arm: str, quantity: str) -> str:
+    found = next(r for r in rows if (r["arm"], r["quantity"]) == (arm, quantity))
+    return f"{float(found['value']):.2f} [{float(found['low']):.2f}, {float(found['high']):.2f}]"
 
 
 def _detection(rows: list[dict[str, str]], prefix: str, caption: str) -> Figures:
@@ -275,6 +318,7 @@ def main() -> None:
     jobs += [
         (one_class, f"one-class/{CLASSES[0]}/knn of the head", arm, 0) for arm in arms if arm in ONE_CLASS
     ]
+    jobs += [(coupling, "coupling/own length", arm, 0) for arm in arms if arm in COUPLED]
     jobs += [(whole, "knn", arm, seed) for seed in (1, 2) for arm in arms if arm in SEEDED]
     for measure, mark, arm, seed in () if a.draw else jobs:
         if {"arm": arm, "seed": seed, "quantity": mark} in table or time.monotonic() + longest > deadline:
