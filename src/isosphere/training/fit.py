@@ -1,6 +1,5 @@
 """The training loop, to be read in one sitting."""
 
-import itertools
 import time
 from collections.abc import Callable, Mapping
 from contextlib import closing
@@ -186,9 +185,10 @@ def fit(
             batch_views: list[Tensor] = []
             if observer is not None and train.monitor and fabric.is_global_zero and at.step == 0:
                 first, _ = observe(batch_views)
-            for epoch in itertools.count(at.epoch):
-                if any(agreed(fabric, bool(interrupt.requested), plan.finished(at.step, tick()))):
-                    break
+            stop = any(agreed(fabric, bool(interrupt.requested), plan.finished(at.step, tick())))
+            # Decided after each step, by all ranks together, and nowhere else: so the end is known when it is examined.
+            while not stop:
+                epoch = at.epoch
                 for batch in timer.each("data", loader.epoch(epoch, start=at.batch)):
                     factor = plan.factor(at.step, tick())
                     set_learning_rate(optimizer.param_groups, config.optim.learning_rate * factor)
@@ -213,16 +213,16 @@ def fit(
                             at, train.epochs, {**meter.last, **gauges}, speed(), plan, pace, timer.waiting()
                         ),
                     )
-                    stop = bool(interrupt.requested) or plan.finished(at.step, at.elapsed, pace)
+                    due = _due(saved, train.checkpoint_minutes, end_of_epoch=at.batch == len(loader))
+                    finished = plan.finished(at.step, at.elapsed, pace)
+                    stop, finished, due = agreed(fabric, bool(interrupt.requested) or finished, finished, due)
                     if at.batch == len(loader):
                         at.epoch, at.batch = epoch + 1, 0
                         report(examine(batch_views, last=stop))
                         if train.keep_every and at.epoch % train.keep_every == 0 and fabric.is_global_zero:
                             folder.keep_weights(at.epoch, method.state_dict())
-                    elif at.step % train.log_steps == 0:
+                    elif at.step % train.log_steps == 0 and not finished:  # the end has a row of its own
                         report({})
-                    due = _due(saved, train.checkpoint_minutes, end_of_epoch=at.batch == 0)
-                    stop, due = agreed(fabric, stop, due)
                     if stop or due:
                         save()
                     if stop:
