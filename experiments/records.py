@@ -9,13 +9,18 @@ from typing import Any
 
 import torch
 
+from isosphere.training.precision import bf16_is_fast
+
 __all__ = ["PROVENANCE", "Table", "provenance"]
 
 PROVENANCE = ("commit", "machine", "torch")
 
 
 def provenance() -> dict[str, str]:
-    """Commit of the code (``+`` where the tree has changes), processor or accelerator with threads, torch."""
+    """Commit of the code (``+`` where the tree has changes), processor or accelerator with threads, torch.
+
+    A processor that only emulates bfloat16 says so: there networks are trained in float32.
+    """
     described = subprocess.run(
         ["git", "describe", "--always", "--dirty=+"],
         capture_output=True,
@@ -23,7 +28,8 @@ def provenance() -> dict[str, str]:
         cwd=Path(__file__).parent,
         check=False,
     )
-    device = torch.cuda.get_device_name() if torch.cuda.is_available() else platform.machine()
+    processor = platform.machine() + ("" if bf16_is_fast(torch.device("cpu")) else " (float32)")
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else processor
     return {
         "commit": described.stdout.strip(),
         "machine": f"{device} {torch.get_num_threads()} thread(s)",

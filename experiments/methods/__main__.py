@@ -68,6 +68,37 @@ def table(rows: Table) -> Figures:
     return Figures("Mean of the seeds in percent ± standard error", ["method", *heads, "seeds"], made)
 
 
+def details(rows: Table, data: str) -> Figures:
+    """Everything else that a plain cell measures on one data set; speed and memory of the fastest, leanest seed."""
+    cells = Cells(rows)
+    rates = (
+        {"k-NN": "knn", "of the head": "knn_head", "linear": "linear", "mAP": "map", "mAP, head": "map_head"}
+        if DATA[data].labelled
+        else {
+            "Recall@1": "recall1",
+            "of the head": "recall1_head",
+            "@5, head": "recall5_head",
+            "mAP, head": "mrr_head",
+        }
+    )
+    shape = {"uniformity": 2, "alignment": 2, "effective_rank": 0, "r_star": 1, "r_min": 2}
+    made = []
+    for method in dict.fromkeys(r["method"] for r in rows):
+        if method in BASELINES or not (found := cells.of(data, method)):
+            continue
+        figures = [cells.told(data, method, metric) for metric in rates.values()]
+        figures += [cells.told(data, method, metric, digits=k) for metric, k in shape.items()]
+        figures.append(f"{max(float(r['images_per_second']) for r in found):.0f}")
+        figures.append(f"{min(float(r['peak_mib']) for r in found):.0f}")
+        made.append((-cells.mean(data, method, next(iter(rates.values()))), [method, *figures]))
+    heads = [*rates, "uniformity", "alignment", "effective rank", "r\\*", "r_min", "images/s", "MiB"]
+    return Figures(
+        f"On {data}: rates in percent, geometry of the embeddings",
+        ["method", *heads],
+        [m for _, m in sorted(made)],
+    )
+
+
 def longer(rows: Table) -> Figures:
     """The methods that were also trained for longer than the table's own length."""
     cells = Cells(rows)
@@ -102,7 +133,9 @@ def main() -> None:
     parser.add_argument("--table", action="store_true")
     a = parser.parse_args()
     if a.table:
-        print("\n\n".join("\n".join(t(results(a.out)).markdown()) for t in (table, longer)))
+        rows = results(a.out)
+        tables = (table(rows), longer(rows), details(rows, "cifar10"), details(rows, "wood"))
+        print("\n\n".join("\n".join(t.markdown()) for t in tables))
         return
     specs, seeds = sources(a.data), [int(s) for s in a.seeds.split(",")]
     names = a.only.split(",") if a.only else list(sources(a.data, textures=False))

@@ -35,6 +35,7 @@ from isosphere.reductions import nearest_neighbours
 from isosphere.runs import RunFolder
 from isosphere.statistics import mean_cosine, within_share
 from isosphere.training import Parts, fit, load_config, prepare
+from isosphere.training.precision import bf16_is_fast
 
 METRICS = (
     *("knn", "knn_low", "knn_high", "knn_head", "linear", "linear_low", "linear_high", "map", "map_head"),
@@ -148,9 +149,9 @@ def prepare_job(job: dict[str, Any], spec: str) -> Parts:
     """Everything that `fit` takes, from the job's keys and those of its data set."""
     ours = job["method"] not in BASELINES and not job["method"].startswith("lightly-")
     options = dict(item.split("=", 1) for item in job["options"].split(";") if item)
-    settings = COMMON | DATA[job["data"]].settings
+    settings = {k: v for k, v in (COMMON | DATA[job["data"]].settings).items() if k not in options}
     if job["method"].startswith("vje"):  # no projection head: the embedding is the encoder's
-        del settings["model.dim"]
+        settings.pop("model.dim", None)
     flags = (
         settings
         | {
@@ -161,6 +162,12 @@ def prepare_job(job: dict[str, Any], spec: str) -> Parts:
         | {"method.name": job["method"] if ours else "simclr"}
     )
     return prepare(load_config(sets=[f"{k}={v}" for k, v in options.items()], flags=flags))
+
+
+def arithmetic() -> torch.dtype | None:
+    """What frozen features are computed in: bfloat16 where that is fast (emulated it is slower), else None: float32."""
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    return torch.bfloat16 if bf16_is_fast(device) else None
 
 
 def drawn_images(spec: str, count: int | None, canvas: int, split: Split = "test") -> ImageSet:
@@ -218,7 +225,7 @@ def judge(method: Method, data: Data, parts: Parts, test: ImageSet) -> dict[str,
     """Accuracy, retrieval and geometry of a frozen method."""
     assert isinstance(parts.images, ImageSet)
     encoder, size = method.encoder, parts.config.data.image_size or 32
-    look: dict[str, Any] = {"autocast": torch.bfloat16}
+    look: dict[str, Any] = {"autocast": arithmetic()}
     first, second = extract_views(method.embed, test, parts.views, seed=12345, **look)[:2]
     heads = torch.stack([first.head, second.head])
     shape = geometry(first.head, views=heads, discrepancies={"mmd": MMD(HeatKernel(first.head.shape[1]))})
@@ -292,7 +299,7 @@ def _transfer(method: Method, parts: Parts, name: str, spec: str) -> dict[str, A
     train = drawn_images(spec, data.settings.get("data.limit"), size, "train")
     test = drawn_images(spec, data.test_images, size, "test")
     a, b = (
-        extract(method.embed, x, size, encoder.mean, encoder.std, autocast=torch.bfloat16)  # type: ignore[arg-type]
+        extract(method.embed, x, size, encoder.mean, encoder.std, autocast=arithmetic())  # type: ignore[arg-type]
         for x in (train, test)
     )
     found = _labelled(a.backbone, b.backbone, train, test)

@@ -10,11 +10,7 @@ from isosphere.discrepancies import MMD
 from isosphere.kernels import HeatKernel
 from isosphere.methods import VJE, VISimSiam
 from isosphere.methods.evidence import Posterior, StudentFactor, directional_factor, evidence_scores
-from isosphere.methods.likelihood import (
-    diagonal_gaussian_kl,
-    log_student_t_on_sphere,
-    log_subdensity_constant,
-)
+from isosphere.methods.likelihood import diagonal_gaussian_kl, log_subdensity_constant
 from isosphere.models import InferenceNetwork, ProjectionHead
 from isosphere.sphere import log_surface_area, normalize
 
@@ -70,7 +66,7 @@ def test_bound_written_out(directional, locals_):
                     z = q.mean[v, i] + (q.log_variance[v, i] / 2).exp() * noise[k, v, i]
                     u, centre = h[g, i] / r, z / z.norm()
                     if directional == "student":
-                        log_k = log_subdensity_constant(DIM, 5.0, 0.01)
+                        log_k = log_subdensity_constant(DIM, 5.0, 0.01 / DIM**0.5)
                         directions.append(student_t(u, centre, q.scale[v, i], 5.0) - log_k)
                     else:
                         peak = torch.log((1 - 0.64) / (1 + 0.64 - 1.6 * (u @ centre)))
@@ -88,22 +84,21 @@ def test_bound_written_out(directional, locals_):
     torch.testing.assert_close(loss.total, expected, rtol=1e-10, atol=1e-10)
 
 
-def test_with_tied_variances_the_logarithms_cancel():
+@pytest.mark.parametrize("unit", [1.0, DIM**-0.5])
+def test_with_tied_variances_the_logarithms_cancel(unit):
     """Minus the bound equals the expression of the docstring, for any mean, variance, target and noise."""
     nu, floor, n = 5.0, 0.05, 50
     mean, raw, noise = torch.randn(3, n, DIM, dtype=torch.float64) * 2
-    q = Posterior.of([mean, raw], floor)
+    q = Posterior.of([mean, raw], floor, unit)
     u = normalize(torch.randn(n, DIM, dtype=torch.float64))
     centre = normalize(q.sample(noise))
     v = q.log_variance.exp()
-    torch.testing.assert_close(q.scale.square(), v)
+    torch.testing.assert_close(q.scale.square(), unit**2 * v)
     assert v.min() >= floor**2
-    minus_bound = diagonal_gaussian_kl(mean, q.log_variance) - log_student_t_on_sphere(
-        u, centre, q.scale, nu, floor
-    )
-    without = (nu + DIM) / 2 * torch.log1p(((u - centre).square() / v).sum(-1) / nu) + (
-        v + mean.square()
-    ).sum(-1) / 2
+    factor = StudentFactor(DIM, nu, floor, unit)
+    minus_bound = diagonal_gaussian_kl(mean, q.log_variance) - factor(u, centre, q.scale)
+    square = ((u - centre).square() / v).sum(-1) / unit**2
+    without = (nu + DIM) / 2 * torch.log1p(square / nu) + (v + mean.square()).sum(-1) / 2
     constant = minus_bound - without
     torch.testing.assert_close(constant, constant[:1].expand(n), rtol=1e-11, atol=1e-11)
 
@@ -113,6 +108,18 @@ def test_untied_scales_are_their_own():
     q = Posterior.of([mean, a, b], 0.01)
     torch.testing.assert_close(q.log_variance, 10 * torch.tanh(a / 10))
     torch.testing.assert_close(q.scale.square(), (10 * torch.tanh(b / 10)).exp() + 1e-4)
+
+
+@pytest.mark.parametrize("nu", [2.0, 5.0, math.inf])
+def test_slope_of_the_factor_is_that_of_its_logarithm(nu):
+    """Half of minus the derivative per dimension in one minus the cosine, at the variance and distance it names."""
+    factor = directional_factor("student", DIM, degrees_of_freedom=nu)
+    angle = torch.tensor(math.acos(0.25), dtype=torch.float64, requires_grad=True)
+    rest = torch.zeros(DIM - 2, dtype=torch.float64)
+    u = torch.cat([angle.cos()[None], angle.sin()[None], rest])
+    scale = torch.full((DIM,), factor.unit * 0.75**0.5, dtype=torch.float64)
+    (found,) = torch.autograd.grad(factor(u, torch.eye(DIM, dtype=torch.float64)[0], scale), angle)
+    assert -found.item() / angle.sin().item() / DIM / 2 == pytest.approx(factor.slope, rel=1e-6)
 
 
 @pytest.mark.parametrize("stop", [True, False])
@@ -210,7 +217,7 @@ def test_extreme_variances_and_degrees_of_freedom_are_finite(nu, logs, dtype):
     h = (torch.randn(2, 8, DIM, dtype=dtype) * 1e4).requires_grad_()
     mean = (torch.randn(2, 8, DIM, dtype=dtype) * 1e-4).requires_grad_()
     raw = torch.full((2, 8, DIM), logs, dtype=dtype, requires_grad=True)
-    loss = method.loss(h, Posterior.of([mean, raw], method.factor.floor))
+    loss = method.loss(h, Posterior.of([mean, raw], method.factor.floor, method.factor.unit))
     loss.total.backward()
     assert loss.total.isfinite()
     assert mean.grad.isfinite().all()
@@ -224,7 +231,8 @@ def test_rows_of_zeros_are_finite():
     h[:, ::2] = 0
     h.requires_grad_()
     mean = torch.zeros(2, 8, DIM, dtype=torch.float64, requires_grad=True)
-    q = Posterior.of([mean, torch.full((2, 8, DIM), -30.0, dtype=torch.float64)], method.factor.floor)
+    raw = torch.full((2, 8, DIM), -30.0, dtype=torch.float64)
+    q = Posterior.of([mean, raw], method.factor.floor, method.factor.unit)
     loss = method.loss(h, q)
     loss.total.backward()
     assert loss.total.isfinite()
@@ -269,7 +277,9 @@ def test_balanced_weight_is_kept_in_the_state():
         ({"directional": "cauchy", "sigma_min": 0.1}, "has no sigma_min"),
         ({"directional": "cauchy", "rho": 1.0}, "rho=1.0"),
         ({"rho": 0.5}, "has no rho"),
-        ({"sigma_min": 0.0}, "floor=0"),
+        ({"directional": "cauchy", "unit": 1.0}, "has no unit"),
+        ({"sigma_min": 0.0}, "sigma_min=0"),
+        ({"unit": 0.0}, "unit=0"),
         ({"degrees_of_freedom": -1.0}, "degrees_of_freedom=-1"),
         ({"radial_scale": 0.0}, "radial_scale=0"),
         ({"kl_weight": -1.0}, "kl_weight=-1"),
@@ -289,7 +299,7 @@ def test_inference_network_refuses_what_it_cannot_be():
     with pytest.raises(ValueError, match="layers=1"):
         InferenceNetwork(4, layers=1)
     assert not any(isinstance(m, nn.BatchNorm1d) for m in InferenceNetwork(4, batch_norm=False).modules())
-    assert directional_factor("student", 4, degrees_of_freedom=3.0) == StudentFactor(4, 3.0, 0.01)
+    assert directional_factor("student", 4, degrees_of_freedom=3.0) == StudentFactor(4, 3.0, 0.01, 0.5)
 
 
 def vi_simsiam(**options):

@@ -37,22 +37,25 @@ target: a sample then keeps half of the cosine of its mean, so that the mean fee
 
 
 class Posterior(NamedTuple):
-    """q(z | h) = N(mean, diag exp(log_variance)), and the scale of the directional factor; each ``(*, d)``."""
+    """q(z | h) = N(mean, diag exp(log_variance)), and the scale of the directional factor; each ``(*, d)``.
+
+    The scale is in the units of a direction: ``unit`` times the square root of a variance in those of z.
+    """
 
     mean: Tensor
     log_variance: Tensor
     scale: Tensor
 
     @classmethod
-    def of(cls, outputs: Sequence[Tensor], floor: float | None) -> "Posterior":
+    def of(cls, outputs: Sequence[Tensor], floor: float | None, unit: float = 1.0) -> "Posterior":
         """From the inference network's outputs: mean, log variance, and where untied log variance of the factor.
 
-        A logarithm a becomes ``10 tanh(a / 10)``. The factor's variance is that plus ``floor^2``; tied, the
-        posterior's is the same number, so that both logarithms cancel exactly.
+        A logarithm a becomes ``10 tanh(a / 10)``. The factor's variance is that plus ``floor^2``, times ``unit^2``;
+        tied, the posterior's is the same number before the unit, so that both logarithms cancel up to a constant.
         """
         mean, *logs = (_bounded(part) if i else part for i, part in enumerate(outputs))
         of_factor = logs[-1] if floor is None else _with_floor(logs[-1], floor)
-        return cls(mean, of_factor if len(logs) == 1 else logs[0], (of_factor / 2).exp())
+        return cls(mean, of_factor if len(logs) == 1 else logs[0], unit * (of_factor / 2).exp())
 
     def sample(self, noise: Tensor) -> Tensor:
         """``mean + sqrt(v) noise``, differentiable; noise broadcasts, ``(*samples, *, d)``."""
@@ -69,31 +72,39 @@ def _with_floor(log_variance: Tensor, floor: float) -> Tensor:
 
 @dataclass(frozen=True)
 class StudentFactor:
-    """The sub-normalised Student-t on the sphere; call with unit rows, centre and scale ``(*, d)`` -> ``(*,)``."""
+    """The sub-normalised Student-t on the sphere; call with unit rows, centre and scale ``(*, d)`` -> ``(*,)``.
+
+    Scales are ``unit`` times those of z, and at least ``unit * floor``.
+    """
 
     dim: int
     degrees_of_freedom: float = 5.0
     floor: float = 0.01
+    unit: float = 1.0
 
     def __post_init__(self) -> None:
-        log_subdensity_constant(self.dim, self.degrees_of_freedom, self.floor)  # refuses what cannot be
+        if not (self.floor > 0 and 0 < self.unit < math.inf):
+            raise ValueError(f"got sigma_min={self.floor}, unit={self.unit}, expected positive numbers")
+        self._log_constant()  # refuses what else cannot be
+
+    def _log_constant(self) -> float:
+        return log_subdensity_constant(self.dim, self.degrees_of_freedom, self.unit * self.floor)
 
     def __call__(self, u: Tensor, centre: Tensor, scale: Tensor) -> Tensor:
-        return log_student_t_on_sphere(u, centre, scale, self.degrees_of_freedom, self.floor)
+        return log_student_t_on_sphere(u, centre, scale, self.degrees_of_freedom, self.unit * self.floor)
 
     @property
     def slope(self) -> float:
         """Slope of minus the log density, per dimension, in one minus the cosine of target and posterior mean."""
-        nu, d = self.degrees_of_freedom, self.dim
+        nu, d, variance = self.degrees_of_freedom, self.dim, self.unit**2 * _TYPICAL_VARIANCE
         if math.isinf(nu):
-            return 1 / (d * _TYPICAL_VARIANCE) / 2
-        return (nu + d) / d / (nu * _TYPICAL_VARIANCE + 2 * _TYPICAL_DISTANCE) / 2
+            return 1 / (d * variance) / 2
+        return (nu + d) / d / (nu * variance + 2 * _TYPICAL_DISTANCE) / 2
 
     def __str__(self) -> str:
-        log_k = log_subdensity_constant(self.dim, self.degrees_of_freedom, self.floor)
         return (
-            f"Student-t, {self.degrees_of_freedom:g} degrees of freedom, scale at least {self.floor:g} "
-            f"(log K = {log_k:.3g})"
+            f"Student-t, {self.degrees_of_freedom:g} degrees of freedom, scale {self.unit:.3g} times the posterior's, "
+            f"at least {self.unit * self.floor:.3g} (log K = {self._log_constant():.3g})"
         )
 
 
@@ -104,6 +115,7 @@ class CauchyFactor:
     dim: int
     rho: float = 0.8
     floor: None = None
+    unit: float = 1.0
 
     def __post_init__(self) -> None:
         if not 0 < self.rho < 1:
@@ -128,16 +140,26 @@ def directional_factor(
     *,
     degrees_of_freedom: float | None = None,
     sigma_min: float | None = None,
+    unit: float | None = None,
     rho: float | None = None,
 ) -> StudentFactor | CauchyFactor:
     """The factor of this name with what is given, the rest by default.
 
+    The unit of a Student-t's scale is by default 1/sqrt(d): a posterior of variance v about a z of length sqrt(d)
+    spreads its direction by sqrt(v/d). At 1 the scale of a coordinate of z meets coordinates of the size 1/sqrt(d),
+    and the factor hardly tells the target from any other direction.
+
     Raises: ValueError for another name, and for an argument of the other factor.
     """
-    mine = {"student": ("degrees_of_freedom", "sigma_min"), "cauchy": ("rho",)}
+    mine = {"student": ("degrees_of_freedom", "sigma_min", "unit"), "cauchy": ("rho",)}
     if name not in mine:
         raise ValueError(f"got directional={name!r}, expected 'student' or 'cauchy'")
-    given = {"degrees_of_freedom": degrees_of_freedom, "sigma_min": sigma_min, "rho": rho}
+    given = {
+        "degrees_of_freedom": degrees_of_freedom,
+        "sigma_min": sigma_min,
+        "unit": unit,
+        "rho": rho,
+    }
     for key in given:
         if given[key] is not None and key not in mine[name]:
             raise ValueError(
@@ -149,6 +171,7 @@ def directional_factor(
         dim,
         StudentFactor.degrees_of_freedom if degrees_of_freedom is None else degrees_of_freedom,
         StudentFactor.floor if sigma_min is None else sigma_min,
+        dim**-0.5 if unit is None else unit,
     )
 
 

@@ -39,8 +39,8 @@ class VJE(Method):
 
     *Factors.* ``"student"``: the Student-t of R^d about :math:`z/|z|` with diagonal scale, at the unit target, divided
     by the constant K that makes its mass on the sphere at most 1 for every mean and every scale of at least
-    ``sigma_min`` (:func:`~isosphere.methods.likelihood.log_subdensity_constant`). ``"cauchy"``: the spherical Cauchy
-    law about :math:`z/|z|`, exactly normalised, ``rho`` fixed. The radial factor is a scalar Student-t of
+    ``unit * sigma_min`` (:func:`~isosphere.methods.likelihood.log_subdensity_constant`). ``"cauchy"``: the spherical
+    Cauchy law about :math:`z/|z|`, exactly normalised, ``rho`` fixed. The radial factor is a scalar Student-t of
     :math:`\log r` about :math:`\log |z|`.
 
     *Base measure.* The bound is one of the log density of the target with respect to :math:`dS(u)\, d(\log r)`
@@ -48,10 +48,10 @@ class VJE(Method):
     of h subtract :math:`d \log r`: constant in training, where the target is fixed, but it changes rankings of images.
 
     *Tied variances* (an inference network with two outputs): the scale of the Student-t is the posterior's
-    :math:`\sqrt{v_i}`. Then every :math:`\log v_i` cancels between likelihood and entropy, and at ``kl_weight`` 1 minus
-    the ELBO is
+    :math:`\sqrt{v_i}` in the units of a direction, :math:`\sqrt{v_i/d}`. Then every :math:`\log v_i` cancels between
+    likelihood and entropy, and at ``kl_weight`` 1 minus the ELBO is
 
-    .. math:: \tfrac{\nu + d}{2} \log\Big(1 + \tfrac1\nu \sum_i \tfrac{e_i^2}{v_i}\Big) + \tfrac12 \sum_i (v_i + m_i^2)
+    .. math:: \tfrac{\nu + d}{2} \log\Big(1 + \tfrac d\nu \sum_i \tfrac{e_i^2}{v_i}\Big) + \tfrac12 \sum_i (v_i + m_i^2)
               - \log p(r | z) + \text{const}, \qquad e = u - z/|z| :
 
     v follows the error, and the loss itself would reward collapse. Stopped gradient, inference network as predictor
@@ -62,8 +62,9 @@ class VJE(Method):
             outputs tie the variances, three untie them.
         standardise: batch norm without scale and shift on the encoder's output, which makes h: the embedding then is
             in the units of the prior, and not confined to the positive orthant where ReLU and pooling leave it.
-        directional, degrees_of_freedom (5), sigma_min (.01), rho (.8): the directional factor; ``math.inf`` degrees
-            of freedom: Gaussian.
+        directional, degrees_of_freedom (5), sigma_min (.01), unit, rho (.8): the directional factor; ``math.inf``
+            degrees of freedom: Gaussian. The factor's scale is ``unit`` (1/sqrt(d)) times one in the units of z, which
+            is at least ``sigma_min``.
         radial, radial_degrees_of_freedom, radial_scale: the radial factor, or none.
         kl_weight: beta; 1 is the bound. samples: of z per view and step.
         stop_gradient: whether the target is held fixed.
@@ -92,6 +93,7 @@ class VJE(Method):
         directional: Literal["student", "cauchy"] = "student",
         degrees_of_freedom: float | None = None,
         sigma_min: float | None = None,
+        unit: float | None = None,
         rho: float | None = None,
         radial: bool = True,
         radial_degrees_of_freedom: float = 5.0,
@@ -114,7 +116,12 @@ class VJE(Method):
             raise ValueError(f"got weight={weight}, expected a number between 0 and 1, with a discrepancy")
         dim = head.in_dim
         self.factor = directional_factor(
-            directional, dim, degrees_of_freedom=degrees_of_freedom, sigma_min=sigma_min, rho=rho
+            directional,
+            dim,
+            degrees_of_freedom=degrees_of_freedom,
+            sigma_min=sigma_min,
+            unit=unit,
+            rho=rho,
         )
         if head.outputs not in ((2, 3) if self.factor.floor is not None else (2,)):
             raise ValueError(
@@ -138,7 +145,7 @@ class VJE(Method):
     def _split(self, outputs: Tensor) -> tuple[Tensor, Posterior]:
         outputs = outputs if outputs.dtype == torch.float64 else outputs.float()
         h, *parameters = outputs.split(outputs.shape[-1] // (1 + self.head.outputs), -1)
-        return h, Posterior.of(parameters, self.factor.floor)
+        return h, Posterior.of(parameters, self.factor.floor, self.factor.unit)
 
     def outputs(self, views: list[Tensor]) -> tuple[Tensor, ...]:
         check_views(views, self.global_views)
