@@ -1,4 +1,5 @@
-"""The papers' claims at a glance: builds ``experiments/README.md`` and the table in README from committed results.
+"""The papers' claims at a glance: builds ``experiments/README.md`` and the tables of README and of
+``docs/methods.md`` from committed results.
 
     python -m experiments.ledger
 
@@ -15,12 +16,19 @@ from pathlib import Path
 from types import ModuleType
 
 from experiments.methods.cell import TIERS
-from experiments.methods.filling import RESULTS, small
+from experiments.methods.filling import RESULTS, results, small
+from experiments.methods.tables import tables
 from experiments.trained import Cells
 from experiments.verdict import Verdict
 
+Rows = list[dict[str, str]]
+
 HERE = Path(__file__).parent
-MARKS = "<!-- claims, by python -m experiments.ledger -->", "<!-- end of claims -->"
+PAGES = {
+    "claims": HERE.parent / "README.md",
+    "methods": HERE.parent / "docs" / "methods.md",
+}
+"""Where a part of a page is written here, between two marks that name it."""
 HEADER = """# Experiments
 
 Claims of the papers, reproduced or refuted. Every row is computed by `python -m experiments.ledger` from the
@@ -61,15 +69,17 @@ def entries() -> list[Entry]:
     made = []
     for folder in sorted(path.parent for path in (HERE / "claims").glob("*/__main__.py")):
         module = import_module(f"experiments.claims.{folder.name}.__main__")
-        if not (found := _results(module, folder / "results.csv")):
+        whole = _results(module, folder / "results.csv")
+        if not (wanted := _wanted(module, whole)):
             continue
         pictures = sorted(str(path.relative_to(HERE)) for path in folder.glob("*.svg"))
         of_tiers = {tier: [p for p in pictures if p.endswith(f"-{tier}.svg")] for tier in TIERS}
         ours = [p for p in pictures if not any(p in drawn for drawn in of_tiers.values())]
-        made.append(_entry(module, found, module.COMMAND, ours))
+        made.append(_entry(module, whole, wanted, module.COMMAND, ours))
         for tier, drawn in of_tiers.items() if hasattr(module, "RESULTS") else ():
-            if found := _results(module, RESULTS, tier):
-                made.append(_entry(module, found, f"{module.COMMAND} --tier {tier}", drawn))
+            whole = _results(module, RESULTS, tier)
+            if wanted := _wanted(module, whole):
+                made.append(_entry(module, whole, wanted, f"{module.COMMAND} --tier {tier}", drawn))
     return made
 
 
@@ -86,24 +96,31 @@ def ledger(found: list[Entry]) -> str:
 
 
 def summary(found: list[Entry]) -> str:
-    """Claim and verdict, for README, between its two marks."""
+    """Claim and verdict, for README."""
     lines = ["| claim | at our size | see for yourself |", "|---|---|---|"]
     lines += [f"| {e.claim} | {e.word} | `{e.command}` |" for e in found]
-    return "\n".join([MARKS[0], "", *lines, "", MARKS[1]])
+    return "\n".join(lines)
 
 
-def replaced(text: str, part: str) -> str:
-    """README with the part between the marks replaced."""
-    before, rest = text.split(MARKS[0])
-    return before + part + rest.split(MARKS[1])[1]
+def methods() -> str:
+    """The tables of methods, for ``docs/methods.md``."""
+    return "\n\n".join("\n".join(figures.markdown()) for figures in tables(results()))
 
 
-def _entry(module: ModuleType, found: list[dict[str, str]], command: str, pictures: list[str]) -> Entry:
-    machines = ", ".join(dict.fromkeys(r["machine"] for r in found))
-    return Entry(module.CLAIM, _seeds(found), module.verdict(found), command, machines, pictures)
+def replaced(text: str, name: str, part: str) -> str:
+    """The page with what stands between the marks of this name replaced."""
+    start, end = f"<!-- {name}, by python -m experiments.ledger -->", f"<!-- end of {name} -->"
+    before, rest = text.split(start)
+    return f"{before}{start}\n\n{part}\n\n{end}{rest.split(end)[1]}"
 
 
-def _seeds(rows: list[dict[str, str]]) -> str:
+def _entry(module: ModuleType, whole: Rows, wanted: Rows, command: str, pictures: list[str]) -> Entry:
+    """The verdict is asked of the whole table: what trainings differ by is learned from all of it."""
+    machines = ", ".join(dict.fromkeys(r["machine"] for r in wanted))
+    return Entry(module.CLAIM, _seeds(wanted), module.verdict(whole), command, machines, pictures)
+
+
+def _seeds(rows: Rows) -> str:
     """How many seeds a cell has, where rows have seeds: a verdict from one is a first look."""
     cells = Counter(tuple(r.get(k, "") for k in ("data", "method", "options", "epochs", "arm")) for r in rows)
     if "seed" not in rows[0]:
@@ -117,23 +134,29 @@ def _seeds(rows: list[dict[str, str]]) -> str:
     return f"{least} seed{'s' * (least != 1)}" if least == most else f"{least} to {most} seeds"
 
 
-def _results(module: ModuleType, own: Path, tier: str = "") -> list[dict[str, str]]:
+def _results(module: ModuleType, own: Path, tier: str = "") -> Rows:
+    """The rows of the module's table, those of a tier under the names of the small one."""
     path = getattr(module, "RESULTS", own)
     if not path.exists():
         return []
     with path.open(newline="") as file:
         found = list(csv.DictReader(file))
+    return small(found, tier) if tier else found
+
+
+def _wanted(module: ModuleType, whole: Rows) -> Rows:
+    """The rows of the cells that the claim names; of a table of its own all."""
     if not hasattr(module, "RESULTS"):
-        return found
-    found = small(found, tier) if tier else found
-    wanted = [{k: str(v) for k, v in job.items()} for job in module.jobs(Cells(found))]
-    return [r for r in found if any(all(r[k] == v for k, v in job.items()) for job in wanted)]
+        return whole
+    wanted = [{k: str(v) for k, v in job.items()} for job in module.jobs(Cells(whole))]
+    return [r for r in whole if any(all(r[k] == v for k, v in job.items()) for job in wanted)]
 
 
 def main() -> None:
-    found, readme = entries(), HERE.parent / "README.md"
+    found = entries()
     (HERE / "README.md").write_text(ledger(found))
-    readme.write_text(replaced(readme.read_text(), summary(found)))
+    for name, part in (("claims", summary(found)), ("methods", methods())):
+        PAGES[name].write_text(replaced(PAGES[name].read_text(), name, part))
     print("\n".join(f"{e.word}: {e.claim}. {e.found.sentence}.\n" for e in found))
 
 

@@ -3,12 +3,12 @@
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import fmean, stdev
+from statistics import fmean
 from typing import Any
 
-from experiments.methods.cell import DATA, TIERS
-from experiments.methods.filling import RESULTS, arguments, fill, job, large, results, small, sources
-from experiments.verdict import Figures
+from experiments.methods.cell import BASELINES, DATA, TIERS
+from experiments.methods.filling import KEY, RESULTS, arguments, fill, job, large, results, small, sources
+from experiments.verdict import Figures, pooled_deviation
 
 __all__ = ["RESULTS", "Cells", "Course", "main", "on_equal_terms"]
 
@@ -29,6 +29,8 @@ FURTHER = {
 }
 """Tried too where r* = 10 was the best of these."""
 OWN = "own best weight"
+FIXED = BASELINES[1:]
+"""Features that no seed changes."""
 ENDS = (MATCHED, *FURTHER.values())
 RATES = ("knn", "linear", "map", "mrr", "recall", "transfer_")
 """How the metrics begin that are rates in percent."""
@@ -48,6 +50,7 @@ class Cells:
 
     def __init__(self, rows: Rows):
         self.rows = list(rows)
+        self._spreads: dict[tuple[str, str], float] = {}
 
     def of(
         self, data: str, method: str, options: str = "", epochs: int | None = None
@@ -73,16 +76,31 @@ class Cells:
     def error(
         self, data: str, method: str, metric: str, options: str = "", epochs: int | None = None
     ) -> float:
-        """Standard error of a mean rate in percent: that of the test images, or of three seeds and more if larger."""
+        """Standard error of a mean rate in percent: that of the test images, and of so many trainings, in squares."""
         found = list(self.values(data, method, metric, options, epochs).values())
         if not found:
             return float("nan")
-        of_seeds = stdev(found) / len(found) ** 0.5 if len(found) > 2 else 0.0
         rate, tier = fmean(found) / 100, self.rows[0].get("tier")
+        judged = data
         if metric.startswith("transfer_"):
-            data = self.of(data, method, options, epochs)[0]["transfer"].partition("-")[0]
-        images = DATA[f"{data}-{tier}" if tier else data].test_images
-        return max(of_seeds, 100 * (max(rate * (1 - rate), 1e-4) / images) ** 0.5)
+            judged = self.of(data, method, options, epochs)[0]["transfer"].partition("-")[0]
+        images = DATA[f"{judged}-{tier}" if tier else judged].test_images
+        of_images = 1e4 * max(rate * (1 - rate), 1e-4) / images
+        of_trainings = 0.0 if method in FIXED else self.spread(data, metric) ** 2 / len(found)
+        return (of_images + of_trainings) ** 0.5
+
+    def spread(self, data: str, metric: str) -> float:
+        """Standard deviation between trainings of one cell from different seeds: pooled over the cells of the data that
+        have several, or where none has, over those of all data; 0 before there are any.
+        """
+        if (data, metric) not in self._spreads:
+            cells: dict[tuple[str, ...], list[float]] = {}
+            for r in self.rows:
+                if r.get(metric) and r["method"] not in BASELINES:
+                    cells.setdefault(tuple(r[k] for k in KEY if k != "seed"), []).append(float(r[metric]))
+            own = [values for key, values in cells.items() if key[KEY.index("data")] == data]
+            self._spreads[data, metric] = pooled_deviation(own) or pooled_deviation(cells.values())
+        return self._spreads[data, metric]
 
     def gain(
         self,

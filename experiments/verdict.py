@@ -2,8 +2,9 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from statistics import variance
 
-__all__ = ["Figures", "Verdict"]
+__all__ = ["Figures", "Verdict", "pooled_deviation"]
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,14 @@ class Verdict:
         """The sentence, the tables, and what is left open."""
         tables = ["\n".join(table.markdown()) for table in self.tables if table.rows]
         return "\n\n".join([f"{self.sentence}.", *tables, f"*Left open*: {self.undecided}."])
+
+
+def pooled_deviation(cells: Iterable[Sequence[float]]) -> float:
+    """Standard deviation of one training of a cell from another, over the cells that have several; 0 without any."""
+    repeated = [values for values in cells if len(values) > 1]
+    degrees = sum(len(values) - 1 for values in repeated)
+    squares = sum((len(values) - 1) * variance(values) for values in repeated)
+    return (squares / degrees) ** 0.5 if degrees else 0.0
 
 
 def _line(cells: Iterable[str]) -> str:

@@ -22,12 +22,13 @@ def found():
     return ledger.entries()
 
 
-def test_the_ledger_and_readme_are_those_of_the_committed_results(found):
+def test_the_pages_are_those_of_the_committed_results(found):
     assert (ROOT / "experiments" / "README.md").read_text() == ledger.ledger(found), (
         "type python -m experiments.ledger"
     )
-    readme = (ROOT / "README.md").read_text()
-    assert readme == ledger.replaced(readme, ledger.summary(found)), "type python -m experiments.ledger"
+    for name, part in (("claims", ledger.summary(found)), ("methods", ledger.methods())):
+        page = ledger.PAGES[name].read_text()
+        assert page == ledger.replaced(page, name, part), "type python -m experiments.ledger"
 
 
 def test_every_claim_gives_a_command_that_exists_and_a_verdict_in_words(found):
@@ -85,23 +86,37 @@ def test_the_table_of_cells_has_the_columns_that_the_code_writes():
 
 
 def test_cells_average_over_seeds_and_add_errors_in_squares():
-    def row(method: str, seed: int, knn: float) -> dict[str, str]:
-        return {
-            "data": "cifar10",
-            "method": method,
-            "options": "",
-            "epochs": "10",
-            "seed": str(seed),
-            "knn": str(knn),
-        }
+    def row(method: str, seed: int, knn: float, data: str = "cifar10", options: str = "") -> dict[str, str]:
+        key = {"data": data, "method": method, "options": options, "epochs": "10", "seed": str(seed)}
+        return key | {"knn": str(knn)}
 
-    cells = Cells([row("a", 1, 42.0), row("a", 0, 40.0), row("a", 2, 44.0), row("b", 0, 36.0)])
+    def of_images(rate: float, images: int = 5000) -> float:
+        return 1e4 * rate * (1 - rate) / images
+
+    cells = Cells(
+        [
+            *(row("a", seed, knn) for seed, knn in ((1, 42.0), (0, 40.0), (2, 44.0))),
+            *(row("a", seed, knn, options="x") for seed, knn in ((0, 41.0), (1, 42.0))),
+            row("b", 0, 36.0),
+            row("a", 0, 50.0, "imagenette"),
+        ]
+    )
     assert cells.values("cifar10", "a", "knn") == {0: 40.0, 1: 42.0, 2: 44.0}
     assert cells.mean("cifar10", "a", "knn") == 42.0
-    assert cells.error("cifar10", "a", "knn") == pytest.approx(2 / 3**0.5)  # of the seeds
-    assert cells.error("cifar10", "b", "knn") == pytest.approx(
-        100 * (0.36 * 0.64 / 5000) ** 0.5
-    )  # of the images
+    spread = (8 + 0.5) / 3  # squares about both means, over three degrees of freedom
+    assert cells.spread("cifar10", "knn") == pytest.approx(spread**0.5)
+    assert cells.spread("imagenette", "knn") == pytest.approx(spread**0.5)  # has no repeated cell of its own
+    assert cells.spread("cifar10", "linear") == 0
+    assert cells.error("cifar10", "a", "knn") ** 2 == pytest.approx(of_images(0.42) + spread / 3)
+    assert cells.error("cifar10", "b", "knn") ** 2 == pytest.approx(of_images(0.36) + spread)
+    assert cells.error("imagenette", "a", "knn") ** 2 == pytest.approx(of_images(0.5, 1500) + spread)
     difference, error = cells.gain("cifar10", "a", "b", "knn")
     assert difference == 6.0
-    assert error == pytest.approx((4 / 3 + 1e4 * 0.36 * 0.64 / 5000) ** 0.5)
+    assert error**2 == pytest.approx(of_images(0.42) + of_images(0.36) + spread * 4 / 3)
+
+
+def test_features_that_no_seed_changes_have_the_error_of_the_images_alone():
+    key = {"data": "cifar10", "options": ""}
+    rows = [key | {"method": "a", "epochs": "10", "seed": s, "knn": v} for s, v in (("0", "40"), ("1", "44"))]
+    cells = Cells([*rows, key | {"method": "pixels", "epochs": "0", "seed": "0", "knn": "50"}])
+    assert cells.error("cifar10", "pixels", "knn") == pytest.approx(100 * (0.25 / 5000) ** 0.5)

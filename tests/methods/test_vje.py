@@ -110,6 +110,17 @@ def test_untied_scales_are_their_own():
     torch.testing.assert_close(q.scale.square(), (10 * torch.tanh(b / 10)).exp() + 1e-4)
 
 
+def test_scale_is_the_spread_of_a_direction():
+    """A z of length sqrt(d) that wavers by sqrt(v) a coordinate has a direction that wavers by the factor's scale."""
+    dim, raw = 256, torch.full((1, 256), math.log(0.04), dtype=torch.float64)
+    mean = normalize(torch.randn(1, dim, dtype=torch.float64)) * dim**0.5
+    factor = directional_factor("student", dim)
+    q = Posterior.of([mean, raw], factor.floor, factor.unit)
+    directions = normalize(q.sample(torch.randn(500, 1, dim, dtype=torch.float64)))
+    wavering = (directions - normalize(mean)).square().mean()
+    torch.testing.assert_close(wavering, q.scale.square().mean(), rtol=0.06, atol=0)
+
+
 @pytest.mark.parametrize("nu", [2.0, 5.0, math.inf])
 def test_slope_of_the_factor_is_that_of_its_logarithm(nu):
     """Half of minus the derivative per dimension in one minus the cosine, at the variance and distance it names."""

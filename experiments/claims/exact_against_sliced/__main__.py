@@ -45,6 +45,7 @@ def verdict(rows: Iterable[dict[str, str]]) -> Verdict:
                     gain, error = cells.gain(data, method, SLICED, metric, options[method], options[SLICED])
                     scores.append(gain / error)
     better, worse = sum(z > 2 for z in scores), sum(z < -2 for z in scores)
+    above = sum(z > 0 for z in scores)
     word = (
         "holds"
         if better > len(scores) / 2 and not worse
@@ -54,8 +55,8 @@ def verdict(rows: Iterable[dict[str, str]]) -> Verdict:
     )
     return Verdict(
         "cannot be decided at this size" if better + worse < len(scores) / 4 else word,
-        f"{better} of {len(scores)} comparisons (k-NN and linear; at the balanced weight, at r* = 10, and each at its "
-        f"own best weight) are above SUSReg by two standard errors, {worse} below",
+        f"{above} of {len(scores)} comparisons (k-NN and linear; at the balanced weight, at r* = 10, and each at its "
+        f"own best weight) are above SUSReg, {better} by two standard errors, {worse} below it by as much",
         [
             cells.table(
                 "At the balanced weight, % ± standard error",

@@ -23,10 +23,10 @@ from torch import Tensor
 
 from experiments.drawing import COLOURS, panels, save
 from experiments.methods.cell import DATA as SETS
-from experiments.methods.cell import drawn_images, judge, prepare_job, train
+from experiments.methods.cell import arithmetic, drawn_images, judge, prepare_job, train
 from experiments.methods.filling import arguments, job, minutes
 from experiments.records import Table
-from experiments.verdict import Figures, Verdict
+from experiments.verdict import Figures, Verdict, pooled_deviation
 from isosphere.data import ImageSet, load_images, open_source
 from isosphere.evaluation import detection, extract, novelty
 from isosphere.methods import Method
@@ -48,11 +48,10 @@ ARMS = {
     "nu 1": ("vje", "method.options.degrees_of_freedom=1"),
     "nu 30": ("vje", "method.options.degrees_of_freedom=30"),
     "nu 1e6": ("vje", "method.options.degrees_of_freedom=1000000"),
+    "scale in units of z": ("vje", "method.options.unit=1"),
     "no radial factor": ("vje", "method.options.radial=false"),
     "no stopped gradient": ("vje", "method.options.stop_gradient=false"),
     "no batch norm": ("vje", "method.options.batch_norm=false;method.options.standardise=false"),
-    "embeddings not standardised": ("vje", "method.options.standardise=false"),
-    "no batch norm in the inference network": ("vje", "method.options.batch_norm=false"),
     "untied": ("vje", "method.options.tied=false"),
     "kl weight .3": ("vje", "method.options.kl_weight=0.3"),
     "no radial factor, + mmd": ("vje+mmd", "method.options.radial=false"),
@@ -63,17 +62,15 @@ ONE_CLASS = ("vje", "vje+mmd", "kl-vmf", "untrained")
 CLASSES = (0, 3, 8)
 COUPLING = ("own length", "expected length", "expected over own")
 COUPLED = ("vje", "no radial factor")
-PAR = 1.5
-"""Points that methods on a par may differ by, a little more than two standard errors of a difference."""
+PAR = 2
+"""Standard errors of a difference that methods on a par may lie apart."""
 FIGURES = ("knn", "linear", "uniformity", "alignment", "effective_rank", "collapsed")
 
 
 def scores(method: Method, train_set: ImageSet, sets: dict[str, ImageSet]) -> dict[str, dict[str, Tensor]]:
     """Scores by name and set, larger where more foreign: the method's own, and distances to the training images."""
     encoder: Any = method.encoder
-    look: Any = functools.partial(
-        extract, size=32, mean=encoder.mean, std=encoder.std, autocast=torch.bfloat16
-    )
+    look: Any = functools.partial(extract, size=32, mean=encoder.mean, std=encoder.std, autocast=arithmetic())
     known = look(method.embed, train_set)
     found: dict[str, dict[str, Tensor]] = {}
     for name, images in sets.items():
@@ -104,7 +101,7 @@ def trained(method: str, options: str, seed: int, spec: str, epochs: int = 10) -
 
 
 def whole(arm: str, seed: int, specs: dict[str, str]) -> Iterator[tuple[str, tuple[float, float, float]]]:
-    """Accuracy, spread and detection of an arm that learns from all classes."""
+    """Accuracy, spread, detection and for some coupling of an arm that learns from all classes."""
     spec = specs["cifar10"]
     method, parts = trained(*ARMS[arm], seed, spec)
     test = drawn_images(spec, 5000, 32)
@@ -123,6 +120,8 @@ def whole(arm: str, seed: int, specs: dict[str, str]) -> Iterator[tuple[str, tup
         for name in outside:
             found = detection(values["inside"], values[name], resamples=200)["auroc"]
             yield f"auroc/{name}/{score}", (found.value, found.low, found.high)
+    if arm in COUPLED:
+        yield from coupling(method, test)
 
 
 def one_class(arm: str, seed: int, specs: dict[str, str]) -> Iterator[tuple[str, tuple[float, float, float]]]:
@@ -145,11 +144,10 @@ def one_class(arm: str, seed: int, specs: dict[str, str]) -> Iterator[tuple[str,
             yield f"one-class/{label}/{score}", (found.value, found.low, found.high)
 
 
-def coupling(arm: str, seed: int, specs: dict[str, str]) -> Iterator[tuple[str, tuple[float, float, float]]]:
+def coupling(method: Method, images: ImageSet) -> Iterator[tuple[str, tuple[float, float, float]]]:
     """How the length of an embedding, and the length that the posterior gives it, go with how well its direction is
     explained: rank correlations over test images; and the second length in units of the first.
     """
-    method, _ = trained(*ARMS[arm], seed, specs["cifar10"])
     network: Any = method
     encoder: Any = method.encoder
 
@@ -159,7 +157,6 @@ def coupling(arm: str, seed: int, specs: dict[str, str]) -> Iterator[tuple[str, 
         columns = torch.stack([*lengths, network.scores(x)["directional"]], 1)
         return columns, columns
 
-    images = drawn_images(specs["cifar10"], 5000, 32)
     own, expected, directional = extract(encode, images, 32, encoder.mean, encoder.std).backbone.double().mT
     for name, length in (("own length", own), ("expected length", expected)):
         places = torch.stack([length, directional]).argsort(1).argsort(1)
@@ -176,6 +173,20 @@ def _of(rows: list[dict[str, str]], arm: str, quantity: str) -> list[float]:
 
 def _mean(values: list[float]) -> float:
     return sum(values) / len(values) if values else float("nan")
+
+
+def _error(rows: list[dict[str, str]], arm: str, metric: str) -> float:
+    """Standard error of an arm's mean: that of the test images, and of its trainings, in squares."""
+    found = [r for r in rows if r["arm"] == arm and r["quantity"] == metric]
+    of_images = _mean([float(r["high"]) - float(r["low"]) for r in found]) / (2 * 1.96)
+    of_trainings = pooled_deviation(_of(rows, each, metric) for each in ARMS) / max(1, len(found)) ** 0.5
+    return math.hypot(of_images, of_trainings)
+
+
+def _gain(rows: list[dict[str, str]], arm: str, rival: str, metric: str) -> float:
+    """What an arm's mean is above a rival's, in standard errors of the difference."""
+    gain = _mean(_of(rows, arm, metric)) - _mean(_of(rows, rival, metric))
+    return gain / math.hypot(_error(rows, arm, metric), _error(rows, rival, metric))
 
 
 def detectors(rows: list[dict[str, str]], arm: str, prefix: str = "auroc/") -> dict[str, float]:
@@ -195,7 +206,7 @@ def verdict(rows: list[dict[str, str]]) -> Verdict:
     on_par = [
         words
         for metric, words in (("knn", "by k-NN"), ("linear", "by the linear probe"))
-        if mean[metric]["vje"] >= max(mean[metric].get(r, math.inf) for r in RIVALS) - PAR
+        if all(_gain(rows, "vje", rival, metric) > -PAR for rival in RIVALS)
     ]
     told, detects = [], []
     for prefix, what in (("auroc/", "foreign sets"), ("one-class/", "one class against nine")):
@@ -224,8 +235,9 @@ def verdict(rows: list[dict[str, str]]) -> Verdict:
         f"k-NN of VJE with 5 degrees of freedom {knn['vje']:.1f}, {ablated}. Mean AUROC of VJE on {'; on '.join(told)}",
         [
             Figures(
-                "CIFAR-10, 10 epochs: k-NN and linear probe of the backbone, spread of the embeddings",
-                ["", "k-NN, %", "linear, %", "uniformity", "effective rank of 128", "seeds"],
+                "CIFAR-10, 10 epochs: k-NN and linear probe of the backbone ± standard error, spread of the embeddings "
+                "(256 dimensions without a head, 128 to 512 behind one)",
+                ["", "k-NN, %", "linear, %", "uniformity", "effective rank", "seeds"],
                 [_accuracy(rows, arm) for arm in ARMS if arm in knn],
             ),
             _detection(rows, "auroc/", "Mean AUROC over the foreign sets"),
@@ -248,9 +260,9 @@ def verdict(rows: list[dict[str, str]]) -> Verdict:
 
 
 def _accuracy(rows: list[dict[str, str]], arm: str) -> list[str]:
-    figures = {"knn": 1, "linear": 1, "uniformity": 2, "effective_rank": 0}
-    shown = [f"{_mean(_of(rows, arm, name)):.{digits}f}" for name, digits in figures.items()]
-    return [arm, *shown, str(len(_of(rows, arm, "knn")))]
+    rates = [f"{_mean(_of(rows, arm, m)):.1f} ± {_error(rows, arm, m):.1f}" for m in ("knn", "linear")]
+    spread = [f"{_mean(_of(rows, arm, 'uniformity')):.2f}", f"{_mean(_of(rows, arm, 'effective_rank')):.0f}"]
+    return [arm, *rates, *spread, str(len(_of(rows, arm, "knn")))]
 
 
 def _interval(rows: list[dict[str, str]], arm: str, quantity: str) -> str:
@@ -318,7 +330,6 @@ def main() -> None:
     jobs += [
         (one_class, f"one-class/{CLASSES[0]}/knn of the head", arm, 0) for arm in arms if arm in ONE_CLASS
     ]
-    jobs += [(coupling, "coupling/own length", arm, 0) for arm in arms if arm in COUPLED]
     jobs += [(whole, "knn", arm, seed) for seed in (1, 2) for arm in arms if arm in SEEDED]
     for measure, mark, arm, seed in () if a.draw else jobs:
         if {"arm": arm, "seed": seed, "quantity": mark} in table or time.monotonic() + longest > deadline:
