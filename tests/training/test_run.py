@@ -1,5 +1,7 @@
 """The real parts together: prepared from a configuration, trained, read back, resumed; every method."""
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -229,6 +231,18 @@ def test_unreadable_images_are_skipped_and_named(tmp_path):
     assert "1 of 13 files cannot be used and is skipped: broken.png" in parts.warnings[0]
     with pytest.raises(RunError, match=r"broken\.png"):
         prepare(config_of(tmp_path, "train.batch_size=4", "data.strict=true"))
+
+
+@pytest.mark.parametrize("name", ["byol", "simsiam", "vi-simsiam", "vje"])
+def test_a_training_too_short_for_its_method_is_told_so(name, archive):
+    short = ["train.batch_size=4", f"method.name={name}", "model.dim=256"]
+    parts = prepare(config_of(archive, *short))
+    (said,) = parts.warnings
+    assert f"{name} learns through a predictor" in said
+    enough = math.ceil(1000 / len(parts.loader))
+    assert f"--epochs {enough} or more" in said
+    for others in ([f"train.epochs={enough}"], ["train.epochs=0"], ["method.name=kl-vmf"]):
+        assert prepare(config_of(archive, *short, *others)).warnings == ()
 
 
 def test_bf16_trains_and_statistics_stay_finite(archive, tmp_path):

@@ -1,6 +1,7 @@
 """What every method is: from the views of a batch of images to a loss."""
 
 __all__ = [
+    "SLOW_START",
     "Loss",
     "Method",
     "batch_features",
@@ -24,6 +25,11 @@ from isosphere.discrepancies import MMD, Discrepancy
 from isosphere.kernels import VonMisesFisherKernel
 from isosphere.reductions import Group, full_precision
 from isosphere.sphere import normalize
+
+SLOW_START = 1000
+"""Steps that a predictor needs: with 230 of them BYOL, SimSiam and VJE are level with an untrained encoder by k-NN
+(docs/methods.md).
+"""
 
 
 @dataclass(frozen=True)
@@ -119,6 +125,11 @@ class Method(nn.Module, ABC):
     def expansion_ratio(self, n: int, views: int) -> float | None:
         """The expansion ratio r* for batches of ``n`` rows over all ranks and so many views; None without a slope."""
         return None
+
+    @property
+    def least_steps(self) -> int:
+        """Steps before which the method has hardly begun: something of it must be learned first; 0: from the start."""
+        return 0
 
     def reference(self) -> dict[str, float]:
         """Values that tell failures apart, such as ``invariance_unrelated``: the term of views without relation."""

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from isosphere.discrepancies import Discrepancy
-from isosphere.methods.base import Loss, Method, by_size, embed_views
+from isosphere.methods.base import SLOW_START, Loss, Method, by_size, embed_views
 from isosphere.methods.contrastive import nt_xent
 from isosphere.methods.momentum import Momentum
 from isosphere.methods.network_energy import NetworkEnergy, gradient_norm_ratio
@@ -208,6 +208,11 @@ class BYOL(Method):
         self.teacher.follow(nn.Sequential(self.encoder, self.head), momentum)
         if self.discrepancy is not None:
             self.discrepancy.after_step()
+
+    @property
+    def least_steps(self) -> int:
+        spread = (self.discrepancy, self.temperature, self.energy)
+        return SLOW_START if all(term is None for term in spread) else 0
 
     def reference(self) -> dict[str, float]:
         return {"invariance_unrelated": 4.0}

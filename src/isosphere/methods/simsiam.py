@@ -5,7 +5,7 @@ __all__ = ["SimSiam"]
 import torch
 from torch import Tensor, nn
 
-from isosphere.methods.base import Loss, Method, embed_views
+from isosphere.methods.base import SLOW_START, Loss, Method, embed_views
 from isosphere.methods.pairs import (
     check_global_views,
     check_views,
@@ -68,6 +68,10 @@ class SimSiam(Method):
             distances = [squared_distance(guess[v], target[g], n, self.group) for g, v in pairs]
             distance = torch.stack(distances).mean()
         return Loss(distance / 2 - 1, {"invariance": distance.detach()})
+
+    @property
+    def least_steps(self) -> int:
+        return SLOW_START
 
     def reference(self) -> dict[str, float]:
         return {"invariance_unrelated": 2.0}

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from isosphere.methods.base import Loss, Method, embed_views
+from isosphere.methods.base import SLOW_START, Loss, Method, embed_views
 from isosphere.methods.likelihood import log_power_spherical, power_spherical_kl
 from isosphere.methods.pairs import (
     check_global_views,
@@ -114,6 +114,10 @@ class VISimSiam(Method):
             z, direction, concentration = self._split(outputs)
             likelihood = log_power_spherical(z, direction, concentration)
         return {"concentration": concentration, "likelihood": likelihood}
+
+    @property
+    def least_steps(self) -> int:
+        return SLOW_START
 
     def reference(self) -> dict[str, float]:
         return {"invariance_unrelated": 2.0}

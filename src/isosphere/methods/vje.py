@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from isosphere.discrepancies import Discrepancy
-from isosphere.methods.base import Loss, Method, embed_views
+from isosphere.methods.base import SLOW_START, Loss, Method, embed_views
 from isosphere.methods.evidence import Posterior, RadialFactor, directional_factor, evidence_scores
 from isosphere.methods.likelihood import diagonal_gaussian_kl, log_norm
 from isosphere.methods.pairs import check_global_views, check_views, directed_pairs, row_mean
@@ -238,6 +238,10 @@ class VJE(Method):
                 slope = self.factor.slope * (0.5 if self.stop_gradient else 1.0) * _PASSED
                 self.weight.fill_(balanced_weight(self.discrepancy, n, slope))
             self._resolved = True
+
+    @property
+    def least_steps(self) -> int:
+        return SLOW_START if self.discrepancy is None else 0
 
     def describe(self, views: list[Tensor] | None = None) -> dict[str, str]:
         tied = self.factor.floor is not None and self.head.outputs == 2

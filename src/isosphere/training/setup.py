@@ -1,5 +1,6 @@
 """From a configuration to the parts of a run: images, views, method, loader."""
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from importlib.util import find_spec
@@ -100,6 +101,8 @@ def prepare(config: Config, *, progress: LoadProgress | None = None) -> Parts:
         workers=config.data.workers,
         strict=config.data.strict,
     )
+    if (hint := _too_short(config, method, len(loader))) is not None:
+        warnings = (*warnings, hint)
     facts = _facts(config, images, views, method, fabric, loader)
     if (compiled := compile_networks(method, config.train.compile, fabric.device)) is not None:
         facts["compiled"] = compiled
@@ -231,6 +234,18 @@ def _load(
     return images, (
         f"{count} of {count + len(images)} files cannot be used and {'is' if count == 1 else 'are'} skipped: "
         f"{name_skipped(images.skipped)}.",
+    )
+
+
+def _too_short(config: Config, method: Method, epoch: int) -> str | None:
+    """What to say of a training that ends before its method has begun; one in minutes cannot be told beforehand."""
+    steps = (config.train.epochs or 0) * epoch
+    if not 0 < steps < method.least_steps:
+        return None
+    return (
+        f"{config.method.name} learns through a predictor, which needs about {method.least_steps:,} steps before it "
+        f"tells images apart, and this training has {steps:,}: give --epochs {math.ceil(method.least_steps / epoch)} "
+        "or more, or a method that starts at once, such as --method kl-vmf."
     )
 
 
