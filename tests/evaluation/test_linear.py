@@ -171,6 +171,17 @@ def test_constant_and_duplicated_features_do_no_harm():
     ).value == pytest.approx(0.25)
 
 
+def test_features_on_a_line_can_be_fitted():
+    """What a collapsed encoder leaves: in single precision their covariance has eigenvalues below zero."""
+    torch.manual_seed(0)
+    along = torch.randn(6000, 1)
+    x = along @ torch.randn(1, 256)
+    x = (x - x.mean(0)) / x.std(0)
+    y = (along[:, 0] > 0).long()
+    model = fit_logistic(x, y, penalty=1e-8)
+    assert (model.predict(x) == y).float().mean() > 0.99
+
+
 def test_no_labelled_test_row_leaves_nothing_known():
     got = linear_probe(torch.randn(9, 3), torch.arange(9) % 3, torch.randn(4, 3), torch.full((4,), -1))
     assert np.isnan(got.value)

@@ -131,8 +131,9 @@ class _Curvature:
         if p > _FULL_CURVATURE:
             self.factor, self.diagonal = None, x.square().mean(0).double() / classes + penalty
             return
-        rows = x[:: max(1, n // (_ROWS_PER_FEATURE * p))]
-        covariance = (rows.T @ rows).double() / (len(rows) * classes)
+        # In float64: features of a collapsed encoder lie on a line, and rounding would take it below zero.
+        rows = x[:: max(1, n // (_ROWS_PER_FEATURE * p))].double()
+        covariance = rows.T @ rows / (len(rows) * classes)
         self.factor = torch.linalg.cholesky(
             # A hair on top, for duplicated features with a vanishing penalty.
             covariance + (penalty + 1e-6 * covariance.diagonal().mean()) * torch.eye(p).to(covariance)
