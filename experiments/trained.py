@@ -50,7 +50,7 @@ class Cells:
 
     def __init__(self, rows: Rows):
         self.rows = list(rows)
-        self._spreads: dict[tuple[str, str], float] = {}
+        self._dispersions: dict[tuple[str, str], float] = {}
 
     def of(
         self, data: str, method: str, options: str = "", epochs: int | None = None
@@ -76,7 +76,9 @@ class Cells:
     def error(
         self, data: str, method: str, metric: str, options: str = "", epochs: int | None = None
     ) -> float:
-        """Standard error of a mean rate in percent: that of the test images, and of so many trainings, in squares."""
+        """Standard error of a mean rate p in percent, of the m test images and the k trainings with their dispersion:
+        the root of p (1 - p) (1/m + dispersion^2/k).
+        """
         found = list(self.values(data, method, metric, options, epochs).values())
         if not found:
             return float("nan")
@@ -85,22 +87,27 @@ class Cells:
         if metric.startswith("transfer_"):
             judged = self.of(data, method, options, epochs)[0]["transfer"].partition("-")[0]
         images = DATA[f"{judged}-{tier}" if tier else judged].test_images
-        of_images = 1e4 * max(rate * (1 - rate), 1e-4) / images
-        of_trainings = 0.0 if method in FIXED else self.spread(data, metric) ** 2 / len(found)
-        return (of_images + of_trainings) ** 0.5
+        dispersion = 0.0 if method in FIXED else self.dispersion(data, metric)
+        return 100 * (_variance(rate) * (1 / images + dispersion**2 / len(found))) ** 0.5
 
-    def spread(self, data: str, metric: str) -> float:
-        """Standard deviation between trainings of one cell from different seeds: pooled over the cells of the data that
-        have several, or where none has, over those of all data; 0 before there are any.
+    def dispersion(self, data: str, metric: str) -> float:
+        """Standard deviation between trainings of one cell from different seeds, over that of a single coin of the
+        same rate, sqrt(p (1 - p)): pooled over the cells of the data that have several, or where none has, over those
+        of all data; 0 before there are any.
         """
-        if (data, metric) not in self._spreads:
+        if (data, metric) not in self._dispersions:
             cells: dict[tuple[str, ...], list[float]] = {}
             for r in self.rows:
                 if r.get(metric) and r["method"] not in BASELINES:
-                    cells.setdefault(tuple(r[k] for k in KEY if k != "seed"), []).append(float(r[metric]))
-            own = [values for key, values in cells.items() if key[KEY.index("data")] == data]
-            self._spreads[data, metric] = pooled_deviation(own) or pooled_deviation(cells.values())
-        return self._spreads[data, metric]
+                    cells.setdefault(tuple(r[k] for k in KEY if k != "seed"), []).append(
+                        float(r[metric]) / 100
+                    )
+            scaled = {
+                key: [x / _variance(fmean(rates)) ** 0.5 for x in rates] for key, rates in cells.items()
+            }
+            own = [values for key, values in scaled.items() if key[KEY.index("data")] == data]
+            self._dispersions[data, metric] = pooled_deviation(own) or pooled_deviation(scaled.values())
+        return self._dispersions[data, metric]
 
     def gain(
         self,
@@ -204,6 +211,11 @@ def on_equal_terms(cells: Cells, data: str, methods: Sequence[str]) -> Iterator[
         yield from (job(data, m, seed, MATCHED) for m in methods)
         best = {m: cells.own_best(data, m) for m in methods}
         yield from (job(data, m, seed, options) for m, options in best.items() if options is not None)
+
+
+def _variance(rate: float) -> float:
+    """Of a coin that shows heads at this rate; not quite 0 at 0 and 1."""
+    return max(rate * (1 - rate), 1e-4)
 
 
 def span(counts: Iterable[int]) -> str:

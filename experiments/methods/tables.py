@@ -38,10 +38,10 @@ def accuracy(cells: Cells) -> Figures:
             made.append([method, *(shown(data, method) for data in names), span(counts)])
     metrics = {n: "knn" if DATA[n].labelled else "recall1_head" for n in names}
     heads = (f"{n}: {'k-NN' if DATA[n].labelled else 'Recall@1 of the head'}" for n in names)
-    apart = ", ".join(f"{cells.spread(n, metric):.1f} on {n}" for n, metric in metrics.items())
+    apart = ", ".join(f"{50 * cells.dispersion(n, metric):.1f} on {n}" for n, metric in metrics.items())
     return Figures(
-        "Mean of the seeds in percent ± standard error, that of the test images and of the trainings (whose standard "
-        f"deviation is {apart}) in squares",
+        "Mean of the seeds in percent ± standard error, that of the test images and of the trainings (which at a rate "
+        f"of one half differ by a standard deviation of {apart}) in squares",
         ["method", *heads, "seeds"],
         made,
     )

@@ -90,9 +90,6 @@ def test_cells_average_over_seeds_and_add_errors_in_squares():
         key = {"data": data, "method": method, "options": options, "epochs": "10", "seed": str(seed)}
         return key | {"knn": str(knn)}
 
-    def of_images(rate: float, images: int = 5000) -> float:
-        return 1e4 * rate * (1 - rate) / images
-
     cells = Cells(
         [
             *(row("a", seed, knn) for seed, knn in ((1, 42.0), (0, 40.0), (2, 44.0))),
@@ -103,16 +100,21 @@ def test_cells_average_over_seeds_and_add_errors_in_squares():
     )
     assert cells.values("cifar10", "a", "knn") == {0: 40.0, 1: 42.0, 2: 44.0}
     assert cells.mean("cifar10", "a", "knn") == 42.0
-    spread = (8 + 0.5) / 3  # squares about both means, over three degrees of freedom
-    assert cells.spread("cifar10", "knn") == pytest.approx(spread**0.5)
-    assert cells.spread("imagenette", "knn") == pytest.approx(spread**0.5)  # has no repeated cell of its own
-    assert cells.spread("cifar10", "linear") == 0
-    assert cells.error("cifar10", "a", "knn") ** 2 == pytest.approx(of_images(0.42) + spread / 3)
-    assert cells.error("cifar10", "b", "knn") ** 2 == pytest.approx(of_images(0.36) + spread)
-    assert cells.error("imagenette", "a", "knn") ** 2 == pytest.approx(of_images(0.5, 1500) + spread)
+    # Squares about both means over p (1 - p), over three degrees of freedom.
+    square = (8e-4 / (0.42 * 0.58) + 0.5e-4 / (0.415 * 0.585)) / 3
+    assert cells.dispersion("cifar10", "knn") == pytest.approx(square**0.5)
+    assert cells.dispersion("imagenette", "knn") == pytest.approx(
+        square**0.5
+    )  # has no repeated cell of its own
+    assert cells.dispersion("cifar10", "linear") == 0
+    a = 1e4 * 0.42 * 0.58 * (1 / 5000 + square / 3)
+    b = 1e4 * 0.36 * 0.64 * (1 / 5000 + square)
+    assert cells.error("cifar10", "a", "knn") ** 2 == pytest.approx(a)
+    assert cells.error("cifar10", "b", "knn") ** 2 == pytest.approx(b)
+    assert cells.error("imagenette", "a", "knn") ** 2 == pytest.approx(1e4 * 0.25 * (1 / 1500 + square))
     difference, error = cells.gain("cifar10", "a", "b", "knn")
     assert difference == 6.0
-    assert error**2 == pytest.approx(of_images(0.42) + of_images(0.36) + spread * 4 / 3)
+    assert error**2 == pytest.approx(a + b)
 
 
 def test_features_that_no_seed_changes_have_the_error_of_the_images_alone():

@@ -53,8 +53,11 @@ def verdict(rows: Iterable[dict[str, str]]) -> Verdict:
         if worse > better
         else "in part"
     )
+    if better + worse < len(scores) / 4:
+        everywhere = scores and above == len(scores)
+        word = "points that way, within the errors" if everywhere else "cannot be decided at this size"
     return Verdict(
-        "cannot be decided at this size" if better + worse < len(scores) / 4 else word,
+        word,
         f"{above} of {len(scores)} comparisons (k-NN and linear; at the balanced weight, at r* = 10, and each at its "
         f"own best weight) are above SUSReg, {better} by two standard errors, {worse} below it by as much",
         [

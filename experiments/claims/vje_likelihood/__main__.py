@@ -308,7 +308,7 @@ def draw(rows: list[dict[str, str]], path: Path) -> None:
         right.plot(single, [i] * len(single), "|", color="#1b1f24", markersize=7)
     right.set_yticks(range(len(names)), names)
     right.axvline(0.5, color=COLOURS[1], linewidth=1)
-    right.set(title="VJE: AUROC of foreign sets (bars: means)", xlim=(0, 1))
+    right.set(title="VJE: AUROC of foreign sets", xlim=(0, 1))
     right.grid(visible=False, axis="y")
     save(figure, path)
 
