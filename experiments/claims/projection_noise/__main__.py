@@ -103,7 +103,8 @@ def verdict(rows: list[dict[str, str]]) -> Verdict:
     needed = [share * slices / dim for (_, dim), share in shares.items()]
     return Verdict(
         "holds" if min(rates) > 0.9 and max(rates) < 1.1 else "does not hold",
-        f"The identity is a test. The directions' noise of the gradient falls as M^-{sum(rates) / len(rates):.2f} with "
+        "The identity is a test, and so is that of SIGReg with the MMD to a Gaussian. The directions' noise of the "
+        f"gradient falls as M^-{sum(rates) / len(rates):.2f} with "
         f"the number M of slices, and equals the batch's where M is {min(needed):.0f} to {max(needed):.0f} d",
         [
             Figures(

@@ -149,6 +149,9 @@ class SIGReg(_Sliced):
     Rule, directions, state, shapes and cost as for :class:`SUSReg`. *Scale.* For points of N(0, I) the mean is
     ``sum_k w_k (1 - e^{-s_k^2})`` (1.06), whatever n and d. ``slope`` is per half the mean squared distance of pairs.
 
+    The mean over directions is exactly n times the squared MMD to N(0, I) of the kernel
+    ``sum_k w_k 0F1(; d/2; -s_k^2 |x - y|^2 / 4)``.
+
     *Reference.* LeJEPA (2511.08544), SIGReg: its full line, 17 knots on [-5, 5], times the global n.
     """
 
