@@ -20,6 +20,7 @@ from experiments.methods.cell import BASELINES, DATA, run
 from experiments.methods.filling import RESULTS, arguments, fill, job, results, sources
 from experiments.methods.tables import tables
 from isosphere.methods import METHODS
+from isosphere.training.memory import keep_freed_memory
 
 OF_THE_PAPERS = (
     *("lejepa", "sphere-jepa", "mmd-heat", "mmd-bandlimited", "mmd-induced", "ksd-heat", "kl-vmf"),
@@ -44,6 +45,7 @@ def jobs(
 
 def main() -> None:
     if sys.argv[1:2] == ["--cell"]:
+        keep_freed_memory()
         torch.set_num_threads(int(sys.argv[3]))
         print(json.dumps(run(*json.loads(sys.argv[2]))))
         return

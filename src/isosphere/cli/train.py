@@ -158,7 +158,9 @@ def train(
     console = output_console()
     console.quiet = not is_first()
     from isosphere.training import prepare
+    from isosphere.training.memory import keep_freed_memory
 
+    keep_freed_memory()
     if dry_run and preset is not None and (why := _absent(chosen)):
         return _print_without_images(console, chosen, why)
 
