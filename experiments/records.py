@@ -5,7 +5,7 @@ import platform
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import torch
 
@@ -61,14 +61,28 @@ class Table:
             raise KeyError(f"no column {sorted(strange)} in {self.path.name}: it has {self.columns}")
         full = {name: str(value) for name, value in (provenance() | dict(row)).items()}
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        fresh = not self.path.exists()
+        if not self.path.exists() or self._header() != self.columns:  # new, or of fewer columns
+            self._write(self.rows)
         with self.path.open("a", newline="") as file:
-            writer = csv.DictWriter(file, self.columns, restval="", lineterminator="\n")
-            if fresh:
-                writer.writeheader()
-            writer.writerow(full)
+            self._writer(file).writerow(full)
         self.rows.append(full)
         self._known.add(self._key(full))
+
+    def _header(self) -> list[str]:
+        with self.path.open(newline="") as file:
+            return next(csv.reader(file), [])
+
+    def _write(self, rows: list[dict[str, str]]) -> None:
+        """The whole table with today's columns, in place of what was there."""
+        beside = self.path.with_suffix(".new")
+        with beside.open("w", newline="") as file:
+            writer = self._writer(file)
+            writer.writeheader()
+            writer.writerows(rows)
+        beside.replace(self.path)
+
+    def _writer(self, file: IO[str]) -> csv.DictWriter:
+        return csv.DictWriter(file, self.columns, restval="", lineterminator="\n")
 
     def _key(self, row: Mapping[str, Any]) -> tuple[str, ...]:
         return tuple(str(row[name]) for name in self.key)

@@ -33,10 +33,10 @@ def jobs(
 ) -> Iterator[dict]:
     """Cells in the order of their worth: baselines, every method once, then more seeds for the papers' systems."""
     listed = methods or [*METHODS, "lightly-simclr"]
-    rounds = [(0, [*BASELINES, *listed] if methods is None else listed)]
-    rounds += [(seed, [m for m in listed if m in OF_THE_PAPERS or methods]) for seed in (1, 2)]
-    for seed, chosen in (r for r in rounds if r[0] in seeds):
-        for method in chosen:
+    everything = [*BASELINES, *listed] if methods is None else listed
+    again = [m for m in listed if m in OF_THE_PAPERS or methods]
+    for seed in seeds:
+        for method in again if seed else everything:
             for name in names:
                 if method == "descriptor" and DATA[name].labelled:
                     continue
@@ -52,7 +52,7 @@ def main() -> None:
     parser = arguments(__doc__)
     parser.add_argument("--methods", help="comma-separated; left out: all")
     parser.add_argument("--options", default="", help="section.key=value;... for every cell of this call")
-    parser.add_argument("--seeds", default="0,1,2", help="of these; in this order of rounds")
+    parser.add_argument("--seeds", default="0,1,2", help="a round for each, in this order")
     parser.add_argument(
         "--only", help="train on these; left out: on all that are named (others are transferred to)"
     )

@@ -17,6 +17,7 @@ from isosphere.data.random import permutation
 from isosphere.data.source import Split
 from isosphere.discrepancies import MMD
 from isosphere.evaluation import (
+    WHITENING,
     class_retrieval,
     class_structure,
     extract,
@@ -28,6 +29,7 @@ from isosphere.evaluation import (
     pca_whitened,
     pixels,
     rotation_invariant_descriptor,
+    standardised,
 )
 from isosphere.kernels import HeatKernel
 from isosphere.methods import Method
@@ -54,14 +56,15 @@ METRICS = (
         "class_angle",
     ),
     *("transfer", "transfer_knn", "transfer_linear"),
-    "validation",
+    *("validation", "knn_white"),
 )
 """In percent: k-NN (20 neighbours) and linear probe of the backbone, class-level mAP, Recall@k and mean reciprocal
 rank of the instance protocol in batches of 100; ``_head``: of the embedding instead. Of test embeddings:
 ``cosine_deviation`` sqrt(d) times the standard deviation of the cosine of a pair (1 for uniform points),
 ``neighbour_cosine`` the mean cosine to the nearest other image, and from ``fisher`` on how classes lie among them.
 ``transfer``: the set that the frozen backbone is also judged on. ``validation``: ``knn`` or ``recall1_head`` of
-training images that the run did not see, for choices."""
+training images that the run did not see, for choices. ``knn_white``: k-NN of the backbone's features whitened by
+those of the training images, as `evaluate` does."""
 
 
 @dataclass(frozen=True)
@@ -261,7 +264,9 @@ def _labelled(
 ) -> dict[str, Any]:
     accuracy = knn(train, images.labels, test, tests.labels, k=20)
     probe = linear_probe(train, images.labels, test, tests.labels)
+    white = standardised(train, test, shrinkage=WHITENING)
     figures = _percent("knn", accuracy) | _percent("linear", probe)
+    figures["knn_white"] = 100 * knn(white[0], images.labels, white[1], tests.labels, k=20).value
     figures["map"] = 100 * class_retrieval(test, tests.labels)["map"].value
     if heads is not None:
         shape = class_structure(heads[1], tests.labels)

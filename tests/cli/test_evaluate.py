@@ -32,7 +32,9 @@ def test_labelled_images_without_a_split(run, classes, quick):
     assert set(knn) == {
         "trained/backbone",
         "trained/head",
+        "trained/whitened",
         "untrained/backbone",
+        "untrained/whitened",
         "pixels",
         "pca",
         "protocol",
@@ -43,7 +45,7 @@ def test_labelled_images_without_a_split(run, classes, quick):
     assert knn["protocol"]["test_images"] == 12
     assert "80/20, stratified, seed 0" in knn["protocol"]["division"]
     assert "80/20" in done.out
-    for word in ("trained encoder", "raw pixels", "PCA-whitened pixels", "untrained encoder"):
+    for word in ("trained encoder", "raw pixels", "PCA-whitened pixels", "untrained encoder, whitened"):
         assert word in done.out
     assert "geometry" not in figures()  # 12 images are too few for its intervals
     assert done.out.splitlines()[-1].endswith(".") or "isosphere train" in done.out.splitlines()[-1]

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -11,6 +12,7 @@ from isosphere.cli.exam import Exam
 from isosphere.cli.judgement import Judgement, percent
 from isosphere.errors import UsageError
 from isosphere.evaluation import (
+    WHITENING,
     Estimate,
     knn_predict,
     linear_predict,
@@ -18,6 +20,7 @@ from isosphere.evaluation import (
     pca_whitened,
     pixels,
     ridge_classify,
+    standardised,
     wilson,
 )
 from isosphere.evaluation.descent import ADAMW_RATES, EPOCHS, SGD_RATES
@@ -34,17 +37,19 @@ DESCENT = {"decay": 0, "batch": 256, "schedule": "cosine to 0"}
 
 Predict = Callable[[str, Tensor, Tensor, Tensor], Tensor]
 """From the contender's key, training features and labels, and test features, to labels."""
+Contenders = dict[str, tuple[str, Callable[[], tuple[Tensor, Tensor]]]]
 
 
 def judge_knn(exam: Exam) -> Judgement:
-    """Accuracy of 20 nearest neighbours by cosine, beside pixels, whitened pixels, the untrained encoder."""
+    """Accuracy of 20 nearest neighbours by cosine, plain and whitened, beside pixels and the untrained encoder."""
     _check(exam, "knn")
 
     def predict(key: str, train_x: Tensor, train_y: Tensor, test_x: Tensor) -> Tensor:
         return knn_predict(train_x, train_y, test_x, k=NEIGHBOURS, temperature=TEMPERATURE)
 
     title = f"k-NN accuracy, % [95 %]; k = {NEIGHBOURS}"
-    return _judge(exam, title, {"": predict}, {"k": NEIGHBOURS, "temperature": TEMPERATURE})
+    protocol = {"k": NEIGHBOURS, "temperature": TEMPERATURE, "whitened_shrinkage": WHITENING}
+    return _judge(exam, title, {"": predict}, protocol, also=_whitened_encoders(exam))
 
 
 def judge_linear(exam: Exam) -> Judgement:
@@ -132,15 +137,17 @@ def _judge(
     predictors: Mapping[str, Predict],
     protocol: dict[str, Any],
     columns: list[str] | None = None,
+    also: Contenders | None = None,
 ) -> Judgement:
     """Every contender by every predictor (its name ends the figure's); the first predictor decides."""
+    contenders = _contenders(exam) | (also or {})
     train_y, test_y = torch.as_tensor(exam.train.labels), torch.as_tensor(exam.test.labels)
     known = test_y >= 0
     correct: dict[str, Tensor] = {}
     dims: dict[str, int] = {}
     figures: dict[str, Estimate] = {}
-    names = {key: name for key, (name, _) in _contenders(exam).items()}
-    for key, (_, features) in _contenders(exam).items():
+    names = {key: name for key, (name, _) in contenders.items()}
+    for key, (_, features) in contenders.items():
         train_x, test_x = features()
         dims[key] = train_x.shape[1]
         for ending, predict in predictors.items():
@@ -169,9 +176,9 @@ def _judge(
     )
 
 
-def _contenders(exam: Exam) -> dict[str, tuple[str, Callable[[], tuple[Tensor, Tensor]]]]:
+def _contenders(exam: Exam) -> Contenders:
     """Names and features (training, test) of those who take part, by the key of their figures."""
-    found: dict[str, tuple[str, Callable[[], tuple[Tensor, Tensor]]]] = {
+    found: Contenders = {
         "trained/backbone": ("trained encoder", lambda: _pair(exam, "trained", "backbone")),
         "trained/head": ("its head", lambda: _pair(exam, "trained", "head")),
     }
@@ -188,6 +195,21 @@ def _contenders(exam: Exam) -> dict[str, tuple[str, Callable[[], tuple[Tensor, T
     return found | {
         "pixels": ("raw pixels", lambda: _pixels(exam)),
         "pca": ("PCA-whitened pixels", lambda: _whitened(exam)),
+    }
+
+
+def _whitened_encoders(exam: Exam) -> Contenders:
+    """The encoders with features that are brought to one variance in every direction, as whitened pixels are."""
+    names = {"trained": "trained encoder", "untrained": f"{exam.untrained_name} encoder"}
+
+    def features(who: str) -> tuple[Tensor, Tensor]:
+        train, test = standardised(*_pair(exam, who, "backbone"), shrinkage=WHITENING)
+        return train, test
+
+    return {
+        f"{who}/whitened": (f"{name}, whitened", partial(features, who))
+        for who, name in names.items()
+        if who in exam.methods
     }
 
 

@@ -1,6 +1,7 @@
 """Judging a frozen encoder: neighbours, probes, retrieval, novelty, geometry; each figure with its interval."""
 
 from isosphere.evaluation.baselines import (
+    WHITENING,
     pca_whitened,
     pixels,
     rotation_invariant_descriptor,
@@ -36,6 +37,7 @@ from isosphere.evaluation.structure import class_structure
 from isosphere.evaluation.unlabelled import Correlation, spearman, unlabelled
 
 __all__ = [
+    "WHITENING",
     "ClassOutcomes",
     "Correlation",
     "Estimate",

@@ -6,7 +6,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-__all__ = ["pca_whitened", "pixels", "rotation_invariant_descriptor", "standardised"]
+__all__ = ["WHITENING", "pca_whitened", "pixels", "rotation_invariant_descriptor", "standardised"]
+
+WHITENING = 0.1
+"""Shrinkage of :func:`standardised` at which an encoder's features are whitened for neighbours.
+
+Of .001 to 1 near the best on CIFAR-10 for those of KL, of BYOL and of an untrained encoder.
+"""
 
 
 def pixels(images: Tensor, *, size: int | None = None) -> Tensor:

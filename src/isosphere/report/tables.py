@@ -35,7 +35,9 @@ _PIVOTED = ("ridge", "retrieval", "geometry", "unlabelled")
 _WORDS = {
     "trained/backbone": "trained encoder",
     "trained/head": "its head",
+    "trained/whitened": "trained encoder, whitened",
     "untrained/backbone": "untrained encoder",
+    "untrained/whitened": "untrained encoder, whitened",
     "untrained/head": "untrained head",
     "pixels": "raw pixels",
     "pca": "PCA-whitened pixels",
