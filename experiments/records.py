@@ -43,10 +43,7 @@ class Table:
     def __init__(self, path: Path, key: Sequence[str], values: Sequence[str]):
         self.path, self.key = path, tuple(key)
         self.columns = [*key, *values, *PROVENANCE]
-        self.rows: list[dict[str, str]] = []
-        if path.exists():
-            with path.open(newline="") as file:
-                self.rows = list(csv.DictReader(file))
+        self.rows = self._read()
         self._known = {self._key(row) for row in self.rows}
 
     def __contains__(self, row: Mapping[str, Any]) -> bool:
@@ -62,11 +59,17 @@ class Table:
         full = {name: str(value) for name, value in (provenance() | dict(row)).items()}
         self.path.parent.mkdir(parents=True, exist_ok=True)
         if not self.path.exists() or self._header() != self.columns:  # new, or of fewer columns
-            self._write(self.rows)
+            self._write(self._read())  # as they are now: another process may have added to them
         with self.path.open("a", newline="") as file:
             self._writer(file).writerow(full)
         self.rows.append(full)
         self._known.add(self._key(full))
+
+    def _read(self) -> list[dict[str, str]]:
+        if not self.path.exists():
+            return []
+        with self.path.open(newline="") as file:
+            return list(csv.DictReader(file))
 
     def _header(self) -> list[str]:
         with self.path.open(newline="") as file:

@@ -30,6 +30,7 @@ from isosphere.evaluation import (
     pixels,
     rotation_invariant_descriptor,
     standardised,
+    view_whitened,
 )
 from isosphere.kernels import HeatKernel
 from isosphere.methods import Method
@@ -56,7 +57,7 @@ METRICS = (
         "class_angle",
     ),
     *("transfer", "transfer_knn", "transfer_linear"),
-    *("validation", "knn_white"),
+    *("validation", "knn_white", "knn_views"),
 )
 """In percent: k-NN (20 neighbours) and linear probe of the backbone, class-level mAP, Recall@k and mean reciprocal
 rank of the instance protocol in batches of 100; ``_head``: of the embedding instead. Of test embeddings:
@@ -64,7 +65,7 @@ rank of the instance protocol in batches of 100; ``_head``: of the embedding ins
 ``neighbour_cosine`` the mean cosine to the nearest other image, and from ``fisher`` on how classes lie among them.
 ``transfer``: the set that the frozen backbone is also judged on. ``validation``: ``knn`` or ``recall1_head`` of
 training images that the run did not see, for choices. ``knn_white``: k-NN of the backbone's features whitened by
-those of the training images, as `evaluate` does."""
+those of the training images; ``knn_views``: by what two views of each of these differ in."""
 
 
 @dataclass(frozen=True)
@@ -250,6 +251,12 @@ def judge(method: Method, data: Data, parts: Parts, test: ImageSet) -> dict[str,
         if unseen is not None:
             accuracy = knn(a.backbone, parts.images.labels, see(unseen).backbone, unseen.labels, k=20)
             figures["validation"] = 100 * accuracy.value
+        pair = [
+            v.backbone for v in extract_views(method.embed, parts.images, parts.views, seed=12345, **look)[:2]
+        ]
+        white = view_whitened(a.backbone, b.backbone, views=torch.stack(pair))
+        accuracy = knn(white[0], parts.images.labels, white[1], test.labels, k=20)
+        figures["knn_views"] = 100 * accuracy.value
         return figures | _labelled(a.backbone, b.backbone, parts.images, test, (a.head, b.head))
     if unseen is not None:
         first_of, second_of = extract_views(method.embed, unseen, parts.views, seed=12345, **look)[:2]

@@ -1,12 +1,6 @@
 """Judging a frozen encoder: neighbours, probes, retrieval, novelty, geometry; each figure with its interval."""
 
-from isosphere.evaluation.baselines import (
-    WHITENING,
-    pca_whitened,
-    pixels,
-    rotation_invariant_descriptor,
-    standardised,
-)
+from isosphere.evaluation.baselines import pca_whitened, pixels, rotation_invariant_descriptor
 from isosphere.evaluation.cache import FeatureCache
 from isosphere.evaluation.classes import ClassOutcomes, class_outcomes, class_retrieval
 from isosphere.evaluation.features import Features, extract, extract_views
@@ -35,6 +29,7 @@ from isosphere.evaluation.ridge import (
 from isosphere.evaluation.shares import load_shares, share
 from isosphere.evaluation.structure import class_structure
 from isosphere.evaluation.unlabelled import Correlation, spearman, unlabelled
+from isosphere.evaluation.whitening import WHITENING, standardised, view_whitened
 
 __all__ = [
     "WHITENING",
@@ -81,5 +76,6 @@ __all__ = [
     "spearman",
     "standardised",
     "unlabelled",
+    "view_whitened",
     "wilson",
 ]

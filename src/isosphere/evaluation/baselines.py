@@ -6,13 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-__all__ = ["WHITENING", "pca_whitened", "pixels", "rotation_invariant_descriptor", "standardised"]
-
-WHITENING = 0.1
-"""Shrinkage of :func:`standardised` at which an encoder's features are whitened for neighbours.
-
-Of .001 to 1 near the best on CIFAR-10 for those of KL, of BYOL and of an untrained encoder.
-"""
+__all__ = ["pca_whitened", "pixels", "rotation_invariant_descriptor"]
 
 
 def pixels(images: Tensor, *, size: int | None = None) -> Tensor:
@@ -54,31 +48,6 @@ def pca_whitened(train: Tensor, test: Tensor, dim: int) -> tuple[Tensor, Tensor]
         raise ValueError(f"dim: got {dim}, expected 1 to {available}, the directions in which `train` varies")
     basis = vectors[:, -dim:].flip(1) / eigenvalues[-dim:].flip(0).sqrt()
     return (x @ basis).float(), ((test.double() - mean) @ basis).float()
-
-
-def standardised(train: Tensor, *others: Tensor, shrinkage: float = 1.0) -> tuple[Tensor, ...]:
-    """Features with mean 0 and variance 1 on the training rows; other sets by the same shift and scale.
-
-    Below 1, `shrinkage` s decorrelates them as well: by the inverse square root of ``(1 - s) R + s I`` with R
-    the correlation matrix of the training rows. 0 is full whitening. A feature that is constant on the
-    training rows becomes 0.
-
-    Shape: ``(n, p)`` each, float32 out. Raises: ValueError for a shrinkage outside [0, 1].
-    """
-    if not 0 <= shrinkage <= 1:
-        raise ValueError(f"shrinkage: got {shrinkage}, expected 0 (whitened) to 1 (each feature by itself)")
-    mean, std = train.double().mean(0), train.double().std(0, correction=0)
-    scale = torch.where(std > 1e-9 * train.abs().amax(0).double().clamp(min=1e-30), 1 / std, 0.0)
-    basis = scale.diag()
-    if shrinkage < 1:
-        x = (train.double() - mean) * scale
-        correlation = (1 - shrinkage) * (x.T @ x) / len(x) + shrinkage * torch.eye(
-            len(scale), device=x.device
-        )
-        eigenvalues, vectors = torch.linalg.eigh(correlation)
-        inverse = torch.where(eigenvalues > 1e-10 * eigenvalues[-1], eigenvalues.clamp(min=0) ** -0.5, 0.0)
-        basis = basis @ ((vectors * inverse) @ vectors.T)
-    return tuple(((x.double() - mean) @ basis).float() for x in (train, *others))
 
 
 def rotation_invariant_descriptor(images: Tensor, *, quantiles: int = 24, rings: int = 16) -> Tensor:
