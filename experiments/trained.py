@@ -34,6 +34,8 @@ FIXED = BASELINES[1:]
 ENDS = (MATCHED, *FURTHER.values())
 RATES = ("knn", "linear", "map", "mrr", "recall", "transfer_")
 """How the metrics begin that are rates in percent."""
+LIKE = {"knn_white": "knn", "knn_views": "knn"}
+"""Metrics of which too few cells have several trainings, and those from which they learn what trainings differ by."""
 
 
 @dataclass(frozen=True)
@@ -48,8 +50,10 @@ class Course:
 class Cells:
     """The rows of the table, asked by data, method, options and length."""
 
-    def __init__(self, rows: Rows):
+    def __init__(self, rows: Rows, every: Rows | None = None):
+        """``every``: rows from which to learn what trainings differ by, where ``rows`` are a part of them."""
         self.rows = list(rows)
+        self.every = self.rows if every is None else list(every)
         self._dispersions: dict[tuple[str, str], float] = {}
 
     def of(
@@ -64,7 +68,9 @@ class Cells:
         self, data: str, method: str, metric: str, options: str = "", epochs: int | None = None
     ) -> dict[int, float]:
         """The metric by seed; rows that lack it are left out."""
-        return {int(r["seed"]): float(r[metric]) for r in self.of(data, method, options, epochs) if r[metric]}
+        return {
+            int(r["seed"]): float(r[metric]) for r in self.of(data, method, options, epochs) if r.get(metric)
+        }
 
     def mean(
         self, data: str, method: str, metric: str, options: str = "", epochs: int | None = None
@@ -95,9 +101,10 @@ class Cells:
         same rate, sqrt(p (1 - p)): pooled over the cells of the data that have several, or where none has, over those
         of all data; 0 before there are any.
         """
+        metric = LIKE.get(metric, metric)
         if (data, metric) not in self._dispersions:
             cells: dict[tuple[str, ...], list[float]] = {}
-            for r in self.rows:
+            for r in self.every:
                 if r.get(metric) and r["method"] not in BASELINES:
                     cells.setdefault(tuple(r[k] for k in KEY if k != "seed"), []).append(
                         float(r[metric]) / 100

@@ -50,7 +50,14 @@ def accuracy(cells: Cells) -> Figures:
 def details(cells: Cells, data: str) -> Figures:
     """Everything else that a plain cell measures on one data set; speed and memory of the fastest, leanest seed."""
     rates = (
-        {"k-NN": "knn", "of the head": "knn_head", "linear": "linear", "mAP": "map", "mAP, head": "map_head"}
+        {
+            "k-NN": "knn",
+            "whitened": "knn_white",
+            "of the head": "knn_head",
+            "linear": "linear",
+            "mAP": "map",
+            "mAP, head": "map_head",
+        }
         if DATA[data].labelled
         else {
             "Recall@1": "recall1",
