@@ -4,7 +4,9 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 
+from isosphere.cli.accuracy import _worth_whitening
 from isosphere.runs import RunFolder
 
 
@@ -173,3 +175,12 @@ def test_what_is_refused_costs_a_paragraph(run, textures_run, words, said):
     assert done.err.startswith("isosphere: ")
     assert done.err.count("\n") == 1
     assert not (Path("r") / "evaluation.json").exists()
+
+
+def test_features_in_few_directions_are_worth_whitening():
+    """Half of the labels are found as the features are, nearly all when they are whitened."""
+    plain, white = torch.arange(400) % 2 == 0, torch.arange(400) % 20 > 0
+    correct = {"trained/backbone": plain.double(), "trained/whitened": white.double()}
+    assert "45.0 points more" in _worth_whitening(correct)
+    assert _worth_whitening({"trained/backbone": plain.double(), "trained/whitened": plain.double()}) == ""
+    assert _worth_whitening({"trained/backbone": plain.double()}) == ""

@@ -140,7 +140,7 @@ def _judge(
     also: Contenders | None = None,
 ) -> Judgement:
     """Every contender by every predictor (its name ends the figure's); the first predictor decides."""
-    contenders = _contenders(exam) | (also or {})
+    contenders = _contenders(exam, also or {})
     train_y, test_y = torch.as_tensor(exam.train.labels), torch.as_tensor(exam.test.labels)
     known = test_y >= 0
     correct: dict[str, Tensor] = {}
@@ -172,12 +172,13 @@ def _judge(
         },
         gain=paired_difference(correct["trained/backbone"], correct[rival]),
         rival=names[rival],
+        hint=_worth_whitening(correct),
         headline=f"{100 * figures['trained/backbone'].value:.1f} % of the labels are right",
     )
 
 
-def _contenders(exam: Exam) -> Contenders:
-    """Names and features (training, test) of those who take part, by the key of their figures."""
+def _contenders(exam: Exam, also: Contenders) -> Contenders:
+    """Names and features (training, test) of those who take part, by the key of their figures; encoders come first."""
     found: Contenders = {
         "trained/backbone": ("trained encoder", lambda: _pair(exam, "trained", "backbone")),
         "trained/head": ("its head", lambda: _pair(exam, "trained", "head")),
@@ -192,10 +193,14 @@ def _contenders(exam: Exam) -> Contenders:
             f"{exam.untrained_name} encoder",
             lambda: _pair(exam, "untrained", "backbone"),
         )
-    return found | {
-        "pixels": ("raw pixels", lambda: _pixels(exam)),
-        "pca": ("PCA-whitened pixels", lambda: _whitened(exam)),
-    }
+    return (
+        found
+        | also
+        | {
+            "pixels": ("raw pixels", lambda: _pixels(exam)),
+            "pca": ("PCA-whitened pixels", lambda: _whitened(exam)),
+        }
+    )
 
 
 def _whitened_encoders(exam: Exam) -> Contenders:
@@ -211,6 +216,20 @@ def _whitened_encoders(exam: Exam) -> Contenders:
         for who, name in names.items()
         if who in exam.methods
     }
+
+
+def _worth_whitening(correct: Mapping[str, Tensor]) -> str:
+    """A sentence where whitened features are better beyond the interval; else nothing."""
+    if "trained/whitened" not in correct:
+        return ""
+    gain = paired_difference(correct["trained/whitened"], correct["trained/backbone"])
+    if not gain.low > 0:
+        return ""
+    return (
+        f"Whitened, the encoder's features find {100 * gain.value:.1f} points more [{100 * gain.low:.1f}, "
+        f"{100 * gain.high:.1f}]: as they are, they lie in few directions. In Python: "
+        f"isosphere.evaluation.standardised(train, others, shrinkage={WHITENING:g})."
+    )
 
 
 def _pair(exam: Exam, who: str, layer: str) -> tuple[Tensor, Tensor]:

@@ -128,6 +128,9 @@ def evaluate(
             console, "The images have no labels (no folder for each class): accuracy cannot be measured."
         )
     paragraph(console, f"Division: {sets.division}.")
+    for made in done.values():
+        if made.hint:
+            paragraph(console, made.hint)
     facts(console, _pictures(exam, done))
     paragraph(console, _closing(loaded.folder.path, data, done))
 

@@ -24,7 +24,8 @@ class Judgement:
     """One task: its table, its entry in evaluation.json, and whether the encoder has earned its training.
 
     ``gain`` is the difference on the task's first figure to the best of the others, with its interval, and
-    ``rival`` who that is; None for a task that has no winner.
+    ``rival`` who that is; None for a task that has no winner. A ``remark`` says that the encoder is no good, and takes
+    the place of the closing sentence; a ``hint`` says what else can be done with it.
     """
 
     title: str
@@ -36,6 +37,7 @@ class Judgement:
     rival: str = ""
     headline: str = ""
     remark: str = ""
+    hint: str = ""
     more: tuple[Section, ...] = field(default=(), repr=False)
 
     @classmethod
