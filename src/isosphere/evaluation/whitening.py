@@ -36,7 +36,7 @@ def view_whitened(
 ) -> tuple[Tensor, ...]:
     r"""Features in which the views of an image differ as much in every direction: the metric of the views.
 
-    .. math:: x \mapsto W_s^{-1/2} (x - \bar x), \qquad W_s = (1 - s) W + s \frac{\operatorname{tr} W}{p} I, \qquad
+    .. math:: x \mapsto W_s^{-1/2} (x - \bar x), \qquad W_s = (1 - s) \frac{p}{\operatorname{tr} W} W + s I, \qquad
               W = \frac{1}{n (V - 1)} \sum_{i, v} (x_{iv} - \bar x_i)(x_{iv} - \bar x_i)^\top
 
     with the mean :math:`\bar x` of the training rows. No label is needed: what augmentation does to an image is what a

@@ -16,9 +16,10 @@ def keep_freed_memory() -> bool:
     """Let this process keep the memory that it frees, and take large blocks in large pages; True if it will.
 
     A step allocates and frees the same large tensors again and again. By default glibc gives each of them back to
-    Linux, which hands the next one out page by page, each cleared first: on two cores a third of a step of
-    ``small-conv`` went there. The process then never shrinks; it grows to the peak it would have had anyway, and a
-    little beyond. For a process of one's own, at its start; other systems, GPUs and results are not affected.
+    Linux, which hands the next one out page by page, each cleared first: a step of ``small-conv`` took an eighth
+    longer for it on two threads, nearly half as long again on one. The process then never shrinks; it grows to the
+    peak it would have had anyway, and a little beyond. For a process of one's own, at its start; other systems, GPUs
+    and results are not affected.
 
     Nothing is changed where the environment has settings of the allocator (``MALLOC_*``, ``GLIBC_TUNABLES``) or
     brings another (``LD_PRELOAD``), or where there is no glibc.
