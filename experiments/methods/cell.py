@@ -254,9 +254,12 @@ def judge(method: Method, data: Data, parts: Parts, test: ImageSet) -> dict[str,
         pair = [
             v.backbone for v in extract_views(method.embed, parts.images, parts.views, seed=12345, **look)[:2]
         ]
-        white = view_whitened(a.backbone, b.backbone, views=torch.stack(pair))
-        accuracy = knn(white[0], parts.images.labels, white[1], test.labels, k=20)
-        figures["knn_views"] = 100 * accuracy.value
+        whitened = {
+            "knn_white": standardised(a.backbone, b.backbone, shrinkage=WHITENING),
+            "knn_views": view_whitened(a.backbone, b.backbone, views=torch.stack(pair)),
+        }
+        for name, (trained, tested) in whitened.items():
+            figures[name] = 100 * knn(trained, parts.images.labels, tested, test.labels, k=20).value
         return figures | _labelled(a.backbone, b.backbone, parts.images, test, (a.head, b.head))
     if unseen is not None:
         first_of, second_of = extract_views(method.embed, unseen, parts.views, seed=12345, **look)[:2]
@@ -271,9 +274,7 @@ def _labelled(
 ) -> dict[str, Any]:
     accuracy = knn(train, images.labels, test, tests.labels, k=20)
     probe = linear_probe(train, images.labels, test, tests.labels)
-    white = standardised(train, test, shrinkage=WHITENING)
     figures = _percent("knn", accuracy) | _percent("linear", probe)
-    figures["knn_white"] = 100 * knn(white[0], images.labels, white[1], tests.labels, k=20).value
     figures["map"] = 100 * class_retrieval(test, tests.labels)["map"].value
     if heads is not None:
         shape = class_structure(heads[1], tests.labels)

@@ -8,11 +8,6 @@ from sklearn.preprocessing import StandardScaler
 from isosphere.evaluation import standardised, view_whitened
 
 
-@pytest.fixture(autouse=True)
-def _seed():
-    torch.manual_seed(0)
-
-
 def test_standardising_is_scikit_learns_and_constants_vanish():
     train, test = torch.randn(50, 4) * 3 + 1, torch.randn(9, 4)
     train[:, 2] = 7.0

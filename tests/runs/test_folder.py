@@ -21,10 +21,10 @@ def finished(path):
 
 
 def test_create_makes_parents_and_is_idempotent_while_empty(tmp_path):
-    RunFolder.create(tmp_path / "a" / "b")
-    RunFolder.create(tmp_path / "c")
     (tmp_path / "d").mkdir()
-    RunFolder.create(tmp_path / "d")
+    for path in (tmp_path / "a" / "b", tmp_path / "c", tmp_path / "d"):
+        assert RunFolder.create(path).path == path
+        assert path.is_dir()
 
 
 def test_checking_touches_nothing(tmp_path):

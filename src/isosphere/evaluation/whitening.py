@@ -21,7 +21,8 @@ def standardised(train: Tensor, *others: Tensor, shrinkage: float = 1.0) -> tupl
 
     Shape: ``(n, p)`` each, float32 out. Raises: ValueError for a shrinkage outside [0, 1].
     """
-    _check(shrinkage, "0 (whitened) to 1 (each feature by itself)")
+    if not 0 <= shrinkage <= 1:
+        raise ValueError(f"shrinkage: got {shrinkage}, expected 0 (whitened) to 1 (each feature by itself)")
     mean, std = train.double().mean(0), train.double().std(0, correction=0)
     scale = torch.where(std > 1e-9 * train.abs().amax(0).double().clamp(min=1e-30), 1 / std, 0.0)
     basis = scale.diag()
@@ -55,11 +56,10 @@ def view_whitened(
 
     Raises: ValueError for another shape of the views, or a shrinkage outside (0, 1].
     """
-    _check(shrinkage, "above 0 to 1 (centred only)")
-    if views.ndim != 3 or len(views) < 2 or views.shape[2] != train.shape[1] or shrinkage == 0:
+    if views.ndim != 3 or len(views) < 2 or views.shape[2] != train.shape[1] or not 0 < shrinkage <= 1:
         raise ValueError(
             f"views, shrinkage: got shape {tuple(views.shape)} and {shrinkage}, expected (at least 2 views, images, "
-            f"{train.shape[1]}) and a shrinkage above 0"
+            f"{train.shape[1]}) and a shrinkage above 0, at most 1 (centred only)"
         )
     x, mean = views.double(), train.double().mean(0)
     apart = (x - x.mean(0)).flatten(0, 1)
@@ -67,11 +67,6 @@ def view_whitened(
     scale = within.diagonal().mean()
     basis = _inverse_root(_shrunk(within / scale if scale > 0 else torch.zeros_like(within), shrinkage))
     return tuple(((y.double() - mean) @ basis).float() for y in (train, *others))
-
-
-def _check(shrinkage: float, expected: str) -> None:
-    if not 0 <= shrinkage <= 1:
-        raise ValueError(f"shrinkage: got {shrinkage}, expected {expected}")
 
 
 def _shrunk(matrix: Tensor, shrinkage: float) -> Tensor:
