@@ -1,6 +1,8 @@
-"""The house: who may import whom, and what an import of a part may load."""
+"""The house: who may import whom, what an import of a part may load, and whether docstrings point at what is there."""
 
 import ast
+import pkgutil
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -74,3 +76,34 @@ def test_the_mathematics_loads_torch_and_numpy_alone(part):
     code = f"import sys, isosphere.{part}; print(*[m for m in {heavy} if m in sys.modules])"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert loaded.stdout.split() == []
+
+
+REFERENCE = re.compile(r":(?:attr|class|func|meth|mod):`~?([\w.]+)`")
+
+
+def methods_of(path: Path) -> set[str]:
+    """Methods of a module's classes: a class's docstring calls them by their bare names."""
+    classes = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.ClassDef)]
+    return {item.name for c in classes for item in c.body if isinstance(item, ast.FunctionDef)}
+
+
+def is_there(name: str, module: str) -> bool:
+    """Whether a name can be reached from a module or, dotted, from the top."""
+    for path in (f"{module}:{name}", name):
+        try:
+            pkgutil.resolve_name(path)
+        except (ImportError, AttributeError):
+            continue
+        return True
+    return False
+
+
+def test_docstrings_refer_to_what_is_there():
+    gone = []
+    for path in SOURCE.rglob("*.py"):
+        parts = path.relative_to(SOURCE.parent).with_suffix("").parts
+        module = ".".join(parts).removesuffix(".__init__")
+        for name in REFERENCE.findall(path.read_text()):
+            if name not in methods_of(path) and not is_there(name, module):
+                gone.append(f"{module}: {name}")
+    assert gone == []

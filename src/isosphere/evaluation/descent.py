@@ -45,7 +45,7 @@ def fit_by_descent(
     over all T steps. Torch's ``SGD(momentum=0.9)`` and ``AdamW`` make the same steps.
 
     Args:
-        x, y: ``(n, p)`` and ``(n,)`` labels >= 0, as of :func:`fit_logistic`.
+        x, y: ``(n, p)`` and ``(n,)`` labels >= 0, as of :func:`~isosphere.evaluation.fit_logistic`.
         rates: learning rates eta, each > 0; they cost one matrix product together.
         epochs: passes through the rows, in an order that `seed` and the pass determine.
         decay: lambda, on the weights, not on the bias.

@@ -87,7 +87,7 @@ def balanced_weight(
 
     Args:
         discrepancy: any; ``n``: rows of the batch over all ranks, at least 2; ``invariance_slope``: the ``a`` of
-        :func:`isosphere.methods.unrelated_invariance`; ``cutoff``: in (0, 1].
+        :func:`~isosphere.methods.invariance_slope`; ``cutoff``: in (0, 1].
     """
     if not 0 < cutoff <= 1:
         raise ValueError(f"got cutoff={cutoff}, expected a share of variance in (0, 1]")
