@@ -220,7 +220,8 @@ def steps_of_a_method(rank, group, name, views, state):
 
 
 @pytest.mark.parametrize(
-    "name", ["kl-vmf", "mmd-ema", "byol", "simsiam", "barlow-twins", "vje", "vje+mmd", "vi-simsiam"]
+    "name",
+    ["kl-vmf", "kl-deep", "mmd-ema", "byol", "simsiam", "barlow-twins", "vje", "vje+mmd", "vi-simsiam"],
 )
 def test_methods_with_batch_norm_train_alike(ranks, name):
     """Weights, teacher and running statistics after two steps on unequal batches."""

@@ -4,6 +4,7 @@ from isosphere.methods.base import Loss, Method, embed_views, invariance, invari
 from isosphere.methods.byol import BYOL, teacher_momentum
 from isosphere.methods.contrastive import AlignUniform, SimCLR, nt_xent
 from isosphere.methods.conventions import weight_of_lambda
+from isosphere.methods.deep_jepa import DeepJEPA
 from isosphere.methods.jepa import JEPA
 from isosphere.methods.momentum import Momentum
 from isosphere.methods.named import METHODS, MethodEntry, build_method
@@ -21,6 +22,7 @@ __all__ = [
     "VJE",
     "AlignUniform",
     "BarlowTwins",
+    "DeepJEPA",
     "Loss",
     "Method",
     "MethodEntry",

@@ -83,16 +83,19 @@ class JEPA(Method):
         )
 
     def outputs(self, views: list[Tensor]) -> tuple[Tensor, ...]:
-        if len(views) < max(2, self.global_views):
-            raise ValueError(
-                f"got {len(views)} view(s), expected at least {max(2, self.global_views)}, global ones first"
-            )
+        self._check(views)
         z = self._embeddings(views)
         if self.teacher is None:
             return (z,)
         globals_ = embed_views(self.teacher, views[: self.global_views])
         with full_precision(z.device):
             return z, self._place(torch.stack(globals_))
+
+    def _check(self, views: list[Tensor]) -> None:
+        if len(views) < max(2, self.global_views):
+            raise ValueError(
+                f"got {len(views)} view(s), expected at least {max(2, self.global_views)}, global ones first"
+            )
 
     def combine(self, *outputs: Tensor) -> Loss:
         z, targets = outputs[0], outputs[-1]  # the teacher's, or the student's own

@@ -9,6 +9,7 @@ from isosphere.discrepancies import build_discrepancy
 from isosphere.errors import UsageError, nearest
 from isosphere.methods import builders, variational
 from isosphere.methods.base import Method
+from isosphere.methods.deep_jepa import DeepJEPA
 from isosphere.methods.jepa import JEPA
 from isosphere.methods.options import check_options
 from isosphere.models import Encoder, MLPHead
@@ -23,8 +24,13 @@ class MethodEntry(NamedTuple):
     discrepancy: str | None = None
 
 
-def _jepa(discrepancy: str, momentum: float | None = None) -> Callable[..., Method]:
-    """The JEPA of a discrepancy; options that are not the method's own go to the discrepancy."""
+def _jepa(
+    discrepancy: str, momentum: float | None = None, share: float | None = None
+) -> Callable[..., Method]:
+    """The JEPA of a discrepancy; options that are not the method's own go to the discrepancy.
+
+    ``features``: the share of the loss that is of the backbone's features; None: none of it.
+    """
 
     def build(
         encoder: Encoder,
@@ -36,26 +42,30 @@ def _jepa(discrepancy: str, momentum: float | None = None) -> Callable[..., Meth
         expansion: float | None = None,
         cutoff: float | None = None,
         teacher: float | None = momentum,
+        features: float | None = share,
         **options: Any,
     ) -> JEPA:
         head = MLPHead(encoder.feature_dim, dim, hidden)
         test = build_discrepancy(discrepancy, dim, **options)
-        return JEPA(
-            encoder,
-            head,
-            test,
-            weight=weight,
-            expansion=expansion,
-            cutoff=cutoff,
-            teacher=teacher,
-            global_views=global_views,
-        )
+        ours: Any = {
+            "weight": weight,
+            "expansion": expansion,
+            "cutoff": cutoff,
+            "teacher": teacher,
+            "global_views": global_views,
+        }
+        if features is None:
+            return JEPA(encoder, head, test, **ours)
+        inner = build_discrepancy(discrepancy, encoder.feature_dim, **options)
+        return DeepJEPA(encoder, head, test, inner, share=features, **ours)
 
     return build
 
 
-def _family(paper: str, summary: str, discrepancy: str, teacher: float | None = None) -> MethodEntry:
-    return MethodEntry(paper, summary, _jepa(discrepancy, teacher), discrepancy)
+def _family(
+    paper: str, summary: str, discrepancy: str, teacher: float | None = None, features: float | None = None
+) -> MethodEntry:
+    return MethodEntry(paper, summary, _jepa(discrepancy, teacher, features), discrepancy)
 
 
 def _byol(paper: str, summary: str, discrepancy: str) -> MethodEntry:
@@ -83,6 +93,7 @@ METHODS: dict[str, MethodEntry] = {
     "lejepa-ema": _family(_LEJEPA, "lejepa with a slow teacher's centre", "sigreg", 0.996),
     "mmd-ema": _family("isosphere", "mmd-heat with a slow teacher's centre", "mmd-heat", 0.996),
     "kl-ema": _family("isosphere", "kl-vmf with a slow teacher's centre", "kl-vmf", 0.996),
+    "kl-deep": _family("isosphere", "kl-vmf of the embeddings and of the features", "kl-vmf", features=0.5),
     "byol": MethodEntry("BYOL, arXiv 2006.07733", "predict a slow teacher's projection", builders.byol),
     "byol-uniformity": _byol(_HYPERSPHERICAL, "BYOL with the uniformity of Wang and Isola", "uniformity"),
     "byol-mhe": MethodEntry(
