@@ -77,7 +77,7 @@ def test_directions_move_at_both_depths():
 
 def test_it_is_had_by_name_and_by_option_and_says_so():
     encoder = build_encoder("small-conv", image_size=32)
-    by_name, by_option = build_method("kl-deep", encoder), build_method("kl-vmf", encoder, features=0.5)
+    by_name, by_option = build_method("kl-deep", encoder), build_method("kl-vmf", encoder, features=0.25)
     for method in (by_name, by_option):
         assert isinstance(method, DeepJEPA)
         assert method.describe()["depths"].startswith(

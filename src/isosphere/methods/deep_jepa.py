@@ -43,7 +43,7 @@ class DeepJEPA(JEPA):
         discrepancy: Discrepancy,
         features: Discrepancy,
         *,
-        share: float = 0.5,
+        share: float = 0.25,
         **options: Any,
     ):
         super().__init__(encoder, head, discrepancy, **options)

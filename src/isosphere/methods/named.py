@@ -93,7 +93,7 @@ METHODS: dict[str, MethodEntry] = {
     "lejepa-ema": _family(_LEJEPA, "lejepa with a slow teacher's centre", "sigreg", 0.996),
     "mmd-ema": _family("isosphere", "mmd-heat with a slow teacher's centre", "mmd-heat", 0.996),
     "kl-ema": _family("isosphere", "kl-vmf with a slow teacher's centre", "kl-vmf", 0.996),
-    "kl-deep": _family("isosphere", "kl-vmf of the embeddings and of the features", "kl-vmf", features=0.5),
+    "kl-deep": _family("isosphere", "kl-vmf of the embeddings and of the features", "kl-vmf", features=0.25),
     "byol": MethodEntry("BYOL, arXiv 2006.07733", "predict a slow teacher's projection", builders.byol),
     "byol-uniformity": _byol(_HYPERSPHERICAL, "BYOL with the uniformity of Wang and Isola", "uniformity"),
     "byol-mhe": MethodEntry(
