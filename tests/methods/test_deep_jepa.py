@@ -75,13 +75,20 @@ def test_directions_move_at_both_depths():
     )
 
 
+def test_without_the_embeddings_the_head_learns_nothing():
+    method = deep(MMD(HeatKernel(DIM)), MMD(HeatKernel(WIDTH)), share=1.0)
+    method(some_views()).total.backward()
+    assert not method.head.weight.grad.any()
+    assert method.encoder[1].weight.grad.any()
+
+
 def test_it_is_had_by_name_and_by_option_and_says_so():
     encoder = build_encoder("small-conv", image_size=32)
     by_name, by_option = build_method("kl-deep", encoder), build_method("kl-vmf", encoder, features=0.25)
     for method in (by_name, by_option):
         assert isinstance(method, DeepJEPA)
         assert method.describe()["depths"].startswith(
-            "0.5 of the loss at the embeddings, 0.5 at the features: KL"
+            "0.75 of the loss at the embeddings, 0.25 at the features: KL"
         )
     assert not isinstance(build_method("kl-vmf", encoder), DeepJEPA)
 
@@ -90,8 +97,8 @@ def test_it_is_had_by_name_and_by_option_and_says_so():
     ("options", "words"),
     [
         (
-            {"features": 1.0},
-            r"got a share of 1\.0 for the features, expected a number strictly between 0 and 1",
+            {"features": 1.5},
+            r"got a share of 1\.5 for the features, expected a number in \(0, 1\]",
         ),
         ({"features": 0.5, "teacher": 0.9}, "got a teacher and a loss of the features, expected one of them"),
     ],

@@ -27,7 +27,7 @@ class DeepJEPA(JEPA):
         encoder, head, discrepancy: of :class:`~isosphere.methods.JEPA`, as are the options; ``weight``, ``expansion``
             and ``cutoff`` hold at both depths, and there is no teacher.
         features: D', a discrepancy of the encoder's dimension, in the space of ``discrepancy``.
-        share: s in (0, 1).
+        share: s in (0, 1]; at 1 the head learns nothing.
 
     *Parts*: ``invariance`` and ``regulariser`` of the embeddings, ``features_invariance`` and
     ``features_regulariser`` of the features.
@@ -47,10 +47,8 @@ class DeepJEPA(JEPA):
         **options: Any,
     ):
         super().__init__(encoder, head, discrepancy, **options)
-        if not 0 < share < 1:
-            raise ValueError(
-                f"got a share of {share} for the features, expected a number strictly between 0 and 1"
-            )
+        if not 0 < share <= 1:
+            raise ValueError(f"got a share of {share} for the features, expected a number in (0, 1]")
         if self.teacher is not None:
             raise ValueError("got a teacher and a loss of the features, expected one of them or none")
         if features.space != discrepancy.space:
