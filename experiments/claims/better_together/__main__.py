@@ -19,7 +19,10 @@ from experiments.verdict import Figures, Verdict
 __all__ = ["RESULTS"]
 
 HERE = Path(__file__).parent
-CLAIM = "Combinations beat both parents: BYOL + MMD, BYOL + KL, VJE + MMD, KL + a slow teacher, MMD + KL (our own)"
+CLAIM = (
+    "Combinations beat both parents: BYOL + MMD, BYOL + KL, VJE + MMD, KL + a slow teacher, MMD + KL, KL at two depths "
+    "(our own)"
+)
 COMMAND = "python -m experiments.claims.better_together cifar10=PATH imagenette=PATH"
 COMBINATIONS = {
     "byol+mmd": ("byol", "mmd-heat"),
@@ -27,14 +30,20 @@ COMBINATIONS = {
     "vje+mmd": ("vje", "mmd-heat"),
     "kl-ema": ("byol", "kl-vmf"),
     "mmd+kl": ("mmd-heat", "kl-vmf"),
+    "kl-deep": ("kl-vmf", "kl without a head"),
 }
+VARIANTS = {"kl without a head": ("kl-deep", "method.options.features=1")}
+"""Parents that are a method with options."""
 SETS = {"cifar10": "knn", "wood": "recall1_head", "imagenette": "knn"}
 
 
 def jobs(cells: Cells) -> Iterator[dict[str, Any]]:
     names = [*COMBINATIONS, *dict.fromkeys(p for parents in COMBINATIONS.values() for p in parents)]
     for seed in (0, 1, 2):
-        yield from (job(data, m, seed) for data in SETS for m in names)
+        for data in SETS:
+            for name in names:
+                method, options = _cell(name)
+                yield job(data, method, seed, options)
 
 
 def verdict(rows: Iterable[dict[str, str]]) -> Verdict:
@@ -43,10 +52,13 @@ def verdict(rows: Iterable[dict[str, str]]) -> Verdict:
     for combination, parents in COMBINATIONS.items():
         shown = []
         for data, metric in SETS.items():
-            if not all(cells.values(data, m, metric) for m in (combination, *parents)):
+            if not all(_values(cells, data, m, metric) for m in (combination, *parents)):
                 shown.append("")
                 continue
-            gains = [cells.gain(data, combination, p, metric) for p in parents]
+            gains = [
+                cells.gain(data, combination, method, metric, base_options=options)
+                for method, options in map(_cell, parents)
+            ]
             compared.append([gain / error for gain, error in gains])
             over = ", ".join(f"{gain:+.1f}" for gain, _ in gains)
             shown.append(f"{cells.told(data, combination, metric)} ({over})")
@@ -83,7 +95,7 @@ def draw(rows: Iterable[dict[str, str]], path: Path) -> None:
             strict=True,
         )
         series = {
-            who: (COLOURS[colour], [cells.values(data, m, metric).values() for m in methods])
+            who: (COLOURS[colour], [_values(cells, data, m, metric).values() for m in methods])
             for who, colour, methods in members
         }
         grouped_bars(axis, list(COMBINATIONS), series)
@@ -91,6 +103,16 @@ def draw(rows: Iterable[dict[str, str]], path: Path) -> None:
         axis.set(title=f"{data}, %")
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize=8)
     save(figure, path)
+
+
+def _cell(name: str) -> tuple[str, str]:
+    """Method and options of a combination or a parent."""
+    return VARIANTS.get(name, (name, ""))
+
+
+def _values(cells: Cells, data: str, name: str, metric: str) -> dict[int, float]:
+    method, options = _cell(name)
+    return cells.values(data, method, metric, options)
 
 
 if __name__ == "__main__":

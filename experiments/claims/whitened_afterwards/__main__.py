@@ -27,11 +27,13 @@ CLAIM = (
 )
 COMMAND = "python -m experiments.claims.whitened_afterwards cifar10=PATH imagenette=PATH"
 SETS = {"cifar10": "CIFAR-10", "imagenette": "imagenette"}
-SPREAD = ("kl-vmf", "mmd-heat", "sphere-jepa", "lejepa", "simclr")
+SPREAD = ("kl-deep", "kl-vmf", "mmd-heat", "sphere-jepa", "lejepa", "simclr")
 NOT_SPREAD = ("byol", "simsiam", "vi-simsiam", "vje", "barlow-twins")
 METHODS = ("untrained", *NOT_SPREAD, *SPREAD)
 SEED = {
-    "cifar10": dict.fromkeys(METHODS, 3) | dict.fromkeys(("simsiam", "vi-simsiam", "barlow-twins"), 1),
+    "cifar10": dict.fromkeys(METHODS, 3)
+    | dict.fromkeys(("simsiam", "vi-simsiam", "barlow-twins"), 1)
+    | {"kl-deep": 0},
     "imagenette": dict.fromkeys(METHODS, 0)
     | dict.fromkeys(("byol", "kl-vmf", "mmd-heat", "sphere-jepa", "lejepa"), 1),
 }
