@@ -48,6 +48,11 @@ def jobs(cells: Cells) -> Iterator[dict[str, Any]]:
 def verdict(rows: Iterable[dict[str, str]]) -> Verdict:
     cells = _measured(rows)
     low, high = ([_lift(cells, *cell) for cell in _cells(cells, group)] for group in (NOT_SPREAD, SPREAD))
+    by_views = [
+        _lift(cells, data, m, "knn_views")
+        for data, m in _cells(cells, (*NOT_SPREAD, *SPREAD))
+        if cells.values(data, m, "knn_views")
+    ]
     lifted = sum(lift > 2 * error for lift, error in low)
     met = [leads for data in SETS if (leads := _leads(cells, data))]
     worth = sum(ahead for ahead, _ in met)
@@ -59,7 +64,8 @@ def verdict(rows: Iterable[dict[str, str]]) -> Verdict:
         else "does not hold",
         f"Whitening raises k-NN by two standard errors in {lifted} of {len(low)} comparisons of methods that do not "
         f"spread (mean {_mean(low):+.1f}) and in {sum(lift > 2 * error for lift, error in high)} of {len(high)} of "
-        f"methods that do ({_mean(high):+.1f})" + "".join(f"; {words}" for _, words in met),
+        f"methods that do ({_mean(high):+.1f}); the metric of views adds {_mean(by_views):+.1f} on average"
+        + "".join(f"; {words}" for _, words in met),
         [_table(cells, data) for data in SETS],
         "more trainings, larger networks: on textures, where few directions tell images apart, whitening does harm "
         "(`docs/decisions.md`)",
@@ -108,9 +114,9 @@ def _cells(cells: Cells, group: Sequence[str]) -> list[tuple[str, str]]:
     return [(data, m) for data in SETS for m in group if cells.of(data, m)]
 
 
-def _lift(cells: Cells, data: str, method: str) -> tuple[float, float]:
+def _lift(cells: Cells, data: str, method: str, metric: str = "knn_white") -> tuple[float, float]:
     """What whitening adds, and its standard error as if the two figures were of different images and trainings."""
-    lift = cells.mean(data, method, "knn_white") - cells.mean(data, method, "knn")
+    lift = cells.mean(data, method, metric) - cells.mean(data, method, "knn")
     return lift, 2**0.5 * cells.error(data, method, "knn")
 
 

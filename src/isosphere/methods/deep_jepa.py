@@ -33,7 +33,7 @@ class DeepJEPA(JEPA):
     ``features_regulariser`` of the features.
 
     *Reference.* This library's own: the estimators for which uniformity is optimal read features, the papers spread
-    embeddings. Better than either depth alone on photographs, worse on textures (docs/methods.md).
+    embeddings. Better than the embeddings alone on photographs, worse on textures (docs/methods.md).
     """
 
     def __init__(
