@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from isosphere.discrepancies import Discrepancy
 from isosphere.methods.base import Loss, embed_views
 from isosphere.methods.jepa import JEPA
+from isosphere.methods.pairs import check_views
 from isosphere.reductions import full_precision
 
 
@@ -66,7 +67,7 @@ class DeepJEPA(JEPA):
         return torch.cat([self.standardise(features), self.head(features)], -1)
 
     def outputs(self, views: list[Tensor]) -> tuple[Tensor, ...]:
-        self._check(views)
+        check_views(views, self.global_views)
         raw = torch.stack(embed_views(self._network, views))
         width = self.features.discrepancy.dim
         with full_precision(raw.device):

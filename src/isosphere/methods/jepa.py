@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from isosphere.discrepancies import Discrepancy
 from isosphere.methods.base import Loss, Method, batch_features, embed_views, invariance, invariance_slope
 from isosphere.methods.momentum import Momentum
+from isosphere.methods.pairs import check_global_views, check_views
 from isosphere.methods.weighting import CUTOFF, balanced_weight, expansion_ratio, weight_of_expansion
 from isosphere.reductions import all_reduce, full_precision, row_counts
 from isosphere.statistics import within_share
@@ -66,8 +67,7 @@ class JEPA(Method):
             raise ValueError(f"got cutoff={cutoff}, expected a share of variance in (0, 1]")
         if weight is not None and not 0 < weight < 1:
             raise ValueError(f"got weight={weight}, expected a number strictly between 0 and 1")
-        if global_views < 1:
-            raise ValueError(f"got global_views={global_views}, expected at least 1")
+        check_global_views(global_views)
         self.discrepancy, self.space = discrepancy, discrepancy.space
         self.expansion, self.cutoff = expansion, CUTOFF if cutoff is None else cutoff
         self.global_views = global_views
@@ -83,19 +83,13 @@ class JEPA(Method):
         )
 
     def outputs(self, views: list[Tensor]) -> tuple[Tensor, ...]:
-        self._check(views)
+        check_views(views, self.global_views)
         z = self._embeddings(views)
         if self.teacher is None:
             return (z,)
         globals_ = embed_views(self.teacher, views[: self.global_views])
         with full_precision(z.device):
             return z, self._place(torch.stack(globals_))
-
-    def _check(self, views: list[Tensor]) -> None:
-        if len(views) < max(2, self.global_views):
-            raise ValueError(
-                f"got {len(views)} view(s), expected at least {max(2, self.global_views)}, global ones first"
-            )
 
     def combine(self, *outputs: Tensor) -> Loss:
         z, targets = outputs[0], outputs[-1]  # the teacher's, or the student's own
