@@ -18,6 +18,7 @@ from isosphere.data.source import Split
 from isosphere.discrepancies import MMD
 from isosphere.evaluation import (
     WHITENING,
+    ViewMetric,
     class_retrieval,
     class_structure,
     extract,
@@ -30,7 +31,6 @@ from isosphere.evaluation import (
     pixels,
     rotation_invariant_descriptor,
     standardised,
-    view_whitened,
 )
 from isosphere.kernels import HeatKernel
 from isosphere.methods import Method
@@ -254,9 +254,10 @@ def judge(method: Method, data: Data, parts: Parts, test: ImageSet) -> dict[str,
         pair = [
             v.backbone for v in extract_views(method.embed, parts.images, parts.views, seed=12345, **look)[:2]
         ]
+        by_views = ViewMetric.fit(torch.stack(pair), mean=a.backbone.mean(0), shrinkage=0.01)
         whitened = {
             "knn_white": standardised(a.backbone, b.backbone, shrinkage=WHITENING),
-            "knn_views": view_whitened(a.backbone, b.backbone, views=torch.stack(pair)),
+            "knn_views": (by_views(a.backbone), by_views(b.backbone)),
         }
         for name, (trained, tested) in whitened.items():
             figures[name] = 100 * knn(trained, parts.images.labels, tested, test.labels, k=20).value

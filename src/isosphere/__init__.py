@@ -36,13 +36,14 @@ def load(path: "str | Path", *, device: str | None = None, cache: bool = True) -
     import torch
 
     from isosphere.deploy import Run
-    from isosphere.evaluation import FeatureCache
+    from isosphere.evaluation import FeatureCache, ViewMetric
     from isosphere.training import load_run
 
     found = load_run(path)
     where = device or ("cuda" if torch.cuda.is_available() else "cpu")
     method, config = found.method.to(where), found.config
     size = config.data.image_size or 32
+    metric = found.folder.read_view_metric()
     return Run(
         found.folder,
         method.embed,
@@ -50,5 +51,6 @@ def load(path: "str | Path", *, device: str | None = None, cache: bool = True) -
         size,
         config.data.canvas_size or size,
         tuple(part.model_dump(mode="json") for part in (config.model, config.method)),
-        FeatureCache(found.folder.path / "features") if cache else None,
+        cache=FeatureCache(found.folder.path / "features") if cache else None,
+        metric=None if metric is None else ViewMetric(**metric),
     )

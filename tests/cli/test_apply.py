@@ -5,6 +5,7 @@ import io
 import json
 import re
 from html.parser import HTMLParser
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -45,7 +46,32 @@ def test_embed(run, trained, classes):
     assert run("embed", trained, classes, "--out", "e.csv").code == 2
     wrong = run("embed", trained, classes, "--out", "f.npz", "--layer", "neck")
     assert wrong.code == 2
-    assert "expected backbone or head" in wrong.err
+    assert "expected backbone, views or head" in wrong.err
+
+
+def test_the_metric_of_the_views_is_learnt_at_the_end_and_used_by_search(run, trained, classes, quick):
+    query = classes / "red" / "11.png"
+    done = run("embed", trained, classes, "--out", "v.npz", "--layer", "views")
+    assert (done.code, done.err) == (0, "")
+    assert "60 of 256 dimensions (views)" in done.out
+    found = {
+        layer: json.loads(run("search", trained, query, "--in", classes, "--json", *layer).out)
+        for layer in ((), ("--layer", "views"), ("--layer", "backbone"))
+    }
+    assert found[()]["layer"] == "views"
+    assert found[()] == found["--layer", "views"]
+    assert found["--layer", "backbone"]["matches"] != found[()]["matches"]
+
+    metric = Path(trained) / "view_metric.safetensors"
+    kept = metric.read_bytes()
+    metric.unlink()
+    assert json.loads(run("search", trained, query, "--in", classes, "--json").out)["layer"] == "backbone"
+    refused = run("embed", trained, classes, "--out", "w.npz", "--layer", "views")
+    assert refused.code == 2
+    assert "isosphere train DATA --out r --resume" in refused.err
+    assert not Path("w.npz").exists()
+    assert run("train", classes, "--out", "r", "--resume", *quick).code == 0
+    assert metric.read_bytes() == kept
 
 
 def test_search_in_text_json_and_pictures(run, trained, classes, tmp_path):

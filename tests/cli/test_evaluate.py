@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from isosphere.cli.accuracy import _worth_whitening
+from isosphere.cli.accuracy import _worth_a_metric
 from isosphere.runs import RunFolder
 
 
@@ -34,6 +34,7 @@ def test_labelled_images_without_a_split(run, classes, quick):
     assert set(knn) == {
         "trained/backbone",
         "trained/head",
+        "trained/views",
         "trained/whitened",
         "untrained/backbone",
         "untrained/whitened",
@@ -47,7 +48,13 @@ def test_labelled_images_without_a_split(run, classes, quick):
     assert knn["protocol"]["test_images"] == 12
     assert "80/20, stratified, seed 0" in knn["protocol"]["division"]
     assert "80/20" in done.out
-    for word in ("trained encoder", "raw pixels", "PCA-whitened pixels", "untrained encoder, whitened"):
+    for word in (
+        "trained encoder",
+        "raw pixels",
+        "PCA-whitened pixels",
+        "untrained encoder, whitened",
+        "by its views",
+    ):
         assert word in done.out
     assert "geometry" not in figures()  # 12 images are too few for its intervals
     assert done.out.splitlines()[-1].endswith(".") or "isosphere train" in done.out.splitlines()[-1]
@@ -177,10 +184,13 @@ def test_what_is_refused_costs_a_paragraph(run, textures_run, words, said):
     assert not (Path("r") / "evaluation.json").exists()
 
 
-def test_features_in_few_directions_are_worth_whitening():
+def test_features_in_few_directions_are_worth_another_metric():
     """Half of the labels are found as the features are, nearly all when they are whitened."""
     plain, white = torch.arange(400) % 2 == 0, torch.arange(400) % 20 > 0
     correct = {"trained/backbone": plain.double(), "trained/whitened": white.double()}
-    assert "45.0 points more" in _worth_whitening(correct)
-    assert _worth_whitening({"trained/backbone": plain.double(), "trained/whitened": plain.double()}) == ""
-    assert _worth_whitening({"trained/backbone": plain.double()}) == ""
+    assert "45.0 points more" in (said := _worth_a_metric(correct))
+    assert said.startswith("Whitened")
+    correct["trained/views"] = white.double()
+    assert "embed --layer views" in _worth_a_metric(correct)
+    assert _worth_a_metric({"trained/backbone": plain.double(), "trained/whitened": plain.double()}) == ""
+    assert _worth_a_metric({"trained/backbone": plain.double()}) == ""

@@ -92,7 +92,7 @@ def test_what_is_no_picture_is_refused_in_words(run, images, words):
 
 
 def test_unknown_layer(run):
-    with pytest.raises(UsageError, match="expected backbone or head"):
+    with pytest.raises(UsageError, match="expected backbone, views or head"):
         run.embed(picture(0), layer="neck")  # type: ignore[arg-type]
 
 
@@ -144,5 +144,5 @@ def test_transformer_in_a_pipeline(trained, run, pictures):
     assert copy.get_params() == step.get_params()
     assert isinstance(run, Run)
     assert RunTransformer(run, layer="head").fit_transform(files).shape == (8, 12)
-    with pytest.raises(UsageError, match="expected backbone or head"):
+    with pytest.raises(UsageError, match="expected backbone, views or head"):
         RunTransformer(run, layer="neck").fit(files)  # type: ignore[arg-type]

@@ -14,6 +14,7 @@ from isosphere.errors import UsageError
 from isosphere.evaluation import (
     WHITENING,
     Estimate,
+    ViewMetric,
     knn_predict,
     linear_predict,
     paired_difference,
@@ -41,7 +42,9 @@ Contenders = dict[str, tuple[str, Callable[[], tuple[Tensor, Tensor]]]]
 
 
 def judge_knn(exam: Exam) -> Judgement:
-    """Accuracy of 20 nearest neighbours by cosine, plain and whitened, beside pixels and the untrained encoder."""
+    """Accuracy of 20 nearest neighbours by cosine, as features are, whitened, and by their views; beside pixels and the
+    untrained encoder.
+    """
     _check(exam, "knn")
 
     def predict(key: str, train_x: Tensor, train_y: Tensor, test_x: Tensor) -> Tensor:
@@ -49,7 +52,7 @@ def judge_knn(exam: Exam) -> Judgement:
 
     title = f"k-NN accuracy, % [95 %]; k = {NEIGHBOURS}"
     protocol = {"k": NEIGHBOURS, "temperature": TEMPERATURE, "whitened_shrinkage": WHITENING}
-    return _judge(exam, title, {"": predict}, protocol, also=_whitened_encoders(exam))
+    return _judge(exam, title, {"": predict}, protocol, also=_other_metrics(exam))
 
 
 def judge_linear(exam: Exam) -> Judgement:
@@ -172,7 +175,7 @@ def _judge(
         },
         gain=paired_difference(correct["trained/backbone"], correct[rival]),
         rival=names[rival],
-        hint=_worth_whitening(correct),
+        hint=_worth_a_metric(correct),
         headline=f"{100 * figures['trained/backbone'].value:.1f} % of the labels are right",
     )
 
@@ -203,32 +206,51 @@ def _contenders(exam: Exam, also: Contenders) -> Contenders:
     )
 
 
-def _whitened_encoders(exam: Exam) -> Contenders:
-    """The encoders with features that are brought to one variance in every direction, as whitened pixels are."""
+def _other_metrics(exam: Exam) -> Contenders:
+    """The trained encoder in the metric of its views, where the run has it; and the encoders with features that are
+    brought to one variance in every direction, as whitened pixels are.
+    """
     names = {"trained": "trained encoder", "untrained": f"{exam.untrained_name} encoder"}
 
     def features(who: str) -> tuple[Tensor, Tensor]:
         train, test = standardised(*_pair(exam, who, "backbone"), shrinkage=WHITENING)
         return train, test
 
-    return {
+    def by_views(metric: ViewMetric) -> tuple[Tensor, Tensor]:
+        train, test = _pair(exam, "trained", "backbone")
+        return metric(train), metric(test)
+
+    found: Contenders = {}
+    if exam.metric is not None:
+        found["trained/views"] = "trained encoder, by its views", partial(by_views, exam.metric)
+    return found | {
         f"{who}/whitened": (f"{name}, whitened", partial(features, who))
         for who, name in names.items()
         if who in exam.methods
     }
 
 
-def _worth_whitening(correct: Mapping[str, Tensor]) -> str:
-    """A sentence where whitened features are better beyond the interval; else nothing."""
-    if "trained/whitened" not in correct:
+def _worth_a_metric(correct: Mapping[str, Tensor]) -> str:
+    """A sentence where features in another metric are better beyond the interval; else nothing."""
+    words = {
+        "trained/views": ("In the metric of its views", "search uses it, and embed --layer views writes it"),
+        "trained/whitened": (
+            "Whitened",
+            "as they are, they lie in few directions. In Python: "
+            f"isosphere.evaluation.standardised(train, others, shrinkage={WHITENING:g})",
+        ),
+    }
+    there = [key for key in words if key in correct]
+    if not there:
         return ""
-    gain = paired_difference(correct["trained/whitened"], correct["trained/backbone"])
+    best = max(there, key=lambda key: correct[key].mean().item())
+    gain = paired_difference(correct[best], correct["trained/backbone"])
     if not gain.low > 0:
         return ""
+    how, advice = words[best]
     return (
-        f"Whitened, the encoder's features find {100 * gain.value:.1f} points more [{100 * gain.low:.1f}, "
-        f"{100 * gain.high:.1f}]: as they are, they lie in few directions. In Python: "
-        f"isosphere.evaluation.standardised(train, others, shrinkage={WHITENING:g})."
+        f"{how}, the encoder's features find {100 * gain.value:.1f} points more [{100 * gain.low:.1f}, "
+        f"{100 * gain.high:.1f}]: {advice}."
     )
 
 

@@ -19,11 +19,9 @@ SHOWN = 160
 
 def check_layer(name: str) -> "Layer":
     """The layer of this name. Raises: UsageError if there is none."""
-    if name == "backbone":
-        return "backbone"
-    if name == "head":
-        return "head"
-    raise UsageError(f"--layer: got '{name}', expected backbone or head.")
+    if name in ("backbone", "views", "head"):
+        return name
+    raise UsageError(f"--layer: got '{name}', expected backbone, views or head.")
 
 
 def check_engine(name: str) -> "SearchEngine":

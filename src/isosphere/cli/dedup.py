@@ -23,7 +23,9 @@ def dedup(
         str, typer.Argument(metavar="DATA", help="Images, as for isosphere train.", show_default=False)
     ],
     threshold: Annotated[float, typer.Option(help="Cosine from which two images are the same.")] = 0.99,
-    layer: Annotated[str, typer.Option(metavar="backbone|head", help="Features to compare.")] = "backbone",
+    layer: Annotated[
+        str, typer.Option(metavar="backbone|views|head", help="Features to compare.")
+    ] = "backbone",
     as_json: Annotated[bool, typer.Option("--json", help="Print every group as JSON.")] = False,
     out: Annotated[
         Path | None,

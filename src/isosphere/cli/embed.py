@@ -18,7 +18,9 @@ def embed(
     out: Annotated[
         Path, typer.Option("--out", "-o", help="File to write: .npz or .parquet.", show_default=False)
     ],
-    layer: Annotated[str, typer.Option(metavar="backbone|head", help="Which output.")] = "backbone",
+    layer: Annotated[
+        str, typer.Option(metavar="backbone|views|head", help="Which output; views for neighbours.")
+    ] = "backbone",
     batch_size: Annotated[int, typer.Option(min=1, help="Images at a time.")] = 256,
     workers: Annotated[int, typer.Option(min=1, help="Threads that decode images.")] = 2,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file if it is there.")] = False,

@@ -12,7 +12,7 @@ from isosphere.cli.sets import Sets
 from isosphere.cli.team import Team
 from isosphere.data import ImageSet, Source
 from isosphere.errors import IsosphereError, RunError
-from isosphere.evaluation import Features, extract, extract_views, load_shares
+from isosphere.evaluation import Features, ViewMetric, extract, extract_views, load_shares
 from isosphere.evaluation.cache import FeatureCache, centre_key, image_digests, weights_identity
 from isosphere.evaluation.features import packed, unpacked
 from isosphere.evaluation.linear import Solver
@@ -126,6 +126,12 @@ class Exam:
         if (who, part) not in self._centre:
             self._centre[who, part] = unpacked(self._features(who, part, "centre"))[0]
         return self._centre[who, part]
+
+    @cached_property
+    def metric(self) -> ViewMetric | None:
+        """The metric that the trained encoder's views gave at the end of its training, if the run has one."""
+        state = self.run.folder.read_view_metric()
+        return None if state is None else ViewMetric(**state)
 
     def tokens(self, layer: str, part: str) -> Tensor:
         """The trained encoder's class tokens of the blocks that a layer such as ``last4`` names: (n, p)."""

@@ -20,7 +20,7 @@ def export(
         Path | None, typer.Option("--out", "-o", help="File to write.", show_default="RUN/export/...")
     ] = None,
     layer: Annotated[
-        str, typer.Option(metavar="backbone|head", help="Output (head: onnx only).")
+        str, typer.Option(metavar="backbone|views|head", help="Output (views and head: onnx only).")
     ] = "backbone",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file if it is there.")] = False,
 ) -> None:

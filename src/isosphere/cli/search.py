@@ -25,7 +25,14 @@ def search(
         ),
     ],
     k: Annotated[int, typer.Option("-k", min=1, help="How many to find.")] = 5,
-    layer: Annotated[str, typer.Option(metavar="backbone|head", help="Features to compare.")] = "backbone",
+    layer: Annotated[
+        str | None,
+        typer.Option(
+            metavar="backbone|views|head",
+            help="Features to compare.",
+            show_default="views, or backbone where the run has no metric of its views",
+        ),
+    ] = None,
     engine: Annotated[
         str,
         typer.Option(metavar="auto|blocked|faiss", help="Who compares; all give the same answer."),
@@ -47,11 +54,12 @@ def search(
     """
     from isosphere.cli.apply import check_engine, check_layer, check_page, indexed, indexing_note
 
-    chosen, searcher = check_layer(layer), check_engine(engine)
+    named, searcher = check_layer(layer) if layer else None, check_engine(engine)
     check_page(out, (".html", ".png"), overwrite=overwrite)
     import isosphere
 
     loaded = isosphere.load(run, cache=not no_cache)
+    chosen = named or loaded.search_layer
     query = loaded.embed(image, layer=chosen)
     if len(query) != 1:
         raise UsageError(
@@ -62,7 +70,7 @@ def search(
     if as_json:
         result = {
             "query": str(image),
-            "layer": layer,
+            "layer": chosen,
             "images": len(index),
             "matches": [m.as_dict() for m in found],
         }

@@ -3,7 +3,7 @@
 import io
 from typing import TYPE_CHECKING, Any
 
-from isosphere.cli.console import commands, facts, paragraph, shell, table
+from isosphere.cli.console import commands, counting, facts, paragraph, shell, table
 from isosphere.cli.online import online_knn
 
 if TYPE_CHECKING:
@@ -72,8 +72,31 @@ def run_training(console: "Console", folder: "RunFolder", parts: "Parts") -> int
         )
     if summary.shares is not None:
         _print_shares(console, summary)
+    if not summary.interrupted:
+        _keep_view_metric(console, folder, parts, summary)
     _close(console, reporter, folder, config, summary)
     return 1 if summary.interrupted else 0
+
+
+def _keep_view_metric(console: "Console", folder: "RunFolder", parts: "Parts", summary: "Summary") -> None:
+    """Learn from views of some training images what a neighbour should overlook, for ``--layer views``; from fewer
+    where the training was so short that more would take long beside it.
+    """
+    from isosphere.evaluation import learn_view_metric
+
+    data = parts.config.data
+    with counting(console, "Metric of the views") as progress:
+        metric = learn_view_metric(
+            parts.method.embed,
+            parts.images,
+            parts.views,
+            canvas=data.canvas_size or 32,
+            count=max(256, min(4 * parts.method.encoder.feature_dim, summary.images // 20)),
+            seed=parts.config.train.seed,
+            workers=max(1, data.workers),
+            progress=progress,
+        )
+    folder.write_view_metric({"mean": metric.mean, "basis": metric.basis})
 
 
 def _print_shares(console: "Console", summary: "Summary") -> None:

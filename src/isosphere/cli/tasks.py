@@ -62,6 +62,9 @@ def judge_retrieval(exam: Exam) -> Judgement:
         name = "trained" if who == "trained" else exam.untrained_name
         contenders[f"{who}/head"] = (f"{name}, head", (first.head, second.head))
         contenders[f"{who}/backbone"] = (f"{name}, backbone", (first.backbone, second.backbone))
+        if who == "trained" and exam.metric is not None:
+            pair = exam.metric(first.backbone), exam.metric(second.backbone)
+            contenders["trained/views"] = ("trained, by its views", pair)
     if exam.sets.texture:
         contenders["descriptor"] = ("fixed rotation-invariant descriptor", _descriptor(exam))
     figures: dict[str, Estimate] = {}
@@ -108,11 +111,14 @@ def _same_class(exam: Exam) -> tuple[dict[str, Estimate], tuple[Section, ...]]:
     figures: dict[str, Estimate] = {}
     rows = []
     for who in exam.methods:
-        for layer in ("head", "backbone"):
-            made = class_retrieval(getattr(exam.centre(who, "test"), layer)[chosen], labels)
+        name, features = "trained" if who == "trained" else exam.untrained_name, exam.centre(who, "test")
+        layers = {"head": ("head", features.head), "backbone": ("backbone", features.backbone)}
+        if who == "trained" and exam.metric is not None:
+            layers["views"] = "by its views", exam.metric(features.backbone)
+        for layer, (words, x) in layers.items():
+            made = class_retrieval(x[chosen], labels)
             figures |= {f"{who}/{layer}/class/{metric}": value for metric, value in made.items()}
-            name = "trained" if who == "trained" else exam.untrained_name
-            rows.append([f"{name}, {layer}", *(percent(value) for value in made.values())])
+            rows.append([f"{name}, {words}", *(percent(value) for value in made.values())])
     title = f"Images of the same class among {len(chosen):,} test images, % [95 %]"
     return figures, (Section(title, ["features", "R@1", "R@5", "R@10", "mAP"], rows),)
 

@@ -13,7 +13,7 @@ import numpy as np
 from isosphere.data import Source, images_bytes
 from isosphere.data.images import read_images
 from isosphere.deploy.files import Embeddings, FileWriter, check_target, read_embeddings, write_embeddings
-from isosphere.deploy.run import Layer, Progress, Run, check_layer
+from isosphere.deploy.run import Layer, Progress, Run
 from isosphere.errors import RunError
 from isosphere.runs import write_json
 
@@ -49,9 +49,9 @@ def embed_source(
 
     What the run's cache has is not computed again; what it has not is kept there.
 
-    Raises: RunError if no image can be read; UsageError for another layer.
+    Raises: RunError if no image can be read; UsageError for a layer that the run does not have.
     """
-    check_layer(layer)
+    run.check_layer(layer)
     blocks = _blocks(run, source, layer, batch_size, workers, progress, range(_count(run, source)))
     return join([block for _, block in blocks], source)
 
@@ -76,7 +76,7 @@ def embed_to_file(
     Raises: UsageError for a name with another ending, or a file that exists without `overwrite`; RunError if
         no image can be read or the file cannot be written.
     """
-    check_layer(layer)
+    run.check_layer(layer)
     path = check_target(out, overwrite=overwrite)
     count = _count(run, source)
     if count <= 1:
@@ -147,7 +147,7 @@ def _block(
     if len(images) == 0:  # no reason to stop before the other blocks have been seen
         empty = np.empty((0, 0), np.float32)
         return Embeddings(empty, np.empty(0, np.int64), [], [], images.skipped)
-    values = getattr(run.known_features(images.images, batch_size=batch_size), layer).numpy()
+    values = run.select(run.known_features(images.images, batch_size=batch_size), layer).numpy()
     return Embeddings(values, images.labels, images.paths, source.class_names, images.skipped)
 
 

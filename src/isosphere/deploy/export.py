@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
-from isosphere.deploy.run import LAYERS, Layer, Run
+from isosphere.deploy.run import Layer, Run
 from isosphere.deploy.snippets import onnx_snippet, safetensors_snippet, timm_snippet
 from isosphere.errors import RunError, UsageError, nearest
 from isosphere.models import Encoder, SmallConv
@@ -43,7 +43,7 @@ def export(run: Run, format: str, out: str | Path | None = None, *, layer: Layer
             description that isosphere rebuilds any of its encoders from; ``onnx``: one file with the network,
             the normalisation of pixels included (needs onnx, onnxscript and onnxruntime).
         out: of the file; ``RUN/export/encoder-FORMAT`` if None.
-        layer: ``head`` adds the projection head (onnx only).
+        layer: ``views`` adds the metric of the views, ``head`` the projection head (onnx only).
 
     Raises: UsageError for another format, a layer that a format cannot hold, an encoder that timm does not
         have, or a missing package; RunError if the file computes something else than the encoder.
@@ -52,9 +52,8 @@ def export(run: Run, format: str, out: str | Path | None = None, *, layer: Layer
         raise UsageError(
             f"--format: there is no '{format}'.{nearest(format, FORMATS)} Known: {', '.join(FORMATS)}."
         )
-    if layer not in LAYERS:
-        raise UsageError(f"--layer: got '{layer}', expected backbone or head.")
-    if layer == "head" and format != "onnx":
+    run.check_layer(layer)
+    if layer != "backbone" and format != "onnx":
         raise UsageError(
             f"the format {format} holds the backbone alone: type --format onnx, or leave --layer out."
         )
@@ -149,10 +148,18 @@ class _FromPixels(nn.Module):
         self.owner = owner if layer == "head" and isinstance(owner, nn.Module) else None
         for name, values in (("mean", run.encoder.mean), ("std", run.encoder.std)):
             self.register_buffer(name, torch.tensor(values).view(1, -1, 1, 1), persistent=False)
+        if layer == "views" and run.metric is not None:
+            self.register_buffer("centre", run.metric.mean.clone(), persistent=False)
+            self.register_buffer("basis", run.metric.basis.clone(), persistent=False)
 
     def forward(self, images: Tensor) -> Tensor:
         x = (images - self.get_buffer("mean")) / self.get_buffer("std")
-        return self.network(x) if self.layer == "backbone" else self.encode(x)[1]
+        if self.layer == "head":
+            return self.encode(x)[1]
+        features = self.network(x)
+        if self.layer == "views":
+            features = (features - self.get_buffer("centre")) @ self.get_buffer("basis")
+        return features
 
 
 def _onnx(run: Run, path: Path, layer: Layer) -> Exported:

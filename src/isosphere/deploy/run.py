@@ -18,7 +18,7 @@ from isosphere.data.decode import decode, fit_square
 from isosphere.data.layout import is_image_name
 from isosphere.data.source import to_tensor
 from isosphere.errors import UsageError
-from isosphere.evaluation import FeatureCache, Features, extract
+from isosphere.evaluation import FeatureCache, Features, ViewMetric, extract
 from isosphere.evaluation.cache import centre_key, image_digests, weights_identity
 from isosphere.evaluation.features import packed, unpacked
 from isosphere.models import Encoder
@@ -27,14 +27,15 @@ from isosphere.runs import RunFolder
 if TYPE_CHECKING:
     from isosphere.deploy.index import Index, Match
 
-__all__ = ["LAYERS", "Layer", "Progress", "Run", "check_layer"]
+__all__ = ["LAYERS", "Layer", "Progress", "Run"]
 
-Layer: TypeAlias = Literal["backbone", "head"]
+Layer: TypeAlias = Literal["backbone", "views", "head"]
 Progress: TypeAlias = Callable[[int, int], None]
 Encode: TypeAlias = Callable[[Tensor], tuple[Tensor, Tensor]]
 
 LAYERS: dict[str, str] = {
     "backbone": "features of the encoder, for classes and most other uses",
+    "views": "the same in the metric of the views, for neighbours: what augmentation changes counts less",
     "head": "output of the projection head, for finding views of the same image",
 }
 
@@ -55,6 +56,7 @@ class Run:
     canvas: int
     settings: tuple[object, ...] = ()
     cache: FeatureCache | None = None
+    metric: ViewMetric | None = None
 
     def __repr__(self) -> str:
         return f"Run({str(self.folder.path)!r}, {self.encoder.name}, {self.size} px, {self.device})"
@@ -74,7 +76,9 @@ class Run:
     def identity(self) -> str:
         """Digest of the weights: what was computed with other weights is not to be used with these."""
         digest = hashlib.blake2b(digest_size=16)
-        for file in (self.folder.encoder, self.folder.method):
+        for file in (self.folder.encoder, self.folder.method, self.folder.view_metric):
+            if not file.exists():
+                continue
             with file.open("rb") as handle:
                 while part := handle.read(1 << 22):
                     digest.update(part)
@@ -94,13 +98,13 @@ class Run:
             images: data as on the command line (``"PICTURES/"``, ``"textures:wood"``), a ``Source`` or
                 ``ImageSet``; or a picture or a list of them: files, PIL images, uint8 arrays (h, w[, 3]); or
                 uint8 arrays (n, h, w, 3), tensors (n, 3, h, w).
-            layer: ``backbone`` or ``head``.
+            layer: one of ``LAYERS``.
             progress: called with (images done, images in all).
 
         Shape: float32 ``(n, d)`` in the order of the images; n = 1 for one picture.
 
-        Raises: UsageError for something that is no picture, or data of which some pictures cannot be read
-            (``isosphere.deploy.embed_source`` leaves these out and says which).
+        Raises: UsageError for a layer that the run does not have, something that is no picture, or data of which some
+            pictures cannot be read (``isosphere.deploy.embed_source`` leaves these out and says which).
         """
         from isosphere.deploy.embed import embed_source
 
@@ -126,10 +130,32 @@ class Run:
     ) -> NDArray[np.float32]:
         """Embeddings of images that are square already: uint8 ``(n, 3, canvas, canvas)`` to ``(n, d)``.
 
-        Raises: UsageError for another layer than ``backbone`` and ``head``.
+        Raises: UsageError for a layer that the run does not have.
         """
-        check_layer(layer)
-        return getattr(self._extract(pixels, batch_size, progress), layer).numpy()
+        self.check_layer(layer)
+        return self.select(self._extract(pixels, batch_size, progress), layer).numpy()
+
+    def select(self, features: Features, layer: Layer) -> Tensor:
+        """A layer of extracted features: ``(n, d)``."""
+        if layer == "views":
+            assert self.metric is not None
+            return self.metric(features.backbone)
+        return getattr(features, layer)
+
+    def check_layer(self, layer: str) -> None:
+        """Raises: UsageError for a layer that there is not, or that this run does not have."""
+        if layer not in LAYERS:
+            raise UsageError(f"layer: got '{layer}', expected backbone, views or head.")
+        if layer == "views" and self.metric is None:
+            raise UsageError(
+                f"{self.folder.path} has no {self.folder.view_metric.name}, which a training writes at its end: go on "
+                f"with it (isosphere train DATA --out {self.folder.path} --resume), or take the layer backbone."
+            )
+
+    @property
+    def search_layer(self) -> Layer:
+        """Where neighbours are sought unless a layer is named: ``views`` where the run has it, else ``backbone``."""
+        return "backbone" if self.metric is None else "views"
 
     def known_features(
         self, pixels: Tensor, *, batch_size: int = 256, progress: Progress | None = None
@@ -176,12 +202,15 @@ class Run:
         )
 
     def index(
-        self, data: str | Path | Source, *, layer: Layer = "backbone", progress: Progress | None = None
+        self, data: str | Path | Source, *, layer: Layer | None = None, progress: Progress | None = None
     ) -> "Index":
-        """The images of `data` made searchable: read from the run's folder where they were seen before."""
+        """The images of `data` made searchable: read from the run's folder where they were seen before.
+
+        `layer`: :attr:`search_layer` if None.
+        """
         from isosphere.deploy.index import open_index
 
-        return open_index(self, data, layer=layer, progress=progress)
+        return open_index(self, data, layer=layer or self.search_layer, progress=progress)
 
     def search(
         self,
@@ -189,7 +218,7 @@ class Run:
         within: "str | Path | Source | Index",
         *,
         k: int = 5,
-        layer: Layer = "backbone",
+        layer: Layer | None = None,
         progress: Progress | None = None,
     ) -> "list[list[Match]]":
         """The k images of `within` most similar to each picture, by cosine, best first.
@@ -197,6 +226,7 @@ class Run:
         Args:
             images: as for :meth:`embed`.
             within: data to search, or the result of :meth:`index` (then its layer is used).
+            layer: :attr:`search_layer` if None.
             k: how many; all where there are fewer.
 
         Returns: one list per picture.
@@ -205,12 +235,6 @@ class Run:
 
         index = within if isinstance(within, Index) else self.index(within, layer=layer, progress=progress)
         return index.search(self.embed(images, layer=index.layer), k)
-
-
-def check_layer(layer: str) -> None:
-    """Raises: UsageError for another layer than ``backbone`` and ``head``."""
-    if layer not in LAYERS:
-        raise UsageError(f"layer: got '{layer}', expected backbone or head.")
 
 
 def _as_source(images: Any) -> Source | None:

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import isosphere
-from isosphere.deploy.run import LAYERS, Layer, Run
+from isosphere.deploy.run import Layer, Run
 from isosphere.errors import UsageError
 
 try:
@@ -25,7 +25,7 @@ class RunTransformer(TransformerMixin, BaseEstimator):
 
     Args:
         run: folder of the run (read when first used), or the result of ``isosphere.load``.
-        layer: ``backbone`` or ``head``.
+        layer: one of ``isosphere.deploy.LAYERS``.
         batch_size: images at a time.
 
     ``transform`` takes what ``Run.embed`` takes and gives float32 ``(n, d)``. Nothing is fitted. Pickles and
@@ -39,9 +39,7 @@ class RunTransformer(TransformerMixin, BaseEstimator):
 
     def fit(self, X: Any = None, y: Any = None) -> "RunTransformer":
         """Check the parameters; the encoder is trained already."""
-        if self.layer not in LAYERS:
-            raise UsageError(f"layer: got '{self.layer}', expected backbone or head.")
-        self._loaded()
+        self._loaded().check_layer(self.layer)
         return self
 
     def transform(self, X: Any) -> NDArray[np.float32]:

@@ -29,7 +29,8 @@ from isosphere.evaluation.ridge import (
 from isosphere.evaluation.shares import load_shares, share
 from isosphere.evaluation.structure import class_structure
 from isosphere.evaluation.unlabelled import Correlation, spearman, unlabelled
-from isosphere.evaluation.whitening import WHITENING, standardised, view_whitened
+from isosphere.evaluation.view_metric import ViewMetric, learn_view_metric
+from isosphere.evaluation.whitening import WHITENING, standardised
 
 __all__ = [
     "WHITENING",
@@ -43,6 +44,7 @@ __all__ = [
     "LinearPrediction",
     "Logistic",
     "RidgePrediction",
+    "ViewMetric",
     "bootstrap",
     "class_outcomes",
     "class_retrieval",
@@ -60,6 +62,7 @@ __all__ = [
     "knn",
     "knn_predict",
     "knn_regress",
+    "learn_view_metric",
     "linear_predict",
     "linear_probe",
     "load_shares",
@@ -76,6 +79,5 @@ __all__ = [
     "spearman",
     "standardised",
     "unlabelled",
-    "view_whitened",
     "wilson",
 ]

@@ -23,7 +23,7 @@ class _HasImages(Protocol):
     def images(self) -> Tensor: ...
 
 
-class _MakesViews(Protocol):
+class MakesViews(Protocol):
     def __call__(self, images: Tensor, *, index: Tensor, epoch: int, seed: int) -> Sequence[Tensor]: ...
 
 
@@ -92,7 +92,7 @@ def extract(
 def extract_views(
     encode: Encode,
     images: Tensor | _HasImages,
-    views: _MakesViews,
+    views: MakesViews,
     *,
     epoch: int = 0,
     seed: int = 0,

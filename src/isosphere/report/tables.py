@@ -35,6 +35,7 @@ _PIVOTED = ("ridge", "retrieval", "geometry", "unlabelled")
 _WORDS = {
     "trained/backbone": "trained encoder",
     "trained/head": "its head",
+    "trained/views": "trained encoder, by its views",
     "trained/whitened": "trained encoder, whitened",
     "untrained/backbone": "untrained encoder",
     "untrained/whitened": "untrained encoder, whitened",

@@ -23,8 +23,8 @@ class RunFolder:
 
     ``config.yaml``, ``environment.json``, ``metrics.csv``, ``checkpoints/last.ckpt`` (and ``epoch-N.safetensors``
     where weights are kept), ``encoder.safetensors``
-    with ``encoder.json``, ``method.safetensors``, ``evaluation.json`` and ``train.log``; every one but the
-    log and the metrics, which only grow, is replaced atomically.
+    with ``encoder.json``, ``method.safetensors``, ``view_metric.safetensors``, ``evaluation.json`` and ``train.log``;
+    every one but the log and the metrics, which only grow, is replaced atomically.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -36,6 +36,7 @@ class RunFolder:
         self.encoder = self.path / "encoder.safetensors"
         self.encoder_spec = self.path / "encoder.json"
         self.method = self.path / "method.safetensors"
+        self.view_metric = self.path / "view_metric.safetensors"
         self.evaluation = self.path / "evaluation.json"
         self.log = self.path / "train.log"
 
@@ -154,8 +155,9 @@ class RunFolder:
 
     def write_encoder(self, state: Mapping[str, Any], spec: Mapping[str, Any]) -> None:
         """Write the encoder's weights and, beside them, what is needed to rebuild it without the training
-        code.
+        code. What was learnt from other weights, `view_metric`, is removed.
         """
+        self.view_metric.unlink(missing_ok=True)
         write_bytes(self.encoder, _pack(state))
         write_json(self.encoder_spec, {"format": ENCODER_FORMAT, **spec})
 
@@ -176,6 +178,14 @@ class RunFolder:
     def read_method(self) -> dict[str, Any]:
         """The weights of `write_method`, on the CPU."""
         return _unpack(self.method)
+
+    def write_view_metric(self, state: Mapping[str, Any]) -> None:
+        """Write the metric of the views of the encoder that was written last."""
+        write_bytes(self.view_metric, _pack(state))
+
+    def read_view_metric(self) -> dict[str, Any] | None:
+        """The tensors of `write_view_metric`, on the CPU; None where the run has none."""
+        return _unpack(self.view_metric) if self.view_metric.exists() else None
 
     def keep_weights(self, epoch: int, state: Mapping[str, Any]) -> None:
         """Keep the weights of a whole method as they are after an epoch: ``checkpoints/epoch-0010.safetensors``."""
