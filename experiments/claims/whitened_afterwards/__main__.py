@@ -4,8 +4,8 @@
 
 k-NN of the backbone's features as they are; whitened by those of the training images (`standardised`, shrinkage .1);
 and in the metric in which two views of a training image differ as much in every direction (`ViewMetric`, shrinkage
-.01). No label is used. Methods that spread embeddings in training, and methods that do not: nearest neighbours see only cosines, and
-what lies in directions of small variance is lost to them, though not to a linear probe.
+.01). No label is used. Methods that spread embeddings in training, and methods that do not: nearest neighbours see only
+cosines, and what lies in directions of small variance is lost to them, though not to a linear probe.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
