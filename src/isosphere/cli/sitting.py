@@ -1,7 +1,7 @@
 """One sitting of a training: what is written beside the loop, and what is said at its end."""
 
 import io
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from isosphere.cli.console import commands, counting, facts, paragraph, shell, table
 from isosphere.cli.online import online_knn
@@ -9,6 +9,7 @@ from isosphere.cli.online import online_knn
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from isosphere.models import Encoder
     from isosphere.runs import RunFolder
     from isosphere.training import Config, Parts, Summary
 
@@ -84,14 +85,14 @@ def _keep_view_metric(console: "Console", folder: "RunFolder", parts: "Parts", s
     """
     from isosphere.evaluation import learn_view_metric
 
-    data = parts.config.data
+    data, width = parts.config.data, cast("Encoder", parts.method.encoder).feature_dim
     with counting(console, "Metric of the views") as progress:
         metric = learn_view_metric(
             parts.method.embed,
             parts.images,
             parts.views,
             canvas=data.canvas_size or 32,
-            count=max(256, min(4 * parts.method.encoder.feature_dim, summary.images // 20)),
+            count=max(256, min(4 * width, summary.images // 20)),
             seed=parts.config.train.seed,
             workers=max(1, data.workers),
             progress=progress,
