@@ -43,7 +43,6 @@ def load(path: "str | Path", *, device: str | None = None, cache: bool = True) -
     where = device or ("cuda" if torch.cuda.is_available() else "cpu")
     method, config = found.method.to(where), found.config
     size = config.data.image_size or 32
-    metric = found.folder.read_view_metric()
     return Run(
         found.folder,
         method.embed,
@@ -52,5 +51,5 @@ def load(path: "str | Path", *, device: str | None = None, cache: bool = True) -
         config.data.canvas_size or size,
         tuple(part.model_dump(mode="json") for part in (config.model, config.method)),
         cache=FeatureCache(found.folder.path / "features") if cache else None,
-        metric=None if metric is None else ViewMetric(**metric),
+        metric=ViewMetric.of_run(found.folder),
     )

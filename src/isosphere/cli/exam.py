@@ -14,7 +14,7 @@ from isosphere.data import ImageSet, Source
 from isosphere.errors import IsosphereError, RunError
 from isosphere.evaluation import Features, ViewMetric, extract, extract_views, load_shares
 from isosphere.evaluation.cache import FeatureCache, centre_key, image_digests, weights_identity
-from isosphere.evaluation.features import packed, unpacked
+from isosphere.evaluation.features import MakesViews, first_two, packed, unpacked
 from isosphere.evaluation.linear import Solver
 from isosphere.methods import Method
 from isosphere.models import Encoder
@@ -130,8 +130,7 @@ class Exam:
     @cached_property
     def metric(self) -> ViewMetric | None:
         """The metric that the trained encoder's views gave at the end of its training, if the run has one."""
-        state = self.run.folder.read_view_metric()
-        return None if state is None else ViewMetric(**state)
+        return ViewMetric.of_run(self.run.folder)
 
     def tokens(self, layer: str, part: str) -> Tensor:
         """The trained encoder's class tokens of the blocks that a layer such as ``last4`` names: (n, p)."""
@@ -205,9 +204,10 @@ class Exam:
                 self.cache.forget_others(self._weights.values())
         return self._weights[who]
 
-    def two_views(self, images: Tensor, *, index: Tensor, epoch: int, seed: int) -> list[Tensor]:
+    @cached_property
+    def two_views(self) -> MakesViews:
         """The first two views of the run's recipe."""
-        return self._recipe_views(images, index=index, epoch=epoch, seed=seed)[:2]
+        return first_two(self._recipe_views)
 
     def pictures(self, part: str, count: int | None = None) -> list[Tensor]:
         """The same two views as pictures in [0, 1], of the first `count` images."""

@@ -97,7 +97,7 @@ def _keep_view_metric(console: "Console", folder: "RunFolder", parts: "Parts", s
             workers=max(1, data.workers),
             progress=progress,
         )
-    folder.write_view_metric({"mean": metric.mean, "basis": metric.basis})
+    metric.keep(folder)
 
 
 def _print_shares(console: "Console", summary: "Summary") -> None:

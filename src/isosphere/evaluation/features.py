@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from isosphere.data import centre_view
 from isosphere.reductions import Group, first_row, gather_rows, row_counts
 
-__all__ = ["Features", "extract", "extract_views", "packed", "unpacked"]
+__all__ = ["Features", "extract", "extract_views", "first_two", "packed", "unpacked"]
 
 Encode = Callable[[Tensor], "tuple[Tensor, Tensor] | Tensor"]
 Progress = Callable[[int, int], None]
@@ -25,6 +25,15 @@ class _HasImages(Protocol):
 
 class MakesViews(Protocol):
     def __call__(self, images: Tensor, *, index: Tensor, epoch: int, seed: int) -> Sequence[Tensor]: ...
+
+
+def first_two(views: MakesViews) -> MakesViews:
+    """The same random views, only the first two of each image."""
+
+    def pair(images: Tensor, *, index: Tensor, epoch: int, seed: int) -> Sequence[Tensor]:
+        return views(images, index=index, epoch=epoch, seed=seed)[:2]
+
+    return pair
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,8 +8,10 @@ from torch import Tensor
 from isosphere.data import ImageSet, Source
 from isosphere.data.images import read_images, require_readable
 from isosphere.data.random import permutation
-from isosphere.evaluation.features import Encode, MakesViews, Progress, extract_views
+from isosphere.evaluation.features import Encode, MakesViews, Progress, extract_views, first_two
 from isosphere.evaluation.whitening import inverse_root, shrunk
+from isosphere.runs import RunFolder
+from isosphere.statistics import within_covariance
 
 __all__ = ["ViewMetric", "learn_view_metric"]
 
@@ -53,12 +55,21 @@ class ViewMetric:
                 "images, features) and a shrinkage above 0, at most 1 (centred only)"
             )
         x = views.double()
-        apart = (x - x.mean(0)).flatten(0, 1)
-        within = apart.T @ apart / (views.shape[1] * (len(views) - 1))
+        within = within_covariance(x)
         scale = within.diagonal().mean()
         basis = inverse_root(shrunk(within / scale if scale > 0 else torch.zeros_like(within), shrinkage))
         centre = x.mean((0, 1)) if mean is None else mean
         return cls(centre.float(), basis.float())
+
+    @classmethod
+    def of_run(cls, folder: RunFolder) -> "ViewMetric | None":
+        """The metric that a run keeps; None where it has none."""
+        state = folder.read_view_metric()
+        return None if state is None else cls(**state)
+
+    def keep(self, folder: RunFolder) -> None:
+        """Write the metric beside the weights of the run that it belongs to."""
+        folder.write_view_metric({"mean": self.mean, "basis": self.basis})
 
     def __call__(self, features: Tensor) -> Tensor:
         return (features.float() - self.mean) @ self.basis
@@ -85,10 +96,6 @@ def learn_view_metric(
 
     Raises: RunError if none of the images that were drawn can be read.
     """
-
-    def pair(images: Tensor, *, index: Tensor, epoch: int, seed: int) -> list[Tensor]:
-        return list(views(images, index=index, epoch=epoch, seed=seed))[:2]
-
     drawn = images.subset(permutation(len(images), seed, 0)[:count].numpy())
     seen: list[Tensor] = []
     skipped: list[tuple[str, str]] = []
@@ -97,7 +104,7 @@ def learn_view_metric(
         part = part if isinstance(part, ImageSet) else read_images(part, canvas, workers=workers)
         if len(part):
             # Images are numbered anew in each block: in another epoch they do not share their crops.
-            found = extract_views(encode, part, pair, epoch=block, seed=seed, group=False)
+            found = extract_views(encode, part, first_two(views), epoch=block, seed=seed, group=False)
             seen.append(torch.stack([features.backbone for features in found]))
         skipped += part.skipped
         if progress is not None:

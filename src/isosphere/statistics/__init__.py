@@ -5,7 +5,7 @@ from isosphere.statistics.clusters import kmeans, normalised_mutual_information
 from isosphere.statistics.dimension import lidar, local_intrinsic_dimensions
 from isosphere.statistics.spectrum import covariance_spectrum, effective_rank, participation_ratio, rankme
 from isosphere.statistics.structure import class_angles, fisher_ratio, silhouettes
-from isosphere.statistics.within import within_share
+from isosphere.statistics.within import within_covariance, within_share
 
 __all__ = [
     "alignment",
@@ -22,5 +22,6 @@ __all__ = [
     "rankme",
     "silhouettes",
     "uniformity",
+    "within_covariance",
     "within_share",
 ]

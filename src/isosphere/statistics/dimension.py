@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from isosphere.reductions import full_precision, nearest_neighbours
+from isosphere.statistics.within import within_covariance
 
 __all__ = ["lidar", "local_intrinsic_dimensions"]
 
@@ -81,11 +82,10 @@ def lidar(views: Tensor, *, delta: float = 1e-4) -> Tensor:
     v, n, p = x.shape
     with full_precision(x.device):
         means = x.mean(0)
-        inside = (x - means).reshape(-1, p)
         between = means - means.mean(0)
         if not between.square().sum() > 1e-12 * x.square().sum() / v:
             return torch.zeros((), dtype=torch.float64, device=x.device)
-        within = inside.T @ inside / (n * (v - 1)) + delta * torch.eye(p, dtype=x.dtype, device=x.device)
+        within = within_covariance(x) + delta * torch.eye(p, dtype=x.dtype, device=x.device)
         factor = torch.linalg.cholesky(within)
         whitened = torch.linalg.solve_triangular(factor, between.T, upper=False)
         gram = whitened @ whitened.T if p <= n else whitened.T @ whitened

@@ -3,9 +3,15 @@
 import torch
 from torch import Tensor
 
-__all__ = ["within_share"]
+__all__ = ["within_covariance", "within_share"]
 
 _FOLDS = 5
+
+
+def within_covariance(views: Tensor) -> Tensor:
+    """Unbiased covariance of the views of an image around their mean: ``(V, n, p)``, V at least 2, to ``(p, p)``."""
+    apart = (views - views.mean(0)).flatten(0, 1)
+    return apart.T @ apart / (views.shape[1] * (len(views) - 1))
 
 
 def within_share(features: Tensor, *, ridge: float = 0.1) -> Tensor:
@@ -74,10 +80,8 @@ def _in_own_span(x: Tensor) -> Tensor:
 
 def _scatter(x: Tensor) -> tuple[Tensor, Tensor]:
     """Unbiased within-image and total covariance of ``(views, n, p)``."""
-    views, n, p = x.shape
-    means = x.mean(0)
-    deviations = (x - means).reshape(-1, p)
-    within = deviations.T @ deviations / (n * (views - 1))
+    views, n, _ = x.shape
+    within, means = within_covariance(x), x.mean(0)
     centred = means - means.mean(0)
     # The covariance of means is B + W / views in expectation.
     return within, centred.T @ centred / (n - 1) + (1 - 1 / views) * within
