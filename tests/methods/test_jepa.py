@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from isosphere.discrepancies import KL, MMD, SIGReg, SUSReg, build_discrepancy
+from isosphere.discrepancies import KL, MMD, Mixture, SIGReg, SUSReg, build_discrepancy
 from isosphere.errors import UsageError
 from isosphere.kernels import HeatKernel, VonMisesFisherKernel
 from isosphere.methods import (
@@ -15,6 +15,7 @@ from isosphere.methods import (
     build_method,
     expansion_ratio,
     invariance_slope,
+    signal_share,
     spread_value,
     weight_of_expansion,
 )
@@ -204,6 +205,51 @@ def test_the_balanced_weight_pours_variance_up_to_one_half(name):
     cutoff = (x.mean() - y.mean() / slope).item()
     assert 0.3 < cutoff < 0.7
     assert slope < 0
+
+
+def test_the_share_of_the_signal_is_that_of_the_exact_gradient():
+    """The mean over directions is the induced-kernel MMD's gradient, which no direction moves."""
+    dim, n, slices = 16, 64, 32
+    sliced = SUSReg(dim, num_slices=slices)
+    kernel = sliced.kernel()
+    scale = n * sliced._rule.sum().item() * (1 - kernel.mean)
+    x = torch.randn(n, dim, generator=torch.Generator().manual_seed(0))
+    shares = (torch.arange(dim, dtype=torch.float64) + 0.5) / dim
+    z = normalize(x * (0.5 - shares).clamp(min=0).sqrt().float()).requires_grad_()
+
+    def along_the_sphere(value):
+        (gradient,) = torch.autograd.grad(value, z)
+        return gradient - (gradient * z.detach()).sum(-1, keepdim=True) * z.detach()
+
+    signal = along_the_sphere(scale * MMD(kernel)(z)).square().sum()
+    power = torch.zeros(())
+    for _ in range(512):
+        power += along_the_sphere(sliced(z)).square().sum() / 512
+        sliced.after_step()
+    assert signal_share(SUSReg(dim, num_slices=slices), n, draws=256) == pytest.approx(
+        (signal / power).item(), rel=0.05
+    )
+
+
+@pytest.mark.parametrize("kind", [SUSReg, SIGReg])
+def test_slices_lighten_the_balanced_weight_by_the_share_of_the_signal(kind):
+    odds = []
+    for slices in (16, 64, 256):
+        test = kind(DIM, num_slices=slices)
+        share = signal_share(test, 32)
+        noiseless, found = (balanced_weight(test, 32, 0.5, cutoff=c) for c in (0.5, None))
+        assert found / (1 - found) == pytest.approx(share * noiseless / (1 - noiseless))
+        odds.append(1 / share - 1)
+    assert odds[0] / odds[1] == pytest.approx(4, rel=0.5)
+    assert odds[1] / odds[2] == pytest.approx(4, rel=0.5)
+    assert "of its gradient is signal" in linear_jepa(kind(DIM)).describe(some_views(32))["weight"]
+
+
+def test_an_exact_statistic_is_all_signal_and_a_mixture_of_both_is_not():
+    exact, sliced = MMD(HeatKernel(DIM)), SUSReg(DIM, num_slices=8)
+    assert signal_share(exact, 32) == 1
+    assert balanced_weight(exact, 32, 0.5) == balanced_weight(exact, 32, 0.5, cutoff=0.5)
+    assert signal_share(sliced, 32) < signal_share(Mixture([exact, sliced], [0.9, 0.1]), 32) < 1
 
 
 def test_spread_value_lies_between_uniform_and_collapse():

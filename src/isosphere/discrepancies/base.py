@@ -27,10 +27,12 @@ class Discrepancy(Registered, ABC):
     ``dim`` may be None where the statistic has no kernel: then it is that of the first sample.
     ``space`` says what ``z`` should be: unit rows (``"sphere"``) or plain vectors (``"euclidean"``).
     ``self_pairs`` says whether a row is compared with itself: then the slope of a batch of n is ``slope * (1 - 1/n)``.
+    ``random`` says whether the value rests on directions that ``after_step`` moves.
     """
 
     space: Literal["sphere", "euclidean"] = "sphere"
     self_pairs: bool = True
+    random: bool = False
 
     def __init__(self, dim: int | None, *, group: Group = None):
         super().__init__()

@@ -45,6 +45,7 @@ class Mixture(Discrepancy):
         self.shares = tuple(share / sum(shares) for share in shares)
         self.space = parts[0].space
         self.self_pairs = any(part.self_pairs for part in parts)
+        self.random = any(part.random for part in parts)
 
     def __setattr__(self, name: str, value: Any) -> None:
         super().__setattr__(name, value)

@@ -19,6 +19,7 @@ class _Sliced(Discrepancy):
     """n times the mean over directions of a trapezoid rule for the weighted distance of characteristic functions."""
 
     draw: Tensor
+    random = True
 
     def __init__(
         self, dim: int, num_slices: int, knots: int, reach: float, scale: float, seed: int, group: Group

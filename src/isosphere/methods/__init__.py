@@ -13,7 +13,13 @@ from isosphere.methods.redundancy import BarlowTwins, VICReg
 from isosphere.methods.simsiam import SimSiam
 from isosphere.methods.vi_simsiam import VISimSiam
 from isosphere.methods.vje import VJE
-from isosphere.methods.weighting import balanced_weight, expansion_ratio, spread_value, weight_of_expansion
+from isosphere.methods.weighting import (
+    balanced_weight,
+    expansion_ratio,
+    signal_share,
+    spread_value,
+    weight_of_expansion,
+)
 
 __all__ = [
     "BYOL",
@@ -39,6 +45,7 @@ __all__ = [
     "invariance",
     "invariance_slope",
     "nt_xent",
+    "signal_share",
     "spread_test",
     "spread_value",
     "teacher_momentum",

@@ -11,7 +11,13 @@ from isosphere.discrepancies import Discrepancy
 from isosphere.methods.base import Loss, Method, batch_features, embed_views, invariance, invariance_slope
 from isosphere.methods.momentum import Momentum
 from isosphere.methods.pairs import check_global_views, check_views
-from isosphere.methods.weighting import CUTOFF, balanced_weight, expansion_ratio, weight_of_expansion
+from isosphere.methods.weighting import (
+    CUTOFF,
+    balanced_weight,
+    expansion_ratio,
+    signal_share,
+    weight_of_expansion,
+)
 from isosphere.reductions import all_reduce, full_precision, row_counts
 from isosphere.statistics import within_share
 
@@ -32,7 +38,8 @@ class JEPA(Method):
         weight: w in (0, 1). expansion: the expansion ratio r* to take the weight from. Neither: the balanced weight
             (:mod:`isosphere.methods.weighting`), found at the first batch from n, the views and the discrepancy.
         cutoff: of the balanced weight, in (0, 1]: a direction is used iff its share of variance within images is
-            below it. Larger spreads more.
+            below it. Larger spreads more. None: 1/2, and with random directions a lighter weight, by the share of their
+            gradient that is signal (:func:`~isosphere.methods.signal_share`).
         teacher: momentum of an EMA copy of encoder and head that makes the centre
             (:class:`~isosphere.methods.Momentum`); None: no teacher.
         global_views: how many of the views, the first ones, make the centre.
@@ -69,18 +76,11 @@ class JEPA(Method):
             raise ValueError(f"got weight={weight}, expected a number strictly between 0 and 1")
         check_global_views(global_views)
         self.discrepancy, self.space = discrepancy, discrepancy.space
-        self.expansion, self.cutoff = expansion, CUTOFF if cutoff is None else cutoff
+        self.expansion, self.cutoff = expansion, cutoff
         self.global_views = global_views
         self.teacher = None if teacher is None else Momentum(nn.Sequential(encoder, head), teacher)
         self.register_buffer("weight", torch.tensor(math.nan if weight is None else weight))
-        self._resolved = weight is not None
-        self._source = (
-            "given"
-            if weight is not None
-            else f"balanced: r_c = {self.cutoff:g}"
-            if expansion is None
-            else "from expansion"
-        )
+        self._given = self._resolved = weight is not None
 
     def outputs(self, views: list[Tensor]) -> tuple[Tensor, ...]:
         check_views(views, self.global_views)
@@ -131,6 +131,18 @@ class JEPA(Method):
                 self.weight.fill_(balanced_weight(self.discrepancy, n, slope, cutoff=self.cutoff))
         self._resolved = True
 
+    def _source(self, n: int) -> str:
+        """Where the weight comes from, in words."""
+        if self._given:
+            return "given"
+        if self.expansion is not None:
+            return "from expansion"
+        cutoff = f"balanced: r_c = {self.cutoff or CUTOFF:g}"
+        if self.cutoff is None and self.discrepancy.random:
+            share = signal_share(self.discrepancy, n)
+            return f"{cutoff}; {share:.0%} of its gradient is signal, the rest noise of slices"
+        return cutoff
+
     def expansion_ratio(self, n: int, views: int) -> float | None:
         if math.isnan(self.weight.item()):
             return None
@@ -154,7 +166,7 @@ class JEPA(Method):
         ratio = expansion_ratio(self.discrepancy, self.weight.item(), n, slope)
         weight = self.weight.item()
         facts["weight"] = (
-            f"{weight:.4g} of the regulariser, {1 - weight:.4g} of the invariance ({self._source})"
+            f"{weight:.4g} of the regulariser, {1 - weight:.4g} of the invariance ({self._source(n)})"
         )
         facts["expansion ratio"] = f"r* = {ratio:.3g}"
         if len(views) > 1 and len(views[0]) >= 10:

@@ -18,14 +18,19 @@ with a **cut-off** :math:`r_c`: directions noisier than it are given up. The bal
 :math:`r_c = 1/2`, that is, a direction is used if and only if at least half of its variance lies between
 images, when the shares are spread evenly over [0, 1]. It needs no slope at collapse and no closed form: the
 change of :math:`D` with :math:`r_c` is measured on samples of n points, once.
+
+*With random directions* the gradient is a signal and the noise of the slices. The multiple of such a gradient that is
+nearest to its mean is the share :math:`s` of the signal (Wiener's factor): the balanced odds :math:`w/(1 - w)` are
+multiplied by it. An exact statistic has :math:`s = 1`.
 """
 
-__all__ = ["balanced_weight", "expansion_ratio", "spread_value", "weight_of_expansion"]
+__all__ = ["balanced_weight", "expansion_ratio", "signal_share", "spread_value", "weight_of_expansion"]
 
 import math
 
 import torch
 from torch import Tensor
+from torch.nn.functional import normalize
 
 from isosphere.discrepancies import Discrepancy
 
@@ -61,24 +66,56 @@ def _spectrum(cutoff: float, dim: int) -> Tensor:
     return poured / poured.sum()
 
 
+def _spread(discrepancy: Discrepancy, x: Tensor, cutoff: float) -> Tensor:
+    """Gaussian rows ``x`` as embeddings whose spectrum is water poured up to ``cutoff``."""
+    z = x * (discrepancy.dim * _spectrum(cutoff, discrepancy.dim)).sqrt().float()
+    return normalize(z) if discrepancy.space == "sphere" else z
+
+
 @torch.no_grad()
 def spread_value(discrepancy: Discrepancy, n: int, cutoff: float = CUTOFF, *, draws: int = 8) -> float:
     """The discrepancy of ``n`` points whose spectrum is water poured up to ``cutoff``: mean of seeded draws."""
     twin = discrepancy.alone()
     generator = torch.Generator().manual_seed(0)
-    scale = (discrepancy.dim * _spectrum(cutoff, discrepancy.dim)).sqrt().float()
     total = 0.0
     for _ in range(draws):
-        z = torch.randn(n, discrepancy.dim, generator=generator) * scale
-        if discrepancy.space == "sphere":
-            z = torch.nn.functional.normalize(z, dim=-1)
-        total += twin(z).item() / draws
+        x = torch.randn(n, discrepancy.dim, generator=generator)
+        total += twin(_spread(discrepancy, x, cutoff)).item() / draws
         twin.after_step()
     return total
 
 
+@torch.enable_grad()
+def signal_share(discrepancy: Discrepancy, n: int, *, draws: int = 16) -> float:
+    r"""Share of the signal in the discrepancy's gradient, in (0, 1]; 1 without random directions.
+
+    .. math:: s = \frac{|\mathbb E\, g|^2}{\mathbb E\, |g|^2}
+
+    over directions, with :math:`g` the gradient by the embeddings of one sample of ``n`` points cut off at 1/2. The
+    numerator is the mean product of the gradients of different draws, so that it has no noise of its own in the mean.
+    With M directions, :math:`1/s - 1` falls like 1/M.
+
+    Args:
+        discrepancy: any; ``n``: rows of the batch over all ranks, at least 2; ``draws``: of the directions.
+    """
+    if not discrepancy.random:
+        return 1.0
+    twin = discrepancy.alone()
+    x = torch.randn(n, discrepancy.dim, generator=torch.Generator().manual_seed(0))
+    z = _spread(discrepancy, x, CUTOFF).requires_grad_()
+    gradients = []
+    for _ in range(draws):
+        value = twin(normalize(z) if discrepancy.space == "sphere" else z)  # the gradient along the sphere
+        gradients.append(torch.autograd.grad(value, z)[0].flatten())
+        twin.after_step()
+    products = torch.stack(gradients) @ torch.stack(gradients).T
+    power = products.trace() / draws
+    signal = (products.sum() - products.trace()) / (draws * (draws - 1))
+    return (signal / power).clamp(1e-3, 1).item()
+
+
 def balanced_weight(
-    discrepancy: Discrepancy, n: int, invariance_slope: float, *, cutoff: float = CUTOFF
+    discrepancy: Discrepancy, n: int, invariance_slope: float, *, cutoff: float | None = None
 ) -> float:
     r"""The weight at which directions with a share of variance within images below ``cutoff`` are used, others not.
 
@@ -87,8 +124,11 @@ def balanced_weight(
 
     Args:
         discrepancy: any; ``n``: rows of the batch over all ranks, at least 2; ``invariance_slope``: the ``a`` of
-        :func:`~isosphere.methods.invariance_slope`; ``cutoff``: in (0, 1].
+        :func:`~isosphere.methods.invariance_slope`; ``cutoff``: in (0, 1]; None: 1/2, and the odds of the weight times
+        :func:`signal_share`, which matters with random directions alone.
     """
+    share = signal_share(discrepancy, n) if cutoff is None else 1.0
+    cutoff = CUTOFF if cutoff is None else cutoff
     if not 0 < cutoff <= 1:
         raise ValueError(f"got cutoff={cutoff}, expected a share of variance in (0, 1]")
     if n < 2:
@@ -107,4 +147,4 @@ def balanced_weight(
             f"{discrepancy} does not tell a spectrum cut at {low:g} from one cut at {high:g} with n={n} rows: "
             "take a larger batch, a smaller dimension, or give weight=..."
         )
-    return pull / (pull + push)
+    return share * pull / (share * pull + push)
