@@ -3,9 +3,9 @@
     python experiments/weights/run.py --data cifar=/path/cifar10.npz --discrepancies mmd-heat,susreg \
         --rules balanced,0.05,0.9,constrained --epochs 5,50 --seeds 0 --out experiments/weights/results.csv
 
-Rules: a number (that weight); ``balanced[:CUTOFF]``; ``expansion:R`` (weight of the expansion ratio R);
-``annealed`` (the cut-off falls from 1 to 0.25); ``constrained`` (the multiplier of D <= its value at the cut-off 1/2,
-by dual ascent). Rows that are already in the file are skipped: the table grows over many calls.
+Rules: a number (that weight); ``balanced`` (the default) and ``balanced:CUTOFF``; ``expansion:R`` (weight of the
+expansion ratio R); ``annealed`` (the cut-off falls from 1 to 0.25); ``constrained`` (the multiplier of D <= its value
+at the cut-off 1/2, by dual ascent). Rows that are already in the file are skipped: the table grows over many calls.
 """
 
 import argparse
@@ -48,7 +48,7 @@ class Weight:
         name, _, argument = rule.partition(":")
         self.name, self.discrepancy, self.n, self.slope = name, discrepancy, n, slope
         if name == "balanced":
-            self.weight = self.at(float(argument or 0.5))
+            self.weight = self.at(float(argument) if argument else None)
         elif name == "expansion":
             self.weight = weight_of_expansion(discrepancy, float(argument), n, slope)
         elif name == "annealed":
@@ -63,7 +63,7 @@ class Weight:
         else:
             self.weight = float(rule)
 
-    def at(self, cutoff: float) -> float:
+    def at(self, cutoff: float | None) -> float:
         return balanced_weight(self.discrepancy, self.n, self.slope, cutoff=cutoff)
 
     def update(self, progress: float, regulariser: float) -> float:

@@ -245,6 +245,14 @@ def test_slices_lighten_the_balanced_weight_by_the_share_of_the_signal(kind):
     assert "of its gradient is signal" in linear_jepa(kind(DIM)).describe(some_views(32))["weight"]
 
 
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+def test_the_weight_of_slices_is_found_without_gradients_too(mode):
+    method = linear_jepa(SUSReg(DIM))
+    with mode():
+        assert math.isfinite(method(some_views(32)).total)
+    assert method.weight.item() == pytest.approx(balanced_weight(SUSReg(DIM), 32, 0.5))
+
+
 def test_an_exact_statistic_is_all_signal_and_a_mixture_of_both_is_not():
     exact, sliced = MMD(HeatKernel(DIM)), SUSReg(DIM, num_slices=8)
     assert signal_share(exact, 32) == 1

@@ -3,9 +3,9 @@
     python -m experiments.claims.exact_against_sliced cifar10=/path/cifar10.npz imagenette=/path/imagenette
 
 k-NN and linear probe of the backbone, from three seeds. At the balanced weight (the same cut-off of the spectrum for
-every statistic); at the same expansion ratio r* = 10; and each at its own best of four weights (these two and the
-cut-offs .35 and .7; lighter ones where the lightest was the best), chosen on training images that seed 0 did not see,
-from more seeds by a second call, when the first has filled all of seed 0.
+every statistic, and with slices an allowance for their noise); at the same expansion ratio r* = 10; and each at its own
+best of four weights (these two and the cut-offs .35 and .7; lighter ones where the lightest was the best), chosen on
+training images that seed 0 did not see, from more seeds by a second call, when the first has filled all of seed 0.
 """
 
 from collections.abc import Iterable, Iterator

@@ -2,10 +2,10 @@
 
     python -m experiments.claims.sphere_against_lejepa cifar10=/path/cifar10.npz imagenette=/path/imagenette
 
-Both at the balanced weight, the same cut-off of the spectrum; wood and CIFAR-10 also at the same expansion ratio
-r* = 10 and each at its own best of four or more weights, chosen on images that the run did not see. Textures: mean
-reciprocal rank (the paper's mAP) of head and backbone. Transfer: the frozen backbone of one set, k-NN and linear probe
-on another (CIFAR-10 to imagenette at 32 px and back; textures to CIFAR-10).
+Both at the balanced weight, the same cut-off of the spectrum with the same allowance for slices; wood and CIFAR-10 also
+at the same expansion ratio r* = 10 and each at its own best of four or more weights, chosen on images that the run did
+not see. Textures: mean reciprocal rank (the paper's mAP) of head and backbone. Transfer: the frozen backbone of one
+set, k-NN and linear probe on another (CIFAR-10 to imagenette at 32 px and back; textures to CIFAR-10).
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence

@@ -85,6 +85,7 @@ def spread_value(discrepancy: Discrepancy, n: int, cutoff: float = CUTOFF, *, dr
     return total
 
 
+@torch.inference_mode(False)
 @torch.enable_grad()
 def signal_share(discrepancy: Discrepancy, n: int, *, draws: int = 16) -> float:
     r"""Share of the signal in the discrepancy's gradient, in (0, 1]; 1 without random directions.
