@@ -30,6 +30,7 @@ FURTHER = {
     "cut-off .25": "method.options.cutoff=0.25",
 }
 """Tried too where r* = 10 was the best of these."""
+EVERY = WEIGHTS | HALF | FURTHER
 OWN = "own best weight"
 FIXED = BASELINES[1:]
 """Features that no seed changes."""
@@ -145,7 +146,7 @@ class Cells:
         """The options of the weight that is best on training images that seed 0 did not see; None before all of
         them were tried.
         """
-        tried = ((o, self.values(data, method, "validation", o)) for o in (WEIGHTS | HALF | FURTHER).values())
+        tried = ((o, self.values(data, method, "validation", o)) for o in EVERY.values())
         found = {o: values[0] for o, values in tried if 0 in values}
         return max(found, key=lambda o: found[o]) if found.keys() >= set(WEIGHTS.values()) else None
 
@@ -196,7 +197,7 @@ class Cells:
     def terms_table(self, data: str, methods: Sequence[str], metric: str, caption: str) -> Figures:
         """The metric of methods that meet at the balanced weight, at one expansion ratio, at each one's own best."""
         terms, made = self.terms(data, methods), []
-        names = {options: name for name, options in (WEIGHTS | HALF | FURTHER).items()}
+        names = {options: name for name, options in EVERY.items()}
         for m in methods:
             cells = [
                 self.told(data, m, metric, options[m]) if m in options else "" for options in terms.values()

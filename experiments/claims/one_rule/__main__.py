@@ -18,7 +18,7 @@ from typing import Any
 
 from experiments.drawing import COLOURS, panels, save
 from experiments.methods.filling import job
-from experiments.trained import ENDS, FURTHER, HALF, RESULTS, WEIGHTS, Cells, Course, main
+from experiments.trained import ENDS, EVERY, FURTHER, HALF, RESULTS, WEIGHTS, Cells, Course, main
 from experiments.verdict import Figures, Verdict
 
 __all__ = ["RESULTS"]
@@ -40,7 +40,7 @@ _ORDER = (
     *("balanced", "r* = 2", "r* = 5", "r* = 10"),
     *("cut-off .25", "cut-off .35", "cut-off .5", "cut-off .7"),
 )
-TRIED = {name: (FURTHER | WEIGHTS | HALF)[name] for name in _ORDER}
+TRIED = {name: EVERY[name] for name in _ORDER}
 
 
 COURSES = {
@@ -118,14 +118,13 @@ def draw(rows: Iterable[dict[str, str]], path: Path) -> None:
     for axis, name in zip(axes, names, strict=True):
         data, metric, epochs = astuple(COURSES[name])
         for m, tried in ((m, tried) for n, m, tried in found if n == name):
-            line = {w: o for w, o in tried.items() if o} | ({} if m in SLICED else {"cut-off .5": ""})
+            places = tried if m in SLICED else tried | {"cut-off .5": ""}
+            line = {w: places[w] for w in _ORDER[1:] if w in places}
             for marker, arms in (("o-", line), ("D", {"balanced": ""})):
-                x = [list(TRIED).index(w) for w in sorted(arms, key=list(TRIED).index)]
-                options = [arms[list(TRIED)[i]] for i in x]
-                values = [cells.mean(data, m, metric, o, epochs) for o in options]
-                errors = [cells.error(data, m, metric, o, epochs) for o in options]
+                values = [cells.mean(data, m, metric, o, epochs) for o in arms.values()]
+                errors = [cells.error(data, m, metric, o, epochs) for o in arms.values()]
                 axis.errorbar(
-                    x,
+                    [_ORDER.index(w) for w in arms],
                     values,
                     errors,
                     fmt=marker,

@@ -65,9 +65,7 @@ def verdict(rows: Iterable[dict[str, str]]) -> Verdict:
     made = []
     for arm, (m, o) in ARMS.items():
         counts = [len(cells.of(c.data, m, o, c.epochs)) for c in COURSES.values()]
-        shown = []
-        for data, metric, epochs in map(astuple, COURSES.values()):
-            shown.append(cells.told(data, m, metric, o, epochs))
+        shown = [cells.told(c.data, m, c.metric, o, c.epochs) for c in COURSES.values()]
         if any(counts):
             made.append([arm, *shown, span(count for count in counts if count)])
     word = (

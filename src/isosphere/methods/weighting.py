@@ -128,8 +128,7 @@ def balanced_weight(
         :func:`~isosphere.methods.invariance_slope`; ``cutoff``: in (0, 1]; None: 1/2, and the odds of the weight times
         :func:`signal_share`, which matters with random directions alone.
     """
-    share = signal_share(discrepancy, n) if cutoff is None else 1.0
-    cutoff = CUTOFF if cutoff is None else cutoff
+    given, cutoff = cutoff is not None, CUTOFF if cutoff is None else cutoff
     if not 0 < cutoff <= 1:
         raise ValueError(f"got cutoff={cutoff}, expected a share of variance in (0, 1]")
     if n < 2:
@@ -148,4 +147,6 @@ def balanced_weight(
             f"{discrepancy} does not tell a spectrum cut at {low:g} from one cut at {high:g} with n={n} rows: "
             "take a larger batch, a smaller dimension, or give weight=..."
         )
-    return share * pull / (share * pull + push)
+    if not given:
+        pull *= signal_share(discrepancy, n)
+    return pull / (pull + push)
