@@ -17,24 +17,25 @@ PROVENANCE = ("commit", "machine", "torch")
 
 
 def provenance() -> dict[str, str]:
-    """Commit of the code (``+`` where the tree has changes), processor or accelerator with threads, torch.
+    """Commit of the code (``+`` where code has changes), processor or accelerator with threads, torch.
 
     A processor that only emulates bfloat16 says so: there networks are trained in float32.
     """
-    described = subprocess.run(
-        ["git", "describe", "--always", "--dirty=+"],
-        capture_output=True,
-        text=True,
-        cwd=Path(__file__).parent,
-        check=False,
-    )
+    commit = _git("rev-parse", "--short", "HEAD").stdout.strip()
+    changed = _git("diff", "--quiet", "HEAD", "--", ":/*.py", ":/*.yaml").returncode == 1
     processor = platform.machine() + ("" if bf16_is_fast(torch.device("cpu")) else " (float32)")
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else processor
     return {
-        "commit": described.stdout.strip(),
+        "commit": commit + "+" * changed,
         "machine": f"{device} {torch.get_num_threads()} thread(s)",
         "torch": torch.__version__,
     }
+
+
+def _git(*command: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        ["git", *command], capture_output=True, text=True, cwd=Path(__file__).parent, check=False
+    )
 
 
 class Table:

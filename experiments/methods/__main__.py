@@ -23,9 +23,10 @@ from isosphere.methods import METHODS
 from isosphere.training.memory import keep_freed_memory
 
 OF_THE_PAPERS = (
-    *("lejepa", "sphere-jepa", "mmd-heat", "mmd-bandlimited", "mmd-induced", "ksd-heat", "kl-vmf"),
-    *("byol", "byol-uniformity", "byol-mhe", "vje"),
+    *("lejepa", "sphere-jepa", "mmd-heat", "mmd-bandlimited", "mmd-induced", "ksd-heat", "ksd-bandlimited"),
+    *("kl-heat", "kl-vmf", "byol", "byol-uniformity", "byol-mhe", "vje"),
 )
+"""With the default method, and with BYOL, to which one of the papers adds."""
 
 
 def jobs(

@@ -130,7 +130,17 @@ def test_values_at_collapse_and_for_unrelated_views():
     assert method.loss(row, row, row, row).total.item() == pytest.approx(0, abs=1e-9)
     p, z = torch.randn(2, 5000, 16), torch.randn(2, 5000, 16)
     found = method.loss(p, p, p, z).parts["invariance"].item()
-    assert found == pytest.approx(method.reference()["invariance_unrelated"], rel=0.02)
+    assert found == pytest.approx(4, rel=0.02)
+
+
+def test_the_balanced_weight_weighs_unit_rows_against_whatever_space_the_discrepancy_has():
+    """BYOL's distances are of unit rows: a Euclidean statistic of d dimensions gets no d times heavier odds."""
+    method = BYOL(nn.Identity(), nn.Identity(), nn.Identity(), discrepancy=SIGReg(D))
+    z = torch.randn(2, 32, D)
+    method.loss(z, z, z, z)
+    there, alone = (balanced_weight(SIGReg(D), 32, 2.0, space=space) for space in ("sphere", None))
+    assert method.weight.item() == pytest.approx(there)
+    assert alone / (1 - alone) == pytest.approx(D * there / (1 - there))
 
 
 @pytest.mark.parametrize("place", ["projection", "prediction", "features"])

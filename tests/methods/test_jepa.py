@@ -25,8 +25,8 @@ from isosphere.sphere import normalize
 DIM = 8
 
 
-def flat(views):
-    return nn.Sequential(nn.Flatten(), nn.Linear(views, 10))
+def flat(pixels):
+    return nn.Sequential(nn.Flatten(), nn.Linear(pixels, 10))
 
 
 def linear_jepa(discrepancy, **options):
@@ -97,6 +97,32 @@ def test_no_gradient_is_stopped_without_a_teacher_and_the_centre_is_free_of_it_w
     assert all(p.grad is None for p in taught.teacher.parameters())
 
 
+@pytest.mark.parametrize("space", ["sphere", "euclidean"])
+def test_the_teacher_makes_the_centre_of_the_global_views(space):
+    test = MMD(HeatKernel(DIM)) if space == "sphere" else SIGReg(DIM)
+    method = linear_jepa(test, weight=0.3, teacher=0.9)
+    with torch.no_grad():
+        for parameter in method.teacher.parameters():
+            parameter.add_(torch.randn_like(parameter))
+    views = some_views(small=1)
+
+    def embedded(network):
+        z = torch.stack([network(v) for v in views])
+        return z / z.norm(dim=-1, keepdim=True) if space == "sphere" else z
+
+    z = embedded(nn.Sequential(method.encoder, method.head))
+    mu = embedded(method.teacher)[:2].mean(0).detach()
+    agreement = sum(((mu - v) ** 2).sum(1).mean() for v in z) / 3
+    expected = 0.7 * agreement + 0.3 * sum(test(v) for v in z) / 3
+    found = method(views).total
+    torch.testing.assert_close(found, expected)
+    parameters = [*method.encoder.parameters(), *method.head.parameters()]
+    for ours, theirs in zip(
+        torch.autograd.grad(found, parameters), torch.autograd.grad(expected, parameters), strict=True
+    ):
+        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
+
+
 def test_teacher_follows():
     method = linear_jepa(MMD(HeatKernel(DIM)), weight=0.5, teacher=0.75)
     before = method.teacher.module[1].weight.clone()
@@ -128,7 +154,10 @@ def test_weight_is_found_once_and_kept_in_the_state():
 def test_expansion_and_weight_are_inverse(discrepancy):
     weight = weight_of_expansion(discrepancy, 3.0, 32, 0.5)
     assert expansion_ratio(discrepancy, weight, 32, 0.5) == pytest.approx(3.0)
-    assert linear_jepa(discrepancy, expansion=3.0)(some_views(32)) is not None
+    method = linear_jepa(discrepancy, expansion=3.0)
+    method(some_views(32))
+    assert method.weight.item() == pytest.approx(weight)
+    assert method.expansion_ratio(32, 2) == pytest.approx(3.0)
 
 
 def test_the_cutoff_sets_the_balanced_weight():
@@ -287,12 +316,19 @@ def test_wrong_use_is_refused_in_words():
         linear_jepa(test, cutoff=1.5)
     with pytest.raises(ValueError, match="between 0 and 1"):
         linear_jepa(test, weight=1.0)
+    for expansion in (-1.0, 0.0, math.inf, math.nan):
+        with pytest.raises(ValueError, match="expected a positive number"):
+            linear_jepa(test, expansion=expansion)
+        with pytest.raises(ValueError, match="expected a positive number"):
+            weight_of_expansion(test, expansion, 32, 0.5)
+    with pytest.raises(ValueError, match="global_views=0"):
+        linear_jepa(test, global_views=0)
     with pytest.raises(ValueError, match="at least 2"):
         linear_jepa(test, weight=0.5)([torch.randn(4, 3, 2, 2)])
     encoder = build_encoder("small-conv", image_size=16)
     with pytest.raises(UsageError, match="Did you mean 'mmd-heat'"):
         build_method("mmd-heet", encoder)
-    with pytest.raises(UsageError, match="num_slice"):
+    with pytest.raises(UsageError, match="Did you mean 'num_slices'"):
         build_method("sphere-jepa", encoder, num_slice=3)
 
 
@@ -301,6 +337,8 @@ def test_head_widths_and_refusal():
     assert len([m for m in MLPHead(4, 3, 5, layers=2).modules() if isinstance(m, nn.Linear)]) == 2
     with pytest.raises(ValueError, match="layers=0"):
         MLPHead(4, 3, 5, layers=0)
+    with pytest.raises(ValueError, match="hidden_dim=-3, expected at least 1"):
+        MLPHead(4, 3, -3)
 
 
 @pytest.mark.parametrize(

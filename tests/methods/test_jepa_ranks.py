@@ -23,7 +23,7 @@ def total_and_gradient(rank, group, name, views, weights):
 
 
 @pytest.mark.parametrize("name", ["mmd-heat", "kl-vmf", "susreg", "sigreg"])
-@pytest.mark.parametrize("counts", [(7, 3), (4, 2, 6)], ids=str)
+@pytest.mark.parametrize("counts", [(7, 3), (8, 0), (4, 2, 6)], ids=str)
 def test_ranks_equal_one_process(ranks, name, counts):
     weights = torch.randn(7, 5, dtype=torch.float64), torch.randn(6, 7, dtype=torch.float64)
     views = [[torch.randn(n, 5, dtype=torch.float64) for _ in range(3)] for n in counts]

@@ -66,9 +66,9 @@ def test_mass_on_the_sphere_is_at_most_one_by_quadrature(dim, floor, nu):
     assert masses.max() > 0.01  # the constant is not simply enormous
 
 
-@pytest.mark.parametrize("nu", [1.0, 5.0])
+@pytest.mark.parametrize("nu", [5.0, 30.0])
 def test_mass_on_the_sphere_is_at_most_one_by_sampling(nu):
-    """d = 8, scales at the floor and above: uniform directions, beyond five standard errors."""
+    """d = 8, scales at the floor and above: uniform directions, beyond five standard errors; without K it is more."""
     dim, floor = 8, 0.3
     rows = sample_uniform(200_000, dim, generator=torch.Generator().manual_seed(1)).double()
     largest = 0.0
@@ -77,7 +77,7 @@ def test_mass_on_the_sphere_is_at_most_one_by_sampling(nu):
         mass, error = values.exp().mean(), values.exp().std() / len(rows) ** 0.5
         assert mass + 5 * error <= 1
         largest = max(largest, mass.item())
-    assert largest > 0.05
+    assert largest * math.exp(log_subdensity_constant(dim, nu, floor)) > 1.1
 
 
 def test_without_the_constant_the_mass_exceeds_one():

@@ -4,9 +4,19 @@ import pytest
 import torch
 from torch import nn
 
-from isosphere.discrepancies import MMD, SUSReg, Uniformity
-from isosphere.kernels import HeatKernel
-from isosphere.methods import BYOL, AlignUniform, BarlowTwins, NetworkEnergy, SimCLR, SimSiam, VICReg
+from isosphere.discrepancies import KL, MMD, SIGReg, SUSReg, Uniformity
+from isosphere.kernels import HeatKernel, VonMisesFisherKernel
+from isosphere.methods import (
+    BYOL,
+    JEPA,
+    AlignUniform,
+    BarlowTwins,
+    DeepJEPA,
+    NetworkEnergy,
+    SimCLR,
+    SimSiam,
+    VICReg,
+)
 
 CHANNELS, FEATURES, DIM = 5, 7, 6
 
@@ -31,7 +41,24 @@ def byol_with_energy():
     return BYOL(*parts, energy=NetworkEnergy(nn.ModuleList(parts)))
 
 
+def jepa(discrepancy):
+    encoder, head, _ = networks()
+    return JEPA(encoder, head, discrepancy, teacher=0.9)
+
+
+def deep():
+    encoder, head, _ = networks()
+    tests = (KL(VonMisesFisherKernel(width, concentration=3.0)) for width in (DIM, FEATURES))
+    method = DeepJEPA(encoder, head, *tests)
+    method.standardise = nn.Identity()  # batch norm is another matter
+    return method
+
+
 BUILD = {
+    "mmd-ema": (lambda: jepa(MMD(HeatKernel(DIM))), (), {}),
+    "sphere-jepa-ema": (lambda: jepa(SUSReg(DIM, num_slices=16)), (), {}),
+    "lejepa-ema": (lambda: jepa(SIGReg(DIM, num_slices=16)), (), {}),
+    "kl-deep": (deep, (), {}),
     "simclr": (simple, (SimCLR,), {"temperature": 0.2}),
     "align-uniform": (simple, (AlignUniform,), {}),
     "align-uniform, power 1": (simple, (AlignUniform,), {"power": 1.0}),
@@ -46,6 +73,7 @@ BUILD = {
         {},
     ),
     "byol+susreg": (lambda: byol(discrepancy=SUSReg(DIM, num_slices=16)), (), {}),
+    "byol+sigreg": (lambda: byol(discrepancy=SIGReg(DIM, num_slices=16)), (), {}),
     "byol+contrastive": (lambda: byol(temperature=0.3), (), {}),
     "byol-mhe": (byol_with_energy, (), {}),
 }
@@ -60,11 +88,11 @@ def total_and_gradient(rank, group, name, views, state):
     loss = method(views)
     loss.total.backward()
     gradients = {k: p.grad for k, p in method.named_parameters() if p.requires_grad}
-    weights = {k: v for k, v in method.named_buffers() if k.startswith("weight")}
+    weights = {k: v for k, v in method.named_buffers() if "weight" in k}
     return loss.total.detach(), loss.parts, gradients, weights
 
 
-@pytest.mark.parametrize("counts", [(7, 3), (4, 2, 6)], ids=str)
+@pytest.mark.parametrize("counts", [(7, 3), (8, 0), (4, 2, 6)], ids=str)
 @pytest.mark.parametrize("name", BUILD)
 def test_ranks_equal_one_process(ranks, name, counts):
     build, arguments, options = BUILD[name]

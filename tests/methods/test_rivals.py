@@ -194,20 +194,19 @@ def test_value_at_collapse(build, value):
 
 
 @pytest.mark.parametrize(
-    "build",
+    ("build", "expected"),
     [
-        lambda: SimCLR(*parts()),
-        lambda: AlignUniform(*parts()),
-        lambda: SimSiam(*parts(), nn.Identity()),
-        lambda: VICReg(*parts()),
-        lambda: BarlowTwins(nn.Identity(), ProjectionHead(8, 8, layers=1)),
+        (lambda: SimCLR(*parts()), 2),
+        (lambda: AlignUniform(*parts()), 2),
+        (lambda: SimSiam(*parts(), nn.Identity()), 2),
+        (lambda: VICReg(*parts()), 2),
+        (lambda: BarlowTwins(*parts()), 8),
     ],
     ids=["simclr", "align-uniform", "simsiam", "vicreg", "barlow-twins"],
 )
-def test_reference_is_the_invariance_of_unrelated_views(build):
+def test_the_invariance_of_unrelated_views_is_the_documented_one(build, expected):
     method = build()
-    method.head = nn.Identity() if not isinstance(method, BarlowTwins) else method.head
-    expected = method.reference()["invariance_unrelated"]
+    method.head = nn.Identity()
     with torch.no_grad():
         found = method(list(torch.randn(2, 4000, 8))).parts["invariance"].item()
     assert found == pytest.approx(expected, rel=0.05)

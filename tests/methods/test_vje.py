@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from isosphere.discrepancies import MMD
+from isosphere.discrepancies import MMD, SIGReg
 from isosphere.kernels import HeatKernel
 from isosphere.methods import VJE, VISimSiam
 from isosphere.methods.evidence import Posterior, StudentFactor, directional_factor, evidence_scores
@@ -279,6 +279,14 @@ def test_balanced_weight_is_kept_in_the_state():
     method(some_views())
     assert 0 < method.weight < 1
     assert "regulariser" in method.describe()["weight"]
+
+
+def test_a_discrepancy_of_euclidean_space_takes_the_embeddings_and_not_their_directions():
+    test = SIGReg(DIM)
+    method = build(discrepancy=test, weight=0.5)
+    views = some_views()
+    h = method._split(*method.outputs(views))[0]
+    torch.testing.assert_close(method(views).parts["regulariser"], test(h).mean().detach())
 
 
 @pytest.mark.parametrize(

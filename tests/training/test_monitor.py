@@ -58,7 +58,9 @@ def test_the_three_states():
     assert "views" in said[1]
     assert said[2] is not None
     assert said[2].startswith("Collapse")
-    weighted = [verdict(state, progress=0.5, steps=1000, weight=0.25) for state in (apart, point)]
+    weighted = [
+        verdict(state, progress=0.5, steps=1000, lever=("method.weight", 0.25)) for state in (apart, point)
+    ]
     assert all("--set method.weight=..." in (text or "") for text in weighted)
     assert "now 0.25" in (weighted[1] or "")
     assert not any("method.weight" in (text or "") for text in said)  # no advice that would be refused

@@ -242,7 +242,7 @@ def test_switching_the_monitor_changes_no_bit_of_training(squares, tmp_path, nam
 def test_embeddings_that_move_together_are_reported_at_once():
     start = Gauge(0.93, 0.4, 5.0, 64)
     packed = Gauge(0.996, 0.4, 4.0, 64)
-    said = verdict(packed, progress=0.01, steps=23, weight=0.05, start=start)
+    said = verdict(packed, progress=0.01, steps=23, lever=("method.weight", 0.05), start=start)
     assert said is not None
     assert said.startswith("Collapse: the embeddings of different images are moving together")
     assert "0.996, at the start 0.93" in said

@@ -53,13 +53,22 @@ def verdict(rows: Iterable[dict[str, str]]) -> Verdict:
     tried = [arm for name, arm in ARMS.items() if name in REMEDIES and cells.of("cifar10", *arm)]
     base = cells.mean("cifar10", "byol", "uniformity")
     spreads = sum(cells.mean("cifar10", m, "uniformity", o) < base - 0.05 for m, o in tried)
-    gains = [cells.gain("cifar10", m, "byol", "knn", o) for m, o in tried]
-    helps = sum(gain > 2 * error for gain, error in gains)
+    separates = sum(
+        cells.mean("cifar10", m, "fisher", o) > cells.mean("cifar10", "byol", "fisher") for m, o in tried
+    )
+    helps, reads = (
+        sum(
+            gain > 2 * error
+            for gain, error in (cells.gain("cifar10", m, "byol", metric, o) for m, o in tried)
+        )
+        for metric in ("knn", "linear")
+    )
     contrastive = cells.mean("cifar10", "simclr", "uniformity") < base
     word = "holds in part" if contrastive else "does not hold"
     return Verdict(
-        "holds" if contrastive and spreads == helps == len(tried) else word,
-        f"Of {len(tried)} remedies {spreads} spread the embeddings and {helps} raise k-NN by two standard errors",
+        "holds" if contrastive and spreads == helps == separates == len(tried) else word,
+        f"Of {len(tried)} remedies {spreads} spread the embeddings, {helps} raise k-NN and {reads} the linear probe by "
+        f"two standard errors; the Fisher ratio of the classes among the embeddings rises with {separates}",
         [
             cells.table(
                 "CIFAR-10: spread and classes of the embeddings (uniformity: lower is more uniform; Fisher ratio of "

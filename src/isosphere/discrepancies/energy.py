@@ -115,6 +115,17 @@ def _pair_moments(power: float, half_space: bool, dim: int) -> tuple[float, floa
     return mean, (square - mean * mean if math.isfinite(square) else math.inf)
 
 
+def neurons(network: nn.Module) -> list[Tensor]:
+    """Weights of the linear and convolution layers of two or more neurons: what the energy is about."""
+    kinds = (nn.Linear, nn.modules.conv._ConvNd)
+    return [m.weight for m in network.modules() if isinstance(m, kinds) and len(m.weight) > 1]
+
+
+def layer_weights(layers: int, hidden: float, output: float) -> list[float]:
+    """The weight of each layer's energy: ``output`` for the last, ``hidden`` for the others."""
+    return [hidden] * (layers - 1) + [output]
+
+
 def network_energy(
     module: nn.Module,
     power: float = 0,
@@ -134,13 +145,12 @@ def network_energy(
     Returns: scalar, differentiable. Raises ValueError if no layer has two neurons.
     Reference: Liu et al., 1805.09298, equation 5 (hidden 1, output 10 for classifiers); 2105.00925.
     """
-    kinds = (nn.Linear, nn.modules.conv._ConvNd)
-    layers = [m.weight.flatten(1) for m in module.modules() if isinstance(m, kinds) and len(m.weight) > 1]
+    layers = neurons(module)
     if not layers:
         raise ValueError(f"{type(module).__name__} has no linear or convolution layer of two or more neurons")
-    scales = [hidden_weight] * (len(layers) - 1) + [output_weight]
+    scales = layer_weights(len(layers), hidden_weight, output_weight)
     energies = [
-        scale * HypersphericalEnergy(power, half_space, group=False)(weight)
+        scale * HypersphericalEnergy(power, half_space, group=False)(weight.flatten(1))
         for weight, scale in zip(layers, scales, strict=True)
     ]
     return torch.stack(energies).sum()

@@ -24,6 +24,30 @@ class DiscrepancyEntry(NamedTuple):
     build: Callable[..., Discrepancy]
 
 
+def _heat(test: Callable[..., Discrepancy], papers: float | None = None) -> Callable[..., Discrepancy]:
+    """``test`` with a heat kernel, by default of time ``papers/d``, or of the kernel's own concentration."""
+
+    def build(
+        dim: int, *, concentration: float | None = None, time: float | None = None, **options
+    ) -> Discrepancy:
+        if papers is not None and concentration is None and time is None:
+            time = papers / dim
+        return test(HeatKernel(dim, concentration=concentration, time=time), **options)
+
+    return build
+
+
+def _bandlimited(test: Callable[..., Discrepancy]) -> Callable[..., Discrepancy]:
+    def build(dim: int, *, max_degree: int = 2, **options) -> Discrepancy:
+        return test(BandlimitedKernel(dim, max_degree), **options)
+
+    return build
+
+
+def _kl_vmf(dim: int, *, concentration: float = 10.0, **options) -> KL:
+    return KL(VonMisesFisherKernel(dim, concentration), **options)
+
+
 def _mmd_induced(dim: int, **options) -> MMD:
     return MMD(SUSReg(dim).kernel(), **options)
 
@@ -37,26 +61,22 @@ def _mmd_and_kl(dim: int, share: float = 0.5, *, group: Group = None) -> Mixture
 DISCREPANCIES: dict[str, DiscrepancyEntry] = {
     "mmd-heat": DiscrepancyEntry(
         "MMD, heat kernel (rho = 1.76, the paper's t = 5/d at d = 256)",
-        lambda dim, **o: MMD(HeatKernel(dim), **o),
+        _heat(MMD),
     ),
     "mmd-bandlimited": DiscrepancyEntry(
         "MMD, degrees 0 to 2: mean and covariance, O(n d^2)",
-        lambda dim, **o: MMD(BandlimitedKernel(dim), **o),
+        _bandlimited(MMD),
     ),
     "mmd-induced": DiscrepancyEntry("MMD, the kernel that SUSReg estimates by slices", _mmd_induced),
-    "ksd-heat": DiscrepancyEntry(
-        "kernel Stein discrepancy, heat kernel", lambda dim, **o: KSD(HeatKernel(dim), **o)
-    ),
-    "ksd-bandlimited": DiscrepancyEntry(
-        "kernel Stein discrepancy, degrees 1 and 2", lambda dim, **o: KSD(BandlimitedKernel(dim), **o)
-    ),
+    "ksd-heat": DiscrepancyEntry("kernel Stein discrepancy, heat kernel", _heat(KSD)),
+    "ksd-bandlimited": DiscrepancyEntry("kernel Stein discrepancy, degrees 1 and 2", _bandlimited(KSD)),
     "kl-heat": DiscrepancyEntry(
         "KL of a kernel density estimate, heat kernel with the paper's t = 2/d",
-        lambda dim, **o: KL(HeatKernel(dim, time=2 / dim), **o),
+        _heat(KL, papers=2.0),
     ),
     "kl-vmf": DiscrepancyEntry(
         "KL of a kernel density estimate, von Mises-Fisher kernel of concentration 10",
-        lambda dim, **o: KL(VonMisesFisherKernel(dim), **o),
+        _kl_vmf,
     ),
     "mmd+kl": DiscrepancyEntry("half MMD, heat kernel, and half KL, von Mises-Fisher kernel", _mmd_and_kl),
     "susreg": DiscrepancyEntry(

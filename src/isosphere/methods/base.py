@@ -23,8 +23,10 @@ from torch import Tensor, nn
 
 from isosphere.discrepancies import MMD, Discrepancy
 from isosphere.kernels import VonMisesFisherKernel
+from isosphere.methods.pairs import check_views
 from isosphere.reductions import Group, full_precision
 from isosphere.sphere import normalize
+from isosphere.statistics import within_share
 
 SLOW_START = 1000
 """Steps that a predictor needs: with 230 of them BYOL, SimSiam and VJE are level with an untrained encoder by k-NN
@@ -52,16 +54,20 @@ class Method(nn.Module, ABC):
     A forward pass has two halves: :meth:`outputs`, what the networks make of every image, and :meth:`combine`, the loss
     of all of them together. The first may be had in pieces of the batch, the second needs the whole.
 
-    ``space`` says where its embeddings live: unit rows (``"sphere"``) or plain vectors (``"euclidean"``).
+    ``space`` says where its embeddings live: unit rows (``"sphere"``) or plain vectors (``"euclidean"``);
+    ``global_views``, at least 1, how many of the views are global.
     """
 
     space: Literal["sphere", "euclidean"] = "euclidean"
     _group: Group = None
 
-    def __init__(self, encoder: nn.Module, head: nn.Module):
+    def __init__(self, encoder: nn.Module, head: nn.Module, global_views: int = 2):
         super().__init__()
+        if global_views < 1:
+            raise ValueError(f"got global_views={global_views}, expected at least 1")
         self.encoder = encoder
         self.head = head
+        self.global_views = global_views
 
     @property
     def group(self) -> Group:
@@ -84,6 +90,7 @@ class Method(nn.Module, ABC):
         Images meet here in batch norm alone: without it (or with its statistics frozen) the outputs of a batch are
         those of its pieces, one after the other.
         """
+        check_views(views, self.global_views)
         return (self._embeddings(views),)
 
     @abstractmethod
@@ -118,6 +125,12 @@ class Method(nn.Module, ABC):
         with full_precision(raw[0].device):
             return self._place(torch.stack(raw))
 
+    def _within(self, views: list[Tensor]) -> Tensor | None:
+        """Within-image shares of variance of the backbone's features; None from too few views or images to tell."""
+        if self.global_views < 2 or len(views) < 2 or len(views[0]) < 10:
+            return None
+        return within_share(batch_features(self.encoder, views[: self.global_views]))
+
     def describe(self, views: list[Tensor] | None = None) -> dict[str, str]:
         """Facts worth knowing before training, in plain words; some need one batch of views. Changes nothing."""
         return {}
@@ -127,13 +140,15 @@ class Method(nn.Module, ABC):
         return None
 
     @property
+    def lever(self) -> tuple[str, float] | None:
+        """The setting that spreads embeddings more where it is larger, as ``--set`` takes it, and its value, if any."""
+        weight = getattr(self, "weight", None)
+        return None if weight is None else ("method.weight", float(weight))
+
+    @property
     def least_steps(self) -> int:
         """Steps before which the method has hardly begun: something of it must be learned first; 0: from the start."""
         return 0
-
-    def reference(self) -> dict[str, float]:
-        """Values that tell failures apart, such as ``invariance_unrelated``: the term of views without relation."""
-        return {}
 
 
 def spread_test(method: nn.Module, dim: int) -> Discrepancy:

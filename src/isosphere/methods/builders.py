@@ -7,6 +7,7 @@ __all__ = [
     "byol_contrastive",
     "byol_energy",
     "byol_spread",
+    "narrow_predictor",
     "simclr",
     "simsiam",
     "vicreg",
@@ -52,6 +53,13 @@ def align_uniform(
     return AlignUniform(encoder, head, weight=weight, t=t, power=power, global_views=global_views)
 
 
+def narrow_predictor(dim: int, outputs: int, bottleneck: int | None) -> ProjectionHead:
+    """SimSiam's predictor; None: a bottleneck of a quarter of ``dim``, as published."""
+    if bottleneck is not None and bottleneck < 1:
+        raise ValueError(f"got bottleneck={bottleneck}, expected at least 1 (published: a quarter of {dim})")
+    return ProjectionHead(dim, outputs, bottleneck or max(1, dim // 4), bias=True)
+
+
 def simsiam(
     encoder: Encoder,
     *,
@@ -60,10 +68,9 @@ def simsiam(
     global_views: int,
     bottleneck: int | None = None,
 ) -> SimSiam:
-    """SimSiam; published widths 2048-2048-2048, predictor 512-2048 (a bottleneck of a quarter of ``dim``)."""
+    """SimSiam; published widths 2048-2048-2048, predictor 512-2048."""
     head = ProjectionHead(encoder.feature_dim, dim, hidden, 3, last="standardised")
-    predictor = ProjectionHead(dim, dim, bottleneck or max(1, dim // 4), bias=True)
-    return SimSiam(encoder, head, predictor, global_views=global_views)
+    return SimSiam(encoder, head, narrow_predictor(dim, dim, bottleneck), global_views=global_views)
 
 
 def vicreg(
@@ -97,10 +104,9 @@ def barlow_twins(
     return BarlowTwins(encoder, head, weight=weight, global_views=global_views)
 
 
-def _byol(encoder: Encoder, dim: int, hidden: int, **options: Any) -> BYOL:
-    """BYOL; published widths 4096-256, predictor 4096-256."""
-    head = ProjectionHead(encoder.feature_dim, dim, hidden)
-    return BYOL(encoder, head, ProjectionHead(dim, dim, hidden), **options)
+def _networks(encoder: Encoder, dim: int, hidden: int) -> tuple[Encoder, ProjectionHead, ProjectionHead]:
+    """BYOL's encoder, head and predictor; published widths 4096-256, predictor 4096-256."""
+    return encoder, ProjectionHead(encoder.feature_dim, dim, hidden), ProjectionHead(dim, dim, hidden)
 
 
 def byol(
@@ -116,10 +122,8 @@ def byol(
 ) -> BYOL:
     """BYOL, alone or with any discrepancy by its name."""
     width = encoder.feature_dim if place == "features" else dim
-    return _byol(
-        encoder,
-        dim,
-        hidden,
+    return BYOL(
+        *_networks(encoder, dim, hidden),
         global_views=global_views,
         teacher=teacher,
         discrepancy=None if discrepancy is None else build_discrepancy(discrepancy, width),
@@ -143,10 +147,8 @@ def byol_spread(discrepancy: str) -> Callable[..., BYOL]:
         **options: Any,
     ) -> BYOL:
         test = build_discrepancy(discrepancy, encoder.feature_dim if place == "features" else dim, **options)
-        return _byol(
-            encoder,
-            dim,
-            hidden,
+        return BYOL(
+            *_networks(encoder, dim, hidden),
             global_views=global_views,
             teacher=teacher,
             discrepancy=test,
@@ -168,10 +170,8 @@ def byol_contrastive(
     temperature: float = 0.5,
 ) -> BYOL:
     """BYOL with a contrastive term; ``weight`` is the term's."""
-    return _byol(
-        encoder,
-        dim,
-        hidden,
+    return BYOL(
+        *_networks(encoder, dim, hidden),
         global_views=global_views,
         teacher=teacher,
         temperature=temperature,
@@ -194,19 +194,16 @@ def byol_energy(
     output_weight: float = 1.0,
 ) -> BYOL:
     """BYOL with the hyperspherical energy of the online network's weights."""
-    head = ProjectionHead(encoder.feature_dim, dim, hidden)
-    predictor = ProjectionHead(dim, dim, hidden)
+    networks = _networks(encoder, dim, hidden)
     energy = NetworkEnergy(
-        nn.ModuleList([encoder, head, predictor]),
+        nn.ModuleList(networks),
         power,
         half_space,
         hidden_weight=hidden_weight,
         output_weight=output_weight,
     )
     return BYOL(
-        encoder,
-        head,
-        predictor,
+        *networks,
         teacher=teacher,
         energy=energy,
         weight_energy=weight_energy,

@@ -14,7 +14,6 @@ from isosphere.methods.contrastive import nt_xent
 from isosphere.methods.momentum import Momentum
 from isosphere.methods.network_energy import NetworkEnergy, gradient_norm_ratio
 from isosphere.methods.pairs import (
-    check_global_views,
     check_views,
     directed_pairs,
     row_total,
@@ -95,8 +94,7 @@ class BYOL(Method):
         energy_ratio: float | None = None,
         global_views: int = 2,
     ):
-        super().__init__(encoder, head)
-        check_global_views(global_views)
+        super().__init__(encoder, head, global_views)
         if place not in _PLACES or (discrepancy is None and place != "projection"):
             raise ValueError(f"got place={place!r}, expected one of {_PLACES}, with a discrepancy")
         if weight is not None and (discrepancy is None or not 0 < weight < 1):
@@ -118,7 +116,6 @@ class BYOL(Method):
         self.discrepancy, self.place, self.temperature, self.energy = discrepancy, place, temperature, energy
         self.weight_contrastive = 0.5 if weight_contrastive is None else weight_contrastive
         self.energy_ratio = 1.0 if energy_ratio is None else energy_ratio
-        self.global_views = global_views
         # Whether the weights are known to be found, so that no step has to look.
         self._resolved = self._weighed = False
         if discrepancy is not None:
@@ -200,7 +197,7 @@ class BYOL(Method):
         """Fix the weight of the regulariser for batches of n rows; kept in the state dict."""
         if not self._resolved and self.discrepancy is not None:
             if self.weight.isnan():
-                self.weight.fill_(balanced_weight(self.discrepancy, n, _SLOPE))
+                self.weight.fill_(balanced_weight(self.discrepancy, n, _SLOPE, space=self.space))
             self._resolved = True
 
     def after_step(self, progress: float) -> None:
@@ -210,12 +207,17 @@ class BYOL(Method):
             self.discrepancy.after_step()
 
     @property
+    def lever(self) -> tuple[str, float] | None:
+        if self.discrepancy is not None:
+            return super().lever
+        if self.temperature is not None:
+            return "method.weight", self.weight_contrastive
+        return None if self.energy is None else ("method.options.weight_energy", self.weight_energy.item())
+
+    @property
     def least_steps(self) -> int:
         spread = (self.discrepancy, self.temperature, self.energy)
         return SLOW_START if all(term is None for term in spread) else 0
-
-    def reference(self) -> dict[str, float]:
-        return {"invariance_unrelated": 4.0}
 
     def describe(self, views: list[Tensor] | None = None) -> dict[str, str]:
         facts = {

@@ -6,19 +6,10 @@ import torch
 from torch import Tensor, nn
 
 from isosphere.discrepancies import Uniformity
-from isosphere.methods.base import Loss, Method, batch_features
-from isosphere.methods.jepa import explain_expansion
-from isosphere.methods.pairs import (
-    check_global_views,
-    check_views,
-    row_mean,
-    row_total,
-    squared_distance,
-    undirected_pairs,
-)
-from isosphere.methods.weighting import expansion_ratio
+from isosphere.methods.base import Loss, Method
+from isosphere.methods.pairs import row_mean, row_total, squared_distance, undirected_pairs
+from isosphere.methods.weighting import expansion_ratio, explain_expansion
 from isosphere.reductions import Group, full_precision, pair_log_sum
-from isosphere.statistics import within_share
 
 
 def nt_xent(x: Tensor, y: Tensor, temperature: float, group: Group = None) -> tuple[Tensor, Tensor]:
@@ -68,15 +59,10 @@ class SimCLR(Method):
     def __init__(
         self, encoder: nn.Module, head: nn.Module, *, temperature: float = 0.5, global_views: int = 2
     ):
-        super().__init__(encoder, head)
+        super().__init__(encoder, head, global_views)
         if not temperature > 0:
             raise ValueError(f"got temperature={temperature}, expected a positive number (the paper: 0.5)")
-        check_global_views(global_views)
-        self.temperature, self.global_views = temperature, global_views
-
-    def outputs(self, views: list[Tensor]) -> tuple[Tensor, ...]:
-        check_views(views, self.global_views)
-        return super().outputs(views)
+        self.temperature = temperature
 
     def combine(self, *outputs: Tensor) -> Loss:
         return self.loss(*outputs)
@@ -91,8 +77,8 @@ class SimCLR(Method):
             total = attraction / (2 * self.temperature) + repulsion
         return Loss(total, {"invariance": attraction.detach(), "regulariser": repulsion.detach()})
 
-    def reference(self) -> dict[str, float]:
-        return {"invariance_unrelated": 2.0}
+    def expansion_ratio(self, n: int, views: int) -> float | None:
+        return 1.0
 
     def describe(self, views: list[Tensor] | None = None) -> dict[str, str]:
         return {
@@ -131,18 +117,13 @@ class AlignUniform(Method):
         power: float = 2.0,
         global_views: int = 2,
     ):
-        super().__init__(encoder, head)
+        super().__init__(encoder, head, global_views)
         if not 0 < weight < 1:
             raise ValueError(f"got weight={weight}, expected a number strictly between 0 and 1")
         if not power > 0:
             raise ValueError(f"got power={power}, expected a positive number (the paper: 2)")
-        check_global_views(global_views)
-        self.weight, self.power, self.global_views = weight, power, global_views
+        self.weight, self.power = weight, power
         self.discrepancy = Uniformity(t)
-
-    def outputs(self, views: list[Tensor]) -> tuple[Tensor, ...]:
-        check_views(views, self.global_views)
-        return super().outputs(views)
 
     def combine(self, *outputs: Tensor) -> Loss:
         return self.loss(*outputs)
@@ -165,9 +146,6 @@ class AlignUniform(Method):
         apart = square > 0
         return torch.where(apart, torch.where(apart, square, 1.0) ** (self.power / 2), 0.0)
 
-    def reference(self) -> dict[str, float]:
-        return {"invariance_unrelated": 2.0} if self.power == 2 else {}
-
     @torch.no_grad()
     def describe(self, views: list[Tensor] | None = None) -> dict[str, str]:
         facts = {
@@ -179,10 +157,13 @@ class AlignUniform(Method):
                 f"none: the invariance of power {self.power:g} has no slope at collapse"
             )
             return facts
-        # The mean squared distance of unrelated unit rows is 2: the slope of the invariance. No row meets itself.
-        ratio = expansion_ratio(self.discrepancy, self.weight, 2, 2.0)
-        facts["expansion ratio"] = f"r* = {ratio:.3g}"
-        if views is not None and self.global_views > 1 and len(views[0]) >= 10:
-            shares = within_share(batch_features(self.encoder, views[: self.global_views]))
-            facts["expansion ratio"] = explain_expansion(ratio, shares)
+        shares = None if views is None else self._within(views)
+        facts["expansion ratio"] = explain_expansion(self._expansion(), shares)
         return facts
+
+    def _expansion(self) -> float:
+        # The mean squared distance of unrelated unit rows is 2: the slope of the invariance. No row meets itself.
+        return expansion_ratio(self.discrepancy, self.weight, 2, 2.0)
+
+    def expansion_ratio(self, n: int, views: int) -> float | None:
+        return self._expansion() if self.power == 2 else None

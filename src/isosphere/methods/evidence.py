@@ -221,10 +221,9 @@ def evidence_scores(
     for drawn in noise:
         z = posterior.sample(drawn)
         likelihoods.append(sum(factors(z)))
-        ratio = (drawn.square() - z.square() + posterior.log_variance).sum(
-            -1
-        ) / 2  # log prior less log posterior
-        weights.append(likelihoods[-1] + ratio)
+        # twice the log prior less the log posterior, by dimension
+        excess = drawn.square() - z.square() + posterior.log_variance
+        weights.append(likelihoods[-1] + excess.sum(-1) / 2)
     found = {
         "elbo": torch.stack(likelihoods).mean(0) - kl,
         "elbo-mean": directional + radial - kl,

@@ -8,18 +8,18 @@ import torch
 from torch import Tensor, nn
 
 from isosphere.discrepancies import Discrepancy
-from isosphere.methods.base import Loss, Method, batch_features, embed_views, invariance, invariance_slope
+from isosphere.methods.base import Loss, Method, embed_views, invariance, invariance_slope
 from isosphere.methods.momentum import Momentum
-from isosphere.methods.pairs import check_global_views, check_views
+from isosphere.methods.pairs import check_views, squared_distance
 from isosphere.methods.weighting import (
     CUTOFF,
     balanced_weight,
     expansion_ratio,
+    explain_expansion,
     signal_share,
     weight_of_expansion,
 )
-from isosphere.reductions import all_reduce, full_precision, row_counts
-from isosphere.statistics import within_share
+from isosphere.reductions import full_precision, row_counts
 
 
 class JEPA(Method):
@@ -65,7 +65,7 @@ class JEPA(Method):
         teacher: float | None = None,
         global_views: int = 2,
     ):
-        super().__init__(encoder, head)
+        super().__init__(encoder, head, global_views)
         if sum(given is not None for given in (weight, expansion, cutoff)) > 1:
             raise ValueError(
                 f"got weight={weight}, expansion={expansion} and cutoff={cutoff}, expected one of them or none"
@@ -74,10 +74,12 @@ class JEPA(Method):
             raise ValueError(f"got cutoff={cutoff}, expected a share of variance in (0, 1]")
         if weight is not None and not 0 < weight < 1:
             raise ValueError(f"got weight={weight}, expected a number strictly between 0 and 1")
-        check_global_views(global_views)
+        if expansion is not None and not 0 < expansion < math.inf:
+            raise ValueError(
+                f"got expansion={expansion}, expected a positive number; above 1 no collapse is stable"
+            )
         self.discrepancy, self.space = discrepancy, discrepancy.space
         self.expansion, self.cutoff = expansion, cutoff
-        self.global_views = global_views
         self.teacher = None if teacher is None else Momentum(nn.Sequential(encoder, head), teacher)
         self.register_buffer("weight", torch.tensor(math.nan if weight is None else weight))
         self._given = self._resolved = weight is not None
@@ -103,10 +105,8 @@ class JEPA(Method):
             n = sum(counts)
             if not self._resolved:
                 self._resolve(n, len(z))
-            # A local mean weighted by n_r * world / n: averaging over ranks gives the mean over all rows.
-            agreement = invariance(z, centre) * (z.shape[1] * len(counts) / n)
-            if len(counts) > 1:
-                agreement = all_reduce(agreement, group) / len(counts)
+            alone = len(counts) == 1
+            agreement = invariance(z, centre) if alone else squared_distance(z, centre, n, group).mean()
             regulariser = self.discrepancy(z).mean()
             total = (1 - self.weight) * agreement + self.weight * regulariser
         return Loss(total, {"invariance": agreement.detach(), "regulariser": regulariser.detach()})
@@ -149,11 +149,6 @@ class JEPA(Method):
         ratio = expansion_ratio(self.discrepancy, self.weight.item(), n, self._slope(views))
         return ratio if math.isfinite(ratio) else None
 
-    def reference(self) -> dict[str, float]:
-        return (
-            {"invariance_unrelated": invariance_slope(self.global_views, 0)} if self.space == "sphere" else {}
-        )
-
     @torch.no_grad()
     def describe(self, views: list[Tensor] | None = None) -> dict[str, str]:
         facts = {"discrepancy": f"{type(self.discrepancy).__name__}({self.discrepancy.extra_repr()})"}
@@ -168,19 +163,5 @@ class JEPA(Method):
         facts["weight"] = (
             f"{weight:.4g} of the regulariser, {1 - weight:.4g} of the invariance ({self._source(n)})"
         )
-        facts["expansion ratio"] = f"r* = {ratio:.3g}"
-        if len(views) > 1 and len(views[0]) >= 10:
-            features = batch_features(self.encoder, views[: self.global_views])
-            facts["expansion ratio"] = explain_expansion(ratio, within_share(features))
+        facts["expansion ratio"] = explain_expansion(ratio, self._within(views))
         return facts
-
-
-def explain_expansion(ratio: float, shares: Tensor) -> str:
-    """Say in words what the expansion ratio means for a network with these within-image shares of variance."""
-    smallest, growing = shares.min().item(), int((shares < ratio).sum())
-    head = f"r* = {ratio:.3g}, smallest within-image share of variance r_min = {smallest:.3g}: "
-    if ratio < smallest:
-        return head + "collapse is stable; raise the weight"
-    if ratio < 1:
-        return head + f"{growing} of {len(shares)} feature directions can grow from collapse"
-    return head + "every feature direction can grow from collapse"

@@ -90,7 +90,7 @@ METHODS: dict[str, MethodEntry] = {
     "kl-vmf": _family("isosphere", "KL of a kernel density estimate, von Mises-Fisher kernel", "kl-vmf"),
     "mmd+kl": _family("isosphere", "half MMD, half KL to the uniform law", "mmd+kl"),
     "sphere-jepa-ema": _family(_SPHERE, "sphere-jepa with a slow teacher's centre", "susreg", 0.996),
-    "lejepa-ema": _family(_LEJEPA, "lejepa with a slow teacher's centre", "sigreg", 0.996),
+    "lejepa-ema": _family(_SPHERE, "lejepa with a slow teacher's centre", "sigreg", 0.996),
     "mmd-ema": _family("isosphere", "mmd-heat with a slow teacher's centre", "mmd-heat", 0.996),
     "kl-ema": _family("isosphere", "kl-vmf with a slow teacher's centre", "kl-vmf", 0.996),
     "kl-deep": _family("isosphere", "kl-vmf of the embeddings and of the features", "kl-vmf", features=0.25),

@@ -1,6 +1,6 @@
 """Hyperspherical energy of a network's weights, as a regulariser."""
 
-__all__ = ["NetworkEnergy", "gradient_norm_ratio", "neurons"]
+__all__ = ["NetworkEnergy", "gradient_norm_ratio"]
 
 import math
 
@@ -8,13 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from isosphere.discrepancies import HypersphericalEnergy, network_energy
+from isosphere.discrepancies.energy import layer_weights, neurons
 from isosphere.reductions import Group, all_reduce, world_size
-
-
-def neurons(network: nn.Module) -> list[Tensor]:
-    """Weights of the linear and convolution layers of two or more neurons: what the energy is about."""
-    kinds = (nn.Linear, nn.modules.conv._ConvNd)
-    return [m.weight for m in network.modules() if isinstance(m, kinds) and len(m.weight) > 1]
 
 
 class NetworkEnergy(nn.Module):
@@ -60,11 +55,11 @@ class NetworkEnergy(nn.Module):
     @torch.no_grad()
     def _expectation(self, network: nn.Module) -> float:
         layers = [weight.flatten(1) for weight in neurons(network)]
+        scales = layer_weights(len(layers), self.hidden_weight, self.output_weight)
         total = 0.0
-        for i, weight in enumerate(layers):
+        for weight, scale in zip(layers, scales, strict=True):
             energy = HypersphericalEnergy(self.power, self.half_space, dim=weight.shape[1], group=False)
             mean = energy.null(len(weight)).mean
-            scale = self.output_weight if i == len(layers) - 1 else self.hidden_weight
             total += scale * (mean if math.isfinite(mean) else energy(weight).item())
         return total
 

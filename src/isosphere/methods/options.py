@@ -27,7 +27,7 @@ def _keywords(function: Callable[..., Any]) -> tuple[dict[str, Any], bool]:
 def _of_discrepancy(name: str) -> dict[str, Any]:
     named, passed_on = _keywords(DISCREPANCIES[name].build)
     if passed_on:
-        named, _ = _keywords(type(build_discrepancy(name, 8)).__init__)
+        named |= _keywords(type(build_discrepancy(name, 8)).__init__)[0]
     return {key: kind for key, kind in named.items() if key not in _BY_OTHERS}
 
 

@@ -1,10 +1,10 @@
 """Which views meet which, and means over the rows of all ranks."""
 
 __all__ = [
-    "check_global_views",
     "check_views",
     "directed_pairs",
     "row_mean",
+    "row_total",
     "squared_distance",
     "undirected_pairs",
 ]
@@ -59,9 +59,3 @@ def check_views(views: list[Tensor], global_views: int) -> None:
     least = max(2, global_views)
     if len(views) < least:
         raise ValueError(f"got {len(views)} view(s), expected at least {least}, global ones first")
-
-
-def check_global_views(global_views: int) -> None:
-    """Raise ValueError unless at least one view is global."""
-    if global_views < 1:
-        raise ValueError(f"got global_views={global_views}, expected at least 1")

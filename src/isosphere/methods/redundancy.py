@@ -6,13 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from isosphere.methods.base import Loss, Method
-from isosphere.methods.pairs import (
-    check_global_views,
-    check_views,
-    row_total,
-    squared_distance,
-    undirected_pairs,
-)
+from isosphere.methods.pairs import row_total, squared_distance, undirected_pairs
 from isosphere.reductions import Group, all_reduce, full_precision
 
 _NO_SLOPE = "none: embeddings are not on the sphere, and the push away from collapse is {push}"
@@ -66,21 +60,18 @@ class VICReg(Method):
         eps: float = 1e-4,
         global_views: int = 2,
     ):
-        super().__init__(encoder, head)
+        super().__init__(encoder, head, global_views)
         for name, value in (("invariance", invariance), ("variance", variance), ("covariance", covariance)):
             if value < 0:
                 raise ValueError(
                     f"got {name}={value}, expected a weight of at least 0 (published: 25, 25, 1)"
                 )
+        if invariance == variance == covariance == 0:
+            raise ValueError("got weights of 0 alone, expected one that is positive (published: 25, 25, 1)")
         if not eps > 0:
             raise ValueError(f"got eps={eps}, expected a small positive number (published: 1e-4)")
-        check_global_views(global_views)
         self.invariance, self.variance, self.covariance = invariance, variance, covariance
-        self.eps, self.global_views = eps, global_views
-
-    def outputs(self, views: list[Tensor]) -> tuple[Tensor, ...]:
-        check_views(views, self.global_views)
-        return super().outputs(views)
+        self.eps = eps
 
     def combine(self, *outputs: Tensor) -> Loss:
         return self.loss(*outputs)
@@ -100,8 +91,9 @@ class VICReg(Method):
         parts = {"invariance": invariance, "variance": variance, "covariance": covariance}
         return Loss(total, {name: value.detach() for name, value in parts.items()})
 
-    def reference(self) -> dict[str, float]:
-        return {"invariance_unrelated": 2.0}
+    @property
+    def lever(self) -> tuple[str, float] | None:
+        return "method.options.variance", self.variance
 
     def describe(self, views: list[Tensor] | None = None) -> dict[str, str]:
         return {
@@ -133,15 +125,10 @@ class BarlowTwins(Method):
     """
 
     def __init__(self, encoder: nn.Module, head: nn.Module, *, weight: float = 0.0051, global_views: int = 2):
-        super().__init__(encoder, head)
+        super().__init__(encoder, head, global_views)
         if not weight >= 0:
             raise ValueError(f"got weight={weight}, expected at least 0 (published: 0.0051)")
-        check_global_views(global_views)
-        self.weight, self.global_views = weight, global_views
-
-    def outputs(self, views: list[Tensor]) -> tuple[Tensor, ...]:
-        check_views(views, self.global_views)
-        return super().outputs(views)
+        self.weight = weight
 
     def combine(self, *outputs: Tensor) -> Loss:
         return self.loss(*outputs)
@@ -159,10 +146,6 @@ class BarlowTwins(Method):
                 redundancy = redundancy + share * _off_diagonal_square(correlation)
             total = invariance + self.weight * redundancy
         return Loss(total, {"invariance": invariance.detach(), "redundancy": redundancy.detach()})
-
-    def reference(self) -> dict[str, float]:
-        dim = getattr(self.head, "out_dim", None)
-        return {} if dim is None else {"invariance_unrelated": float(dim)}
 
     def describe(self, views: list[Tensor] | None = None) -> dict[str, str]:
         return {

@@ -6,13 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from isosphere.methods.base import SLOW_START, Loss, Method, embed_views
-from isosphere.methods.pairs import (
-    check_global_views,
-    check_views,
-    directed_pairs,
-    row_total,
-    squared_distance,
-)
+from isosphere.methods.pairs import check_views, directed_pairs, row_total, squared_distance
 from isosphere.reductions import full_precision
 
 
@@ -42,10 +36,8 @@ class SimSiam(Method):
     space = "sphere"
 
     def __init__(self, encoder: nn.Module, head: nn.Module, predictor: nn.Module, *, global_views: int = 2):
-        super().__init__(encoder, head)
-        check_global_views(global_views)
+        super().__init__(encoder, head, global_views)
         self.predictor = predictor
-        self.global_views = global_views
 
     def outputs(self, views: list[Tensor]) -> tuple[Tensor, ...]:
         check_views(views, self.global_views)
@@ -72,9 +64,6 @@ class SimSiam(Method):
     @property
     def least_steps(self) -> int:
         return SLOW_START
-
-    def reference(self) -> dict[str, float]:
-        return {"invariance_unrelated": 2.0}
 
     def describe(self, views: list[Tensor] | None = None) -> dict[str, str]:
         return {"expansion ratio": "none: predictor and stopped gradient, not a slope, keep it from collapse"}

@@ -5,6 +5,7 @@ __all__ = ["vi_simsiam", "vje", "vje_cauchy", "vje_spread"]
 from typing import Literal
 
 from isosphere.discrepancies import build_discrepancy
+from isosphere.methods.builders import narrow_predictor
 from isosphere.methods.vi_simsiam import VISimSiam
 from isosphere.methods.vje import VJE
 from isosphere.models import Encoder, InferenceNetwork, ProjectionHead
@@ -21,7 +22,7 @@ def vi_simsiam(
 ) -> VISimSiam:
     """VI-SimSiam: SimSiam's networks, one more output of the predictor."""
     head = ProjectionHead(encoder.feature_dim, dim, hidden, 3, last="standardised")
-    predictor = ProjectionHead(dim, dim + 1, bottleneck or max(1, dim // 4), bias=True)
+    predictor = narrow_predictor(dim, dim + 1, bottleneck)
     return VISimSiam(encoder, head, predictor, kl_weight=kl_weight, global_views=global_views)
 
 
@@ -50,9 +51,12 @@ def vje(
     batch_norm: bool = True,
     standardise: bool = True,
     radial: bool = True,
+    radial_degrees_of_freedom: float = 5.0,
+    radial_scale: float = 0.2,
     stop_gradient: bool = True,
     kl_weight: float = 1.0,
     samples: int = 1,
+    seed: int = 0,
 ) -> VJE:
     """VJE with the Student-t factor."""
     return VJE(
@@ -63,10 +67,13 @@ def vje(
         unit=unit,
         standardise=standardise,
         radial=radial,
+        radial_degrees_of_freedom=radial_degrees_of_freedom,
+        radial_scale=radial_scale,
         stop_gradient=stop_gradient,
         kl_weight=kl_weight,
         samples=samples,
         global_views=global_views,
+        seed=seed,
     )
 
 
@@ -108,21 +115,32 @@ def vje_spread(
     discrepancy: str = "mmd-heat",
     weight: float | None = None,
     directional: Literal["student", "cauchy"] = "cauchy",
+    degrees_of_freedom: float | None = None,
+    sigma_min: float | None = None,
+    unit: float | None = None,
+    rho: float | None = None,
+    tied: bool = True,
     batch_norm: bool = True,
     standardise: bool = True,
     radial: bool = True,
+    stop_gradient: bool = True,
     kl_weight: float = 1.0,
     samples: int = 1,
 ) -> VJE:
     """VJE with a discrepancy (any by its name) of the directions of the embeddings."""
     return VJE(
         encoder,
-        _inference(encoder, dim, hidden, batch_norm=batch_norm),
+        _inference(encoder, dim, hidden, batch_norm=batch_norm, tied=tied),
         directional=directional,
+        degrees_of_freedom=degrees_of_freedom,
+        sigma_min=sigma_min,
+        unit=unit,
+        rho=rho,
         discrepancy=build_discrepancy(discrepancy, encoder.feature_dim),
         weight=weight,
         standardise=standardise,
         radial=radial,
+        stop_gradient=stop_gradient,
         kl_weight=kl_weight,
         samples=samples,
         global_views=global_views,

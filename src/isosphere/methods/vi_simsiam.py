@@ -9,7 +9,6 @@ from torch.nn import functional
 from isosphere.methods.base import SLOW_START, Loss, Method, embed_views
 from isosphere.methods.likelihood import log_power_spherical, power_spherical_kl
 from isosphere.methods.pairs import (
-    check_global_views,
     check_views,
     directed_pairs,
     row_mean,
@@ -58,12 +57,11 @@ class VISimSiam(Method):
         kl_weight: float = 0.0,
         global_views: int = 2,
     ):
-        super().__init__(encoder, head)
-        check_global_views(global_views)
+        super().__init__(encoder, head, global_views)
         if not kl_weight >= 0:
             raise ValueError(f"got kl_weight={kl_weight}, expected a number of at least 0")
         self.predictor = predictor
-        self.kl_weight, self.global_views = kl_weight, global_views
+        self.kl_weight = kl_weight
 
     def outputs(self, views: list[Tensor]) -> tuple[Tensor, ...]:
         check_views(views, self.global_views)
@@ -118,9 +116,6 @@ class VISimSiam(Method):
     @property
     def least_steps(self) -> int:
         return SLOW_START
-
-    def reference(self) -> dict[str, float]:
-        return {"invariance_unrelated": 2.0}
 
     def describe(self, views: list[Tensor] | None = None) -> dict[str, str]:
         return {

@@ -12,7 +12,7 @@ from isosphere.discrepancies import Discrepancy
 from isosphere.methods.base import SLOW_START, Loss, Method, embed_views
 from isosphere.methods.evidence import Posterior, RadialFactor, directional_factor, evidence_scores
 from isosphere.methods.likelihood import diagonal_gaussian_kl, log_norm
-from isosphere.methods.pairs import check_global_views, check_views, directed_pairs, row_mean
+from isosphere.methods.pairs import check_views, directed_pairs, row_mean
 from isosphere.methods.weighting import balanced_weight
 from isosphere.models import InferenceNetwork
 from isosphere.reductions import first_row, full_precision, row_counts
@@ -35,7 +35,8 @@ class VJE(Method):
               \mathcal L = -\frac1d \frac{1}{|P|} \sum_{(g, v) \in P} \frac1n \sum_i \mathrm{ELBO}_i(v \to g)
 
     over the pairs of a global view g and any other view v (two views: both directions), the expectation by
-    reparametrised samples. With a discrepancy, :math:`(1 - w) \mathcal L + w \frac1V \sum_v D(h_v/|h_v|)`.
+    reparametrised samples. With a discrepancy, :math:`(1 - w) \mathcal L + w \frac1V \sum_v D(h_v/|h_v|)`; one of
+    Euclidean space (SIGReg) takes :math:`h_v` itself, which is in the units of the standard normal law.
 
     *Factors.* ``"student"``: the Student-t of R^d about :math:`z/|z|` with diagonal scale, at the unit target, divided
     by the constant K that makes its mass on the sphere at most 1 for every mean and every scale of at least
@@ -54,8 +55,9 @@ class VJE(Method):
     .. math:: \tfrac{\nu + d}{2} \log\Big(1 + \tfrac d\nu \sum_i \tfrac{e_i^2}{v_i}\Big) + \tfrac12 \sum_i (v_i + m_i^2)
               - \log p(r | z) + \text{const}, \qquad e = u - z/|z| :
 
-    v follows the error, and the loss itself would reward collapse. Stopped gradient, inference network as predictor
-    and batch norm are what prevents it, unless a discrepancy does.
+    v follows the error, and the loss itself would reward collapse. The stopped gradient and the inference network as
+    predictor are what prevents it, unless a discrepancy does: without batch norm it was not seen to collapse, without
+    the stopped gradient its embeddings close up (docs/methods.md).
 
     Args:
         encoder: ``(n, c, h, w) -> (n, d)``. head: :class:`~isosphere.models.InferenceNetwork` of d dimensions; two
@@ -106,8 +108,7 @@ class VJE(Method):
         global_views: int = 2,
         seed: int = 0,
     ):
-        super().__init__(encoder, head)
-        check_global_views(global_views)
+        super().__init__(encoder, head, global_views)
         if not kl_weight >= 0 or samples < 1:
             raise ValueError(
                 f"got kl_weight={kl_weight}, samples={samples}, expected a number of at least 0 and at least 1 sample"
@@ -131,7 +132,7 @@ class VJE(Method):
         self.radius = RadialFactor(radial_degrees_of_freedom, radial_scale) if radial else None
         self.standardise = nn.BatchNorm1d(dim, affine=False) if standardise else nn.Identity()
         self.kl_weight, self.samples, self.stop_gradient = kl_weight, samples, stop_gradient
-        self.discrepancy, self.global_views, self.seed = discrepancy, global_views, seed
+        self.discrepancy, self.seed = discrepancy, seed
         self.register_buffer("draw", torch.zeros((), dtype=torch.int64))
         if discrepancy is not None:
             self.register_buffer("weight", torch.tensor(math.nan if weight is None else weight))
@@ -180,7 +181,8 @@ class VJE(Method):
         total = -bound / h.shape[-1]
         if self.discrepancy is not None:
             self._resolve(n)
-            parts["regulariser"] = self.discrepancy(normalize(h)).mean()
+            spread = normalize(h) if self.discrepancy.space == "sphere" else h
+            parts["regulariser"] = self.discrepancy(spread).mean()
             total = (1 - self.weight) * total + self.weight * parts["regulariser"]
         return Loss(total, {name: part.detach() for name, part in parts.items()})
 
@@ -236,7 +238,7 @@ class VJE(Method):
                 # With the target fixed, the two directions pull half as much as a cost of both views; and the inference
                 # network stands between target and encoder.
                 slope = self.factor.slope * (0.5 if self.stop_gradient else 1.0) * _PASSED
-                self.weight.fill_(balanced_weight(self.discrepancy, n, slope))
+                self.weight.fill_(balanced_weight(self.discrepancy, n, slope, space=self.space))
             self._resolved = True
 
     @property
@@ -249,7 +251,7 @@ class VJE(Method):
             "directional factor": str(self.factor) + (", variances tied to the posterior's" if tied else ""),
             "radial factor": "none" if self.radius is None else str(self.radius),
             "dimension": f"{self.head.in_dim}, the encoder's: there is no projection head",
-            "expansion ratio": "none: a stopped gradient and batch norm, not a slope, keep it from collapse",
+            "expansion ratio": "none: a predictor and a stopped gradient, not a slope, keep it from collapse",
         }
         if self.discrepancy is not None:
             facts["discrepancy"] = f"{type(self.discrepancy).__name__}({self.discrepancy.extra_repr()})"

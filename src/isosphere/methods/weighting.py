@@ -24,9 +24,17 @@ nearest to its mean is the share :math:`s` of the signal (Wiener's factor): the 
 multiplied by it. An exact statistic has :math:`s = 1`.
 """
 
-__all__ = ["balanced_weight", "expansion_ratio", "signal_share", "spread_value", "weight_of_expansion"]
+__all__ = [
+    "balanced_weight",
+    "expansion_ratio",
+    "explain_expansion",
+    "signal_share",
+    "spread_value",
+    "weight_of_expansion",
+]
 
 import math
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -44,7 +52,11 @@ def expansion_ratio(discrepancy: Discrepancy, weight: float, n: int, invariance_
 
 
 def weight_of_expansion(discrepancy: Discrepancy, expansion: float, n: int, invariance_slope: float) -> float:
-    """The weight whose expansion ratio is ``expansion``."""
+    """The weight whose expansion ratio is ``expansion``, a positive number."""
+    if not 0 < expansion < math.inf:
+        raise ValueError(
+            f"got expansion={expansion}, expected a positive number; above 1 no collapse is stable"
+        )
     slope = discrepancy.slope(n) * (1 - 1 / n if discrepancy.self_pairs else 1)
     if not math.isfinite(slope):
         raise ValueError(
@@ -53,6 +65,19 @@ def weight_of_expansion(discrepancy: Discrepancy, expansion: float, n: int, inva
         )
     ratio = expansion * invariance_slope / slope
     return ratio / (1 + ratio)
+
+
+def explain_expansion(ratio: float, shares: Tensor | None = None) -> str:
+    """Say in words what an expansion ratio means, for a network with these within-image shares of variance."""
+    if shares is None:
+        return f"r* = {ratio:.3g}"
+    smallest, growing = shares.min().item(), int((shares < ratio).sum())
+    head = f"r* = {ratio:.3g}, smallest within-image share of variance r_min = {smallest:.3g}: "
+    if ratio < smallest:
+        return head + "collapse is stable; raise the weight"
+    if ratio < 1:
+        return head + f"{growing} of {len(shares)} feature directions can grow from collapse"
+    return head + "every feature direction can grow from collapse"
 
 
 def _shares(dim: int) -> Tensor:
@@ -116,7 +141,12 @@ def signal_share(discrepancy: Discrepancy, n: int, *, draws: int = 16) -> float:
 
 
 def balanced_weight(
-    discrepancy: Discrepancy, n: int, invariance_slope: float, *, cutoff: float | None = None
+    discrepancy: Discrepancy,
+    n: int,
+    invariance_slope: float,
+    *,
+    cutoff: float | None = None,
+    space: Literal["sphere", "euclidean"] | None = None,
 ) -> float:
     r"""The weight at which directions with a share of variance within images below ``cutoff`` are used, others not.
 
@@ -126,7 +156,8 @@ def balanced_weight(
     Args:
         discrepancy: any; ``n``: rows of the batch over all ranks, at least 2; ``invariance_slope``: the ``a`` of
         :func:`~isosphere.methods.invariance_slope`; ``cutoff``: in (0, 1]; None: 1/2, and the odds of the weight times
-        :func:`signal_share`, which matters with random directions alone.
+        :func:`signal_share`, which matters with random directions alone; ``space``: of the invariance's embeddings, if
+        not the discrepancy's own.
     """
     given, cutoff = cutoff is not None, CUTOFF if cutoff is None else cutoff
     if not 0 < cutoff <= 1:
@@ -135,7 +166,7 @@ def balanced_weight(
         raise ValueError(f"got n={n}, expected at least 2 rows")
     low, high = 0.85 * cutoff, 1.15 * cutoff
     shares = _shares(discrepancy.dim)
-    scale = 1.0 if discrepancy.space == "sphere" else float(discrepancy.dim)
+    scale = 1.0 if (space or discrepancy.space) == "sphere" else float(discrepancy.dim)
     pull = (
         invariance_slope
         * scale

@@ -1,11 +1,18 @@
 """Projection heads: from the backbone's features to the embedding."""
 
-__all__ = ["MLPHead", "ProjectionHead"]
+__all__ = ["MLPHead", "ProjectionHead", "check_widths"]
 
 from itertools import pairwise
 from typing import Literal
 
 from torch import Tensor, nn
+
+
+def check_widths(**widths: int) -> None:
+    """Raise ValueError for the first of these widths that is not positive."""
+    for name, width in widths.items():
+        if width < 1:
+            raise ValueError(f"got {name}={width}, expected at least 1")
 
 
 class MLPHead(nn.Module):
@@ -19,6 +26,7 @@ class MLPHead(nn.Module):
 
     def __init__(self, in_dim: int, out_dim: int = 256, hidden_dim: int = 2048, layers: int = 3):
         super().__init__()
+        check_widths(in_dim=in_dim, out_dim=out_dim, hidden_dim=hidden_dim)
         if layers < 1:
             raise ValueError(f"got layers={layers}, expected at least 1 (the papers: 3)")
         self.in_dim, self.out_dim, self.hidden_dim = in_dim, out_dim, hidden_dim
@@ -57,6 +65,7 @@ class ProjectionHead(nn.Module):
         bias: bool = False,
     ):
         super().__init__()
+        check_widths(in_dim=in_dim, out_dim=out_dim, hidden_dim=hidden_dim)
         if layers < 1:
             raise ValueError(f"got layers={layers}, expected at least 1 (the papers: 2 or 3)")
         if last not in ("linear", "normalised", "standardised"):

@@ -6,6 +6,8 @@ from itertools import pairwise
 
 from torch import Tensor, nn
 
+from isosphere.models.heads import check_widths
+
 
 class InferenceNetwork(nn.Module):
     """Multi-layer perceptron ``in -> hidden -> ... -> outputs * in``, with batch norm and GELU between the layers.
@@ -27,6 +29,7 @@ class InferenceNetwork(nn.Module):
         batch_norm: bool = True,
     ):
         super().__init__()
+        check_widths(in_dim=in_dim, hidden_dim=hidden_dim)
         if layers < 2 or outputs < 1:
             raise ValueError(
                 f"got layers={layers}, outputs={outputs}, expected at least 2 layers (the last one is linear) and 1 "

@@ -161,7 +161,9 @@ def fit(
             state, figures = observe(batch_views)
             found |= figures
             said, progress = warning, plan.progress(at.step, at.elapsed)
-            warning = verdict(state, progress=progress, steps=at.step, weight=_weight(method), start=first)
+            warning = verdict(
+                state, progress=progress, steps=at.step, lever=getattr(method, "lever", None), start=first
+            )
             if warning and not said:
                 ui.say(warning, warning=True)
         if probe is not None and (last or (at.batch == 0 and at.epoch % max(1, train.knn_epochs) == 0)):
@@ -269,11 +271,6 @@ def _due(saved: float, minutes: float, *, end_of_epoch: bool) -> bool:
     come.
     """
     return (end_of_epoch or minutes > 0) and time.perf_counter() - saved >= 60 * minutes
-
-
-def _weight(method: Any) -> float | None:
-    weight = getattr(method, "weight", None)
-    return None if weight is None else float(weight)
 
 
 def _title(at: Position, epochs: int | None) -> str:

@@ -108,27 +108,31 @@ def measure(method: Any, views: Sequence[Tensor]) -> Gauge:
 
 
 def verdict(
-    state: Gauge, *, progress: float, steps: int, weight: float | None = None, start: Gauge | None = None
+    state: Gauge,
+    *,
+    progress: float,
+    steps: int,
+    lever: tuple[str, float] | None = None,
+    start: Gauge | None = None,
 ) -> str | None:
     """The failure in one or two sentences with what to change, or None if all is well or it is too early to
     say.
 
     `start` is the gauge before the first step: embeddings that are packed more closely than they were then
-    are on their way to one point, and that is said at the first look, without waiting.
+    are on their way to one point, and that is said at the first look, without waiting. `lever` is the setting that
+    spreads embeddings more where it is larger, and its value.
     """
     if start is not None and steps >= FIRST_LOOK and _shrinking(state, start):
         seen = _cosine(state, f", at the start {start.cosine:.4g}")
-        return f"Collapse: the embeddings of different images are moving together {seen}. {_spread(weight)}"
+        return f"Collapse: the embeddings of different images are moving together {seen}. {_spread(lever)}"
     if progress < PATIENCE or steps < LEAST_STEPS:
         return None
     if state.cosine > COLLAPSED:
-        return (
-            f"Collapse: different images have nearly the same embedding {_cosine(state)}. {_spread(weight)}"
-        )
+        return f"Collapse: different images have nearly the same embedding {_cosine(state)}. {_spread(lever)}"
     if state.dimensions < FLAT and state.most >= 8 * FLAT:
         return (
             f"Collapse of dimensions: the embeddings lie along {state.dimensions:.2g} direction(s) of {state.most}. "
-            f"{_spread(weight)}"
+            f"{_spread(lever)}"
         )
     if state.alignment < UNALIGNED:
         return (
@@ -141,8 +145,8 @@ def verdict(
             "--set 'views.scale=[0.5, 1]'), larger images (--image-size)"
             + (
                 ", or a longer run."
-                if weight is None
-                else ", a longer run, or a smaller --set method.weight=..."
+                if lever is None
+                else f", a longer run, or a smaller --set {lever[0]}=..."
             )
         )
     return None
@@ -156,14 +160,14 @@ def _cosine(state: Gauge, was: str = "") -> str:
     return f"(mean cosine {state.cosine:.4g}{was}; 0 would be spread)"
 
 
-def _spread(weight: float | None) -> str:
+def _spread(lever: tuple[str, float] | None) -> str:
     """What to change so that embeddings spread."""
-    if weight is None:
+    if lever is None:
         return (
             "This method has no weight that would spread them: start anew with a lower --set optim.learning_rate=..., "
             "a larger batch, or another --method."
         )
     return (
-        "The regulariser is too weak against the invariance: start anew with a larger "
-        f"--set method.weight=... (now {weight:.3g}), a larger batch, or another --method."
+        "What spreads them is too weak against the invariance: start anew with a larger "
+        f"--set {lever[0]}=... (now {lever[1]:.3g}), a larger batch, or another --method."
     )

@@ -173,17 +173,34 @@ def build(config: Config) -> tuple[Config, Method]:
         encoder = build_encoder(
             model.encoder or "small-conv", image_size=config.data.image_size or 32, init=model.init
         )
-        given = {"dim": model.dim, "hidden": model.hidden, "weight": config.method.weight}
         method = build_method(
             config.method.name,
             encoder,
             global_views=_recipe(config, encoder).global_views,
-            **{key: value for key, value in given.items() if value is not None},
-            **config.method.options,
+            **_method_options(config),
         )
     head = method.head
     chosen = {"dim": getattr(head, "out_dim", model.dim), "hidden": getattr(head, "hidden_dim", model.hidden)}
     return config.replace(model=chosen), method
+
+
+def _method_options(config: Config) -> dict[str, Any]:
+    """Options of the method from all sections. Raises: UsageError where one is given twice, or belongs to the views."""
+    elsewhere = {
+        "dim": ("model.dim", config.model.dim),
+        "hidden": ("model.hidden", config.model.hidden),
+        "weight": ("method.weight", config.method.weight),
+    }
+    options = {key: value for key, (_, value) in elsewhere.items() if value is not None}
+    for key, value in config.method.options.items():
+        if key == "global_views":
+            raise UsageError(f"method.options.global_views={value}: type --set views.global_views={value}")
+        if key in options:
+            raise UsageError(
+                f"got method.options.{key}={value} and {elsewhere[key][0]}={options[key]}, expected one of them"
+            )
+        options[key] = value
+    return options
 
 
 def build_views(config: Config, encoder: Encoder) -> Views:
