@@ -111,6 +111,13 @@ COMMON = {"model.encoder": "small-conv", "model.dim": 128, "model.hidden": 1024,
 BASELINES = ("untrained", "pixels", "pca-whitened", "descriptor")
 
 
+def _peak() -> float:
+    """Most memory so far in MiB: of the accelerator's tensors, or of this process."""
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated() / 2**20
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
 def run(job: dict[str, Any], spec: str, others: dict[str, str] | None = None) -> dict[str, Any]:
     """Metrics of a job (data, method, options, epochs, seed) on the data at ``spec``; rates in percent.
 
@@ -122,10 +129,10 @@ def run(job: dict[str, Any], spec: str, others: dict[str, str] | None = None) ->
     if job["method"] in BASELINES[1:]:
         assert isinstance(parts.images, ImageSet)
         return _baseline(job["method"], data, parts.images, test, parts)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = _peak()
     method, figures = train(job, parts)
     figures |= {
-        "peak_mib": (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024,
+        "peak_mib": _peak() - before,
         "parameters": sum(p.numel() for p in parts.method.parameters() if p.requires_grad),
     }
     transfer = next(

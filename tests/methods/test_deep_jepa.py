@@ -51,6 +51,15 @@ def test_loss_written_out(space):
     torch.testing.assert_close(loss.total.detach(), 0.8 * weighed[0] + 0.2 * weighed[1])
 
 
+def test_the_weights_of_both_depths_are_told_before_the_start():
+    method = deep(MMD(HeatKernel(DIM)), MMD(HeatKernel(WIDTH)))
+    facts, views = method.describe(), some_views(n=32)
+    assert "of it" not in facts["depths"]
+    told = method.describe(views)["depths"]
+    method(views)
+    assert f"{method.features.weight.item():.4g} of it" in told
+
+
 def test_each_depth_has_the_balanced_weight_of_its_own_dimension():
     tests = (
         KL(VonMisesFisherKernel(DIM, concentration=3.0)),

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from isosphere.discrepancies import Discrepancy
 from isosphere.methods.base import Loss, embed_views
 from isosphere.methods.jepa import JEPA
-from isosphere.methods.pairs import check_views
+from isosphere.methods.pairs import check_views, row_total
 from isosphere.reductions import full_precision
 
 
@@ -85,8 +85,12 @@ class DeepJEPA(JEPA):
 
     def describe(self, views: list[Tensor] | None = None) -> dict[str, str]:
         facts = super().describe(views)
-        kind = self.features.describe()["discrepancy"]
+        inner = self.features.describe()["discrepancy"]
+        if views is not None:
+            self.features._resolve(row_total(views[0].flatten(1), self.group), len(views))
+            weight = self.features.weight.item()
+            inner += f", {weight:.4g} of it, {1 - weight:.4g} of the invariance"
         facts["depths"] = (
-            f"{1 - self.share:.4g} of the loss at the embeddings, {self.share:.4g} at the features: {kind}"
+            f"{1 - self.share:.4g} of the loss at the embeddings, {self.share:.4g} at the features: {inner}"
         )
         return facts

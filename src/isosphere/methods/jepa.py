@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from isosphere.discrepancies import Discrepancy
 from isosphere.methods.base import Loss, Method, embed_views, invariance, invariance_slope
 from isosphere.methods.momentum import Momentum
-from isosphere.methods.pairs import check_views, squared_distance
+from isosphere.methods.pairs import check_views, row_total, squared_distance
 from isosphere.methods.weighting import (
     CUTOFF,
     balanced_weight,
@@ -103,8 +103,7 @@ class JEPA(Method):
         with full_precision(z.device):
             counts = row_counts(z.shape[1], z.device, group)
             n = sum(counts)
-            if not self._resolved:
-                self._resolve(n, len(z))
+            self._resolve(n, len(z))
             alone = len(counts) == 1
             agreement = invariance(z, centre) if alone else squared_distance(z, centre, n, group).mean()
             regulariser = self.discrepancy(z).mean()
@@ -123,6 +122,8 @@ class JEPA(Method):
 
     def _resolve(self, n: int, views: int) -> None:
         """Fix the weight for batches of n rows; kept in the state dict, so that a resumed run goes on with it."""
+        if self._resolved:
+            return
         if math.isnan(self.weight.item()):
             slope = self._slope(views)
             if self.expansion is not None:
@@ -154,12 +155,10 @@ class JEPA(Method):
         facts = {"discrepancy": f"{type(self.discrepancy).__name__}({self.discrepancy.extra_repr()})"}
         if views is None:
             return facts
-        n = sum(row_counts(len(views[0]), views[0].device, self.discrepancy.group))
-        if not self._resolved:
-            self._resolve(n, len(views))
-        slope = self._slope(len(views))
-        ratio = expansion_ratio(self.discrepancy, self.weight.item(), n, slope)
+        n = row_total(views[0].flatten(1), self.discrepancy.group)
+        self._resolve(n, len(views))
         weight = self.weight.item()
+        ratio = expansion_ratio(self.discrepancy, weight, n, self._slope(len(views)))
         facts["weight"] = (
             f"{weight:.4g} of the regulariser, {1 - weight:.4g} of the invariance ({self._source(n)})"
         )
