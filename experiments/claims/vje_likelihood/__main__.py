@@ -200,6 +200,11 @@ def detectors(rows: list[dict[str, str]], arm: str, prefix: str = "auroc/") -> d
     return {name: _mean(values) for name, values in found.items()}
 
 
+def _trainings(rows: list[dict[str, str]], arm: str, prefix: str) -> str:
+    seeds = len({r["seed"] for r in rows if r["arm"] == arm and r["quantity"].startswith(prefix)})
+    return "one seed" if seeds == 1 else f"{seeds} seeds"
+
+
 def verdict(rows: list[dict[str, str]]) -> Verdict:
     mean = {
         metric: {arm: _mean(_of(rows, arm, metric)) for arm in ARMS if _of(rows, arm, metric)}
@@ -222,7 +227,8 @@ def verdict(rows: list[dict[str, str]]) -> Verdict:
             )
             detects[arm].append(own[0] >= far[0] - 0.02)
             told.append(
-                f"{what} ({factor}): best score {own[1]} {own[0]:.3f}, best distance {far[1]} {far[0]:.3f}"
+                f"{what} ({factor}, {_trainings(rows, arm, prefix)}): best score {own[1]} {own[0]:.3f}, best distance "
+                f"{far[1]} {far[0]:.3f}"
             )
     knn, gaussian = mean["knn"], "nu 1e6"
     fails = gaussian in knn and any(_gain(rows, gaussian, "vje", metric) < -PAR for metric in mean)
@@ -333,10 +339,10 @@ def main() -> None:
     deadline, longest = time.monotonic() + 60 * minutes(a.budget), 0.0
     arms = a.arms.split(",") if a.arms else list(ARMS)
     jobs = [(whole, "knn", arm, 0) for arm in arms]
+    jobs += [(whole, "knn", arm, seed) for seed in (1, 2) for arm in arms if arm in SEEDED]
     jobs += [
         (one_class, f"one-class/{CLASSES[0]}/knn of the head", arm, 0) for arm in arms if arm in ONE_CLASS
     ]
-    jobs += [(whole, "knn", arm, seed) for seed in (1, 2) for arm in arms if arm in SEEDED]
     for measure, mark, arm, seed in () if a.draw else jobs:
         if {"arm": arm, "seed": seed, "quantity": mark} in table or time.monotonic() + longest > deadline:
             continue
