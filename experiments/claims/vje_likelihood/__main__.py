@@ -233,11 +233,17 @@ def verdict(rows: list[dict[str, str]]) -> Verdict:
     knn, gaussian = mean["knn"], "nu 1e6"
     fails = gaussian in knn and any(_gain(rows, gaussian, "vje", metric) < -PAR for metric in mean)
     accuracy = {0: "does not hold", 1: f"holds {' '.join(on_par)} alone", 2: "holds"}[len(on_par)]
-    scores = " and ".join(
-        f"of the {BOUNDS[arm]} {'hold' if all(found) else 'hold in part' if any(found) else 'are below distances'}"
+    fares = {
+        f"of the {BOUNDS[arm]}": "hold"
+        if all(found)
+        else "hold in part"
+        if any(found)
+        else "are below distances"
         for arm, found in detects.items()
         if found
-    )
+    }
+    alike = len(set(fares.values())) == 1
+    scores = next(iter(fares.values())) if alike else " and ".join(f"{a} {how}" for a, how in fares.items())
     word = f"accuracy {accuracy}, scores {scores}, the Gaussian limit {'fails' if fails else 'does as well'}"
     if len(on_par) == 2 and all(detects["vje"]) and fails:
         word = "holds"
