@@ -138,3 +138,23 @@ def test_every_key_can_be_listed_and_set_to_its_default():
     assert [row[0] for row in rows] == known_keys()
     own = [f"{key}={default}" for key, default, about in rows if default != "-" and about != "of the recipe"]
     assert load_config(None, own) == Config()
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        (
+            {"method": {"weight": 0.2, "options": {"weight": 0.3}}},
+            "got method.options.weight=0.3 and method.weight=0.2",
+        ),
+        (
+            {"model": {"dim": 9}, "method": {"options": {"dim": 8}}},
+            "got method.options.dim=8 and model.dim=9",
+        ),
+        ({"method": {"options": {"global_views": 1}}}, "type --set views.global_views=1"),
+    ],
+)
+def test_an_option_of_the_method_has_one_place(given, words):
+    with pytest.raises(UsageError) as refusal:
+        parse_config(given).method_options()
+    assert words in str(refusal.value)

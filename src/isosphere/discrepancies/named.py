@@ -38,13 +38,13 @@ def _heat(test: Callable[..., Discrepancy], papers: float | None = None) -> Call
 
 
 def _bandlimited(test: Callable[..., Discrepancy]) -> Callable[..., Discrepancy]:
-    def build(dim: int, *, max_degree: int = 2, **options) -> Discrepancy:
+    def build(dim: int, *, max_degree: int = BandlimitedKernel.max_degree, **options) -> Discrepancy:
         return test(BandlimitedKernel(dim, max_degree), **options)
 
     return build
 
 
-def _kl_vmf(dim: int, *, concentration: float = 10.0, **options) -> KL:
+def _kl_vmf(dim: int, *, concentration: float = VonMisesFisherKernel.concentration, **options) -> KL:
     return KL(VonMisesFisherKernel(dim, concentration), **options)
 
 

@@ -14,6 +14,7 @@ from isosphere.methods.pairs import check_views, row_total, squared_distance
 from isosphere.methods.weighting import (
     CUTOFF,
     balanced_weight,
+    check_expansion,
     expansion_ratio,
     explain_expansion,
     signal_share,
@@ -74,10 +75,8 @@ class JEPA(Method):
             raise ValueError(f"got cutoff={cutoff}, expected a share of variance in (0, 1]")
         if weight is not None and not 0 < weight < 1:
             raise ValueError(f"got weight={weight}, expected a number strictly between 0 and 1")
-        if expansion is not None and not 0 < expansion < math.inf:
-            raise ValueError(
-                f"got expansion={expansion}, expected a positive number; above 1 no collapse is stable"
-            )
+        if expansion is not None:
+            check_expansion(expansion)
         self.discrepancy, self.space = discrepancy, discrepancy.space
         self.expansion, self.cutoff = expansion, cutoff
         self.teacher = None if teacher is None else Momentum(nn.Sequential(encoder, head), teacher)

@@ -26,6 +26,7 @@ multiplied by it. An exact statistic has :math:`s = 1`.
 
 __all__ = [
     "balanced_weight",
+    "check_expansion",
     "expansion_ratio",
     "explain_expansion",
     "signal_share",
@@ -51,12 +52,17 @@ def expansion_ratio(discrepancy: Discrepancy, weight: float, n: int, invariance_
     return math.inf if weight >= 1 else weight * slope / ((1 - weight) * invariance_slope)
 
 
-def weight_of_expansion(discrepancy: Discrepancy, expansion: float, n: int, invariance_slope: float) -> float:
-    """The weight whose expansion ratio is ``expansion``, a positive number."""
+def check_expansion(expansion: float) -> None:
+    """Raise ValueError unless this can be an expansion ratio."""
     if not 0 < expansion < math.inf:
         raise ValueError(
             f"got expansion={expansion}, expected a positive number; above 1 no collapse is stable"
         )
+
+
+def weight_of_expansion(discrepancy: Discrepancy, expansion: float, n: int, invariance_slope: float) -> float:
+    """The weight whose expansion ratio is ``expansion``, a positive number."""
+    check_expansion(expansion)
     slope = discrepancy.slope(n) * (1 - 1 / n if discrepancy.self_pairs else 1)
     if not math.isfinite(slope):
         raise ValueError(

@@ -251,6 +251,26 @@ class Config(_Section):
         """Nested plain values, as they stand in config.yaml."""
         return self.model_dump(mode="json")
 
+    def method_options(self) -> dict[str, Any]:
+        """Options of the method from all sections. Raises: UsageError where one is given twice, or is the views'."""
+        elsewhere = {
+            "dim": ("model.dim", self.model.dim),
+            "hidden": ("model.hidden", self.model.hidden),
+            "weight": ("method.weight", self.method.weight),
+        }
+        options = {key: value for key, (_, value) in elsewhere.items() if value is not None}
+        for key, value in self.method.options.items():
+            if key == "global_views":
+                raise UsageError(
+                    f"method.options.global_views={value}: type --set views.global_views={value}"
+                )
+            if key in options:
+                raise UsageError(
+                    f"got method.options.{key}={value} and {elsewhere[key][0]}={options[key]}, expected one of them"
+                )
+            options[key] = value
+        return options
+
 
 def known_keys() -> list[str]:
     """All keys, dotted, in the order of the schema; the fields of a recipe of views are keys of ``views``."""

@@ -177,30 +177,11 @@ def build(config: Config) -> tuple[Config, Method]:
             config.method.name,
             encoder,
             global_views=_recipe(config, encoder).global_views,
-            **_method_options(config),
+            **config.method_options(),
         )
     head = method.head
     chosen = {"dim": getattr(head, "out_dim", model.dim), "hidden": getattr(head, "hidden_dim", model.hidden)}
     return config.replace(model=chosen), method
-
-
-def _method_options(config: Config) -> dict[str, Any]:
-    """Options of the method from all sections. Raises: UsageError where one is given twice, or belongs to the views."""
-    elsewhere = {
-        "dim": ("model.dim", config.model.dim),
-        "hidden": ("model.hidden", config.model.hidden),
-        "weight": ("method.weight", config.method.weight),
-    }
-    options = {key: value for key, (_, value) in elsewhere.items() if value is not None}
-    for key, value in config.method.options.items():
-        if key == "global_views":
-            raise UsageError(f"method.options.global_views={value}: type --set views.global_views={value}")
-        if key in options:
-            raise UsageError(
-                f"got method.options.{key}={value} and {elsewhere[key][0]}={options[key]}, expected one of them"
-            )
-        options[key] = value
-    return options
 
 
 def build_views(config: Config, encoder: Encoder) -> Views:
