@@ -47,9 +47,18 @@ def test_low_precision_is_raised_and_double_is_kept(discrepancy):
     z = points(20)
     assert discrepancy(z.bfloat16()).dtype == discrepancy(z.half()).dtype == torch.float32
     assert discrepancy(z.double()).dtype == torch.float64
+
+
+def test_autocast_does_not_round_the_value_and_leaves_the_gradient_sound(discrepancy):
+    """A backward pass inside the block is the caller's choice: PyTorch rounds plain products in it."""
+    z = points(20).requires_grad_()
+    outside = discrepancy(z)
     with torch.autocast("cpu", torch.bfloat16):
         inside = discrepancy(z)
-    torch.testing.assert_close(inside, discrepancy(z), rtol=0, atol=0)
+        (gradient,) = torch.autograd.grad(inside, z)
+    torch.testing.assert_close(inside, outside, rtol=0, atol=0)
+    (exact,) = torch.autograd.grad(outside, z)
+    assert (gradient - exact).norm() < 0.02 * exact.norm()
 
 
 def test_pickle_and_state_dict(discrepancy):

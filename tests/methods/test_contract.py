@@ -165,6 +165,16 @@ def test_description_changes_nothing(method):
     assert all(torch.equal(v, before[k]) for k, v in method.state_dict().items())
 
 
+def test_weight_does_not_follow_the_networks_precision(name):
+    """It is found while a training is prepared, within autocast where the machine multiplies in 16 bits."""
+    exact, rough = build(name), build(name)
+    facts = exact.describe(some_views())
+    with torch.autocast("cpu", torch.bfloat16):
+        assert rough.describe(some_views()).keys() == facts.keys()
+    weights = [getattr(method, "weight", torch.zeros(())) for method in (exact, rough)]
+    torch.testing.assert_close(*map(torch.as_tensor, weights), rtol=0, atol=0)
+
+
 def test_group_reaches_every_discrepancy(method):
     assert method.group is None
     method.group = False

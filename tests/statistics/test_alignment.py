@@ -45,6 +45,13 @@ def test_uniformity_takes_views_and_gradients():
     torch.autograd.gradcheck(uniformity, (points(6, 3).requires_grad_(),))
 
 
+def test_uniformity_is_not_rounded_by_autocast():
+    z = torch.nn.functional.normalize(torch.randn(50, 9), dim=1)
+    with torch.autocast("cpu", torch.bfloat16):
+        inside = uniformity(z)
+    assert inside == uniformity(z)
+
+
 def test_uniformity_of_many_uniform_points_is_the_population_value():
     d, t = 5, 2.0
     expected = float(-2 * t + mpmath.log(mpmath.hyp0f1(mpmath.mpf(d) / 2, t * t)))

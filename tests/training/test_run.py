@@ -205,6 +205,15 @@ def test_weights_of_another_run_are_refused(archive, tmp_path):
         (["train.micro_batch=5"], "type --set train.micro_batch=4"),
         (["method.options.teachr=1"], "teachr"),
         (["model.encoder=swin_tiny_patch4_window7_224"], "cannot take images of 24 px"),
+        (
+            [
+                "model.encoder=swin_tiny_patch4_window7_224",
+                "data.image_size=224",
+                "views.local_views=1",
+                "views.local_size=20",
+            ],
+            "give another --set views.local_size=",
+        ),
     ],
 )
 def test_what_cannot_be_trained_is_refused_in_words(archive, sets, words):
@@ -245,8 +254,11 @@ def test_a_training_too_short_for_its_method_is_told_so(name, archive):
         assert prepare(config_of(archive, *short, *others)).warnings == ()
 
 
-def test_bf16_trains_and_statistics_stay_finite(archive, tmp_path):
-    parts, summary = train(config_of(archive, "train.precision=bf16"), tmp_path / "run")
+@pytest.mark.parametrize("name", ["kl-vmf", "sphere-jepa", "byol"])
+def test_bf16_trains_and_statistics_stay_finite(archive, tmp_path, name):
+    parts, summary = train(
+        config_of(archive, "train.precision=bf16", f"method.name={name}"), tmp_path / "run"
+    )
     assert "bfloat16" in parts.facts["precision"]
     assert all(p.dtype == torch.float32 for p in parts.method.parameters())
     assert np.isfinite(summary.last["total"])

@@ -42,6 +42,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from isosphere.discrepancies import Discrepancy
+from isosphere.reductions import full_precision
 
 CUTOFF = 0.5
 
@@ -136,11 +137,14 @@ def signal_share(discrepancy: Discrepancy, n: int, *, draws: int = 16) -> float:
     x = torch.randn(n, discrepancy.dim, generator=torch.Generator().manual_seed(0))
     z = _spread(discrepancy, x, CUTOFF).requires_grad_()
     gradients = []
-    for _ in range(draws):
-        value = twin(normalize(z) if discrepancy.space == "sphere" else z)  # the gradient along the sphere
-        gradients.append(torch.autograd.grad(value, z)[0].flatten())
-        twin.after_step()
-    products = torch.stack(gradients) @ torch.stack(gradients).T
+    with full_precision(x.device):
+        for _ in range(draws):
+            value = twin(
+                normalize(z) if discrepancy.space == "sphere" else z
+            )  # the gradient along the sphere
+            gradients.append(torch.autograd.grad(value, z)[0].flatten())
+            twin.after_step()
+        products = torch.stack(gradients) @ torch.stack(gradients).T
     power = products.trace() / draws
     signal = (products.sum() - products.trace()) / (draws * (draws - 1))
     return (signal / power).clamp(1e-3, 1).item()

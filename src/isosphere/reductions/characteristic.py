@@ -19,6 +19,7 @@ from torch import Tensor
 
 from isosphere.reductions.collective import Group, all_reduce, row_counts
 from isosphere.reductions.pairwise import as_samples
+from isosphere.reductions.precision import in_full_precision
 
 # Elements of one (rows x slices) block; several of these are alive at once.
 _BLOCK = {"cpu": 1 << 17}
@@ -55,6 +56,7 @@ def _multiples(x: Tensor, spacing: float, knots: int) -> Iterator[tuple[float, T
 
 class _SlicedDistance(torch.autograd.Function):
     @staticmethod
+    @in_full_precision
     def forward(
         ctx, z: Tensor, directions: Tensor, spacing: float, weights: Tensor, target: Tensor, group: Group
     ):
@@ -75,6 +77,7 @@ class _SlicedDistance(torch.autograd.Function):
         return torch.einsum("rkm,rkm,k->", moments, moments, weights) / len(directions)
 
     @staticmethod
+    @in_full_precision
     def backward(ctx, *grads: Tensor):
         if torch.is_grad_enabled():
             raise RuntimeError(

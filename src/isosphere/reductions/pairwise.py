@@ -24,6 +24,7 @@ import torch
 from torch import Tensor
 
 from isosphere.reductions.collective import Group, all_reduce, first_row, gather_rows, row_counts, world_size
+from isosphere.reductions.precision import in_full_precision
 
 Elementwise = Callable[[Tensor], Tensor]
 
@@ -87,6 +88,7 @@ class _PairSum(torch.autograd.Function):
     """One sample: x (n_r, d) on this rank -> sum over all pairs of all ranks. The gradient is made in the same pass."""
 
     @staticmethod
+    @in_full_precision
     def forward(ctx, x: Tensor, function: Elementwise, derivative: Elementwise, diagonal: bool, group: Group):
         counts = row_counts(x.shape[0], x.device, group)
         everyone = gather_rows(x, counts, group)
@@ -109,6 +111,7 @@ class _PairSum(torch.autograd.Function):
         return all_reduce(total, group).to(x.dtype)
 
     @staticmethod
+    @in_full_precision
     def backward(ctx, *grads: Tensor):
         x, gradient = ctx.saved_tensors
         upstream = all_reduce(grads[0], ctx.group)
@@ -129,6 +132,7 @@ class _PairLogSum(torch.autograd.Function):
     """One sample: x (n_r, d) on this rank -> sum over rows of all ranks of (log-sum-exp over columns - centre)."""
 
     @staticmethod
+    @in_full_precision
     def forward(ctx, x: Tensor, log_function: Elementwise, diagonal: bool, centre: float, group: Group):
         counts = row_counts(x.shape[0], x.device, group)
         everyone = gather_rows(x, counts, group)
@@ -148,6 +152,7 @@ class _PairLogSum(torch.autograd.Function):
         return all_reduce((wide - centre).sum(), group).to(x.dtype)
 
     @staticmethod
+    @in_full_precision
     def backward(ctx, *grads: Tensor):
         if torch.is_grad_enabled():
             raise RuntimeError(

@@ -1,11 +1,14 @@
 """Statistics do not follow the network's precision."""
 
-__all__ = ["full_precision"]
+__all__ = ["full_precision", "in_full_precision"]
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import wraps
+from typing import Any
 
 import torch
+from torch import Tensor
 
 
 @contextmanager
@@ -25,3 +28,18 @@ def full_precision(device: torch.device) -> Iterator[None]:
             yield
     finally:
         torch.set_float32_matmul_precision(before)
+
+
+def in_full_precision(step: Callable[..., Any]) -> Callable[..., Any]:
+    """Run the ``forward`` or ``backward`` of an autograd function so, wherever the caller calls it from.
+
+    A backward pass within an autocast block inherits the block, and the product of a float32 gradient would be rounded
+    in it, or fail.
+    """
+
+    @wraps(step)
+    def run(ctx: Any, x: Tensor, *rest: Any) -> Any:
+        with full_precision(x.device):
+            return step(ctx, x, *rest)
+
+    return run

@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor
 
+from isosphere.reductions import full_precision
+
 __all__ = ["within_covariance", "within_share"]
 
 _FOLDS = 5
@@ -11,7 +13,8 @@ _FOLDS = 5
 def within_covariance(views: Tensor) -> Tensor:
     """Unbiased covariance of the views of an image around their mean: ``(V, n, p)``, V at least 2, to ``(p, p)``."""
     apart = (views - views.mean(0)).flatten(0, 1)
-    return apart.T @ apart / (views.shape[1] * (len(views) - 1))
+    with full_precision(views.device):
+        return apart.T @ apart / (views.shape[1] * (len(views) - 1))
 
 
 def within_share(features: Tensor, *, ridge: float = 0.1) -> Tensor:

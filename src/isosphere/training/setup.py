@@ -9,6 +9,7 @@ from typing import Any, cast
 
 import torch
 from lightning.fabric import Fabric
+from torch import Tensor
 
 from isosphere.data import (
     ImageSet,
@@ -24,6 +25,7 @@ from isosphere.data import (
 from isosphere.data.random import permutation
 from isosphere.errors import UsageError, nearest
 from isosphere.methods import METHODS, Method, build_method
+from isosphere.methods.base import by_size
 from isosphere.models import Encoder, build_encoder, encoder_names, synchronise
 from isosphere.training.compilation import compile_networks
 from isosphere.training.config import Config
@@ -293,15 +295,23 @@ def _method_facts(method: Method, views: Views, fabric: Fabric, loader: Loader) 
     made = views(batch.images, index=batch.index, epoch=0, seed=0)
     try:
         with undisturbed(method), fabric.autocast():
-            method.embed(made[0][:2])
+            for same in by_size(made):
+                _check_size(method, same[0][:2], views)
             method.train()
             return method.describe(made)
     except torch.OutOfMemoryError:
         raise UsageError("a batch does not fit into memory: give a smaller --batch-size.") from None
+
+
+def _check_size(method: Method, view: Tensor, views: Views) -> None:
+    try:
+        method.embed(view)
+    except torch.OutOfMemoryError:
+        raise
     except (RuntimeError, AssertionError) as error:
         first = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
-        size = views.recipe.size
+        size = view.shape[-1]
+        setting = "data.image_size" if size == views.recipe.size else "views.local_size"
         raise UsageError(
-            f"the encoder cannot take images of {size} px ({first}): give another --set data.image_size=... "
-            "or --encoder."
+            f"the encoder cannot take images of {size} px ({first}): give another --set {setting}=... or --encoder."
         ) from error
