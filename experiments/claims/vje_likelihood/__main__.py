@@ -216,7 +216,7 @@ def verdict(rows: list[dict[str, str]]) -> Verdict:
         if all(_gain(rows, "vje", rival, metric) > -PAR for rival in RIVALS)
     ]
     told: list[str] = []
-    detects: dict[str, list[bool]] = {arm: [] for arm in BOUNDS}
+    detects: dict[str, dict[str, bool]] = {arm: {} for arm in BOUNDS}
     for prefix, what in (("auroc/", "foreign sets"), ("one-class/", "one class against nine")):
         for arm, factor in BOUNDS.items():
             if (found := detectors(rows, arm, prefix)) == {}:
@@ -225,7 +225,7 @@ def verdict(rows: list[dict[str, str]]) -> Verdict:
                 max((v, n) for n, v in found.items() if (" of the " in n) == distance)
                 for distance in (False, True)
             )
-            detects[arm].append(own[0] >= far[0] - 0.02)
+            detects[arm][what] = own[0] >= far[0] - 0.02
             told.append(
                 f"{what} ({factor}, {_trainings(rows, arm, prefix)}): best score {own[1]} {own[0]:.3f}, best distance "
                 f"{far[1]} {far[0]:.3f}"
@@ -235,9 +235,9 @@ def verdict(rows: list[dict[str, str]]) -> Verdict:
     accuracy = {0: "does not hold", 1: f"holds {' '.join(on_par)} alone", 2: "holds"}[len(on_par)]
     fares = {
         f"of the {BOUNDS[arm]}": "hold"
-        if all(found)
-        else "hold in part"
-        if any(found)
+        if all(found.values())
+        else f"are below distances on {', '.join(what for what, holds in found.items() if not holds)}"
+        if any(found.values())
         else "are below distances"
         for arm, found in detects.items()
         if found
@@ -245,7 +245,7 @@ def verdict(rows: list[dict[str, str]]) -> Verdict:
     alike = len(set(fares.values())) == 1
     scores = next(iter(fares.values())) if alike else " and ".join(f"{a} {how}" for a, how in fares.items())
     word = f"accuracy {accuracy}, scores {scores}, the Gaussian limit {'fails' if fails else 'does as well'}"
-    if len(on_par) == 2 and all(detects["vje"]) and fails:
+    if len(on_par) == 2 and all(detects["vje"].values()) and fails:
         word = "holds"
     ablated = ", ".join(
         f"{arm} {knn[arm]:.1f}" for arm in ("nu 1", "nu 30", "nu 1e6", "no radial factor") if arm in knn
