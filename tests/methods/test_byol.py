@@ -19,7 +19,15 @@ from isosphere.discrepancies import (
 )
 from isosphere.errors import UsageError
 from isosphere.kernels import HeatKernel
-from isosphere.methods import BYOL, Momentum, NetworkEnergy, balanced_weight, build_method, teacher_momentum
+from isosphere.methods import (
+    BYOL,
+    JEPA,
+    Momentum,
+    NetworkEnergy,
+    balanced_weight,
+    build_method,
+    teacher_momentum,
+)
 from isosphere.methods.network_energy import gradient_norm_ratio
 from isosphere.models import build_encoder
 
@@ -122,6 +130,21 @@ def test_memory_of_the_teacher_is_at_most_a_hundredth_of_the_training():
     resumed.load_state_dict(short.state_dict())
     assert resumed.bounded(4 / 500) == short.bounded(4 / 500)
     assert Momentum(nn.Linear(2, 2), 0.99).bounded(0.5) == 0
+
+
+def test_memory_of_the_teacher_can_be_asked_for():
+    for build in (
+        lambda **memory: BYOL(*networks(), **memory),
+        lambda **memory: JEPA(nn.Identity(), nn.Identity(), Uniformity(), teacher=0.99, **memory),
+    ):
+        a_tenth = build(memory=0.1).teacher
+        assert [a_tenth.bounded(k / 500) for k in (1, 2)] == pytest.approx([0.98] * 2, abs=1e-5)
+        assert build(memory=1.0).teacher.bounded(1 / 500) == 0.99
+    for wrong in (0.0, 1.5, math.nan):
+        with pytest.raises(ValueError, match=r"got a memory of .*\(0, 1\]"):
+            BYOL(*networks(), memory=wrong)
+    with pytest.raises(ValueError, match="no teacher"):
+        JEPA(nn.Identity(), nn.Identity(), Uniformity(), memory=0.1)
 
 
 def test_values_at_collapse_and_for_unrelated_views():

@@ -21,6 +21,7 @@ from torch import nn
 from isosphere.discrepancies import build_discrepancy
 from isosphere.methods.byol import BYOL
 from isosphere.methods.contrastive import AlignUniform, SimCLR
+from isosphere.methods.momentum import HORIZON
 from isosphere.methods.network_energy import NetworkEnergy
 from isosphere.methods.redundancy import BarlowTwins, VICReg
 from isosphere.methods.simsiam import SimSiam
@@ -116,6 +117,7 @@ def byol(
     hidden: int = 1024,
     global_views: int,
     teacher: float = 0.99,
+    memory: float = HORIZON,
     discrepancy: str | None = None,
     weight: float | None = None,
     place: _Place = "projection",
@@ -126,6 +128,7 @@ def byol(
         *_networks(encoder, dim, hidden),
         global_views=global_views,
         teacher=teacher,
+        memory=memory,
         discrepancy=None if discrepancy is None else build_discrepancy(discrepancy, width),
         weight=weight,
         place=place,
@@ -142,6 +145,7 @@ def byol_spread(discrepancy: str) -> Callable[..., BYOL]:
         hidden: int = 1024,
         global_views: int,
         teacher: float = 0.99,
+        memory: float = HORIZON,
         weight: float | None = None,
         place: _Place = "projection",
         **options: Any,
@@ -151,6 +155,7 @@ def byol_spread(discrepancy: str) -> Callable[..., BYOL]:
             *_networks(encoder, dim, hidden),
             global_views=global_views,
             teacher=teacher,
+            memory=memory,
             discrepancy=test,
             weight=weight,
             place=place,
@@ -166,6 +171,7 @@ def byol_contrastive(
     hidden: int = 1024,
     global_views: int,
     teacher: float = 0.99,
+    memory: float = HORIZON,
     weight: float = 0.5,
     temperature: float = 0.5,
 ) -> BYOL:
@@ -174,6 +180,7 @@ def byol_contrastive(
         *_networks(encoder, dim, hidden),
         global_views=global_views,
         teacher=teacher,
+        memory=memory,
         temperature=temperature,
         weight_contrastive=weight,
     )
@@ -186,6 +193,7 @@ def byol_energy(
     hidden: int = 1024,
     global_views: int,
     teacher: float = 0.99,
+    memory: float = HORIZON,
     weight_energy: float | None = None,
     energy_ratio: float | None = None,
     power: float = 2.0,
@@ -205,6 +213,7 @@ def byol_energy(
     return BYOL(
         *networks,
         teacher=teacher,
+        memory=memory,
         energy=energy,
         weight_energy=weight_energy,
         energy_ratio=energy_ratio,

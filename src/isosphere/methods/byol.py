@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from isosphere.discrepancies import Discrepancy
 from isosphere.methods.base import SLOW_START, Loss, Method, by_size, embed_views
 from isosphere.methods.contrastive import nt_xent
-from isosphere.methods.momentum import Momentum
+from isosphere.methods.momentum import HORIZON, Momentum
 from isosphere.methods.network_energy import NetworkEnergy, gradient_norm_ratio
 from isosphere.methods.pairs import (
     check_views,
@@ -55,7 +55,8 @@ class BYOL(Method):
         encoder, head, predictor: modules ``(n, c, h, w) -> (n, p) -> (n, d) -> (n, d)``; published head and predictor
             ``ProjectionHead(..., 256, 4096)``.
         teacher: tau_0 (published .99 for 300 epochs, .996 for 1000), less in a training so short that the teacher
-            would not follow (:class:`~isosphere.methods.Momentum`).
+            would not follow. memory: the longest that it may remember, as a share of the training
+            (:class:`~isosphere.methods.Momentum`).
         discrepancy: D, a :class:`~isosphere.discrepancies.Discrepancy` of the online views (``Uniformity(2)``:
             2105.00925). place: where: on the ``"projection"`` (default; 2105.00925 speaks of the representations
             and does not say which), the ``"prediction"`` or the backbone's ``"features"``.
@@ -84,6 +85,7 @@ class BYOL(Method):
         predictor: nn.Module,
         *,
         teacher: float = 0.99,
+        memory: float = HORIZON,
         discrepancy: Discrepancy | None = None,
         place: Literal["projection", "prediction", "features"] = "projection",
         weight: float | None = None,
@@ -112,7 +114,7 @@ class BYOL(Method):
                 f"got energy_ratio={energy_ratio}, expected a positive number, with an energy and no weight_energy"
             )
         self.predictor = predictor
-        self.teacher = Momentum(nn.Sequential(encoder, head), teacher)
+        self.teacher = Momentum(nn.Sequential(encoder, head), teacher, memory)
         self.discrepancy, self.place, self.temperature, self.energy = discrepancy, place, temperature, energy
         self.weight_contrastive = 0.5 if weight_contrastive is None else weight_contrastive
         self.energy_ratio = 1.0 if energy_ratio is None else energy_ratio

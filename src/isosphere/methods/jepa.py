@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from isosphere.discrepancies import Discrepancy
 from isosphere.methods.base import Loss, Method, embed_views, invariance, invariance_slope
-from isosphere.methods.momentum import Momentum
+from isosphere.methods.momentum import HORIZON, Momentum
 from isosphere.methods.pairs import check_views, row_total, squared_distance
 from isosphere.methods.weighting import (
     CUTOFF,
@@ -42,7 +42,8 @@ class JEPA(Method):
             below it. Larger spreads more. None: 1/2, and with random directions a lighter weight, by the share of their
             gradient that is signal (:func:`~isosphere.methods.signal_share`).
         teacher: momentum of an EMA copy of encoder and head that makes the centre
-            (:class:`~isosphere.methods.Momentum`); None: no teacher.
+            (:class:`~isosphere.methods.Momentum`); None: no teacher. memory: the longest that it may remember, as
+            a share of the training.
         global_views: how many of the views, the first ones, make the centre.
 
     *Parts*: ``invariance`` (summed over dimensions, averaged over views and rows), ``regulariser`` (averaged
@@ -64,6 +65,7 @@ class JEPA(Method):
         expansion: float | None = None,
         cutoff: float | None = None,
         teacher: float | None = None,
+        memory: float = HORIZON,
         global_views: int = 2,
     ):
         super().__init__(encoder, head, global_views)
@@ -77,9 +79,13 @@ class JEPA(Method):
             raise ValueError(f"got weight={weight}, expected a number strictly between 0 and 1")
         if expansion is not None:
             check_expansion(expansion)
+        if teacher is None and memory != HORIZON:
+            raise ValueError(
+                f"got memory={memory} and no teacher, expected a momentum too, e.g. teacher=0.996"
+            )
         self.discrepancy, self.space = discrepancy, discrepancy.space
         self.expansion, self.cutoff = expansion, cutoff
-        self.teacher = None if teacher is None else Momentum(nn.Sequential(encoder, head), teacher)
+        self.teacher = None if teacher is None else Momentum(nn.Sequential(encoder, head), teacher, memory)
         self.register_buffer("weight", torch.tensor(math.nan if weight is None else weight))
         self._given = self._resolved = weight is not None
 

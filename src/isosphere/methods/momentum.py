@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 HORIZON = 0.01
-"""The longest memory of a teacher, as a share of the training."""
+"""The longest memory of a teacher, as a share of the training, unless another is asked for."""
 
 
 class Momentum(nn.Module):
@@ -18,16 +18,21 @@ class Momentum(nn.Module):
     ``momentum`` is the share of the old value kept at each :meth:`follow`, in [0, 1) (SPHERE-JEPA: 0.996; BYOL: .99 to
     .996). It remembers :math:`1/(1 - \tau)` steps, a thousandth of the papers' trainings; in a training of some hundred
     steps the same number would hold on to the untrained network until the end. So :meth:`bounded` shortens the
-    memory to a hundredth of the training where it is longer: from 10,000 steps on .99 is what is typed.
+    memory to ``memory``, a share of the training (a hundredth), where it is longer: from 10,000 steps on .99 is what is
+    typed, and with 1 always.
     """
 
     progress: Tensor
 
-    def __init__(self, student: nn.Module, momentum: float):
+    def __init__(self, student: nn.Module, momentum: float, memory: float = HORIZON):
         super().__init__()
         if not 0 <= momentum < 1:
             raise ValueError(f"got a teacher momentum of {momentum}, expected a number in [0, 1), e.g. 0.996")
-        self.momentum = momentum
+        if not 0 < memory <= 1:
+            raise ValueError(
+                f"got a memory of {memory}, expected a share of the training in (0, 1], e.g. {HORIZON}"
+            )
+        self.momentum, self.memory = momentum, memory
         self.module = copy.deepcopy(student).requires_grad_(False)
         self.register_buffer("progress", torch.zeros(()))
         self._progress = 0.0  # the same number, where reading it does not wait for a device
@@ -37,7 +42,7 @@ class Momentum(nn.Module):
         return self.module(x)
 
     def bounded(self, progress: float) -> float:
-        """The momentum of this step: at most 1 - (share of the training that a step takes) / ``HORIZON``.
+        """The momentum of this step: at most 1 - (share of the training that a step takes) / ``memory``.
 
         Call once a step, with the progress of the training after it, from 0 to 1.
         """
@@ -46,7 +51,7 @@ class Momentum(nn.Module):
             progress, dtype=torch.float32
         ).item()  # as the state dict will give it back
         self.progress.fill_(self._progress)
-        return max(0.0, min(self.momentum, 1 - step / HORIZON))
+        return max(0.0, min(self.momentum, 1 - step / self.memory))
 
     @torch.no_grad()
     def follow(self, student: nn.Module, momentum: float | None = None) -> None:

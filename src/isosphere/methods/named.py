@@ -11,6 +11,7 @@ from isosphere.methods import builders, variational
 from isosphere.methods.base import Method
 from isosphere.methods.deep_jepa import DeepJEPA
 from isosphere.methods.jepa import JEPA
+from isosphere.methods.momentum import HORIZON
 from isosphere.methods.options import check_options
 from isosphere.models import Encoder, MLPHead
 
@@ -42,6 +43,7 @@ def _jepa(
         expansion: float | None = None,
         cutoff: float | None = None,
         teacher: float | None = momentum,
+        memory: float = HORIZON,
         features: float | None = share,
         **options: Any,
     ) -> JEPA:
@@ -52,6 +54,7 @@ def _jepa(
             "expansion": expansion,
             "cutoff": cutoff,
             "teacher": teacher,
+            "memory": memory,
             "global_views": global_views,
         }
         if features is None:
