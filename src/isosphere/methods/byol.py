@@ -223,7 +223,8 @@ class BYOL(Method):
 
     def describe(self, views: list[Tensor] | None = None) -> dict[str, str]:
         facts = {
-            "teacher": f"momentum from {self.teacher.momentum:g} to 1 (cosine)",
+            "teacher": f"momentum from {self.teacher.momentum:g} to 1 (cosine), a memory of at most "
+            f"{self.teacher.memory:g} of the training",
             "expansion ratio": "none: predictor and teacher, not a slope, keep it from collapse",
         }
         if self.discrepancy is not None:
