@@ -139,9 +139,8 @@ def signal_share(discrepancy: Discrepancy, n: int, *, draws: int = 16) -> float:
     gradients = []
     with full_precision(x.device):
         for _ in range(draws):
-            value = twin(
-                normalize(z) if discrepancy.space == "sphere" else z
-            )  # the gradient along the sphere
+            # Normalised again, so that the gradient is along the sphere.
+            value = twin(normalize(z) if discrepancy.space == "sphere" else z)
             gradients.append(torch.autograd.grad(value, z)[0].flatten())
             twin.after_step()
         products = torch.stack(gradients) @ torch.stack(gradients).T
