@@ -195,7 +195,8 @@ def class_cosine(
 ) -> Tensor:
     """One minus the cosine to the nearest class mean of the normalised training rows: float64 ``(m,)``, 0 to 2.
 
-    Labels as for :func:`mahalanobis`. A mean or row of zero norm has cosine 0.
+    Labels as for :func:`mahalanobis`. A mean or row of zero norm has cosine 0. Cosines are rounded to float32: the last
+    digits of a product depend on the place of a row, and equal rows have equal scores.
 
     Raises: ValueError for shapes that disagree, non-finite rows, or no rows.
     """
@@ -203,10 +204,9 @@ def class_cosine(
     means, _ = _class_means(functional.normalize(train.double(), dim=1), train_y)
     directions = functional.normalize(means, dim=1)
     found = [
-        1 - (functional.normalize(block.double(), dim=1) @ directions.T).amax(1)
-        for block in rows.split(_BLOCK)
+        (functional.normalize(block.double(), dim=1) @ directions.T).amax(1) for block in rows.split(_BLOCK)
     ]
-    return torch.cat(found).cpu()
+    return 1 - torch.cat(found).float().double().cpu()
 
 
 def feature_norm(x: ArrayLike | Tensor) -> Tensor:
