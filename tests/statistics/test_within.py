@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from isosphere.statistics import within_share
+from isosphere.statistics import within_covariance, within_share
 from isosphere.statistics.within import _ascending
 
 
@@ -14,6 +14,15 @@ def features(shares, views, n, scales=None):
     images, noise = torch.randn(n, p), torch.randn(views, n, p)
     x = images * (1 - shares).sqrt() + noise * shares.sqrt()
     return x if scales is None else x * scales
+
+
+def test_covariance_is_that_of_the_deviations_and_not_rounded_by_autocast():
+    x = torch.randn(3, 40, 5)
+    with torch.autocast("cpu", torch.bfloat16):
+        got = within_covariance(x)
+    apart = (x - x.mean(0)).double()
+    written_out = sum(torch.outer(row, row) for row in apart.flatten(0, 1)) / (40 * 2)
+    torch.testing.assert_close(got, written_out.float(), rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("views", [2, 4])

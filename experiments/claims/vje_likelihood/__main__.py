@@ -205,6 +205,14 @@ def _trainings(rows: list[dict[str, str]], arm: str, prefix: str) -> str:
     return "one seed" if seeds == 1 else f"{seeds} seeds"
 
 
+def _fare(level: dict[str, bool]) -> str:
+    """How an arm's own scores do beside distances, of where they are level with them."""
+    below = [what for what, holds in level.items() if not holds]
+    if not below:
+        return "hold"
+    return "are below distances" + (f" on {', '.join(below)}" if len(below) < len(level) else "")
+
+
 def verdict(rows: list[dict[str, str]]) -> Verdict:
     mean = {
         metric: {arm: _mean(_of(rows, arm, metric)) for arm in ARMS if _of(rows, arm, metric)}
@@ -233,15 +241,7 @@ def verdict(rows: list[dict[str, str]]) -> Verdict:
     knn, gaussian = mean["knn"], "nu 1e6"
     fails = gaussian in knn and any(_gain(rows, gaussian, "vje", metric) < -PAR for metric in mean)
     accuracy = {0: "does not hold", 1: f"holds {' '.join(on_par)} alone", 2: "holds"}[len(on_par)]
-    fares = {
-        f"of the {BOUNDS[arm]}": "hold"
-        if all(found.values())
-        else f"are below distances on {', '.join(what for what, holds in found.items() if not holds)}"
-        if any(found.values())
-        else "are below distances"
-        for arm, found in detects.items()
-        if found
-    }
+    fares = {f"of the {BOUNDS[arm]}": _fare(found) for arm, found in detects.items() if found}
     alike = len(set(fares.values())) == 1
     scores = next(iter(fares.values())) if alike else " and ".join(f"{a} {how}" for a, how in fares.items())
     word = f"accuracy {accuracy}, scores {scores}, the Gaussian limit {'fails' if fails else 'does as well'}"

@@ -31,7 +31,7 @@ def full_precision(device: torch.device) -> Iterator[None]:
 
 
 def in_full_precision(step: Callable[..., Any]) -> Callable[..., Any]:
-    """Run the ``forward`` or ``backward`` of an autograd function so, wherever the caller calls it from.
+    """The ``forward`` or ``backward`` of an autograd function under :func:`full_precision`, wherever it is called from.
 
     A backward pass within an autocast block inherits the block, and the product of a float32 gradient would be rounded
     in it, or fail.
