@@ -88,15 +88,20 @@ def test_a_second_interrupt_while_saving_leaves_the_checkpoint_before(run, train
     before, write = trained.checkpoint.read_bytes(), checkpoint.write_bytes
 
     def twice(path, content):
-        signal.raise_signal(signal.SIGINT)  # as the loop saves after an epoch, and to this thread:
-        signal.raise_signal(signal.SIGINT)  # two that another thread takes can arrive as one
+        os.kill(os.getpid(), signal.SIGINT)  # as the loop saves after an epoch
+        os.kill(os.getpid(), signal.SIGINT)
         write(path, content)
 
-    with monkeypatch.context() as patch:
-        patch.setattr(checkpoint, "write_bytes", twice)
-        said = paragraph(
-            run("train", "--out", "r", "--resume", "--epochs=50", "--set=train.checkpoint_minutes=0")
-        )
+    # Tests that a script started in the background have inherited that SIGINT is ignored.
+    handler = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with monkeypatch.context() as patch:
+            patch.setattr(checkpoint, "write_bytes", twice)
+            said = paragraph(
+                run("train", "--out", "r", "--resume", "--epochs=50", "--set=train.checkpoint_minutes=0")
+            )
+    finally:
+        signal.signal(signal.SIGINT, handler)
     assert "stopped by Ctrl-C; nothing was left half-written" in said
     assert trained.checkpoint.read_bytes() == before
     assert run("train", "--out", "r", "--resume", "--epochs=2").code == 0
