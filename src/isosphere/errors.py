@@ -1,9 +1,21 @@
 """Errors that are addressed to a person: what was got, what was expected, what to type instead."""
 
-__all__ = ["IsosphereError", "RunError", "UsageError", "nearest"]
-
 import difflib
-from collections.abc import Iterable
+import shlex
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+
+__all__ = [
+    "IsosphereError",
+    "RunError",
+    "UsageError",
+    "command",
+    "for_a_shell",
+    "nearest",
+    "option",
+    "shell",
+]
 
 
 class IsosphereError(Exception):
@@ -28,3 +40,69 @@ def nearest(name: str, known: Iterable[str]) -> str:
     """Return ``" Did you mean 'x'?"`` for the closest known name, or an empty string if none is close."""
     match = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
     return f" Did you mean '{match[0]}'?" if match else ""
+
+
+# --- settings as the reader of a message would type them ----------------------------------------------------------
+
+_shell: ContextVar[bool] = ContextVar("for a shell", default=False)
+
+
+@contextmanager
+def for_a_shell() -> Iterator[None]:
+    """Within the block messages are for somebody at a command line; elsewhere for somebody who writes Python."""
+    token = _shell.set(True)
+    try:
+        yield
+    finally:
+        _shell.reset(token)
+
+
+def option(name: str, value: object = None) -> str:
+    """A setting, with a value or as a switch (True), as the reader of the message would type it.
+
+    ``option("batch_size", 64)`` is ``--batch-size 64`` or ``batch_size=64``; a key of the configuration,
+    ``option("optim.clip", 1.0)``, is ``--set optim.clip=1.0`` or ``optim={"clip": 1.0}``. A value ``...`` is left to
+    the reader; None names the setting alone.
+    """
+    section, dot, key = name.rpartition(".")
+    if _shell.get():
+        if dot:
+            return name if value is None else f"--set {_word(f'{name}={_shown(value)}')}"
+        flag = f"--{name.rstrip('_').replace('_', '-')}"
+        return flag if value is None or value is True else f"{flag} {_word(_shown(value))}"
+    if dot:
+        return f"{section}.{key}" if value is None else f'{section}={{"{key}": {_literal(value)}}}'
+    return name if value is None else f"{name}={_literal(value)}"
+
+
+def command(name: str, *arguments: object, **options: object) -> str:
+    """A command with its arguments: ``isosphere train PICTURES --out RUN`` or ``isosphere.train("PICTURES", out="RUN")``.
+
+    Options that are None are left out.
+    """
+    chosen = [option(key, value) for key, value in options.items() if value is not None]
+    if _shell.get():
+        return " ".join(["isosphere", name, shell(*arguments), *chosen]).replace("  ", " ")
+    return f"isosphere.{name}({', '.join([*map(_literal, arguments), *chosen])})"
+
+
+def shell(*words: object) -> str:
+    """Words of a command line, quoted where the shell needs it."""
+    return " ".join(_word(str(word)) for word in words)
+
+
+def _word(text: str) -> str:
+    return text if text.isupper() or text.endswith("...") else shlex.quote(text)
+
+
+def _shown(value: object) -> str:
+    return "..." if value is ... else f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _literal(value: object) -> str:
+    if value is ...:
+        return "..."
+    if isinstance(value, float):
+        return f"{value:g}"
+    plain = isinstance(value, (bool, int, list, tuple, dict)) or value is None
+    return repr(value) if plain else '"' + str(value).replace('"', '\\"') + '"'
