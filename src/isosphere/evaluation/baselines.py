@@ -6,7 +6,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-__all__ = ["pca_whitened", "pixels", "rotation_invariant_descriptor"]
+from isosphere.evaluation.whitening import moments, projected
+
+__all__ = ["PRINCIPAL", "pca_whitened", "pixels", "rotation_invariant_descriptor", "small_pixels"]
+
+PRINCIPAL = 256
+"""Principal components of pixels, where there are so many."""
 
 
 def pixels(images: Tensor, *, size: int | None = None) -> Tensor:
@@ -16,38 +21,61 @@ def pixels(images: Tensor, *, size: int | None = None) -> Tensor:
 
     Raises: ValueError for another shape.
     """
-    x = _values(images)
-    if size is not None and x.shape[-2:] != (size, size):
-        x = torch.cat([functional.adaptive_avg_pool2d(part, size) for part in x.split(1024)])
-    return x.flatten(1)
+    return _resized(_values(images), size).flatten(1)
 
 
-def pca_whitened(train: Tensor, test: Tensor, dim: int) -> tuple[Tensor, Tensor]:
+def small_pixels(images: Tensor, *, size: int) -> Tensor:
+    """:func:`pixels` rounded to 256 levels, a quarter of the memory: uint8 ``(n, c, h, w)`` to ``(n, c * size**2)``."""
+    return (255 * _resized(_values(images), size)).round().to(torch.uint8).flatten(1)
+
+
+def _resized(x: Tensor, size: int | None) -> Tensor:
+    if size is None or x.shape[-2:] == (size, size):
+        return x
+    return torch.cat([functional.adaptive_avg_pool2d(part, size) for part in x.split(1024)])
+
+
+def pca_whitened(train: Tensor, test: Tensor, dim: int | None = None) -> tuple[Tensor, Tensor]:
     """Both sets on the first principal components of the training set, each scaled to variance 1 there.
 
-    Shape: ``(n, p)``, ``(m, p)`` to float32 ``(n, dim)``, ``(m, dim)``.
+    Args:
+        train, test: ``(n, p)``, ``(m, p)``; bytes (:func:`small_pixels`) count as values in [0, 1].
+        dim: components; None: 256, or half as many as long as the training set does not vary in so many directions, and
+            a constant column where it does not vary at all.
+
+    Shape: float32 ``(n, dim)``, ``(m, dim)``.
 
     Raises: ValueError if the training set has fewer than `dim` directions of variance.
 
-    Numerics: exact, float64, from the smaller Gram matrix: min(n, p) up to about 5,000 in under a minute.
+    Numerics: exact, float64, from the smaller Gram matrix: min(n, p) up to about 5,000 in under a minute. Beyond it
+    the memory is that of the result.
     """
     if train.ndim != 2 or test.ndim != 2 or train.shape[1] != test.shape[1]:
         raise ValueError(
             f"train, test: got shapes {tuple(train.shape)}, {tuple(test.shape)}, expected (n, p) and (m, p)"
         )
-    mean = train.double().mean(0)
-    x = train.double() - mean
-    n, p = x.shape
+    unit = 255.0 if train.dtype == torch.uint8 else 1.0
+    n, p = train.shape
     if p <= n:
-        eigenvalues, vectors = torch.linalg.eigh(x.T @ x / n)
+        mean, covariance = moments(train, unit=unit)
+        eigenvalues, vectors = torch.linalg.eigh(covariance)
     else:
+        x = train.double() / unit
+        mean = x.mean(0)
+        x = x - mean
         eigenvalues, rows = torch.linalg.eigh(x @ x.T / n)
         vectors = x.T @ rows / (n * eigenvalues).clamp(min=torch.finfo(x.dtype).tiny).sqrt()
     available = int((eigenvalues > 1e-12 * eigenvalues[-1].clamp(min=1e-300)).sum())
+    if dim is None and available == 0:
+        return torch.zeros(n, 1), torch.zeros(len(test), 1)
+    if dim is None:
+        dim = min(PRINCIPAL, n - 1, p)
+        while dim > available:
+            dim //= 2
     if not 1 <= dim <= available:
         raise ValueError(f"dim: got {dim}, expected 1 to {available}, the directions in which `train` varies")
     basis = vectors[:, -dim:].flip(1) / eigenvalues[-dim:].flip(0).sqrt()
-    return (x @ basis).float(), ((test.double() - mean) @ basis).float()
+    return projected(train, mean, basis, unit=unit), projected(test, mean, basis, unit=unit)
 
 
 def rotation_invariant_descriptor(images: Tensor, *, quantiles: int = 24, rings: int = 16) -> Tensor:

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from isosphere.data.random import permutation
-from isosphere.evaluation.logistic import Logistic
+from isosphere.evaluation.logistic import Logistic, check_rows
+from isosphere.evaluation.rows import Rows
 from isosphere.reductions import full_precision
 
 __all__ = ["ADAMW_RATES", "EPOCHS", "SGD_RATES", "Descent", "fit_by_descent"]
@@ -26,7 +27,7 @@ MOMENTUM, BETAS, EPSILON = 0.9, (0.9, 0.999), 1e-8
 
 
 def fit_by_descent(
-    x: Tensor,
+    x: Tensor | Rows,
     y: Tensor,
     *,
     solver: Descent,
@@ -58,11 +59,7 @@ def fit_by_descent(
 
     Numerics: the precision of x. No generator of torch advances.
     """
-    if x.ndim != 2 or y.shape != x.shape[:1] or len(y) == 0 or int(y.min()) < 0:
-        raise ValueError(
-            f"x, y: got shapes {tuple(x.shape)} and {tuple(y.shape)}, expected (n, p), n >= 1, and (n,) "
-            "labels from 0; leave unlabelled rows out"
-        )
+    check_rows(x, y)
     if solver not in get_args(Descent):
         raise ValueError(f"solver: got {solver!r}, expected sgd or adamw")
     if not rates or not min(rates) > 0:
@@ -73,14 +70,15 @@ def fit_by_descent(
         )
     classes, column = y.unique(return_inverse=True)
     n, many = len(x), len(classes)
-    state = _State.zeros(x, len(rates) * many)
-    eta = torch.tensor(rates, dtype=x.dtype, device=x.device).repeat_interleave(many)
+    features = x if isinstance(x, Rows) else Rows(x)
+    state = _State.zeros(features, len(rates) * many)
+    eta = torch.tensor(rates, dtype=features.dtype, device=features.device).repeat_interleave(many)
     total = epochs * math.ceil(n / batch_size)
-    with torch.no_grad(), full_precision(x.device):
+    with torch.no_grad(), full_precision(features.device):
         step = 0
         for epoch in range(epochs):
-            for rows in permutation(n, seed, epoch).to(x.device).split(batch_size):
-                gradient = _gradient(x[rows], column[rows], state, len(rates))
+            for rows in permutation(n, seed, epoch).to(features.device).split(batch_size):
+                gradient = _gradient(features[rows], column[rows], state, len(rates))
                 rate = eta * (0.5 * (1 + math.cos(math.pi * step / total)))
                 step += 1
                 (_sgd if solver == "sgd" else _adamw)(state, gradient, rate, decay, step)
@@ -100,8 +98,8 @@ class _State:
     second: Tensor
 
     @classmethod
-    def zeros(cls, x: Tensor, width: int) -> "_State":
-        return cls(*(torch.zeros(x.shape[1] + 1, width, dtype=x.dtype, device=x.device) for _ in range(3)))
+    def zeros(cls, x: Rows, width: int) -> "_State":
+        return cls(*(torch.zeros(x.width + 1, width, dtype=x.dtype, device=x.device) for _ in range(3)))
 
 
 def _gradient(x: Tensor, column: Tensor, state: _State, rates: int) -> Tensor:

@@ -3,10 +3,10 @@
 import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
-from torch.nn import functional
 
 from isosphere.evaluation.intervals import Estimate, wilson
-from isosphere.reductions.neighbours import nearest_neighbours
+from isosphere.evaluation.labels import integer_labels, labelled_rows
+from isosphere.reductions import nearest_neighbours
 
 __all__ = ["knn", "knn_predict"]
 
@@ -34,12 +34,9 @@ def knn(
 
     Raises: ValueError as :func:`knn_predict`, and if test features and labels differ in number.
     """
-    test_x, test_y = torch.as_tensor(test_x), _labels(test_y, "test_y")
-    if len(test_x) != len(test_y):
-        raise ValueError(
-            f"test_x, test_y: got {len(test_x)} rows and {len(test_y)} labels, expected as many of each"
-        )
-    test_x, test_y = test_x[test_y.to(test_x.device) >= 0], test_y[test_y >= 0]
+    test_x, test_y = labelled_rows(
+        torch.as_tensor(test_x), integer_labels(test_y, "test_y"), ("test_x", "test_y")
+    )
     predicted = knn_predict(train_x, train_y, test_x, k=k, temperature=temperature, num_classes=num_classes)
     return wilson(int((predicted.cpu() == test_y.cpu()).sum()), len(test_y))
 
@@ -57,8 +54,8 @@ def knn_predict(
 
     .. math:: \\hat y = \\arg\\max_c \\sum_{j \\in N_k(x)} [y_j = c] \\exp(\\langle x, x_j \\rangle / T)
 
-    with rows normalised (a zero row stays zero: similarity 0 with everything). Exact, blocked, flat in
-    memory.
+    with rows normalised (a zero row stays zero: similarity 0 with everything). Exact, blocked; beside the features
+    the memory is flat, and they may be of any number type: rows are normalised as they are compared.
 
     Args:
         k: 20 and 200 are the conventions; more than there are labelled training rows means all of them.
@@ -76,16 +73,13 @@ def knn_predict(
     Reference: Z. Wu et al., Unsupervised feature learning via non-parametric instance discrimination (2018),
     eq. 8.
     """
-    train_x, train_y, test_x = torch.as_tensor(train_x), _labels(train_y, "train_y"), torch.as_tensor(test_x)
-    if len(train_x) != len(train_y):
-        raise ValueError(
-            f"train_x, train_y: got {len(train_x)} rows and {len(train_y)} labels, expected as many of each"
-        )
+    train_x, train_y = labelled_rows(
+        torch.as_tensor(train_x), integer_labels(train_y, "train_y"), ("train_x", "train_y")
+    )
     if k < 1:
         raise ValueError(f"k: got {k}, expected 1 or more, such as 20")
     if temperature is not None and not temperature > 0:
         raise ValueError(f"temperature: got {temperature}, expected a positive number such as 0.07, or None")
-    train_x, train_y = train_x[train_y.to(train_x.device) >= 0], train_y[train_y >= 0]
     if len(train_y) == 0:
         raise ValueError(
             "train_y: got no labelled row, expected at least one label >= 0 (-1 means unlabelled)"
@@ -95,16 +89,11 @@ def knn_predict(
         raise ValueError(
             f"num_classes: got {num_classes}, expected more than the largest label {int(train_y.max())}"
         )
-    test_x = test_x.to(train_x.device)
+    test_x = torch.as_tensor(test_x).to(train_x.device)
     if len(test_x) == 0:
         return torch.empty(0, dtype=torch.int64, device=train_x.device)
-    similarities, indices = nearest_neighbours(
-        functional.normalize(test_x.float(), dim=1),
-        functional.normalize(train_x.float(), dim=1),
-        min(k, len(train_x)),
-    )
-    labels = train_y.to(train_x.device)[indices]
-    return _vote(similarities, labels, temperature, classes)
+    similarities, indices = nearest_neighbours(test_x, train_x, min(k, len(train_x)), cosine=True)
+    return _vote(similarities, train_y[indices], temperature, classes)
 
 
 def _vote(similarities: Tensor, labels: Tensor, temperature: float | None, classes: int) -> Tensor:
@@ -116,12 +105,3 @@ def _vote(similarities: Tensor, labels: Tensor, temperature: float | None, class
         # argmax returns the first of equal maxima: the smaller label.
         predicted.append(votes.scatter_add_(1, theirs, weights).argmax(1))
     return torch.cat(predicted)
-
-
-def _labels(labels: ArrayLike | Tensor, name: str) -> Tensor:
-    tensor = torch.as_tensor(labels)
-    if tensor.ndim != 1 or tensor.is_floating_point() or tensor.is_complex():
-        raise ValueError(
-            f"{name}: got {tensor.dtype} of shape {tuple(tensor.shape)}, expected integers of shape (n,)"
-        )
-    return tensor.long()

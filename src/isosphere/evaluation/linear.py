@@ -13,6 +13,7 @@ from isosphere.evaluation.descent import ADAMW_RATES, EPOCHS, SGD_RATES, Descent
 from isosphere.evaluation.intervals import Estimate, wilson
 from isosphere.evaluation.labels import finite_rows, integer_labels, labelled_rows
 from isosphere.evaluation.logistic import Logistic, fit_logistic
+from isosphere.evaluation.rows import Rows
 
 __all__ = ["PENALTIES", "LinearPrediction", "Solver", "linear_predict", "linear_probe"]
 
@@ -118,18 +119,21 @@ def linear_predict(
     Raises: ValueError if no training row is labelled, shapes disagree, features are not finite, or a grid
     is empty or not positive. Training rows labelled -1 are left out.
 
-    Numerics: float64 features are fitted in float64, others in float32; the training set is
-    copied three times. With
-    more features than rows L-BFGS works in the span of the rows, which is exact.
+    Numerics: float64 features are fitted in float64, others in float32. A training set of more than 32 million
+    numbers is held once and standardised block by block (:class:`~isosphere.evaluation.rows.Rows`); beside it
+    L-BFGS takes four arrays ``(n, classes)``, descent none. With more features than rows L-BFGS works in the
+    span of the rows, which is exact.
     """
-    x, y = labelled_rows(
-        finite_rows(train_x, "train_x"), integer_labels(train_y, "train_y"), ("train_x", "train_y")
-    )
-    test = finite_rows(test_x, "test_x").to(x.device, x.dtype)
-    if test.shape[1] != x.shape[1]:
+    x, test = Rows.checked(train_x, "train_x"), Rows.checked(test_x, "test_x")
+    y = integer_labels(train_y, "train_y").to(x.device)
+    if len(x) != len(y):
+        raise ValueError(f"train_x, train_y: got {len(x)} rows and {len(y)} labels, expected as many of each")
+    if x.width != test.width:
         raise ValueError(
-            f"train_x, test_x: got {x.shape[1]} and {test.shape[1]} features, expected as many in both"
+            f"train_x, test_x: got {x.width} and {test.width} features, expected as many in both"
         )
+    if not bool((y >= 0).all()):
+        x, y = x.subset((y >= 0).nonzero()[:, 0]), y[y >= 0]
     if len(y) == 0:
         raise ValueError("train_y: got no labelled row, expected at least one label >= 0 (-1: unlabelled)")
     if solver not in get_args(Solver):
@@ -143,7 +147,7 @@ def linear_predict(
     if not epochs or not min(epochs) > 0:
         raise ValueError(f"epochs: got {epochs}, expected numbers of passes such as (10, 30, 100)")
     if standardise:
-        x, test = _standardised(x, test)
+        x, test = x.standardised(torch.as_tensor(test_x).detach().to(x.dtype))
     fitted, held = (
         torch.as_tensor(part, device=x.device)
         for part in stratified_split(y.cpu().numpy(), test_fraction=_VALIDATION, seed=seed)
@@ -151,17 +155,17 @@ def linear_predict(
     if solver != "lbfgs":
         grid = ADAMW_RATES if solver == "adamw" else SGD_RATES
         return _by_descent(x, y, test, (fitted, held), solver, grid if rates is None else rates, epochs, seed)
-    if x.shape[1] > len(x):
+    if x.width > len(x):
         # The penalty keeps the weights in the span of the rows: rotate it to the first coordinates.
-        basis = torch.linalg.qr((x - x.mean(0)).T).Q
-        x, test = x @ basis, test @ basis
+        basis = torch.linalg.qr(x.centred(x.mean()).whole().T).Q
+        x, test = Rows(x.whole() @ basis), Rows(test.whole().to(basis) @ basis)
     grid = sorted(set(penalties), reverse=True)
     scores: dict[float, tuple[float, float]] = {}
     if len(grid) > 1 and len(held):
-        model, part_x, part_y = None, x[fitted], y[fitted]
+        model, part_x, part_y = None, x.subset(fitted), y[fitted]
         for penalty in grid:
             model = fit_logistic(part_x, part_y, penalty=penalty, start=model)
-            scores[penalty] = _held_out(model, x[held], y[held])
+            scores[penalty] = _held_out(model, x.subset(held), y[held])
     chosen = max(scores, key=lambda p: scores[p]) if scores else grid[len(grid) // 2]
     final = fit_logistic(x, y, penalty=chosen)
     return LinearPrediction(
@@ -175,26 +179,26 @@ def linear_predict(
 
 
 def _by_descent(
-    x: Tensor,
+    x: Rows,
     y: Tensor,
-    test: Tensor,
-    division: tuple[Tensor, Tensor],
+    test: Rows,
+    parts: tuple[Tensor, Tensor],
     solver: Descent,
     rates: tuple[float, ...],
     epochs: tuple[int, ...],
     seed: int,
 ) -> LinearPrediction:
-    fitted, held = division
+    fitted, held = parts
     grid, lengths = sorted(set(rates), reverse=True), sorted(set(epochs))
     scores: dict[tuple[float, int], tuple[float, float]] = {}
     if len(grid) * len(lengths) > 1 and len(held):
         for length in lengths:
             models = fit_by_descent(
-                x[fitted], y[fitted], solver=solver, rates=tuple(grid), epochs=length, seed=seed
+                x.subset(fitted), y[fitted], solver=solver, rates=tuple(grid), epochs=length, seed=seed
             )
             for rate, model in zip(grid, models, strict=True):
                 if model.converged:
-                    scores[rate, length] = _held_out(model, x[held], y[held])
+                    scores[rate, length] = _held_out(model, x.subset(held), y[held])
     middle = (grid[len(grid) // 2], lengths[len(lengths) // 2])
     rate, length = max(scores, key=lambda s: scores[s]) if scores else middle
     final = fit_by_descent(x, y, solver=solver, rates=(rate,), epochs=length, seed=seed)[0]
@@ -211,16 +215,9 @@ def _by_descent(
     )
 
 
-def _held_out(model: Logistic, x: Tensor, y: Tensor) -> tuple[float, float]:
+def _held_out(model: Logistic, x: Rows, y: Tensor) -> tuple[float, float]:
     """Accuracy and minus the cross-entropy; no class of `y` is missing from the fit, by the stratified split."""
-    logits = model.logits(x)
+    logits = torch.cat([model.logits(block) for _, block in x.blocks()])
     column = torch.searchsorted(model.classes, y)
     accuracy = float((logits.argmax(1) == column).double().mean())
     return accuracy, -float(functional.cross_entropy(logits.double(), column))
-
-
-def _standardised(train: Tensor, test: Tensor) -> tuple[Tensor, Tensor]:
-    mean, std = train.mean(0), train.std(0, correction=0)
-    constant = std <= 1e-6 * mean.abs().clamp(min=torch.finfo(train.dtype).tiny)
-    scale = torch.where(constant, 0.0, 1 / std)
-    return (train - mean) * scale, (test - mean) * scale

@@ -6,6 +6,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from isosphere.evaluation.rows import Rows
 from isosphere.reductions import full_precision
 
 __all__ = ["Logistic", "fit_logistic"]
@@ -35,13 +36,15 @@ class Logistic:
         with full_precision(x.device):
             return x @ self.weight.to(x) + self.bias.to(x)
 
-    def predict(self, x: Tensor) -> Tensor:
+    def predict(self, x: Tensor | Rows) -> Tensor:
         """The most probable label of each row, the smaller of equals: int64 ``(m,)``."""
-        return self.classes.to(x.device)[self.logits(x).argmax(1)]
+        rows = x if isinstance(x, Rows) else Rows(x)
+        found = [self.logits(block).argmax(1) for _, block in rows.blocks()]
+        return self.classes.to(rows.device)[torch.cat(found)]
 
 
 def fit_logistic(
-    x: Tensor,
+    x: Tensor | Rows,
     y: Tensor,
     *,
     penalty: float,
@@ -57,7 +60,8 @@ def fit_logistic(
     for two it fits one vector for the difference, which is the same at ``C=2 / (penalty * n)``.
 
     Args:
-        x: ``(n, p)``, float32 or float64: the precision of the products with x; all else is float64.
+        x: ``(n, p)``, float32 or float64: the precision of the products with x; all else is float64. As
+            :class:`~isosphere.evaluation.rows.Rows` many rows are held once.
         y: ``(n,)`` labels >= 0. Only those that occur become classes; a single one is predicted always.
         penalty: lambda > 0.
         start: an earlier fit with the same classes (along a path of penalties), to begin from.
@@ -69,35 +73,42 @@ def fit_logistic(
     direction needs the logits alone. L-BFGS starts from the inverse of ``cov(x) / classes + lambda``, the
     Hessian at zero weights, estimated from 8 rows per feature; so badly scaled or correlated features cost
     few more iterations than white ones. Beyond 2,048 features only the diagonal is used. Memory: one copy of
-    x and four arrays ``(n, classes)``.
+    a small x, none of a large one, and four arrays ``(n, classes)``.
     """
-    if x.ndim != 2 or y.shape != x.shape[:1] or len(y) == 0 or int(y.min()) < 0:
-        raise ValueError(
-            f"x, y: got shapes {tuple(x.shape)} and {tuple(y.shape)}, expected (n, p), n >= 1, and (n,) "
-            "labels from 0; leave unlabelled rows out"
-        )
+    check_rows(x, y)
     if not penalty > 0:
         raise ValueError(f"penalty: got {penalty}, expected a positive number such as 1e-3")
     classes, column = y.unique(return_inverse=True)
-    width = (x.shape[1] + 1, len(classes))
+    rows = x if isinstance(x, Rows) else Rows(x)
+    width = (rows.width + 1, len(classes))
     if len(classes) == 1:
-        zeros = torch.zeros(width, dtype=torch.float64, device=x.device)
+        zeros = torch.zeros(width, dtype=torch.float64, device=rows.device)
         return Logistic(zeros[:-1], zeros[-1], classes, penalty, 0, True)
     if start is not None and not torch.equal(start.classes, classes):
         raise ValueError("start: got a fit with other classes, expected one on the same labels")
-    mean = x.mean(0)
+    mean = rows.mean()
     # The bias is free: centred features give the same fit, and separate it from the weights.
-    centred = x - mean
-    v = torch.zeros(width, dtype=torch.float64, device=x.device)
+    centred = rows.centred(mean)
+    v = torch.zeros(width, dtype=torch.float64, device=rows.device)
     if start is not None:
         v[:-1], v[-1] = start.weight, start.bias + mean.double() @ start.weight
-    with full_precision(x.device):
+    with full_precision(rows.device):
         v, iterations, converged = _minimise(centred, column, v, penalty, tolerance, max_iterations)
     return Logistic(v[:-1], v[-1] - mean.double() @ v[:-1], classes, penalty, iterations, converged)
 
 
+def check_rows(x: Tensor | Rows, y: Tensor) -> None:
+    """Raises: ValueError unless there are labels from 0 for every row of a matrix."""
+    shape = (len(x), x.width) if isinstance(x, Rows) else tuple(x.shape)
+    if len(shape) != 2 or y.shape != shape[:1] or len(y) == 0 or int(y.min()) < 0:
+        raise ValueError(
+            f"x, y: got shapes {shape} and {tuple(y.shape)}, expected (n, p), n >= 1, and (n,) labels from 0; leave "
+            "unlabelled rows out"
+        )
+
+
 def _minimise(
-    x: Tensor, column: Tensor, v: Tensor, penalty: float, tolerance: float, limit: int
+    x: Rows, column: Tensor, v: Tensor, penalty: float, tolerance: float, limit: int
 ) -> tuple[Tensor, int, bool]:
     curvature = _Curvature(x, v.shape[1], penalty)
     z = _logits(x, v)
@@ -125,14 +136,15 @@ def _minimise(
 class _Curvature:
     """Solves with the Hessian at zero weights: weights ``cov(x) / classes + penalty``, bias ``1 / classes``."""
 
-    def __init__(self, x: Tensor, classes: int, penalty: float) -> None:
-        n, p = x.shape
+    def __init__(self, x: Rows, classes: int, penalty: float) -> None:
+        n, p = len(x), x.width
         self.classes = classes
         if p > _FULL_CURVATURE:
-            self.factor, self.diagonal = None, x.square().mean(0).double() / classes + penalty
+            squares = torch.stack([block.square().sum(0) for _, block in x.blocks()]).sum(0) / n
+            self.factor, self.diagonal = None, squares.double() / classes + penalty
             return
         # In float64: features of a collapsed encoder lie on a line, and rounding would take it below zero.
-        rows = x[:: max(1, n // (_ROWS_PER_FEATURE * p))].double()
+        rows = x.every(max(1, n // (_ROWS_PER_FEATURE * p))).double()
         covariance = rows.T @ rows / (len(rows) * classes)
         self.factor = torch.linalg.cholesky(
             # A hair on top, for duplicated features with a vanishing penalty.
@@ -163,14 +175,15 @@ def _two_loop(gradient: Tensor, pairs: list[tuple[Tensor, Tensor, float]], curva
     return q
 
 
-def _logits(x: Tensor, v: Tensor) -> Tensor:
-    return torch.addmm(v[-1].to(x), x, v[:-1].to(x))
+def _logits(x: Rows, v: Tensor) -> Tensor:
+    return torch.cat([torch.addmm(v[-1].to(rows), rows, v[:-1].to(rows)) for _, rows in x.blocks()])
 
 
-def _gradient(x: Tensor, z: Tensor, column: Tensor, v: Tensor, penalty: float) -> Tensor:
+def _gradient(x: Rows, z: Tensor, column: Tensor, v: Tensor, penalty: float) -> Tensor:
     residual = z.softmax(1)
     residual[torch.arange(len(z), device=z.device), column] -= 1
-    weights = (x.T @ residual).double() / len(x) + penalty * v[:-1]
+    product = torch.stack([(rows.T @ residual[here]).double() for here, rows in x.blocks()]).sum(0)
+    weights = product / len(x) + penalty * v[:-1]
     return torch.cat([weights, residual.mean(0, dtype=torch.float64)[None]])
 
 

@@ -1,5 +1,7 @@
 """Telling foreign images from familiar ones: scores of novelty, and how well a score separates."""
 
+from collections.abc import Iterator
+
 import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
@@ -144,11 +146,7 @@ def knn_distance(train_x: ArrayLike | Tensor, x: ArrayLike | Tensor, *, k: int =
         raise ValueError(f"k: got {k}, expected 1 or more, such as 50")
     if len(rows) == 0:
         return torch.zeros(0, dtype=torch.float64)
-    similarities, _ = nearest_neighbours(
-        functional.normalize(rows.float(), dim=1),
-        functional.normalize(train.float(), dim=1),
-        min(k, len(train)),
-    )
+    similarities, _ = nearest_neighbours(rows, train, min(k, len(train)), cosine=True)
     return 1 - similarities[:, -1].double().cpu()
 
 
@@ -176,8 +174,7 @@ def mahalanobis(
         raise ValueError(f"shrinkage: got {shrinkage}, expected above 0 and at most 1, such as 1e-3")
     train, rows = _both(train_x, x)
     with full_precision(train.device):
-        means, centred = _class_means(train.double(), train_y)
-        covariance = centred.T @ centred / len(centred)
+        means, covariance = _class_moments(train, train_y)
         scale = covariance.diagonal().mean()
         identity = torch.eye(len(covariance), dtype=covariance.dtype, device=covariance.device)
         sigma = (1 - shrinkage) * covariance + shrinkage * scale * identity if scale > 0 else identity
@@ -201,7 +198,7 @@ def class_cosine(
     Raises: ValueError for shapes that disagree, non-finite rows, or no rows.
     """
     train, rows = _both(train_x, x)
-    means, _ = _class_means(functional.normalize(train.double(), dim=1), train_y)
+    means, _ = _class_moments(train, train_y, unit=True)
     directions = functional.normalize(means, dim=1)
     found = [
         (functional.normalize(block.double(), dim=1) @ directions.T).amax(1) for block in rows.split(_BLOCK)
@@ -224,8 +221,13 @@ def _both(train_x: ArrayLike | Tensor, x: ArrayLike | Tensor) -> tuple[Tensor, T
     return train, rows.to(train.device)
 
 
-def _class_means(train: Tensor, train_y: ArrayLike | Tensor | None) -> tuple[Tensor, Tensor]:
-    """Means of the classes, and the labelled rows less their class's mean."""
+def _class_moments(
+    train: Tensor, train_y: ArrayLike | Tensor | None, *, unit: bool = False
+) -> tuple[Tensor, Tensor]:
+    """Means of the classes ``(c, p)`` and the covariance around them ``(p, p)``, float64; of unit rows if asked for.
+
+    Block by block: the training rows are not copied.
+    """
     labels = (
         torch.zeros(len(train), dtype=torch.long) if train_y is None else integer_labels(train_y, "train_y")
     )
@@ -233,9 +235,20 @@ def _class_means(train: Tensor, train_y: ArrayLike | Tensor | None) -> tuple[Ten
         labels = torch.zeros_like(labels)
     rows, labels = labelled_rows(train, labels, ("train_x", "train_y"))
     _, column, counts = labels.unique(return_inverse=True, return_counts=True)
-    sums = rows.new_zeros(len(counts), rows.shape[1]).index_add_(0, column, rows)
-    means = sums / counts[:, None]
-    return means, rows - means[column]
+    means = torch.zeros(len(counts), rows.shape[1], dtype=torch.float64, device=rows.device)
+
+    def blocks() -> Iterator[tuple[Tensor, Tensor]]:
+        for part, own in zip(rows.split(_BLOCK), column.split(_BLOCK), strict=True):
+            yield functional.normalize(part.double(), dim=1) if unit else part.double(), own
+
+    for part, own in blocks():
+        means.index_add_(0, own, part)
+    means /= counts[:, None]
+    covariance = means.new_zeros(rows.shape[1], rows.shape[1])
+    for part, own in blocks():
+        centred = part - means[own]
+        covariance.addmm_(centred.T, centred)
+    return means, covariance / len(rows)
 
 
 def _nearest_square(rows: Tensor, targets: Tensor) -> Tensor:

@@ -130,8 +130,8 @@ def _result(task: str, entry: Mapping[str, Any]) -> TaskResult:
     else:
         estimates = {k: v for k, v in entry.items() if isinstance(v, Mapping) and {"value", "low"} <= set(v)}
         figures = tuple(_older(task, key, _estimate(each)) for key, each in estimates.items())
-    said = {name: str(entry.get(name, "")) for name in ("data", "weights")}
-    return TaskResult(task, figures, dict(entry.get("protocol", {})), **said)
+    data, weights = (str(entry.get(name, "")) for name in ("data", "weights"))
+    return TaskResult(task, figures, dict(entry.get("protocol", {})), data, weights)
 
 
 def _estimate(entry: Mapping[str, Any]) -> Estimate:

@@ -3,7 +3,10 @@
 import torch
 from torch import Tensor
 
-__all__ = ["WHITENING", "inverse_root", "shrunk", "standardised"]
+__all__ = ["BLOCK", "WHITENING", "inverse_root", "moments", "projected", "shrunk", "standardised"]
+
+BLOCK = 8192
+"""Rows that are looked at together where all of them would be too many in float64."""
 
 WHITENING = 0.1
 """Shrinkage of :func:`standardised` at which an encoder's features are whitened for neighbours.
@@ -23,13 +26,36 @@ def standardised(train: Tensor, *others: Tensor, shrinkage: float = 1.0) -> tupl
     """
     if not 0 <= shrinkage <= 1:
         raise ValueError(f"shrinkage: got {shrinkage}, expected 0 (whitened) to 1 (each feature by itself)")
-    mean, std = train.double().mean(0), train.double().std(0, correction=0)
-    scale = torch.where(std > 1e-9 * train.abs().amax(0).double().clamp(min=1e-30), 1 / std, 0.0)
+    mean, second = moments(train)
+    std = second.diagonal().clamp(min=0).sqrt()
+    largest = torch.stack([part.abs().amax(0) for part in train.split(BLOCK)]).amax(0).double()
+    scale = torch.where(std > 1e-9 * largest.clamp(min=1e-30), 1 / std, 0.0)
     basis = scale.diag()
     if shrinkage < 1:
-        x = (train.double() - mean) * scale
-        basis = basis @ inverse_root(shrunk(x.T @ x / len(x), shrinkage))
-    return tuple(((x.double() - mean) @ basis).float() for x in (train, *others))
+        basis = basis @ inverse_root(shrunk(scale[:, None] * second * scale, shrinkage))
+    return tuple(projected(x, mean, basis) for x in (train, *others))
+
+
+def moments(x: Tensor, *, unit: float = 1.0) -> tuple[Tensor, Tensor]:
+    """Mean ``(p,)`` and covariance ``(p, p)`` of rows, divided by n; float64, block by block, nothing is copied.
+
+    Args:
+        x: ``(n, p)``, of any number type. unit: what 1 is in it (255 for bytes that stand for values in [0, 1]).
+    """
+    mean = torch.stack([part.sum(0, dtype=torch.float64) for part in x.split(BLOCK)]).sum(0) / len(x)
+    covariance = mean.new_zeros(x.shape[1], x.shape[1])
+    for part in x.split(BLOCK):
+        centred = part.double() - mean
+        covariance.addmm_(centred.T, centred)
+    return mean / unit, covariance / (len(x) * unit**2)
+
+
+def projected(x: Tensor, mean: Tensor, basis: Tensor, *, unit: float = 1.0) -> Tensor:
+    """``(x / unit - mean) @ basis`` in float64 block by block: ``(n, p)`` to float32 ``(n, q)``."""
+    out = torch.empty(len(x), basis.shape[1], device=x.device)
+    for part, rows in zip(x.split(BLOCK), out.split(BLOCK), strict=True):
+        rows.copy_((part.double() / unit - mean) @ basis)
+    return out
 
 
 def shrunk(matrix: Tensor, shrinkage: float) -> Tensor:

@@ -19,19 +19,22 @@ def nearest_neighbours(
     database: Tensor,
     k: int,
     *,
+    cosine: bool = False,
     exclude: Tensor | None = None,
     query_block: int = 256,
     database_block: int = 32768,
 ) -> tuple[Tensor, Tensor]:
-    """The k rows of the database with the largest inner product with each query, best first.
+    """The k rows of the database with the largest inner product (or `cosine`) with each query, best first.
 
     Of equal similarities (as computed, in float32) the smaller database index comes first, so that the answer
     does not depend on the order in which a sort happens to leave ties.
 
     Args:
         queries: ``(m, d)``.
-        database: ``(n, d)``.
+        database: ``(n, d)``, of any number type, float16 and uint8 included.
         k: neighbours per query; at most n.
+        cosine: compare rows brought to norm 1, block by block, so that no normalised copy of the database is made; a
+            zero row is like nothing.
         exclude: ``(m,)`` the database row that each query may not return (itself, in a leave-one-out search).
         query_block, database_block: rows per block; beside the answer the memory is about ``query_block *
             database_block`` float32 numbers, whatever m and n are.
@@ -47,16 +50,17 @@ def nearest_neighbours(
     """
     _check(queries, database, k, exclude)
     m, n = len(queries), len(database)
+    compared = _unit if cosine else torch.Tensor.float
     similarities = torch.empty(m, k, dtype=torch.float32, device=queries.device)
     indices = torch.empty(m, k, dtype=torch.int64, device=queries.device)
     with torch.no_grad(), full_precision(queries.device):
         # One buffer for every block: fresh pages cost as much as a fifth of the product.
         buffer = torch.empty(min(query_block, m) * min(database_block, n), device=queries.device)
         for top in range(0, m, query_block):
-            rows = queries[top : top + query_block].float()
+            rows = compared(queries[top : top + query_block])
             best = torch.full((len(rows), k), _EMPTY, dtype=torch.int64, device=rows.device)
             for left in range(0, n, database_block):
-                columns = database[left : left + database_block].to(rows.device, torch.float32)
+                columns = compared(database[left : left + database_block].to(rows.device))
                 product = buffer[: len(rows) * len(columns)].view(len(rows), len(columns))
                 torch.mm(rows, columns.T, out=product)
                 if exclude is not None:
@@ -87,6 +91,10 @@ def inner_product_blocks(
         with torch.no_grad(), full_precision(queries.device):
             product = queries[here].to(dtype) @ columns
         yield here, product
+
+
+def _unit(rows: Tensor) -> Tensor:
+    return functional.normalize(rows.float(), dim=1)
 
 
 def _block_keys(product: Tensor, k: int, offset: int) -> Tensor:
