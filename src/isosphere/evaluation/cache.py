@@ -62,25 +62,44 @@ class FeatureCache:
         *,
         digests: Tensor | None = None,
     ) -> dict[str, Tensor]:
-        """The tensors of this key: read if they are there, else computed and kept.
+        """The tensors of this key: read if they are there, else computed and kept. Arguments as of :meth:`find`."""
+        found = self.find(key, digests=digests)
+        if found is None:
+            found = compute()
+            self.keep(key, found, digests=digests)
+        return found
+
+    def find(self, key: Mapping[str, Any], *, digests: Tensor | None = None) -> dict[str, Tensor] | None:
+        """The tensors that were kept under this key; None if there are none.
 
         Args:
             key: everything that the tensors depend on, as JSON; ``weights`` (a digest) begins the file's
                 name. Versions of isosphere and torch are added.
-            compute: called without arguments where nothing can be read.
-            digests: of the images in their order (:func:`image_digests`); then they take part in the key, and
-                rows of the tensors can be had by :meth:`gather` for any of these images.
+            digests: int64 (n, 2), of the images in their order; they take part in the key.
         """
         path, text = self._place(key, digests)
         found = _read(path, text)
-        if found is not None:
-            self.hits += 1
-            self._touch(path)
-            return {name: x for name, x in found.items() if name != _DIGESTS}
-        self.misses += 1
-        made = compute()
-        self._keep(path, made if digests is None else {**made, _DIGESTS: digests}, text)
-        return made
+        if found is None:
+            self.misses += 1
+            return None
+        self.hits += 1
+        self._touch(path)
+        return {name: x for name, x in found.items() if name != _DIGESTS}
+
+    def keep(
+        self, key: Mapping[str, Any], made: Mapping[str, Tensor], *, digests: Tensor | None = None
+    ) -> None:
+        """Keep tensors under a key, as :meth:`find` asks for them.
+
+        With `digests`, row i of each tensor belongs to image i, or to image ``made["positions"][i]`` where some of
+        the images have none, and can be had by :meth:`gather`.
+        """
+        path, text = self._place(key, digests)
+        if digests is None:
+            self._keep(path, made, text)
+            return
+        own = digests[made["positions"]] if "positions" in made else digests
+        self._keep(path, {**made, _DIGESTS: own}, text)
 
     def gather(
         self, key: Mapping[str, Any], digests: Tensor, compute: Callable[[Tensor], dict[str, Tensor]]
@@ -109,7 +128,8 @@ class FeatureCache:
             if len(here) == 0 or (found := _read(path, None)) is None:
                 continue
             self._touch(path)
-            parts.append((here, {n: x[place[here]] for n, x in found.items() if n != _DIGESTS}))
+            rows = {n: x[place[here]] for n, x in found.items() if n not in (_DIGESTS, "positions")}
+            parts.append((here, rows))
             missing[here] = False
         rest = missing.nonzero()[:, 0]
         self.hits, self.misses = self.hits + (len(rest) == 0), self.misses + (len(rest) > 0)

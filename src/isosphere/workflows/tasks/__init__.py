@@ -1,0 +1,56 @@
+"""The tasks of an evaluation, one module each. To add one: a module, a line here, a test, a line in the docs."""
+
+from collections.abc import Sequence
+
+from isosphere.errors import UsageError, nearest, option
+from isosphere.workflows.context import EvaluationContext
+from isosphere.workflows.tasks._base import Task
+from isosphere.workflows.tasks.checkpoints import CHECKPOINTS
+from isosphere.workflows.tasks.geometry import GEOMETRY
+from isosphere.workflows.tasks.knn import KNN
+from isosphere.workflows.tasks.linear import LINEAR
+from isosphere.workflows.tasks.ood import OOD
+from isosphere.workflows.tasks.retrieval import RETRIEVAL
+from isosphere.workflows.tasks.ridge import RIDGE
+from isosphere.workflows.tasks.unlabelled import UNLABELLED
+
+__all__ = ["TASKS", "Task", "choose_tasks", "named_tasks"]
+
+TASKS: dict[str, Task] = {
+    task.name: task for task in (KNN, LINEAR, RIDGE, RETRIEVAL, OOD, GEOMETRY, UNLABELLED, CHECKPOINTS)
+}
+"""Tasks by name, in the order of a page."""
+
+
+def named_tasks(names: str | Sequence[str] | None) -> list[Task] | None:
+    """Tasks by their names, ``"knn,linear"`` or a list of them; None for None.
+
+    Raises: UsageError for an unknown name, or no name at all.
+    """
+    if names is None:
+        return None
+    listed = names.split(",") if isinstance(names, str) else list(names)
+    listed = [name.strip() for name in listed if name.strip()]
+    for name in listed:
+        if name not in TASKS:
+            raise UsageError(f"There is no task '{name}'.{nearest(name, TASKS)} Known: {','.join(TASKS)}.")
+    if not listed:
+        raise UsageError(f"{option('tasks')} is empty: give some of {','.join(TASKS)}, or leave it out.")
+    return [TASKS[name] for name in dict.fromkeys(listed)]
+
+
+def choose_tasks(context: EvaluationContext, named: list[Task] | None) -> list[Task]:
+    """The tasks to run: those that were named, else the quick ones; and what goes with them.
+
+    An OOD set that is given is looked at; kept checkpoints are ranked beside ``unlabelled``.
+
+    Raises: UsageError where one of them cannot be done.
+    """
+    tasks = [task for task in TASKS.values() if task.quick(context)] if named is None else list(named)
+    if context.ood and OOD not in tasks:
+        tasks.append(OOD)
+    if UNLABELLED in tasks and CHECKPOINTS not in tasks and context.run.folder.kept_epochs():
+        tasks.append(CHECKPOINTS)
+    for task in tasks:
+        task.require(context)
+    return tasks

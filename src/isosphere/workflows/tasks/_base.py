@@ -1,0 +1,76 @@
+"""What a task of an evaluation is."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from isosphere.errors import UsageError, option
+from isosphere.evaluation import TaskResult
+from isosphere.report import Layout
+from isosphere.workflows.context import VIEW_SEED, EvaluationContext, Need
+
+__all__ = ["SHARES", "Task", "common_protocol", "require_images", "views_protocol"]
+
+SHARES = frozenset({"accuracy", "recall@1", "recall@3", "recall@5", "recall@10", "map"})
+"""Metrics that are shares, shown in percent."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """One question put to an encoder.
+
+    Args:
+        about: what is measured, in a line for ``--help`` and documentation.
+        run: from the context to figures; it judges, and computes no features itself.
+        needs: what it will ask the context for, so that images are decoded once for all tasks.
+        layouts: of its tables.
+        needs_labels: refused without.
+        quick: whether it belongs to an evaluation for which no tasks were named.
+        check: raises UsageError where it cannot be done, before any image is read.
+    """
+
+    name: str
+    about: str
+    run: Callable[[EvaluationContext], TaskResult]
+    needs: Callable[[EvaluationContext], list[Need]]
+    layouts: Sequence[Layout]
+    needs_labels: bool = False
+    quick: Callable[[EvaluationContext], bool] = lambda context: False
+    check: Callable[[EvaluationContext], None] = lambda context: None
+
+    def require(self, context: EvaluationContext) -> None:
+        """Raises: UsageError where the task cannot be done with these images, or with this run."""
+        if self.needs_labels and not context.splits.labelled:
+            raise UsageError(
+                f"the task {self.name} needs labels, that is, a folder for each class, and there are none: leave "
+                f"{option('tasks')} out, or give {option('tasks', 'retrieval,geometry')}."
+            )
+        self.check(context)
+
+
+def require_images(task: str, least: int) -> Callable[[EvaluationContext], None]:
+    """A check that there are so many test images."""
+
+    def check(context: EvaluationContext) -> None:
+        if len(context.splits.test) < least:
+            raise UsageError(
+                f"the task {task} needs at least {least} test images, and there are {len(context.splits.test)}: leave it "
+                "out."
+            )
+
+    return check
+
+
+def common_protocol(context: EvaluationContext) -> dict[str, Any]:
+    """Facts of every task's protocol."""
+    return {"split": context.splits.how}
+
+
+def views_protocol(context: EvaluationContext) -> dict[str, Any]:
+    """Facts of a protocol that has random views."""
+    return {
+        **common_protocol(context),
+        "image_size": context.run.size,
+        "views": context.run.config.views.model_dump(mode="json"),
+        "view_seed": VIEW_SEED,
+    }

@@ -1,0 +1,105 @@
+"""Spread, rank, distance from uniformity and structure of classes of the head's embeddings of test images."""
+
+from typing import Any
+
+import torch
+
+from isosphere.discrepancies import build_discrepancy
+from isosphere.evaluation import STRUCTURE_ROWS, Estimate, Figure, TaskResult, class_structure, geometry
+from isosphere.report import Layout
+from isosphere.statistics import COLLAPSED
+from isosphere.workflows.context import EvaluationContext, Need
+from isosphere.workflows.tasks._base import Task, require_images, views_protocol
+
+__all__ = ["GEOMETRY", "LEAST"]
+
+LEAST = 20
+"""Test images from which the intervals mean anything."""
+
+_WORDS = {
+    "mean_cosine": "mean cosine of different images (0 spread, 1 collapse)",
+    "uniformity": "uniformity (0 collapse, -4 spread)",
+    "alignment": "squared distance of two views (0 same, 2 unrelated)",
+    "effective_rank": "effective rank (at most {most})",
+    "top_eigenvalue_share": "largest eigenvalue's share",
+    "local_dimension": "dimension around each image ({local_dimension_neighbours} neighbours)",
+    "lidar": "LiDAR: directions that tell images apart (at most {most})",
+    "zscore/mmd-heat": "MMD, heat kernel: z-score",
+    "zscore/mmd-bandlimited": "MMD, degrees 1 and 2: z-score",
+    "fisher_ratio": "variance between classes over within",
+    "class_angle": "angle between class means, degrees, mean",
+    "class_angle_min": "... smallest",
+    "silhouette": "silhouette of the classes (-1 to 1)",
+    "kmeans_nmi": "k-means clusters and classes: NMI (0 to 1)",
+}
+
+
+def run(context: EvaluationContext) -> TaskResult:
+    labels = context.labels("test")
+    labelled = int((labels >= 0).sum())
+    structured = context.several_classes() and labelled >= LEAST
+    figures: list[Figure] = []
+    dim, cosine = 0, 0.0
+    for model in context.models:
+        z = context.centre(model, "test").head
+        pair = torch.stack([features.head for features in context.views(model)])
+        tests = {
+            name: build_discrepancy(name, z.shape[1], group=False) for name in ("mmd-heat", "mmd-bandlimited")
+        }
+        found = geometry(z, views=pair, discrepancies=tests)
+        if structured:
+            found |= class_structure(z, labels)
+        figures += [_figure(model, name, estimate) for name, estimate in found.items()]
+        if model == "trained":
+            dim, cosine = z.shape[1], found["mean_cosine"].value
+    protocol: dict[str, Any] = {
+        **views_protocol(context),
+        "images": len(labels),
+        "dimension": dim,
+        "most": min(len(labels) - 1, dim),
+        "layer": "head",
+        "uniformity_t": 2.0,
+        "local_dimension_neighbours": 20,
+    }
+    if structured:
+        protocol |= {
+            "structure_images": labelled,
+            "silhouette_and_nmi_images": min(labelled, STRUCTURE_ROWS),
+            "structure_seed": 0,
+        }
+    remark = (
+        f"Different images have nearly the same embedding (mean cosine {cosine:.3f}): the encoder has collapsed, or "
+        "has hardly been trained."
+        if cosine > COLLAPSED
+        else ""
+    )
+    return TaskResult("geometry", tuple(figures), protocol, remark=remark)
+
+
+def _figure(model: str, name: str, estimate: Estimate) -> Figure:
+    metric, _, variant = name.partition("/")
+    return Figure(model, "head", metric, estimate, variant=variant)
+
+
+def needs(context: EvaluationContext) -> list[Need]:
+    return [Need("test", f"{model}/{kind}") for model in context.models for kind in ("centre", "views")]
+
+
+GEOMETRY = Task(
+    "geometry",
+    "how the embeddings lie on the sphere",
+    run,
+    needs,
+    [
+        Layout(
+            "Geometry of the embeddings of {images:,} test images [95 %]",
+            rows=("metric", "variant"),
+            columns=("model",),
+            only=lambda f: (f"{f.metric}/{f.variant}" if f.variant else f.metric) in _WORDS,
+            words=_WORDS,
+            corner="head",
+        )
+    ],
+    quick=lambda context: len(context.splits.test) >= LEAST,
+    check=require_images("geometry", LEAST),
+)

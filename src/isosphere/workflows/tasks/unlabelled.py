@@ -1,0 +1,64 @@
+"""Figures by which runs can be ranked without labels."""
+
+import torch
+
+from isosphere.evaluation import Estimate, Figure, TaskResult, unlabelled
+from isosphere.report import MEASURES, Layout, measure_words
+from isosphere.workflows.context import EvaluationContext
+from isosphere.workflows.tasks._base import Task, require_images, views_protocol
+from isosphere.workflows.tasks.geometry import LEAST, needs
+from isosphere.workflows.tasks.retrieval import BATCH
+
+__all__ = ["LAYERS", "UNLABELLED", "measures"]
+
+LAYERS = ("head", "backbone")
+
+
+def run(context: EvaluationContext) -> TaskResult:
+    """Two-view retrieval, RankMe, LiDAR, uniformity, alignment of head and backbone."""
+    count = context.count("test")
+    figures = [figure for model in context.models for figure in measures(context, model)]
+    features = context.centre("trained", "test")
+    return TaskResult(
+        "unlabelled",
+        tuple(figures),
+        {
+            **views_protocol(context),
+            "images": count,
+            "batch": min(BATCH, count),
+            "dimensions": {layer: getattr(features, layer).shape[1] for layer in LAYERS},
+            "uniformity_t": 2.0,
+        },
+    )
+
+
+def measures(context: EvaluationContext, model: str) -> list[Figure]:
+    """The five measures of a model's head and backbone on the test images."""
+    batch = min(BATCH, context.count("test"))
+    figures = []
+    for layer in LAYERS:
+        z = getattr(context.centre(model, "test"), layer)
+        pair = torch.stack([getattr(view, layer) for view in context.views(model)])
+        found: dict[str, Estimate] = unlabelled(z, pair, batch=batch)
+        figures += [Figure(model, layer, metric, estimate) for metric, estimate in found.items()]
+    return figures
+
+
+UNLABELLED = Task(
+    "unlabelled",
+    "figures by which runs are ranked without labels",
+    run,
+    needs,
+    [
+        Layout(
+            "Without labels [95 %]; {images:,} test images",
+            rows=("metric",),
+            columns=("model", "layer"),
+            percent=frozenset({"recall@1"}),
+            lower=frozenset({"uniformity", "alignment"}),
+            words={measure: measure_words(measure) for measure in MEASURES},
+            corner="without labels",
+        )
+    ],
+    check=require_images("unlabelled", LEAST),
+)
