@@ -179,11 +179,10 @@ def test_empty_and_huge_files_are_named(make_folder, monkeypatch):
     for source in (FolderSource(folder), ZipSource(zip_of(folder))):
         with pytest.raises(UnreadableImageError, match="the file is empty"):
             source.read(1)
-        monkeypatch.setattr(
-            f"isosphere.data.{'folder' if isinstance(source, FolderSource) else 'zipped'}.MAX_FILE_BYTES", 50
-        )
-        with pytest.raises(UnreadableImageError, match=r"bytes.*more than 50"):
-            source.read(0)
+        with monkeypatch.context() as patch:
+            patch.setattr("isosphere.data.encoded.MAX_FILE_BYTES", 50)
+            with pytest.raises(UnreadableImageError, match=r"bytes.*more than 50"):
+                source.read(0)
 
 
 def test_a_damaged_or_locked_member_costs_itself_only(make_folder):

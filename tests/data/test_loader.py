@@ -139,7 +139,7 @@ def test_strict_and_hopeless_streams_end_with_the_names(make_folder):
     folder = make_folder([f"{i}.png" for i in range(4)])
     (folder / "2.png").write_bytes(b"broken")
     strict = Loader(open_source(folder), batch_size=4, size=8, workers=0, strict=True)
-    with pytest.raises(RunError, match=r"1 images cannot be read: 2\.png \(not an image.*leave out --strict"):
+    with pytest.raises(RunError, match=r"1 images cannot be read: 2\.png \(not an image.*leave out strict"):
         positions(strict, 0)
     for i in (0, 1, 3):
         (folder / f"{i}.png").write_bytes(b"broken")
@@ -152,9 +152,9 @@ def test_strict_and_hopeless_streams_end_with_the_names(make_folder):
 
 
 def test_too_few_images_say_what_to_type():
-    with pytest.raises(UsageError, match=r"images has 23 images and a batch takes 24: .*--batch-size 23"):
+    with pytest.raises(UsageError, match=r"images has 23 images and a batch takes 24: .*batch_size=23"):
         Loader(numbered(), batch_size=24)
-    with pytest.raises(UsageError, match=r"--batch-size 22\)"):
+    with pytest.raises(UsageError, match=r"batch_size=22\)"):
         Loader(numbered(), batch_size=24, world=2)
     assert len(Loader(numbered(), batch_size=24, drop_last=False)) == 1
     assert len(Loader(numbered(), batch_size=1)) == 23

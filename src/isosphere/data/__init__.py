@@ -2,10 +2,11 @@
 
 from .class_list import CLASS_LIST
 from .decode import UnreadableImageError
-from .images import ImageSet, images_bytes, load_images, name_skipped
+from .images import ImageSet, digests, images_bytes, load_images, name_skipped, read_images, require_readable
 from .loader import Batch, Loader
 from .source import Source, stratified_split
 from .sources import BUILTIN, open_source
+from .stream import Decoded, images_at, stream
 from .suggestion import Suggestion, suggest
 from .textures import texture, textures
 from .views import RECIPES, ViewRecipe, Views, centre_view, recipe
@@ -15,6 +16,7 @@ __all__ = [
     "CLASS_LIST",
     "RECIPES",
     "Batch",
+    "Decoded",
     "ImageSet",
     "Loader",
     "Source",
@@ -23,11 +25,16 @@ __all__ = [
     "ViewRecipe",
     "Views",
     "centre_view",
+    "digests",
+    "images_at",
     "images_bytes",
     "load_images",
     "name_skipped",
     "open_source",
+    "read_images",
     "recipe",
+    "require_readable",
+    "stream",
     "stratified_split",
     "suggest",
     "texture",

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from .source import Source
+from .source import Source, array_digest
 
 __all__ = ["ArraySource", "as_bytes"]
 
@@ -19,6 +19,8 @@ class ArraySource(Source):
 
     Raises: ValueError if shape or numbers are something else.
     """
+
+    in_memory = True
 
     def __init__(
         self,
@@ -43,6 +45,9 @@ class ArraySource(Source):
 
     def image(self, i: int, *, at_least: int | None = None) -> Image.Image:
         return Image.fromarray(np.broadcast_to(self.images[i], (*self.images.shape[1:3], 3)))
+
+    def digest(self, i: int) -> bytes:
+        return array_digest(self.images[i])
 
 
 def as_bytes(images: NDArray) -> NDArray[np.uint8]:

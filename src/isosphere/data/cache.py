@@ -1,13 +1,15 @@
 """Where what was generated or looked up once is kept between runs."""
 
 import os
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
-__all__ = ["cache_folder", "replacing"]
+from isosphere.atomic import atomic_file
+from isosphere.errors import RunError
+
+__all__ = ["cache_folder", "keep"]
 
 
 def cache_folder() -> Path:
@@ -18,21 +20,9 @@ def cache_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "isosphere"
 
 
-@contextmanager
-def replacing(file: Path) -> Iterator[BinaryIO]:
-    """Yield a stream whose bytes become ``file`` at the end of the block, and only if nothing failed.
-
-    Written under another name and renamed: two processes may do so at once, and a killed one leaves nothing
-    half.
-    """
-    file.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, temporary = tempfile.mkstemp(dir=file.parent, prefix=f".{file.stem}-", suffix=".tmp")
-    try:
-        with os.fdopen(descriptor, "wb") as stream:
-            yield stream
-            stream.flush()
-            os.fsync(stream.fileno())
-        Path(temporary).replace(file)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+def keep(file: Path, write: Callable[[BinaryIO], object]) -> None:
+    """Write a file of the cache; one that cannot be written is only slower."""
+    with suppress(OSError, RunError):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with atomic_file(file) as stream:
+            write(stream)

@@ -6,14 +6,12 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from PIL import Image
-
 from isosphere.errors import UsageError
 
-from .decode import MAX_FILE_BYTES, UnreadableImageError, decode
+from .encoded import EncodedSource, read_file
 from .label_map import LABEL_MAPS, by_label, read_label_map
 from .layout import arrange, foreign_format, is_ignored, is_image_name
-from .source import Source, Split
+from .source import Split
 
 __all__ = ["FolderSource", "FolderWalk", "no_images", "walk_folder"]
 
@@ -42,7 +40,7 @@ def no_images(name: str, other: Counter[str]) -> UsageError:
     )
 
 
-class FolderSource(Source):
+class FolderSource(EncodedSource):
     """Images of a folder. Hidden files are ignored, links are followed, and no folder is entered twice.
 
     Where validation images lie in one folder (ImageNet, Tiny ImageNet), ``LOC_val_solution.csv``,
@@ -76,17 +74,8 @@ class FolderSource(Source):
         )
         self._folder, self._files = folder, files
 
-    def image(self, i: int, *, at_least: int | None = None) -> Image.Image:
-        path = self._folder / self._files[i]
-        try:
-            size = path.stat().st_size
-        except OSError as error:
-            raise UnreadableImageError((error.strerror or str(error)).lower()) from error
-        if size == 0:
-            raise UnreadableImageError("the file is empty")
-        if size > MAX_FILE_BYTES:
-            raise UnreadableImageError(f"the file has {size:,} bytes, more than {MAX_FILE_BYTES:,}")
-        return decode(path, at_least=at_least)
+    def body(self, i: int) -> bytes:
+        return read_file(self._folder / self._files[i])
 
 
 def _by_lists(folder: Path, members: list[str], lists: list[str]) -> list[str]:

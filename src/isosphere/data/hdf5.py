@@ -16,7 +16,7 @@ from .arrays import as_bytes
 from .decode import UnreadableImageError
 from .labels import class_positions, one_label_each
 from .layout import no_test_part
-from .source import Source, Split
+from .source import Source, Split, array_digest
 
 __all__ = ["GALAXY10", "HDF5_SUFFIXES", "Hdf5Source", "is_hdf5", "open_galaxy10"]
 
@@ -135,15 +135,24 @@ class Hdf5Source(Source):
         self._starts = np.cumsum([0, *(shapes[name][0] for name in names)])
 
     def image(self, i: int, *, at_least: int | None = None) -> Image.Image:
+        try:
+            pixels = as_bytes(self._row(i)[None])[0]
+        except ValueError as error:
+            raise UnreadableImageError(_first_line(error)) from error
+        return Image.fromarray(np.broadcast_to(pixels, (*pixels.shape[:2], 3)))
+
+    def digest(self, i: int) -> bytes:
+        return array_digest(self._row(i))
+
+    def _row(self, i: int) -> NDArray:
+        """The numbers of an image as they are stored."""
         part = int(np.searchsorted(self._starts, i, side="right")) - 1
         name, k = self._names[part], int(i - self._starts[part])
         try:
             with self._lock:
-                block = self._block(name, k // self._rows[name])
-            pixels = as_bytes(block[k % self._rows[name]][None])[0]
+                return self._block(name, k // self._rows[name])[k % self._rows[name]]
         except (OSError, ValueError, RuntimeError, KeyError) as error:
             raise UnreadableImageError(_first_line(error)) from error
-        return Image.fromarray(np.broadcast_to(pixels, (*pixels.shape[:2], 3)))
 
     def _block(self, name: str, number: int) -> NDArray:
         """Images that are unpacked together, from memory if they were asked for a moment ago."""

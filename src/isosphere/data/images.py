@@ -3,6 +3,7 @@
 import warnings
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -10,12 +11,21 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from isosphere.errors import RunError
+from isosphere.errors import RunError, option
 
 from .decode import UnreadableImageError, fit_square
-from .source import Source, to_tensor
+from .source import DIGEST_BYTES, Source, to_tensor
 
-__all__ = ["ImageSet", "images_bytes", "load_images", "name_skipped", "read_images", "require_readable"]
+__all__ = [
+    "ImageSet",
+    "digests",
+    "images_bytes",
+    "load_images",
+    "name_skipped",
+    "read_images",
+    "require_readable",
+    "square",
+]
 
 _CHUNK = 32
 
@@ -67,6 +77,14 @@ def name_skipped(skipped: Iterable[tuple[str, str]], limit: int = 3) -> str:
     return named + (f"; and {len(everything) - limit} more" if len(everything) > limit else "")
 
 
+def square(source: Source, i: int, size: int) -> Tensor:
+    """Image ``i`` as all parts of the package see it: short side to ``size``, centre crop, uint8 (3, size, size).
+
+    Raises: UnreadableImageError.
+    """
+    return to_tensor(fit_square(source.image(i, at_least=2 * size), size))
+
+
 def load_images(
     source: Source,
     size: int,
@@ -112,26 +130,13 @@ def read_images(
         ) from error
     reasons: dict[int, str] = {}
 
-    def decode(start: int) -> int:
-        chunk = range(start, min(start + _CHUNK, total))
-        for i in chunk:
-            try:
-                images[i] = to_tensor(fit_square(source.image(i, at_least=2 * size), size))
-            except UnreadableImageError as error:
-                reasons[i] = str(error)
-        return len(chunk)
+    def decode(i: int) -> None:
+        try:
+            images[i] = square(source, i, size)
+        except UnreadableImageError as error:
+            reasons[i] = str(error)
 
-    done = 0
-    pool = ThreadPoolExecutor(max(1, workers))
-    try:
-        with warnings.catch_warnings(action="ignore"):  # Pillow's remarks on broken metadata
-            for count in pool.map(decode, range(0, total, _CHUNK)):
-                done += count
-                if progress is not None:
-                    progress(done, total)
-    finally:
-        pool.shutdown(cancel_futures=True)  # on Ctrl-C, wait for the chunks in hand only
-
+    _for_each(decode, total, workers, progress)
     failed = sorted(reasons)
     skipped = [(source.paths[i], reasons[i]) for i in failed] + source.unreadable
     kept = np.setdiff1d(np.arange(total), failed)
@@ -139,6 +144,44 @@ def read_images(
         images = images[torch.from_numpy(kept)]
     paths = [source.paths[i] for i in kept]
     return ImageSet(images, source.labels[kept], paths, source.class_names, skipped, source.name)
+
+
+def digests(
+    source: Source, *, workers: int = 2, progress: Callable[[int, int], None] | None = None
+) -> NDArray[np.int64]:
+    """:meth:`Source.digest` of every image; zeros, which no image has, where the bytes cannot be had.
+
+    Shape: int64 (n, 2).
+    """
+    found = np.zeros((len(source), DIGEST_BYTES // 8), np.int64)
+
+    def digest(i: int) -> None:
+        with suppress(UnreadableImageError):
+            found[i] = np.frombuffer(source.digest(i), np.int64)
+
+    _for_each(digest, len(source), workers, progress)
+    return found
+
+
+def _for_each(
+    do: Callable[[int], None], total: int, workers: int, progress: Callable[[int, int], None] | None
+) -> None:
+    """Do something for 0, ..., total - 1, in threads: decoding and reading release Python's lock."""
+
+    def part(start: int) -> int:
+        stop = min(start + _CHUNK, total)
+        for i in range(start, stop):
+            do(i)
+        return stop
+
+    pool = ThreadPoolExecutor(max(1, workers))
+    try:
+        with warnings.catch_warnings(action="ignore"):  # Pillow's remarks on broken metadata
+            for done in pool.map(part, range(0, total, _CHUNK)):
+                if progress is not None:
+                    progress(done, total)
+    finally:
+        pool.shutdown(cancel_futures=True)  # on Ctrl-C, wait for the chunks in hand only
 
 
 def require_readable(source: Source, read: int, skipped: list[tuple[str, str]], *, strict: bool) -> None:
@@ -149,7 +192,7 @@ def require_readable(source: Source, read: int, skipped: list[tuple[str, str]], 
     if strict and skipped:
         raise RunError(
             f"{len(skipped)} images of {source.name} cannot be read: {name_skipped(skipped)}. Remove or "
-            f"repair them, or leave out --strict to go on with the other {read}."
+            f"repair them, or leave out {option('strict')} to go on with the other {read}."
         )
     if read == 0:
         raise RunError(

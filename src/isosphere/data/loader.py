@@ -1,20 +1,18 @@
 """Batches of images in an order that is a pure function of (seed, epoch)."""
 
-import os
-import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
 
-from isosphere.errors import RunError, UsageError
+from isosphere.errors import RunError, UsageError, option
 
-from .decode import UnreadableImageError, fit_square
-from .images import ImageSet, name_skipped
+from .decode import UnreadableImageError
+from .images import ImageSet, name_skipped, square
 from .random import permutation
-from .source import Source, to_tensor
+from .source import Source
+from .workers import Ahead, worker_count
 
 __all__ = ["Batch", "Loader"]
 
@@ -59,35 +57,26 @@ class _Order:
             yield batch[:equal][self.rank :: self.world].tolist()
 
 
-class _Pictures(Dataset):
-    """Decodes pictures in worker processes; an unreadable one is replaced by the next that can be read."""
+@dataclass
+class _Pictures:
+    """Decodes the pictures at some positions; an unreadable one is replaced by the next that can be read."""
 
-    def __init__(self, source: Source, size: int) -> None:
-        self.source, self.size = source, size
+    source: Source
+    size: int
 
-    def __len__(self) -> int:
-        return len(self.source)
-
-    def __getitem__(self, index: int) -> tuple[Tensor, int, dict[int, str]]:
+    def __call__(self, positions: list[int]) -> tuple[Tensor, Tensor, dict[int, str]]:
         failed: dict[int, str] = {}
+        found = [self._next_readable(i, failed) for i in positions]
+        return torch.stack([x for x, _ in found]), torch.tensor([i for _, i in found]), failed
+
+    def _next_readable(self, first: int, failed: dict[int, str]) -> tuple[Tensor, int]:
         for step in range(len(self.source)):
-            i = (index + step) % len(self.source)
+            i = (first + step) % len(self.source)
             try:
-                image = fit_square(self.source.image(i, at_least=2 * self.size), self.size)
-                return to_tensor(image), i, failed
+                return square(self.source, i, self.size), i
             except UnreadableImageError as error:
                 failed[i] = str(error)
-        return torch.zeros((3, self.size, self.size), dtype=torch.uint8), -1, failed
-
-
-def _collate(items: list[tuple[Tensor, int, dict[int, str]]]) -> tuple[Tensor, Tensor, dict[int, str]]:
-    failed = {i: reason for _, _, reasons in items for i, reason in reasons.items()}
-    return torch.stack([x for x, _, _ in items]), torch.tensor([i for _, i, _ in items]), failed
-
-
-def _processors() -> int:
-    """Processors that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        return torch.zeros((3, self.size, self.size), dtype=torch.uint8), -1
 
 
 class Loader:
@@ -102,8 +91,8 @@ class Loader:
     cut into floor(n / epoch_images) such epochs without an image in common, and what is left of the pass, other
     images each time, is passed over.
 
-    A source's unreadable image is replaced by the next readable one and named in ``skipped``; with ``strict``
-    it ends the epoch.
+    ``workers`` processes decode a source; None for two where processes are forked, else none. A source's unreadable
+    image is replaced by the next readable one and named in ``skipped``; with ``strict`` it ends the epoch.
 
     Raises: ValueError if the batch cannot be divided among the ranks; UsageError if there are too few images
         for one batch; RunError from an epoch if nothing can be read, or anything cannot with ``strict``.
@@ -121,7 +110,7 @@ class Loader:
         world: int = 1,
         drop_last: bool = True,
         epoch_images: int | None = None,
-        workers: int = 2,
+        workers: int | None = None,
         strict: bool = False,
     ) -> None:
         if world < 1 or batch_size < 1 or batch_size % world:
@@ -134,19 +123,19 @@ class Loader:
         if not 1 <= length <= max(1, len(images)):
             raise UsageError(
                 f"an epoch of {length} images is asked for, and {images.name} has {len(images)}: give "
-                f"--set data.epoch_images=N with N from {batch_size} to {len(images)}, or leave it out."
+                f"{option('data.epoch_images', ...)} from {batch_size} to {len(images)}, or leave it out."
             )
         self._order = _Order(len(images), length, batch_size, seed, rank, world, drop_last)
         if epoch_images is not None and not len(self._order):
             raise UsageError(
-                f"an epoch of {length} images holds no batch of {batch_size}: give --set data.epoch_images="
-                f"{batch_size} or more, or a smaller --batch-size."
+                f"an epoch of {length} images holds no batch of {batch_size}: give "
+                f"{option('data.epoch_images', batch_size)} or more, or a smaller {option('batch_size')}."
             )
         if not len(self._order):
             most = max(len(images) - len(images) % world, world)
             raise UsageError(
                 f"{images.name} has {len(images)} images and a batch takes {batch_size}: give more images, "
-                f"or a batch size of at most {most} (--batch-size {most})."
+                f"or a batch size of at most {most} ({option('batch_size', most)})."
             )
         self.device = torch.device(device)
         self.skipped: dict[str, str] = dict(
@@ -157,7 +146,7 @@ class Loader:
         if strict and self.skipped:
             raise self._refusal()
         self._images: Tensor | None = None
-        self._stream: DataLoader | None = None
+        self._stream: Ahead | None = None
         if isinstance(images, ImageSet):
             if size not in (None, images.size):
                 raise ValueError(f"size is {size}; the images in memory have {images.size} pixels a side.")
@@ -165,15 +154,12 @@ class Loader:
         elif size is None:
             raise ValueError("size is missing; expected the side in pixels to which pictures are brought.")
         else:
-            workers = min(workers, _processors())  # more would only wait for each other, and torch warns
-            self._stream = DataLoader(
+            self._stream = Ahead(
                 _Pictures(images, size),
-                batch_sampler=self._order,
-                num_workers=workers,
-                collate_fn=_collate,
+                self._order,
+                workers=worker_count(workers),
+                keep=True,
                 pin_memory=self.device.type == "cuda",
-                persistent_workers=workers > 0,
-                generator=torch.Generator(),  # else it draws from the global one
             )
 
     def __len__(self) -> int:
@@ -198,14 +184,9 @@ class Loader:
             index = torch.tensor(positions, device=self.device)
             yield Batch(images.index_select(0, index), index)
 
-    def _from_stream(self, stream: DataLoader, epoch: int, start: int) -> Iterator[Batch]:
+    def _from_stream(self, stream: Ahead, epoch: int, start: int) -> Iterator[Batch]:
         self._order.epoch, self._order.start = epoch, start
-        with warnings.catch_warnings():
-            # Python 3.12 warns of any fork beside threads; the workers start no thread of the parent's
-            # libraries.
-            warnings.filterwarnings("ignore", message=".*fork", category=DeprecationWarning)
-            batches = iter(stream)
-        for images, index, failed in batches:
+        for images, index, failed in stream:
             self._note(failed, index)
             yield Batch(images.to(self.device, non_blocking=True), index.to(self.device, non_blocking=True))
 
@@ -216,7 +197,7 @@ class Loader:
         raise self._refusal()
 
     def _refusal(self) -> RunError:
-        way_out = ", or leave out --strict to go on without them." if self._strict else "."
+        way_out = f", or leave out {option('strict')} to go on without them." if self._strict else "."
         return RunError(
             f"{len(self.skipped)} images cannot be read: {name_skipped(self.skipped.items())}. Remove or "
             f"repair them{way_out}"

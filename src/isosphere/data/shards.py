@@ -9,14 +9,14 @@ from pathlib import Path, PurePath
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from isosphere.errors import UsageError
 
-from .decode import MAX_FILE_BYTES, UnreadableImageError, decode
+from .decode import UnreadableImageError
+from .encoded import EncodedSource, require_fitting
 from .labels import class_positions
 from .layout import TEST_NAMES, TRAIN_NAMES, Layout, arrange, foreign_format, no_test_part
-from .source import Source, Split
+from .source import Split
 from .tar_index import TarIndex, index_tar
 
 __all__ = ["ShardSource", "expand_braces", "is_shard_pattern", "open_shards", "refuse_url"]
@@ -108,7 +108,7 @@ def open_shards(pattern: str, *, split: Split = None) -> "ShardSource":
     return ShardSource(files, common, name=stem, typed=pattern, split=split)
 
 
-class ShardSource(Source):
+class ShardSource(EncodedSource):
     """Samples of tar shards, each image of which can be read on its own: no order is imposed by the files.
 
     The members of a sample agree in their names up to the first dot (``000.jpg``, ``000.cls``). Its label is the
@@ -156,12 +156,9 @@ class ShardSource(Source):
         self._offset = np.concatenate([np.array(x.offsets, dtype=np.int64) for x in indexes])[chosen]
         self._bytes = np.concatenate([np.array(x.sizes, dtype=np.int64) for x in indexes])[chosen]
 
-    def image(self, i: int, *, at_least: int | None = None) -> Image.Image:
+    def body(self, i: int) -> bytes:
         size = int(self._bytes[i])
-        if size == 0:
-            raise UnreadableImageError("the file is empty")
-        if size > MAX_FILE_BYTES:
-            raise UnreadableImageError(f"it has {size:,} bytes, more than {MAX_FILE_BYTES:,}")
+        require_fitting(size)
         try:
             # Opened for each image: thousands of shards would outnumber the files that a process may hold open,
             # and threads and forked workers share no position.
@@ -172,7 +169,7 @@ class ShardSource(Source):
             raise UnreadableImageError((error.strerror or str(error)).lower()) from error
         if len(body) < size:
             raise UnreadableImageError("its shard has become shorter since it was indexed")
-        return decode(body, at_least=at_least)
+        return body
 
 
 @dataclass

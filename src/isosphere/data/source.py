@@ -1,6 +1,7 @@
 """What every source of images has in common: names, labels, and a way to read one picture."""
 
 import copy
+import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Literal, Self
@@ -13,7 +14,10 @@ from torch import Tensor
 
 from .random import permutation
 
-__all__ = ["Source", "Split", "Subset", "stratified_split", "to_tensor"]
+__all__ = ["DIGEST_BYTES", "Source", "Split", "Subset", "array_digest", "stratified_split", "to_tensor"]
+
+DIGEST_BYTES = 16
+"""Length of the digest of an image: 128 bits, so that no two images of any collection share one by chance."""
 
 Split = Literal["train", "test"] | None
 
@@ -23,13 +27,22 @@ def to_tensor(image: Image.Image) -> Tensor:
     return torch.from_numpy(np.array(image, dtype=np.uint8)).permute(2, 0, 1).contiguous()
 
 
+def array_digest(pixels: NDArray) -> bytes:
+    """A digest of numbers, their type and their shape."""
+    digest = hashlib.blake2b(f"{pixels.dtype.str} {pixels.shape}".encode(), digest_size=DIGEST_BYTES)
+    digest.update(np.ascontiguousarray(pixels).data)
+    return digest.digest()
+
+
 class Source(ABC):
     """Images that are read one at a time, each with a display name and perhaps a label.
 
     ``labels`` holds positions in ``class_names``, -1 where an image has none. Both parts of a source that is
     split into training and test images share one list of class names. ``left_out`` names what was found and
-    not listed, with the reason.
+    not listed, with the reason. ``in_memory`` says that the pixels are at hand: nothing is read or decoded.
     """
+
+    in_memory = False
 
     def __init__(
         self,
@@ -78,6 +91,15 @@ class Source(ABC):
         """Read image ``i`` at its own size: uint8, shape (3, h, w). Raises: UnreadableImageError."""
         return to_tensor(self.image(i))
 
+    def digest(self, i: int) -> bytes:
+        """16 bytes that stand for what image ``i`` is decoded from: the bytes of its file, or the stored numbers.
+
+        They depend on neither the name nor the place of the image: a folder and a zip of it have the same.
+
+        Raises: UnreadableImageError where those bytes cannot be had.
+        """
+        return array_digest(self.read(i).numpy())
+
     def subset(self, indices: Sequence[int] | NDArray[np.int64]) -> "Source":
         """The images at these positions, in this order, with the same class names."""
         return Subset(self, np.asarray(indices, dtype=np.int64))
@@ -107,9 +129,13 @@ class Subset(Source):
             left_out=source.left_out,
         )
         self.source, self.indices = source, indices
+        self.in_memory = source.in_memory
 
     def image(self, i: int, *, at_least: int | None = None) -> Image.Image:
         return self.source.image(int(self.indices[i]), at_least=at_least)
+
+    def digest(self, i: int) -> bytes:
+        return self.source.digest(int(self.indices[i]))
 
 
 def stratified_split(

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
-from .cache import cache_folder, replacing
+from .cache import cache_folder, keep
 from .decode import IMAGE_SUFFIXES
 from .layout import foreign_format, is_ignored, leads_out
 
@@ -75,11 +75,7 @@ def index_tar(file: Path) -> TarIndex:
     with contextlib.suppress(OSError, ValueError, TypeError):
         return TarIndex(**json.loads(kept.read_text(encoding="utf-8")))
     index = _scan(file, state.st_size)
-    with (
-        contextlib.suppress(OSError),
-        replacing(kept) as stream,
-    ):  # a cache that cannot be used is only slower
-        stream.write(json.dumps(asdict(index)).encode())
+    keep(kept, lambda stream: stream.write(json.dumps(asdict(index)).encode()))
     return index
 
 

@@ -1,6 +1,5 @@
 """Procedural textures as a source of images, kept on disk between runs."""
 
-import contextlib
 import os
 from concurrent.futures import ThreadPoolExecutor
 
@@ -11,7 +10,7 @@ from numpy.typing import NDArray
 from isosphere.errors import UsageError, nearest
 
 from .arrays import ArraySource
-from .cache import cache_folder, replacing
+from .cache import cache_folder, keep
 from .source import Split
 from .textures import FAMILIES, MIN_SIZE, VERSION, textures
 
@@ -89,8 +88,7 @@ def _cached(family: str, split: str, count: int, size: int, seed: int) -> NDArra
     except (OSError, ValueError, EOFError):
         pass
     images = _generate(family, split, count, size, seed)
-    with contextlib.suppress(OSError), replacing(file) as stream:
-        np.save(stream, images, allow_pickle=False)
+    keep(file, lambda stream: np.save(stream, images, allow_pickle=False))
     return images
 
 

@@ -5,19 +5,18 @@ import zipfile
 from collections import Counter
 from pathlib import Path, PurePosixPath
 
-from PIL import Image
-
 from isosphere.errors import UsageError
 
-from .decode import MAX_FILE_BYTES, UnreadableImageError, decode
+from .decode import UnreadableImageError
+from .encoded import EncodedSource, require_fitting
 from .folder import no_images
 from .layout import arrange, foreign_format, is_ignored, is_image_name, leads_out
-from .source import Source, Split
+from .source import Split
 
 __all__ = ["ZipSource"]
 
 
-class ZipSource(Source):
+class ZipSource(EncodedSource):
     """Images of a zip archive, laid out as a folder would be; nothing is written to disk."""
 
     def __init__(self, file: Path, *, split: Split = None) -> None:
@@ -63,17 +62,13 @@ class ZipSource(Source):
     def __getstate__(self) -> dict[str, object]:
         return {**self.__dict__, "_archive": None, "_owner": -1}
 
-    def image(self, i: int, *, at_least: int | None = None) -> Image.Image:
+    def body(self, i: int) -> bytes:
         archive = self._open()
         try:
             info = archive.getinfo(self.paths[i])
-            if info.file_size > MAX_FILE_BYTES:
-                raise UnreadableImageError(f"{info.file_size:,} bytes unpacked, more than {MAX_FILE_BYTES:,}")
-            body = archive.read(info)
+            require_fitting(info.file_size)
+            return archive.read(info)
         except UnreadableImageError:
             raise
         except Exception as error:  # encrypted, damaged, or packed by a method that Python lacks
             raise UnreadableImageError(str(error) or type(error).__name__) from error
-        if not body:
-            raise UnreadableImageError("the file is empty")
-        return decode(body, at_least=at_least)

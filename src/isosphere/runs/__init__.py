@@ -2,7 +2,7 @@
 read.
 """
 
-from isosphere.runs.atomic import atomic_file, write_bytes, write_json, write_text
+from isosphere.atomic import atomic_file, write_bytes, write_json, write_text
 from isosphere.runs.environment import environment
 from isosphere.runs.folder import RunFolder
 from isosphere.runs.metrics import MetricsFile, read_metrics

@@ -8,8 +8,8 @@ from typing import Any
 
 import yaml
 
+from isosphere.atomic import write_bytes, write_json, write_text
 from isosphere.errors import RunError, UsageError
-from isosphere.runs.atomic import write_bytes, write_json, write_text
 from isosphere.runs.environment import environment
 from isosphere.runs.metrics import MetricsFile
 

@@ -5,7 +5,7 @@ import io
 from collections.abc import Mapping
 from pathlib import Path
 
-from isosphere.runs.atomic import explain_failed_writes, write_text
+from isosphere.atomic import explain_failed_writes, write_text
 
 __all__ = ["MetricsFile", "read_metrics"]
 

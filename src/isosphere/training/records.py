@@ -6,8 +6,8 @@ from importlib import import_module
 from importlib.util import find_spec
 from typing import Any
 
+from isosphere.atomic import explain_failed_writes
 from isosphere.runs import RunFolder
-from isosphere.runs.atomic import explain_failed_writes
 from isosphere.training.checkpoint import Position
 from isosphere.training.ui import Reporter, loss_line
 

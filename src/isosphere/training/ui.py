@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 from rich.text import Text
 
-from isosphere.runs.atomic import explain_failed_writes
+from isosphere.atomic import explain_failed_writes
 
 __all__ = ["ConsoleReporter", "Reporter", "SilentReporter", "duration", "loss_line"]
 

@@ -1,15 +1,20 @@
 """Files that are either the old ones or the new ones, never half of each."""
 
+import glob
 import json
 import os
+import secrets
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from isosphere.errors import RunError
+from isosphere.errors import RunError, option
 
 __all__ = ["atomic_file", "explain_failed_writes", "write_bytes", "write_json", "write_text"]
+
+_ABANDONED = 86_400.0  # seconds after which nobody writes to a hidden file any more
 
 
 @contextmanager
@@ -20,7 +25,7 @@ def explain_failed_writes(path: Path) -> Iterator[None]:
     except OSError as error:
         raise RunError(
             f"cannot write {path}: {error.strerror or error}. What was there before is unchanged. "
-            "Free some space or mend the permissions, then type the command again (train: with --resume)."
+            f"Free some space or mend the permissions, then go on (a training with {option('resume', True)})."
         ) from error
 
 
@@ -29,15 +34,18 @@ def atomic_file(path: Path) -> Iterator[BinaryIO]:
     """Yield a binary handle whose content replaces `path` on leaving the block, and only if nothing failed.
 
     The bytes go to a hidden file in the same folder, are synced, and the file is renamed over `path`: a kill
-    or a full disk at any moment leaves the previous file as it was. The hidden name is fixed, so that what a
-    kill left behind is overwritten by the next attempt.
+    or a full disk at any moment leaves the previous file as it was. Several processes may write one file at
+    once; the last one counts. What a kill left behind is removed by a later write of the same file, a day after.
 
     Raises: RunError if the bytes cannot be written.
     """
-    hidden = path.with_name(f".{path.name}.tmp")
+    hidden = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     with explain_failed_writes(path):
+        if path.exists():
+            _remove_abandoned(path)
+        handle = hidden.open("xb")  # a new file for certain, and no link to another
         try:
-            with hidden.open("wb") as handle:
+            with handle:
                 yield handle
                 handle.flush()
                 os.fsync(handle.fileno())
@@ -46,6 +54,13 @@ def atomic_file(path: Path) -> Iterator[BinaryIO]:
             hidden.unlink(missing_ok=True)
             raise
         _sync_folder(path.parent)
+
+
+def _remove_abandoned(path: Path) -> None:
+    for hidden in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
+        with suppress(OSError):
+            if time.time() - hidden.stat().st_mtime > _ABANDONED:
+                hidden.unlink()
 
 
 def _sync_folder(folder: Path) -> None:

@@ -10,8 +10,8 @@ import time
 
 import pytest
 
+from isosphere.atomic import atomic_file, write_bytes, write_json, write_text
 from isosphere.errors import RunError
-from isosphere.runs import atomic_file, write_bytes, write_json, write_text
 
 
 def test_content_replaces_and_leaves_nothing_beside(tmp_path):
@@ -60,7 +60,7 @@ def test_a_kill_during_writing_keeps_the_old_file(tmp_path):
         """
         import sys, time
         from pathlib import Path
-        from isosphere.runs.atomic import atomic_file
+        from isosphere.atomic import atomic_file
         with atomic_file(Path(sys.argv[1])) as handle:
             handle.write(bytes(1 << 16)); handle.flush()
             print("writing", flush=True)
@@ -76,7 +76,42 @@ def test_a_kill_during_writing_keeps_the_old_file(tmp_path):
     assert path.read_bytes() == b"old"
     write_bytes(path, b"new")  # what the kill left behind is in nobody's way
     assert path.read_bytes() == b"new"
+    (left,) = [p for p in tmp_path.iterdir() if p != path]
+    assert left.name.startswith(".a.bin.")
+    assert left.name.endswith(".tmp")
+    (tmp_path / ".a.bin2.x.tmp").touch()
+    for hidden in (left, tmp_path / ".a.bin2.x.tmp"):
+        os.utime(hidden, (time.time() - 90_000,) * 2)
+    write_bytes(path, b"newer")  # a day later it goes, and what belongs to another file stays
+    assert sorted(p.name for p in tmp_path.iterdir()) == [".a.bin2.x.tmp", "a.bin"]
+
+
+def test_two_may_write_one_file_at_once(tmp_path):
+    path = tmp_path / "a.bin"
+    with atomic_file(path) as first, atomic_file(path) as second:
+        first.write(b"of the first, and longer")
+        second.write(b"of the second")
+    assert path.read_bytes() == b"of the first, and longer", "the one that ends last"
     assert [p.name for p in tmp_path.iterdir()] == ["a.bin"]
+
+
+def test_a_link_is_never_written_through(tmp_path, monkeypatch):
+    monkeypatch.setattr("secrets.token_hex", lambda n: "known")
+    (tmp_path / "victim").write_bytes(b"precious")
+    (tmp_path / ".a.known.tmp").symlink_to(tmp_path / "victim")
+    with pytest.raises(RunError, match="File exists"):
+        write_bytes(tmp_path / "a", b"x")
+    assert (tmp_path / "victim").read_bytes() == b"precious"
+    assert (tmp_path / ".a.known.tmp").is_symlink(), "it is not ours to remove"
+
+
+def test_a_new_file_has_the_rights_that_the_user_asked_for(tmp_path):
+    before = os.umask(0o027)
+    try:
+        write_bytes(tmp_path / "a", b"x")
+    finally:
+        os.umask(before)
+    assert (tmp_path / "a").stat().st_mode & 0o777 == 0o640
 
 
 def test_bytes_are_synced_before_the_rename(tmp_path, monkeypatch):
