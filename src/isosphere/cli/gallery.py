@@ -21,15 +21,18 @@ def draw_view_neighbours(exam: Exam, path: Path, *, batch: int = 100) -> None:
     rows = torch.linspace(0, count - 1, min(ROWS, count)).round().long()
     found = instance_neighbours(first, second, rows, k=min(FOUND, count), batch=count)
     queries, candidates = exam.pictures("test", count)
+    missed = {
+        r: (candidates[i], rank)
+        for r, (i, rank) in enumerate(zip(rows.tolist(), found.ranks.tolist(), strict=True))
+        if i not in found.indices[r]
+    }
     neighbour_gallery(
-        candidates,
-        rows,
-        found.indices,
+        queries[rows],
+        candidates[found.indices],
         path,
-        query_images=queries,
         similarities=found.similarities,
-        sought=rows.tolist(),
-        sought_ranks=found.ranks.tolist(),
+        right=found.indices == rows[:, None],
+        missed=missed,
         title=f"The other view among {count}",
     )
 
@@ -49,11 +52,9 @@ def draw_label_neighbours(exam: Exam, path: Path) -> None:
         min(FOUND, len(train)),
     )
     neighbour_gallery(
-        exam.train.images,
-        rows,
-        indices,
+        exam.test.images[rows],
+        exam.train.images[indices],
         path,
-        query_images=exam.test.images,
         similarities=similarities,
         right=torch.as_tensor(exam.train.labels)[indices] == labels[rows][:, None],
         title="Nearest training images",
