@@ -7,38 +7,11 @@ from typing import Any
 import matplotlib as mpl
 from matplotlib.figure import Figure
 
+from isosphere.report import COLOURS, INK, style
+
 __all__ = ["COLOURS", "grouped_bars", "panels", "save"]
 
-# Okabe and Ito's palette first, told apart under the common forms of colour blindness.
-COLOURS = [
-    *("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"),
-    *("#1b1f24", "#8c564b", "#7b6fd0", "#8a8f98"),
-]
-_INK, _FAINT, _GRID = "#1b1f24", "#6b7480", "#e4e7eb"
-mpl.rcParams |= {
-    "svg.fonttype": "path",
-    "svg.hashsalt": "isosphere",
-    "font.size": 9,
-    "font.sans-serif": ["DejaVu Sans"],
-    "text.color": _INK,
-    "axes.edgecolor": _FAINT,
-    "axes.labelcolor": _FAINT,
-    "axes.linewidth": 0.8,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.titlelocation": "left",
-    "axes.titlesize": 10,
-    "axes.titleweight": "bold",
-    "axes.grid": True,
-    "axes.axisbelow": True,
-    "grid.color": _GRID,
-    "grid.linewidth": 0.8,
-    "xtick.color": _FAINT,
-    "ytick.color": _FAINT,
-    "legend.frameon": False,
-    "figure.facecolor": "white",
-    "savefig.facecolor": "white",
-}
+mpl.rcParams |= style(svg_fonttype="path", svg_hashsalt="isosphere")
 
 
 def panels(rows: int, columns: int, *, width: float = 3.2, height: float = 2.5, **options: Any) -> Any:
@@ -61,7 +34,7 @@ def grouped_bars(
                 continue
             x = k + (i - (len(series) - 1) / 2) * step
             axis.bar(x, sum(found) / len(found), width=0.92 * step, color=colour, label=name)
-            axis.plot([x] * len(found), list(found), "_", color=_INK, markersize=6)
+            axis.plot([x] * len(found), list(found), "_", color=INK, markersize=6)
             name = None  # named once in the legend
     axis.set_xticks(range(len(ticks)), ticks)
     axis.grid(visible=False, axis="x")

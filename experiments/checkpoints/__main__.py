@@ -19,7 +19,7 @@ from experiments.drawing import COLOURS, panels, save
 from experiments.records import Table
 from isosphere.cli import main as isosphere
 from isosphere.evaluation.unlabelled import HIGHER_IS_BETTER, Correlation, spearman
-from isosphere.report.checkpoints import WORDS
+from isosphere.report import MEASURES
 
 HERE = Path(__file__).parent
 METHODS = ("kl-vmf", "sphere-jepa", "simclr")
@@ -88,7 +88,7 @@ def tell(rows: list[dict[str, str]]) -> None:
         across = agreement(rows, figure)
         cells = "".join(f"{found.value:16.2f}" for found in within)
         print(
-            f"{WORDS[name] + ', ' + layer:34s}{cells}   {across.value:.2f} [{across.low:.2f}, {across.high:.2f}]"
+            f"{MEASURES[name] + ', ' + layer:34s}{cells}   {across.value:.2f} [{across.low:.2f}, {across.high:.2f}]"
         )
     for method, seed in runs:
         own = [r for r in rows if (r["method"], r["seed"]) == (method, seed)]
@@ -114,7 +114,7 @@ def draw(rows: list[dict[str, str]], path: Path) -> None:
             )
         found = agreement(rows, name)
         axis.set_title(f"rho {found.value:.2f} [{found.low:.2f}, {found.high:.2f}]")
-        axis.set_xlabel(f"{WORDS[measure]}, {layer}")
+        axis.set_xlabel(f"{MEASURES[measure]}, {layer}")
     for axis in axes[:, 0]:
         axis.set_ylabel("k-NN accuracy, %")
     figure.legend(*axes.flat[0].get_legend_handles_labels(), loc="outside lower center", ncols=len(runs))

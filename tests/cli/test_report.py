@@ -21,7 +21,7 @@ def test_a_report_of_a_run(run, trained, split):
     done = run("report", trained)
     assert (done.code, done.err) == (0, "")
     text = Path("r/report.html").read_text(encoding="utf-8")
-    assert "k-nearest-neighbour accuracy" in text
+    assert "trained encoder" in text
     assert "among 10 images" in text  # those of the test part
     assert "report.html" in done.out
     again = run("report", trained, "--limit", "5")

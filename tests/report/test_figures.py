@@ -10,6 +10,7 @@ import torch
 from torch.nn import functional
 
 from isosphere.report import figures
+from isosphere.report.collapse import collapse_tiles, paired
 from isosphere.report.figures import (
     cosine_figure,
     curve_figure,
@@ -18,7 +19,6 @@ from isosphere.report.figures import (
     thumbnail_map,
 )
 from isosphere.report.maps import principal_plane
-from isosphere.report.tables import collapse_tiles, paired
 from isosphere.sphere import sample_uniform
 
 pytest.importorskip("matplotlib")
@@ -80,7 +80,7 @@ def test_degenerate_samples_are_drawn(z):
         assert draw({"collapsed": z}).startswith("<svg")
     plane, shares = principal_plane(z)
     assert map_figure(plane, shares, np.full(30, -1), 0).startswith("<svg")
-    sheet = thumbnail_map(plane, torch.zeros(30, 3, 8, 8, dtype=torch.uint8), np.full(30, -1), 0)
+    sheet = thumbnail_map(plane, torch.zeros(30, 3, 8, 8, dtype=torch.uint8).__getitem__, np.full(30, -1), 0)
     assert sheet.width > 0
 
 
@@ -99,14 +99,14 @@ def test_thumbnails_lie_where_their_points_do():
         images[i, channel] = 255
     images[3] = 128
     plane = np.array([[0.0, 0.0], [1.0, 0.0], [1.0, 1.0], [1.01, 1.01]])  # the last two share a cell
-    sheet = thumbnail_map(plane, images, np.full(4, -1), 0, cells=3, side=10)
+    sheet = thumbnail_map(plane, images.__getitem__, np.full(4, -1), 0, cells=3, side=10)
     assert sheet.size == (30, 30)
     pixels = np.asarray(sheet)
     assert pixels[25, 5, :3].tolist() == [255, 0, 0]  # low left
     assert pixels[25, 25, :3].tolist() == [0, 255, 0]
     assert pixels[5, 25, :3].tolist() in ([0, 0, 255], [128] * 3)
     assert pixels[5, 5, 3] == 0  # nothing there: transparent
-    marked = thumbnail_map(plane, images, np.array([0, 1, 1, 1]), 2, cells=3, side=10)
+    marked = thumbnail_map(plane, images.__getitem__, np.array([0, 1, 1, 1]), 2, cells=3, side=10)
     assert np.asarray(marked)[29, 0, :3].tolist() == [0x00, 0x72, 0xB2]
 
 

@@ -15,9 +15,21 @@ from PIL import Image
 from torch.nn import functional
 
 from isosphere.errors import UsageError
-from isosphere.report import Card, Group, Looked, Subject, gallery_page, report_page, thumbnail
-from isosphere.report.tables import collapse_tiles, evaluation_tables
+from isosphere.evaluation import Estimate
+from isosphere.evaluation.results import Figure, TaskResult, read_results, update_results
+from isosphere.report import (
+    Card,
+    Embedded,
+    Group,
+    Subject,
+    evaluation_tables,
+    gallery_page,
+    report_page,
+    thumbnail,
+)
+from isosphere.report.collapse import collapse_tiles
 from isosphere.runs import RunFolder
+from tests.report.layouts import LAYOUTS
 
 pytest.importorskip("matplotlib")
 pytest.importorskip("jinja2")
@@ -25,32 +37,28 @@ pytest.importorskip("jinja2")
 NASTY = "<script>alert('1')</script> & \"x\".png"
 
 
-def estimate(value, width=0.02):
-    return {"value": value, "low": value - width, "high": value + width}
-
-
 def evaluation(shift=0.0):
-    return {
-        "knn": {
-            "trained/backbone": estimate(0.61 + shift),
-            "pixels": estimate(0.3),
-            "protocol": {"k": 20, "test_images": 1234},
-            "data": NASTY,
-        },
-        "retrieval": {
-            f"{who}/{metric}": estimate(0.5 + shift)
-            for who in ("trained/head", "untrained/head")
-            for metric in ("recall@1", "map", "recall@1/all", "map/all")
-        },
-        "geometry": {
-            "trained/effective_rank": estimate(80.25),
-            "untrained/effective_rank": {"value": None, "low": None, "high": None},
-            "trained/zscore/mmd-heat": estimate(12345.0, 10),
-        },
-    }
+    def figure(model, layer, metric, value, half=0.02, **fields):
+        return Figure(model, layer, metric, Estimate(value, value - half, value + half), **fields)
+
+    accuracy = figure("trained", "backbone", "accuracy", 0.61 + shift), figure("pixels", "", "accuracy", 0.3)
+    geometry = (
+        figure("trained", "head", "effective_rank", 80.25),
+        figure("untrained", "head", "effective_rank", math.nan),
+        figure("trained", "head", "zscore", 12345.0, 10, variant="mmd-heat"),
+    )
+    return [
+        TaskResult("knn", accuracy, {"k": 20, "test_images": 1234}, NASTY),
+        TaskResult("geometry", geometry, {}),
+    ]
 
 
-def subject(path: Path, name: str, *, looked=True, shift=0.0, alarms=()) -> Subject:
+def page_of(subjects, path) -> "Page":
+    tables = evaluation_tables({s.name: read_results(s.folder) for s in subjects}, LAYOUTS)
+    return Page(report_page(subjects, path, tables=tables))
+
+
+def subject(path: Path, name: str, *, embedded=True, shift=0.0, alarms=()) -> Subject:
     folder = RunFolder(path / re.sub(r"\W", "_", name))
     folder.path.mkdir()
     folder.write_config(
@@ -66,15 +74,16 @@ def subject(path: Path, name: str, *, looked=True, shift=0.0, alarms=()) -> Subj
     for step in range(1, 30):
         losses = {"total": 1 / step + shift, "invariance": 0.5, "alignment": 0.4, "cosine": float("nan")}
         metrics.append({"epoch": step // 4, "step": step, **losses, "learning_rate": 0.1, "seconds": step})
-    folder.update_evaluation(evaluation(shift))
-    if not looked:
+    update_results(folder, evaluation(shift))
+    if not embedded:
         return Subject(name, folder, None, alarms)
     generator = torch.Generator().manual_seed(int(shift * 10))
     images = torch.randint(0, 256, (40, 3, 16, 16), generator=generator, dtype=torch.uint8)
     head = functional.normalize(torch.randn(40, 8, generator=generator), dim=1)
     labels = np.arange(40) % 3
     names = [NASTY if i == 0 else f"{i}.png" for i in range(40)]
-    shown = Looked(images, labels, names, ["a", "<b>", "c"], head, torch.rand(40, 12, generator=generator))
+    backbone = torch.rand(40, 12, generator=generator)
+    shown = Embedded(lambda rows: images[list(rows)], labels, names, ["a", "<b>", "c"], head, backbone)
     return Subject(name, folder, shown, alarms)
 
 
@@ -117,7 +126,9 @@ class Page(HTMLParser):
 @pytest.fixture(scope="module")
 def single(tmp_path_factory):
     folder = tmp_path_factory.mktemp("single")
-    return report_page([subject(folder, NASTY, alarms=["Collapse: <all> is one"])], folder / "out" / "r.html")
+    made = subject(folder, NASTY, alarms=["Collapse: <all> is one"])
+    tables = evaluation_tables({NASTY: read_results(made.folder)}, LAYOUTS)
+    return report_page([made], folder / "out" / "r.html", tables=tables)
 
 
 def test_a_page_is_complete_in_itself(single):
@@ -170,37 +181,40 @@ def test_several_runs_side_by_side(tmp_path):
     subjects = [
         subject(tmp_path, "first"),
         subject(tmp_path, "second", shift=0.1),
-        subject(tmp_path, "bare", looked=False),
+        subject(tmp_path, "bare", embedded=False),
     ]
-    page = Page(report_page(subjects, tmp_path / "r.html"))
+    page = page_of(subjects, tmp_path / "r.html")
     for name in ("first", "second", "bare"):
         assert page.said.count(name) >= 4
     row = re.search(r"<th scope=\"row\">trained encoder</th>(.*?)</tr>", page.text, re.S)
     assert row is not None
-    cells = re.findall(r"<td class=\"([^\"]*)\">([\d.]+)", row[1])
-    assert cells == [("number", "61.0"), ("number best", "71.0"), ("number", "61.0")]
+    cells = re.findall(r"<td class=\"number\">(<b>)?([\d.]+)", row[1])
+    assert cells == [("", "61.0"), ("<b>", "71.0"), ("", "61.0")]
     assert len(page.ids) == len(set(page.ids))
 
 
 def test_a_run_without_figures_or_pictures(tmp_path):
-    made = subject(tmp_path, "bare", looked=False)
+    made = subject(tmp_path, "bare", embedded=False)
     made.folder.evaluation.unlink()
     made.folder.metrics.unlink()
-    page = Page(report_page([made], tmp_path / "r.html"))
+    page = page_of([made], tmp_path / "r.html")
     assert page.ids == ["run"]
     assert "not at all: the encoder as it was initialised" in page.said
 
 
-def test_tables_by_metric_for_one_run_and_by_run_for_several():
-    one = {table.title: table for table in evaluation_tables({"a": evaluation()})}
-    retrieval = one["Finding the other view of an image, %"]
-    assert retrieval.columns == ["R@1", "mAP", "R@1, both views"]
-    assert [row.name for row in retrieval.rows] == ["its head", "untrained head"]
-    geometry = one["Geometry of the embeddings"]
-    assert [cell.value for cell in geometry.rows[0].cells] == ["80.2", "–"]
-    two = evaluation_tables({"a": evaluation(), "b": {}})
-    assert all(table.columns == ["a", "b"] for table in two)
-    assert [cell.value for cell in two[0].rows[0].cells] == ["61.0", "–"]
+def test_only_the_images_that_are_shown_are_read(tmp_path):
+    n, asked = 3000, []
+
+    def images(rows):
+        asked.extend(rows)
+        return torch.zeros(len(rows), 3, 8, 8, dtype=torch.uint8)
+
+    made = subject(tmp_path, "large", embedded=False)
+    labels, features = np.full(n, -1), torch.randn(n, 6)
+    shown = Embedded(images, labels, [f"{i}.png" for i in range(n)], [], features, features)
+    page = Page(report_page([Subject("large", made.folder, shown)], tmp_path / "r.html"))
+    assert page.tags.count("img") == 8 * 9 + 1
+    assert 8 * 9 / 2 < len(set(asked)) <= len(asked) < 8 * 9 + 22 * 22 < n
 
 
 def test_tiles_tell_collapse_from_spread():
@@ -251,9 +265,9 @@ def test_without_jinja_the_extra_is_named(tmp_path, monkeypatch):
 
 
 def test_damaged_environment_is_passed_over(tmp_path):
-    made = subject(tmp_path, "odd", looked=False)
+    made = subject(tmp_path, "odd", embedded=False)
     made.folder.environment.write_text(json.dumps([]))
-    assert Page(report_page([made], tmp_path / "r.html")).ids
+    assert page_of([made], tmp_path / "r.html").ids
 
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)

@@ -36,45 +36,39 @@ def images():
     return torch.randint(0, 256, (30, 3, 24, 24), dtype=torch.uint8)
 
 
-def test_right_neighbours_are_framed_and_only_those(images, tmp_path):
-    neighbours = torch.tensor([[5, 1, 2], [3, 9, 4]])
-    queries = torch.tensor([5, 9])
-    none = neighbour_gallery(images, queries, neighbours, tmp_path / "none.png")
-    one = neighbour_gallery(
-        images,
-        queries,
-        neighbours,
-        tmp_path / "one.png",
-        right=torch.tensor([[True, False, False], [False] * 3]),
-    )
-    both = neighbour_gallery(images, queries, neighbours, tmp_path / "both.png", query_images=images)
-    assert amount(none, GREEN) < 1e-4
+@pytest.fixture
+def drawn(images, tmp_path):
+    """Two queries with three neighbours each, drawn with some more arguments."""
+
+    def draw(name="gallery.png", **more):
+        found = images[torch.tensor([[5, 1, 2], [3, 9, 4]])]
+        return neighbour_gallery(images[[5, 9]], found, tmp_path / name, **more)
+
+    return draw
+
+
+def test_right_neighbours_are_framed_and_only_those(drawn):
+    one = drawn("one.png", right=torch.tensor([[True, False, False], [False] * 3]))
+    both = drawn("both.png", right=[[True, False, False], [False, True, False]])
+    assert amount(drawn("none.png"), GREEN) < 1e-4
     assert amount(one, GREEN) > 3e-3
     assert amount(both, GREEN) == pytest.approx(2 * amount(one, GREEN), rel=0.2)
 
 
-def test_what_was_sought_is_shown_only_where_it_was_missed(images, tmp_path):
-    neighbours, queries = [[5, 1], [3, 4]], [5, 9]
-    found = neighbour_gallery(images, queries[:1], neighbours[:1], tmp_path / "found.png", sought=[5])
-    missed = neighbour_gallery(
-        images, queries, neighbours, tmp_path / "missed.png", sought=queries, sought_ranks=[1, 17]
-    )
+def test_what_was_missed_is_shown_at_the_end_of_its_row(images, drawn):
+    found, missed = drawn("found.png", missed={}), drawn("missed.png", missed={1: (images[9], 17)})
     assert amount(found, VERMILION) < 1e-4
     assert amount(missed, VERMILION) > 1e-3
     assert size(missed)[0] > size(found)[0]
 
 
-def test_grey_float_and_normalised_images_with_all_the_words(images, tmp_path):
-    mean, std = (0.5,), (0.25,)
-    grey = (images[:, :1] / 255 - 0.5) / 0.25
+def test_grey_and_float_images_with_all_the_words(images, tmp_path):
+    grey = images[:, :1] / 255
     path = neighbour_gallery(
-        grey,
-        [0, 1],
-        [[1, 2], [3, 4]],
+        grey[:2],
+        grey[torch.tensor([[1, 2], [3, 4]])],
         tmp_path / "new" / "folder" / "grey.png",
         similarities=np.array([[0.9, 0.1], [0.5, -0.2]]),
-        mean=mean,
-        std=std,
         title="a $title with <marks> & 100 %",
     )
     assert size(path)[0] > 300
@@ -83,32 +77,23 @@ def test_grey_float_and_normalised_images_with_all_the_words(images, tmp_path):
 def test_the_pixels_drawn_are_the_image(tmp_path):
     image = torch.zeros(1, 3, 8, 8, dtype=torch.uint8)
     image[:, 0] = 200
-    path = neighbour_gallery(image, [0], [[0]], tmp_path / "red.png")
+    path = neighbour_gallery(image, image[None], tmp_path / "red.png")
     assert amount(path, "#c80000") > 0.2
 
 
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        ({"neighbours": [[0], [1], [2]]}, "expected \\(rows,\\) and \\(rows, k\\)"),
         ({"similarities": [[1.0], [2.0]]}, "similarities: got shape"),
         ({"right": [True, False]}, "right: got shape"),
     ],
 )
-def test_wrong_shapes_are_refused(images, tmp_path, arguments, says):
+def test_wrong_shapes_are_refused(images, drawn, tmp_path, arguments, says):
     with pytest.raises(ValueError, match=says):
-        neighbour_gallery(
-            **(
-                {
-                    "images": images,
-                    "queries": [0, 1],
-                    "neighbours": [[1, 2], [3, 4]],
-                    "path": tmp_path / "x.png",
-                }
-                | arguments
-            )
-        )
-    assert not (tmp_path / "x.png").exists()
+        drawn(**arguments)
+    with pytest.raises(ValueError, match=r"expected \(rows, c, h, w\) and \(rows, k, c, h, w\)"):
+        neighbour_gallery(images[:2], images[:3][:, None], tmp_path / "x.png")
+    assert not list(tmp_path.iterdir())
 
 
 def write(path, header, rows):
@@ -166,14 +151,14 @@ def test_without_matplotlib_the_extra_is_named(images, tmp_path, monkeypatch):
 
     monkeypatch.setattr(builtins, "__import__", refuse)
     with pytest.raises(UsageError, match=r'pip install "isosphere\[report\]"'):
-        neighbour_gallery(images, [0], [[1]], tmp_path / "x.png")
+        neighbour_gallery(images[:1], images[None, 1:2], tmp_path / "x.png")
     with pytest.raises(UsageError, match="matplotlib"):
         loss_curves(tmp_path / "x.csv", tmp_path / "x.png")
 
 
-def test_the_readers_own_settings_of_matplotlib_are_left_alone(images, tmp_path):
+def test_the_readers_own_settings_of_matplotlib_are_left_alone(drawn):
     import matplotlib
 
     before = dict(matplotlib.rcParams)
-    neighbour_gallery(images, [0], [[1]], tmp_path / "x.png", title="t")
+    drawn(title="t")
     assert dict(matplotlib.rcParams) == before

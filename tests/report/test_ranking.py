@@ -1,36 +1,33 @@
-"""Tables of kernel ridge and of runs ranked without labels."""
+"""Runs ranked without labels."""
 
-from isosphere.report.ranking import ranking_table
-from isosphere.report.tables import evaluation_tables
+import math
+
+from isosphere.evaluation import Estimate
+from isosphere.evaluation.results import Figure, TaskResult
+from isosphere.report import evaluation_tables, ranking_table
+from tests.report.layouts import LAYOUTS
 
 
-def estimate(value):
-    return {"value": value, "low": None, "high": None}
+def figure(model, layer, metric, value):
+    return Figure(model, layer, metric, Estimate(value, math.nan, math.nan))
 
 
-def evaluation(quality, *, accuracy=None, data="d", dim=8):
+def evaluation(quality, *, accuracy=None, data="d", dim=8, **other):
     """A run that is the better the larger its quality, by every figure."""
-    figures = {
+    measures = {
         "recall@1": quality,
         "rankme": quality,
         "lidar": quality,
         "uniformity": -quality,
         "alignment": -quality,
-    }
-    found = {
-        "unlabelled": {
-            **{
-                f"trained/{layer}/{k}": estimate(v)
-                for layer in ("head", "backbone")
-                for k, v in figures.items()
-            },
-            "untrained/head/rankme": estimate(0.1),
-            "protocol": {"images": 50, "batch": 10, "dimensions": {"head": dim}},
-            "data": data,
-        }
-    }
+    } | other
+    figures = [figure("trained", layer, m, v) for layer in ("head", "backbone") for m, v in measures.items()]
+    figures.append(figure("untrained", "head", "rankme", 0.1))
+    protocol = {"images": 50, "batch": 10, "dimensions": {"head": dim}}
+    found = {"unlabelled": TaskResult("unlabelled", tuple(figures), protocol, data)}
     if accuracy is not None:
-        found["knn"] = {"trained/backbone": estimate(accuracy), "protocol": {"test_images": 50}, "data": data}
+        right = (figure("trained", "backbone", "accuracy", accuracy),)
+        found["knn"] = TaskResult("knn", right, {"test_images": 50}, data)
     return found
 
 
@@ -46,7 +43,7 @@ def test_places_mean_places_and_agreement_with_accuracy():
     }
     table = ranking_table(runs)
     assert table is not None
-    assert table.columns == ["a", "b", "c", "\u03c1 with k-NN accuracy"]
+    assert table.columns == ["a", "b", "c", "rho with k-NN accuracy"]
     rows = {row.name: cells(row) for row in table.rows}
     assert len(rows) == 11
     assert rows["R@1 of the other view, %, head (high is good)"] == [
@@ -86,9 +83,7 @@ def test_without_accuracy_or_on_other_data_it_says_so():
 
 
 def test_missing_figures_have_no_place():
-    broken = evaluation(0.9)
-    broken["unlabelled"]["trained/head/rankme"] = {"value": None, "low": None, "high": None}
-    table = ranking_table({"a": evaluation(0.2), "b": broken})
+    table = ranking_table({"a": evaluation(0.2), "b": evaluation(0.9, rankme=math.nan)})
     assert table is not None
     rows = {row.name: cells(row) for row in table.rows}
     assert rows["RankMe, head (high is good)"] == [("0.200", "(1)", True), ("\u2013", "", False)]
@@ -97,26 +92,10 @@ def test_missing_figures_have_no_place():
 
 def test_a_single_run_is_not_ranked_but_shown():
     assert ranking_table({"a": evaluation(0.5), "b": {}}) is None
-    (table,) = evaluation_tables({"a": evaluation(0.5)})
-    assert table.title == "Without labels"
+    (table,) = evaluation_tables({"a": evaluation(0.5)}, LAYOUTS)
+    assert table.title == "Without labels [95 %]; 50 test images"
     assert table.columns == ["its head", "trained encoder", "untrained head"]
-    assert table.rows[0].name == "R@1"
     assert [cell.value for cell in table.rows[0].cells] == ["50.0", "50.0", "\u2013"]
     assert [cell.value for cell in table.rows[1].cells] == ["0.500", "0.500", "0.100"]
-    assert evaluation_tables({"a": evaluation(0.5), "b": evaluation(0.6)}) == []
-
-
-def test_kernel_ridge_is_marked_as_other_accuracies_are():
-    ridge = {
-        who + kernel: estimate(0.5) for who in ("trained/backbone", "pixels") for kernel in ("", "/linear")
-    } | {"trained/last4": estimate(0.6)}
-    (one,) = evaluation_tables({"a": {"ridge": ridge}})
-    assert one.columns == ["exponential kernel", "linear kernel"]
-    assert [row.name for row in one.rows] == ["trained encoder", "raw pixels", "its last 4 class tokens"]
-    assert one.rows[0].cells[0].value == "50.0"
-    better = {**ridge, "trained/backbone/linear": estimate(0.7), "pixels": estimate(0.7)}
-    (two,) = evaluation_tables({"a": {"ridge": ridge}, "b": {"ridge": better}})
-    rows = {row.name: [cell.best for cell in row.cells] for row in two.rows}
-    assert rows["trained encoder, linear kernel"] == [False, True]
-    assert rows["raw pixels"] == [False, False]  # contestants are not marked
-    assert rows["trained encoder"] == [False, False]
+    (ranked,) = evaluation_tables({"a": evaluation(0.5), "b": evaluation(0.6)}, LAYOUTS)
+    assert ranked.title == "Ranked without labels"

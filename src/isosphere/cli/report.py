@@ -12,7 +12,7 @@ from isosphere.errors import IsosphereError, UsageError
 if TYPE_CHECKING:
     from isosphere.data import ImageSet, Source
     from isosphere.deploy import Run
-    from isosphere.report import Looked, Subject
+    from isosphere.report import Embedded, Subject
 
 __all__ = ["report"]
 
@@ -53,8 +53,8 @@ def report(
     from isosphere.cli.apply import check_page
 
     check_page(out, (".html",), overwrite=overwrite)
-    from isosphere.report import report_page
-    from isosphere.report.maps import check_map
+    from isosphere.evaluation.results import read_results
+    from isosphere.report import check_map, evaluation_tables, report_page
     from isosphere.runs import RunFolder
 
     chosen = check_map(map_kind)
@@ -62,7 +62,8 @@ def report(
     target = folders[0].path / "report.html" if out is None else out
     with counting(error_console(), "Embedding") as progress:
         subjects = _subjects(runs, data, limit, progress, cache=not no_cache)
-    report_page(subjects, target, map_kind=chosen)
+    tables = evaluation_tables({s.name: read_results(s.folder) for s in subjects})
+    report_page(subjects, target, tables=tables, map_kind=chosen)
     console = output_console()
     facts(console, {"report": str(target), "size": f"{target.stat().st_size / 1e6:.1f} MB"})
     for subject in subjects:
@@ -82,7 +83,7 @@ def _subjects(
     for name, path in zip(names, paths, strict=True):
         run = isosphere.load(path, cache=cache)
         alarms = [words] if (words := _verdict(run)) else []
-        looked = None
+        embedded = None
         chosen = data or (run.folder.read_config().get("data") or {}).get("source")
         try:
             if chosen is None:
@@ -90,7 +91,7 @@ def _subjects(
             key = (str(chosen), run.canvas)
             if key not in images:
                 images[key] = _sample(str(chosen), run.canvas, limit)
-            looked = _look(run, images[key], progress)
+            embedded = _embedded(run, images[key], progress)
         except IsosphereError as error:
             if data is not None:  # asked for by name: an error. Else the page says what it lacks.
                 raise
@@ -99,7 +100,7 @@ def _subjects(
                 f"Its images could not be opened, so that none are shown ({said}). Name some with --data "
                 "DATA."
             )
-        made.append(Subject(name, run.folder, looked, tuple(alarms)))
+        made.append(Subject(name, run.folder, embedded, tuple(alarms)))
     return made
 
 
@@ -130,18 +131,17 @@ def _some(source: "Source", limit: int) -> "Source":
     return source.subset(permutation(len(source), SEED, 0)[:limit].sort().values.numpy())
 
 
-def _look(run: "Run", images: "ImageSet", progress: Callable[[int, int], None]) -> "Looked":
-    from isosphere.report import Looked
+def _embedded(run: "Run", images: "ImageSet", progress: Callable[[int, int], None]) -> "Embedded":
+    from isosphere.report import Embedded
 
     found = run.known_features(images.images, progress=progress)
-    return Looked(
-        images.images,
+    return Embedded(
+        lambda rows: images.images[list(rows)],
         images.labels,
         images.paths,
         images.class_names,
         found.head,
         found.backbone,
-        images.name,
     )
 
 

@@ -1,19 +1,42 @@
-"""Pictures and pages that show a run to a person."""
+"""Tables, pictures and pages that show a run to a person."""
 
+from isosphere.report.checkpoints import checkpoint_tables
 from isosphere.report.gallery import Card, Group, gallery_page
-from isosphere.report.page import Looked, Subject, report_page
+from isosphere.report.maps import MapKind, check_map
+from isosphere.report.page import Embedded, Subject, report_page
 from isosphere.report.pictures import data_uri, thumbnail
 from isosphere.report.plots import loss_curves, neighbour_gallery
+from isosphere.report.ranking import MEASURES, measure_words, ranking_table
+from isosphere.report.style import COLOURS, INK, style
+from isosphere.report.summary import evaluation_tables
+from isosphere.report.tables import Cell, Layout, Row, Table, lay_out, model_words, number
 
 __all__ = [
+    "COLOURS",
+    "INK",
+    "MEASURES",
     "Card",
+    "Cell",
+    "Embedded",
     "Group",
-    "Looked",
+    "Layout",
+    "MapKind",
+    "Row",
     "Subject",
+    "Table",
+    "check_map",
+    "checkpoint_tables",
     "data_uri",
+    "evaluation_tables",
     "gallery_page",
+    "lay_out",
     "loss_curves",
+    "measure_words",
+    "model_words",
     "neighbour_gallery",
+    "number",
+    "ranking_table",
     "report_page",
+    "style",
     "thumbnail",
 ]

@@ -3,17 +3,16 @@
 import json
 from collections.abc import Mapping, Sequence
 
-from isosphere.report.tables import Row
 from isosphere.runs import RunFolder, read_metrics
 
 __all__ = ["facts_of"]
 
 
-def facts_of(folders: Sequence[RunFolder]) -> list[Row]:
-    """What was run, a column a run, from configuration, metrics and environment."""
+def facts_of(folders: Sequence[RunFolder]) -> dict[str, list[str]]:
+    """What was run, by its name a cell a run, from configuration, metrics and environment."""
     columns = [_facts(folder) for folder in folders]
     names = dict.fromkeys(name for column in columns for name in column)
-    return [Row(name, [column.get(name, "\u2013") for column in columns]) for name in names]
+    return {name: [column.get(name, "\u2013") for column in columns] for name in names}
 
 
 def _facts(folder: RunFolder) -> dict[str, str]:

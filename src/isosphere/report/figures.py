@@ -4,7 +4,7 @@ import io
 import itertools
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,12 +14,14 @@ from torch import Tensor
 from torch.nn import functional
 
 from isosphere.reductions.neighbours import inner_product_blocks
+from isosphere.report.collapse import paired
 from isosphere.report.plots import matplotlib_or_words
-from isosphere.report.tables import paired
+from isosphere.report.style import running_median, style
 from isosphere.sphere import log_marginal_density, sample_uniform
 from isosphere.statistics import covariance_spectrum
 
 __all__ = [
+    "Images",
     "class_colours",
     "cosine_figure",
     "curve_figure",
@@ -36,24 +38,7 @@ _COLOURS = {
     "--paper": "#010206",
     **{f"--c{i}": f"#0102{16 + i:02x}" for i in range(6)},
 }
-_STYLE = {
-    "svg.fonttype": "none",
-    "font.size": 9.5,
-    "font.family": "sans-serif",
-    "font.sans-serif": ["DejaVu Sans"],
-    "text.color": _COLOURS["--ink"],
-    "axes.edgecolor": _COLOURS["--faint"],
-    "axes.labelcolor": _COLOURS["--faint"],
-    "axes.linewidth": 0.8,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "axes.axisbelow": True,
-    "grid.color": _COLOURS["--grid"],
-    "grid.linewidth": 0.8,
-    "xtick.color": _COLOURS["--faint"],
-    "ytick.color": _COLOURS["--faint"],
-}
+_STYLE = style(_COLOURS["--ink"], _COLOURS["--faint"], _COLOURS["--grid"], font_size=9.5, svg_fonttype="none")
 _MAP_POINTS = 2000
 # Twelve hues that keep apart on white and on black; more classes go round again in other lightness.
 _CLASSES = [
@@ -84,6 +69,9 @@ def class_colours(count: int) -> list[str]:
 
 _serial = itertools.count()
 
+Images = Callable[[Sequence[int]], Tensor]
+"""From rows to their images, uint8 ``(rows, 3, h, w)``, which are read when they are shown."""
+
 
 def curve_figure(curves: Sequence[tuple[np.ndarray, np.ndarray] | None]) -> str:
     """One quantity of several runs over their steps: (steps, values) by run, None where a run has none."""
@@ -92,13 +80,10 @@ def curve_figure(curves: Sequence[tuple[np.ndarray, np.ndarray] | None]) -> str:
         if curve is None:
             continue
         x, y = curve
-        window = max(1, len(y) // 40) | 1
-        if window >= 3:
+        smooth = running_median(y)
+        if smooth is not None:
             axes.plot(x, y, color=colour(i), alpha=0.22, linewidth=0.8)
-            y = np.median(
-                np.lib.stride_tricks.sliding_window_view(np.pad(y, window // 2, mode="reflect"), window),
-                axis=1,
-            )
+            y = smooth
         axes.plot(x, y, color=colour(i), linewidth=1.8, marker="o" if len(y) <= 12 else None, markersize=3)
     axes.margins(x=0.02, y=0.08)
     axes.xaxis.set_major_locator(_locator(5))
@@ -208,9 +193,9 @@ def map_figure(
 
 
 def thumbnail_map(
-    plane: np.ndarray, images: Tensor, labels: np.ndarray, classes: int, *, cells: int = 22, side: int = 44
+    plane: np.ndarray, images: Images, labels: np.ndarray, classes: int, *, cells: int = 22, side: int = 44
 ) -> Image.Image:
-    """The images at their places: of those in one cell of a grid the one nearest to its centre is shown."""
+    """The images at their places: of those in one cell of a grid the one nearest to its centre is read and shown."""
     low, high = plane.min(0), plane.max(0)
     extent = max(float((high - low).max()), 1e-12)
     middle = (low + high) / 2
@@ -226,9 +211,9 @@ def thumbnail_map(
     width, height = (max(columns) - left + 1) * side, (max(rows) - bottom + 1) * side
     sheet = Image.new("RGBA", (width, height), (0, 0, 0, 0))
     palette = class_colours(max(classes, 1))
-    for (column, row), i in best.items():
+    for ((column, row), i), image in zip(best.items(), images(list(best.values())), strict=True):
         x, y = (column - left) * side, height - (row - bottom + 1) * side
-        pixels = np.ascontiguousarray(images[i].permute(1, 2, 0).numpy())
+        pixels = np.ascontiguousarray(image.permute(1, 2, 0).numpy())
         smooth = Image.Resampling.LANCZOS if pixels.shape[0] > side else Image.Resampling.NEAREST
         sheet.paste(Image.fromarray(pixels).resize((side - 4, side - 4), smooth), (x + 2, y + 2))
         if 0 <= labels[i] < classes:

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from isosphere.errors import UsageError
+from isosphere.errors import UsageError, option
 
 __all__ = ["NOTES", "MapKind", "check_map", "embed_plane", "principal_plane"]
 
@@ -34,11 +34,11 @@ def check_map(name: str) -> MapKind:
     if name == "pca":
         return "pca"
     if name != "umap":
-        raise UsageError(f"--map: got '{name}', expected pca or umap.")
+        raise UsageError(f"{option('map')}: got '{name}', expected pca or umap.")
     if find_spec("umap") is None:
         raise UsageError(
-            '--map umap: UMAP is not installed. Type: pip install "isosphere[map]", or leave --map out for '
-            "principal components."
+            f'{option("map", "umap")}: UMAP is not installed. Type: pip install "isosphere[map]", or leave '
+            f"{option('map')} out for principal components."
         )
     return "umap"
 

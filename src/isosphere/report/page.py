@@ -13,38 +13,37 @@ from torch.nn import functional
 
 from isosphere.reductions import nearest_neighbours
 from isosphere.report import figures
-from isosphere.report.checkpoints import checkpoint_table
+from isosphere.report.collapse import PAIRED, collapse_tiles
 from isosphere.report.facts import facts_of
 from isosphere.report.gallery import Card
 from isosphere.report.maps import NOTES, MapKind, embed_plane
 from isosphere.report.pictures import data_uri, thumbnail
-from isosphere.report.plots import numbers_of
-from isosphere.report.ranking import ranking_table
-from isosphere.report.tables import PAIRED, Table, collapse_tiles, evaluation_tables
+from isosphere.report.plots import in_words, numbers_of
+from isosphere.report.tables import Table
 from isosphere.report.template import write_page
 from isosphere.runs import RunFolder, read_metrics
 
-__all__ = ["Looked", "Subject", "report_page"]
+__all__ = ["Embedded", "Subject", "report_page"]
 
 QUERIES, FOUND = 8, 8
-_NOT_DRAWN = ("seconds", "images")
-_LATE = ("learning_rate", "images_per_second")
 
 
 @dataclass(frozen=True)
-class Looked:
+class Embedded:
     """Images that a run was shown, and what it made of them.
 
-    Shape: `images` uint8 (n, 3, h, w), `labels` (n,) with -1 for none, `head` (n, d), `backbone` (n, p).
+    Args:
+        images: reads the images of some rows; a few hundred are asked for.
+        labels: ``(n,)``, -1 for none. paths: n names.
+        head: ``(n, d)``. backbone: ``(n, p)``.
     """
 
-    images: Tensor
+    images: figures.Images
     labels: NDArray[np.int64]
     paths: Sequence[str]
     class_names: Sequence[str]
     head: Tensor
     backbone: Tensor
-    source: str = ""
 
 
 @dataclass(frozen=True)
@@ -53,8 +52,8 @@ class Subject:
 
     name: str
     folder: RunFolder
-    looked: Looked | None = None
-    alarms: Sequence[str] = field(default_factory=tuple)
+    embedded: Embedded | None = None
+    alarms: Sequence[str] = ()
 
 
 @dataclass
@@ -69,64 +68,62 @@ class _Section:
     maps: list[dict[str, str]] = field(default_factory=list)
 
 
-def report_page(subjects: Sequence[Subject], path: str | Path, *, map_kind: MapKind = "pca") -> Path:
+def report_page(
+    subjects: Sequence[Subject],
+    path: str | Path,
+    *,
+    tables: Sequence[Table] = (),
+    map_kind: MapKind = "pca",
+) -> Path:
     """Write one HTML file about one or several runs: figures as SVG, pictures as data, nothing fetched.
 
-    `map_kind`: how embeddings are brought to the plane, ``pca`` or ``umap``.
+    Args:
+        tables: of the runs' evaluation, as :func:`isosphere.report.evaluation_tables` makes them.
+        map_kind: how embeddings are brought to the plane, ``pca`` or ``umap``.
 
     Raises: UsageError if matplotlib, Jinja2 or UMAP (where asked for) is missing; RunError if the file cannot
         be written; ValueError without a run.
     """
     if not subjects:
         raise ValueError("subjects: got none, expected at least one run")
-    from markupsafe import Markup
-
-    looked = {s.name: s.looked for s in subjects if s.looked is not None}
-    heads = {name: shown.head for name, shown in looked.items()}
-    sections = [_section(subject, map_kind) for subject in subjects]
-    curves = _curves([read_metrics(s.folder.metrics) for s in subjects])
-    evaluations = {s.name: s.folder.read_evaluation() for s in subjects}
-    tables: list[Table] = evaluation_tables(evaluations)
-    checkpoints = checkpoint_table(evaluations)
-    tables += [checkpoints] if checkpoints else []
-    ranking = ranking_table(evaluations)
-    first = next(iter(looked.values()), None)
+    embedded = {s.name: s.embedded for s in subjects if s.embedded is not None}
+    heads = {name: shown.head for name, shown in embedded.items()}
+    first = next(iter(embedded.values()), None)
     labelled = first is not None and bool((first.labels >= 0).any())
-    same = first is not None and all(list(x.class_names) == list(first.class_names) for x in looked.values())
+    same = first is not None and all(
+        list(x.class_names) == list(first.class_names) for x in embedded.values()
+    )
     legend = []
     if first is not None and labelled and same and len(first.class_names) <= 20:
         legend = list(zip(first.class_names, figures.class_colours(len(first.class_names)), strict=True))
-    anchors = [
-        ("figures", "worth", tables or ranking),
-        ("sphere", "sphere", looked),
-        ("neighbours", "neighbours", looked),
-    ]
-    anchors += [("map", "maps", looked), ("curves", "training", curves), ("run", "what was run", True)]
+    curves = _curves([read_metrics(s.folder.metrics) for s in subjects])
+    anchors = {
+        "figures": ("worth", tables),
+        "sphere": ("sphere", embedded),
+        "neighbours": ("neighbours", embedded),
+        "map": ("maps", embedded),
+        "curves": ("training", curves),
+        "run": ("what was run", True),
+    }
     names = [s.name for s in subjects]
     values = {
         "title": names[0] if len(names) == 1 else f"{len(names)} runs: {', '.join(names)}",
         "lead": _lead(subjects),
         "several": len(subjects) > 1,
-        "runs": [_marked(section, Markup) for section in sections],
-        "sections": [(anchor, words) for anchor, words, shown in anchors if shown],
+        "runs": [_section(subject, map_kind) for subject in subjects],
+        "sections": [(anchor, words) for anchor, (words, shown) in anchors.items() if shown],
         "tables": tables,
-        "ranking": ranking,
-        "looked": f"{len(first.images):,}" if first is not None else "",
+        "embedded": f"{len(first.head):,}" if first is not None else "",
         "pairs": f" among {PAIRED:,} of them" if any(len(z) > PAIRED for z in heads.values()) else "",
         "labelled": labelled,
         "map_note": NOTES[map_kind],
         "legend": legend,
-        "spectrum": Markup(figures.spectrum_figure(heads)) if heads else "",
-        "cosines": Markup(figures.cosine_figure(heads)) if heads else "",
-        "curves": [{**curve, "svg": Markup(curve["svg"])} for curve in curves],
+        "spectrum": figures.spectrum_figure(heads) if heads else "",
+        "cosines": figures.cosine_figure(heads) if heads else "",
+        "curves": curves,
         "facts": facts_of([s.folder for s in subjects]),
     }
     return write_page(path, "report.html", values)
-
-
-def _marked(section: _Section, markup: Any) -> _Section:
-    section.maps = [{**m, "svg": markup(m["svg"]) if m.get("svg") else ""} for m in section.maps]
-    return section
 
 
 def _lead(subjects: Sequence[Subject]) -> str:
@@ -134,16 +131,14 @@ def _lead(subjects: Sequence[Subject]) -> str:
     for subject in subjects:
         config = subject.folder.read_config()
         method, encoder = config.get("method", {}).get("name"), config.get("model", {}).get("encoder")
-        source = config.get("data", {}).get("source")
-        words = f"{encoder} trained by {method} on {source}"
-        parts.append(words)
+        parts.append(f"{encoder} trained by {method} on {config.get('data', {}).get('source')}")
     return "; ".join(dict.fromkeys(parts))
 
 
 def _section(subject: Subject, map_kind: MapKind) -> _Section:
     text = subject.folder.config.read_text(encoding="utf-8")
-    section = _Section(subject.name, text, list(subject.alarms))
-    shown = subject.looked
+    section = _Section(subject.name, text, subject.alarms)
+    shown = subject.embedded
     if shown is None:
         return section
     section.tiles = collapse_tiles(shown.head, read_metrics(subject.folder.metrics))
@@ -152,24 +147,26 @@ def _section(subject: Subject, map_kind: MapKind) -> _Section:
     return section
 
 
-def _neighbours(shown: Looked) -> list[dict[str, Any]]:
-    n = len(shown.images)
+def _neighbours(shown: Embedded) -> list[dict[str, Any]]:
+    n = len(shown.head)
     if n < 2:
         return []
     rows = _queries(shown.labels, n)
     unit = functional.normalize(shown.backbone.float(), dim=1)
-    values, found = nearest_neighbours(unit[rows], unit, min(FOUND, n - 1), exclude=rows)
+    cosines, found = nearest_neighbours(unit[rows], unit, min(FOUND, n - 1), exclude=rows)
+    needed = torch.cat([rows, found.flatten()]).unique().tolist()
+    pictures = dict(zip(needed, map(thumbnail, shown.images(needed)), strict=True))
 
     def card(i: int, detail: str, marked: bool = False) -> Card:
-        return Card(thumbnail(shown.images[i]), str(shown.paths[i]), detail, marked)
+        return Card(pictures[i], str(shown.paths[i]), detail, marked)
 
     made = []
-    for q, cosines, indices in zip(rows.tolist(), values.tolist(), found.tolist(), strict=True):
+    for q, values, indices in zip(rows.tolist(), cosines.tolist(), found.tolist(), strict=True):
         label = int(shown.labels[q])
         name = shown.class_names[label] if 0 <= label < len(shown.class_names) else ""
         cards = [
             card(i, f"{cosine:.2f}", label >= 0 and int(shown.labels[i]) == label)
-            for i, cosine in zip(indices, cosines, strict=True)
+            for i, cosine in zip(indices, values, strict=True)
         ]
         made.append({"query": card(q, name), "found": cards})
     return made
@@ -184,7 +181,7 @@ def _queries(labels: NDArray[np.int64], n: int) -> Tensor:
     return torch.tensor([int(np.flatnonzero(labels == k)[0]) for k in chosen])
 
 
-def _maps(shown: Looked, map_kind: MapKind) -> list[dict[str, str]]:
+def _maps(shown: Embedded, map_kind: MapKind) -> list[dict[str, str]]:
     classes = len(shown.class_names)
     made: list[dict[str, str]] = []
     for layer, words in (("backbone", "Features of the encoder"), ("head", "Embeddings of the head")):
@@ -197,25 +194,20 @@ def _maps(shown: Looked, map_kind: MapKind) -> list[dict[str, str]]:
         if layer == "backbone":
             sheet = figures.thumbnail_map(plane, shown.images, shown.labels, classes)
             words = "The images at their places on the map of features; of those in a cell, one is shown."
-            made.append(
-                {"image": data_uri(sheet.quantize(256) if sheet.mode == "RGB" else sheet), "words": words}
-            )
+            made.append({"image": data_uri(sheet), "words": words})
     return made
 
 
 def _curves(metrics: Sequence[list[dict[str, str]]]) -> list[dict[str, str]]:
     tables = [numbers_of(rows) for rows in metrics]
-    names = dict.fromkeys(
-        name for _, columns in tables for name in columns if name not in ("seconds", "images")
-    )
+    names = dict.fromkeys(name for _, columns in tables for name in columns)
     made = []
-    for name in names:
+    for name in (name for name in names if name not in ("seconds", "images")):
         curves = []
         for steps, columns in tables:
             values = columns.get(name)
             seen = None if values is None else np.isfinite(values)
             curves.append(None if values is None or seen is None else (steps[seen], values[seen]))
         last = ", ".join(f"{c[1][-1]:.4g}" for c in curves if c is not None)
-        words = name.replace("_", " ").replace("/", " \u00b7 ")
-        made.append({"name": words, "svg": figures.curve_figure(curves), "last": last})
+        made.append({"name": in_words(name), "svg": figures.curve_figure(curves), "last": last})
     return made

@@ -1,7 +1,7 @@
 """Pictures of a run: queries with their nearest neighbours, and the curves of its training."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -12,68 +12,34 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 from isosphere.errors import UsageError
-from isosphere.runs.metrics import read_metrics
+from isosphere.report.style import COLOURS, FAINT, GRID, running_median, style
+from isosphere.runs import read_metrics
 
-__all__ = ["loss_curves", "matplotlib_or_words", "neighbour_gallery", "numbers_of"]
+__all__ = ["in_words", "loss_curves", "matplotlib_or_words", "neighbour_gallery", "numbers_of"]
 
-# Okabe and Ito's palette, told apart under the common forms of colour blindness.
-BLUE, ORANGE, GREEN, VERMILION = "#0072B2", "#E69F00", "#009E73", "#D55E00"
-SKY, PURPLE = "#56B4E9", "#CC79A7"
-_INK, _FAINT, _GRID = "#1b1f24", "#6b7480", "#e4e7eb"
-_CYCLE = [BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY]
-_STYLE = {
-    "font.size": 9,
-    "font.family": "sans-serif",
-    "font.sans-serif": ["DejaVu Sans"],
-    "text.color": _INK,
-    "axes.edgecolor": _FAINT,
-    "axes.labelcolor": _FAINT,
-    "axes.linewidth": 0.8,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.titlelocation": "left",
-    "axes.titlesize": 10,
-    "axes.titleweight": "bold",
-    "axes.grid": True,
-    "grid.color": _GRID,
-    "grid.linewidth": 0.8,
-    "xtick.color": _FAINT,
-    "ytick.color": _FAINT,
-    "figure.facecolor": "white",
-    "savefig.facecolor": "white",
-}
+GREEN, VERMILION = COLOURS[2], COLOURS[1]
 _DPI = 160
 
 
 def neighbour_gallery(
-    images: Tensor,
-    queries: ArrayLike | Tensor,
-    neighbours: ArrayLike | Tensor,
+    queries: Tensor,
+    found: Tensor,
     path: str | Path,
     *,
-    query_images: Tensor | None = None,
     similarities: ArrayLike | Tensor | None = None,
     right: ArrayLike | Tensor | None = None,
-    sought: Sequence[int] | None = None,
-    sought_ranks: Sequence[int] | None = None,
-    mean: Sequence[float] | None = None,
-    std: Sequence[float] | None = None,
+    missed: Mapping[int, tuple[Tensor, int]] | None = None,
     title: str | None = None,
 ) -> Path:
     """Draw a row per query: the query, then its nearest neighbours, best first, the right ones framed.
 
     Args:
-        images: ``(n, c, h, w)`` the candidates; uint8, or float in [0, 1], or normalised by `mean` and `std`.
-        queries: ``(rows,)`` which images are the queries.
-        neighbours: ``(rows, k)`` which candidates were found.
+        queries: ``(rows, c, h, w)`` images, uint8 or float in [0, 1].
+        found: ``(rows, k, c, h, w)`` the neighbours of each.
         path: of the PNG; its folder is made.
-        query_images: where `queries` point to if not into `images`: the other views of the same images.
         similarities: ``(rows, k)`` cosines, written below the neighbours.
-        right: ``(rows, k)`` truth values; if None and `query_images` are given, a neighbour is right if it is
-            the other view of the query.
-        sought: per row the candidate that should have been found; drawn at the end of the rows that miss it.
-        sought_ranks: its rank, 1 the best, written below.
-        mean, std: undo this normalisation.
+        right: ``(rows, k)`` truth values.
+        missed: by row, the image that should have been found and its rank, 1 the best; drawn at the end of the row.
         title: above it all.
 
     Returns: the path.
@@ -81,26 +47,22 @@ def neighbour_gallery(
     Raises: UsageError if matplotlib is not installed; ValueError if shapes disagree.
     """
     matplotlib = matplotlib_or_words()
-    rows, found = _array(queries), _array(neighbours)
-    if rows.ndim != 1 or found.ndim != 2 or len(rows) != len(found) or found.size == 0:
+    if queries.ndim != 4 or found.ndim != 5 or len(queries) != len(found) or found.numel() == 0:
         raise ValueError(
-            f"queries, neighbours: got shapes {rows.shape} and {found.shape}, expected (rows,) and (rows, k)"
+            f"queries, found: got shapes {tuple(queries.shape)} and {tuple(found.shape)}, expected (rows, c, h, w) "
+            "and (rows, k, c, h, w)"
         )
-    if right is None and query_images is not None:
-        right = found == rows[:, None]
-    hits = np.zeros(found.shape, bool) if right is None else _like(right, found, "right").astype(bool)
-    captions = np.full(found.shape, "", dtype=object)
+    rows, k = found.shape[:2]
+    hits = np.zeros((rows, k), bool) if right is None else _like(right, found, "right").astype(bool)
+    captions = np.full((rows, k), "", dtype=object)
     if similarities is not None:
         cosines = _like(similarities, found, "similarities")
         captions = np.vectorize(lambda c: f"{c:.2f}", otypes=[object])(cosines)
-    wanted = [-1] * len(rows) if sought is None else [int(s) for s in sought]
-    missed = [s >= 0 and s not in row for s, row in zip(wanted, found.tolist(), strict=True)]
-    left = images if query_images is None else query_images
-
+    lacking = missed or {}
     cell, gap, below, head = 1.05, 0.3, 0.29, 0.64 if title else 0.34
-    k, extra = found.shape[1], int(any(missed))
-    width, height = 0.3 + cell * (1 + k + extra) + gap * (1 + extra), head + (cell + below) * len(rows) + 0.08
-    with matplotlib.rc_context(_STYLE):
+    extra = int(bool(lacking))
+    width, height = 0.3 + cell * (1 + k + extra) + gap * (1 + extra), head + (cell + below) * rows + 0.08
+    with matplotlib.rc_context(style()):
         figure = matplotlib.figure.Figure(figsize=(width, height))
 
         def place(row: int, column: int) -> Any:
@@ -114,22 +76,22 @@ def neighbour_gallery(
         heads = ["query", "nearest", *[str(j) for j in range(2, k + 1)], *["sought"] * extra]
         for column, words in enumerate(heads):
             x = 0.15 + cell * column + gap * ((column > 0) + (column > k)) + 0.465 * cell
-            figure.text(x / width, 1 - (head - 0.05) / height, words, color=_FAINT, ha="center", va="bottom")
-        for r in range(len(rows)):
-            _show(place(r, 0), left[int(rows[r])], mean, std)
+            figure.text(x / width, 1 - (head - 0.05) / height, words, color=FAINT, ha="center", va="bottom")
+        for r in range(rows):
+            _show(place(r, 0), queries[r])
             for j in range(k):
                 axes = place(r, 1 + j)
-                _show(axes, images[int(found[r, j])], mean, std)
+                _show(axes, found[r, j])
                 if hits[r, j]:
                     _frame(axes, GREEN, "solid")
-                _caption(
-                    axes, f"\u2713 {captions[r, j]}".strip() if hits[r, j] else captions[r, j], hits[r, j]
-                )
-            if missed[r]:
+                words = f"\u2713 {captions[r, j]}".strip() if hits[r, j] else captions[r, j]
+                _caption(axes, words, hits[r, j])
+            if r in lacking:
+                image, rank = lacking[r]
                 axes = place(r, 1 + k)
-                _show(axes, images[wanted[r]], mean, std)
+                _show(axes, image)
                 _frame(axes, VERMILION, (0, (1.5, 0.8)))
-                _caption(axes, "not found" if sought_ranks is None else f"rank {int(sought_ranks[r])}", False)
+                _caption(axes, f"rank {rank}", False)
         return _save(figure, path)
 
 
@@ -159,12 +121,12 @@ def loss_curves(metrics_csv: str | Path, path: str | Path, *, title: str | None 
     across = min(3, len(columns))
     down = math.ceil(len(columns) / across)
     size = (3.4 * across + 0.2, 2.05 * down + (0.4 if title else 0.1))
-    with matplotlib.rc_context(_STYLE):
+    with matplotlib.rc_context(style()):
         figure = matplotlib.figure.Figure(figsize=size)
         panels = figure.subplots(down, across, squeeze=False, sharex=True).flat
         for position, (axes, (name, values)) in enumerate(zip(panels, columns.items(), strict=False)):
-            _curve(axes, steps, values, _CYCLE[position % len(_CYCLE)])
-            axes.set_title(_words(name), pad=7)
+            _curve(axes, steps, values, COLOURS[position % 6])
+            axes.set_title(in_words(name), pad=7)
             if position + across >= len(columns):
                 axes.set_xlabel("step")
                 axes.tick_params(labelbottom=True)
@@ -196,20 +158,16 @@ def _save(figure: Any, path: str | Path) -> Path:
     return target
 
 
-def _show(axes: Any, image: Tensor, mean: Sequence[float] | None, std: Sequence[float] | None) -> None:
+def _show(axes: Any, image: Tensor) -> None:
     x = image.detach().cpu()
     x = x.float() / 255 if x.dtype == torch.uint8 else x.float()
-    if std is not None:
-        x = x * torch.tensor(std).view(-1, 1, 1)
-    if mean is not None:
-        x = x + torch.tensor(mean).view(-1, 1, 1)
     picture = x.clamp(0, 1).permute(1, 2, 0).numpy()
     # Enlarged pixels stay square: interpolation would draw what the encoder never saw.
     picture = picture if picture.shape[2] == 3 else picture[..., 0]
     axes.imshow(picture, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
     axes.set(xticks=[], yticks=[])
     for spine in axes.spines.values():
-        spine.set(visible=True, color=_GRID, linewidth=0.8)
+        spine.set(visible=True, color=GRID, linewidth=0.8)
 
 
 def _frame(axes: Any, colour: str, line: Any) -> None:
@@ -219,18 +177,17 @@ def _frame(axes: Any, colour: str, line: Any) -> None:
 
 
 def _caption(axes: Any, words: str, strong: bool) -> None:
-    colour, weight = (GREEN, "bold") if strong else (_FAINT, "normal")
+    colour, weight = (GREEN, "bold") if strong else (FAINT, "normal")
     axes.set_xlabel(words, labelpad=5.5, fontsize=8.5, color=colour, fontweight=weight)
 
 
 def _curve(axes: Any, steps: np.ndarray, values: np.ndarray, colour: str) -> None:
     seen = np.isfinite(values)
     x, y = steps[seen], values[seen]
-    window = max(1, len(y) // 50) | 1
-    if window >= 3:
+    smooth = running_median(y)
+    if smooth is not None:
         axes.plot(x, y, color=colour, alpha=0.25, linewidth=0.8)
-        padded = np.pad(y, window // 2, mode="reflect")
-        y = np.median(np.lib.stride_tricks.sliding_window_view(padded, window), axis=1)
+        y = smooth
     axes.plot(x, y, color=colour, linewidth=1.8, marker="o" if len(y) <= 12 else None, markersize=3.5)
     axes.margins(x=0.02, y=0.08)
     axes.yaxis.set_major_formatter(lambda value, _: f"{value:.4g}")
@@ -254,16 +211,13 @@ def _number(cell: str) -> float:
         return math.nan
 
 
-def _words(name: str) -> str:
+def in_words(name: str) -> str:
+    """The name of a column as it is written above its curve."""
     return name.replace("_", " ").replace("/", " \u00b7 ")
 
 
-def _array(values: ArrayLike | Tensor) -> np.ndarray:
-    return values.detach().cpu().numpy() if isinstance(values, Tensor) else np.asarray(values)
-
-
-def _like(values: ArrayLike | Tensor, pattern: np.ndarray, name: str) -> np.ndarray:
-    array = _array(values)
-    if array.shape != pattern.shape:
-        raise ValueError(f"{name}: got shape {array.shape}, expected {pattern.shape}, as neighbours")
+def _like(values: ArrayLike | Tensor, found: Tensor, name: str) -> np.ndarray:
+    array = values.detach().cpu().numpy() if isinstance(values, Tensor) else np.asarray(values)
+    if array.shape != found.shape[:2]:
+        raise ValueError(f"{name}: got shape {array.shape}, expected {tuple(found.shape[:2])}, as found")
     return array

@@ -1,50 +1,27 @@
-"""Tables of a report: figures with intervals, what was run, and the signs of collapse."""
+"""Tables of an evaluation's figures: one way from records to rows, for the command line, notebooks and pages."""
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from html import escape
+from string import Formatter
 from typing import Any
 
-import torch
-from torch import Tensor
-from torch.nn import functional
+from isosphere.evaluation.results import Figure, TaskResult
 
-from isosphere.sphere import log_vmf_normalizer, sample_uniform
-from isosphere.statistics import covariance_spectrum, effective_rank, mean_cosine
-from isosphere.statistics import uniformity as log_potential
+__all__ = ["Cell", "Layout", "Row", "Table", "lay_out", "model_words", "number"]
 
-__all__ = ["Cell", "Row", "Table", "collapse_tiles", "evaluation_tables", "paired"]
+ABSENT, UNDEFINED = "\u2013", "undefined"
 
-LEAST = 20
-"""Images from which these signs say anything."""
-PAIRED = 4000
-"""Images of which all pairs are looked at: 8 million pairs fix two decimals, and the time grows with the square."""
-
-_TITLES = {
-    "knn": "k-nearest-neighbour accuracy, %",
-    "linear": "Linear probe, accuracy, %",
-    "ridge": "Kernel ridge, accuracy, %",
-    "retrieval": "Finding the other view of an image, %",
-    "ood": "Out-of-distribution detection, %",
-    "geometry": "Geometry of the embeddings",
-    "unlabelled": "Without labels",
-}
-_SHARES = ("knn", "linear", "ridge", "retrieval", "ood")
-_PIVOTED = ("ridge", "retrieval", "geometry", "unlabelled")
-_WORDS = {
-    "trained/backbone": "trained encoder",
+_MODELS = {
     "trained/head": "its head",
-    "trained/views": "trained encoder, by its views",
-    "trained/whitened": "trained encoder, whitened",
-    "untrained/backbone": "untrained encoder",
-    "untrained/whitened": "untrained encoder, whitened",
-    "untrained/head": "untrained head",
+    "trained/method": "the method's own score",
     "pixels": "raw pixels",
     "pca": "PCA-whitened pixels",
-    "descriptor": "fixed descriptor",
+    "descriptor": "fixed rotation-invariant descriptor",
 }
-_HIGHER = ("knn", "linear", "ridge", "retrieval", "ood")
+_LAYERS = {"backbone": "encoder", "wccn": "encoder, WCCN", "whitened": "encoder, whitened"}
 
 
 @dataclass(frozen=True)
@@ -55,230 +32,260 @@ class Cell:
     interval: str = ""
     best: bool = False
 
+    @property
+    def text(self) -> str:
+        """Both: ``76.5 [75.2, 77.8]``."""
+        return f"{self.value} {self.interval}".strip()
+
 
 @dataclass(frozen=True)
 class Row:
     """A line of a table."""
 
     name: str
-    cells: list[Any]
+    cells: list[Cell]
 
 
 @dataclass(frozen=True)
 class Table:
-    """A table with a title and a note on how its figures were made."""
+    """A table with a title and a note on how its figures were made. `first` is the heading of the names."""
 
     title: str
     first: str
     columns: list[str]
     rows: list[Row]
-    note: str = field(default="")
+    note: str = ""
+
+    def text_rows(self) -> list[list[str]]:
+        """The headings and then the rows, as plain text."""
+        rows = [[row.name, *(cell.text for cell in row.cells)] for row in self.rows]
+        return [[self.first, *self.columns], *rows]
+
+    def html(self) -> str:
+        """The same for a notebook or a page, escaped."""
+
+        def cell(x: Cell) -> str:
+            interval = f' <span class="interval">{escape(x.interval)}</span>' if x.interval else ""
+            value = f"<b>{escape(x.value)}</b>" if x.best else escape(x.value)
+            return f'<td class="number">{value}{interval}</td>'
+
+        heads = "".join(f'<th class="number">{escape(column)}</th>' for column in self.columns)
+        rows = "\n".join(
+            f'<tr><th scope="row">{escape(row.name)}</th>{"".join(map(cell, row.cells))}</tr>'
+            for row in self.rows
+        )
+        note = f'<p class="note">{escape(self.note)}</p>\n' if self.note else ""
+        return (
+            f'<h3>{escape(self.title)}</h3>\n{note}<div class="scroll"><table>\n'
+            f"<thead><tr><th>{escape(self.first)}</th>{heads}</tr></thead>\n<tbody>\n{rows}\n</tbody></table></div>\n"
+        )
+
+    _repr_html_ = __html__ = html  # a notebook asks for the one, a template for the other
 
 
-def evaluation_tables(evaluations: Mapping[str, Mapping[str, Any]]) -> list[Table]:
-    """A table per task of the runs' ``evaluation.json``: one column a run, or for one run a column a metric.
+@dataclass(frozen=True)
+class Layout:
+    """How the figures of a task are laid out in a table.
 
-    Of several runs the task ``unlabelled`` is left to :func:`isosphere.report.ranking.ranking_table`, and always
-    ``checkpoints`` to :func:`isosphere.report.checkpoints.checkpoint_table`.
+    Title and words are filled in from the protocol by the rules of :meth:`str.format`: ``"k-NN accuracy, %; k = {k}"``,
+    ``"R@1 of {all[candidates_per_query]}"``. Of a file that lacks a key (an older one) the clause between semicolons is
+    left out; in the first clause an ellipsis stands for it.
+
+    Args:
+        title: of the table.
+        rows, columns: fields of a figure that tell rows and columns apart.
+        each: a table for every value of these fields, which stands for ``{each}`` in the title.
+        only: the figures that are shown; a task with tables of two kinds has two layouts.
+        percent: metrics that are shares: shown in percent, and more of them is better but for `lower`.
+        lower: metrics of which less is better. One that is in neither has no best run.
+        words: a metric, variant or subset in words, or two fields together (``recall@1/all``), which goes before each
+            alone. What is not named is written as it is; what has no words ("") is not written.
+        corner: heading of the first column.
     """
-    tasks = dict.fromkeys(task for evaluation in evaluations.values() for task in evaluation)
-    made = []
-    for task in tasks:
-        entries = {name: evaluation.get(task, {}) for name, evaluation in evaluations.items()}
-        if task == "checkpoints" or (task == "unlabelled" and len(evaluations) > 1):
-            continue
-        pivot = len(evaluations) == 1 and task in _PIVOTED
-        table = _pivoted(task, next(iter(entries.values()))) if pivot else _by_run(task, entries)
-        if table.rows:
-            made.append(table)
-    return made
+
+    title: str
+    rows: tuple[str, ...] = ("model", "layer")
+    columns: tuple[str, ...] = ("metric", "variant")
+    each: tuple[str, ...] = ()
+    only: Callable[[Figure], bool] | None = None
+    percent: frozenset[str] = frozenset()
+    lower: frozenset[str] = frozenset()
+    words: Mapping[str, str] = field(default_factory=dict)
+    corner: str = "features"
 
 
-def _by_run(task: str, entries: Mapping[str, Mapping[str, Any]]) -> Table:
-    keys = dict.fromkeys(key for entry in entries.values() for key in entry if _is_estimate(entry[key]))
-    rows = []
-    for key in keys:
-        if len(entries) > 1 and (
-            key.endswith("/all") or (task == "geometry" and key.startswith("untrained"))
-        ):
-            continue
-        found = [entry.get(key) for entry in entries.values()]
-        values = [_value(estimate) for estimate in found]
-        best = max((v for v in values if v is not None), default=None)
-        higher = task in _HIGHER and "fpr" not in key  # a false-positive rate is best when low: not marked
-        marks = len(entries) > 1 and higher and key.startswith("trained") and len(set(values)) > 1
-        cells = [
-            _cell(task, e, best=marks and v is not None and v == best)
-            for e, v in zip(found, values, strict=True)
-        ]
-        rows.append(
-            Row(_name(f"{key} kernel" if task == "ridge" and key.endswith("/linear") else key), cells)
+def lay_out(layouts: Sequence[Layout], results: Mapping[str, TaskResult]) -> list[Table]:
+    """The tables of one task of one run or of several, whose results are given by their names.
+
+    One run: rows and columns as the layout says. Several: a column a run, the best figure of trained models marked;
+    the wider candidates of a retrieval, and other models where the layout has models for columns, are left out. A task
+    without a layout is shown as it is kept.
+    """
+    chosen = layouts or [Layout(next((result.task for result in results.values()), ""))]
+    return [table for layout in chosen for table in _tables(layout, results)]
+
+
+def model_words(model: str, layer: str = "") -> str:
+    """A model and its layer as tables name them: ``trained encoder``, ``its head``, ``raw pixels``."""
+    key = f"{model}/{layer}" if layer else model
+    if key in _MODELS:
+        return _MODELS[key]
+    if found := re.fullmatch(r"last(\d+)", layer):
+        blocks = int(found[1])
+        tokens = (
+            f"class tokens of its last {blocks} blocks" if blocks > 1 else "class token of its last block"
         )
-    columns = list(entries) if len(entries) > 1 else ["accuracy" if task in ("knn", "linear") else "value"]
-    return Table(_TITLES.get(task, task), "", columns, rows, _note(entries))
+        return tokens if model == "trained" else f"{model}, {tokens}"
+    return f"{model} {_LAYERS.get(layer, layer)}".strip()
 
 
-def _pivoted(task: str, entry: Mapping[str, Any]) -> Table:
-    """One run: contestants (or measures) down, metrics (or contestants) across."""
-    # Of the wider set of candidates one figure says enough.
-    kept = [key for key in entry if not key.endswith("/all") or key.endswith("recall@1/all")]
-    split = {key: _split(task, key) for key in kept if _is_estimate(entry[key])}
-    rows = list(dict.fromkeys(row for row, _ in split.values()))
-    columns = list(dict.fromkeys(column for _, column in split.values()))
-    at = {place: key for key, place in split.items()}
-    lines = [
-        Row(
-            _name(row), [_cell(task, entry.get(at.get((row, column), "")), measure=row) for column in columns]
-        )
+def number(value: float, *, percent: bool = False) -> str:
+    """A value with as many digits as it is worth: a share in percent with one decimal, others with three or fewer."""
+    if not math.isfinite(value):
+        return UNDEFINED
+    digits = 1 if percent else 3 if abs(value) < 10 else 1 if abs(value) < 1000 else 0
+    return _fixed(100 * value if percent else value, digits)
+
+
+def _tables(layout: Layout, results: Mapping[str, TaskResult]) -> Iterable[Table]:
+    several = len(results) > 1
+    figures = [(run, f) for run, r in results.items() for f in r.figures if _shown(layout, f, several)]
+    protocols = [r.protocol for r in results.values() if r.figures] or [{}]
+    words = {name: _filled(text, protocols[0]) for name, text in layout.words.items()}
+    sets = protocols[0].get("sets")
+    named = {**(sets if isinstance(sets, Mapping) else {}), **words}
+    for part in dict.fromkeys(_key(f, layout.each) for _, f in figures):
+        held = [(run, f) for run, f in figures if _key(f, layout.each) == part]
+        each = _name(layout.each, part, named)
+        titles = list(dict.fromkeys(_filled(layout.title, {**p, "each": each}) for p in protocols))
+        title = titles[0] if len(titles) == 1 else titles[0].split(";")[0]
+        rows = _rows_by_run if several else _rows_by_column
+        columns, made = rows(layout, held, list(results), words)
+        yield Table(title, layout.corner, columns, made, _note(results))
+
+
+def _shown(layout: Layout, figure: Figure, several: bool) -> bool:
+    if several and (figure.variant == "all" or ("model" in layout.columns and figure.model != "trained")):
+        return False
+    return layout.only is None or layout.only(figure)
+
+
+def _rows_by_column(
+    layout: Layout, figures: Sequence[tuple[str, Figure]], runs: list[str], words: Mapping[str, str]
+) -> tuple[list[str], list[Row]]:
+    at = {(_key(f, layout.rows), _key(f, layout.columns)): f for _, f in figures}
+    rows, columns = (list(dict.fromkeys(keys)) for keys in zip(*at, strict=True))
+    made = [
+        Row(_name(layout.rows, row, words), [_cell(layout, at.get((row, column))) for column in columns])
         for row in rows
     ]
-    return Table(_TITLES.get(task, task), "", [_name(c) for c in columns], lines, _note({"": entry}))
+    return [_name(layout.columns, column, words) for column in columns], made
 
 
-def _split(task: str, key: str) -> tuple[str, str]:
-    if task == "geometry":
-        who, _, measure = key.partition("/")
-        return measure, who
-    if task == "unlabelled":
-        who, _, measure = key.rpartition("/")
-        return measure, who
-    if task == "ridge":
-        linear = key.endswith("/linear")
-        return key.removesuffix("/linear"), "linear kernel" if linear else "exponential kernel"
-    parts = key.split("/")
-    cut = next(
-        (i for i, part in enumerate(parts) if part.startswith("recall@") or part == "map"), len(parts) - 1
-    )
-    return "/".join(parts[:cut]), "/".join(parts[cut:])
+def _rows_by_run(
+    layout: Layout, figures: Sequence[tuple[str, Figure]], runs: list[str], words: Mapping[str, str]
+) -> tuple[list[str], list[Row]]:
+    at = {(_key(f, layout.rows), _key(f, layout.columns), run): f for run, f in figures}
+    one = len({column for _, column, _ in at}) == 1  # goes without saying
+    made = []
+    for row, column in dict.fromkeys((row, column) for row, column, _ in at):
+        said = [_name(layout.rows, row, words), "" if one else _name(layout.columns, column, words)]
+        held = [at.get((row, column, run)) for run in runs]
+        best = _best(layout, held)
+        cells = [_cell(layout, f, best=f is not None and f.value == best) for f in held]
+        made.append(Row(", ".join(filter(None, said)), cells))
+    return runs, made
 
 
-def _name(key: str) -> str:
-    for known, words in _WORDS.items():
-        if key == known:
-            return words
-        if key.startswith(f"{known}/"):
-            return f"{words}, {_name(key[len(known) + 1 :])}"
-    if found := re.fullmatch(r"trained/last(\d+)", key):
-        return f"its last {found[1]} class tokens"
-    words = key.replace("recall@", "R@").replace("/all", ", both views").replace("_", " ")
-    words = re.sub(r"\bzscore/", "z-score, ", words)
-    return {"map": "mAP"}.get(words, words.replace("/", ", "))
+def _best(layout: Layout, figures: Sequence[Figure | None]) -> float | None:
+    """The best value of trained models in a row, where it tells runs apart."""
+    found = [f for f in figures if f is not None and math.isfinite(f.value)]
+    directed = all(f.model == "trained" and f.metric in layout.percent | layout.lower for f in found)
+    if not directed or len({f.value if f is not None else None for f in figures}) < 2 or not found:
+        return None
+    choose = min if found[0].metric in layout.lower else max
+    return choose(f.value for f in found)
 
 
-def _is_estimate(entry: Any) -> bool:
-    return isinstance(entry, dict) and {"value", "low", "high"} <= set(entry)
+def _cell(layout: Layout, figure: Figure | None, *, best: bool = False) -> Cell:
+    if figure is None:
+        return Cell(ABSENT)
+    percent = figure.metric in layout.percent
+    low, high = figure.estimate.low, figure.estimate.high
+    value = number(figure.value, percent=percent)
+    if value == UNDEFINED or not (math.isfinite(low) and math.isfinite(high)):
+        return Cell(value, best=best)
+    # The bounds have the decimals of the value, whatever their size.
+    scale, digits = 100 if percent else 1, len(value.partition(".")[2])
+    return Cell(value, f"[{_fixed(scale * low, digits)}, {_fixed(scale * high, digits)}]", best)
 
 
-def _value(estimate: Any) -> float | None:
-    value = estimate.get("value") if _is_estimate(estimate) else None
-    return float(value) if isinstance(value, (int, float)) and math.isfinite(value) else None
+def _fixed(value: float, digits: int) -> str:
+    return f"{round(value, digits) + 0.0:,.{digits}f}"  # no minus before zeros
 
 
-def _cell(task: str, estimate: Any, *, best: bool = False, measure: str = "") -> Cell:
-    value = _value(estimate)
-    if value is None:
-        return Cell("\u2013")
-    low, high = estimate["low"], estimate["high"]
-    share = task in _SHARES or measure == "recall@1"
-    scale, digits = (100, 1) if share else (1, _digits(value))
-    sure = all(isinstance(bound, (int, float)) for bound in (low, high))
-    interval = f"[{scale * low:,.{digits}f}, {scale * high:,.{digits}f}]" if sure else ""
-    return Cell(f"{scale * value:,.{digits}f}", interval, best)
+def _key(figure: Figure, fields: Sequence[str]) -> tuple[str, ...]:
+    return tuple(getattr(figure, name) for name in fields)
 
 
-def _digits(value: float) -> int:
-    return 0 if abs(value) >= 1000 else 1 if abs(value) >= 10 else 3
-
-
-def _note(entries: Mapping[str, Mapping[str, Any]]) -> str:
-    """How the figures were made, in the words of the protocol, where all runs agree or one is alone."""
+def _name(fields: Sequence[str], key: Sequence[str], words: Mapping[str, str]) -> str:
+    """A key in words: two parts together where they have words together, then each alone."""
+    parts = [(name, value) for name, value in zip(fields, key, strict=True) if value]
     said = []
-    for name, entry in entries.items():
-        protocol = entry.get("protocol", {}) if isinstance(entry, Mapping) else {}
-        flat = {**protocol, **protocol.get("targets", {})} if isinstance(protocol, Mapping) else {}
+    while parts:
+        (name, value), rest = parts[0], parts[1:]
+        pair = f"{value}/{rest[0][1]}" if rest else ""
+        if pair in words:
+            said.append(words[pair])
+            rest = rest[1:]
+        elif name == "model":
+            layer = rest[0][1] if rest and rest[0][0] == "layer" else ""
+            said.append(words.get(value) or model_words(value, layer))
+            rest = rest[bool(layer) :]
+        else:
+            said.append(words.get(value, value))
+        parts = rest
+    return ", ".join(filter(None, said))
+
+
+class _Filler(Formatter):
+    """Like :meth:`str.format`, but a key that is missing or of another kind becomes an ellipsis."""
+
+    def get_field(self, field_name: str, args: Any, kwargs: Any) -> Any:
+        try:
+            return super().get_field(field_name, args, kwargs)
+        except (AttributeError, IndexError, KeyError, TypeError):
+            return None, field_name
+
+    def format_field(self, value: Any, format_spec: str) -> str:
+        try:
+            return "\u2026" if value is None else super().format_field(value, format_spec)
+        except (TypeError, ValueError):
+            return str(value)
+
+
+def _filled(text: str, protocol: Mapping[str, Any]) -> str:
+    first, *others = (_Filler().vformat(clause, (), protocol) for clause in text.split(";"))
+    return ";".join([first, *(clause for clause in others if "\u2026" not in clause)])
+
+
+def _note(results: Mapping[str, TaskResult]) -> str:
+    """How the figures were made, in the words of the protocol; by run where runs differ."""
+    said = {}
+    for name, result in results.items():
+        targets = result.protocol.get("targets")
+        flat = {**result.protocol, **(targets if isinstance(targets, Mapping) else {})}
         facts = {
-            "data": entry.get("data"),
+            "data": result.data or None,
             "k": flat.get("k"),
             "training images": flat.get("train_images"),
             "test images": flat.get("test_images", flat.get("queries", flat.get("images"))),
             "candidates": flat.get("candidates_per_query"),
             "division": flat.get("division"),
         }
-        words = ", ".join(f"{key} {_plain(value)}" for key, value in facts.items() if value is not None)
-        said.append((name, words))
-    words = dict.fromkeys(words for _, words in said if words)
-    return next(iter(words), "") if len(words) <= 1 else "; ".join(f"{n}: {w}" for n, w in said if w)
-
-
-def _plain(value: Any) -> str:
-    return f"{value:,}" if isinstance(value, int) else str(value)
-
-
-def collapse_tiles(head: Tensor, metrics: Sequence[Mapping[str, str]]) -> list[dict[str, str]]:
-    """Signs of collapse of embeddings ``(n, d)``, each beside its value for as many uniform points."""
-    n, d = head.shape
-    if n < LEAST:
-        return []
-    unit = functional.normalize(head.float(), dim=1)
-    found = _signs(unit)
-    # Chance: 0 for the mean cosine and a closed form for uniformity; ranks and shares from a sample of this size.
-    uniform = _signs(sample_uniform(n, d, generator=torch.Generator().manual_seed(0)), uniformity=False)
-    uniform["mean_cosine"] = 0.0
-    uniform["uniformity"] = -4.0 + float(log_vmf_normalizer(torch.tensor(4.0, dtype=torch.float64), d))
-    zero = int((unit.norm(dim=1) < 0.5).sum())
-    most = min(n - 1, d)
-
-    def tile(key: str, words: str, state: str = "", digits: int = 2) -> dict[str, str]:
-        value, null = found[key], uniform[key]
-        return {
-            "value": _fixed(value, digits),
-            "words": f"{words}; uniform {_fixed(null, digits)}",
-            "state": state,
-        }
-
-    cosine, rank = found["mean_cosine"], found["effective_rank"]
-    state = "bad" if cosine > 0.95 else "fine" if cosine < 0.5 else ""
-    made = [
-        tile("mean_cosine", "mean cosine of different images (1: collapse)", state, 3),
-        tile("effective_rank", f"effective rank, at most {most}", "bad" if rank < 2 else "", 1),
-        tile("top_eigenvalue_share", "share of the largest direction", digits=3),
-        tile("uniformity", "uniformity (0: collapse)"),
-    ]
-    aligned = next((row["alignment"] for row in reversed(metrics) if row.get("alignment")), "")
-    if aligned:
-        value = float(aligned)
-        made.append(
-            {
-                "value": f"{value:.2f}",
-                "words": "alignment in training (1: views coincide, 0: views are unrelated)",
-                "state": "bad" if value < 0.05 else "",
-            }
-        )
-    if zero:
-        made.append({"value": f"{zero:,}", "words": "embeddings that are zero", "state": "bad"})
-    return made
-
-
-def paired(z: Tensor) -> Tensor:
-    """The rows of which all pairs are looked at: all, or PAIRED of them drawn with a fixed seed."""
-    if len(z) <= PAIRED:
-        return z
-    chosen = torch.randperm(len(z), generator=torch.Generator().manual_seed(0))[:PAIRED]
-    return z[chosen.to(z.device)]
-
-
-def _signs(unit: Tensor, *, uniformity: bool = True) -> dict[str, float]:
-    spectrum = covariance_spectrum(unit)
-    rank = float(effective_rank(unit))
-    found = {
-        "mean_cosine": float(mean_cosine(unit)),
-        "effective_rank": rank,
-        # Of a constant sample what is left of the spectrum is rounding.
-        "top_eigenvalue_share": float(spectrum[0] / spectrum.sum()) if rank > 0 else math.nan,
-    }
-    return found | ({"uniformity": float(log_potential(paired(unit)))} if uniformity else {})
-
-
-def _fixed(value: float, digits: int) -> str:
-    """So many decimals, and no minus before zeros."""
-    return f"{round(value, digits) + 0.0:.{digits}f}" if math.isfinite(value) else "\u2013"
+        plain = {k: f"{v:,}" if isinstance(v, int) else str(v) for k, v in facts.items() if v is not None}
+        said[name] = ", ".join(f"{k} {v}" for k, v in plain.items())
+    different = set(filter(None, said.values()))
+    if len(different) <= 1:
+        return next(iter(different), "")
+    return "; ".join(f"{name}: {words}" for name, words in said.items() if words)

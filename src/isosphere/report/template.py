@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from isosphere import __version__
-from isosphere.errors import RunError, UsageError
+from isosphere.errors import RunError, UsageError, option
 from isosphere.runs import write_text
 
 __all__ = ["write_page"]
@@ -36,7 +36,9 @@ def write_page(path: str | Path, template: str, values: Mapping[str, Any]) -> Pa
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise RunError(f"cannot make the folder of {path}: {error.strerror}. Give another --out.") from error
+        raise RunError(
+            f"cannot make the folder of {path}: {error.strerror}. Give another {option('out')}."
+        ) from error
     # A name of a file may hold half a character; a page may not.
     write_text(target, text.encode("utf-8", "replace").decode("utf-8"))
     return target
