@@ -1,5 +1,6 @@
 """Commands as a user types them, in this process, on images that are small enough to be quick."""
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -9,12 +10,33 @@ import pytest
 from PIL import Image
 
 from isosphere.cli import main
+from isosphere.evaluation import TaskResult, read_results
+from isosphere.runs import RunFolder
 
 
 class Outcome(NamedTuple):
     code: int
     out: str
     err: str
+
+
+@pytest.fixture
+def figures() -> Callable[..., dict[str, TaskResult]]:
+    """What the evaluation of a run has found, by task."""
+    return lambda name="r": read_results(RunFolder(name))
+
+
+@pytest.fixture
+def check_estimates() -> Callable[[TaskResult], None]:
+    """Every figure lies within its interval, or is not a number."""
+
+    def check(result: TaskResult) -> None:
+        assert result.figures
+        for figure in result.figures:
+            low, high = figure.estimate.low, figure.estimate.high
+            assert math.isnan(figure.value) or low <= figure.value <= high, figure
+
+    return check
 
 
 @pytest.fixture

@@ -1,81 +1,67 @@
 """``isosphere evaluate`` as it is typed."""
 
-import json
 from pathlib import Path
 
 import pytest
 import torch
 
-from isosphere.cli.accuracy import _worth_a_metric
 from isosphere.runs import RunFolder
+from isosphere.workflows.tasks._accuracy import _worth_a_metric
 
 
-def figures(name="r"):
-    return json.loads((Path(name) / "evaluation.json").read_text())
-
-
-def check_estimates(entry):
-    """Every figure is a value within its interval, or three nulls."""
-    for name, estimate in entry.items():
-        if name in ("protocol", "data"):
-            continue
-        assert set(estimate) == {"value", "low", "high"}, name
-        if estimate["value"] is not None:
-            assert estimate["low"] <= estimate["value"] <= estimate["high"], name
-
-
-def test_labelled_images_without_a_split(run, classes, quick):
+def test_labelled_images_without_a_split(run, classes, quick, figures, check_estimates):
     run("train", classes, "--out", "r", *quick)
     done = run("evaluate", "r", classes)
     assert done.code == 0, done.err
     assert done.err == ""
     knn = figures()["knn"]
     check_estimates(knn)
-    assert set(knn) == {
-        "trained/backbone",
-        "trained/head",
-        "trained/views",
-        "trained/whitened",
-        "untrained/backbone",
-        "untrained/whitened",
-        "pixels",
-        "pca",
-        "protocol",
-        "data",
+    assert {(f.model, f.layer) for f in knn.figures} == {
+        ("trained", "backbone"),
+        ("trained", "head"),
+        ("trained", "wccn"),
+        ("trained", "whitened"),
+        ("untrained", "backbone"),
+        ("untrained", "whitened"),
+        ("pixels", ""),
+        ("pca", ""),
     }
-    assert knn["pixels"]["value"] == 1.0  # red and blue: pixels tell them apart
-    assert knn["protocol"]["train_images"] == 48
-    assert knn["protocol"]["test_images"] == 12
-    assert "80/20, stratified, seed 0" in knn["protocol"]["division"]
+    assert {f.metric for f in knn.figures} == {"accuracy"}
+    assert knn.one(model="pixels").value == 1.0  # red and blue: pixels tell them apart
+    assert knn.data == str(classes)
+    assert len(knn.weights) == 16
+    assert knn.protocol["train_images"] == 48
+    assert knn.protocol["test_images"] == 12
+    assert "80/20, stratified, seed 0" in knn.protocol["split"]
     assert "80/20" in done.out
     for word in (
         "trained encoder",
         "raw pixels",
         "PCA-whitened pixels",
         "untrained encoder, whitened",
-        "by its views",
+        "trained encoder, WCCN",
     ):
         assert word in done.out
     assert "geometry" not in figures()  # 12 images are too few for its intervals
     assert done.out.splitlines()[-1].endswith(".") or "isosphere train" in done.out.splitlines()[-1]
 
 
-def test_a_split_is_respected(run, split, quick):
+def test_a_split_is_respected(run, split, quick, figures):
     run("train", split, "--out", "r", *quick)
     done = run("evaluate", "r", split)
     assert done.code == 0, done.err
-    protocol = figures()["knn"]["protocol"]
+    protocol = figures()["knn"].protocol
     assert (protocol["train_images"], protocol["test_images"], protocol["classes"]) == (30, 10, 2)
-    assert protocol["division"] == "the data's own training and test parts"
+    assert protocol["split"] == "the data's own training and test parts"
 
 
-def test_a_named_test_set_is_labelled_by_the_training_classes(run, classes, split, quick):
+def test_a_named_test_set_is_labelled_by_the_training_classes(run, classes, split, quick, figures):
     run("train", classes, "--out", "r", *quick)
     done = run("evaluate", "r", classes, "--test", split, "--tasks", "knn")
     assert done.code == 0, done.err
     knn = figures()["knn"]
-    assert (knn["protocol"]["train_images"], knn["protocol"]["test_images"]) == (60, 10)
-    assert knn["pixels"]["value"] == 1.0
+    assert (knn.protocol["train_images"], knn.protocol["test_images"]) == (60, 10)
+    assert knn.one(model="pixels").value == 1.0
 
 
 @pytest.fixture
@@ -85,7 +71,7 @@ def textures_run(run, quick):
     return data
 
 
-def test_textures_are_judged_by_retrieval_beside_a_descriptor(run, textures_run):
+def test_textures_are_judged_by_retrieval_beside_a_descriptor(run, textures_run, figures, check_estimates):
     done = run("evaluate", "r", textures_run)
     assert done.code == 0, done.err
     assert "accuracy cannot be measured" in done.out
@@ -95,18 +81,20 @@ def test_textures_are_judged_by_retrieval_beside_a_descriptor(run, textures_run)
     retrieval = found["retrieval"]
     check_estimates(retrieval)
     check_estimates(found["geometry"])
-    who = ("trained/head", "trained/backbone", "untrained/head", "untrained/backbone", "descriptor")
-    for name in who:
+    models = [("trained", "head"), ("trained", "backbone"), ("untrained", "head"), ("untrained", "backbone")]
+    for model, layer in [*models, ("descriptor", "")]:
         for metric in ("recall@1", "recall@3", "recall@5", "map"):
-            assert retrieval[f"{name}/{metric}"]["value"] >= retrieval[f"{name}/{metric}/all"]["value"] - 1e-9
-    assert retrieval["descriptor/recall@1"]["value"] > 3 / 48
-    protocol = retrieval["protocol"]
+            key = {"model": model, "layer": layer, "metric": metric}
+            near, wide = (retrieval.one(**key, variant=v).value for v in ("targets", "all"))
+            assert near >= wide - 1e-9
+    assert retrieval.one(model="descriptor", metric="recall@1", variant="targets").value > 3 / 48
+    protocol = retrieval.protocol
     assert protocol["targets"]["batch"] == 48
     assert protocol["targets"]["queries"] == 48
     assert protocol["all"]["candidates_per_query"] == 95
     assert protocol["views"]["recipe"] == "textures"
-    assert found["geometry"]["protocol"]["images"] == 48
-    assert "trained/zscore/mmd-heat" in found["geometry"]
+    assert found["geometry"].protocol["images"] == 48
+    assert found["geometry"].one(model="trained", metric="zscore", variant="mmd-heat")
 
 
 def test_pictures_where_matplotlib_is_installed(run, textures_run):
@@ -119,7 +107,7 @@ def test_pictures_where_matplotlib_is_installed(run, textures_run):
 
 
 def test_without_matplotlib_figures_are_still_measured(run, textures_run, monkeypatch):
-    from isosphere.cli import evaluate
+    from isosphere.workflows import evaluate
 
     monkeypatch.setattr(evaluate, "find_spec", lambda name: None)
     done = run("evaluate", "r", textures_run, "--tasks", "geometry")
@@ -128,30 +116,32 @@ def test_without_matplotlib_figures_are_still_measured(run, textures_run, monkey
     assert not (Path("r") / "curves.png").exists()
 
 
-def test_the_same_command_gives_the_same_figures(run, textures_run):
+def test_the_same_command_gives_the_same_figures(run, textures_run, figures):
     run("evaluate", "r", textures_run, "--limit", 30)
     first = figures()
     run("evaluate", "r", textures_run, "--limit", 30)
     assert figures() == first
-    assert first["retrieval"]["protocol"]["targets"]["queries"] == 30
+    assert first["retrieval"].protocol["targets"]["queries"] == 30
 
 
-def test_the_untrained_run_is_judged_equal_to_its_untrained_self(run, quick):
+def test_the_untrained_run_is_judged_equal_to_its_untrained_self(run, quick, figures):
     data = "textures:disk?count=40&test=24&size=32"
     run("train", data, "--out", "r", *quick[1:], "--epochs=0")
     assert run("evaluate", "r", data).code == 0
     retrieval = figures()["retrieval"]
     for layer in ("head", "backbone"):
-        assert retrieval[f"trained/{layer}/recall@1"] == retrieval[f"untrained/{layer}/recall@1"]
+        key = {"layer": layer, "metric": "recall@1", "variant": "targets"}
+        trained, untrained = (retrieval.one(model=model, **key) for model in ("trained", "untrained"))
+        assert trained.estimate == untrained.estimate
 
 
-def test_tasks_are_kept_beside_each_other(run, textures_run):
+def test_tasks_are_kept_beside_each_other(run, textures_run, figures):
     run("evaluate", "r", textures_run, "--tasks", "retrieval")
     run("evaluate", "r", textures_run, "--tasks", "geometry")
     assert set(figures()) == {"retrieval", "geometry"}
 
 
-def test_weights_to_start_from_may_be_gone(run, classes, quick):
+def test_weights_to_start_from_may_be_gone(run, classes, quick, figures):
     run("train", classes, "--out", "first", *quick)
     run("train", classes, "--out", "r", *quick, "--init", "first/encoder.safetensors")
     assert "initial encoder" in run("evaluate", "r", classes, "--tasks", "knn").out
@@ -159,7 +149,7 @@ def test_weights_to_start_from_may_be_gone(run, classes, quick):
     done = run("evaluate", "r", classes, "--tasks", "knn")
     assert done.code == 0, done.err
     assert "cannot be had again" in done.out
-    assert "untrained/backbone" not in figures()["knn"]
+    assert {f.model for f in figures()["knn"].figures} == {"trained", "pixels", "pca"}
 
 
 @pytest.mark.parametrize(
@@ -187,10 +177,10 @@ def test_what_is_refused_costs_a_paragraph(run, textures_run, words, said):
 def test_features_in_few_directions_are_worth_another_metric():
     """Half of the labels are found as the features are, nearly all when they are whitened."""
     plain, white = torch.arange(400) % 2 == 0, torch.arange(400) % 20 > 0
-    correct = {"trained/backbone": plain.double(), "trained/whitened": white.double()}
+    correct = {("trained", "backbone"): plain.double(), ("trained", "whitened"): white.double()}
     assert "45.0 points more" in (said := _worth_a_metric(correct))
     assert said.startswith("Whitened")
-    correct["trained/views"] = white.double()
-    assert "embed --layer views" in _worth_a_metric(correct)
-    assert _worth_a_metric({"trained/backbone": plain.double(), "trained/whitened": plain.double()}) == ""
-    assert _worth_a_metric({"trained/backbone": plain.double()}) == ""
+    correct["trained", "wccn"] = white.double()
+    assert 'layer="wccn"' in _worth_a_metric(correct)
+    assert _worth_a_metric({("trained", "backbone"): plain.double(), ("trained", "whitened"): plain.double()}) == ""
+    assert _worth_a_metric({("trained", "backbone"): plain.double()}) == ""

@@ -1,25 +1,24 @@
 """``train.keep_every`` and ``isosphere evaluate --tasks unlabelled``: points of a training, ranked without labels."""
 
-import json
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
-from isosphere.evaluation.unlabelled import HIGHER_IS_BETTER
+import isosphere
+from isosphere.evaluation import HIGHER_IS_BETTER
 from isosphere.runs import RunFolder
-from isosphere.training import load_run
 
 
-def test_checkpoints_are_kept_ranked_and_reported(run, classes, quick):
+def test_checkpoints_are_kept_ranked_and_reported(run, classes, quick, figures):
     words = (*quick[2:], "--batch-size=20", "--epochs=4", "--set=train.keep_every=2")
     assert run("train", classes, "--out", "r", *words).code == 0
     folder = RunFolder.open("r")
     assert folder.kept_epochs() == [2, 4]
-    last = load_run("r").method.state_dict()
-    assert all(torch.equal(x, last[name]) for name, x in load_run("r", epoch=4).method.state_dict().items())
-    kept = load_run("r", epoch=2).method.state_dict()
+    last = isosphere.load("r").method.state_dict()
+    assert all(torch.equal(x, last[name]) for name, x in isosphere.load("r", epoch=4).method.state_dict().items())
+    kept = isosphere.load("r", epoch=2).method.state_dict()
     assert any(not torch.equal(x, last[name]) for name, x in kept.items())
     assert load_file("r/checkpoints/epoch-0002.safetensors").keys() <= kept.keys()
 
@@ -27,14 +26,18 @@ def test_checkpoints_are_kept_ranked_and_reported(run, classes, quick):
     done = run(*asked)
     assert (done.code, done.err) == (0, "")
     assert "What each figure chooses among 2 checkpoints" in done.out
-    found = json.loads(Path("r/evaluation.json").read_text())
+    found = figures()
     entry = found["checkpoints"]
-    assert entry["protocol"]["epochs"] == [2, 4]
+    assert entry.protocol["epochs"] == [2, 4]
     for layer in ("head", "backbone"):
         for name in HIGHER_IS_BETTER:
-            assert entry[f"epoch-4/{layer}/{name}"] == found["unlabelled"][f"trained/{layer}/{name}"]
-            assert f"rho/{layer}/{name}" in entry
-    assert 0 <= entry["epoch-2/knn"]["value"] <= 1
+            last, trained = (
+                result.one(model=model, layer=layer, metric=name).estimate
+                for result, model in ((entry, "epoch-4"), (found["unlabelled"], "trained"))
+            )
+            assert last == trained
+            assert entry.one(layer=layer, metric="spearman", variant=name)
+    assert 0 <= entry.one(model="epoch-2", metric="accuracy").value <= 1
     weights = {file.name.split("-")[0] for file in Path("r/features").iterdir()}
     assert len(weights) == 3  # of epochs 2 and 4, and untrained
     text = Path("r/evaluation.json").read_text()

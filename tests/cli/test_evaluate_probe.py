@@ -1,31 +1,26 @@
 """``isosphere evaluate`` with other probes and with the deeper layers of a ViT."""
 
-import json
 from pathlib import Path
 
 import pytest
 
 
-def figures():
-    return json.loads(Path("r/evaluation.json").read_text())
-
-
 @pytest.mark.parametrize("probe", ["adamw", "sgd"])
-def test_the_probe_by_descent_says_what_it_chose(run, split, quick, probe):
+def test_the_probe_by_descent_says_what_it_chose(run, split, quick, probe, figures):
     run("train", split, "--out", "r", *quick[1:], "--epochs=0")
     done = run("evaluate", "r", split, "--tasks", "linear", "--probe", probe)
     assert (done.code, done.err) == (0, "")
     entry = figures()["linear"]
-    assert entry["pixels"]["value"] == 1.0
-    protocol = entry["protocol"]
+    assert entry.one(model="pixels").value == 1.0
+    protocol = entry.protocol
     assert protocol["epochs"] == [10, 30, 100]
-    for chosen in protocol["chosen"].values():
+    for chosen in protocol["chosen"]:
         assert chosen["rate"] in protocol["rates"]
         assert chosen["epochs"] in protocol["epochs"]
     assert {"adamw": "AdamW", "sgd": "SGD"}[probe] in done.out
 
 
-def test_class_tokens_of_a_vit(run, split, quick):
+def test_class_tokens_of_a_vit(run, split, quick, figures):
     vit = ("--encoder", "test_vit", "--set=data.image_size=32")
     assert run("train", split, "--out", "r", *quick[1:], "--epochs=0", *vit).code == 0
     words = ("evaluate", "r", split, "--tasks", "linear,knn", "--layer", "last1", "--layer", "last3")
@@ -33,8 +28,9 @@ def test_class_tokens_of_a_vit(run, split, quick):
     assert (done.code, done.err) == (0, "")
     assert "class tokens of its last 3 blocks" in done.out
     found = figures()
-    assert found["knn"]["trained/last1"] == found["knn"]["trained/backbone"]
-    assert "trained/last3" in found["linear"]
+    last, pooled = (found["knn"].one(model="trained", layer=layer) for layer in ("last1", "backbone"))
+    assert last.estimate == pooled.estimate
+    assert found["linear"].one(layer="last3")
     first = Path("r/evaluation.json").read_text()
     run(*words)
     assert Path("r/evaluation.json").read_text() == first

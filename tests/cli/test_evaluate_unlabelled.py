@@ -1,18 +1,13 @@
 """``isosphere evaluate --tasks unlabelled`` and the order that ``isosphere report`` makes of it."""
 
-import json
 from pathlib import Path
 
 import pytest
 
-from isosphere.evaluation.unlabelled import HIGHER_IS_BETTER
+from isosphere.evaluation import HIGHER_IS_BETTER
 
 
-def figures(name="r"):
-    return json.loads((Path(name) / "evaluation.json").read_text())
-
-
-def test_runs_are_ranked_in_a_report(run, classes, quick):
+def test_runs_are_ranked_in_a_report(run, classes, quick, figures):
     for name, seed in (("r", 0), ("s", 1)):
         run("train", classes, "--out", name, *quick[1:], "--epochs=0", "--set", f"train.seed={seed}")
         done = run("evaluate", name, classes, "--test", classes, "--tasks", "unlabelled,knn,geometry")
@@ -22,14 +17,17 @@ def test_runs_are_ranked_in_a_report(run, classes, quick):
     for who in ("trained", "untrained"):
         for layer in ("head", "backbone"):
             for measure in HIGHER_IS_BETTER:
-                entry = found[f"{who}/{layer}/{measure}"]
-                assert entry["low"] <= entry["value"] <= entry["high"]
-    assert found["protocol"]["images"] == 60
-    assert found["protocol"]["dimensions"]["head"] == 16
+                estimate = found.one(model=who, layer=layer, metric=measure).estimate
+                assert estimate.low <= estimate.value <= estimate.high
+    assert found.protocol["images"] == 60
+    assert found.protocol["dimensions"]["head"] == 16
     geometry = figures()["geometry"]
-    assert geometry["trained/rankme"]["value"] == found["trained/head/rankme"]["value"]
-    assert geometry["protocol"]["silhouette_and_nmi_images"] == 60
-    assert geometry["protocol"]["local_dimension_neighbours"] == 20
+    assert (
+        geometry.one(model="trained", metric="rankme").value
+        == found.one(model="trained", layer="head", metric="rankme").value
+    )
+    assert geometry.protocol["silhouette_and_nmi_images"] == 60
+    assert geometry.protocol["local_dimension_neighbours"] == 20
     pytest.importorskip("matplotlib")
     pytest.importorskip("jinja2")
     assert run("report", "r", "s", "--limit", 20).code == 0
