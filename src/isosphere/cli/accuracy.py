@@ -12,9 +12,9 @@ from isosphere.cli.exam import Exam
 from isosphere.cli.judgement import Judgement, percent
 from isosphere.errors import UsageError
 from isosphere.evaluation import (
+    WCCN,
     WHITENING,
     Estimate,
-    ViewMetric,
     knn_predict,
     linear_predict,
     paired_difference,
@@ -216,7 +216,7 @@ def _other_metrics(exam: Exam) -> Contenders:
         train, test = standardised(*_pair(exam, who, "backbone"), shrinkage=WHITENING)
         return train, test
 
-    def by_views(metric: ViewMetric) -> tuple[Tensor, Tensor]:
+    def by_views(metric: WCCN) -> tuple[Tensor, Tensor]:
         train, test = _pair(exam, "trained", "backbone")
         return metric(train), metric(test)
 
@@ -233,7 +233,7 @@ def _other_metrics(exam: Exam) -> Contenders:
 def _worth_a_metric(correct: Mapping[str, Tensor]) -> str:
     """A sentence where features in another metric are better beyond the interval; else nothing."""
     words = {
-        "trained/views": ("In the metric of its views", "search uses it, and embed --layer views writes it"),
+        "trained/views": ("In the metric of its views", "search uses it, and embed --layer wccn writes it"),
         "trained/whitened": (
             "Whitened",
             "as they are, they lie in few directions. In Python: "

@@ -7,16 +7,15 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from isosphere.cli.console import (
-    NoCache,
     counting,
     error_console,
     facts,
     output_console,
     paragraph,
-    shell,
     table,
 )
-from isosphere.errors import UsageError, nearest
+from isosphere.cli.options import NoCache
+from isosphere.errors import UsageError, nearest, shell
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -12,7 +12,7 @@ from isosphere.cli.sets import Sets
 from isosphere.cli.team import Team
 from isosphere.data import ImageSet, Source
 from isosphere.errors import IsosphereError, RunError
-from isosphere.evaluation import Features, ViewMetric, extract, extract_views, load_shares
+from isosphere.evaluation import WCCN, Features, extract, extract_views, load_shares
 from isosphere.evaluation.cache import FeatureCache, centre_key, image_digests, weights_identity
 from isosphere.evaluation.features import MakesViews, first_two, packed, unpacked
 from isosphere.evaluation.linear import Solver
@@ -128,9 +128,9 @@ class Exam:
         return self._centre[who, part]
 
     @cached_property
-    def metric(self) -> ViewMetric | None:
+    def metric(self) -> WCCN | None:
         """The metric that the trained encoder's views gave at the end of its training, if the run has one."""
-        return ViewMetric.of_run(self.run.folder)
+        return WCCN.of_run(self.run.folder)
 
     def tokens(self, layer: str, part: str) -> Tensor:
         """The trained encoder's class tokens of the blocks that a layer such as ``last4`` names: (n, p)."""

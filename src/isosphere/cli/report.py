@@ -6,13 +6,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from isosphere.cli.console import NoCache, counting, error_console, facts, output_console, paragraph
+from isosphere.cli.console import counting, error_console, facts, output_console, paragraph
+from isosphere.cli.options import NoCache
 from isosphere.errors import IsosphereError, UsageError
 
 if TYPE_CHECKING:
     from isosphere.data import ImageSet, Source
-    from isosphere.deploy import Run
     from isosphere.report import Looked, Subject
+    from isosphere.workflows import Run
 
 __all__ = ["report"]
 
