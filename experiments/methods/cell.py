@@ -17,8 +17,8 @@ from isosphere.data.random import permutation
 from isosphere.data.source import Split
 from isosphere.discrepancies import MMD
 from isosphere.evaluation import (
+    WCCN,
     WHITENING,
-    ViewMetric,
     class_retrieval,
     class_structure,
     extract,
@@ -261,7 +261,7 @@ def judge(method: Method, data: Data, parts: Parts, test: ImageSet) -> dict[str,
         pair = [
             v.backbone for v in extract_views(method.embed, parts.images, parts.views, seed=12345, **look)[:2]
         ]
-        by_views = ViewMetric.fit(torch.stack(pair), mean=a.backbone.mean(0), shrinkage=0.01)
+        by_views = WCCN.fit(torch.stack(pair), mean=a.backbone.mean(0), shrinkage=0.01)
         whitened = {
             "knn_white": standardised(a.backbone, b.backbone, shrinkage=WHITENING),
             "knn_views": (by_views(a.backbone), by_views(b.backbone)),

@@ -1,55 +1,34 @@
 """Image encoders without labels, by uniformity on the unit sphere.
 
+``run = isosphere.train("PICTURES", out="runs/a")``, ``isosphere.load("runs/a")``, then ``run.evaluate``, ``embed``,
+``search``, ``dedup``, ``export`` and ``report``.
+
 The folders are the argument: ``sphere`` (the space), ``kernels`` (functions on it), ``reductions`` (how to sum
 them), ``discrepancies`` (what they test), ``methods`` (how to learn), ``evaluation`` (how to judge), ``deploy``
-(how to use). Importing this package loads nothing heavy; import the folder that you need, or :func:`load` a run.
+(how to use), ``workflows`` (all of it at once). Importing this package loads nothing heavy.
 """
 
 from importlib.metadata import PackageNotFoundError, version
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
-    from isosphere.deploy import Run
+    from isosphere.workflows import Evaluation, Run, RunTransformer, evaluate, load, train
 
 try:
     __version__ = version("isosphere")
 except PackageNotFoundError:  # a checkout on the path, not installed
     __version__ = "0.0.0"
 
-__all__ = ["__version__", "load"]
+__all__ = ["Evaluation", "Run", "RunTransformer", "__version__", "evaluate", "load", "train"]
 
 
-def load(path: "str | Path", *, device: str | None = None, cache: bool = True) -> "Run":
-    """A trained run, to be applied: ``load("runs/a").embed(images)``, ``.search(images, "PICTURES/")``.
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module 'isosphere' has no attribute {name!r}")
+    from isosphere import workflows
 
-    Args:
-        path: the folder that was given to ``isosphere train --out``.
-        device: where to compute; a GPU if torch has one.
-        cache: keep the features of whole sets of images in the run's folder, and take those that
-            ``isosphere evaluate`` or an earlier call has left there.
+    return getattr(workflows, name)
 
-    Raises: isosphere.errors.UsageError if `path` is no run; RunError if its files are damaged.
-    """
-    # Training knows how to rebuild a method, deploy how to use it, and neither knows the other.
-    import torch
 
-    from isosphere.deploy import Run
-    from isosphere.evaluation import FeatureCache, ViewMetric
-    from isosphere.training import load_run
-
-    found = load_run(path)
-    where = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    method, config = found.method.to(where), found.config
-    size = config.data.image_size or 32
-    return Run(
-        found.folder,
-        method.embed,
-        found.encoder,
-        size,
-        config.data.canvas_size or size,
-        tuple(part.model_dump(mode="json") for part in (config.model, config.method)),
-        cache=FeatureCache(found.folder.path / "features") if cache else None,
-        metric=ViewMetric.of_run(found.folder),
-    )
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

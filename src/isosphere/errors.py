@@ -71,12 +71,17 @@ def option(name: str, value: object = None) -> str:
         flag = f"--{name.rstrip('_').replace('_', '-')}"
         return flag if value is None or value is True else f"{flag} {_word(_shown(value))}"
     if dot:
-        return f"{section}.{key}" if value is None else f'{section}={{"{key}": {_literal(value)}}}'
+        if value is None:
+            return name
+        # Images and method have these names as keywords.
+        if section in ("data", "method"):
+            return f'set={{"{name}": {_literal(value)}}}'
+        return f'{section}={{"{key}": {_literal(value)}}}'
     return name if value is None else f"{name}={_literal(value)}"
 
 
 def command(name: str, *arguments: object, **options: object) -> str:
-    """A command with its arguments: ``isosphere train PICTURES --out RUN`` or ``isosphere.train("PICTURES", out="RUN")``.
+    """A command with its arguments: ``isosphere train DATA --out RUN`` or ``isosphere.train("DATA", out="RUN")``.
 
     Options that are None are left out.
     """

@@ -62,7 +62,7 @@ def test_the_metric_of_the_views_is_learnt_at_the_end_and_used_by_search(run, tr
     assert found[()] == found["--layer", "views"]
     assert found["--layer", "backbone"]["matches"] != found[()]["matches"]
 
-    metric = Path(trained) / "view_metric.safetensors"
+    metric = Path(trained) / "wccn.safetensors"
     kept = metric.read_bytes()
     metric.unlink()
     assert json.loads(run("search", trained, query, "--in", classes, "--json").out)["layer"] == "backbone"

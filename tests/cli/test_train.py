@@ -32,7 +32,7 @@ def test_a_run_from_a_folder(run, classes, quick):
         "method.safetensors",
         "metrics.csv",
         "train.log",
-        "view_metric.safetensors",
+        "wccn.safetensors",
         "views.png",
     }
     assert folder.read_config()["train"]["epochs"] == 1

@@ -3,25 +3,22 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from isosphere.cli.console import counting, error_console
-from isosphere.errors import UsageError
+from isosphere.cli.console import counting, error_console, paragraph
+from isosphere.errors import UsageError, option
 
 if TYPE_CHECKING:
-    from isosphere.data import Source
-    from isosphere.deploy import Index, Layer, Run
+    from isosphere.deploy import Index, Layer
     from isosphere.reductions import SearchEngine
+    from isosphere.workflows import Run
 
-__all__ = ["check_engine", "check_layer", "check_page", "indexed", "indexing_note", "pictures"]
-
-SHOWN = 160
-"""Pixels of a picture on a page."""
+__all__ = ["check_engine", "check_layer", "check_page", "indexed", "indexing_note"]
 
 
 def check_layer(name: str) -> "Layer":
     """The layer of this name. Raises: UsageError if there is none."""
-    if name in ("backbone", "views", "head"):
-        return name
-    raise UsageError(f"--layer: got '{name}', expected backbone, views or head.")
+    from isosphere.deploy import named_layer
+
+    return named_layer(name, lambda note: paragraph(error_console(), note, style="yellow"))
 
 
 def check_engine(name: str) -> "SearchEngine":
@@ -43,16 +40,16 @@ def check_engine(name: str) -> "SearchEngine":
 
 
 def check_page(out: Path | None, endings: tuple[str, ...], *, overwrite: bool) -> None:
-    """Refuse a page of another kind, or one that is there, before any work is done."""
+    """Refuse a file of another kind, or one that is there, before any work is done."""
     if out is None:
         return
     if out.suffix.lower() not in endings:
         raise UsageError(
-            f"--out {out}: expected a name that ends in {' or '.join(endings)}, for example "
+            f"{option('out', out)}: expected a name that ends in {' or '.join(endings)}, for example "
             f"{out.with_suffix(endings[0])}."
         )
     if out.exists() and not overwrite:
-        raise UsageError(f"{out} exists: add --overwrite, or give another --out.")
+        raise UsageError(f"{out} exists: add {option('overwrite', True)}, or give another {option('out')}.")
 
 
 def indexed(run: "Run", data: str, layer: "Layer") -> "Index":
@@ -69,20 +66,3 @@ def indexing_note(index: "Index", *, cache: bool = True) -> str:
     changes += [f"{index.removed:,} gone or changed"] if index.removed else []
     kept = "" if index.saved or not cache else "; it could not be kept in the run's folder"
     return f"{len(index):,} images" + (f" ({', '.join(changes)})" if changes else " (as before)") + kept
-
-
-def pictures(source: "Source", paths: list[str], side: int = SHOWN) -> dict[str, str]:
-    """Data URIs of images by their names; one that can no longer be read is an empty picture."""
-    from PIL import Image
-
-    from isosphere.data import UnreadableImageError
-    from isosphere.report import thumbnail
-
-    position = {path: i for i, path in enumerate(source.paths)}
-    shown = {}
-    for path in dict.fromkeys(paths):
-        try:
-            shown[path] = thumbnail(source.image(position[path], at_least=side), side)
-        except (UnreadableImageError, KeyError):
-            shown[path] = thumbnail(Image.new("RGB", (8, 8), "grey"), side)
-    return shown

@@ -1,30 +1,22 @@
 """Where the commands write, and the few shapes in which they write."""
 
-import shlex
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Annotated, Any, TypeAlias
+from typing import Any
 
-import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
 __all__ = [
-    "NoCache",
     "commands",
     "counting",
     "error_console",
     "facts",
     "output_console",
     "paragraph",
-    "shell",
     "table",
-]
-
-NoCache: TypeAlias = Annotated[
-    bool, typer.Option("--no-cache", help="Compute features anew and do not keep them in RUN/features.")
 ]
 
 
@@ -101,8 +93,3 @@ def counting(console: Console, what: str) -> Iterator[Any]:
     with Progress(*columns, console=console, transient=True) as progress:
         task = progress.add_task(what, total=None)
         yield lambda done, total: progress.update(task, completed=done, total=total)
-
-
-def shell(*words: object) -> str:
-    """A command line as it can be typed, quoted where the shell needs it."""
-    return " ".join(shlex.quote(str(word)) for word in words)

@@ -5,25 +5,24 @@ from typing import Annotated
 
 import typer
 
-from isosphere.cli.console import NoCache, counting, error_console, facts, output_console, paragraph
+from isosphere.cli.console import counting, error_console, facts, output_console, paragraph
+from isosphere.cli.options import LAYERS, Data, NoCache, Overwrite, Run
 
 __all__ = ["embed"]
 
 
 def embed(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a run.", show_default=False)],
-    data: Annotated[
-        str, typer.Argument(metavar="DATA", help="Images, as for isosphere train.", show_default=False)
-    ],
+    run: Run,
+    data: Data,
     out: Annotated[
         Path, typer.Option("--out", "-o", help="File to write: .npz or .parquet.", show_default=False)
     ],
     layer: Annotated[
-        str, typer.Option(metavar="backbone|views|head", help="Which output; views for neighbours.")
+        str, typer.Option(metavar=LAYERS, help="Which output; wccn for neighbours.")
     ] = "backbone",
     batch_size: Annotated[int, typer.Option(min=1, help="Images at a time.")] = 256,
     workers: Annotated[int, typer.Option(min=1, help="Threads that decode images.")] = 2,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file if it is there.")] = False,
+    overwrite: Overwrite = False,
     no_cache: NoCache = False,
 ) -> None:
     """Write the embeddings of images to a file.
@@ -34,7 +33,7 @@ def embed(
     no pickled objects. Interrupted, the same command goes on where it stopped.
     """
     from isosphere.cli.apply import check_layer
-    from isosphere.deploy.files import check_target
+    from isosphere.deploy import check_target
 
     chosen = check_layer(layer)
     check_target(out, overwrite=overwrite)
@@ -55,7 +54,7 @@ def embed(
             progress=progress,
         )
     console = output_console()
-    facts(console, {"written": str(out), "embeddings": f"{made.count:,} of {made.dim} dimensions ({layer})"})
+    facts(console, {"written": str(out), "embeddings": f"{made.count:,} of {made.dim} dimensions ({chosen})"})
     if made.skipped:
         paragraph(
             console,

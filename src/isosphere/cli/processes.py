@@ -2,49 +2,13 @@
 
 import os
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from isosphere.cli.console import error_console, paragraph
 from isosphere.errors import UsageError
 
-if TYPE_CHECKING:
-    from isosphere.training import Config
-
-__all__ = ["start_together", "wanted"]
+__all__ = ["start_together"]
 
 PORT = 29500
-
-
-def wanted(config: "Config", asked: int | None) -> tuple[int, int] | None:
-    """Processes here and hosts that are still to be started; None for one process, or where they have been.
-
-    Raises: UsageError for another number of devices than a launcher has started, or than there are.
-    """
-    from isosphere.training.ranks import is_launched, launched
-
-    train = config.train
-    if is_launched():
-        here, _ = launched()
-        if asked is not None and asked != here:
-            raise UsageError(
-                f"--devices {asked}: a launcher (torchrun or srun) has started {here} processes on this host. Leave "
-                "--devices out."
-            )
-        return None
-    devices, nodes = train.devices or 1, train.nodes or 1
-    if devices * nodes == 1:
-        return None
-    import torch
-
-    found = torch.cuda.device_count() if train.device in ("auto", "cuda") else 0
-    if found and devices > found:
-        raise UsageError(f"--devices {devices}: this host has {found} GPUs. Type --devices {found}.")
-    if train.batch_size is not None and train.batch_size % (devices * nodes):
-        raise UsageError(
-            f"a batch of {train.batch_size} cannot be shared equally by {devices * nodes} processes: type --batch-size "
-            f"{max(1, round(train.batch_size / (devices * nodes))) * devices * nodes}."
-        )
-    return devices, nodes
 
 
 def start_together(words: Sequence[str], devices: int, nodes: int) -> int:
@@ -52,7 +16,7 @@ def start_together(words: Sequence[str], devices: int, nodes: int) -> int:
 
     Raises: UsageError where several hosts do not know of each other.
     """
-    from isosphere.training.launch import launch
+    from isosphere.training import launch
 
     def say(text: str) -> None:
         paragraph(error_console(), text, style="red")

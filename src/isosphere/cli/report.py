@@ -1,23 +1,14 @@
 """``isosphere report``: one page about one run, or several side by side."""
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from isosphere.cli.console import NoCache, counting, error_console, facts, output_console, paragraph
-from isosphere.errors import IsosphereError, UsageError
-
-if TYPE_CHECKING:
-    from isosphere.data import ImageSet, Source
-    from isosphere.deploy import Run
-    from isosphere.report import Embedded, Subject
+from isosphere.cli.console import facts, output_console, paragraph
+from isosphere.cli.options import NoCache, Overwrite
 
 __all__ = ["report"]
-
-SEED = 0
-"""All runs of a page are shown the same images."""
 
 
 def report(
@@ -38,9 +29,7 @@ def report(
         Path | None,
         typer.Option("--out", "-o", help="File to write.", show_default="report.html in the first RUN"),
     ] = None,
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace the file named by --out if it is there.")
-    ] = False,
+    overwrite: Overwrite = False,
     no_cache: NoCache = False,
 ) -> None:
     """Write one page about a run: what was run, curves, figures, neighbours, maps, signs of collapse.
@@ -53,107 +42,13 @@ def report(
     from isosphere.cli.apply import check_page
 
     check_page(out, (".html",), overwrite=overwrite)
-    from isosphere.evaluation.results import read_results
-    from isosphere.report import check_map, evaluation_tables, report_page
-    from isosphere.runs import RunFolder
+    from isosphere.workflows import report as workflow
 
-    chosen = check_map(map_kind)
-    folders = [RunFolder.open(path) for path in runs]
-    target = folders[0].path / "report.html" if out is None else out
-    with counting(error_console(), "Embedding") as progress:
-        subjects = _subjects(runs, data, limit, progress, cache=not no_cache)
-    tables = evaluation_tables({s.name: read_results(s.folder) for s in subjects})
-    report_page(subjects, target, tables=tables, map_kind=chosen)
-    console = output_console()
-    facts(console, {"report": str(target), "size": f"{target.stat().st_size / 1e6:.1f} MB"})
-    for subject in subjects:
-        for alarm in subject.alarms:
-            paragraph(console, f"{subject.name}: {alarm}", style="yellow")
-
-
-def _subjects(
-    paths: list[Path], data: str | None, limit: int, progress: Callable[[int, int], None], *, cache: bool
-) -> "list[Subject]":
-    import isosphere
-    from isosphere.report import Subject
-
-    names = _names(paths)
-    images: dict[tuple[str, int], ImageSet] = {}
-    made = []
-    for name, path in zip(names, paths, strict=True):
-        run = isosphere.load(path, cache=cache)
-        alarms = [words] if (words := _verdict(run)) else []
-        embedded = None
-        chosen = data or (run.folder.read_config().get("data") or {}).get("source")
-        try:
-            if chosen is None:
-                raise UsageError("the run does not say which images it was trained on")
-            key = (str(chosen), run.canvas)
-            if key not in images:
-                images[key] = _sample(str(chosen), run.canvas, limit)
-            embedded = _embedded(run, images[key], progress)
-        except IsosphereError as error:
-            if data is not None:  # asked for by name: an error. Else the page says what it lacks.
-                raise
-            said = " ".join(str(error).split()).rstrip(".")
-            alarms.append(
-                f"Its images could not be opened, so that none are shown ({said}). Name some with --data "
-                "DATA."
-            )
-        made.append(Subject(name, run.folder, embedded, tuple(alarms)))
-    return made
-
-
-def _names(paths: list[Path]) -> list[str]:
-    """The shortest names that tell the runs apart."""
-    whole = [path.resolve() for path in paths]
-    for depth in range(1, 1 + max(len(path.parts) for path in whole)):
-        names = ["/".join(path.parts[-depth:]) for path in whole]
-        if len(set(names)) == len(names):
-            return names
-    raise UsageError("the same run is named twice: name each once.")
-
-
-def _sample(data: str, canvas: int, limit: int) -> "ImageSet":
-    from isosphere.data import load_images, open_source
-
-    source = open_source(data, split="train")
-    if source.has_test_split:
-        source = open_source(data, split="test").with_class_names(source.class_names)
-    return load_images(_some(source, limit), canvas)
-
-
-def _some(source: "Source", limit: int) -> "Source":
-    from isosphere.data.random import permutation
-
-    if limit >= len(source):
-        return source
-    return source.subset(permutation(len(source), SEED, 0)[:limit].sort().values.numpy())
-
-
-def _embedded(run: "Run", images: "ImageSet", progress: Callable[[int, int], None]) -> "Embedded":
-    from isosphere.report import Embedded
-
-    found = run.known_features(images.images, progress=progress)
-    return Embedded(
-        lambda rows: images.images[list(rows)],
-        images.labels,
-        images.paths,
-        images.class_names,
-        found.head,
-        found.backbone,
+    made = workflow(
+        runs, data, map=map_kind, limit=limit, out=out, overwrite=overwrite, cache=not no_cache
     )
-
-
-def _verdict(run: "Run") -> str | None:
-    """What the monitor would say of the last figures that it measured."""
-    from isosphere.runs import read_metrics
-    from isosphere.training import Gauge, verdict
-
-    for row in reversed(read_metrics(run.folder.metrics)):
-        try:
-            state = Gauge(float(row["cosine"]), float(row["alignment"]), float(row["dimensions"]))
-            return verdict(state, progress=1.0, steps=int(row["step"]))
-        except (KeyError, ValueError):
-            continue
-    return None
+    console = output_console()
+    size = f"{made.path.stat().st_size / 1e6:.1f} MB"
+    facts(console, {"report": str(made.path), "size": size})
+    for name, text in made.warnings:
+        paragraph(console, f"{name}: {text}", style="yellow")

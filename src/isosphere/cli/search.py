@@ -2,21 +2,19 @@
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from isosphere.cli.console import NoCache, error_console, output_console, paragraph, table
+from isosphere.cli.console import error_console, output_console, paragraph, table
+from isosphere.cli.options import LAYERS, NoCache, Overwrite, Run
 from isosphere.errors import UsageError
-
-if TYPE_CHECKING:
-    from isosphere.deploy import Match
 
 __all__ = ["search"]
 
 
 def search(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a run.", show_default=False)],
+    run: Run,
     image: Annotated[Path, typer.Argument(metavar="IMAGE", help="File to look for.", show_default=False)],
     data: Annotated[
         str,
@@ -28,9 +26,9 @@ def search(
     layer: Annotated[
         str | None,
         typer.Option(
-            metavar="backbone|views|head",
+            metavar=LAYERS,
             help="Features to compare.",
-            show_default="views, or backbone where the run has no metric of its views",
+            show_default="wccn, or backbone where the run has no WCCN",
         ),
     ] = None,
     engine: Annotated[
@@ -42,7 +40,7 @@ def search(
         Path | None,
         typer.Option("--out", "-o", help="Page (.html) or picture (.png) to draw.", show_default=False),
     ] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file if it is there.")] = False,
+    overwrite: Overwrite = False,
     no_cache: NoCache = False,
 ) -> None:
     """Find the images that are most like one, by the cosine of their features.
@@ -83,57 +81,7 @@ def search(
         console = output_console()
         table(console, f"Like {image.name} among {indexing_note(index, cache=not no_cache)}", columns, rows)
     if out is not None:
-        _draw(out, image, data, found, len(index))
+        from isosphere.cli.drawing import draw_matches
+
+        draw_matches(out, image, data, found, len(index))
         paragraph(error_console() if as_json else output_console(), f"Drawn: {out}")
-
-
-def _draw(out: Path, image: Path, data: str, found: "list[Match]", count: int) -> None:
-    from isosphere.cli.apply import SHOWN, pictures
-    from isosphere.data import open_source
-    from isosphere.data.decode import decode
-    from isosphere.report import Card, Group, gallery_page, thumbnail
-
-    source = open_source(data)
-    if out.suffix.lower() == ".png":
-        _draw_png(out, image, source, found)
-        return
-    shown = pictures(source, [m.path for m in found])
-    cards = [Card(thumbnail(decode(image, at_least=SHOWN), SHOWN), image.name, "query", marked=True)]
-    cards += [
-        Card(shown[m.path], m.path, " · ".join(filter(None, [f"cosine {m.similarity:.3f}", m.label])))
-        for m in found
-    ]
-    summary = f"{len(found)} of {count:,} images of {data}, best first"
-    gallery_page(out, f"Images like {image.name}", [Group("", cards)], summary=summary)
-
-
-def _draw_png(out: Path, image: Path, source: object, found: "list[Match]") -> None:
-    import torch
-
-    from isosphere.cli.apply import SHOWN
-    from isosphere.data import Source, UnreadableImageError
-    from isosphere.data.decode import decode, fit_square
-    from isosphere.data.source import to_tensor
-    from isosphere.report import neighbour_gallery
-
-    assert isinstance(source, Source)
-    position = {path: i for i, path in enumerate(source.paths)}
-
-    def square(path: str) -> torch.Tensor:
-        try:
-            return to_tensor(fit_square(source.image(position[path], at_least=SHOWN), SHOWN))
-        except UnreadableImageError:
-            return torch.full((3, SHOWN, SHOWN), 128, dtype=torch.uint8)
-
-    candidates = torch.stack([square(m.path) for m in found])
-    asked = to_tensor(fit_square(decode(image, at_least=SHOWN), SHOWN))[None]
-    neighbour_gallery(
-        candidates,
-        [0],
-        [list(range(len(found)))],
-        out,
-        query_images=asked,
-        similarities=[[m.similarity for m in found]],
-        right=[[False] * len(found)],
-        title=f"Images like {image.name}",
-    )

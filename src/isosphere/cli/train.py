@@ -1,49 +1,19 @@
 """``isosphere train``: from images to an encoder."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from isosphere.cli.console import counting, facts, output_console, paragraph, shell
-from isosphere.cli.processes import start_together, wanted
-from isosphere.cli.sitting import follow, run_training
-from isosphere.errors import UsageError
+from isosphere.cli.console import counting, facts, output_console, paragraph
+from isosphere.cli.options import ImageSize, Seed, Set
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from isosphere.runs import RunFolder
     from isosphere.training import Config
 
 __all__ = ["train"]
-
-FREE_ON_RESUME = (
-    "data.source",
-    "data.workers",
-    "data.strict",
-    "optim.learning_rate",
-    "optim.weight_decay",
-    "optim.momentum",
-    "optim.warmup_epochs",
-    "optim.final_fraction",
-    "optim.clip",
-    "train.epochs",
-    "train.minutes",
-    "train.precision",
-    "train.compile",
-    "train.device",  # and train.devices
-    "train.nodes",
-    "train.timeout_minutes",
-    "train.monitor",
-    "train.knn_epochs",
-    "train.wandb",
-    "train.checkpoint_minutes",
-    "train.log_steps",
-    "train.tensorboard",
-    "train.profile",
-)
-"""Keys that a resumed run may change: they alter how it goes on, not what it is."""
 
 
 def train(
@@ -80,10 +50,8 @@ def train(
     batch_size: Annotated[
         int | None, typer.Option(help="Images in a step.", show_default="by the data")
     ] = None,
-    image_size: Annotated[
-        int | None, typer.Option(help="Side of a view in pixels.", show_default="by the data")
-    ] = None,
-    seed: Annotated[int | None, typer.Option(help="Of everything random.", show_default="0")] = None,
+    image_size: ImageSize = None,
+    seed: Seed = None,
     preset: Annotated[
         str | None,
         typer.Option(
@@ -93,15 +61,7 @@ def train(
     config: Annotated[
         Path | None, typer.Option(help="YAML file with any of the keys.", show_default=False)
     ] = None,
-    set_: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--set",
-            metavar="KEY=VALUE",
-            help="Any key, e.g. optim.learning_rate=0.001; repeatable.",
-            show_default=False,
-        ),
-    ] = None,
+    set_: Set = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False,
     strict: Annotated[
         bool, typer.Option("--strict", help="Refuse unreadable images instead of skipping them.")
@@ -123,136 +83,51 @@ def train(
     spread over the sphere. The run folder can be evaluated, resumed and handed on. Every option is a key of
     the configuration; --dry-run prints them all.
     """
-    flags = {
-        "data.source": data,
-        "data.image_size": image_size,
-        "data.strict": strict or None,
-        "method.name": method,
-        "model.encoder": encoder,
-        "model.init": init,
-        "train.epochs": epochs,
-        "train.minutes": minutes,
-        "train.batch_size": batch_size,
-        "train.seed": seed,
-        "train.profile": profile or None,
-        "train.devices": devices,
-        "train.nodes": nodes,
-    }
-    if out is None and not dry_run:
-        where = data or "PICTURES"
-        raise UsageError(
-            "--out is missing: name the folder of the run, for example: "
-            f"{shell('isosphere', 'train', where, '--out', 'runs/first')}"
-        )
+    given = {name: value or None if isinstance(value, bool) else value for name, value in locals().items()}
     from isosphere.runs import RunFolder
-    from isosphere.training.ranks import is_first
+    from isosphere.training import is_first, keep_freed_memory
+    from isosphere.workflows import prepare_training
+    from isosphere.workflows.settings import FLAGS, check_processes, configure, require_out
+    from isosphere.workflows.train import resolve_without_images
 
-    folder = None if out is None else RunFolder(out)
-    chosen, note = _configure(folder, resume, config, set_ or [], flags, preset)
-    more = None if dry_run else wanted(chosen, devices)
+    if not dry_run:
+        require_out(out, data)
+    folder = RunFolder(out or "untrained")
+    flags = {key: given[name] for name, key in FLAGS.items() if name in given}
+    asked, note = configure(
+        flags, folder if out else None, resume=resume, file=config, sets=set_ or [], preset=preset
+    )
+    more = None if dry_run else check_processes(asked, devices)
     # Of several processes the first looks after the folder and speaks; other hosts may find it begun.
-    if folder is not None and is_first() and not (more and more[1] > 1):
-        RunFolder.vacant(folder.path, resume=resume or dry_run)
+    if out is not None and is_first() and not (more and more[1] > 1):
+        RunFolder.vacant(out, resume=resume or dry_run)
     if more is not None:
+        from isosphere.cli.processes import start_together
+
         return start_together(context.obj, *more)
     console = output_console()
     console.quiet = not is_first()
-    from isosphere.training import prepare
-    from isosphere.training.memory import keep_freed_memory
-
     keep_freed_memory()
-    if dry_run and preset is not None and (why := _absent(chosen)):
-        return _print_without_images(console, chosen, why)
-
+    if dry_run and preset is not None and (known := resolve_without_images(asked)) is not None:
+        facts(console, known[1])
+        return _print_config(console, known[0])
     with counting(console, "Reading images") as progress:
-        parts = prepare(chosen, progress=progress)
-    if note:
-        paragraph(console, note)
-    for warning in parts.warnings:
-        paragraph(console, warning, style="yellow")
-    facts(console, parts.facts)
-    if dry_run or folder is None:
-        _print_config(console, parts.config)
-        return 0
-    if not is_first():
-        return follow(folder, parts)
-    return run_training(console, RunFolder.create(folder.path, resume=resume), parts)
+        training = prepare_training(asked, folder, resume=resume, note=note, progress=progress)
+    for text, style in [(note or "", ""), *((warning, "yellow") for warning in training.warnings)]:
+        if text:
+            paragraph(console, text, style=style)
+    facts(console, training.facts)
+    if dry_run:
+        return _print_config(console, training.config)
+    from isosphere.cli.progress import run_training
+
+    return run_training(console, training)
 
 
-def _configure(
-    folder: "RunFolder | None",
-    resume: bool,
-    file: Path | None,
-    sets: list[str],
-    flags: dict[str, Any],
-    preset: str | None,
-) -> "tuple[Config, str | None]":
-    """The configuration that was asked for, and what there is to say about resuming."""
-    from isosphere.training import load_config, parse_config
-
-    if folder is None or not resume or not folder.config.exists():
-        note = (
-            f"There is no run in {folder.path} yet: starting afresh."
-            if resume and folder is not None
-            else None
-        )
-        return load_config(file, sets, flags, preset=preset), note
-    if preset is not None:
-        raise UsageError(
-            f"--preset {preset} is for the start of a run, and {folder.path} holds one with its own settings: leave it "
-            "out, or give another --out."
-        )
-    saved = folder.read_config()
-    config = load_config(file, sets, {k: v for k, v in flags.items() if v is not None}, base=saved)
-    if not folder.checkpoint.exists():
-        return config, f"There is no checkpoint in {folder.path} yet: starting afresh."
-    before = _flat(parse_config(saved).as_mapping())
-    changed = [(k, before.get(k), v) for k, v in _flat(config.as_mapping()).items() if before.get(k) != v]
-    refused = [(k, old, new) for k, old, new in changed if not k.startswith(FREE_ON_RESUME)]
-    if refused:
-        key, old, new = refused[0]
-        raise UsageError(
-            f"the run in {folder.path} has {key} = {old}, and now {new} is asked for: that would be another "
-            "run. Leave "
-            "it out to go on as before, or give another --out."
-        )
-    said = ", ".join(f"{k} was {old} and is {new}" for k, old, new in changed)
-    return config, f"Changed since the start: {said}." if changed else None
-
-
-def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in values.items():
-        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
-    return flat
-
-
-def _print_config(console: "Console", config: "Config") -> None:
+def _print_config(console: "Console", config: "Config") -> int:
     import yaml
 
     console.print()
-    console.print(
-        yaml.safe_dump(config.as_mapping(), sort_keys=False, allow_unicode=True).rstrip(),
-        markup=False,
-        soft_wrap=True,
-    )
-
-
-def _absent(config: "Config") -> str | None:
-    """Why the images that were named, if any, cannot be opened here; None if they can."""
-    from isosphere.training.setup import open_training_source
-
-    try:
-        open_training_source(config)
-    except UsageError as error:
-        return str(error)
-    return None
-
-
-def _print_without_images(console: "Console", config: "Config", why: str) -> int:
-    from isosphere.training import prepare_without_images
-
-    resolved, known = prepare_without_images(config)
-    facts(console, {"data": f"resolved without images: {why}", **known})
-    _print_config(console, resolved)
+    text = yaml.safe_dump(config.as_mapping(), sort_keys=False, allow_unicode=True).rstrip()
+    console.print(text, markup=False, soft_wrap=True)
     return 0

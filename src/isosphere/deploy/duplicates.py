@@ -1,5 +1,6 @@
 """Groups of images that are nearly the same, by the cosine of their embeddings."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -16,22 +17,25 @@ _ENTRIES = 1 << 21
 
 @dataclass(frozen=True, slots=True)
 class DuplicateGroup:
-    """Rows that belong together, in order, and per row the cosine to the row of the group most like it."""
+    """Rows that belong together, in order, per row the cosine to the row of the group most like it, and their names."""
 
     rows: tuple[int, ...]
     similarities: tuple[float, ...]
+    paths: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.rows)
 
 
-def near_duplicates(z: ArrayLike | Tensor, threshold: float) -> list[DuplicateGroup]:
+def near_duplicates(
+    z: ArrayLike | Tensor, threshold: float, paths: Sequence[str] = ()
+) -> list[DuplicateGroup]:
     """Groups of rows linked by cosines of at least `threshold`, the largest group first.
 
     Two rows are in one group if a chain of such pairs leads from one to the other (connected components,
     single linkage), so that the ends of a chain may be less alike than the threshold.
 
-    Shape: ``(n, d)``, normalised here.
+    Shape: ``(n, d)``, normalised here; `paths` n names, or none.
 
     Raises: ValueError for another shape, non-finite rows or a threshold outside (-1, 1].
 
@@ -61,7 +65,11 @@ def near_duplicates(z: ArrayLike | Tensor, threshold: float) -> list[DuplicateGr
     _, sizes = torch.unique(parent, return_counts=True)
     members = parent.argsort(stable=True).split(sizes.tolist()) if n else []
     groups = [
-        DuplicateGroup(tuple(rows.tolist()), tuple(best[rows].clamp(max=1.0).tolist()))
+        DuplicateGroup(
+            tuple(rows.tolist()),
+            tuple(best[rows].clamp(max=1.0).tolist()),
+            tuple([paths[row] for row in rows.tolist()] if paths else []),
+        )
         for rows in members
         if len(rows) > 1
     ]

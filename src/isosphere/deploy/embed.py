@@ -5,19 +5,22 @@ import json
 import shutil
 import zipfile
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from isosphere.data import Source, images_bytes
-from isosphere.data.images import read_images
+from isosphere.deploy.embedder import Embedder, Progress, refuse_unreadable
 from isosphere.deploy.files import Embeddings, FileWriter, check_target, read_embeddings, write_embeddings
-from isosphere.deploy.run import Layer, Progress, Run
-from isosphere.errors import RunError
+from isosphere.deploy.layers import Layer
+from isosphere.deploy.pictures import is_named, source_of
+from isosphere.errors import RunError, option
 from isosphere.runs import write_json
 
-__all__ = ["Summary", "block_length", "embed_source", "embed_to_file"]
+__all__ = ["Summary", "block_length", "embed_images", "embed_source", "embed_to_file"]
 
 BLOCK_BYTES = 64 << 20
 
@@ -36,11 +39,46 @@ def block_length(canvas: int) -> int:
     return max(64, min(4096, BLOCK_BYTES // images_bytes(1, canvas)))
 
 
+def embed_images(
+    run: Embedder,
+    images: Any,
+    *,
+    layer: Layer | str = "backbone",
+    batch_size: int = 256,
+    progress: Progress | None = None,
+) -> NDArray[np.float32]:
+    """Embeddings of pictures.
+
+    Args:
+        images: data as on the command line (``"PICTURES/"``, ``"textures:wood"``), a ``Source``, an ``ImageSet`` or a
+            torch ``Dataset``; or a picture or a list of them: files, PIL images, uint8 arrays (h, w[, 3]); or
+            uint8 arrays (n, h, w, 3), tensors (n, 3, h, w).
+        layer: one of ``LAYERS``.
+        progress: called with (images done, images in all).
+
+    Shape: float32 ``(n, d)`` in the order of the images; n = 1 for one picture.
+
+    What the run's cache has of data by name is not computed again; pictures at hand are not kept there.
+
+    Raises: UsageError for a layer that the run does not have, something that is no picture, or data of which some
+        pictures cannot be read (:func:`embed_source` leaves these out and says which).
+    """
+    chosen, source = run.check_layer(layer), source_of(images)
+    if not (isinstance(images, Source) or is_named(images)):
+        run = replace(run, cache=None)
+    blocks = [
+        block
+        for _, block in _blocks(run, source, chosen, batch_size, 2, progress, range(_count(run, source)))
+    ]
+    refuse_unreadable([item for block in blocks for item in block.skipped] + source.unreadable)
+    return join(blocks, source).values
+
+
 def embed_source(
-    run: Run,
+    run: Embedder,
     source: Source,
     *,
-    layer: Layer = "backbone",
+    layer: Layer | str = "backbone",
     batch_size: int = 256,
     workers: int = 2,
     progress: Progress | None = None,
@@ -51,17 +89,17 @@ def embed_source(
 
     Raises: RunError if no image can be read; UsageError for a layer that the run does not have.
     """
-    run.check_layer(layer)
-    blocks = _blocks(run, source, layer, batch_size, workers, progress, range(_count(run, source)))
+    chosen = run.check_layer(layer)
+    blocks = _blocks(run, source, chosen, batch_size, workers, progress, range(_count(run, source)))
     return join([block for _, block in blocks], source)
 
 
 def embed_to_file(
-    run: Run,
+    run: Embedder,
     source: Source,
     out: str | Path,
     *,
-    layer: Layer = "backbone",
+    layer: Layer | str = "backbone",
     batch_size: int = 256,
     workers: int = 2,
     overwrite: bool = False,
@@ -76,19 +114,19 @@ def embed_to_file(
     Raises: UsageError for a name with another ending, or a file that exists without `overwrite`; RunError if
         no image can be read or the file cannot be written.
     """
-    run.check_layer(layer)
+    chosen = run.check_layer(layer)
     path = check_target(out, overwrite=overwrite)
     count = _count(run, source)
     if count <= 1:
         made = embed_source(
-            run, source, layer=layer, batch_size=batch_size, workers=workers, progress=progress
+            run, source, layer=chosen, batch_size=batch_size, workers=workers, progress=progress
         )
         write_embeddings(path, made)
         return Summary(len(made), made.values.shape[1], made.skipped)
     parts = path.with_name(f".{path.name}.parts")
-    _open_parts(parts, _identity(run, source, layer))
+    _open_parts(parts, _identity(run, source, chosen))
     todo = [b for b in range(count) if not _complete(parts / f"{b:06d}.npz")]
-    for b, block in _blocks(run, source, layer, batch_size, workers, progress, todo):
+    for b, block in _blocks(run, source, chosen, batch_size, workers, progress, todo):
         write_embeddings(parts / f"{b:06d}.npz", block)
         write_json(parts / f"{b:06d}.json", block.skipped)
     summary = _assemble(path, parts, count, source)
@@ -114,12 +152,12 @@ def join(blocks: list[Embeddings], source: Source) -> Embeddings:
     )
 
 
-def _count(run: Run, source: Source) -> int:
+def _count(run: Embedder, source: Source) -> int:
     return -(-len(source) // block_length(run.canvas))
 
 
 def _blocks(
-    run: Run,
+    run: Embedder,
     source: Source,
     layer: Layer,
     batch_size: int,
@@ -139,22 +177,22 @@ def _blocks(
 
 
 def _block(
-    run: Run, source: Source, positions: range, layer: Layer, batch_size: int, workers: int
+    run: Embedder, source: Source, positions: range, layer: Layer, batch_size: int, workers: int
 ) -> Embeddings:
     part = source.subset(list(positions))
-    part.unreadable = []  # those of the whole source, which `join` adds once
-    images = read_images(part, run.canvas, workers=workers)
-    if len(images) == 0:  # no reason to stop before the other blocks have been seen
-        empty = np.empty((0, 0), np.float32)
-        return Embeddings(empty, np.empty(0, np.int64), [], [], images.skipped)
-    values = run.select(run.known_features(images.images, batch_size=batch_size), layer).numpy()
-    return Embeddings(values, images.labels, images.paths, source.class_names, images.skipped)
+    kept, features, failed = run.source_features(part, batch_size=batch_size, workers=workers)
+    skipped = [(part.paths[i], reason) for i, reason in sorted(failed.items())]
+    paths = [part.paths[i] for i in kept]
+    if not len(kept):  # no reason to stop before the other blocks have been seen
+        return Embeddings(np.empty((0, 0), np.float32), np.empty(0, np.int64), [], [], skipped)
+    values = run.select(features, layer).numpy()
+    return Embeddings(values, part.labels[kept], paths, source.class_names, skipped)
 
 
 # --- blocks kept on disk --------------------------------------------------------------------------------------
 
 
-def _identity(run: Run, source: Source, layer: Layer) -> dict[str, str | int]:
+def _identity(run: Embedder, source: Source, layer: Layer) -> dict[str, str | int]:
     digest = hashlib.blake2b(digest_size=16)
     for path in source.paths:
         digest.update(path.encode() + b"\0")
@@ -179,7 +217,9 @@ def _open_parts(parts: Path, identity: dict[str, str | int]) -> None:
         try:
             parts.mkdir(parents=True)
         except OSError as error:
-            raise RunError(f"cannot write beside {parts}: {error.strerror}. Give another --out.") from error
+            raise RunError(
+                f"cannot write beside {parts}: {error.strerror}. Give another {option('out')}."
+            ) from error
         write_json(state, identity)
 
 

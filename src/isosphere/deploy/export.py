@@ -14,9 +14,10 @@ import torch
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
-from isosphere.deploy.run import Layer, Run
+from isosphere.deploy.embedder import Embedder
+from isosphere.deploy.layers import Layer
 from isosphere.deploy.snippets import onnx_snippet, safetensors_snippet, timm_snippet
-from isosphere.errors import RunError, UsageError, nearest
+from isosphere.errors import RunError, UsageError, nearest, option
 from isosphere.models import Encoder, SmallConv
 from isosphere.runs import write_bytes, write_json
 
@@ -35,7 +36,9 @@ class Exported:
     check: str
 
 
-def export(run: Run, format: str, out: str | Path | None = None, *, layer: Layer = "backbone") -> Exported:
+def export(
+    run: Embedder, format: str, out: str | Path | None = None, *, layer: Layer | str = "backbone"
+) -> Exported:
     """Write the encoder of a run in another form, and check it against the encoder on random images.
 
     Args:
@@ -43,31 +46,33 @@ def export(run: Run, format: str, out: str | Path | None = None, *, layer: Layer
             description that isosphere rebuilds any of its encoders from; ``onnx``: one file with the network,
             the normalisation of pixels included (needs onnx, onnxscript and onnxruntime).
         out: of the file; ``RUN/export/encoder-FORMAT`` if None.
-        layer: ``views`` adds the metric of the views, ``head`` the projection head (onnx only).
+        layer: ``wccn`` adds the normalisation (:class:`isosphere.evaluation.WCCN`), ``head`` the projection head (onnx
+            only).
 
     Raises: UsageError for another format, a layer that a format cannot hold, an encoder that timm does not
         have, or a missing package; RunError if the file computes something else than the encoder.
     """
     if format not in FORMATS:
         raise UsageError(
-            f"--format: there is no '{format}'.{nearest(format, FORMATS)} Known: {', '.join(FORMATS)}."
+            f"{option('format')}: there is no '{format}'.{nearest(format, FORMATS)} Known: {', '.join(FORMATS)}."
         )
-    run.check_layer(layer)
+    layer = run.check_layer(layer)
     if layer != "backbone" and format != "onnx":
         raise UsageError(
-            f"the format {format} holds the backbone alone: type --format onnx, or leave --layer out."
+            f"the format {format} holds the backbone alone: give {option('format', 'onnx')}, or leave "
+            f"{option('layer')} out."
         )
     ending = ".onnx" if format == "onnx" else ".safetensors"
     path = run.folder.path / "export" / f"encoder-{format}{ending}" if out is None else Path(out)
     if path.suffix != ending:
         raise UsageError(
-            f"--out {path}: expected a name that ends in {ending}, as {path.with_suffix(ending)}."
+            f"{option('out', path)}: expected a name that ends in {ending}, as {path.with_suffix(ending)}."
         )
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UsageError(
-            f"cannot make the folder of {path}: {error.strerror}. Give another --out."
+            f"cannot make the folder of {path}: {error.strerror}. Give another {option('out')}."
         ) from error
     writer = {"timm": _timm, "safetensors": _safetensors}.get(format)
     return writer(run, path) if writer else _onnx(run, path, layer)
@@ -81,12 +86,12 @@ FORMATS: dict[str, str] = {
 """Formats with a line on each."""
 
 
-def _timm(run: Run, path: Path) -> Exported:
+def _timm(run: Embedder, path: Path) -> Exported:
     encoder = run.encoder
     if isinstance(encoder.backbone, SmallConv):
         raise UsageError(
-            f"{encoder.name} is isosphere's own, and timm has no such network: type --format safetensors or "
-            "--format onnx, or train with a timm encoder (--encoder resnet18)."
+            f"{encoder.name} is isosphere's own, and timm has no such network: give {option('format', 'safetensors')} "
+            f"or {option('format', 'onnx')}, or train with a timm encoder ({option('encoder', 'resnet18')})."
         )
     options: dict[str, Any] = {"num_classes": 0, "in_chans": encoder.in_chans}
     if hasattr(encoder.backbone, "patch_embed") and getattr(encoder.backbone, "dynamic_img_size", False):
@@ -125,7 +130,7 @@ def _timm(run: Run, path: Path) -> Exported:
     return Exported((path, path.with_suffix(".json")), snippet, _words(error, "timm"))
 
 
-def _safetensors(run: Run, path: Path) -> Exported:
+def _safetensors(run: Embedder, path: Path) -> Exported:
     spec = json.loads(run.folder.encoder_spec.read_text(encoding="utf-8"))
     write_bytes(path, save(_plain(run.encoder), metadata={"format": "pt", "architecture": run.encoder.name}))
     write_json(path.with_suffix(".json"), spec)
@@ -140,7 +145,7 @@ def _safetensors(run: Run, path: Path) -> Exported:
 class _FromPixels(nn.Module):
     """From RGB in [0, 1] to features, so that a user of the file cannot normalise wrongly."""
 
-    def __init__(self, run: Run, layer: Layer) -> None:
+    def __init__(self, run: Embedder, layer: Layer) -> None:
         super().__init__()
         self.network, self.layer, self.encode = run.encoder, layer, run.encode
         owner = getattr(run.encode, "__self__", None)
@@ -148,7 +153,7 @@ class _FromPixels(nn.Module):
         self.owner = owner if layer == "head" and isinstance(owner, nn.Module) else None
         for name, values in (("mean", run.encoder.mean), ("std", run.encoder.std)):
             self.register_buffer(name, torch.tensor(values).view(1, -1, 1, 1), persistent=False)
-        if layer == "views" and run.metric is not None:
+        if layer == "wccn" and run.metric is not None:
             self.register_buffer("centre", run.metric.mean.clone(), persistent=False)
             self.register_buffer("basis", run.metric.basis.clone(), persistent=False)
 
@@ -157,12 +162,12 @@ class _FromPixels(nn.Module):
         if self.layer == "head":
             return self.encode(x)[1]
         features = self.network(x)
-        if self.layer == "views":
+        if self.layer == "wccn":
             features = (features - self.get_buffer("centre")) @ self.get_buffer("basis")
         return features
 
 
-def _onnx(run: Run, path: Path, layer: Layer) -> Exported:
+def _onnx(run: Embedder, path: Path, layer: Layer) -> Exported:
     try:
         onnxruntime = [importlib.import_module(name) for name in ("onnx", "onnxscript", "onnxruntime")][-1]
     except ImportError as error:
@@ -210,12 +215,12 @@ def _plain(module: nn.Module) -> dict[str, Tensor]:
     return {k: v.detach().cpu().contiguous().clone() for k, v in module.state_dict().items()}
 
 
-def _noise(run: Run, n: int) -> Tensor:
+def _noise(run: Embedder, n: int) -> Tensor:
     shape = (n, run.encoder.in_chans, run.size, run.size)
     return torch.rand(shape, generator=torch.Generator().manual_seed(n))
 
 
-def _difference(ours: nn.Module, theirs: nn.Module, run: Run) -> float:
+def _difference(ours: nn.Module, theirs: nn.Module, run: Embedder) -> float:
     return _compare(ours.eval(), theirs, _noise(run, 4).to(run.device))
 
 

@@ -11,7 +11,7 @@ from typing import Any, BinaryIO, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from isosphere.errors import RunError, UsageError
+from isosphere.errors import RunError, UsageError, option
 from isosphere.runs import atomic_file
 
 __all__ = ["Embeddings", "FileWriter", "check_target", "read_embeddings", "write_embeddings"]
@@ -45,16 +45,19 @@ def check_target(out: str | Path, *, overwrite: bool = False) -> Path:
     path = Path(out)
     if path.suffix.lower() not in SUFFIXES:
         raise UsageError(
-            f"--out {out}: expected a name that ends in .npz or .parquet, for example {path.with_suffix('.npz')}."
+            f"{option('out', out)}: expected a name that ends in .npz or .parquet, for example "
+            f"{path.with_suffix('.npz')}."
         )
     if path.suffix.lower() == ".parquet":
         _pyarrow()
     if path.exists() and not overwrite:
-        raise UsageError(f"{out} exists: add --overwrite, or give another --out.")
+        raise UsageError(f"{out} exists: add {option('overwrite', True)}, or give another {option('out')}.")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise UsageError(f"cannot make the folder of {out}: {error.strerror}. Give another --out.") from error
+        raise UsageError(
+            f"cannot make the folder of {out}: {error.strerror}. Give another {option('out')}."
+        ) from error
     return path
 
 

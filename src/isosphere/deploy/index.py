@@ -13,10 +13,12 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from isosphere.data import Source, open_source
+from isosphere.data import Source
 from isosphere.deploy.embed import embed_source, join
+from isosphere.deploy.embedder import Embedder, Progress
 from isosphere.deploy.files import Embeddings
-from isosphere.deploy.run import Layer, Progress, Run
+from isosphere.deploy.layers import Layer
+from isosphere.deploy.pictures import is_named, source_of
 from isosphere.errors import RunError
 from isosphere.reductions import SearchEngine, find_neighbours
 from isosphere.runs import atomic_file
@@ -102,10 +104,10 @@ class Index:
 
 
 def open_index(
-    run: Run,
-    data: str | Path | Source,
+    run: Embedder,
+    data: Any,
     *,
-    layer: Layer = "backbone",
+    layer: Layer | str = "backbone",
     workers: int = 2,
     progress: Progress | None = None,
 ) -> Index:
@@ -113,14 +115,15 @@ def open_index(
 
     The embeddings are kept in the run's folder, under ``search/``. On later calls only images are embedded
     that are new or whose file has changed (size or time), and those that are gone are dropped; other weights
-    in the run's folder start afresh. A ``Source`` that was opened by hand has no name to be kept under, and
-    is embedded every time.
+    in the run's folder start afresh. Pictures at hand, or a ``Source`` that was opened by hand, have no name to be
+    kept under, and are embedded every time.
 
     Raises: RunError if no image can be read.
     """
-    if isinstance(data, Source):
-        return Index.of(embed_source(run, data, layer=layer, workers=workers, progress=progress), layer)
-    source = open_source(data)
+    layer = run.check_layer(layer)
+    source = source_of(data)
+    if not is_named(data):
+        return Index.of(embed_source(run, source, layer=layer, workers=workers, progress=progress), layer)
     stamps = _stamps(str(data), source)
     file = _index_file(run, str(data), layer)
     old = _read(file, run.identity)
@@ -202,7 +205,7 @@ class _Stored:
         return Embeddings(self.values[place[good]], source.labels[chosen], paths, source.class_names, skipped)
 
 
-def _index_file(run: Run, data: str, layer: Layer) -> Path:
+def _index_file(run: Embedder, data: str, layer: Layer) -> Path:
     where = Path(data).expanduser()
     full = str(where.resolve()) if where.exists() else data
     digest = hashlib.blake2b(f"{full}\n{layer}\n{run.canvas}".encode(), digest_size=4).hexdigest()

@@ -29,7 +29,7 @@ from isosphere.evaluation.ridge import (
 from isosphere.evaluation.shares import load_shares, share
 from isosphere.evaluation.structure import class_structure
 from isosphere.evaluation.unlabelled import Correlation, spearman, unlabelled
-from isosphere.evaluation.view_metric import ViewMetric, learn_view_metric
+from isosphere.evaluation.wccn import WCCN, learn_wccn
 from isosphere.evaluation.whitening import WHITENING, standardised
 
 __all__ = [
@@ -44,7 +44,7 @@ __all__ = [
     "LinearPrediction",
     "Logistic",
     "RidgePrediction",
-    "ViewMetric",
+    "WCCN",
     "bootstrap",
     "class_outcomes",
     "class_retrieval",
@@ -62,7 +62,7 @@ __all__ = [
     "knn",
     "knn_predict",
     "knn_regress",
-    "learn_view_metric",
+    "learn_wccn",
     "linear_predict",
     "linear_probe",
     "load_shares",

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import PIL
 import torch
 from numpy.typing import NDArray
 from safetensors import safe_open
@@ -31,6 +32,7 @@ __all__ = [
 LIMIT_BYTES = 2 << 30
 """Of all files together; the longest unused go first."""
 
+_VERSIONS = {"isosphere": __version__, "torch": str(torch.__version__), "pillow": PIL.__version__}
 _DIGESTS = "digests of images"
 _NOTHING = np.empty((0, 2), np.int64)
 
@@ -107,15 +109,16 @@ class FeatureCache:
         """The rows of single images, from whichever sets of images they were computed in.
 
         Args:
-            key: as for :meth:`get`.
+            key: as for :meth:`find`.
             digests: int64 (n, 2), of the images.
-            compute: called with the positions of those that are in no file; gives their rows, which are kept.
+            compute: called with the positions of those that are in no file; gives their rows, which are kept, and where
+                it cannot give all, ``positions``: which of those it was asked for they belong to.
+
+        Returns: the rows, and ``positions`` (of the images that they belong to, in order).
 
         The rows of one image from two batches agree to the rounding of float32, not to the bit. What must not
         depend on which commands were typed before, as figures, takes :meth:`get` instead.
         """
-        if len(digests) == 0:
-            return compute(torch.empty(0, dtype=torch.int64))
         missing = torch.ones(len(digests), dtype=torch.bool)
         parts: list[tuple[Tensor, dict[str, Tensor]]] = []
         asked = digests.numpy()
@@ -133,13 +136,18 @@ class FeatureCache:
             missing[here] = False
         rest = missing.nonzero()[:, 0]
         self.hits, self.misses = self.hits + (len(rest) == 0), self.misses + (len(rest) > 0)
-        if len(rest):
-            made = compute(rest)
-            path, text = self._place(key, digests[rest])
-            self._keep(path, {**made, _DIGESTS: digests[rest]}, text)
+        if len(rest) or not parts:
+            made = dict(compute(rest))
+            rest = rest[made.pop("positions", torch.arange(len(rest)))]
+            if len(rest):
+                path, text = self._place(key, digests[rest])
+                self._keep(path, {**made, _DIGESTS: digests[rest]}, text)
             parts.append((rest, made))
-        order = torch.cat([rows for rows, _ in parts]).argsort()
-        return {name: torch.cat([part[name] for _, part in parts])[order] for name in parts[0][1]}
+        parts = [part for part in parts if len(part[0])] or parts[:1]
+        places = torch.cat([rows for rows, _ in parts])
+        order = places.argsort()
+        found = {name: torch.cat([part[name] for _, part in parts])[order] for name in parts[0][1]}
+        return {**found, "positions": places[order]}
 
     def forget_others(self, weights: Collection[str]) -> None:
         """Remove what was computed with other weights than these."""
@@ -149,7 +157,7 @@ class FeatureCache:
 
     def _family(self, key: Mapping[str, Any]) -> str:
         """How the names of files begin that hold the same kind of features, of whichever images."""
-        text = json.dumps({**key, "isosphere": __version__, "torch": str(torch.__version__)}, sort_keys=True)
+        text = json.dumps({**key, **_VERSIONS}, sort_keys=True)
         return f"{key['weights']}-{_short(text)}"
 
     def _place(self, key: Mapping[str, Any], digests: Tensor | None) -> tuple[Path, str]:
@@ -202,7 +210,7 @@ class FeatureCache:
 
 
 def centre_key(
-    weights: str, *, size: int, mean: Sequence[float], std: Sequence[float], device: torch.device
+    weights: str, *, size: int, mean: Sequence[float], std: Sequence[float], device: torch.device, canvas: int
 ) -> dict[str, Any]:
     """The key of features of the deterministic centre view, without the images."""
     return {
@@ -212,6 +220,7 @@ def centre_key(
         "mean": tuple(mean),
         "std": tuple(std),
         "device": str(device.type),
+        "canvas": canvas,
     }
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 
 from isosphere.atomic import write_bytes, write_json, write_text
-from isosphere.errors import RunError, UsageError
+from isosphere.errors import RunError, UsageError, command, option
 from isosphere.runs.environment import environment
 from isosphere.runs.metrics import MetricsFile
 
@@ -22,9 +22,8 @@ class RunFolder:
     """Paths and files of one run.
 
     ``config.yaml``, ``environment.json``, ``metrics.csv``, ``checkpoints/last.ckpt`` (and ``epoch-N.safetensors``
-    where weights are kept), ``encoder.safetensors``
-    with ``encoder.json``, ``method.safetensors``, ``view_metric.safetensors``, ``evaluation.json`` and ``train.log``;
-    every one but the log and the metrics, which only grow, is replaced atomically.
+    where weights are kept), ``encoder.safetensors`` with ``encoder.json``, ``method.safetensors``,
+    ``wccn.safetensors``, ``evaluation.json`` and ``train.log``; every one but the log and the metrics, which only grow, is replaced atomically.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -36,12 +35,19 @@ class RunFolder:
         self.encoder = self.path / "encoder.safetensors"
         self.encoder_spec = self.path / "encoder.json"
         self.method = self.path / "method.safetensors"
-        self.view_metric = self.path / "view_metric.safetensors"
+        self.wccn = self.path / "wccn.safetensors"
+        self.older_wccn = self.path / "view_metric.safetensors"
         self.evaluation = self.path / "evaluation.json"
         self.log = self.path / "train.log"
 
     def __repr__(self) -> str:
         return f"RunFolder({str(self.path)!r})"
+
+    @property
+    def weights(self) -> list[Path]:
+        """The files that embeddings depend on, of those that are there."""
+        files = (self.encoder, self.method, self.wccn, self.older_wccn)
+        return [file for file in files if file.exists()]
 
     # --- opening and creating -------------------------------------------------------------------------------
 
@@ -52,33 +58,29 @@ class RunFolder:
         Raises: UsageError if the folder holds something else, or a run that `resume` does not ask for, or if
         there is no right to write there.
         """
-        folder = cls(path)
+        folder, typed, other = cls(path), option("out", path), option("out")
         try:
             if folder.path.is_file():
-                raise UsageError(
-                    f"--out {path} is a file, and a run is a folder: give a name that is not taken."
-                )
+                raise UsageError(f"{typed} is a file, and a run is a folder: give a name that is not taken.")
             there = folder.path.exists()
             found = [p.name for p in folder.path.iterdir() if not p.name.endswith(".tmp")] if there else []
-            _require_writable(folder.path, str(path))
+            _require_writable(folder.path, typed)
         except OSError as error:
             raise UsageError(
-                f"--out {path} cannot be used ({(error.strerror or str(error)).lower()}): give another --out."
+                f"{typed} cannot be used ({(error.strerror or str(error)).lower()}): give another {other}."
             ) from error
         if not found:
             return folder
         if not folder.config.exists():
             some = ", ".join(sorted(found)[:3]) + (", ..." if len(found) > 3 else "")
             raise UsageError(
-                f"--out {path} is occupied, and not by a run (it holds {some}): give another --out, for "
-                "example "
-                f"--out {_free_name(folder.path)}."
+                f"{typed} is occupied, and not by a run (it holds {some}): give another {other}, for example "
+                f"{option('out', _free_name(folder.path))}."
             )
         if not resume:
             raise UsageError(
-                f"--out {path} already holds a run. Add --resume to go on with it, or give another --out, "
-                "for "
-                f"example --out {_free_name(folder.path)}."
+                f"{typed} already holds a run. Add {option('resume', True)} to go on with it, or give another {other}, "
+                f"for example {option('out', _free_name(folder.path))}."
             )
         return folder
 
@@ -90,7 +92,7 @@ class RunFolder:
             folder.checkpoint.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise UsageError(
-                f"cannot make the folder {path}: {error.strerror}. Give another --out."
+                f"cannot make the folder {path}: {error.strerror}. Give another {option('out')}."
             ) from error
         return folder
 
@@ -103,8 +105,8 @@ class RunFolder:
         folder = cls(path)
         if not folder.path.exists():
             raise UsageError(
-                f"there is no run at {path}. Type the folder that was given to --out, or make one: "
-                f"isosphere train DATA --out {path}"
+                f"there is no run at {path}. Type the folder that was given to {option('out')}, or make one: "
+                f"{command('train', 'DATA', out=path)}"
             )
         if not folder.config.exists():
             inside = (
@@ -123,7 +125,7 @@ class RunFolder:
         if not (folder.encoder.exists() and folder.encoder_spec.exists()):
             raise UsageError(
                 f"the run {path} has saved no encoder yet: it stopped before its first checkpoint. "
-                f"Go on with it: isosphere train DATA --out {path} --resume"
+                f"Go on with it: {command('train', 'DATA', out=path, resume=True)}"
             )
         return folder
 
@@ -155,9 +157,10 @@ class RunFolder:
 
     def write_encoder(self, state: Mapping[str, Any], spec: Mapping[str, Any]) -> None:
         """Write the encoder's weights and, beside them, what is needed to rebuild it without the training
-        code. What was learnt from other weights, `view_metric`, is removed.
+        code. What was learnt from other weights, `wccn`, is removed.
         """
-        self.view_metric.unlink(missing_ok=True)
+        for file in (self.wccn, self.older_wccn):
+            file.unlink(missing_ok=True)
         write_bytes(self.encoder, _pack(state))
         write_json(self.encoder_spec, {"format": ENCODER_FORMAT, **spec})
 
@@ -179,13 +182,15 @@ class RunFolder:
         """The weights of `write_method`, on the CPU."""
         return _unpack(self.method)
 
-    def write_view_metric(self, state: Mapping[str, Any]) -> None:
-        """Write the metric of the views of the encoder that was written last."""
-        write_bytes(self.view_metric, _pack(state))
+    def write_wccn(self, state: Mapping[str, Any]) -> None:
+        """Write the WCCN of the encoder that was written last."""
+        write_bytes(self.wccn, _pack(state))
+        self.older_wccn.unlink(missing_ok=True)
 
-    def read_view_metric(self) -> dict[str, Any] | None:
-        """The tensors of `write_view_metric`, on the CPU; None where the run has none."""
-        return _unpack(self.view_metric) if self.view_metric.exists() else None
+    def read_wccn(self) -> dict[str, Any] | None:
+        """The tensors of `write_wccn`, on the CPU, also under the name of older versions; None where there are none."""
+        found = next((file for file in (self.wccn, self.older_wccn) if file.exists()), None)
+        return None if found is None else _unpack(found)
 
     def keep_weights(self, epoch: int, state: Mapping[str, Any]) -> None:
         """Keep the weights of a whole method as they are after an epoch: ``checkpoints/epoch-0010.safetensors``."""
@@ -201,7 +206,9 @@ class RunFolder:
     def read_kept(self, epoch: int) -> dict[str, Any]:
         """The weights of `keep_weights`, on the CPU. Raises: UsageError if none were kept after this epoch."""
         if not self._kept(epoch).exists():
-            some = ", ".join(map(str, self.kept_epochs())) or "none: train with --set train.keep_every=1"
+            some = (
+                ", ".join(map(str, self.kept_epochs())) or f"none: train with {option('train.keep_every', 1)}"
+            )
             raise UsageError(f"{self.path} has no weights of epoch {epoch}; kept are {some}.")
         return _unpack(self._kept(epoch))
 
@@ -256,10 +263,10 @@ def _require_writable(path: Path, typed: str) -> None:
     """Refuse a folder that cannot be written to, or made, before anything is done for it."""
     nearest = next(p for p in (path.absolute(), *path.absolute().parents) if p.exists())
     if not nearest.is_dir():
-        raise UsageError(f"--out {typed} lies within {nearest}, which is a file: give another --out.")
+        raise UsageError(f"{typed} lies within {nearest}, which is a file: give another {option('out')}.")
     if not os.access(nearest, os.W_OK | os.X_OK):
         raise UsageError(
-            f"--out {typed} cannot be written: there is no right to write in {nearest}. Give another --out, or "
+            f"{typed} cannot be written: there is no right to write in {nearest}. Give another {option('out')}, or "
             "mend the permissions."
         )
 

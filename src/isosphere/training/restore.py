@@ -12,7 +12,7 @@ from isosphere.runs import RunFolder
 from isosphere.training.config import Config, parse_config
 from isosphere.training.setup import build, build_views
 
-__all__ = ["Run", "load_run", "untrained"]
+__all__ = ["Run", "load_method", "load_run", "untrained"]
 
 
 @dataclass(frozen=True)
@@ -67,8 +67,12 @@ def load_run(path: str | Path, *, epoch: int | None = None) -> Run:
     return run
 
 
-def untrained(run: Run) -> Method:
-    """The method of a run as its seed initialised it, in evaluation mode: what training has to be better
-    than.
-    """
-    return build(run.config)[1].eval()
+def load_method(folder: RunFolder, *, epoch: int | None = None) -> tuple[Config, Method]:
+    """The configuration of a run and its method with the trained weights, in evaluation mode."""
+    found = load_run(folder.path, epoch=epoch)
+    return found.config, found.method
+
+
+def untrained(config: Config | Run) -> Method:
+    """The method of a configuration as its seed initialises it, in evaluation mode."""
+    return build(config.config if isinstance(config, Run) else config)[1].eval()

@@ -68,13 +68,13 @@ class Parts:
         return {"images": len(self.images), "batch size": self.config.train.batch_size or 0}
 
 
-def prepare(config: Config, *, progress: LoadProgress | None = None) -> Parts:
+def prepare(config: Config, *, source: Source | None = None, progress: LoadProgress | None = None) -> Parts:
     """Open the data, fill in what the configuration leaves open, and build everything; nothing is written.
 
     Raises: UsageError in words for anything in data or configuration that cannot be trained on.
     """
     _check_names(config)
-    source = open_training_source(config)
+    source = open_training_source(config, source)
     config, suggestion = resolve(config, source)
     train = config.train
     fabric = make_fabric(train.device, train.precision, timeout_minutes=train.timeout_minutes)
@@ -151,11 +151,14 @@ def prepare_without_images(config: Config) -> tuple[Config, dict[str, str]]:
     return config, facts
 
 
-def open_training_source(config: Config) -> Source:
-    """The training part of the configured source, or `data.limit` images of it that the seed draws."""
-    if config.data.source is None:
+def open_training_source(config: Config, source: Source | None = None) -> Source:
+    """The training part of the configured source, or `source` where the images are at hand; `data.limit` images of it
+    that the seed draws.
+    """
+    if source is None and config.data.source is None:
         raise UsageError("no data: name a folder of images, for example: isosphere train PICTURES --out RUN")
-    source = open_source(config.data.source, split="train")
+    if source is None:
+        source = open_source(config.data.source or "", split="train")
     if config.data.limit is not None and config.data.limit < len(source):
         chosen = permutation(len(source), config.train.seed, 0)[: config.data.limit]
         source = source.subset(chosen.sort().values.numpy())

@@ -9,16 +9,20 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from isosphere.data import Source, digests, images_at
+from isosphere.data import Source, digests, images_at, require_readable
 from isosphere.errors import IsosphereError, RunError
 from isosphere.evaluation import (
     WCCN,
     FeatureCache,
     Features,
+    Look,
+    Progress,
     Solver,
     centre_key,
+    centre_look,
     first_two,
     unpacked,
+    views_look,
     weights_identity,
 )
 from isosphere.methods import Method
@@ -26,7 +30,6 @@ from isosphere.models import layer_blocks
 from isosphere.training import untrained
 from isosphere.workflows import features
 from isosphere.workflows._run import Run, load
-from isosphere.workflows.features import Look, Progress
 from isosphere.workflows.ranks import Ranks
 from isosphere.workflows.splits import Splits
 
@@ -226,10 +229,11 @@ class EvaluationContext:
             return False
         positions = found.pop("positions")
         self._positions[part], self._rows[part, look] = positions, found
-        source = self._sources[part]
         if part not in self.skipped:
-            lost = set(range(len(source))) - set(positions.tolist())
-            self.skipped[part] = [(source.paths[i], "could not be read") for i in sorted(lost)] + source.unreadable
+            source = self._sources[part]
+            lost = sorted(set(range(len(source))) - set(positions.tolist()))
+            self.skipped[part] = [(source.paths[i], "could not be read") for i in lost] + source.unreadable
+            require_readable(source, len(positions), self.skipped[part], strict=self._strict)
         return True
 
     def _content(self, part: str) -> Tensor:
@@ -258,9 +262,9 @@ class EvaluationContext:
         model, _, kind = name.partition("/")
         method = self.model(model)
         if kind == "centre":
-            return features.centre_look(method, size)
+            return centre_look(method.embed, size, self.run.encoder.mean, self.run.encoder.std)
         if kind == "views":
-            return features.views_look(method, self.two_views, VIEW_SEED)
+            return views_look(method.embed, self.two_views, seed=VIEW_SEED)
         if kind == "scores":
             return features.scores_look(method, size)
         return features.tokens_look(self.run.encoder, size, self.blocks[kind])

@@ -1,10 +1,12 @@
 """The k-NN accuracy that is watched during training, where images have labels; training never sees them."""
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from isosphere.training import Parts
+from isosphere.data import ImageSet, load_images, open_source
+from isosphere.data.random import permutation
+from isosphere.evaluation import extract, knn
+from isosphere.training import Parts
 
 __all__ = ["online_knn"]
 
@@ -12,17 +14,13 @@ BANK, QUERIES = 2048, 512
 """Images whose labels vote, and images that are asked about, at the most."""
 
 
-def online_knn(parts: "Parts") -> tuple[Callable[[Any], dict[str, float]], str] | None:
+def online_knn(parts: Parts) -> tuple[Callable[[Any], dict[str, float]], str] | None:
     """A probe for `fit` that returns ``{"knn": accuracy}``, and what it looks at in words; None without labels.
 
     The backbone's features of some images, each seen through the centre view, are labelled by their 20 nearest ones
     among others (:func:`isosphere.evaluation.knn`). Which images: by the seed; asked about are those of the source's
     own test part where it has one, else training images outside the bank.
     """
-    from isosphere.data import ImageSet, load_images, open_source
-    from isosphere.data.random import permutation
-    from isosphere.evaluation import extract, knn
-
     config, images = parts.config, parts.images
     labelled = images.has_labels and len(images) >= 4
     if not labelled or config.train.knn_epochs == 0 or config.data.source is None:

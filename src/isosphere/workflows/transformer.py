@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-import isosphere
-from isosphere.deploy.run import Layer, Run
+from isosphere.deploy import Layer
 from isosphere.errors import UsageError
+from isosphere.workflows._run import Run, load
 
 try:
     from sklearn.base import BaseEstimator, TransformerMixin
@@ -32,9 +32,11 @@ class RunTransformer(TransformerMixin, BaseEstimator):
     clones hold the name of the folder, not the weights, when `run` is a name.
     """
 
-    def __init__(self, run: "str | Path | Run", layer: Layer = "backbone", batch_size: int = 256) -> None:
+    def __init__(
+        self, run: "str | Path | Run", layer: Layer | str = "backbone", batch_size: int = 256
+    ) -> None:
         self.run = run
-        self.layer: Layer = layer
+        self.layer = layer
         self.batch_size = batch_size
 
     def fit(self, X: Any = None, y: Any = None) -> "RunTransformer":
@@ -66,6 +68,6 @@ class RunTransformer(TransformerMixin, BaseEstimator):
             return self.run
         cached = self.__dict__.get("_cached")
         if cached is None or cached[0] != str(self.run):
-            cached = (str(self.run), isosphere.load(self.run))
+            cached = (str(self.run), load(self.run))
             self._cached = cached
         return cached[1]

@@ -10,7 +10,7 @@ import isosphere
 from isosphere.data import open_source
 from isosphere.deploy import RunTransformer, embed_to_file, export, read_embeddings
 from isosphere.errors import UsageError
-from isosphere.evaluation import ViewMetric
+from isosphere.evaluation import WCCN
 
 from .conftest import picture
 
@@ -19,10 +19,8 @@ from .conftest import picture
 def measured(trained, tmp_path):
     """A copy of the run with some metric of its 256 features."""
     folder = shutil.copytree(trained, tmp_path / "run")
-    metric = ViewMetric.fit(torch.randn(2, 400, 256) * torch.linspace(1, 9, 256))
-    isosphere.load(folder, device="cpu").folder.write_view_metric(
-        {"mean": metric.mean, "basis": metric.basis}
-    )
+    metric = WCCN.fit(torch.randn(2, 400, 256) * torch.linspace(1, 9, 256))
+    isosphere.load(folder, device="cpu").folder.write_wccn({"mean": metric.mean, "basis": metric.basis})
     return isosphere.load(folder, device="cpu")
 
 
@@ -68,14 +66,14 @@ def test_a_run_without_it_says_how_to_have_it(run, pictures, tmp_path):
         lambda: export(run, "onnx", tmp_path / "e.onnx", layer="views"),
         lambda: RunTransformer(run, layer="views").fit(),
     ):
-        with pytest.raises(UsageError, match=r"no view_metric\.safetensors.*--resume.*layer backbone"):
+        with pytest.raises(UsageError, match=r"no wccn\.safetensors.*--resume.*layer backbone"):
             ask()
 
 
 def test_other_weights_take_it_away(measured):
     folder = measured.folder
     folder.write_encoder(measured.encoder.state_dict(), measured.encoder.spec())
-    assert folder.read_view_metric() is None
+    assert folder.read_wccn() is None
 
 
 def test_onnx_holds_it(measured, tmp_path):

@@ -1,4 +1,4 @@
-"""The metric of the views: what augmentation changes in an image counts less between neighbours."""
+"""Within-class covariance normalisation: what augmentation changes in an image counts less between neighbours."""
 
 from dataclasses import dataclass
 
@@ -13,7 +13,7 @@ from isosphere.evaluation.whitening import inverse_root, shrunk
 from isosphere.runs import RunFolder
 from isosphere.statistics import within_covariance
 
-__all__ = ["ViewMetric", "learn_view_metric"]
+__all__ = ["WCCN", "learn_wccn"]
 
 SHRINKAGE = 0.3
 """Figures of others in docs/decisions.md."""
@@ -22,14 +22,16 @@ _BLOCK = 256
 
 
 @dataclass(frozen=True, slots=True)
-class ViewMetric:
-    r"""Features in which the views of an image differ nearly as much in every direction: the metric of the views.
+class WCCN:
+    r"""Within-class covariance normalisation with each image as a class of its own: features in which the views of an
+    image differ nearly as much in every direction.
 
     .. math:: x \mapsto (x - \bar x) W_s^{-1/2}, \qquad W_s = (1 - s) \frac{p}{\operatorname{tr} W} W + s I, \qquad
               W = \frac{1}{n (V - 1)} \sum_{i, v} (x_{iv} - \bar x_i)(x_{iv} - \bar x_i)^\top
 
-    No label is needed: what augmentation does to an image is what a neighbour should overlook. Within-class covariance
-    normalisation (Hatch, Kajarekar and Stolcke, 2006) with each image as a class of its own.
+    No label is needed: what augmentation does to an image is what a neighbour should overlook.
+
+    *Reference*: Hatch, Kajarekar and Stolcke, 2006.
 
     Shape: ``mean`` (p,), ``basis`` (p, p), the symmetric :math:`W_s^{-1/2}`; called with ``(n, p)``, float32 out.
     """
@@ -38,8 +40,8 @@ class ViewMetric:
     basis: Tensor
 
     @classmethod
-    def fit(cls, views: Tensor, *, mean: Tensor | None = None, shrinkage: float = SHRINKAGE) -> "ViewMetric":
-        """The metric of features of views.
+    def fit(cls, views: Tensor, *, mean: Tensor | None = None, shrinkage: float = SHRINKAGE) -> "WCCN":
+        """The normalisation of features of views.
 
         Args:
             views: ``(V, n, p)``, at least two views of some images, by the encoder's own recipe; n = 4 p of them are
@@ -62,20 +64,20 @@ class ViewMetric:
         return cls(centre.float(), basis.float())
 
     @classmethod
-    def of_run(cls, folder: RunFolder) -> "ViewMetric | None":
-        """The metric that a run keeps; None where it has none."""
-        state = folder.read_view_metric()
+    def of_run(cls, folder: RunFolder) -> "WCCN | None":
+        """That of a run; None where it has none."""
+        state = folder.read_wccn()
         return None if state is None else cls(**state)
 
     def keep(self, folder: RunFolder) -> None:
-        """Write the metric beside the weights of the run that it belongs to."""
-        folder.write_view_metric({"mean": self.mean, "basis": self.basis})
+        """Write it beside the weights of the run that it belongs to."""
+        folder.write_wccn({"mean": self.mean, "basis": self.basis})
 
     def __call__(self, features: Tensor) -> Tensor:
         return (features.float() - self.mean) @ self.basis
 
 
-def learn_view_metric(
+def learn_wccn(
     encode: Encode,
     images: ImageSet | Source,
     views: MakesViews,
@@ -85,8 +87,8 @@ def learn_view_metric(
     seed: int = 0,
     workers: int = 2,
     progress: Progress | None = None,
-) -> ViewMetric:
-    """The metric of an encoder's features, from the first two views of some of the images that it was trained on.
+) -> WCCN:
+    """WCCN of an encoder's features, from the first two views of some of the images that it was trained on.
 
     Args:
         encode, views: as of :func:`extract_views`; of the encoder's own training. This rank alone computes.
@@ -111,4 +113,4 @@ def learn_view_metric(
             progress(int(positions[-1]) + 1, len(drawn))
     if isinstance(drawn, Source):
         require_readable(drawn, len(seen), skipped, strict=False)
-    return ViewMetric.fit(torch.cat(seen, 1))
+    return WCCN.fit(torch.cat(seen, 1))

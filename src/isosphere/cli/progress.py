@@ -1,0 +1,57 @@
+"""What ``isosphere train`` prints while it trains, and at the end."""
+
+from typing import TYPE_CHECKING
+
+from isosphere.cli.console import commands, facts, paragraph, table
+from isosphere.errors import command
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from isosphere.training import Summary
+    from isosphere.workflows import Training
+
+__all__ = ["run_training"]
+
+
+def run_training(console: "Console", training: "Training") -> int:
+    """Train, and say what was done and what to type next; the exit code."""
+    from isosphere.training import ConsoleReporter, is_first
+
+    if added := training.start():
+        facts(console, added)
+    ui = ConsoleReporter(console, training.folder.log if is_first() else None)
+    summary = training.run(ui)
+    if is_first():
+        if summary.shares is not None:
+            _print_shares(console, summary)
+        for text, warning in training.closing(summary):
+            ui.say(text, warning=warning)
+        if not summary.interrupted:
+            _print_next(console, training)
+    return 1 if summary.interrupted else 0
+
+
+def _print_shares(console: "Console", summary: "Summary") -> None:
+    assert summary.shares is not None
+    milliseconds = 1e3 * (summary.step_seconds or 0.0)
+    rows = [
+        [name, f"{100 * share:.1f} %", f"{share * milliseconds:.2f} ms"]
+        for name, share in summary.shares.items()
+    ]
+    table(console, f"A step takes {milliseconds:.1f} ms", ["part", "share", "time"], rows)
+    outside = summary.shares["loss"] + summary.shares["other"]
+    paragraph(console, f"Outside network, optimiser and views: {100 * outside:.1f} %.")
+
+
+def _print_next(console: "Console", training: "Training") -> None:
+    train, run = training.config.train, training.folder.path
+    longer = {"minutes": 2 * train.minutes} if train.minutes else {"epochs": 2 * (train.epochs or 0) or 10}
+    commands(
+        console,
+        {
+            "judge it": command("evaluate", run, training.data),
+            "go on": training.again(**longer),
+            "its views": str(run / "views.png"),
+        },
+    )

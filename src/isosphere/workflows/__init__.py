@@ -1,0 +1,20 @@
+"""What a person asks for, from Python or from the command line: train, evaluate, and a run to apply."""
+
+from typing import TYPE_CHECKING, Any
+
+from isosphere.workflows._run import Run, load
+from isosphere.workflows.train import Training, prepare_training, train
+from isosphere.workflows.views import draw_views
+
+if TYPE_CHECKING:
+    from isosphere.workflows.transformer import RunTransformer
+
+__all__ = ["Run", "RunTransformer", "Training", "draw_views", "load", "prepare_training", "train"]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "RunTransformer":  # the one part that needs scikit-learn
+        from isosphere.workflows.transformer import RunTransformer
+
+        return RunTransformer
+    raise AttributeError(f"module 'isosphere.workflows' has no attribute {name!r}")

@@ -1,0 +1,189 @@
+"""A trained run in Python: judged, applied, handed on."""
+
+from dataclasses import dataclass, field
+from functools import cached_property
+from html import escape
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from isosphere import deploy
+from isosphere.data import Views
+from isosphere.deploy import DuplicateGroup, Embedder, Exported, Index, Layer, Match
+from isosphere.evaluation import WCCN, FeatureCache
+from isosphere.methods import Method
+from isosphere.models import Encoder
+from isosphere.runs import RunFolder
+from isosphere.training import Config, build_views, load_method
+
+if TYPE_CHECKING:
+    from isosphere.deploy.embedder import Progress
+    from isosphere.workflows.result import Evaluation
+
+__all__ = ["Run", "load", "run_of"]
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Run(Embedder):
+    """A trained run: its configuration, its method in evaluation mode, and what can be done with them.
+
+    ``run.evaluate(data)``, ``run.embed(images)``, ``run.search(images, within=data)``, ``run.dedup(data)``,
+    ``run.export("onnx")``, ``run.report()``. :func:`load` and :func:`train` return one. `epoch` is that of the weights
+    where they are not the last ones.
+    """
+
+    config: Config = field(kw_only=True)
+    method: Method = field(kw_only=True)
+    epoch: int | None = field(default=None, kw_only=True)
+
+    @property
+    def views(self) -> Views:
+        """The views it was trained on."""
+        return build_views(self.config, self.encoder)
+
+    @cached_property
+    def identity(self) -> str:
+        """Digest of the weights; of those of an epoch, which the run's files of weights do not hold, as well."""
+        return super().identity if self.epoch is None else self.weights
+
+    def embed(
+        self,
+        images: Any,
+        *,
+        layer: Layer | str = "backbone",
+        batch_size: int = 256,
+        progress: "Progress | None" = None,
+    ) -> NDArray[np.float32]:
+        """Embeddings of images, float32 ``(n, d)``; kinds and errors as :func:`isosphere.deploy.embed_images`."""
+        return deploy.embed_images(self, images, layer=layer, batch_size=batch_size, progress=progress)
+
+    def index(
+        self, data: Any, *, layer: Layer | str | None = None, progress: "Progress | None" = None
+    ) -> Index:
+        """The images of `data` made searchable: read from the run's folder where they were seen before.
+
+        `layer`: :attr:`search_layer` if None.
+        """
+        return deploy.open_index(self, data, layer=layer or self.search_layer, progress=progress)
+
+    def search(
+        self,
+        images: Any,
+        within: Any,
+        *,
+        k: int = 5,
+        layer: Layer | str | None = None,
+        progress: "Progress | None" = None,
+    ) -> list[list[Match]]:
+        """The k images of `within` most similar to each image, by cosine, best first: one list an image.
+
+        Args:
+            images: as for :meth:`embed`.
+            within: data to search, or the result of :meth:`index` (then its layer is used).
+            layer: :attr:`search_layer` if None.
+            k: how many; all where there are fewer.
+        """
+        index = within if isinstance(within, Index) else self.index(within, layer=layer, progress=progress)
+        return index.search(self.embed(images, layer=index.layer), k)
+
+    def dedup(
+        self,
+        data: Any,
+        *,
+        threshold: float = 0.99,
+        layer: Layer | str = "backbone",
+        progress: "Progress | None" = None,
+    ) -> list[DuplicateGroup]:
+        """Groups of images that are nearly the same, with their paths, the largest first; nothing is deleted.
+
+        `threshold` is the cosine from which two images are linked; see :func:`isosphere.deploy.near_duplicates`.
+        """
+        index = self.index(data, layer=layer, progress=progress)
+        return deploy.near_duplicates(index.unit, threshold, index.paths)
+
+    def export(
+        self, format: str, out: str | Path | None = None, *, layer: Layer | str = "backbone"
+    ) -> Exported:
+        """The encoder as timm, safetensors or onnx, checked; :func:`isosphere.deploy.export`."""
+        return deploy.export(self, format, out, layer=layer)
+
+    def evaluate(self, data: Any = None, **options: Any) -> "Evaluation":
+        """Judge it by the tasks that suit the images; options as of :func:`isosphere.evaluate`."""
+        from isosphere.workflows.evaluate import evaluate
+
+        return evaluate(self, data, **options)
+
+    def report(self, data: Any = None, **options: Any) -> Path:
+        """Write one page about it; options as of `isosphere report`."""
+        from isosphere.workflows.report import report
+
+        return report([self], data, **options)
+
+    def __repr__(self) -> str:
+        epoch = "" if self.epoch is None else f", epoch {self.epoch}"
+        return f"Run({str(self.folder.path)!r}, {self.encoder.name}, {self.size} px, {self.device}{epoch})"
+
+    def _repr_html_(self) -> str:
+        config, parameters = self.config, sum(p.numel() for p in self.encoder.parameters())
+        rows = {
+            "run": str(self.folder.path),
+            "data": config.data.source or "",
+            "method": config.method.name,
+            "encoder": f"{self.encoder.name}, {parameters / 1e6:.1f} M parameters, views of {self.size} px",
+            "layers": ", ".join(
+                layer for layer in deploy.LAYERS if layer != "wccn" or self.metric is not None
+            ),
+            "device": str(self.device),
+        }
+        cells = (f"<tr><th>{name}</th><td>{escape(value)}</td></tr>" for name, value in rows.items())
+        return f"<table>{''.join(cells)}</table>"
+
+
+def load(path: str | Path, *, device: str | None = None, cache: bool = True, epoch: int | None = None) -> Run:
+    """A trained run, to be applied: ``load("runs/a").embed(images)``, ``.search(images, "PICTURES/")``.
+
+    Args:
+        path: the folder that was given to `isosphere train` as `out`.
+        device: where to compute; a GPU if torch has one.
+        cache: keep the features of whole sets of images in the run's folder, and take those that
+            ``isosphere evaluate`` or an earlier call has left there.
+        epoch: the weights that were kept after it (``train.keep_every``); None: the last ones.
+
+    Raises: isosphere.errors.UsageError if `path` is no run, or has no weights of this epoch; RunError if its files are
+        damaged.
+    """
+    folder = RunFolder.open(path)
+    config, method = load_method(folder, epoch=epoch)
+    where = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    kept = FeatureCache(folder.path / "features") if cache else None
+    metric = WCCN.of_run(folder) if epoch is None else None  # it belongs to the last weights
+    return run_of(folder, config, method.to(where), cache=kept, metric=metric, epoch=epoch)
+
+
+def run_of(
+    folder: RunFolder,
+    config: Config,
+    method: Method,
+    *,
+    cache: FeatureCache | None = None,
+    metric: WCCN | None = None,
+    epoch: int | None = None,
+) -> Run:
+    """A run of the parts."""
+    size = config.data.image_size or 32
+    return Run(
+        folder,
+        method.embed,
+        cast(Encoder, method.encoder),
+        size,
+        config.data.canvas_size or size,
+        tuple(part.model_dump(mode="json") for part in (config.model, config.method)),
+        cache=cache,
+        metric=metric,
+        config=config,
+        method=method,
+        epoch=epoch,
+    )
