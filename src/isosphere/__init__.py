@@ -6,7 +6,7 @@ them), ``discrepancies`` (what they test), ``methods`` (how to learn), ``evaluat
 """
 
 from importlib.metadata import PackageNotFoundError, version
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -37,19 +37,21 @@ def load(path: "str | Path", *, device: str | None = None, cache: bool = True) -
 
     from isosphere.deploy import Run
     from isosphere.evaluation import FeatureCache, ViewMetric
-    from isosphere.training import load_run
+    from isosphere.models import Encoder
+    from isosphere.runs import RunFolder
+    from isosphere.training import load_method
 
-    found = load_run(path)
-    where = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    method, config = found.method.to(where), found.config
+    folder = RunFolder.open(path)
+    config, method = load_method(folder)
+    method.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     size = config.data.image_size or 32
     return Run(
-        found.folder,
+        folder,
         method.embed,
-        found.encoder,
+        cast(Encoder, method.encoder),
         size,
         config.data.canvas_size or size,
         tuple(part.model_dump(mode="json") for part in (config.model, config.method)),
-        cache=FeatureCache(found.folder.path / "features") if cache else None,
-        metric=ViewMetric.of_run(found.folder),
+        cache=FeatureCache(folder.path / "features") if cache else None,
+        metric=ViewMetric.of_run(folder),
     )

@@ -9,7 +9,7 @@ from safetensors.torch import load_file
 
 from isosphere.evaluation.unlabelled import HIGHER_IS_BETTER
 from isosphere.runs import RunFolder
-from isosphere.training import load_run
+from isosphere.training import load_method
 
 
 def test_checkpoints_are_kept_ranked_and_reported(run, classes, quick):
@@ -17,9 +17,8 @@ def test_checkpoints_are_kept_ranked_and_reported(run, classes, quick):
     assert run("train", classes, "--out", "r", *words).code == 0
     folder = RunFolder.open("r")
     assert folder.kept_epochs() == [2, 4]
-    last = load_run("r").method.state_dict()
-    assert all(torch.equal(x, last[name]) for name, x in load_run("r", epoch=4).method.state_dict().items())
-    kept = load_run("r", epoch=2).method.state_dict()
+    last, fourth, kept = (load_method(folder, epoch=epoch)[1].state_dict() for epoch in (None, 4, 2))
+    assert all(torch.equal(x, last[name]) for name, x in fourth.items())
     assert any(not torch.equal(x, last[name]) for name, x in kept.items())
     assert load_file("r/checkpoints/epoch-0002.safetensors").keys() <= kept.keys()
 

@@ -10,7 +10,7 @@ import typer
 from isosphere import __version__
 from isosphere.cli import dedup, doctor, embed, evaluate, export, list_, report, search, train, views
 from isosphere.cli.console import error_console, paragraph
-from isosphere.errors import IsosphereError, RunError, UsageError, nearest
+from isosphere.errors import IsosphereError, RunError, UsageError, for_a_shell, nearest
 
 __all__ = ["app", "main"]
 
@@ -81,6 +81,7 @@ def _alone(command: str) -> None:
         )
 
 
+@for_a_shell()
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code: 0, 1 (failed or stopped) or 2 (used wrongly)."""
     words = list(sys.argv[1:] if arguments is None else arguments)

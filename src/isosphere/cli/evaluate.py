@@ -82,12 +82,11 @@ def evaluate(
     encoding of the images.
     """
     asked, solver = _parse_tasks(tasks), _parse_probe(probe)
-    from isosphere.cli.exam import Exam
+    from isosphere.cli.exam import Exam, load_run
     from isosphere.cli.sets import choose_outside, choose_sets
     from isosphere.cli.tasks import TASKS, default_tasks
     from isosphere.cli.team import assembled
     from isosphere.evaluation import FeatureCache
-    from isosphere.training import load_run
 
     console = output_console()
     loaded = load_run(run)

@@ -2,7 +2,9 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any, cast
 
 import torch
@@ -10,7 +12,7 @@ from torch import Tensor
 
 from isosphere.cli.sets import Sets
 from isosphere.cli.team import Team
-from isosphere.data import ImageSet, Source
+from isosphere.data import ImageSet, Source, Views
 from isosphere.errors import IsosphereError, RunError
 from isosphere.evaluation import Features, ViewMetric, extract, extract_views, load_shares
 from isosphere.evaluation.cache import FeatureCache, centre_key, image_digests, weights_identity
@@ -19,14 +21,40 @@ from isosphere.evaluation.linear import Solver
 from isosphere.methods import Method
 from isosphere.models import Encoder
 from isosphere.models.tokens import class_tokens, layer_blocks
-from isosphere.training import Run, load_run, untrained
+from isosphere.runs import RunFolder
+from isosphere.training import Config, build_views, load_method, untrained
 
-__all__ = ["VIEW_SEED", "Exam"]
+__all__ = ["VIEW_SEED", "Exam", "Run", "load_run"]
 
 Progress = Callable[[int, int], None]
 Encode = Callable[[Tensor], tuple[Tensor, Tensor] | Tensor]
 VIEW_SEED = 0
 """All runs are judged on the same views, whatever seed they were trained with."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run's configuration, its method in evaluation mode with the trained weights, and its folder."""
+
+    config: Config
+    method: Method
+    folder: RunFolder
+
+    @property
+    def encoder(self) -> Encoder:
+        """The backbone alone."""
+        return cast(Encoder, self.method.encoder)
+
+    @property
+    def views(self) -> Views:
+        """The views it was trained on."""
+        return build_views(self.config, self.encoder)
+
+
+def load_run(path: str | Path) -> Run:
+    """Read a run folder."""
+    folder = RunFolder.open(path)
+    return Run(*load_method(folder), folder)
 
 
 class Exam:
@@ -72,7 +100,7 @@ class Exam:
         """The contestants; the untrained one is left out, with a note, where its first weights are gone."""
         found = {"trained": self.run.method.to(self.device)}
         try:
-            found["untrained"] = untrained(self.run).to(self.device)
+            found["untrained"] = untrained(self.run.config).to(self.device)
         except IsosphereError as error:
             self.note = f"The network as it was before training cannot be had again ({error})"
         return found
@@ -91,8 +119,8 @@ class Exam:
         if who in self.methods:
             return self.methods[who]
         if self._kept is None or self._kept[0] != who:
-            run = load_run(self.run.folder.path, epoch=int(who.removeprefix("epoch-")))
-            self._kept = who, run.method.to(self.device)
+            _, method = load_method(self.run.folder, epoch=int(who.removeprefix("epoch-")))
+            self._kept = who, method.to(self.device)
         return self._kept[1]
 
     def forget(self, who: str) -> None:

@@ -19,13 +19,13 @@ def online_knn(parts: "Parts") -> tuple[Callable[[Any], dict[str, float]], str] 
     among others (:func:`isosphere.evaluation.knn`). Which images: by the seed; asked about are those of the source's
     own test part where it has one, else training images outside the bank.
     """
-    from isosphere.data import ImageSet, load_images, open_source
+    from isosphere.data import ImageSet, load_images
     from isosphere.data.random import permutation
     from isosphere.evaluation import extract, knn
 
     config, images = parts.config, parts.images
     labelled = images.has_labels and len(images) >= 4
-    if not labelled or config.train.knn_epochs == 0 or config.data.source is None:
+    if not labelled or config.train.knn_epochs == 0:
         return None
     size, seed = config.data.canvas_size or 32, config.train.seed
 
@@ -36,7 +36,7 @@ def online_knn(parts: "Parts") -> tuple[Callable[[Any], dict[str, float]], str] 
     order = permutation(len(images), seed, 1)
     voters = min(BANK, len(images) // 2)
     bank = some(images, order[:voters])
-    test = open_source(config.data.source, split="test") if parts.tested else None
+    test = parts.test
     if test is not None and len(test) > 0 and test.has_labels:
         asked = some(test, permutation(len(test), seed, 1)[:QUERIES])
         of = "of the test part"

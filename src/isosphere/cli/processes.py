@@ -20,7 +20,7 @@ def wanted(config: "Config", asked: int | None) -> tuple[int, int] | None:
 
     Raises: UsageError for another number of devices than a launcher has started, or than there are.
     """
-    from isosphere.training.ranks import is_launched, launched
+    from isosphere.training import is_launched, launched
 
     train = config.train
     if is_launched():
@@ -52,7 +52,7 @@ def start_together(words: Sequence[str], devices: int, nodes: int) -> int:
 
     Raises: UsageError where several hosts do not know of each other.
     """
-    from isosphere.training.launch import launch
+    from isosphere.training import launch
 
     def say(text: str) -> None:
         paragraph(error_console(), text, style="red")

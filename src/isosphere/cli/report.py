@@ -148,11 +148,11 @@ def _look(run: "Run", images: "ImageSet", progress: Callable[[int, int], None]) 
 def _verdict(run: "Run") -> str | None:
     """What the monitor would say of the last figures that it measured."""
     from isosphere.runs import read_metrics
-    from isosphere.training import Gauge, verdict
+    from isosphere.training import CollapseMetrics, verdict
 
     for row in reversed(read_metrics(run.folder.metrics)):
         try:
-            state = Gauge(float(row["cosine"]), float(row["alignment"]), float(row["dimensions"]))
+            state = CollapseMetrics(float(row["cosine"]), float(row["alignment"]), float(row["dimensions"]))
             return verdict(state, progress=1.0, steps=int(row["step"]))
         except (KeyError, ValueError):
             continue

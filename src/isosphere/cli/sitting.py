@@ -18,22 +18,16 @@ __all__ = ["follow", "run_training"]
 
 def follow(folder: "RunFolder", parts: "Parts") -> int:
     """The part of a process that is not the first: it trains along and writes nothing."""
-    import torch
-
     from isosphere.training import fit
 
-    torch.manual_seed(parts.config.train.seed)
     args = parts.config, folder, parts.method, parts.loader, parts.views, parts.fabric
     return 1 if fit(*args, facts=parts.identity).interrupted else 0
 
 
 def run_training(console: "Console", folder: "RunFolder", parts: "Parts") -> int:
     """Train into the folder and say what was done and what to type next; the exit code."""
-    import torch
-
     from isosphere.runs import write_bytes
-    from isosphere.training import ConsoleReporter, contact_sheet, fit
-    from isosphere.training.checkpoint import require_same_run
+    from isosphere.training import ConsoleReporter, contact_sheet, fit, require_same_run
 
     config = parts.config
     if folder.checkpoint.exists():  # a run that is refused keeps its config.yaml
@@ -52,7 +46,6 @@ def run_training(console: "Console", folder: "RunFolder", parts: "Parts") -> int
         facts(console, {"k-NN": online[1]})
     for line in [*(f"{name}: {value}" for name, value in parts.facts.items()), *parts.warnings]:
         reporter.note(line)
-    torch.manual_seed(config.train.seed)
     summary = fit(
         config,
         folder,
@@ -116,7 +109,7 @@ def _close(
     console: "Console", reporter: Any, folder: "RunFolder", config: "Config", summary: "Summary"
 ) -> None:
     """What was done, and what to type next."""
-    from isosphere.training.ui import duration, loss_line
+    from isosphere.training import duration, loss_line
 
     source, run = config.data.source or "DATA", folder.path
     again = shell("isosphere", "train", source, "--out", run, "--resume")

@@ -27,7 +27,7 @@ from isosphere.evaluation import (
     standardised,
 )
 from isosphere.evaluation.structure import STRUCTURE_ROWS
-from isosphere.training.monitor import COLLAPSED
+from isosphere.statistics import COLLAPSED
 
 __all__ = ["TASKS", "Judgement", "default_tasks"]
 

@@ -9,7 +9,7 @@ import torch
 import torch.distributed as dist
 
 from isosphere.errors import IsosphereError
-from isosphere.training.ranks import is_first
+from isosphere.training import is_first
 
 __all__ = ["Team", "assembled"]
 

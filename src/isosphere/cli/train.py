@@ -145,7 +145,7 @@ def train(
             f"{shell('isosphere', 'train', where, '--out', 'runs/first')}"
         )
     from isosphere.runs import RunFolder
-    from isosphere.training.ranks import is_first
+    from isosphere.training import is_first
 
     folder = None if out is None else RunFolder(out)
     chosen, note = _configure(folder, resume, config, set_ or [], flags, preset)
@@ -157,8 +157,7 @@ def train(
         return start_together(context.obj, *more)
     console = output_console()
     console.quiet = not is_first()
-    from isosphere.training import prepare
-    from isosphere.training.memory import keep_freed_memory
+    from isosphere.training import keep_freed_memory, prepare
 
     keep_freed_memory()
     if dry_run and preset is not None and (why := _absent(chosen)):
@@ -240,7 +239,7 @@ def _print_config(console: "Console", config: "Config") -> None:
 
 def _absent(config: "Config") -> str | None:
     """Why the images that were named, if any, cannot be opened here; None if they can."""
-    from isosphere.training.setup import open_training_source
+    from isosphere.training import open_training_source
 
     try:
         open_training_source(config)

@@ -48,9 +48,7 @@ def views(
         )
     from isosphere.data import load_images
     from isosphere.models import build_encoder
-    from isosphere.training import build_views, contact_sheet, load_config
-    from isosphere.training.defaults import resolve
-    from isosphere.training.setup import open_training_source
+    from isosphere.training import build_views, contact_sheet, load_config, open_training_source, resolve
 
     flags = {"data.source": data, "data.image_size": image_size, "views.recipe": recipe, "train.seed": seed}
     config = load_config(None, set_ or [], flags)
