@@ -319,9 +319,7 @@ def probe_memory(batch: int, pieces: int, bound: int = 32) -> None:
     """Print the MiB that one step adds to this process (Linux)."""
     from isosphere.methods import build_method
     from isosphere.models import build_encoder
-    from isosphere.training import Differentiator, make_fabric
-    from isosphere.training.gradient import Step
-    from isosphere.training.profile import StepTimer
+    from isosphere.training import Differentiator, Step, StepTimer, make_fabric
 
     torch.set_num_threads(1)
     method = build_method("kl-vmf", build_encoder("small-conv", image_size=bound)).train()

@@ -9,7 +9,7 @@ from typing import IO, Any
 
 import torch
 
-from isosphere.training.precision import bf16_is_fast
+from isosphere.training import bf16_is_fast
 
 __all__ = ["PROVENANCE", "Table", "provenance"]
 

@@ -20,7 +20,7 @@ from experiments.methods.cell import BASELINES, DATA, run
 from experiments.methods.filling import RESULTS, arguments, fill, job, results, sources
 from experiments.methods.tables import tables
 from isosphere.methods import METHODS
-from isosphere.training.memory import keep_freed_memory
+from isosphere.training import keep_freed_memory
 
 OF_THE_PAPERS = (
     *("lejepa", "sphere-jepa", "mmd-heat", "mmd-bandlimited", "mmd-induced", "ksd-heat", "ksd-bandlimited"),

@@ -37,8 +37,7 @@ from isosphere.methods import Method
 from isosphere.reductions import nearest_neighbours
 from isosphere.runs import RunFolder
 from isosphere.statistics import mean_cosine, within_share
-from isosphere.training import Parts, fit, load_config, prepare
-from isosphere.training.precision import bf16_is_fast
+from isosphere.training import Parts, bf16_is_fast, fit, load_config, prepare
 
 METRICS = (
     *("knn", "knn_low", "knn_high", "knn_head", "linear", "linear_low", "linear_high", "map", "map_head"),

@@ -13,7 +13,8 @@ from isosphere.data import load_images, open_source
 from isosphere.deploy import Run, RunTransformer
 from isosphere.errors import UsageError
 from isosphere.evaluation import extract
-from isosphere.training import load_run
+from isosphere.runs import RunFolder
+from isosphere.training import load_method
 
 from .conftest import picture
 
@@ -26,9 +27,9 @@ def test_importing_isosphere_is_light():
 
 def test_embeddings_are_those_of_the_evaluation(run, trained, pictures):
     folder = pictures([f"{i}.png" for i in range(6)])
-    loaded = load_run(trained)
+    _, method = load_method(RunFolder.open(trained))
     images = load_images(open_source(str(folder)), 28)
-    features = extract(loaded.method.embed, images, 24, loaded.encoder.mean, loaded.encoder.std)
+    features = extract(method.embed, images, 24, method.encoder.mean, method.encoder.std)
     for layer in ("backbone", "head"):
         got = run.embed(str(folder), layer=layer)
         assert got.dtype == np.float32

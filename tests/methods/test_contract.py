@@ -192,17 +192,17 @@ def test_no_global_view_is_refused_in_words(name):
         build(name, global_views=0)
 
 
-def test_the_lever_is_a_setting_of_the_method(name, method):
+def test_the_spread_setting_is_a_setting_of_the_method(name, method):
     """What the collapse alarm tells people to raise can be typed."""
     method(some_views())
     if name in ("byol", "simsiam", "simclr", "vje", "vje-cauchy", "vi-simsiam"):
-        assert method.lever is None
+        assert method.spread_setting is None
         return
-    key, value = method.lever
+    key, value = method.spread_setting
     option = key.removeprefix("method.options.").removeprefix("method.")
     assert option in option_names(METHODS[name].build, METHODS[name].discrepancy)
     if name != "byol-mhe":  # whose weight depends on the gradients
-        assert build(name, **{option: value}).lever == (key, pytest.approx(value))
+        assert build(name, **{option: value}).spread_setting == (key, pytest.approx(value))
 
 
 def test_unknown_option_is_refused_with_the_nearest_name(name):

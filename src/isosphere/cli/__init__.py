@@ -81,6 +81,7 @@ def _alone(command: str) -> None:
         )
 
 
+@for_a_shell()
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code: 0, 1 (failed or stopped) or 2 (used wrongly)."""
     with for_a_shell():

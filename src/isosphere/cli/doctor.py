@@ -32,8 +32,7 @@ def doctor() -> None:
 
     from isosphere.data.cache import cache_folder
     from isosphere.runs import environment
-    from isosphere.training import choose_precision
-    from isosphere.training.precision import reason
+    from isosphere.training import choose_precision, explain_precision
 
     found = environment()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -48,7 +47,7 @@ def doctor() -> None:
         ),
         "processor": f"{found['cpu']['name']}, {cores}",
         "GPU": ", ".join(found["gpus"]) or "none that torch can use",
-        "precision": reason(precision, device),
+        "precision": explain_precision(precision, device),
         "memory": _memory(),
         "cache": _writable(cache_folder()),
         "here": _writable(Path.cwd()),

@@ -78,7 +78,7 @@ def _rows(kind: Kind) -> list[tuple[str, ...]]:
         from isosphere.training import presets
 
         return [(name, preset.about) for name, preset in presets().items()]
-    from isosphere.training.config import describe_keys
+    from isosphere.training import describe_keys
 
     return describe_keys()
 

@@ -140,7 +140,7 @@ class Method(nn.Module, ABC):
         return None
 
     @property
-    def lever(self) -> tuple[str, float] | None:
+    def spread_setting(self) -> tuple[str, float] | None:
         """The setting that spreads embeddings more where it is larger, as ``--set`` takes it, and its value, if any."""
         weight = getattr(self, "weight", None)
         return None if weight is None else ("method.weight", float(weight))

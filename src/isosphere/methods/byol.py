@@ -209,9 +209,9 @@ class BYOL(Method):
             self.discrepancy.after_step()
 
     @property
-    def lever(self) -> tuple[str, float] | None:
+    def spread_setting(self) -> tuple[str, float] | None:
         if self.discrepancy is not None:
-            return super().lever
+            return super().spread_setting
         if self.temperature is not None:
             return "method.weight", self.weight_contrastive
         return None if self.energy is None else ("method.options.weight_energy", self.weight_energy.item())

@@ -92,7 +92,7 @@ class VICReg(Method):
         return Loss(total, {name: value.detach() for name, value in parts.items()})
 
     @property
-    def lever(self) -> tuple[str, float] | None:
+    def spread_setting(self) -> tuple[str, float] | None:
         return "method.options.variance", self.variance
 
     def describe(self, views: list[Tensor] | None = None) -> dict[str, str]:

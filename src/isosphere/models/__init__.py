@@ -4,6 +4,7 @@ from isosphere.models.batch_norm import RankBatchNorm, synchronise
 from isosphere.models.encoder import Encoder, build_encoder, encoder_names, load_weights
 from isosphere.models.heads import MLPHead, ProjectionHead
 from isosphere.models.inference import InferenceNetwork
+from isosphere.models.inspection import evaluation_mode
 from isosphere.models.small_conv import SmallConv
 from isosphere.models.tokens import class_tokens
 
@@ -17,6 +18,7 @@ __all__ = [
     "build_encoder",
     "class_tokens",
     "encoder_names",
+    "evaluation_mode",
     "load_weights",
     "synchronise",
 ]

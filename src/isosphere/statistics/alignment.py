@@ -5,7 +5,12 @@ from torch import Tensor
 
 from isosphere.reductions.pairwise import pair_sum
 
-__all__ = ["alignment", "mean_cosine", "uniformity"]
+__all__ = ["COLLAPSED", "alignment", "mean_cosine", "uniformity"]
+
+COLLAPSED = 0.95
+"""Mean cosine between different images above which embeddings hold next to nothing (of an untrained network it is often
+.99).
+"""
 
 
 def alignment(views: Tensor) -> Tensor:

@@ -1,21 +1,45 @@
 """The training of a method: configuration, loop, schedule, checkpoints, and the watch for failures."""
 
-from isosphere.training.checkpoint import Position, load_checkpoint, require_same_run, save_checkpoint
-from isosphere.training.config import Config, known_keys, parse_config
-from isosphere.training.contact import contact_sheet
+from isosphere.training.callbacks import Callback, Progress
+from isosphere.training.checkpoint import (
+    Position,
+    load_checkpoint,
+    load_method,
+    require_same_run,
+    save_checkpoint,
+)
+from isosphere.training.config import Config, describe_keys, known_keys, parse_config
 from isosphere.training.defaults import resolve
+from isosphere.training.distributed import is_first, is_launched, launch, launched, lost
 from isosphere.training.fit import Summary, fit
-from isosphere.training.gradient import Differentiator
-from isosphere.training.launch import launch
-from isosphere.training.memory import keep_freed_memory
-from isosphere.training.monitor import Gauge, gauge, measure, verdict
-from isosphere.training.observe import Observation, Observer, hold_out
-from isosphere.training.precision import choose_precision, make_fabric
-from isosphere.training.preset import Preset, presets, read_preset
-from isosphere.training.ranks import is_first, is_launched, launched
-from isosphere.training.restore import Run, load_method, load_run, untrained
+from isosphere.training.gradient import Differentiator, Step
+from isosphere.training.hardware import (
+    bf16_is_fast,
+    choose_precision,
+    explain_precision,
+    keep_freed_memory,
+    make_fabric,
+)
+from isosphere.training.meters import StepTimer
+from isosphere.training.monitor import (
+    CollapseMetrics,
+    Observation,
+    Observer,
+    collapse_metrics,
+    hold_out,
+    measure,
+    verdict,
+)
+from isosphere.training.reporting import (
+    ConsoleReporter,
+    Reporter,
+    SilentReporter,
+    contact_sheet,
+    duration,
+    loss_line,
+)
 from isosphere.training.schedule import Plan, learning_rate_factor
-from isosphere.training.settings import load_config
+from isosphere.training.settings import Preset, load_config, presets, read_preset
 from isosphere.training.setup import (
     Parts,
     build,
@@ -23,31 +47,37 @@ from isosphere.training.setup import (
     open_training_source,
     prepare,
     prepare_without_images,
+    untrained,
 )
-from isosphere.training.ui import ConsoleReporter, Reporter, SilentReporter, duration, loss_line
 
 __all__ = [
+    "Callback",
+    "CollapseMetrics",
     "Config",
-    "Differentiator",
     "ConsoleReporter",
-    "Gauge",
+    "Differentiator",
     "Observation",
     "Observer",
     "Parts",
     "Plan",
     "Position",
     "Preset",
+    "Progress",
     "Reporter",
-    "Run",
     "SilentReporter",
+    "Step",
+    "StepTimer",
     "Summary",
+    "bf16_is_fast",
     "build",
     "build_views",
     "choose_precision",
+    "collapse_metrics",
     "contact_sheet",
+    "describe_keys",
     "duration",
+    "explain_precision",
     "fit",
-    "gauge",
     "hold_out",
     "is_first",
     "is_launched",
@@ -59,8 +89,8 @@ __all__ = [
     "load_checkpoint",
     "load_config",
     "load_method",
-    "load_run",
     "loss_line",
+    "lost",
     "make_fabric",
     "measure",
     "open_training_source",

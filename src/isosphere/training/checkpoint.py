@@ -1,31 +1,36 @@
-"""All that a run needs to go on as if it had never stopped."""
+"""All that a run needs to go on as if it had never stopped, and its weights in files that need no training code."""
 
 import io
 import random
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
 from torch import nn
 
-from isosphere.errors import RunError
-from isosphere.runs import write_bytes
+from isosphere.errors import RunError, option
+from isosphere.methods import Method
+from isosphere.models import Encoder
+from isosphere.runs import RunFolder, write_bytes
+from isosphere.training.config import Config, parse_config
+from isosphere.training.interrupt import NotFiniteError
 from isosphere.training.optimizer import load_optimizer
+from isosphere.training.setup import build
 
 __all__ = [
     "Position",
-    "kept",
+    "generators_kept",
     "load_checkpoint",
-    "random_state",
-    "remedy",
+    "load_method",
     "require_finite",
     "require_same_run",
-    "restore_random_state",
     "save_checkpoint",
+    "write_weights",
 ]
 
 FORMAT = 1
@@ -33,9 +38,7 @@ FORMAT = 1
 
 @dataclass
 class Position:
-    """Where a run stands: `batch` batches into epoch `epoch`, after `step` steps and `elapsed` seconds of
-    training.
-    """
+    """Where a run stands: `batch` batches into epoch `epoch`, after `step` steps and `elapsed` seconds of training."""
 
     epoch: int = 0
     batch: int = 0
@@ -57,10 +60,9 @@ def save_checkpoint(
 ) -> None:
     """Write weights, buffers, optimiser, scaler, position and the states of all random generators, atomically.
 
-    `facts` (number of images, batch size, ...) are compared on loading: a checkpoint only continues its own
-    run.
+    `facts` (number of images, batch size, ...) are compared on loading: a checkpoint only continues its own run.
 
-    Raises: RunError if the file cannot be written (the previous one is kept), or if a weight is not finite.
+    Raises: RunError if the file cannot be written (the previous one is kept); NotFiniteError.
     """
     require_finite(method, position.step)
     content = {
@@ -68,7 +70,7 @@ def save_checkpoint(
         "method": method.state_dict(),
         "optimizer": optimizer.state_dict(),
         "position": asdict(position),
-        "random": random_state(),
+        "random": _random_state(),
         "facts": dict(facts),
         "scaler": {} if scaler is None else scaler.state_dict(),
     }
@@ -79,11 +81,11 @@ def save_checkpoint(
 
 
 def require_finite(method: nn.Module, step: int) -> None:
-    """Raise RunError, naming the first of them, if a weight is not a finite number."""
+    """Raise NotFiniteError, naming the first of them, if a weight is not a finite number."""
     broken = [name for name, p in method.named_parameters() if not torch.isfinite(p).all()]
     if broken:
         more = ", ..." if len(broken) > 1 else ""
-        raise RunError(f"after step {step} the weights are not finite ({broken[0]}{more}).")
+        raise NotFiniteError(f"after step {step} the weights are not finite ({broken[0]}{more}).")
 
 
 def load_checkpoint(
@@ -106,7 +108,7 @@ def load_checkpoint(
         raise RunError(f"the checkpoint {path} does not fit this network: {_first_line(error)}") from None
     if scaler is not None and content.get("scaler"):  # none, if it was made in another precision
         scaler.load_state_dict(content["scaler"])
-    restore_random_state(content["random"])
+    _restore_random_state(content["random"])
     return Position(**content["position"])
 
 
@@ -126,7 +128,7 @@ def _read(path: Path, facts: Mapping[str, Any], *, mapped: bool = False) -> dict
         reason = error.strerror if isinstance(error, OSError) and error.strerror else "it is damaged"
         raise RunError(
             f"the checkpoint {path} cannot be read ({reason.lower()}): put a copy in its place, or start anew with "
-            "another --out."
+            f"another {option('out')}."
         ) from None
     found = content.get("format") if isinstance(content, dict) else None
     if found != FORMAT:
@@ -134,15 +136,32 @@ def _read(path: Path, facts: Mapping[str, Any], *, mapped: bool = False) -> dict
     for name, expected in content["facts"].items():
         if name in facts and facts[name] != expected:
             raise RunError(
-                f"the checkpoint {path} was made with {name} = {expected}, and now it is {facts[name]}: the "
-                "run cannot "
+                f"the checkpoint {path} was made with {name} = {expected}, and now it is {facts[name]}: the run cannot "
                 "go on as the same run. Resume with the same data and settings, or start anew with another "
-                "--out."
+                f"{option('out')}."
             )
     return content
 
 
-def random_state() -> dict[str, Any]:
+def _first_line(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return " ".join(lines[:2])[:300] if lines else type(error).__name__
+
+
+# --- random generators --------------------------------------------------------------------------------------
+
+
+@contextmanager
+def generators_kept() -> Iterator[None]:
+    """Put the global generators of torch, numpy and Python back afterwards: a training seeds its own."""
+    state = _random_state()
+    try:
+        yield
+    finally:
+        _restore_random_state(state)
+
+
+def _random_state() -> dict[str, Any]:
     """States of the global generators of torch (CPU and every GPU), numpy and Python."""
     kind, keys, place, has_gauss, gauss = np.random.get_state()  # noqa: NPY002  (the global one is what is saved)
     version, words, following = random.getstate()
@@ -160,8 +179,8 @@ def random_state() -> dict[str, Any]:
     }
 
 
-def restore_random_state(state: Mapping[str, Any]) -> None:
-    """Put the global generators back into the states of `random_state`."""
+def _restore_random_state(state: Mapping[str, Any]) -> None:
+    """Put the global generators back into the states of `_random_state`."""
     torch.set_rng_state(state["torch"])
     if state["cuda"] and torch.cuda.is_available() and len(state["cuda"]) == torch.cuda.device_count():
         torch.cuda.set_rng_state_all(state["cuda"])
@@ -171,23 +190,49 @@ def restore_random_state(state: Mapping[str, Any]) -> None:
     random.setstate((version, tuple(words), following))
 
 
-def remedy() -> str:
-    """What to change when numbers have left the range."""
-    return (
-        "Add --resume and a lower --set optim.learning_rate=..., or --set optim.clip=1.0, or "
-        "--set train.precision=float32."
-    )
+# --- weights in files ---------------------------------------------------------------------------------------
 
 
-def kept(path: Path) -> str:
-    """What a failed run can go back to."""
-    return (
-        f"The last good checkpoint, {path}, is kept."
-        if path.exists()
-        else "No checkpoint had been written yet."
-    )
+def write_weights(folder: RunFolder, method: Method, *, seed: int, step: int) -> None:
+    """Write encoder.safetensors with encoder.json, and the rest of the method (head, teacher) as method.safetensors.
+
+    `seed` is the seed from which the encoder was initialised: with it the untrained encoder can be had again.
+    """
+    encoder = cast(Encoder, method.encoder)
+    spec = {**encoder.spec(), "weights": "student", "seed": seed, "step": step}
+    folder.write_encoder(encoder.state_dict(), spec)
+    folder.write_method({k: v for k, v in method.state_dict().items() if not k.startswith("encoder.")})
 
 
-def _first_line(error: Exception) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return " ".join(lines[:2])[:300] if lines else type(error).__name__
+def load_method(folder: RunFolder, *, epoch: int | None = None) -> tuple[Config, Method]:
+    """The configuration of a run, and its method in evaluation mode with the trained weights.
+
+    `epoch`: with the weights that were kept after this epoch (``train.keep_every``); None: the last ones.
+
+    Raises: UsageError if the run has kept no weights of this epoch; RunError if its files are damaged or do not
+        belong together.
+    """
+    config = parse_config(folder.read_config())
+    state, spec = folder.read_encoder()
+    # Pretrained weights or a file of them are not needed again: the run has its own.
+    _, method = build(config.replace(model={"init": "random"}))
+    rest = folder.read_method()
+    if epoch is not None:
+        kept = folder.read_kept(epoch)
+        state = {name[8:]: x for name, x in kept.items() if name.startswith("encoder.")}
+        rest = {name: x for name, x in kept.items() if not name.startswith("encoder.")}
+    try:
+        method.encoder.load_state_dict(state)
+        left = method.load_state_dict(rest, strict=False)
+    except RuntimeError as error:
+        raise _misfit(folder, _first_line(error)) from None
+    absent = [k for k in left.missing_keys if not k.startswith("encoder.") and not k.endswith("_extra_state")]
+    if absent or left.unexpected_keys:
+        raise _misfit(folder, f"{[*absent, *left.unexpected_keys][0]} is missing or unknown.")
+    encoder = cast(Encoder, method.encoder)
+    encoder.mean, encoder.std = tuple(spec["mean"]), tuple(spec["std"])
+    return config, method.eval()
+
+
+def _misfit(folder: RunFolder, reason: str) -> RunError:
+    return RunError(f"the weights of {folder.path} do not fit its config.yaml: {reason}")

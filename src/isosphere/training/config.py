@@ -1,13 +1,12 @@
 """One schema of a run: every flag of the command line is an alias of one of these keys."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from isosphere.data import CLASS_LIST, ViewRecipe
-from isosphere.errors import UsageError
-from isosphere.training.wording import explain
+from isosphere.errors import UsageError, nearest, option
 
 __all__ = ["Config", "describe_keys", "known_keys", "parse_config"]
 
@@ -81,7 +80,7 @@ class ViewsConfig(_Section):
     def _size_elsewhere(cls, value: dict[str, Any]) -> dict[str, Any]:
         if "size" in value:
             raise ValueError(
-                "the side of the views is the key data.image_size (--image-size), not one of the recipe's"
+                f"the side of the views is the key data.image_size ({option('image_size')}), not one of the recipe's"
             )
         return value
 
@@ -144,8 +143,8 @@ class OptimConfig(_Section):
     def _momentum_of_its_own(self) -> "OptimConfig":
         if self.momentum is not None and self.name == "adamw":
             raise ValueError(
-                f"momentum = {self.momentum:g} is of lars and sgd, and adamw has none: leave it out, or type "
-                "--set optim.name=sgd"
+                f"momentum = {self.momentum:g} is of lars and sgd, and adamw has none: leave it out, or give "
+                f"{option('optim.name', 'sgd')}"
             )
         return self
 
@@ -215,7 +214,7 @@ class TrainConfig(_Section):
         if value == 1:
             raise ValueError(
                 "in a batch of 1 there is nothing to be spread against, and batch norm has no variance: "
-                "expected 2 at the least; 64 to 512 is usual. Type --batch-size 64"
+                f"expected 2 at the least; 64 to 512 is usual. Give {option('batch_size', 64)}"
             )
         return value
 
@@ -223,8 +222,7 @@ class TrainConfig(_Section):
     def _one_length(self) -> "TrainConfig":
         if self.epochs is not None and self.minutes is not None:
             raise ValueError(
-                f"epochs = {self.epochs} and minutes = {self.minutes:g} are both given, and a run has one "
-                "length: "
+                f"epochs = {self.epochs} and minutes = {self.minutes:g} are both given, and a run has one length: "
                 "leave one of them out"
             )
         return self
@@ -262,7 +260,7 @@ class Config(_Section):
         for key, value in self.method.options.items():
             if key == "global_views":
                 raise UsageError(
-                    f"method.options.global_views={value}: type --set views.global_views={value}"
+                    f"method.options.global_views={value}: give {option('views.global_views', value)}"
                 )
             if key in options:
                 raise UsageError(
@@ -306,5 +304,32 @@ def parse_config(values: Mapping[str, Any]) -> Config:
         return Config.model_validate(values)
     except ValidationError as error:
         sections = list(Config.model_fields)
-        said = [explain(detail, sections, known_keys()) for detail in error.errors()]
+        said = [_explained(detail, sections, known_keys()) for detail in error.errors()]
         raise UsageError("\n".join(said)) from None
+
+
+def _explained(detail: Any, sections: Sequence[str], known: Sequence[str]) -> str:
+    """One sentence for one of pydantic's errors, with the nearest of the known sections or keys."""
+    key = ".".join(str(part) for part in detail["loc"])
+    got = detail["input"]
+    if detail["type"] == "extra_forbidden":
+        if "." not in key:
+            hint = nearest(key, sections)
+            return f"There is no section '{key}'.{hint} Known: {', '.join(sections)}."
+        section = key.split(".")[0]
+        keys = [k for k in known if k.startswith(f"{section}.")]
+        hint = nearest(key, keys) or nearest(key.split(".")[-1], [k.split(".")[1] for k in keys])
+        return f"There is no key '{key}'.{hint} Known: {', '.join(keys)}."
+    message = detail["msg"].removeprefix("Value error, ")
+    if detail["type"] == "value_error":
+        return f"{key}: {message}."
+    if detail["type"] == "model_type":
+        return f"{key}: got {got!r}, expected a section with keys, for example '{key}: {{...}}' in the file."
+    section = key.split(".")[0]
+    return (
+        f"{key}: got {got!r}; {_lower(message)}. Give {option(key, ...)}, or change it in section {section}."
+    )
+
+
+def _lower(message: str) -> str:
+    return (message[:1].lower() + message[1:]).replace("input should", "it should")

@@ -1,11 +1,9 @@
-"""What was left open in a configuration, decided from the images: size, canvas, recipe, encoder, batch,
-length.
-"""
+"""What was left open in a configuration, decided from the images: size, canvas, recipe, encoder, batch, length."""
 
 from statistics import median_low
 
 from isosphere.data import Source, Suggestion, load_images, suggest
-from isosphere.errors import UsageError
+from isosphere.errors import UsageError, option
 from isosphere.training.config import Config
 
 __all__ = ["check_batch", "learning_rate", "resolve", "resolve_sizes", "typical_side"]
@@ -38,8 +36,7 @@ def typical_side(source: Source, samples: int = 16) -> int:
             reasons.append(f"{source.paths[i]}: {error}")
     if not sides:
         raise UsageError(
-            f"none of {len(picked)} images tried in {source.name} can be read ({reasons[0]}): are these "
-            "images?"
+            f"none of {len(picked)} images tried in {source.name} can be read ({reasons[0]}): are these images?"
         )
     return median_low(sides)
 
@@ -136,12 +133,11 @@ def check_batch(batch: int, count: int, name: str) -> None:
     """
     if count < 2:
         raise UsageError(
-            f"{name} has {count} readable image{'s' if count != 1 else ''}: at least 2 are needed, and some "
-            "hundreds "
+            f"{name} has {count} readable image{'s' if count != 1 else ''}: at least 2 are needed, and some hundreds "
             "to learn anything."
         )
     if batch > count:
         raise UsageError(
-            f"a batch of {batch} is more than the {count} readable images of {name}: type --batch-size "
-            f"{default_batch(count)}."
+            f"a batch of {batch} is more than the {count} readable images of {name}: give "
+            f"{option('batch_size', default_batch(count))}."
         )

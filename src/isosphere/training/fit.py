@@ -1,49 +1,57 @@
-"""The training loop, to be read in one sitting."""
+"""The training loop, to be read straight down: `fit`, and the state that its steps move."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
 
+import torch
 from lightning.fabric import Fabric
 from torch import Tensor
 
+from isosphere.data import Batch, Loader, Views
 from isosphere.errors import RunError
+from isosphere.methods import Method
+from isosphere.models import evaluation_mode
 from isosphere.runs import RunFolder
+from isosphere.training.callbacks import Callback, Callbacks, Progress
 from isosphere.training.checkpoint import (
     Position,
+    generators_kept,
     load_checkpoint,
     require_finite,
     save_checkpoint,
+    write_weights,
 )
 from isosphere.training.config import Config
-from isosphere.training.export import write_weights
-from isosphere.training.failures import explained
+from isosphere.training.distributed import agreed, alike, common
 from isosphere.training.gradient import Differentiator, Step, pieces_of
-from isosphere.training.interrupt import Interrupt
-from isosphere.training.meter import Meter
-from isosphere.training.monitor import Gauge, measure, undisturbed, verdict
-from isosphere.training.observe import Observer
+from isosphere.training.hardware import check_scale, memory_format, scaler_of
+from isosphere.training.interrupt import Interrupt, failure_in_words
+from isosphere.training.meters import Meter, StepTimer
+from isosphere.training.monitor import CollapseMetrics, Observer, measure, verdict
 from isosphere.training.optimizer import build_optimizer, set_learning_rate
-from isosphere.training.precision import check_scale, memory_format, scaler_of
-from isosphere.training.profile import StepTimer
-from isosphere.training.ranks import agreed, alike, common
-from isosphere.training.records import Records
-from isosphere.training.schedule import Plan
-from isosphere.training.ui import Reporter, SilentReporter, duration, loss_line
+from isosphere.training.reporting import Records, Reporter, SilentReporter, duration, loss_line
+from isosphere.training.schedule import make_plan
 
 __all__ = ["Summary", "fit"]
 
 MONITORED = 128
 """Images that the monitor looks at after an epoch: enough for its three numbers, little beside an epoch."""
 
-Probe = Callable[[Any], Mapping[str, float]]
+CALLBACK = "a callback"
+
+Probe = Callable[[Method], Mapping[str, float]]
 
 
 @dataclass(frozen=True)
 class Summary:
-    """What became of a run: its length, speed, last figures, and what went wrong if anything did."""
+    """What became of a run: its length, speed, last figures, and what went wrong if anything did.
+
+    ``stopped_by``: what has stopped it before its end, after a checkpoint: ``"Ctrl-C"``, another signal's name,
+    ``"another process"``, or ``"a callback"``.
+    """
 
     epochs: float
     steps: int
@@ -53,240 +61,340 @@ class Summary:
     last: dict[str, float] = field(default_factory=dict)
     losses: tuple[str, ...] = ()
     warning: str | None = None
-    interrupted: str | None = None
+    stopped_by: str | None = None
     shares: dict[str, float] | None = None
     step_seconds: float | None = None
+
+    @property
+    def interrupted(self) -> str | None:
+        """What has stopped it from outside: a signal, not a callback."""
+        return None if self.stopped_by == CALLBACK else self.stopped_by
 
 
 def fit(
     config: Config,
     folder: RunFolder,
-    method: Any,
-    loader: Any,
-    views: Any,
+    method: Method,
+    loader: Loader,
+    views: Views,
     fabric: Fabric,
     *,
     observer: Observer | None = None,
     probe: Probe | None = None,
     ui: Reporter | None = None,
     facts: Mapping[str, Any] | None = None,
+    callbacks: Sequence[Callback] = (),
 ) -> Summary:
-    """Train `method` on the views of the loader's batches until the plan is done, and leave the run in
-    `folder`.
+    """Train `method` on the views of the loader's batches until the plan is done, and leave the run in `folder`.
 
     A checkpoint in the folder is continued: a run that was interrupted or killed ends with the same bits as
     one that was not (with a limit in minutes the schedule follows the clock, and no two runs are the same).
     `facts`, such as the number of images, must then be what they were. `probe(method)` is called after each
     `train.knn_epochs` epochs and at the end, in evaluation mode; its figures join the epoch's row, as those of the
-    `observer` do after each epoch (without one the monitor looks at images of the last batch). None of them can
-    change training: generators and modes are put back.
+    `observer` do after each epoch (without one the monitor looks at images of the last batch). `callbacks` watch, and
+    may stop the training (:class:`Callback`). None of them can change training: generators and modes are put back.
+
+    The process is left as it was found: its random generators, which training seeds by `train.seed`, its signal
+    handlers, whether torch records gradients.
 
     Raises: RunError when the loss or a weight is not finite (the last good checkpoint is kept), or when a
     file cannot be written or read.
     """
-    ui = ui or SilentReporter()
-    train, layout = config.train, memory_format(fabric.device)
-    method.train().to(device=fabric.device, memory_format=layout)
-    scaler = scaler_of(fabric)
-    optimizer = build_optimizer(method, config.optim, scaled=scaler is not None)
-    network, stepper = fabric.setup(Step(method), optimizer)
+    watching = Callbacks(callbacks, fabric.device)
+    try:
+        with generators_kept(), torch.enable_grad(), Interrupt() as interrupt:
+            torch.manual_seed(config.train.seed)
+            given = config, folder, method, loader, views, fabric
+            run = TrainState(*given, facts or {}, observer, probe, ui or SilentReporter(), watching)
+            with closing(run):
+                run.begin()
+                run.decide(interrupt.requested)
+                while not run.stop:
+                    for batch in run.batches():
+                        run.step(batch)
+                        run.decide(interrupt.requested)
+                        if run.at.batch == len(loader):
+                            run.end_epoch()
+                        elif run.row_due:
+                            run.report({})
+                        if run.stop:
+                            break
+                        if run.checkpoint_due:
+                            run.save()
+                run.finish()
+            return run.summary()
+    except Exception as error:
+        said = failure_in_words(error, folder.checkpoint, config.train, fabric)
+        if said is None or error is watching.error:
+            raise
+        raise RunError(said) from None
 
-    facts = {**(facts or {}), "batches per epoch": len(loader), "seed": train.seed}
-    at = Position()
-    alike(fabric, {"a checkpoint to go on from": folder.checkpoint.exists(), **facts})
-    if folder.checkpoint.exists():
-        at = load_checkpoint(
-            folder.checkpoint, method=method, optimizer=optimizer, facts=facts, scaler=scaler
-        )
-        ui.say(
-            f"Resuming after step {at.step:,}: {at.batch} of {len(loader)} batches into epoch {at.epoch + 1}."
-        )
-    plan = make_plan(config, len(loader))
-    meter = Meter(at.sums, every=1 if fabric.device.type == "cpu" else 20)
-    timer = StepTimer(fabric.device, detailed=train.profile, networks=[method.encoder, method.head])
-    pieces = pieces_of(train.batch_size, train.micro_batch)
-    differentiate = Differentiator(network, method, fabric, timer, pieces=pieces)
-    records = (
-        Records(folder, ui, step=at.step, tensorboard=train.tensorboard, wandb=train.wandb)
-        if fabric.is_global_zero
-        else None
-    )
-    start, start_seconds, start_images, start_step = time.perf_counter(), at.elapsed, at.images, at.step
-    saved = start
-    figures: dict[str, float] = {}
+
+@dataclass
+class TrainState:
+    """A training as it stands: what learns, how far it has come, what has been seen of it."""
+
+    config: Config
+    folder: RunFolder
+    method: Method
+    loader: Loader
+    views: Views
+    fabric: Fabric
+    facts: Mapping[str, Any]
+    observer: Observer | None
+    probe: Probe | None
+    ui: Reporter
+    callbacks: Callbacks
+
+    # Decided after each step, by all processes together.
+    finished: bool = False
+    stopped_by: str | None = None
+    checkpoint_due: bool = False
+
+    # Figures of the last row and the losses among them, and the latest of monitor and probe.
+    figures: dict[str, float] = field(default_factory=dict)
+    losses: dict[str, float] = field(default_factory=dict)
+    metrics: dict[str, float] = field(default_factory=dict)
+    start: CollapseMetrics | None = None
     warning: str | None = None
-    first: Gauge | None = None
-    named: tuple[str, ...] = ()
-    gauges: dict[str, float] = {}
 
-    def tick() -> float:
-        """Bring the clock of the run up to date; seconds of training so far, those of earlier sittings
-        included.
-        """
-        at.elapsed = start_seconds + time.perf_counter() - start
-        if train.minutes is not None:
-            at.elapsed = common(fabric, at.elapsed)
-        return at.elapsed
-
-    def speed() -> float:
-        return (at.images - start_images) / max(1e-9, at.elapsed - start_seconds)
-
-    def save() -> None:
-        nonlocal saved
-        meter.flush()
-        tick()
-        check_scale(scaler, at.step)
+    def __post_init__(self) -> None:
+        config, train, fabric, method = self.config, self.config.train, self.fabric, self.method
+        self.layout, self.scaler = memory_format(fabric.device), scaler_of(fabric)
+        method.train().to(device=fabric.device, memory_format=self.layout)  # type: ignore[call-overload]
+        self.optimizer = build_optimizer(method, config.optim, scaled=self.scaler is not None)
+        self.network, self.stepper = fabric.setup(Step(method), self.optimizer)
+        self.facts = {**self.facts, "batches per epoch": len(self.loader), "seed": train.seed}
+        self.at = self._first_position()
+        self.plan = make_plan(config, len(self.loader))
+        self.meter = Meter(self.at.sums, every=1 if fabric.device.type == "cpu" else 20)
+        self.timer = StepTimer(fabric.device, detailed=train.profile, networks=[method.encoder, method.head])
+        pieces = pieces_of(train.batch_size, train.micro_batch)
+        self.differentiate = Differentiator(self.network, method, fabric, self.timer, pieces=pieces)
+        self.records = None
         if fabric.is_global_zero:
-            state: dict[str, Any] = {"method": method, "optimizer": optimizer, "scaler": scaler}
-            save_checkpoint(folder.checkpoint, **state, position=at, facts=facts)
-            write_weights(folder, method, seed=train.seed, step=at.step)
-        fabric.barrier()
-        saved = time.perf_counter()
+            wanted = {"tensorboard": train.tensorboard, "wandb": train.wandb}
+            self.records = Records(self.folder, self.ui, step=self.at.step, **wanted)
+        self.began, self.clock = replace(self.at), time.perf_counter()
+        self.pace, self.saved_at = 0.0, self.clock
+        self.batch_views: list[Tensor] = []
+        self.asked = False
 
-    def observe(batch_views: list[Tensor]) -> tuple[Gauge, dict[str, float]]:
-        """Gauge and figures of the observer's images, or where there is none of images of the last batch."""
-        if observer is not None:
-            seen = observer(method, autocast=fabric.autocast())
-            return seen.gauge, seen.figures
-        with fabric.autocast():
-            state = measure(method, [view[:MONITORED] for view in batch_views[:2]])
-        return state, state.as_row()
+    def _first_position(self) -> Position:
+        """Where the folder's checkpoint stands, or the very beginning."""
+        path = self.folder.checkpoint
+        alike(self.fabric, {"a checkpoint to go on from": path.exists(), **self.facts})
+        if not path.exists():
+            return Position()
+        learned = {"method": self.method, "optimizer": self.optimizer, "scaler": self.scaler}
+        at = load_checkpoint(path, facts=self.facts, **learned)
+        self.ui.say(
+            f"Resuming after step {at.step:,}: {at.batch} of {len(self.loader)} batches into epoch {at.epoch + 1}."
+        )
+        return at
 
-    def examine(batch_views: list[Tensor], *, last: bool) -> dict[str, float]:
+    # --- what the loop does, in its order -------------------------------------------------------------------
+
+    def begin(self) -> None:
+        """Look at the network before its first step."""
+        if self.observer is not None and self._monitors and self.at.step == 0:
+            self.start, _ = self._look(self.observer)
+        self.tick()
+
+    def batches(self) -> Iterator[Batch]:
+        """The rest of the epoch."""
+        return self.timer.each("data", self.loader.epoch(self.at.epoch, start=self.at.batch))
+
+    def step(self, batch: Batch) -> None:
+        """One step of the optimiser on the views of a batch."""
+        at, optim, timer = self.at, self.config.optim, self.timer
+        factor = self.plan.factor(at.step, self.tick())
+        set_learning_rate(self.optimizer.param_groups, optim.learning_rate * factor)
+        with timer("views"):
+            seed = self.config.train.seed
+            made = self.views(batch.images, index=batch.index, epoch=at.epoch, seed=seed)
+            self.batch_views = [view.contiguous(memory_format=self.layout) for view in made]
+        self.meter.add(at.step + 1, at.epoch + 1, *self.differentiate(self.batch_views))
+        with timer("optimiser"):
+            if optim.clip is not None:
+                limits = {"max_norm": optim.clip, "error_if_nonfinite": False}
+                self.fabric.clip_gradients(self.network, self.stepper, **limits)
+            self.stepper.step()
+            self.stepper.zero_grad()
+            at.step += 1
+            self.method.after_step(self.plan.progress(at.step, self.tick()))
+        at.batch, at.images = at.batch + 1, at.images + len(batch.index) * self.fabric.world_size
+        self.pace = (self.tick() - self.began.elapsed) / max(1, at.step - self.began.step)
+        self.ui.step(self.plan.progress(at.step, at.elapsed), self._line())
+        self.asked = self._call("on_step", self.meter.last)
+
+    def decide(self, signal: str | None) -> None:
+        """Agree with the other processes whether this was the last step, and whether a checkpoint is due: before the
+        epoch is examined, which at the end of a run takes longer.
+        """
+        at, minutes = self.at, self.config.train.checkpoint_minutes
+        due = (at.batch == len(self.loader) or minutes > 0) and self._since_saved >= 60 * minutes
+        finished = self.plan.finished(at.step, at.elapsed, self.pace)
+        votes = agreed(self.fabric, signal is not None, self.asked, finished, due)
+        interrupted, asked, self.finished, self.checkpoint_due = votes
+        if not self.finished:
+            self.stopped_by = signal or ("another process" if interrupted else CALLBACK if asked else None)
+
+    def end_epoch(self) -> None:
+        """Examine the network, write the epoch's row, and let the callbacks see it."""
+        at, every = self.at, self.config.train.keep_every
+        at.epoch, at.batch = at.epoch + 1, 0
+        self.report(self.examine(last=self.stop))
+        if every and at.epoch % every == 0 and self.fabric.is_global_zero:
+            self.folder.keep_weights(at.epoch, self.method.state_dict())
+        (asked,) = agreed(self.fabric, self._call("on_epoch", self.losses))
+        if asked and not self.stop:
+            self.stopped_by = CALLBACK
+
+    def finish(self) -> None:
+        """A row for the steps that have none yet, and the last checkpoint."""
+        self.meter.flush()
+        if self.at.sums and self.stopped_by is None:
+            self.report(self.examine(last=True))
+        self.save()
+
+    def close(self) -> None:
+        """Take down what shows and records the run."""
+        self.ui.close()
+        self.timer.close()
+        if self.records is not None:
+            self.records.close()
+
+    # --- what it asks ---------------------------------------------------------------------------------------
+
+    @property
+    def stop(self) -> bool:
+        """Whether no further step is taken."""
+        return self.finished or self.stopped_by is not None
+
+    @property
+    def row_due(self) -> bool:
+        """Whether a row is due within an epoch; the end has a row of its own."""
+        return self.at.step % self.config.train.log_steps == 0 and not self.finished
+
+    @property
+    def speed(self) -> float:
+        """Images per second since this process began."""
+        return (self.at.images - self.began.images) / max(1e-9, self.at.elapsed - self.began.elapsed)
+
+    @property
+    def _since_saved(self) -> float:
+        return time.perf_counter() - self.saved_at
+
+    @property
+    def _monitors(self) -> bool:
+        return self.config.train.monitor and self.fabric.is_global_zero
+
+    # --- clock, checkpoint, figures -------------------------------------------------------------------------
+
+    def tick(self) -> float:
+        """Bring the clock of the run up to date; its seconds of training, also before it was resumed."""
+        self.at.elapsed = self.began.elapsed + time.perf_counter() - self.clock
+        if self.config.train.minutes is not None:
+            self.at.elapsed = common(self.fabric, self.at.elapsed)
+        return self.at.elapsed
+
+    def save(self) -> None:
+        """Write a checkpoint and the weights; all processes wait for it."""
+        self.meter.flush()
+        self.tick()
+        check_scale(self.scaler, self.at.step)
+        if self.fabric.is_global_zero:
+            learned = {"method": self.method, "optimizer": self.optimizer, "scaler": self.scaler}
+            save_checkpoint(self.folder.checkpoint, **learned, position=self.at, facts=self.facts)
+            write_weights(self.folder, self.method, seed=self.config.train.seed, step=self.at.step)
+        self.fabric.barrier()
+        self.saved_at = time.perf_counter()
+
+    def examine(self, *, last: bool) -> dict[str, float]:
         """What the monitor and the probe see; nothing that training depends on is touched."""
-        nonlocal warning
         found: dict[str, float] = {}
-        require_finite(method, at.step)
-        if train.monitor and fabric.is_global_zero:
-            state, figures = observe(batch_views)
-            found |= figures
-            said, progress = warning, plan.progress(at.step, at.elapsed)
-            warning = verdict(
-                state, progress=progress, steps=at.step, lever=getattr(method, "lever", None), start=first
-            )
-            if warning and not said:
-                ui.say(warning, warning=True)
-        if probe is not None and (last or (at.batch == 0 and at.epoch % max(1, train.knn_epochs) == 0)):
-            with undisturbed(method):
-                found |= probe(method)
+        require_finite(self.method, self.at.step)
+        if self._monitors:
+            state, found = self._look(self.observer)
+            self._warn(state)
+        whole = self.at.batch == 0 and self.at.epoch % max(1, self.config.train.knn_epochs) == 0
+        if self.probe is not None and (last or whole):
+            with evaluation_mode(self.method):
+                found |= self.probe(self.method)
         return found
 
-    def report(extra: Mapping[str, float]) -> None:
-        nonlocal figures, named
-        losses = meter.take()
-        figures, named = {**losses, **extra}, tuple(losses)
-        gauges.update({name: extra[name] for name in ("knn", "cosine") if name in extra})
-        if records is not None:
-            rate = optimizer.param_groups[0]["lr"]
-            records.row(at, losses, extra, rate=rate, speed=speed())
-            if at.batch == 0:
-                records.epoch(_title(at, train.epochs), losses, extra, speed=speed())
+    def _look(self, observer: Observer | None) -> tuple[CollapseMetrics, dict[str, float]]:
+        """Collapse metrics and all figures of the observer's images, or of images of the last batch."""
+        if observer is not None:
+            seen = observer(self.method, autocast=self.fabric.autocast())
+            return seen.collapse, dict(seen.figures)
+        with self.fabric.autocast():
+            state = measure(self.method, [view[:MONITORED] for view in self.batch_views])
+        return state, state.as_row()
 
-    try:
-        with explained(folder.checkpoint, train, fabric), Interrupt() as interrupt, closing(ui):
-            batch_views: list[Tensor] = []
-            if observer is not None and train.monitor and fabric.is_global_zero and at.step == 0:
-                first, _ = observe(batch_views)
-            stop = any(agreed(fabric, bool(interrupt.requested), plan.finished(at.step, tick())))
-            # Decided after each step, by all ranks together, and nowhere else: so the end is known when it is examined.
-            while not stop:
-                epoch = at.epoch
-                for batch in timer.each("data", loader.epoch(epoch, start=at.batch)):
-                    factor = plan.factor(at.step, tick())
-                    set_learning_rate(optimizer.param_groups, config.optim.learning_rate * factor)
-                    with timer("views"):
-                        batch_views = views(batch.images, index=batch.index, epoch=epoch, seed=train.seed)
-                        batch_views = [view.contiguous(memory_format=layout) for view in batch_views]
-                    meter.add(at.step + 1, epoch + 1, *differentiate(batch_views))
-                    with timer("optimiser"):
-                        if config.optim.clip is not None:
-                            limits = {"max_norm": config.optim.clip, "error_if_nonfinite": False}
-                            fabric.clip_gradients(network, stepper, **limits)
-                        stepper.step()
-                        stepper.zero_grad()
-                        at.step += 1
-                        method.after_step(plan.progress(at.step, tick()))
-
-                    at.batch, at.images = at.batch + 1, at.images + len(batch.index) * fabric.world_size
-                    pace = (tick() - start_seconds) / max(1, at.step - start_step)
-                    ui.step(
-                        plan.progress(at.step, at.elapsed),
-                        _line(
-                            at, train.epochs, {**meter.last, **gauges}, speed(), plan, pace, timer.waiting()
-                        ),
-                    )
-                    due = _due(saved, train.checkpoint_minutes, end_of_epoch=at.batch == len(loader))
-                    finished = plan.finished(at.step, at.elapsed, pace)
-                    stop, finished, due = agreed(fabric, bool(interrupt.requested) or finished, finished, due)
-                    if at.batch == len(loader):
-                        at.epoch, at.batch = epoch + 1, 0
-                        report(examine(batch_views, last=stop))
-                        if train.keep_every and at.epoch % train.keep_every == 0 and fabric.is_global_zero:
-                            folder.keep_weights(at.epoch, method.state_dict())
-                    elif at.step % train.log_steps == 0 and not finished:  # the end has a row of its own
-                        report({})
-                    if stop or due:
-                        save()
-                    if stop:
-                        break
-            meter.flush()
-            if at.sums and not interrupt.requested:
-                report(examine(batch_views, last=True))
-            save()
-    finally:
-        if records is not None:
-            records.close()
-    return Summary(
-        epochs=at.epoch + at.batch / len(loader),
-        steps=at.step,
-        images=at.images,
-        seconds=at.elapsed,
-        images_per_second=speed(),
-        last=figures,
-        losses=named,
-        warning=warning,
-        interrupted=interrupt.requested if not plan.finished(at.step, at.elapsed) else None,
-        shares=timer.shares() if train.profile else None,
-        step_seconds=timer.step_seconds(),
-    )
-
-
-def make_plan(config: Config, batches: int) -> Plan:
-    """The length and the warm-up of a run of so many batches an epoch."""
-    train = config.train
-    if batches < 1:
-        raise RunError(
-            "there is not one whole batch to train on: give a smaller --batch-size or more images."
+    def _warn(self, state: CollapseMetrics) -> None:
+        """Say what the run is failing at, once."""
+        silent, self.warning = (
+            self.warning is None,
+            verdict(
+                state,
+                progress=self.plan.progress(self.at.step, self.at.elapsed),
+                steps=self.at.step,
+                spread_setting=self.method.spread_setting,
+                start=self.start,
+            ),
         )
-    return Plan(
-        steps=None if train.minutes is not None else (train.epochs or 0) * batches,
-        seconds=None if train.minutes is None else 60.0 * train.minutes,
-        warmup_steps=round(config.optim.warmup_epochs * batches),
-        final_fraction=config.optim.final_fraction,
-    )
+        if self.warning and silent:
+            self.ui.say(self.warning, warning=True)
+
+    def report(self, found: Mapping[str, float]) -> None:
+        """A row of the losses since the last one and of what was found."""
+        self.losses = self.meter.take()
+        self.figures = {**self.losses, **found}
+        self.metrics.update(found)
+        if self.records is not None:
+            rate = self.optimizer.param_groups[0]["lr"]
+            self.records.row(self.at, self.losses, found, rate=rate, speed=self.speed)
+            if self.at.batch == 0:
+                title = _title(self.at.epoch, self.config.train.epochs)
+                self.records.epoch(title, self.losses, found, speed=self.speed)
+
+    def _call(self, moment: Literal["on_step", "on_epoch"], losses: Mapping[str, float]) -> bool:
+        """Whether a callback wants to stop."""
+        if not self.callbacks:
+            return False
+        at = self.at
+        fraction = self.plan.progress(at.step, at.elapsed)
+        seen = Progress(at.step, at.epoch, at.images, at.elapsed, fraction, dict(losses), dict(self.metrics))
+        return self.callbacks.call(moment, seen)
+
+    def _line(self) -> str:
+        """Where the run stands: time left, speed, share of the time spent waiting for data, losses, latest metrics."""
+        at, title = self.at, _title(self.at.epoch + 1, self.config.train.epochs)
+        left = duration(self.plan.remaining(at.step, at.elapsed, self.pace))
+        shown = {name: self.metrics[name] for name in ("knn", "cosine") if name in self.metrics}
+        return (
+            f"{title}  {left} left  {self.speed:,.0f} images/s  data wait {self.timer.waiting():.0%}  "
+            f"{loss_line({**self.meter.last, **shown})}"
+        )
+
+    def summary(self) -> Summary:
+        """What has become of the run."""
+        return Summary(
+            epochs=self.at.epoch + self.at.batch / len(self.loader),
+            steps=self.at.step,
+            images=self.at.images,
+            seconds=self.at.elapsed,
+            images_per_second=self.speed,
+            last=self.figures,
+            losses=tuple(self.losses),
+            warning=self.warning,
+            stopped_by=self.stopped_by,
+            shares=self.timer.shares() if self.config.train.profile else None,
+            step_seconds=self.timer.step_seconds(),
+        )
 
 
-def _due(saved: float, minutes: float, *, end_of_epoch: bool) -> bool:
-    """Whether a checkpoint is to be written: at the end of an epoch, or within a long one, when its time has
-    come.
-    """
-    return (end_of_epoch or minutes > 0) and time.perf_counter() - saved >= 60 * minutes
-
-
-def _title(at: Position, epochs: int | None) -> str:
-    return f"epoch {at.epoch}" + (f"/{epochs}" if epochs else "")
-
-
-def _line(
-    at: Position,
-    epochs: int | None,
-    figures: Mapping[str, float],
-    speed: float,
-    plan: Plan,
-    pace: float,
-    waiting: float,
-) -> str:
-    """Where the run stands: time left, speed, share of the time spent waiting for data, loss and last gauges."""
-    shown = _title(Position(epoch=at.epoch + 1), epochs)
-    left = duration(plan.remaining(at.step, at.elapsed, pace))
-    return f"{shown}  {left} left  {speed:,.0f} images/s  data wait {waiting:.0%}  {loss_line(figures)}"
+def _title(epoch: int, epochs: int | None) -> str:
+    return f"epoch {epoch}" + (f"/{epochs}" if epochs else "")

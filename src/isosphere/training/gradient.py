@@ -6,8 +6,9 @@ import torch
 from lightning.fabric import Fabric
 from torch import Tensor, nn
 
-from isosphere.errors import UsageError
-from isosphere.training.profile import StepTimer
+from isosphere.errors import UsageError, option
+from isosphere.methods import Method
+from isosphere.training.meters import StepTimer
 
 __all__ = ["Differentiator", "Step", "check_micro_batch", "pieces_of"]
 
@@ -15,7 +16,7 @@ __all__ = ["Differentiator", "Step", "check_micro_batch", "pieces_of"]
 class Step(nn.Module):
     """The method as Fabric likes it: tensors out, whatever the method's own class of loss is."""
 
-    def __init__(self, method: Any) -> None:
+    def __init__(self, method: Method) -> None:
         super().__init__()
         self.method = method
 
@@ -53,21 +54,15 @@ class Differentiator:
     """
 
     def __init__(
-        self, network: Any, method: Any, fabric: Fabric, timer: StepTimer, *, pieces: int = 1
+        self, network: nn.Module, method: Method, fabric: Fabric, timer: StepTimer, *, pieces: int = 1
     ) -> None:
-        reason = getattr(method, "indivisible", "its forward pass is not made of two halves")
-        if pieces > 1 and reason is not None:
+        if pieces > 1 and method.indivisible is not None:
             raise UsageError(
-                f"this method takes no micro-batches: {reason}. Leave train.micro_batch out and give a smaller "
-                "--batch-size, or choose another --method."
+                f"this method takes no micro-batches: {method.indivisible}. Leave train.micro_batch out and give a "
+                f"smaller {option('batch_size')}, or choose another {option('method')}."
             )
-        self.network, self.method, self.fabric, self.timer, self.pieces = (
-            network,
-            method,
-            fabric,
-            timer,
-            pieces,
-        )
+        self.network, self.method, self.fabric = network, method, fabric
+        self.timer, self.pieces = timer, pieces
 
     def __call__(self, views: list[Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
         if self.pieces > 1:
@@ -96,7 +91,7 @@ class Differentiator:
         after = _random_state(self.fabric.device)
         for k, piece in enumerate(pieces):
             _set_random_state(states[k], self.fabric.device)
-            with self.fabric.no_backward_sync(self.network, enabled=k + 1 < len(pieces)):
+            with self.fabric.no_backward_sync(self.network, enabled=k + 1 < len(pieces)):  # type: ignore[arg-type]
                 with self.timer.forward():
                     again = self.network(list(piece), whole=False)
                 with self.timer.backward():
@@ -130,8 +125,8 @@ def check_micro_batch(batch: int, micro_batch: int | None, ranks: int) -> None:
     nearest = min(fitting, key=lambda size: (abs(size - micro_batch), size))
     shared = f" and be a multiple of the {ranks} ranks" if ranks > 1 else ""
     raise UsageError(
-        f"train.micro_batch = {micro_batch} must divide the batch of {batch} into equal pieces{shared}: type --set "
-        f"train.micro_batch={nearest}."
+        f"train.micro_batch = {micro_batch} must divide the batch of {batch} into equal pieces{shared}: give "
+        f"{option('train.micro_batch', nearest)}."
     )
 
 

@@ -1,15 +1,22 @@
-"""Ctrl-C and SIGTERM as a wish that the loop grants between two steps."""
+"""What ends a training early: Ctrl-C and SIGTERM as a wish that the loop grants, and failures in words."""
 
 import signal
 import threading
+from pathlib import Path
 from types import FrameType, TracebackType
 
-__all__ = ["Interrupt"]
+import torch
+from lightning.fabric import Fabric
+
+from isosphere.errors import RunError, option
+from isosphere.training.config import TrainConfig
+from isosphere.training.distributed import lost
+
+__all__ = ["Interrupt", "NotFiniteError", "failure_in_words"]
 
 
 class Interrupt:
-    """Within the block, the first SIGINT or SIGTERM is noted in `requested`; a second one acts as it always
-    did.
+    """Within the block, the first SIGINT or SIGTERM is noted in `requested`; a second one acts as it always did.
 
     Outside the main thread, where Python allows no handlers, it notes nothing.
     """
@@ -38,3 +45,34 @@ class Interrupt:
         for name, handler in self._previous.items():
             signal.signal(name, handler)  # type: ignore[arg-type]
         self._previous = {}
+
+
+class NotFiniteError(RunError):
+    """A loss, a gradient or a weight has left the range of numbers."""
+
+
+def failure_in_words(error: Exception, checkpoint: Path, train: TrainConfig, fabric: Fabric) -> str | None:
+    """What is left and what to type after numbers that are none, a full memory, a lost process; None for others."""
+    kept = (
+        f"The last good checkpoint, {checkpoint}, is kept."
+        if checkpoint.exists()
+        else "No checkpoint had been written yet."
+    )
+    if isinstance(error, NotFiniteError):
+        return (
+            f"{error} {kept} Add {option('resume', True)} and a lower {option('optim.learning_rate', ...)}, or "
+            f"{option('optim.clip', 1.0)}, or {option('train.precision', 'float32')}."
+        )
+    if isinstance(error, torch.OutOfMemoryError):
+        return (
+            "a step does not fit into the device's memory: start anew with a smaller "
+            f"{option('train.micro_batch', ...)} or {option('batch_size')} than "
+            f"{train.micro_batch or train.batch_size}. {kept}"
+        )
+    if fabric.world_size > 1 and lost(error):
+        return (
+            f"another process of this run is gone, or has not answered for {train.timeout_minutes:g} minutes "
+            f"(process {fabric.global_rank} of {fabric.world_size} noticed). {kept} Start all of them again with "
+            f"{option('resume', True)}."
+        )
+    return None

@@ -3,7 +3,10 @@
 import math
 from dataclasses import dataclass
 
-__all__ = ["Plan", "learning_rate_factor"]
+from isosphere.errors import RunError, option
+from isosphere.training.config import Config
+
+__all__ = ["Plan", "learning_rate_factor", "make_plan"]
 
 
 @dataclass(frozen=True)
@@ -59,3 +62,18 @@ def learning_rate_factor(progress: float, ramp: float, final_fraction: float) ->
     """
     cosine = 0.5 * (1.0 + math.cos(math.pi * min(1.0, max(0.0, progress))))
     return min(1.0, ramp) * (final_fraction + (1.0 - final_fraction) * cosine)
+
+
+def make_plan(config: Config, batches: int) -> Plan:
+    """The length and the warm-up of a run of so many batches an epoch."""
+    train = config.train
+    if batches < 1:
+        raise RunError(
+            f"there is not one whole batch to train on: give a smaller {option('batch_size')} or more images."
+        )
+    return Plan(
+        steps=None if train.minutes is not None else (train.epochs or 0) * batches,
+        seconds=None if train.minutes is None else 60.0 * train.minutes,
+        warmup_steps=round(config.optim.warmup_epochs * batches),
+        final_fraction=config.optim.final_fraction,
+    )

@@ -1,17 +1,17 @@
-"""From a file, ``key=value`` strings and flags to one configuration: reading, merging, and what is refused."""
+"""Presets, files, ``key=value`` strings and flags become one configuration: reading, merging, what is refused."""
 
 from collections.abc import Iterable, Mapping
+from functools import cache
+from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import yaml
 
-from isosphere.errors import UsageError, nearest
+from isosphere.errors import UsageError, nearest, option
 from isosphere.training.config import Config, known_keys, parse_config
-from isosphere.training.merging import merge
-from isosphere.training.preset import read_preset
 
-__all__ = ["load_config"]
+__all__ = ["Preset", "load_config", "presets", "read_preset"]
 
 _OF_OPTIMISER = ("name", "learning_rate", "weight_decay", "momentum")
 
@@ -26,7 +26,7 @@ def load_config(
     """The configuration of a preset, changed by a file, that by ``key=value`` strings and by flags (dotted key ->
     value; None: not given).
 
-    Later ones win; a key given both by ``--set`` and by its flag is refused. With another method than the preset's its
+    Later ones win; a key given by both of the last two is refused. With another method than the preset's its
     weight, options and widths do not apply, with another optimiser its learning rate, decay and momentum.
 
     Raises: UsageError that names the key, what was got, what was expected and what to type.
@@ -36,22 +36,22 @@ def load_config(
     typed: dict[str, tuple[str, Any]] = {}
     for text in sets:
         key, value = _split(text)
-        typed[key] = (f"--set {text}", value)
+        typed[key] = (f"{option('set')} {text}", value)
     for key, value in (flags or {}).items():
         if value is None:
             continue
         if key in typed:
             raise UsageError(
-                f"{key} is given twice, by {typed[key][0]} and by its own flag ({value}): leave one out."
+                f"{key} is given twice, by {typed[key][0]} and by a setting of its own ({value}): leave one out."
             )
-        typed[key] = (f"--set {key}", value)
+        typed[key] = (option(key), value)
     changes: dict[str, Any] = {}
     for key, (text, value) in typed.items():
         _put(changes, key, value, text)
-    merge(given, changes)
+    _merge(given, changes)
     if preset is not None:
-        merge(values, _without_what_goes(read_preset(preset), given))
-    merge(values, given)
+        _merge(values, _without_what_goes(read_preset(preset), given))
+    _merge(values, given)
     return parse_config(values)
 
 
@@ -72,21 +72,23 @@ def _without_what_goes(preset: dict[str, Any], given: Mapping[str, Any]) -> dict
 
 def _read(path: Path) -> dict[str, Any]:
     if not path.exists():
-        raise UsageError(f"--config {path}: there is no such file. A run's config.yaml serves as an example.")
+        raise UsageError(
+            f"{option('config')} {path}: there is no such file. A run's config.yaml serves as an example."
+        )
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f" in line {mark.line + 1}, column {mark.column + 1}" if mark else ""
         problem = getattr(error, "problem", None) or "it cannot be parsed"
-        raise UsageError(f"--config {path} is not valid YAML{where}: {problem}.") from None
+        raise UsageError(f"{option('config')} {path} is not valid YAML{where}: {problem}.") from None
     except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"--config {path} cannot be read as text: {error}.") from None
+        raise UsageError(f"{option('config')} {path} cannot be read as text: {error}.") from None
     if values is None:
         return {}
     if not isinstance(values, dict):
         raise UsageError(
-            f"--config {path}: got a {type(values).__name__}, expected sections "
+            f"{option('config')} {path}: got a {type(values).__name__}, expected sections "
             f"({', '.join(Config.model_fields)}), "
             "for example 'train: {epochs: 10}'."
         )
@@ -98,8 +100,8 @@ def _split(text: str) -> tuple[str, Any]:
     key = key.strip()
     if not equals or "." not in key:
         keys = [k for k in known_keys() if k.split(".", 1)[1] == key.split(".")[-1]]
-        example = f"--set {keys[0]}={value or 'VALUE'}" if keys else "--set optim.learning_rate=0.001"
-        raise UsageError(f"--set {text}: expected section.key=value, for example {example}.")
+        example = option(keys[0], value or ...) if keys else option("optim.learning_rate", 0.001)
+        raise UsageError(f"{option('set')} {text}: expected section.key=value, for example {example}.")
     try:
         return key, yaml.safe_load(value)
     except yaml.YAMLError:
@@ -114,3 +116,68 @@ def _put(values: dict[str, Any], key: str, value: Any, text: str) -> None:
         if not isinstance(target, dict):
             raise UsageError(f"{text}: {part} is a value, not a section.{nearest(key, known_keys())}")
     target[last] = value
+
+
+def _merge(values: dict[str, Any], changes: Mapping[str, Any]) -> None:
+    """Let `changes` win over `values`, key by key; a new length of the run replaces the old one of either kind."""
+    for section, content in changes.items():
+        old = values.get(section)
+        if section == "train" and isinstance(content, Mapping) and isinstance(old, dict):
+            lengths = {"epochs", "minutes"}
+            if any(content.get(key) is not None for key in lengths):
+                values[section] = {key: value for key, value in old.items() if key not in lengths}
+        old = values.get(section)
+        if isinstance(content, Mapping) and isinstance(old, dict):
+            nested = {key: dict(old[key]) for key in content if isinstance(old.get(key), Mapping)}
+            for key, value in content.items():
+                old[key] = {**nested[key], **value} if key in nested and isinstance(value, Mapping) else value
+        elif content is not None:
+            values[section] = dict(content) if isinstance(content, Mapping) else content
+
+
+# --- presets -------------------------------------------------------------------------------------------------
+
+
+class Preset(NamedTuple):
+    """One line about it, and sections of a configuration."""
+
+    about: str
+    values: dict[str, Any]
+
+
+@cache
+def presets() -> dict[str, Preset]:
+    """Every preset by its name.
+
+    A file of ``training/presets`` is one preset, or where it has ``variants`` one for each, named FILE-VARIANT: the
+    file's own sections with the variant's on top. What a paper does not print is marked in the file.
+    """
+    found: dict[str, Preset] = {}
+    for file in sorted((files("isosphere.training") / "presets").iterdir(), key=lambda entry: entry.name):
+        if not file.name.endswith(".yaml"):
+            continue
+        sections = yaml.safe_load(file.read_text(encoding="utf-8"))
+        name, about = file.name.removesuffix(".yaml"), sections.pop("about")
+        variants = sections.pop("variants", None)
+        if variants is None:
+            found[name] = Preset(about, sections)
+            continue
+        for variant, own in variants.items():
+            values: dict[str, Any] = {}
+            _merge(values, sections)
+            _merge(values, {key: value for key, value in own.items() if key != "about"})
+            found[f"{name}-{variant}"] = Preset(f"{own['about']}; {about}", values)
+    return found
+
+
+def read_preset(name: str) -> dict[str, Any]:
+    """The sections of a preset, to be changed at will.
+
+    Raises: UsageError for an unknown name, with the nearest one.
+    """
+    known = presets()
+    if name not in known:
+        raise UsageError(f"There is no preset '{name}'.{nearest(name, known)} See isosphere list presets.")
+    values: dict[str, Any] = {}
+    _merge(values, known[name].values)
+    return values

@@ -23,25 +23,35 @@ from isosphere.data import (
     recipe,
 )
 from isosphere.data.random import permutation
-from isosphere.errors import UsageError, nearest
+from isosphere.errors import UsageError, command, nearest, option
 from isosphere.methods import METHODS, Method, build_method
 from isosphere.methods.base import by_size
-from isosphere.models import Encoder, build_encoder, encoder_names, synchronise
-from isosphere.training.compilation import compile_networks
+from isosphere.models import Encoder, build_encoder, encoder_names, evaluation_mode, synchronise
 from isosphere.training.config import Config
 from isosphere.training.defaults import check_batch, resolve, resolve_sizes
+from isosphere.training.distributed import alike
 from isosphere.training.gradient import check_micro_batch, pieces_of
-from isosphere.training.monitor import undisturbed
-from isosphere.training.observe import Observer, hold_out
-from isosphere.training.precision import make_fabric, memory_format, precision_of, reason
-from isosphere.training.ranks import alike
+from isosphere.training.hardware import (
+    compile_networks,
+    explain_precision,
+    make_fabric,
+    memory_format,
+    precision_of,
+)
+from isosphere.training.monitor import Observer, hold_out
 
-__all__ = ["Parts", "build", "build_views", "open_training_source", "prepare", "prepare_without_images"]
+__all__ = [
+    "Parts",
+    "build",
+    "build_views",
+    "open_training_source",
+    "prepare",
+    "prepare_without_images",
+    "untrained",
+]
 
 IN_MEMORY = 4 * 2**30
-"""Bytes of decoded images up to which all are kept on the device; beyond, workers decode them as they are
-needed.
-"""
+"""Bytes of decoded images up to which all are kept on the device; beyond, workers decode them as they are needed."""
 
 LoadProgress = Callable[[int, int], None]
 
@@ -59,8 +69,8 @@ class Parts:
     observer: Observer | None = None
     facts: dict[str, str] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
-    tested: bool = False
-    """Whether the source has a test part of its own."""
+    test: Source | None = None
+    """The test part of the source, where it has one."""
 
     @property
     def identity(self) -> dict[str, int]:
@@ -71,32 +81,42 @@ class Parts:
 def prepare(config: Config, *, source: Source | None = None, progress: LoadProgress | None = None) -> Parts:
     """Open the data, fill in what the configuration leaves open, and build everything; nothing is written.
 
+    Args:
+        source: the images to train on, instead of those that ``data.source`` names; there is no test part then, and
+            ``data.source`` is at most a description.
+        progress: called with the numbers of images read and to be read.
+
     Raises: UsageError in words for anything in data or configuration that cannot be trained on.
     """
     _check_names(config)
-    source = open_training_source(config, source)
+    test = None
+    if source is None:
+        source = open_training_source(config)
+        test = open_source(str(config.data.source), split="test") if source.has_test_split else None
+    else:
+        source = _limited(source, config)
     config, suggestion = resolve(config, source)
     train = config.train
     fabric = make_fabric(train.device, train.precision, timeout_minutes=train.timeout_minutes)
     images, warnings = _load(config, source, progress)
     alike(fabric, {**_flat(config), "the number of images": len(images)})
-    batch, size = train.batch_size or 2, config.data.canvas_size or 0
+    batch = train.batch_size or 2
     check_batch(batch, len(images), source.name)
-    check_micro_batch(batch, config.train.micro_batch, fabric.world_size)
+    check_micro_batch(batch, train.micro_batch, fabric.world_size)
     config, method = build(config)
     method.to(device=fabric.device).to(memory_format=memory_format(fabric.device))  # type: ignore[call-overload]
     if fabric.world_size > 1:
         synchronise(method)
     views = build_views(config, cast(Encoder, method.encoder))
-    images, shown, looked_at = hold_out(config, images, config.model.dim or 2, own=source)
+    images, shown, looked_at = hold_out(config, images, config.model.dim or 2, test=test)
     check_batch(batch, len(images), source.name)
     observer = None if shown is None else Observer(shown.images, views, batch)
     loader = Loader(
         images,
         batch_size=batch,
-        size=size,
+        size=config.data.canvas_size or 0,
         device=fabric.device,
-        seed=config.train.seed,
+        seed=train.seed,
         rank=fabric.global_rank,
         world=fabric.world_size,
         epoch_images=config.data.epoch_images,
@@ -106,16 +126,15 @@ def prepare(config: Config, *, source: Source | None = None, progress: LoadProgr
     if (hint := _too_short(config, method, len(loader))) is not None:
         warnings = (*warnings, hint)
     facts = _facts(config, images, views, method, fabric, loader)
-    if (compiled := compile_networks(method, config.train.compile, fabric.device)) is not None:
+    if (compiled := compile_networks(method, train.compile, fabric.device)) is not None:
         facts["compiled"] = compiled
     if observer is not None:
         facts["monitor"] = f"after each epoch, {looked_at}"
     if suggestion is not None:
         facts["views"] += f"; {suggestion.reason}"
-    if suggestion is not None and suggestion.cautions:
-        facts["advice"] = " ".join(suggestion.cautions)
-    tested = source.has_test_split
-    return Parts(config, images, views, method, loader, fabric, observer, facts, warnings, tested)
+        if suggestion.cautions:
+            facts["advice"] = " ".join(suggestion.cautions)
+    return Parts(config, images, views, method, loader, fabric, observer, facts, warnings, test)
 
 
 def _flat(config: Config) -> dict[str, Any]:
@@ -139,7 +158,7 @@ def prepare_without_images(config: Config) -> tuple[Config, dict[str, str]]:
     if missing:
         raise UsageError(
             f"the images would decide {', '.join(missing)}, and they are not there: name a folder of images, give "
-            f"--set {missing[0]}=..., or a --preset (isosphere list presets)."
+            f"{option(missing[0], ...)}, or a {option('preset')} (isosphere list presets)."
         )
     config, method = build(resolve_sizes(config))
     parameters = sum(p.numel() for p in method.encoder.parameters())
@@ -151,26 +170,26 @@ def prepare_without_images(config: Config) -> tuple[Config, dict[str, str]]:
     return config, facts
 
 
-def open_training_source(config: Config, source: Source | None = None) -> Source:
-    """The training part of the configured source, or `source` where the images are at hand; `data.limit` images of it
-    that the seed draws.
-    """
-    if source is None and config.data.source is None:
-        raise UsageError("no data: name a folder of images, for example: isosphere train PICTURES --out RUN")
-    if source is None:
-        source = open_source(config.data.source or "", split="train")
-    if config.data.limit is not None and config.data.limit < len(source):
-        chosen = permutation(len(source), config.train.seed, 0)[: config.data.limit]
-        source = source.subset(chosen.sort().values.numpy())
-    return source
+def open_training_source(config: Config) -> Source:
+    """The training part of the configured source, or `data.limit` images of it that the seed draws."""
+    if config.data.source is None:
+        example = command("train", "PICTURES", out="RUN")
+        raise UsageError(f"no data: name a folder of images, for example: {example}")
+    return _limited(open_source(config.data.source, split="train"), config)
+
+
+def _limited(source: Source, config: Config) -> Source:
+    """The source, or `data.limit` images of it that the seed draws."""
+    limit = config.data.limit
+    if limit is None or limit >= len(source):
+        return source
+    return source.subset(permutation(len(source), config.train.seed, 0)[:limit].sort().values.numpy())
 
 
 def build(config: Config) -> tuple[Config, Method]:
-    """Encoder and method as the seed initialises them, with the configuration completed by what the method
-    chose.
+    """Encoder and method as the seed initialises them, with the configuration completed by what the method chose.
 
-    The same configuration gives the same bits, also years later: nothing is drawn from the global generator's
-    state.
+    The same configuration gives the same bits, also years later: nothing is drawn from the global generator's state.
     """
     model, seed = config.model, config.train.seed
     with torch.random.fork_rng(devices=[]):
@@ -187,6 +206,11 @@ def build(config: Config) -> tuple[Config, Method]:
     head = method.head
     chosen = {"dim": getattr(head, "out_dim", model.dim), "hidden": getattr(head, "hidden_dim", model.hidden)}
     return config.replace(model=chosen), method
+
+
+def untrained(config: Config) -> Method:
+    """The method as the seed of its run initialised it, in evaluation mode: what training has to be better than."""
+    return build(config)[1].eval()
 
 
 def build_views(config: Config, encoder: Encoder) -> Views:
@@ -212,7 +236,7 @@ def _check_names(config: Config) -> None:
     init = config.model.init
     if init not in ("random", "pretrained") and not Path(init).is_file():
         raise UsageError(
-            f"--init: no file '{init}'. Expected random, pretrained, or a .safetensors or .pth file."
+            f"{option('init')}: no file '{init}'. Expected random, pretrained, or a .safetensors or .pth file."
         )
     if config.train.wandb is not None and find_spec("wandb") is None:
         raise UsageError("train.wandb needs Weights & Biases: pip install wandb, or leave train.wandb out.")
@@ -222,9 +246,7 @@ def _check_names(config: Config) -> None:
 def _load(
     config: Config, source: Source, progress: LoadProgress | None
 ) -> tuple[ImageSet | Source, tuple[str, ...]]:
-    """The images in memory where they fit, else the source; and what a person should know about unreadable
-    ones.
-    """
+    """The images in memory where they fit, else the source; and what a person should know about unreadable ones."""
     size = config.data.canvas_size or 0
     if len(source) * 3 * size * size > IN_MEMORY:
         return source, ()
@@ -247,8 +269,9 @@ def _too_short(config: Config, method: Method, epoch: int) -> str | None:
         return None
     return (
         f"{config.method.name} learns through a predictor, which needs about {method.least_steps:,} steps before it "
-        f"tells images apart, and this training has {steps:,}: give --epochs {math.ceil(method.least_steps / epoch)} "
-        "or more, or a method that starts at once, such as --method kl-vmf."
+        f"tells images apart, and this training has {steps:,}: give "
+        f"{option('epochs', math.ceil(method.least_steps / epoch))} or more, or a method that starts at once, such as "
+        f"{option('method', 'kl-vmf')}."
     )
 
 
@@ -261,7 +284,7 @@ def _facts(
     loader: Loader,
 ) -> dict[str, str]:
     """What a person should know before the start, in plain words."""
-    made = views.recipe
+    made, origin = views.recipe, config.data.source or images.name
     train, place = config.train, "in memory" if isinstance(images, ImageSet) else "decoded as needed"
     parameters = sum(p.numel() for p in method.encoder.parameters())
     local = f", {made.local_views} local of {made.local_size} px" if made.local_views else ""
@@ -271,7 +294,7 @@ def _facts(
         else f"{train.epochs} epochs of"
     )
     return {
-        "data": f"{len(images):,} images of {config.data.canvas_size} px from {config.data.source}, {place}",
+        "data": f"{len(images):,} images of {config.data.canvas_size} px from {origin}, {place}",
         "views": f"{config.views.recipe}: {made.global_views} of {made.size} px{local}",
         "encoder": f"{config.model.encoder}, {parameters / 1e6:.1f} M parameters, {config.model.init}",
         "method": config.method.name,
@@ -279,7 +302,7 @@ def _facts(
         **_pieces_fact(train.batch_size, train.micro_batch),
         "length": f"{length} {len(loader)} steps of {train.batch_size} images, seed {train.seed}",
         **({"ranks": f"{fabric.world_size}, batch norm over all of them"} if fabric.world_size > 1 else {}),
-        "precision": reason(precision_of(fabric), fabric.device),
+        "precision": explain_precision(precision_of(fabric), fabric.device),
     }
 
 
@@ -291,19 +314,19 @@ def _pieces_fact(batch: int | None, micro_batch: int | None) -> dict[str, str]:
 
 
 def _method_facts(method: Method, views: Views, fabric: Fabric, loader: Loader) -> Mapping[str, str]:
-    """The method's own facts from one batch, leaving no trace; a network that cannot take the images is
-    refused here.
-    """
+    """The method's own facts from one batch, leaving no trace; a network that cannot take the images is refused."""
     batch = next(iter(loader.epoch(0)))
     made = views(batch.images, index=batch.index, epoch=0, seed=0)
     try:
-        with undisturbed(method), fabric.autocast():
+        with evaluation_mode(method), fabric.autocast():
             for same in by_size(made):
                 _check_size(method, same[0][:2], views)
             method.train()
             return method.describe(made)
     except torch.OutOfMemoryError:
-        raise UsageError("a batch does not fit into memory: give a smaller --batch-size.") from None
+        raise UsageError(
+            f"a batch does not fit into memory: give a smaller {option('batch_size')}."
+        ) from None
 
 
 def _check_size(method: Method, view: Tensor, views: Views) -> None:
@@ -316,5 +339,6 @@ def _check_size(method: Method, view: Tensor, views: Views) -> None:
         size = view.shape[-1]
         setting = "data.image_size" if size == views.recipe.size else "views.local_size"
         raise UsageError(
-            f"the encoder cannot take images of {size} px ({first}): give another --set {setting}=... or --encoder."
+            f"the encoder cannot take images of {size} px ({first}): give another {option(setting, ...)} or "
+            f"{option('encoder')}."
         ) from error

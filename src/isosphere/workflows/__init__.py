@@ -1,15 +1,32 @@
-"""What a person asks for, from Python or from the command line: train, evaluate, and a run to apply."""
+"""What a person asks for, from Python or from the command line: train, evaluate, report, and a run to apply."""
 
 from typing import TYPE_CHECKING, Any
 
 from isosphere.workflows._run import Run, load
+from isosphere.workflows.evaluate import evaluate
+from isosphere.workflows.report import report
+from isosphere.workflows.result import Evaluation
+from isosphere.workflows.tasks import TASKS, Task
 from isosphere.workflows.train import Training, prepare_training, train
 from isosphere.workflows.views import draw_views
 
 if TYPE_CHECKING:
     from isosphere.workflows.transformer import RunTransformer
 
-__all__ = ["Run", "RunTransformer", "Training", "draw_views", "load", "prepare_training", "train"]
+__all__ = [
+    "TASKS",
+    "Evaluation",
+    "Run",
+    "RunTransformer",
+    "Task",
+    "Training",
+    "draw_views",
+    "evaluate",
+    "load",
+    "prepare_training",
+    "report",
+    "train",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -3,8 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
-from isosphere.data import ImageSet, load_images, open_source
-from isosphere.data.random import permutation
+from isosphere.data import ImageSet, load_images, permutation
 from isosphere.evaluation import extract, knn
 from isosphere.training import Parts
 
@@ -23,7 +22,7 @@ def online_knn(parts: Parts) -> tuple[Callable[[Any], dict[str, float]], str] | 
     """
     config, images = parts.config, parts.images
     labelled = images.has_labels and len(images) >= 4
-    if not labelled or config.train.knn_epochs == 0 or config.data.source is None:
+    if not labelled or config.train.knn_epochs == 0:
         return None
     size, seed = config.data.canvas_size or 32, config.train.seed
 
@@ -34,7 +33,7 @@ def online_knn(parts: Parts) -> tuple[Callable[[Any], dict[str, float]], str] | 
     order = permutation(len(images), seed, 1)
     voters = min(BANK, len(images) // 2)
     bank = some(images, order[:voters])
-    test = open_source(config.data.source, split="test") if parts.tested else None
+    test = parts.test
     if test is not None and len(test) > 0 and test.has_labels:
         asked = some(test, permutation(len(test), seed, 1)[:QUERIES])
         of = "of the test part"

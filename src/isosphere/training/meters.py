@@ -1,5 +1,6 @@
-"""Where the time of a step goes: views, network, loss, optimiser, and what is outside."""
+"""What is measured of every step: its losses, with the watch for numbers that are none, and where its time goes."""
 
+import math
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -8,11 +9,57 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-__all__ = ["StepTimer"]
+from isosphere.training.interrupt import NotFiniteError
+
+__all__ = ["Meter", "StepTimer"]
 
 WARM_UP = 5
-"""Steps that are not counted: allocation, autotuning and the first touch of caches belong to no steady state.
-"""
+"""Steps whose time is not counted: allocation, autotuning and the first touch of caches belong to no steady state."""
+
+
+class Meter:
+    """Means of a loss and its parts over steps; on a GPU it looks at the values only every few steps.
+
+    `sums` is what a checkpoint keeps: the running sums, and ``count``, the steps in them.
+
+    Raises: NotFiniteError from `add` and `flush` at the first step whose loss is not finite, naming step and parts.
+    """
+
+    def __init__(self, sums: dict[str, float], *, every: int) -> None:
+        self.sums = sums
+        self.last: dict[str, float] = {}
+        self._every = every
+        self._waiting: list[tuple[int, int, tuple[str, ...], Tensor]] = []
+
+    def add(self, step: int, epoch: int, total: Tensor, parts: dict[str, Tensor]) -> None:
+        """Note one step; both numbers are counted from 1, as they are shown."""
+        values = torch.stack(
+            [total.detach().float(), *(part.detach().float().mean() for part in parts.values())]
+        )
+        self._waiting.append((step, epoch, ("total", *parts), values))
+        if len(self._waiting) >= self._every:
+            self.flush()
+
+    def flush(self) -> None:
+        """Fetch what is still on the device, check it and add it up."""
+        waiting, self._waiting = self._waiting, []
+        for step, epoch, names, values in waiting:
+            row = dict(zip(names, values.tolist(), strict=True))
+            if not all(math.isfinite(value) for value in row.values()):
+                shown = ", ".join(f"{name} {value:.4g}" for name, value in row.items())
+                raise NotFiniteError(f"the loss is not finite at step {step} (epoch {epoch}): {shown}.")
+            self.last = row
+            for name, value in row.items():
+                self.sums[name] = self.sums.get(name, 0.0) + value
+            self.sums["count"] = self.sums.get("count", 0.0) + 1
+
+    def take(self) -> dict[str, float]:
+        """Means since the last call, empty if there was no step; starts the next period."""
+        self.flush()
+        count = self.sums.get("count", 0.0)
+        means = {name: value / count for name, value in self.sums.items() if name != "count"} if count else {}
+        self.sums.clear()
+        return means
 
 
 class StepTimer:
@@ -40,10 +87,19 @@ class StepTimer:
         self._depth = 0
         self._network_start = 0.0
         self._gradient_arrival: float | None = None
-        if detailed:
-            for network in networks:
-                network.register_forward_pre_hook(self._enter)
-                network.register_forward_hook(self._leave)
+        self._hooks = [
+            hook
+            for network in (networks if detailed else ())
+            for hook in (
+                network.register_forward_pre_hook(self._enter),
+                network.register_forward_hook(self._leave),
+            )
+        ]
+
+    def close(self) -> None:
+        """Leave the networks."""
+        for hook in self._hooks:
+            hook.remove()
 
     def now(self) -> float:
         """Seconds of a clock that never goes back, after the device has caught up if that was asked for."""
