@@ -46,16 +46,8 @@ def _draw_png(out: Path, image: Path, source: Source, found: list[Match]) -> Non
 
     candidates = torch.stack([square(m.path) for m in found])
     asked = to_tensor(fit_square(decode(image, at_least=SHOWN), SHOWN))[None]
-    neighbour_gallery(
-        candidates,
-        [0],
-        [list(range(len(found)))],
-        out,
-        query_images=asked,
-        similarities=[[m.similarity for m in found]],
-        right=[[False] * len(found)],
-        title=f"Images like {image.name}",
-    )
+    cosines = [[m.similarity for m in found]]
+    neighbour_gallery(asked, candidates[None], out, similarities=cosines, title=f"Images like {image.name}")
 
 
 def draw_groups(out: Path, data: str, groups: list[DuplicateGroup], count: int, threshold: float) -> None:

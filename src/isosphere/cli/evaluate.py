@@ -1,20 +1,18 @@
 """``isosphere evaluate``: what an encoder is worth, beside what costs nothing."""
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from isosphere.cli.console import NoCache, facts, output_console, paragraph, table
+from isosphere.cli.console import facts, output_console, paragraph, table
+from isosphere.cli.options import Data, NoCache, Run
 
 __all__ = ["evaluate"]
 
 
 def evaluate(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a run.", show_default=False)],
-    data: Annotated[
-        str, typer.Argument(metavar="DATA", help="Images, as for isosphere train.", show_default=False)
-    ],
+    run: Run,
+    data: Data,
     test: Annotated[
         str | None,
         typer.Option(

@@ -6,7 +6,7 @@ from isosphere.models.heads import MLPHead, ProjectionHead
 from isosphere.models.inference import InferenceNetwork
 from isosphere.models.inspection import evaluation_mode
 from isosphere.models.small_conv import SmallConv
-from isosphere.models.tokens import class_tokens
+from isosphere.models.tokens import class_tokens, layer_blocks
 
 __all__ = [
     "Encoder",
@@ -19,6 +19,7 @@ __all__ = [
     "class_tokens",
     "encoder_names",
     "evaluation_mode",
+    "layer_blocks",
     "load_weights",
     "synchronise",
 ]

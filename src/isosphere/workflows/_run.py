@@ -21,6 +21,7 @@ from isosphere.training import Config, build_views, load_method
 
 if TYPE_CHECKING:
     from isosphere.deploy.embedder import Progress
+    from isosphere.workflows.report import Report
     from isosphere.workflows.result import Evaluation
 
 __all__ = ["Run", "load", "run_of"]
@@ -116,11 +117,11 @@ class Run(Embedder):
 
         return evaluate(self, data, **options)
 
-    def report(self, data: Any = None, **options: Any) -> Path:
-        """Write one page about it; options as of `isosphere report`."""
+    def report(self, data: Any = None, **options: Any) -> "Report":
+        """Write one page about it; options as of :func:`isosphere.workflows.report`."""
         from isosphere.workflows.report import report
 
-        return report([self], data, **options)
+        return report(self, data, **options)
 
     def __repr__(self) -> str:
         epoch = "" if self.epoch is None else f", epoch {self.epoch}"
