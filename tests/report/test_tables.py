@@ -74,6 +74,12 @@ def test_tables_come_in_the_order_of_the_layouts_and_tasks_without_one_last(kept
     assert titles[1] == "knn"
     linear = next(t for t in evaluation_tables({"a": kept}) if t.title == "linear")
     assert linear.text_rows()[1] == ["trained encoder", "0.840 [0.783, 0.884]"]
+    ood = next(t for t in evaluation_tables({"a": kept}) if t.title.startswith("ood"))
+    assert ood.title == "ood: textures:wood"
+    assert ood.text_rows()[1] == [
+        "trained encoder, knn",
+        *("0.898 [0.860, 0.934]", "0.609 [0.517, 0.748]", "0.971 [0.960, 0.982]", "0.245 [0.160, 0.395]"),
+    ]
     assert linear.note.startswith("data digits, training images 200, test images 200, division")
 
 

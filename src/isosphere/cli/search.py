@@ -125,15 +125,10 @@ def _draw_png(out: Path, image: Path, source: object, found: "list[Match]") -> N
         except UnreadableImageError:
             return torch.full((3, SHOWN, SHOWN), 128, dtype=torch.uint8)
 
-    candidates = torch.stack([square(m.path) for m in found])
-    asked = to_tensor(fit_square(decode(image, at_least=SHOWN), SHOWN))[None]
     neighbour_gallery(
-        candidates,
-        [0],
-        [list(range(len(found)))],
+        to_tensor(fit_square(decode(image, at_least=SHOWN), SHOWN))[None],
+        torch.stack([square(m.path) for m in found])[None],
         out,
-        query_images=asked,
         similarities=[[m.similarity for m in found]],
-        right=[[False] * len(found)],
         title=f"Images like {image.name}",
     )

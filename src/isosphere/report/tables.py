@@ -122,8 +122,7 @@ def lay_out(layouts: Sequence[Layout], results: Mapping[str, TaskResult]) -> lis
     the wider candidates of a retrieval, and other models where the layout has models for columns, are left out. A task
     without a layout is shown as it is kept.
     """
-    chosen = layouts or [Layout(next((result.task for result in results.values()), ""))]
-    return [table for layout in chosen for table in _tables(layout, results)]
+    return [table for layout in layouts or [_plain(results)] for table in _tables(layout, results)]
 
 
 def model_words(model: str, layer: str = "") -> str:
@@ -146,6 +145,14 @@ def number(value: float, *, percent: bool = False) -> str:
         return UNDEFINED
     digits = 1 if percent else 3 if abs(value) < 10 else 1 if abs(value) < 1000 else 0
     return _fixed(100 * value if percent else value, digits)
+
+
+def _plain(results: Mapping[str, TaskResult]) -> Layout:
+    """For a task that nobody knows: a row for all that a figure is of, a column a metric, a table a subset."""
+    task = next((result.task for result in results.values()), "")
+    subsets = any(figure.subset for result in results.values() for figure in result.figures)
+    title = f"{task}: {{each}}" if subsets else task
+    return Layout(title, rows=("model", "layer", "variant"), columns=("metric",), each=("subset",))
 
 
 def _tables(layout: Layout, results: Mapping[str, TaskResult]) -> Iterable[Table]:
@@ -249,7 +256,7 @@ def _name(fields: Sequence[str], key: Sequence[str], words: Mapping[str, str]) -
 
 
 class _Filler(Formatter):
-    """Like :meth:`str.format`, but a key that is missing or of another kind becomes an ellipsis."""
+    """Like ``str.format``, but a key that is missing or of another kind becomes an ellipsis."""
 
     def get_field(self, field_name: str, args: Any, kwargs: Any) -> Any:
         try:
