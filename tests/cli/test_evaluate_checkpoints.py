@@ -46,7 +46,7 @@ def test_checkpoints_are_kept_ranked_and_reported(run, classes, quick, figures):
     pytest.importorskip("matplotlib")
     pytest.importorskip("jinja2")
     assert run("report", "r", "--limit", 20).code == 0
-    assert "Checkpoints ranked without labels" in Path("r/report.html").read_text(encoding="utf-8")
+    assert "What each figure chooses among 2 checkpoints" in Path("r/report.html").read_text(encoding="utf-8")
 
 
 def test_a_run_without_kept_weights_is_refused_by_name_alone(run, classes, quick):

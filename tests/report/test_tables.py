@@ -74,6 +74,12 @@ def test_tables_come_in_the_order_of_the_layouts_and_tasks_without_one_last(kept
     assert titles[1] == "knn"
     linear = next(t for t in evaluation_tables({"a": kept}) if t.title == "linear")
     assert linear.text_rows()[1] == ["trained encoder", "0.840 [0.783, 0.884]"]
+    ood = next(t for t in evaluation_tables({"a": kept}) if t.title.startswith("ood"))
+    assert ood.title == "ood: textures:wood"
+    assert ood.text_rows()[1] == [
+        "trained encoder, knn",
+        *("0.898 [0.860, 0.934]", "0.609 [0.517, 0.748]", "0.971 [0.960, 0.982]", "0.245 [0.160, 0.395]"),
+    ]
     assert linear.note.startswith("data digits, training images 200, test images 200, division")
 
 
@@ -97,7 +103,7 @@ def test_several_runs_are_columns_and_the_best_trained_figure_is_marked():
     assert made.rows[0].cells[2].text == "\u2013"
     one_metric = table(LAYOUTS["knn"], {"a": accuracy(), "b": accuracy(better=0.1)})
     assert [row.name for row in one_metric.rows] == ["trained encoder", "raw pixels"]
-    same = table(LAYOUTS["knn"], {"a": accuracy(), "b": accuracy()})
+    same = table(LAYOUTS["knn"], {"a": accuracy(), "b": accuracy(), "c": TaskResult("knn", (), {})})
     assert not any(cell.best for row in same.rows for cell in row.cells)
 
 
@@ -161,6 +167,13 @@ def test_a_table_for_each_subset_named_by_the_protocol_or_by_itself():
 )
 def test_numbers_have_as_many_digits_as_they_are_worth(value, percent, expected):
     assert number(value, percent=percent) == expected
+
+
+def test_a_layout_may_name_models_in_its_own_words():
+    layout = Layout("t", words={"trained/backbone": "ours", "pixels": "theirs", "trained": "not the layer's"})
+    assert [row.name for row in table([layout], {"": accuracy()}).rows] == ["ours", "theirs"]
+    geometry = Layout("t", rows=("metric",), columns=("model",), words={"trained": "after"})
+    assert table([geometry], {"": accuracy()}).columns == ["after", "raw pixels"]
 
 
 def test_what_is_undefined_or_has_no_interval_says_so():

@@ -9,7 +9,7 @@ from functools import cached_property
 from isosphere.evaluation import Correlation, spearman
 from isosphere.evaluation.results import TaskResult
 from isosphere.evaluation.unlabelled import HIGHER_IS_BETTER, ranks
-from isosphere.report.ranking import LAYERS, MEASURES, measure_words
+from isosphere.report.ranking import LAYERS, MEASURES, measure_words, placed
 from isosphere.report.tables import ABSENT, Cell, Row, Table, number
 
 __all__ = ["checkpoint_tables"]
@@ -72,13 +72,7 @@ def _figures(found: _Checkpoints, layer: str) -> Table:
     rows = []
     for i, epoch in enumerate(found.epochs):
         cells = [
-            Cell(
-                number(values[i], percent=name in ("recall@1", "accuracy")),
-                f"({places[i]:g})",
-                places[i] == 1,
-            )
-            if math.isfinite(values[i])
-            else Cell(ABSENT)
+            placed(number(values[i], percent=name in ("recall@1", "accuracy")), places[i])
             for name, (values, places) in columns.items()
         ]
         rows.append(Row(str(epoch), cells))
@@ -131,7 +125,7 @@ def _of_several(found: Mapping[str, _Checkpoints]) -> list[Table]:
         rows.append(Row(measure_words(measure, layer), cells))
     columns = [*found, *(["all together"] if pooled else [])]
     counts = ", ".join(f"{name}: {len(c.epochs)}" for name, c in found.items())
-    apart = "" if pooled else " The runs were not judged on the same images, and are not put together."
+    apart = "" if pooled else " The runs were not evaluated on the same images, and are not put together."
     title = "Checkpoints ranked without labels: rho with k-NN accuracy"
     return [Table(title, "figure", columns, rows, f"{counts} checkpoints.{apart} {_RHO}")]
 

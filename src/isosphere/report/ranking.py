@@ -11,7 +11,7 @@ from isosphere.evaluation.results import TaskResult
 from isosphere.evaluation.unlabelled import HIGHER_IS_BETTER, ranks
 from isosphere.report.tables import ABSENT, Cell, Row, Table, number
 
-__all__ = ["LAYERS", "MEASURES", "measure_words", "ranking_table"]
+__all__ = ["LAYERS", "MEASURES", "measure_words", "placed", "ranking_table"]
 
 MEASURES = {
     "recall@1": "R@1 of the other view",
@@ -38,6 +38,11 @@ def measure_words(measure: str, layer: str = "") -> str:
     return f"{', '.join(filter(None, parts))} ({'high' if HIGHER_IS_BETTER[measure] else 'low'} is good)"
 
 
+def placed(text: str, place: float) -> Cell:
+    """A value with its place in brackets; what has no place (nan) is not known."""
+    return Cell(ABSENT) if math.isnan(place) else Cell(text, f"({place:g})", place == 1)
+
+
 def ranking_table(runs: Mapping[str, Mapping[str, TaskResult]]) -> Table | None:
     """Runs side by side by the task ``unlabelled``: each figure with its place, and mean places.
 
@@ -57,19 +62,12 @@ def ranking_table(runs: Mapping[str, Mapping[str, TaskResult]]) -> Table | None:
                 continue
             place = ranks(values, higher=higher)
             places.append(place)
-            cells = [
-                Cell(ABSENT)
-                if math.isnan(v)
-                else Cell(number(v, percent=measure == "recall@1"), f"({p:g})", p == 1)
-                for v, p in zip(values, place, strict=True)
-            ]
+            texts = [number(v, percent=measure == "recall@1") for v in values]
+            cells = [placed(*cell) for cell in zip(texts, place, strict=True)]
             rows.append(Row(measure_words(measure, layer), [*cells, *_agreement(place, accuracy)]))
     mean = [float(np.mean(column)) for column in zip(*places, strict=True)]
     overall = ranks(mean, higher=False)
-    cells = [
-        Cell(ABSENT) if math.isnan(m) else Cell(f"{m:.1f}", f"({p:g})", p == 1)
-        for m, p in zip(mean, overall, strict=True)
-    ]
+    cells = [placed(f"{m:.1f}", p) for m, p in zip(mean, overall, strict=True)]
     rows.append(Row("mean place", [*cells, *_agreement(overall, accuracy)]))
     columns = [*results, *([f"rho with {against} accuracy"] if accuracy else [])]
     return Table("Ranked without labels", "", columns, rows, _note(results, accuracy, against))

@@ -87,7 +87,7 @@ class Table:
 class Layout:
     """How the figures of a task are laid out in a table.
 
-    Title and words are filled in from the protocol by the rules of :meth:`str.format`: ``"k-NN accuracy, %; k = {k}"``,
+    Title and words are filled in from the protocol by the rules of ``str.format``: ``"k-NN accuracy, %; k = {k}"``,
     ``"R@1 of {all[candidates_per_query]}"``. Of a file that lacks a key (an older one) the clause between semicolons is
     left out; in the first clause an ellipsis stands for it.
 
@@ -99,7 +99,8 @@ class Layout:
         percent: metrics that are shares: shown in percent, and more of them is better but for `lower`.
         lower: metrics of which less is better. One that is in neither has no best run.
         words: a metric, variant or subset in words, or two fields together (``recall@1/all``), which goes before each
-            alone. What is not named is written as it is; what has no words ("") is not written.
+            alone. What is not named is written as it is, a subset as the protocol's ``sets`` name it; what has no words
+            ("") is not written.
         corner: heading of the first column.
     """
 
@@ -121,8 +122,7 @@ def lay_out(layouts: Sequence[Layout], results: Mapping[str, TaskResult]) -> lis
     the wider candidates of a retrieval, and other models where the layout has models for columns, are left out. A task
     without a layout is shown as it is kept.
     """
-    chosen = layouts or [Layout(next((result.task for result in results.values()), ""))]
-    return [table for layout in chosen for table in _tables(layout, results)]
+    return [table for layout in layouts or [_plain(results)] for table in _tables(layout, results)]
 
 
 def model_words(model: str, layer: str = "") -> str:
@@ -147,16 +147,23 @@ def number(value: float, *, percent: bool = False) -> str:
     return _fixed(100 * value if percent else value, digits)
 
 
+def _plain(results: Mapping[str, TaskResult]) -> Layout:
+    """For a task that nobody knows: a row for all that a figure is of, a column a metric, a table a subset."""
+    task = next((result.task for result in results.values()), "")
+    subsets = any(figure.subset for result in results.values() for figure in result.figures)
+    title = f"{task}: {{each}}" if subsets else task
+    return Layout(title, rows=("model", "layer", "variant"), columns=("metric",), each=("subset",))
+
+
 def _tables(layout: Layout, results: Mapping[str, TaskResult]) -> Iterable[Table]:
     several = len(results) > 1
     figures = [(run, f) for run, r in results.items() for f in r.figures if _shown(layout, f, several)]
     protocols = [r.protocol for r in results.values() if r.figures] or [{}]
     words = {name: _filled(text, protocols[0]) for name, text in layout.words.items()}
-    sets = protocols[0].get("sets")
-    named = {**(sets if isinstance(sets, Mapping) else {}), **words}
+    sets = {name: said for protocol in protocols for name, said in protocol.get("sets", {}).items()}
     for part in dict.fromkeys(_key(f, layout.each) for _, f in figures):
         held = [(run, f) for run, f in figures if _key(f, layout.each) == part]
-        each = _name(layout.each, part, named)
+        each = _name(layout.each, part, {**words, **sets})
         titles = list(dict.fromkeys(_filled(layout.title, {**p, "each": each}) for p in protocols))
         title = titles[0] if len(titles) == 1 else titles[0].split(";")[0]
         rows = _rows_by_run if several else _rows_by_column
@@ -201,7 +208,7 @@ def _best(layout: Layout, figures: Sequence[Figure | None]) -> float | None:
     """The best value of trained models in a row, where it tells runs apart."""
     found = [f for f in figures if f is not None and math.isfinite(f.value)]
     directed = all(f.model == "trained" and f.metric in layout.percent | layout.lower for f in found)
-    if not directed or len({f.value if f is not None else None for f in figures}) < 2 or not found:
+    if not directed or len({f.value for f in found}) < 2:
         return None
     choose = min if found[0].metric in layout.lower else max
     return choose(f.value for f in found)
@@ -240,7 +247,7 @@ def _name(fields: Sequence[str], key: Sequence[str], words: Mapping[str, str]) -
             rest = rest[1:]
         elif name == "model":
             layer = rest[0][1] if rest and rest[0][0] == "layer" else ""
-            said.append(words.get(value) or model_words(value, layer))
+            said.append(model_words(value, layer) if layer else words.get(value, model_words(value)))
             rest = rest[bool(layer) :]
         else:
             said.append(words.get(value, value))
@@ -249,7 +256,7 @@ def _name(fields: Sequence[str], key: Sequence[str], words: Mapping[str, str]) -
 
 
 class _Filler(Formatter):
-    """Like :meth:`str.format`, but a key that is missing or of another kind becomes an ellipsis."""
+    """Like ``str.format``, but a key that is missing or of another kind becomes an ellipsis."""
 
     def get_field(self, field_name: str, args: Any, kwargs: Any) -> Any:
         try:
