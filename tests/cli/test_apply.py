@@ -46,27 +46,33 @@ def test_embed(run, trained, classes):
     assert run("embed", trained, classes, "--out", "e.csv").code == 2
     wrong = run("embed", trained, classes, "--out", "f.npz", "--layer", "neck")
     assert wrong.code == 2
-    assert "expected backbone, views or head" in wrong.err
+    assert "expected backbone, wccn or head" in wrong.err
 
 
-def test_the_metric_of_the_views_is_learnt_at_the_end_and_used_by_search(run, trained, classes, quick):
+def test_wccn_is_learnt_at_the_end_and_used_by_search(run, trained, classes, quick):
     query = classes / "red" / "11.png"
-    done = run("embed", trained, classes, "--out", "v.npz", "--layer", "views")
+    done = run("embed", trained, classes, "--out", "v.npz", "--layer", "wccn")
     assert (done.code, done.err) == (0, "")
-    assert "60 of 256 dimensions (views)" in done.out
+    assert "60 of 256 dimensions (wccn)" in done.out
     found = {
         layer: json.loads(run("search", trained, query, "--in", classes, "--json", *layer).out)
-        for layer in ((), ("--layer", "views"), ("--layer", "backbone"))
+        for layer in ((), ("--layer", "wccn"), ("--layer", "backbone"))
     }
-    assert found[()]["layer"] == "views"
-    assert found[()] == found["--layer", "views"]
+    assert found[()]["layer"] == "wccn"
+    assert found[()] == found["--layer", "wccn"]
     assert found["--layer", "backbone"]["matches"] != found[()]["matches"]
+
+    older = run("embed", trained, classes, "--out", "o.npz", "--layer", "views")
+    assert older.code == 0
+    assert "60 of 256 dimensions (wccn)" in older.out
+    assert "The layer views is called wccn now" in older.err
+    assert "--layer wccn" in older.err
 
     metric = Path(trained) / "wccn.safetensors"
     kept = metric.read_bytes()
     metric.unlink()
     assert json.loads(run("search", trained, query, "--in", classes, "--json").out)["layer"] == "backbone"
-    refused = run("embed", trained, classes, "--out", "w.npz", "--layer", "views")
+    refused = run("embed", trained, classes, "--out", "w.npz", "--layer", "wccn")
     assert refused.code == 2
     assert "isosphere train DATA --out r --resume" in refused.err
     assert not Path("w.npz").exists()

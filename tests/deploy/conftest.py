@@ -9,7 +9,6 @@ import torch
 from PIL import Image
 
 import isosphere
-from isosphere.deploy import Run
 from isosphere.runs import RunFolder
 from isosphere.training import fit, load_config, prepare
 
@@ -70,6 +69,6 @@ def trained(tmp_path_factory) -> Path:
 
 
 @pytest.fixture
-def run(trained) -> Run:
+def run(trained) -> isosphere.Run:
     # Without a cache: the folder is the same for all tests, and none is to see what another has computed.
     return isosphere.load(trained, device="cpu", cache=False)

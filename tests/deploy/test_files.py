@@ -104,7 +104,7 @@ def test_refusals(run, folder, tmp_path):
     with pytest.raises(UsageError, match=r"ends in \.npz or \.parquet"):
         embed_to_file(run, source, tmp_path / "e.csv")
     (tmp_path / "e.npz").write_bytes(b"mine")
-    with pytest.raises(UsageError, match="--overwrite"):
+    with pytest.raises(UsageError, match="overwrite=True"):
         embed_to_file(run, source, tmp_path / "e.npz")
     with pytest.raises(RunError, match="damaged"):
         read_embeddings(tmp_path / "e.npz")

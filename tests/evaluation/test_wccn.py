@@ -1,4 +1,4 @@
-"""Features in the metric of their views."""
+"""Within-class covariance normalisation with each image as its own class."""
 
 import numpy as np
 import pytest
@@ -72,7 +72,7 @@ def images(count, size=16):
     return ImageSet(pixels, np.full(count, -1), [f"{i}.png" for i in range(count)])
 
 
-def test_a_metric_is_learnt_from_two_views_of_some_of_the_images():
+def test_it_is_learnt_from_two_views_of_some_of_the_images():
     encoder = build_encoder("small-conv", image_size=16)
     views, few = Views(recipe("crops", size=16)), images(40)
     state = torch.get_rng_state()
@@ -102,7 +102,7 @@ def test_so_many_images_are_drawn(tmp_path):
     assert torch.equal(got.basis, again.basis)
 
 
-def test_images_of_which_none_can_be_read_give_no_metric(tmp_path):
+def test_images_of_which_none_can_be_read_give_none(tmp_path):
     for i in range(3):
         (tmp_path / f"{i}.png").write_bytes(b"no picture")
     encoder = build_encoder("small-conv", image_size=16)

@@ -34,7 +34,7 @@ def test_checking_touches_nothing(tmp_path):
 
 def test_an_occupied_folder_names_both_ways_out(tmp_path):
     finished(tmp_path / "run")
-    with pytest.raises(UsageError, match=r"--resume.*--out .*run-2"):
+    with pytest.raises(UsageError, match=r'resume=True.*out=".*run-2"'):
         RunFolder.create(tmp_path / "run")
     RunFolder.create(tmp_path / "run", resume=True)
 
@@ -57,21 +57,21 @@ def test_a_folder_that_may_not_be_written_is_refused_before_any_work(tmp_path, m
         os, "access", lambda path, mode: path != tmp_path
     )  # an administrator may write anywhere
     for path in (tmp_path, tmp_path / "run", tmp_path / "a" / "run"):
-        with pytest.raises(UsageError, match=f"there is no right to write in {tmp_path}. Give another --out"):
+        with pytest.raises(UsageError, match=f"there is no right to write in {tmp_path}. Give another out"):
             RunFolder.vacant(path)
     assert not list(tmp_path.iterdir())
 
 
 def test_a_folder_within_a_file_or_behind_a_shut_door_is_refused(tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
-    with pytest.raises(UsageError, match="file, which is a file: give another --out"):
+    with pytest.raises(UsageError, match="file, which is a file: give another out"):
         RunFolder.vacant(tmp_path / "file" / "run")
 
     def shut(path):
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr(Path, "is_file", shut)
-    with pytest.raises(UsageError, match=r"cannot be used \(permission denied\): give another --out"):
+    with pytest.raises(UsageError, match=r"cannot be used \(permission denied\): give another out"):
         RunFolder.vacant(tmp_path / "run")
 
 

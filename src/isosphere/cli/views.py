@@ -43,4 +43,5 @@ def views(
         sheet.save(out)
     except OSError as error:
         raise RunError(f"cannot write {out}: {error.strerror or error}.") from error
-    facts(output_console(), {**shown, "picture": str(out)})
+    first = {name: shown.pop(name) for name in ("recipe", "views")}
+    facts(output_console(), {**first, "picture": str(out), **shown})

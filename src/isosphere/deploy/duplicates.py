@@ -68,7 +68,7 @@ def near_duplicates(
         DuplicateGroup(
             tuple(rows.tolist()),
             tuple(best[rows].clamp(max=1.0).tolist()),
-            tuple([paths[row] for row in rows.tolist()] if paths else []),
+            tuple(str(paths[row]) for row in rows.tolist()) if paths else (),
         )
         for rows in members
         if len(rows) > 1

@@ -23,7 +23,8 @@ class RunFolder:
 
     ``config.yaml``, ``environment.json``, ``metrics.csv``, ``checkpoints/last.ckpt`` (and ``epoch-N.safetensors``
     where weights are kept), ``encoder.safetensors`` with ``encoder.json``, ``method.safetensors``,
-    ``wccn.safetensors``, ``evaluation.json`` and ``train.log``; every one but the log and the metrics, which only grow, is replaced atomically.
+    ``wccn.safetensors``, ``evaluation.json`` and ``train.log``; every one but the log and the metrics, which only
+    grow, is replaced atomically.
     """
 
     def __init__(self, path: str | Path) -> None:

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from isosphere import deploy
-from isosphere.data import Views
+from isosphere.data import Source, Views
 from isosphere.deploy import DuplicateGroup, Embedder, Exported, Index, Layer, Match
 from isosphere.evaluation import WCCN, FeatureCache
 from isosphere.methods import Method
@@ -32,13 +32,14 @@ class Run(Embedder):
     """A trained run: its configuration, its method in evaluation mode, and what can be done with them.
 
     ``run.evaluate(data)``, ``run.embed(images)``, ``run.search(images, within=data)``, ``run.dedup(data)``,
-    ``run.export("onnx")``, ``run.report()``. :func:`load` and :func:`train` return one. `epoch` is that of the weights
-    where they are not the last ones.
+    ``run.export("onnx")``, ``run.report()``. :func:`load` and :func:`isosphere.train` return one. `epoch` is that of
+    the weights where they are not the last ones; `images` are those it was trained on, where they were given in Python.
     """
 
     config: Config = field(kw_only=True)
     method: Method = field(kw_only=True)
     epoch: int | None = field(default=None, kw_only=True)
+    images: Source | None = field(default=None, kw_only=True)
 
     @property
     def views(self) -> Views:
@@ -115,7 +116,7 @@ class Run(Embedder):
         """Judge it by the tasks that suit the images; options as of :func:`isosphere.evaluate`."""
         from isosphere.workflows.evaluate import evaluate
 
-        return evaluate(self, data, **options)
+        return evaluate(self, self.images if data is None else data, **options)
 
     def report(self, data: Any = None, **options: Any) -> "Report":
         """Write one page about it; options as of :func:`isosphere.workflows.report`."""

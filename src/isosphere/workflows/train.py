@@ -3,7 +3,7 @@
 import inspect
 import io
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, cast
@@ -295,10 +295,12 @@ def train(
     if dry_run:
         _show(console, training.facts, training.config)
         return run_of(training.folder, training.config, training.parts.method.eval())
-    for text in [*([note] if note else []), *training.warnings]:
-        reading.say(text)
     training.start()
     ui = ConsoleReporter(console, training.folder.log if is_first() else None)
+    if note:
+        ui.say(note)
+    for text in training.warnings:
+        reading.say(text, warning=True)
     try:
         summary = training.run(ui, callbacks)
     finally:
@@ -310,7 +312,7 @@ def train(
     if summary.interrupted:
         raise SystemExit(1)
     training.parts.fabric.barrier()  # the others read what the first has written last
-    return load(training.folder.path, device=str(training.parts.fabric.device))
+    return replace(load(training.folder.path, device=str(training.parts.fabric.device)), images=source)
 
 
 def _show(console: Console, facts: Mapping[str, str], config: Config) -> None:

@@ -1,0 +1,269 @@
+"""``isosphere.train``: the run of the command line, from Python, without a trace in the process."""
+
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import isosphere
+from isosphere.cli import main
+from isosphere.errors import UsageError
+from isosphere.runs import RunFolder, read_metrics
+from isosphere.workflows.settings import safe_workers
+
+from .conftest import pixels
+
+
+def weights(run):
+    return {
+        **run.folder.read_method(),
+        **{f"encoder.{k}": v for k, v in run.folder.read_encoder()[0].items()},
+    }
+
+
+def assert_same_weights(a, b):
+    first, second = weights(a), weights(b)
+    assert first.keys() == second.keys()
+    assert [key for key in first if not torch.equal(first[key], second[key])] == []
+
+
+def test_python_and_the_command_line_make_the_same_run(folder, tmp_path, quick):
+    ours = isosphere.train(folder, tmp_path / "python", **quick)
+    words = ["--epochs=1", "--batch-size=8", "--set=model.dim=16", "--set=model.hidden=16"]
+    words += ["--set=train.tensorboard=false", "--set=train.precision=float32", "--set=train.device=cpu"]
+    assert main(["train", str(folder), "--out", str(tmp_path / "typed"), *words]) == 0
+    typed = isosphere.load(tmp_path / "typed", device="cpu")
+    assert ours.config == typed.config
+    assert_same_weights(ours, typed)
+    names = [sorted(p.name for p in run.folder.path.rglob("*")) for run in (ours, typed)]
+    assert names[0] == names[1]
+    logs = [[line[21:] for line in run.folder.log.read_text().splitlines()] for run in (ours, typed)]
+    assert [len(log) for log in logs] == [len(logs[0])] * 2
+    assert logs[0][0] == logs[1][0]
+    np.testing.assert_array_equal(ours.embed(pixels(3), layer="wccn"), typed.embed(pixels(3), layer="wccn"))
+
+
+class Pictures(torch.utils.data.Dataset):
+    def __init__(self, pictures, bad=None):
+        self.pictures, self.bad = pictures, bad
+
+    def __len__(self):
+        return len(self.pictures)
+
+    def __getitem__(self, i):
+        if i == self.bad:
+            raise ZeroDivisionError("a fault of the dataset")
+        return Image.fromarray(self.pictures[i])
+
+
+def test_images_at_hand_train_as_files_do(folder, tmp_path, quick):
+    arrays = pixels()
+    from_files = isosphere.train(folder, tmp_path / "files", **quick)
+    forms = {
+        "array": arrays,
+        "pil": [Image.fromarray(x) for x in arrays],
+        "paths": sorted(folder.glob("*.png")),
+        "dataset": Pictures(arrays),
+    }
+    for name, images in forms.items():
+        made = isosphere.train(images, tmp_path / name, **quick)
+        assert_same_weights(made, from_files)
+        assert "24" in str(made.config.data.source)
+        assert made.images is not None
+    again = isosphere.train(arrays, tmp_path / "array", **{**quick, "epochs": 2}, resume=True)
+    assert again.config.train.epochs == 2
+
+
+def test_labels_are_watched_and_never_trained_on(tmp_path, quick):
+    plain = isosphere.train(pixels(), tmp_path / "plain", **quick)
+    labelled = isosphere.train(pixels(), tmp_path / "labelled", labels=np.arange(24) % 2, **quick)
+    assert_same_weights(plain, labelled)
+    assert read_metrics(labelled.folder.metrics)[-1]["knn"]
+    assert "knn" not in read_metrics(plain.folder.metrics)[-1]
+
+
+def test_sections_and_keys(folder, tmp_path, quick):
+    settings = {**quick, "set": {**quick["set"], "optim.clip": 1.0, "data.limit": 20}}
+    made = isosphere.train(
+        folder,
+        tmp_path / "r",
+        **settings,
+        optim={"learning_rate": np.float32(1e-3)},
+        views={"rotation": 15},
+        method={"name": "vicreg"},
+    ).config
+    assert made.optim.learning_rate == pytest.approx(1e-3)
+    assert (made.optim.clip, made.data.limit, made.method.name) == (1.0, 20, "vicreg")
+    assert made.views.overrides == {"rotation": 15}
+    other = isosphere.train(folder, tmp_path / "s", config=made, seed=3, epochs=0, progress=False).config
+    assert other == made.replace(train={"seed": 3, "epochs": 0})
+
+
+@pytest.mark.parametrize(
+    ("keywords", "said"),
+    [
+        ({"epoch": 3}, "There is no keyword 'epoch'. Did you mean 'epochs'"),
+        ({"learning_rate": 1e-3}, r'Did you mean optim=\{"learning_rate": 0.001\}'),
+        ({"optin": {"clip": 1}}, "Did you mean 'optim'"),
+        ({"optim": {"lerning_rate": 1}}, "Did you mean 'optim.learning_rate'"),
+        ({"optim": 1e-3}, "optim: got 0.001, expected a mapping"),
+        ({"train": {"epochs": 3}, "epochs": 2}, "train.epochs is given twice, by epochs= and by train="),
+        ({"epochs": 3, "minutes": 1}, "one length"),
+        ({"devices": 2}, "devices=2.*torchrun"),
+        ({"encoder": "smal-conv"}, "Did you mean 'small-conv'"),
+        ({"out": None}, r'out is missing.*isosphere.train\("textures:wood", out="runs/first"\)'),
+        ({"data": 7}, "got int"),
+        ({"data": np.zeros((4, 8, 8, 3))}, "float64"),
+        ({"data": []}, "got none"),
+        ({"data": "no/such/folder"}, "no file or folder"),
+    ],
+)
+def test_what_is_refused_is_refused_in_the_words_of_python(tmp_path, keywords, said):
+    given = {"data": "textures:wood", "out": tmp_path / "r", "progress": False, **keywords}
+    with pytest.raises(UsageError, match=said):
+        isosphere.train(given.pop("data"), given.pop("out"), **given)
+    assert not (tmp_path / "r").exists()
+
+
+def test_an_occupied_folder_and_resuming(folder, tmp_path, quick):
+    isosphere.train(folder, tmp_path / "r", **quick)
+    with pytest.raises(UsageError, match="Add resume=True"):
+        isosphere.train(folder, tmp_path / "r", **quick)
+    with pytest.raises(UsageError, match=r"model\.encoder = small-conv, and now resnet18 is asked for"):
+        isosphere.train(folder, tmp_path / "r", resume=True, encoder="resnet18", progress=False)
+    longer = isosphere.train(out=tmp_path / "r", resume=True, epochs=2, progress=False)
+    assert (longer.config.train.epochs, longer.config.model.dim) == (2, 16)
+    assert longer.folder.read_encoder()[1]["step"] == 6
+    assert "train.epochs was 1 and is 2" in longer.folder.log.read_text()
+
+
+def test_a_dry_run_writes_nothing_and_has_the_whole_configuration(
+    folder, tmp_path, quick, capsys, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    made = isosphere.train(folder, dry_run=True, **quick)
+    assert (made.config.data.image_size, made.config.model.encoder) == (16, "small-conv")
+    assert capsys.readouterr() == ("", "")
+    isosphere.train(folder, dry_run=True, **{**quick, "progress": True})
+    out, said = capsys.readouterr()
+    assert out == ""
+    assert "24 images of 16 px" in said
+    assert "learning_rate: 0.002" in said
+    preset = isosphere.train(preset="stl10-byol", dry_run=True, progress=False)
+    assert preset.config.optim.name == "lars"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_is_said(folder, tmp_path, quick, capsys):
+    isosphere.train(folder, tmp_path / "silent", **quick)
+    assert capsys.readouterr() == ("", "")
+    isosphere.train(folder, tmp_path / "r", **{**quick, "progress": True})
+    out, said = capsys.readouterr()
+    assert out == ""
+    assert "Trained 1 epochs (3 steps)" in said
+
+
+def test_nothing_of_the_process_is_changed(folder, tmp_path, quick):
+    torch.manual_seed(7)
+    state, handlers = torch.get_rng_state(), [signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)]
+    numpy_state, environment = np.random.get_state()[1].copy(), dict(os.environ)  # noqa: NPY002
+    threads, warned = torch.get_num_threads(), torch.is_grad_enabled()
+    first = isosphere.train(folder, tmp_path / "a", **quick)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert [signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)] == handlers
+    assert np.array_equal(np.random.get_state()[1], numpy_state)  # noqa: NPY002
+    assert dict(os.environ) == environment
+    assert (torch.get_num_threads(), torch.is_grad_enabled()) == (threads, warned)
+    assert multiprocessing.get_start_method(allow_none=True) in (None, "fork")
+    second = isosphere.train(folder, tmp_path / "b", **quick)
+    assert_same_weights(first, second)
+
+
+def test_from_a_thread_and_after_a_failure(folder, tmp_path, quick):
+    whole = isosphere.train(folder, tmp_path / "whole", **quick)
+    with pytest.raises(ZeroDivisionError, match="a fault of the dataset"):
+        isosphere.train(Pictures(pixels(), bad=5), tmp_path / "faulty", **quick)
+    made = []
+    thread = threading.Thread(
+        target=lambda: made.append(isosphere.train(folder, tmp_path / "thread", **quick))
+    )
+    thread.start()
+    thread.join()
+    assert_same_weights(made[0], whole)
+
+
+def test_an_interrupt_leaves_python_as_an_interrupt_and_the_run_resumable(
+    folder, tmp_path, quick, monkeypatch
+):
+    fit = sys.modules["isosphere.training.fit"]
+    set_rate, settings = fit.set_learning_rate, {**quick, "epochs": 4}
+
+    def interrupted(groups, rate):
+        set_rate(groups, rate)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    handler = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with monkeypatch.context() as patch:
+            patch.setattr(fit, "set_learning_rate", interrupted)
+            with pytest.raises(KeyboardInterrupt):
+                isosphere.train(folder, tmp_path / "r", **settings)
+    finally:
+        signal.signal(signal.SIGINT, handler)
+    assert "Stopped by Ctrl-C after 1 steps" in RunFolder(tmp_path / "r").log.read_text()
+    assert "resume=True" in RunFolder(tmp_path / "r").log.read_text()
+    resumed = isosphere.train(out=tmp_path / "r", resume=True, progress=False)
+    assert_same_weights(resumed, isosphere.train(folder, tmp_path / "whole", **settings))
+
+
+def test_a_script_under_spawn_needs_no_guard(tmp_path):
+    """Images that are decoded as they are needed, in a process that spawn has started, by a script without a guard."""
+    script = tmp_path / "script.py"
+    script.write_text(
+        textwrap.dedent(
+            """
+            import multiprocessing, sys
+            multiprocessing.set_start_method("spawn")
+            import numpy as np, isosphere, isosphere.training.setup as setup
+            setup.IN_MEMORY = 0
+            pixels = np.random.default_rng(0).integers(0, 256, (24, 16, 16, 3), dtype=np.uint8)
+            run = isosphere.train(pixels, out=sys.argv[1], epochs=1, batch_size=8, device="cpu", progress=False)
+            print(run.config.data.workers, run.embed(pixels).shape[0])
+            """
+        )
+    )
+    done = subprocess.run(
+        [sys.executable, script, tmp_path / "r"], capture_output=True, text=True, check=False, timeout=240
+    )
+    assert (done.returncode, done.stdout.split()) == (0, ["0", "24"]), done.stderr
+
+
+def train_in_child(out):
+    isosphere.train(pixels(), out, epochs=1, batch_size=8, device="cpu", progress=False)
+
+
+def test_in_a_process_that_spawn_has_started(tmp_path):
+    child = multiprocessing.get_context("spawn").Process(target=train_in_child, args=(str(tmp_path / "r"),))
+    child.start()
+    child.join(240)
+    assert child.exitcode == 0
+    assert RunFolder.open(tmp_path / "r").wccn.exists()
+
+
+def test_workers_that_were_asked_for_are_had(folder, monkeypatch):
+    from isosphere.training import load_config
+
+    plain, asked = load_config(), load_config(None, ["data.workers=2"])
+    monkeypatch.setattr(multiprocessing, "get_start_method", lambda allow_none=False: "spawn")
+    assert safe_workers(plain).data.workers == 0
+    assert safe_workers(asked).data.workers == 2
+    monkeypatch.setattr(multiprocessing, "get_start_method", lambda allow_none=False: "fork")
+    assert safe_workers(plain) is plain
