@@ -1,26 +1,30 @@
 """``isosphere evaluate`` twice: nothing is computed again, and the figures are the same to the bit."""
 
-import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from isosphere.cli import exam
+import isosphere.workflows.features as features_module
+from isosphere.workflows.splits import choose_ood
 
 
-def figures():
-    return json.loads(Path("r/evaluation.json").read_text())
+def written():
+    return Path("r/evaluation.json").read_text()
 
 
 @pytest.fixture
 def computed(monkeypatch):
-    """Which extractions were made."""
+    """Which passes were made over which images: how many of them, and what was computed."""
     calls = []
-    for name in ("extract", "extract_views"):
-        own = getattr(exam, name)
-        monkeypatch.setattr(exam, name, lambda *a, n=name, f=own, **k: calls.append(n) or f(*a, **k))
+    own = features_module.read
+
+    def read(source, looks, **options):
+        calls.append((len(source), sorted(looks)))
+        return own(source, looks, **options)
+
+    monkeypatch.setattr(features_module, "read", read)
     return calls
 
 
@@ -29,20 +33,26 @@ def test_a_second_evaluation_computes_nothing_and_says_the_same(run, split, quic
     np.savez(tmp_path / "grey.npz", images=np.full((5, 16, 16, 3), 200, np.uint8))
     words = ("evaluate", "r", split, "--tasks", "knn,linear,retrieval,ood", "--ood", tmp_path / "grey.npz")
     assert run(*words, "--no-cache").code == 0
-    without = figures()
+    without = written()
     assert not Path("r/features").exists()
     computed.clear()
     assert run(*words).code == 0
-    assert figures() == without
-    # Two contestants: training, test and foreign images once, two views of test images once.
-    assert sorted(computed) == ["extract"] * 6 + ["extract_views"] * 2
+    assert written() == without
+    # Every image is decoded once, for both models and all tasks together.
+    centre = ["trained/centre", "untrained/centre"]
+    views = ["trained/views", "untrained/views"]
+    assert sorted(computed) == [
+        (5, centre),
+        (10, sorted([*centre, *views, "pixels"])),
+        (30, sorted([*centre, "pixels"])),
+    ]
     computed.clear()
     done = run(*words)
     assert (done.code, done.err) == (0, "")
-    assert figures() == without
+    assert written() == without
     assert computed == []
     assert run(*words, "--no-cache").code == 0
-    assert len(computed) == 8
+    assert len(computed) == 3
 
 
 def test_own_scores_are_kept_in_their_order(run, classes, computed, tmp_path):
@@ -51,12 +61,11 @@ def test_own_scores_are_kept_in_their_order(run, classes, computed, tmp_path):
     np.savez(tmp_path / "grey.npz", images=np.full((15, 16, 16, 3), 200, np.uint8))
     asked = ("evaluate", "r", classes, "--tasks", "ood", "--ood", tmp_path / "grey.npz")
     run(*asked)
-    first = figures()
+    first = written()
     computed.clear()
     run(*asked)
     assert computed == []
-    assert list(figures()["ood"]) == list(first["ood"])
-    assert figures() == first
+    assert written() == first
 
 
 def test_other_weights_or_images_are_computed_anew(run, quick, computed, tmp_path):
@@ -69,23 +78,21 @@ def test_other_weights_or_images_are_computed_anew(run, quick, computed, tmp_pat
     asked = ("evaluate", "r", data, "--tasks", "knn")
     run(*asked)
     kept = {file.name for file in Path("r/features").iterdir()}
-    assert len(kept) == 4
+    assert len(kept) == 6  # two models and the pixels, of two parts
     computed.clear()
     Image.fromarray(np.zeros((16, 16, 3), np.uint8)).save(data / "a" / "0.png")  # under its old name
     run(*asked)
-    assert len(computed) == 2  # the part that it is in, for two contestants
+    assert len(computed) == 1  # the part that it is in
     run(*asked)
-    assert len(computed) == 2
+    assert len(computed) == 1
     run("train", data, "--out", "r", "--resume", *quick[1:], "--epochs", 2)
     computed.clear()
     run(*asked)
-    assert len(computed) == 2  # the untrained network is what it was
+    assert [looks for _, looks in computed] == [["trained/centre"]] * 2  # the untrained network is what it was
     names = {file.name.split("-")[0] for file in Path("r/features").iterdir()}
-    assert len(names) == 2  # nothing of the former weights is left
+    assert len(names) == 3  # nothing of the former weights is left; the pixels have none
 
 
-def test_a_foreign_set_is_never_called_as_the_runs_own_parts(split):
-    from isosphere.cli.sets import choose_outside
-
-    names = choose_outside([f"{split}/train", f"{split}/train/", f"{split}/val"], seed=0, limit=None)
+def test_an_ood_set_is_never_called_as_the_runs_own_parts(split):
+    names = choose_ood([f"{split}/train", f"{split}/train/", f"{split}/val"])
     assert list(names) == ["train-2", "train-3", "val"]

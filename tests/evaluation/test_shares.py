@@ -1,16 +1,11 @@
 """Shares of images: they cover everything, and features over ranks are those of one process to the bit."""
 
-import numpy as np
 import pytest
 import torch
-import torch.distributed as dist
-from PIL import Image
 from torch import Tensor, nn
 
-from isosphere.data import Views, load_images, open_source, recipe
-from isosphere.errors import RunError
-from isosphere.evaluation import extract, extract_views, load_shares, share
-from tests.ranks import WORLD
+from isosphere.data import Views, recipe
+from isosphere.evaluation import extract, extract_views, share
 
 MEAN, STD = (0.4, 0.5, 0.6), (0.2, 0.3, 0.25)
 
@@ -89,51 +84,3 @@ def no_images(rank, group):
 
 def test_no_images_on_any_rank_are_refused_on_all(ranks):
     ranks.run(no_images, 2, [(), ()])
-
-
-def load(rank, group, folder, strict):
-    """The default group of the pool has three ranks."""
-    assert dist.get_world_size() == WORLD
-    source = open_source(folder)
-    try:
-        whole, own = load_shares(source, 8, batch_size=4, strict=strict)
-    except RunError as error:
-        return str(error)
-    return whole, own
-
-
-@pytest.fixture
-def folder(tmp_path):
-    for i in range(15):
-        pixels = np.random.default_rng(i).integers(0, 256, (10, 12, 3), dtype=np.uint8)
-        (tmp_path / "ab"[i % 2]).mkdir(exist_ok=True)
-        Image.fromarray(pixels).save(tmp_path / "ab"[i % 2] / f"{i}.png")
-    return tmp_path
-
-
-@pytest.mark.parametrize("broken", [(), ("a/0.png",), ("b/13.png", "a/2.png", "a/4.png")])
-def test_each_rank_decodes_its_share_and_the_first_has_all(ranks, folder, broken):
-    for name in broken:
-        (folder / name).write_bytes(b"no picture")
-    expected = load_images(open_source(str(folder)), 8)
-    found = ranks.run(load, WORLD, [(str(folder), False)] * WORLD)
-    whole = found[0][0]
-    assert [part is None for part, _ in found] == [False, True, True]
-    assert torch.equal(whole.images, expected.images)
-    assert whole.labels.tolist() == expected.labels.tolist()
-    assert (whole.paths, whole.skipped) == (expected.paths, expected.skipped)
-    for rank, (_, own) in enumerate(found):
-        span = share(len(expected), rank=rank, world=WORLD, batch_size=4)
-        assert torch.equal(own, expected.images[span.start : span.stop])
-
-
-def test_what_cannot_be_read_is_said_by_every_rank(ranks, folder):
-    (folder / "a" / "0.png").write_bytes(b"no picture")
-    said = ranks.run(load, WORLD, [(str(folder), True)] * WORLD)
-    assert len(set(said)) == 1
-    assert "leave out --strict to go on with the other 14" in said[0]
-    for file in folder.glob("*/*.png"):
-        file.write_bytes(b"no picture")
-    said = ranks.run(load, WORLD, [(str(folder), False)] * WORLD)
-    assert len(set(said)) == 1
-    assert said[0].startswith("None of the 15 images")
