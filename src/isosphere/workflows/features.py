@@ -69,22 +69,23 @@ def read(
     Raises: RunError if nothing can be read, or with `strict` if anything cannot.
     """
     own = share(len(source), rank=ranks.rank, world=ranks.world, batch_size=BATCH)
-    positions: list[Tensor] = []
-    failed: dict[int, str] = {}
+    positions = torch.empty(len(own), dtype=torch.int64)
+    count, failed = 0, dict[int, str]()
 
     def batches() -> Iterator[tuple[Tensor, Tensor]]:
+        nonlocal count
         for batch in stream(
             source, canvas, positions=own, batch_size=BATCH, workers=workers, progress=progress
         ):
             failed.update(batch.failed)
-            positions.append(batch.index)
+            positions[count : count + len(batch.index)] = batch.index
+            count += len(batch.index)
             yield batch.images, batch.index
 
     tables = look_through(batches(), looks, capacity=len(own), device=device)
     listed = [(source.paths[i], reason) for i, reason in sorted(failed.items())]
     skipped = [item for each in ranks.gather(listed) for item in each] + source.unreadable
-    empty = torch.empty(0, dtype=torch.int64)
-    everyone = ranks.gather_rows({"positions": torch.cat([empty, *positions])})
+    everyone = ranks.gather_rows({"positions": positions[:count]})
     rows = {name: ranks.gather_rows(table) for name, table in tables.items()}
     if not ranks.first:
         return None
