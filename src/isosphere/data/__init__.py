@@ -2,6 +2,7 @@
 
 from .class_list import CLASS_LIST
 from .decode import UnreadableImageError
+from .given import as_picture, as_source
 from .images import ImageSet, digests, images_bytes, load_images, name_skipped, read_images, require_readable
 from .loader import Batch, Loader
 from .source import Source, stratified_split
@@ -24,6 +25,8 @@ __all__ = [
     "UnreadableImageError",
     "ViewRecipe",
     "Views",
+    "as_picture",
+    "as_source",
     "centre_view",
     "digests",
     "images_at",

@@ -67,7 +67,7 @@ def stream(
     strict: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> Generator[Decoded]:
-    """Decode a source batch by batch, the next while the last is used; pixels as of :func:`~isosphere.data.load_images`.
+    """Decode a source batch by batch, the next while the last is used; pixels as :func:`~isosphere.data.load_images`.
 
     Batch k holds the readable ones among the k-th ``batch_size`` of the positions, in their order, and may be empty:
     neither the number of workers nor a share of whole batches shows in it. Memory holds about three batches.
