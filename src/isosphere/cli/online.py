@@ -19,8 +19,7 @@ def online_knn(parts: "Parts") -> tuple[Callable[[Any], dict[str, float]], str] 
     among others (:func:`isosphere.evaluation.knn`). Which images: by the seed; asked about are those of the source's
     own test part where it has one, else training images outside the bank.
     """
-    from isosphere.data import ImageSet, load_images, open_source
-    from isosphere.data.random import permutation
+    from isosphere.data import ImageSet, load_images, open_source, permutation
     from isosphere.evaluation import extract, knn
 
     config, images = parts.config, parts.images

@@ -123,7 +123,7 @@ def _sample(data: str, canvas: int, limit: int) -> "ImageSet":
 
 
 def _some(source: "Source", limit: int) -> "Source":
-    from isosphere.data.random import permutation
+    from isosphere.data import permutation
 
     if limit >= len(source):
         return source

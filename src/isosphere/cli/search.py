@@ -89,8 +89,7 @@ def search(
 
 def _draw(out: Path, image: Path, data: str, found: "list[Match]", count: int) -> None:
     from isosphere.cli.apply import SHOWN, pictures
-    from isosphere.data import open_source
-    from isosphere.data.decode import decode
+    from isosphere.data import decode, open_source
     from isosphere.report import Card, Group, gallery_page, thumbnail
 
     source = open_source(data)
@@ -111,9 +110,7 @@ def _draw_png(out: Path, image: Path, source: object, found: "list[Match]") -> N
     import torch
 
     from isosphere.cli.apply import SHOWN
-    from isosphere.data import Source, UnreadableImageError
-    from isosphere.data.decode import decode, fit_square
-    from isosphere.data.source import to_tensor
+    from isosphere.data import Source, UnreadableImageError, decode, fit_square, to_tensor
     from isosphere.report import neighbour_gallery
 
     assert isinstance(source, Source)

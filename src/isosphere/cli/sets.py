@@ -4,8 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from isosphere.data import Source, open_source, stratified_split
-from isosphere.data.random import permutation
+from isosphere.data import Source, open_source, permutation, stratified_split
 from isosphere.errors import UsageError
 
 __all__ = ["Sets", "choose_outside", "choose_sets"]

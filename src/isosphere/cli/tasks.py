@@ -11,7 +11,7 @@ from isosphere.cli.exam import VIEW_SEED, Exam
 from isosphere.cli.judgement import Judgement, Section, number, percent
 from isosphere.cli.novelty import judge_ood
 from isosphere.cli.unlabelled import judge_unlabelled
-from isosphere.data.random import permutation
+from isosphere.data import permutation
 from isosphere.discrepancies import build_discrepancy
 from isosphere.errors import UsageError
 from isosphere.evaluation import (

@@ -10,8 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from isosphere.data import Source, images_bytes
-from isosphere.data.images import read_images
+from isosphere.data import Source, images_bytes, read_images
 from isosphere.deploy.files import Embeddings, FileWriter, check_target, read_embeddings, write_embeddings
 from isosphere.deploy.run import Layer, Progress, Run
 from isosphere.errors import RunError

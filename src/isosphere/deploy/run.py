@@ -13,10 +13,16 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 from torch import Tensor, nn
 
-from isosphere.data import ImageSet, Source, UnreadableImageError, open_source
-from isosphere.data.decode import decode, fit_square
-from isosphere.data.layout import is_image_name
-from isosphere.data.source import to_tensor
+from isosphere.data import (
+    ImageSet,
+    Source,
+    UnreadableImageError,
+    decode,
+    fit_square,
+    is_image_name,
+    open_source,
+    to_tensor,
+)
 from isosphere.errors import UsageError
 from isosphere.evaluation import FeatureCache, Features, ViewMetric, extract
 from isosphere.evaluation.cache import centre_key, image_digests, weights_identity

@@ -4,8 +4,7 @@ import numpy as np
 import torch.distributed as dist
 from torch import Tensor
 
-from isosphere.data import ImageSet, Source
-from isosphere.data.images import read_images, require_readable
+from isosphere.data import ImageSet, Source, read_images, require_readable
 from isosphere.evaluation.features import Progress
 from isosphere.reductions import world_size
 

@@ -8,8 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from isosphere.data import ImageSet, Source, Views, load_images, open_source
-from isosphere.data.random import permutation
+from isosphere.data import ImageSet, Source, Views, load_images, open_source, permutation
 from isosphere.errors import UsageError
 from isosphere.methods import Method, spread_test
 from isosphere.statistics import covariance_spectrum, lidar, rankme
