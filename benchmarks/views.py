@@ -22,8 +22,7 @@ from importlib.metadata import version
 import torch
 from torch import Tensor
 
-from isosphere.data.recipes import IMAGENET_MEAN, IMAGENET_STD
-from isosphere.data.views import Views, recipe
+from isosphere.data import IMAGENET_MEAN, IMAGENET_STD, Views, recipe
 
 Maker = Callable[[], int]  # makes the views of all images once and says how many
 

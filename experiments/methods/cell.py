@@ -12,9 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from isosphere.data import ImageSet, Views, load_images, open_source
-from isosphere.data.random import permutation
-from isosphere.data.source import Split
+from isosphere.data import ImageSet, Split, Views, load_images, open_source, permutation
 from isosphere.discrepancies import MMD
 from isosphere.evaluation import (
     WCCN,

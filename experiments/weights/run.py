@@ -19,8 +19,7 @@ from pathlib import Path
 
 import torch
 
-from isosphere.data import Loader, load_images, open_source
-from isosphere.data.views import Views, recipe
+from isosphere.data import Loader, Views, load_images, open_source, recipe
 from isosphere.discrepancies import build_discrepancy
 from isosphere.evaluation import extract, extract_views, instance_retrieval, knn
 from isosphere.methods import (

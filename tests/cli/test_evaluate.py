@@ -182,5 +182,8 @@ def test_features_in_few_directions_are_worth_another_metric():
     assert said.startswith("Whitened")
     correct["trained", "wccn"] = white.double()
     assert 'layer="wccn"' in _worth_a_metric(correct)
-    assert _worth_a_metric({("trained", "backbone"): plain.double(), ("trained", "whitened"): plain.double()}) == ""
+    assert (
+        _worth_a_metric({("trained", "backbone"): plain.double(), ("trained", "whitened"): plain.double()})
+        == ""
+    )
     assert _worth_a_metric({("trained", "backbone"): plain.double()}) == ""

@@ -88,7 +88,9 @@ def test_other_weights_or_images_are_computed_anew(run, quick, computed, tmp_pat
     run("train", data, "--out", "r", "--resume", *quick[1:], "--epochs", 2)
     computed.clear()
     run(*asked)
-    assert [looks for _, looks in computed] == [["trained/centre"]] * 2  # the untrained network is what it was
+    assert [looks for _, looks in computed] == [
+        ["trained/centre"]
+    ] * 2  # the untrained network is what it was
     names = {file.name.split("-")[0] for file in Path("r/features").iterdir()}
     assert len(names) == 3  # nothing of the former weights is left; the pixels have none
 

@@ -17,7 +17,9 @@ def test_checkpoints_are_kept_ranked_and_reported(run, classes, quick, figures):
     folder = RunFolder.open("r")
     assert folder.kept_epochs() == [2, 4]
     last = isosphere.load("r").method.state_dict()
-    assert all(torch.equal(x, last[name]) for name, x in isosphere.load("r", epoch=4).method.state_dict().items())
+    assert all(
+        torch.equal(x, last[name]) for name, x in isosphere.load("r", epoch=4).method.state_dict().items()
+    )
     kept = isosphere.load("r", epoch=2).method.state_dict()
     assert any(not torch.equal(x, last[name]) for name, x in kept.items())
     assert load_file("r/checkpoints/epoch-0002.safetensors").keys() <= kept.keys()

@@ -13,7 +13,13 @@ def test_probes_stand_beside_pixels_and_say_what_they_chose(run, classes, quick,
     assert done.err == ""
     found = figures()
     assert set(found) == {"linear", "ridge"}
-    candidates = {("trained", "backbone"), ("trained", "head"), ("untrained", "backbone"), ("pixels", ""), ("pca", "")}
+    candidates = {
+        ("trained", "backbone"),
+        ("trained", "head"),
+        ("untrained", "backbone"),
+        ("pixels", ""),
+        ("pca", ""),
+    }
     for task, variants in (("linear", {""}), ("ridge", {"exponential", "linear"})):
         result = found[task]
         check_estimates(result)
@@ -69,7 +75,9 @@ def test_foreign_images_in_several_sets(run, classes, quick, tmp_path, figures, 
         ("vi-simsiam", {"concentration", "likelihood"}),
     ],
 )
-def test_a_methods_own_scores_stand_beside_the_distances(run, classes, tmp_path, method, scores, figures, check_estimates):
+def test_a_methods_own_scores_stand_beside_the_distances(
+    run, classes, tmp_path, method, scores, figures, check_estimates
+):
     words = ["--epochs=1", "--batch-size=8", "--set=train.tensorboard=false", "--set=train.device=cpu"]
     trained = run("train", classes, "--out", "r", "--method", method, *words)
     assert trained.code == 0, trained.err
@@ -123,7 +131,9 @@ def test_geometry_of_classes(run, classes, quick, figures, check_estimates):
     check_estimates(found)
     for name in ("fisher_ratio", "class_angle", "silhouette", "kmeans_nmi", "lidar", "local_dimension"):
         assert found.one(model="trained", metric=name)
-    assert found.one(model="trained", metric="class_angle").value == pytest.approx(180)  # two means, seen from their mean
+    assert found.one(model="trained", metric="class_angle").value == pytest.approx(
+        180
+    )  # two means, seen from their mean
     assert "silhouette of the classes" in done.out
 
 

@@ -1,5 +1,6 @@
 """Pictures and folders of pictures that the tests of the data write themselves."""
 
+import multiprocessing
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -26,6 +27,13 @@ def refusal(spec, **options) -> str:
     assert "\n" not in message
     assert message.endswith(".")
     return message
+
+
+@pytest.fixture
+def new_processes() -> Callable[[], int]:
+    """Counts the child processes that the test has started and that are still there."""
+    before = multiprocessing.active_children()
+    return lambda: len([p for p in multiprocessing.active_children() if p not in before])
 
 
 @pytest.fixture

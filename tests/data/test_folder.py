@@ -73,7 +73,7 @@ def test_layouts_without_a_split(case):
         layout = arrange(members, split, "x")
         assert (layout.members, layout.labels.tolist(), layout.class_names) == (members, labels, names)
         assert not layout.has_test_split
-    with pytest.raises(UsageError, match=r"x is not split.*--test DATA"):
+    with pytest.raises(UsageError, match=r"x is not split.*test=\.\.\."):
         arrange(members, "test", "x")
 
 

@@ -1,12 +1,14 @@
 """The order of images: a pure function of seed and epoch, whatever the workers, the ranks and the start."""
 
+import gc
+import weakref
 from itertools import chain
 
 import numpy as np
 import pytest
 import torch
 
-from isosphere.data import ImageSet, Loader, load_images, open_source
+from isosphere.data import ImageSet, Loader, Source, load_images, open_source
 from isosphere.data.random import permutation
 from isosphere.errors import RunError, UsageError
 
@@ -209,3 +211,46 @@ def test_short_epochs_part_a_pass_over_all_images(source):
             Loader(images, batch_size=2, epoch_images=wrong)
     with pytest.raises(UsageError, match="an epoch of 2 images holds no batch of 4"):
         Loader(images, batch_size=4, epoch_images=2)
+
+
+def test_the_workers_of_a_dropped_loader_and_of_the_next_leave_each_other_alone(source, capfd, new_processes):
+    class Collecting(Source):
+        def image(self, i, *, at_least=None):
+            gc.collect()  # in a worker: of what the parent had dropped before the fork, too
+            return source.image(i, at_least=at_least)
+
+    loader = Loader(source, batch_size=5, size=8, workers=2)
+    half = loader.epoch(0)
+    next(half)
+    cycle: list = [loader, half]
+    cycle.append(cycle)
+    dropped = weakref.ref(loader)
+    gc.disable()
+    try:
+        del cycle, loader, half
+        again = Loader(Collecting("x", source.paths), batch_size=5, size=8, workers=2)
+        assert len(positions(again, 0)) == 4
+        assert new_processes() == 4
+        first = dropped()
+        assert first is not None
+        assert positions(first, 0) == positions(again, 0)
+        for loader in (first, again):
+            loader.close()
+        assert new_processes() == 0
+        assert len(positions(again, 1)) == 4, "a closed loader may go on"
+        again.close()
+    finally:
+        gc.enable()
+    assert capfd.readouterr().err == ""
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_an_epoch_that_fails_leaves_no_process_and_the_next_begins_anew(make_folder, workers, new_processes):
+    folder = make_folder([f"{i:02}.png" for i in range(20)])
+    folder.joinpath("03.png").write_bytes(b"broken")
+    source = open_source(folder)
+    loader = Loader(source, batch_size=5, size=8, workers=workers, strict=True)
+    for epoch in range(2):
+        with pytest.raises(RunError, match=r"1 images cannot be read: 03\.png"):
+            positions(loader, epoch)
+        assert new_processes() == 0

@@ -1,6 +1,7 @@
 """What a person types to name images, right and wrong."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -8,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from isosphere.data import BUILTIN, open_source
+from isosphere.data import BUILTIN, FORMATS, describe_formats, open_source
 from isosphere.data.arrays import ArraySource
 from isosphere.data.folder import FolderSource
 from isosphere.data.zipped import ZipSource
@@ -63,8 +64,8 @@ def test_the_nearest_name_is_offered(typed, offered, tmp_path, monkeypatch, make
     assert f"There is no file or folder {typed} in {tmp_path}" in message
     assert f"Did you mean {offered}" in message
     assert (
-        "Give a folder of images, a zip of one, an .npz or .h5 of arrays, WebDataset shards (.tar), or a built-in: "
-        in message
+        "Give a folder of images, WebDataset shards (.tar), an .npz or .npy of arrays, an .h5 of arrays (HDF5), a zip "
+        "of a folder, or a built-in: textures:" in message
     )
 
 
@@ -83,6 +84,18 @@ def test_other_wrong_names(make_folder, tmp_path):
     assert "holds no images: it holds no files" in refusal(make_folder([], under="empty"))
     with pytest.raises(ValueError, match="split is 'val'"):
         open_source(folder, split="val")  # pyright: ignore[reportArgumentType]
+
+
+README = Path(__file__).parent.parent.parent / "README.md"
+
+
+@pytest.mark.parametrize("each", FORMATS, ids=lambda each: each.name)
+def test_every_format_is_described_wherever_formats_are(each, tmp_path):
+    assert re.search(rf"\b{each.name}\b", README.read_text()), f"README.md does not name {each.name}"
+    assert each.about in describe_formats()
+    for message in (refusal(""), refusal(tmp_path / "qqqqqqqqq"), refusal(sys.executable)):
+        assert describe_formats() in message
+    assert each.names.items() <= BUILTIN.items()
 
 
 def test_every_built_in_is_described():

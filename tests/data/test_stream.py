@@ -40,7 +40,7 @@ def equal(ours: list[Decoded], theirs: list[Decoded]) -> bool:
 
 
 @pytest.mark.parametrize("workers", [0, 1, 3, None])
-def test_the_number_of_workers_does_not_show(source, workers):
+def test_the_number_of_workers_does_not_show(source, workers, new_processes):
     batches = list(stream(source, 10, batch_size=40, workers=workers))
     whole = load_images(source, 10)
     assert torch.equal(torch.cat([b.images for b in batches]), whole.images)
@@ -50,7 +50,7 @@ def test_the_number_of_workers_does_not_show(source, workers):
     assert batches[0].failed[3].startswith("not an image")
     assert batches[0].images.dtype == torch.uint8
     assert batches[0].index.dtype == torch.int64
-    assert multiprocessing.active_children() == []
+    assert new_processes() == 0
 
 
 @pytest.mark.parametrize("workers", [0, 2])
@@ -87,12 +87,12 @@ def test_wrong_arguments_are_refused_at_once(source):
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_strict_ends_with_the_names(source, workers):
+def test_strict_ends_with_the_names(source, workers, new_processes):
     with pytest.raises(
         RunError, match=r"2 images of pictures cannot be read: 003\.png \(not an .*leave out strict"
     ):
         list(stream(source, 8, batch_size=10, workers=workers, strict=True))
-    assert multiprocessing.active_children() == []
+    assert new_processes() == 0
     clean = source.subset([i for i in range(99) if i not in (3, 4)])
     assert sum(len(b.index) for b in stream(clean, 8, batch_size=10, workers=workers, strict=True)) == 97
     clean.unreadable.append(("x.heic", "not read"))
@@ -127,7 +127,7 @@ def processes(batches: list[Decoded]) -> set[int]:
     return {int(x) for b in batches for x in b.images[:, 0, 0, 0]}
 
 
-def test_workers_decode_only_where_it_is_worth_it():
+def test_workers_decode_only_where_it_is_worth_it(new_processes):
     here = {os.getpid() % 251}
     assert processes(list(stream(Counted(90), 4, batch_size=20, workers=2))) != here
     assert processes(list(stream(Counted(40), 4, batch_size=20, workers=2))) == here
@@ -137,7 +137,7 @@ def test_workers_decode_only_where_it_is_worth_it():
     assert memory.subset([0]).in_memory
     it = stream(memory, 4, batch_size=20, workers=2)
     next(it)
-    assert multiprocessing.active_children() == []
+    assert new_processes() == 0
 
 
 def test_without_fork_workers_are_used_only_when_they_are_asked_for(monkeypatch):
@@ -174,7 +174,7 @@ class StubbornError(Exception):
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_what_a_source_raises_surfaces_as_itself_with_its_traceback(workers):
+def test_what_a_source_raises_surfaces_as_itself_with_its_traceback(workers, new_processes):
     with pytest.raises(CodedError) as raised:
         list(stream(Counted(200, CodedError(7, "shelf"), at=50), 4, batch_size=20, workers=workers))
     assert (raised.value.code, raised.value.where) == (7, "shelf")
@@ -185,7 +185,7 @@ def test_what_a_source_raises_surfaces_as_itself_with_its_traceback(workers):
     else:
         assert not notes
         assert raised.traceback[-1].name == "image"
-    assert multiprocessing.active_children() == []
+    assert new_processes() == 0
 
 
 def test_an_exception_that_does_not_travel_is_named():
@@ -203,24 +203,24 @@ class Killed(Counted):
         return super().image(i)
 
 
-def test_a_killed_worker_is_an_error_in_words():
+def test_a_killed_worker_is_an_error_in_words(new_processes):
     with pytest.raises(
         RunError, match=r"was ended from outside \(SIGKILL\)\. .* give fewer workers, or none\.$"
     ):
         list(stream(Killed(200, at=50), 4, batch_size=20, workers=2))
-    assert multiprocessing.active_children() == []
+    assert new_processes() == 0
 
 
-def test_a_stream_that_is_broken_off_leaves_no_process():
+def test_a_stream_that_is_broken_off_leaves_no_process(new_processes):
     batches = stream(Counted(2000), 4, batch_size=20, workers=2)
     next(batches)
-    assert len(multiprocessing.active_children()) == 2
+    assert new_processes() == 2
     del batches
     gc.collect()
-    assert multiprocessing.active_children() == []
+    assert new_processes() == 0
 
 
-def test_an_error_of_the_caller_leaves_no_process():
+def test_an_error_of_the_caller_leaves_no_process(new_processes):
     def use() -> None:
         for _ in stream(Counted(2000), 4, batch_size=20, workers=2):
             raise KeyError("mine")
@@ -228,7 +228,7 @@ def test_an_error_of_the_caller_leaves_no_process():
     with pytest.raises(KeyError, match="mine"):
         use()
     gc.collect()
-    assert multiprocessing.active_children() == []
+    assert new_processes() == 0
 
 
 def test_an_interrupt_leaves_no_process():

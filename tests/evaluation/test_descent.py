@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from isosphere.data.random import permutation
+from isosphere.data import permutation
 from isosphere.evaluation import linear_predict, linear_probe
 from isosphere.evaluation.descent import fit_by_descent
 

@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from isosphere.data import ImageSet, Views, open_source, recipe
-from isosphere.data.random import permutation
+from isosphere.data import ImageSet, Views, open_source, permutation, recipe
 from isosphere.errors import RunError
 from isosphere.evaluation import WCCN, extract_views, learn_wccn
 from isosphere.models import build_encoder

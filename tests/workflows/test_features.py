@@ -56,7 +56,9 @@ def looks(model):
 def reading(source, ranks, batch=4, **options):
     torch.set_num_threads(1)
     features.BATCH = batch
-    return read(source, looks(Encoder().train()), canvas=8, device=torch.device("cpu"), ranks=ranks, **options)
+    return read(
+        source, looks(Encoder().train()), canvas=8, device=torch.device("cpu"), ranks=ranks, **options
+    )
 
 
 @pytest.fixture(autouse=True)
@@ -90,7 +92,9 @@ def on_ranks(rank, group, folder, strict):
         return str(error)
 
 
-@pytest.mark.parametrize("broken", [(), ("a/0.png",), ("b/13.png", "a/2.png", "a/4.png", "a/0.png", "a/6.png")])
+@pytest.mark.parametrize(
+    "broken", [(), ("a/0.png",), ("b/13.png", "a/2.png", "a/4.png", "a/0.png", "a/6.png")]
+)
 def test_ranks_read_their_shares_and_the_first_has_all_to_the_bit(ranks, folder, broken):
     for name in broken:
         (folder / name).write_bytes(b"no picture")

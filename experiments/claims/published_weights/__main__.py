@@ -24,8 +24,7 @@ from experiments.methods.cell import drawn_images
 from experiments.methods.filling import arguments, minutes
 from experiments.records import Table
 from experiments.verdict import Figures, Verdict
-from isosphere.data import ImageSet, Loader
-from isosphere.data.views import Views, recipe
+from isosphere.data import ImageSet, Loader, Views, recipe
 from isosphere.discrepancies import KL, KSD, MMD, Discrepancy
 from isosphere.kernels import BandlimitedKernel, HeatKernel, VonMisesFisherKernel
 from isosphere.methods import JEPA, expansion_ratio, invariance_slope

@@ -30,7 +30,7 @@ def doctor() -> None:
     """
     import torch
 
-    from isosphere.data.cache import cache_folder
+    from isosphere.data import cache_folder
     from isosphere.runs import environment
     from isosphere.training import choose_precision, explain_precision
 

@@ -5,9 +5,7 @@ from pathlib import Path
 import torch
 from PIL import Image
 
-from isosphere.data import Source, UnreadableImageError, open_source
-from isosphere.data.decode import decode, fit_square
-from isosphere.data.source import to_tensor
+from isosphere.data import Source, UnreadableImageError, decode, fit_square, open_source, to_tensor
 from isosphere.deploy import DuplicateGroup, Match
 from isosphere.report import Card, Group, gallery_page, neighbour_gallery, thumbnail
 

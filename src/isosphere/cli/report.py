@@ -44,9 +44,7 @@ def report(
     check_page(out, (".html",), overwrite=overwrite)
     from isosphere.workflows import report as workflow
 
-    made = workflow(
-        runs, data, map=map_kind, limit=limit, out=out, overwrite=overwrite, cache=not no_cache
-    )
+    made = workflow(runs, data, map=map_kind, limit=limit, out=out, overwrite=overwrite, cache=not no_cache)
     console = output_console()
     size = f"{made.path.stat().st_size / 1e6:.1f} MB"
     facts(console, {"report": str(made.path), "size": size})

@@ -31,6 +31,7 @@ class ArraySource(Source):
         class_names: Sequence[str] = (),
         paths: Sequence[str] | None = None,
         has_test_split: bool = False,
+        unreadable: Sequence[tuple[str, str]] = (),
         left_out: Sequence[tuple[str, str]] = (),
     ) -> None:
         self.images = as_bytes(images)
@@ -40,6 +41,7 @@ class ArraySource(Source):
             labels=labels,
             class_names=class_names,
             has_test_split=has_test_split,
+            unreadable=unreadable,
             left_out=left_out,
         )
 

@@ -10,7 +10,15 @@ from typing import BinaryIO
 import numpy as np
 from PIL import Image, ImageOps
 
-__all__ = ["IMAGE_SUFFIXES", "MAX_FILE_BYTES", "MAX_PIXELS", "UnreadableImageError", "decode", "fit_square"]
+__all__ = [
+    "IMAGE_SUFFIXES",
+    "MAX_FILE_BYTES",
+    "MAX_PIXELS",
+    "UnreadableImageError",
+    "decode",
+    "fit_square",
+    "upright_rgb",
+]
 
 IMAGE_SUFFIXES = frozenset(
     f".{suffix}"
@@ -62,11 +70,21 @@ def decode(file: Path | bytes | BinaryIO, *, at_least: int | None = None) -> Ima
                 )
             if at_least is not None and image.format in ("JPEG", "MPO"):
                 image.draft(None, (at_least, at_least))
-            image.load()
-            return _to_rgb(_upright(image))
+            return upright_rgb(image)
     except UnreadableImageError:
         raise
     except Exception as error:  # Pillow's readers raise nearly anything on a damaged file
+        raise UnreadableImageError(_reason(error)) from error
+
+
+def upright_rgb(image: Image.Image) -> Image.Image:
+    """A picture that PIL has opened as upright 8-bit RGB, as `decode` does it. Raises: UnreadableImageError."""
+    try:
+        image.load()
+        return _to_rgb(_upright(image))
+    except UnreadableImageError:
+        raise
+    except Exception as error:
         raise UnreadableImageError(_reason(error)) from error
 
 

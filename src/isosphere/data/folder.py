@@ -10,7 +10,7 @@ from isosphere.errors import UsageError
 
 from .encoded import EncodedSource, read_file
 from .label_map import LABEL_MAPS, by_label, read_label_map
-from .layout import arrange, foreign_format, is_ignored, is_image_name
+from .layout import arrange, foreign_format, is_ignored, is_image_name, printable
 from .source import Split
 
 __all__ = ["FolderSource", "FolderWalk", "no_images", "walk_folder"]
@@ -65,12 +65,12 @@ class FolderSource(EncodedSource):
         files = [members[i] for i in layout.positions]
         super().__init__(
             folder.resolve().name or str(folder),
-            [_printable(m) for m in files],
+            [printable(m) for m in files],
             labels=layout.labels,
-            class_names=[_printable(c) for c in layout.class_names],
+            class_names=[printable(c) for c in layout.class_names],
             has_test_split=layout.has_test_split,
-            unreadable=[(_printable(p), reason) for p, reason in found.unreadable],
-            left_out=[(_printable(p), remark) for p, remark in layout.left_out],
+            unreadable=[(printable(p), reason) for p, reason in found.unreadable],
+            left_out=[(printable(p), remark) for p, remark in layout.left_out],
         )
         self._folder, self._files = folder, files
 
@@ -90,11 +90,6 @@ def _by_lists(folder: Path, members: list[str], lists: list[str]) -> list[str]:
     for part in ("val", "valid", "validation") if classes else ():
         members = by_label(members, part, classes)
     return members
-
-
-def _printable(name: str) -> str:
-    """A file name that any terminal and file can take: bytes that are no UTF-8 become replacement marks."""
-    return name.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
 @dataclass

@@ -136,7 +136,7 @@ def read_images(
         except UnreadableImageError as error:
             reasons[i] = str(error)
 
-    _for_each(decode, total, workers, progress)
+    _for_each(source, decode, workers, progress)
     failed = sorted(reasons)
     skipped = [(source.paths[i], reasons[i]) for i in failed] + source.unreadable
     kept = np.setdiff1d(np.arange(total), failed)
@@ -159,14 +159,15 @@ def digests(
         with suppress(UnreadableImageError):
             found[i] = np.frombuffer(source.digest(i), np.int64)
 
-    _for_each(digest, len(source), workers, progress)
+    _for_each(source, digest, workers, progress)
     return found
 
 
 def _for_each(
-    do: Callable[[int], None], total: int, workers: int, progress: Callable[[int, int], None] | None
+    source: Source, do: Callable[[int], None], workers: int, progress: Callable[[int, int], None] | None
 ) -> None:
-    """Do something for 0, ..., total - 1, in threads: decoding and reading release Python's lock."""
+    """Do something for each image, in threads: decoding and reading release Python's lock."""
+    total = len(source)
 
     def part(start: int) -> int:
         stop = min(start + _CHUNK, total)
@@ -174,7 +175,7 @@ def _for_each(
             do(i)
         return stop
 
-    pool = ThreadPoolExecutor(max(1, workers))
+    pool = ThreadPoolExecutor(max(1, workers) if source.thread_safe else 1)
     try:
         with warnings.catch_warnings(action="ignore"):  # Pillow's remarks on broken metadata
             for done in pool.map(part, range(0, total, _CHUNK)):

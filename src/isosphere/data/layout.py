@@ -8,7 +8,7 @@ from pathlib import PurePosixPath
 import numpy as np
 from numpy.typing import NDArray
 
-from isosphere.errors import UsageError
+from isosphere.errors import UsageError, option
 
 from .decode import IMAGE_SUFFIXES
 from .source import Split
@@ -23,6 +23,7 @@ __all__ = [
     "is_ignored",
     "leads_out",
     "no_test_part",
+    "printable",
 ]
 
 TRAIN_NAMES = ("train", "training")
@@ -78,11 +79,16 @@ def foreign_format(name: str) -> str | None:
     return f"{suffix} is not read here: convert it to .png or .jpg" if suffix in _FOREIGN else None
 
 
+def printable(name: str) -> str:
+    """A file name that any terminal and file can take: bytes that are no UTF-8 become replacement marks."""
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+
+
 def no_test_part(name: str) -> UsageError:
     """The error for a test part that is asked of a source without one."""
     return UsageError(
         f"{name} is not split: its images are one part, without test images of their own. Name a second "
-        "source for the test (--test DATA), or put the images into train/ and test/."
+        f"source for the test ({option('test', ...)}), or put the images into train/ and test/."
     )
 
 

@@ -166,6 +166,11 @@ class Loader:
         """Batches an epoch."""
         return len(self._order)
 
+    def close(self) -> None:
+        """End the workers, which else wait for another epoch as long as the loader is there."""
+        if self._stream is not None:
+            self._stream.close()
+
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
         """The batches of an epoch from number ``start`` on, the same whether or not the earlier ones were
         taken.
@@ -194,6 +199,7 @@ class Loader:
         self.skipped |= {self._paths[i]: reason for i, reason in failed.items()}
         if not failed or (bool((index >= 0).all()) and not self._strict):
             return
+        self.close()
         raise self._refusal()
 
     def _refusal(self) -> RunError:

@@ -40,9 +40,11 @@ class Source(ABC):
     ``labels`` holds positions in ``class_names``, -1 where an image has none. Both parts of a source that is
     split into training and test images share one list of class names. ``left_out`` names what was found and
     not listed, with the reason. ``in_memory`` says that the pixels are at hand: nothing is read or decoded.
+    ``thread_safe`` says that threads may read it at once.
     """
 
     in_memory = False
+    thread_safe = True
 
     def __init__(
         self,
@@ -129,7 +131,7 @@ class Subset(Source):
             left_out=source.left_out,
         )
         self.source, self.indices = source, indices
-        self.in_memory = source.in_memory
+        self.in_memory, self.thread_safe = source.in_memory, source.thread_safe
 
     def image(self, i: int, *, at_least: int | None = None) -> Image.Image:
         return self.source.image(int(self.indices[i]), at_least=at_least)

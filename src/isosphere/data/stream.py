@@ -1,6 +1,7 @@
 """Images of a source in batches, decoded as they are needed: a pass over more images than fit in memory."""
 
 import math
+import mmap
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -67,7 +68,7 @@ def stream(
     strict: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> Generator[Decoded]:
-    """Decode a source batch by batch, the next while the last is used; pixels as of :func:`~isosphere.data.load_images`.
+    """Decode a source batch by batch, the next while the last is used; pixels as :func:`~isosphere.data.load_images`.
 
     Batch k holds the readable ones among the k-th ``batch_size`` of the positions, in their order, and may be empty:
     neither the number of workers nor a share of whole batches shows in it. Memory holds about three batches.
@@ -137,10 +138,24 @@ def _stream(
 
 
 def _join(parts: list[Decoded]) -> Decoded:
-    if len(parts) == 1:
-        return parts[0]
     failed = {i: reason for part in parts for i, reason in part.failed.items()}
-    return Decoded(torch.cat([p.images for p in parts]), torch.cat([p.index for p in parts]), failed)
+    index = torch.cat([part.index for part in parts])
+    images = _pages((len(index), *parts[0].images.shape[1:]))
+    start = 0
+    for part in parts:
+        images[start : start + len(part.images)] = part.images
+        start += len(part.images)
+    return Decoded(images, index, failed)
+
+
+def _pages(shape: tuple[int, ...]) -> Tensor:
+    """Bytes in memory pages of their own, which the system has back when they are dropped: blocks of a batch's size in
+    the common heap leave gaps that nothing fits into, and a long pass would take as much memory as all its images.
+    """
+    count = math.prod(shape)
+    return torch.frombuffer(mmap.mmap(-1, max(1, count)), dtype=torch.uint8, count=max(1, count))[
+        :count
+    ].view(shape)
 
 
 def _positions(source: Source, positions: Sequence[int] | NDArray[np.int64] | Tensor) -> NDArray[np.int64]:

@@ -1,5 +1,6 @@
 """Worker processes that compute batches ahead of their use, and leave nothing behind."""
 
+import gc
 import multiprocessing
 import os
 import pickle
@@ -38,8 +39,8 @@ class Ahead(Generic[T]):
     """``work(positions)`` for each list of positions in turn, computed by worker processes ahead of its use.
 
     An exception in ``work`` surfaces as itself, with a note of where in the worker it was raised; a worker that is
-    killed as a RunError. Workers end with the iteration, used up or dropped, unless they are kept for the next one. The
-    global random generators are left alone.
+    killed as a RunError. Workers end with the iteration, used up, dropped or failed; those that are kept with one that
+    fails. The global random generators are left alone.
 
     Args:
         workers: as :func:`worker_count` gives them; with 0 each result is computed here, when it is asked for.
@@ -71,14 +72,7 @@ class Ahead(Generic[T]):
         )
 
     def __iter__(self) -> Generator[T]:
-        with warnings.catch_warnings():
-            # Python 3.12 warns of any fork beside threads; the workers start no thread of the parent's libraries.
-            warnings.filterwarnings("ignore", message=".*fork", category=DeprecationWarning)
-            results: Any = iter(self._loader)
-        if getattr(results, "_worker_pids_set", False):
-            # Else torch raises on a worker's death in whatever line the main thread has come to, not in `next` below.
-            _remove_worker_pids(id(results))
-            results._worker_pids_set = False
+        results, keep = self._start(), self._keep
         try:
             while True:
                 try:
@@ -93,9 +87,37 @@ class Ahead(Generic[T]):
                 if isinstance(result, _Raised):
                     raise result.error
                 yield result
+        except GeneratorExit:
+            raise
+        except BaseException:
+            keep = False
+            raise
         finally:
-            if not self._keep and hasattr(results, "_shutdown_workers"):
-                results._shutdown_workers()  # now, and not when the last traceback that holds it is dropped
+            if not keep:
+                _end(results)  # now, and not when the last traceback that holds it is dropped
+                self._loader._iterator = None
+
+    def close(self) -> None:
+        """End the workers that were kept; the next iteration would start new ones."""
+        _end(self._loader._iterator)
+        self._loader._iterator = None
+
+    def _start(self) -> Any:
+        frozen = gc.get_freeze_count()
+        with warnings.catch_warnings():
+            # Python 3.12 warns of any fork beside threads; the workers start no thread of the parent's libraries.
+            warnings.filterwarnings("ignore", message=".*fork", category=DeprecationWarning)
+            gc.freeze()  # a worker must not collect what the parent has dropped: another loader, that ends its workers
+            try:
+                results: Any = iter(self._loader)
+            finally:
+                if not frozen:
+                    gc.unfreeze()
+        if getattr(results, "_worker_pids_set", False):
+            # Else torch raises on a worker's death in whatever line the main thread has come to, not in `next`.
+            _remove_worker_pids(id(results))
+            results._worker_pids_set = False
+        return results
 
 
 class _Work(Dataset):
@@ -126,6 +148,11 @@ class _Raised:
             error = RuntimeError("".join(traceback.format_exception_only(error)).strip())
         error.add_note("In a worker process:\n" + traceback.format_exc().rstrip())
         self.error = error
+
+
+def _end(results: Any) -> None:
+    if hasattr(results, "_shutdown_workers"):
+        results._shutdown_workers()
 
 
 def _as_it_is(result: Any) -> Any:

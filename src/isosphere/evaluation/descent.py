@@ -7,7 +7,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
-from isosphere.data.random import permutation
+from isosphere.data import permutation
 from isosphere.evaluation.logistic import Logistic, check_rows
 from isosphere.evaluation.rows import Rows
 from isosphere.reductions import full_precision

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 from torch.nn import functional
 
-from isosphere.data.random import permutation
+from isosphere.data import permutation
 from isosphere.evaluation.intervals import Estimate, bootstrap, wilson
 from isosphere.evaluation.labels import finite_rows, integer_labels, labelled_rows
 from isosphere.reductions import full_precision, nearest_neighbours

@@ -5,7 +5,7 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 from torch.nn import functional
 
-from isosphere.data.random import permutation
+from isosphere.data import permutation
 from isosphere.evaluation.intervals import Estimate, bootstrap
 from isosphere.evaluation.jackknife import GROUPS, jackknife, symmetric
 from isosphere.evaluation.labels import finite_rows, integer_labels, labelled_rows

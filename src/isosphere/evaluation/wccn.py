@@ -5,9 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from isosphere.data import ImageSet, Source
-from isosphere.data.images import read_images, require_readable
-from isosphere.data.random import permutation
+from isosphere.data import ImageSet, Source, permutation, read_images, require_readable
 from isosphere.evaluation.features import Encode, MakesViews, Progress, extract_views, first_two
 from isosphere.evaluation.whitening import inverse_root, shrunk
 from isosphere.runs import RunFolder

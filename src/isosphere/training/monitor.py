@@ -9,8 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from isosphere.data import ImageSet, Source, Views, load_images
-from isosphere.data.random import permutation
+from isosphere.data import ImageSet, Source, Views, load_images, permutation
 from isosphere.errors import UsageError, option
 from isosphere.methods import Method, spread_test
 from isosphere.models import evaluation_mode

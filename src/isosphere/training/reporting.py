@@ -16,9 +16,9 @@ from rich.text import Text
 from torch import Tensor
 from torch.nn import functional
 
+from isosphere.atomic import explain_failed_writes
 from isosphere.data import Views
 from isosphere.runs import RunFolder
-from isosphere.atomic import explain_failed_writes
 from isosphere.training.checkpoint import Position
 
 __all__ = [

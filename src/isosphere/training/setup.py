@@ -20,9 +20,9 @@ from isosphere.data import (
     load_images,
     name_skipped,
     open_source,
+    permutation,
     recipe,
 )
-from isosphere.data.random import permutation
 from isosphere.errors import UsageError, command, nearest, option
 from isosphere.methods import METHODS, Method, build_method
 from isosphere.methods.base import by_size

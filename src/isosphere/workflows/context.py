@@ -194,7 +194,9 @@ class EvaluationContext:
         """The rows of a look at a part's images, by name: from memory, from the cache, or computed now."""
         if (part, look) not in self._rows:
             wanted = dict.fromkeys([look, *self._planned.pop(part, [])])
-            todo = [name for name in wanted if (part, name) not in self._rows and not self._recalled(part, name)]
+            todo = [
+                name for name in wanted if (part, name) not in self._rows and not self._recalled(part, name)
+            ]
             if todo:
                 self._compute(part, todo)
         return self._rows[part, look]
@@ -274,7 +276,12 @@ class EvaluationContext:
         encoder, canvas = self.run.encoder, self.run.canvas
         weights = self.identity(model) if model else _OF_IMAGES
         key = centre_key(
-            weights, size=self.run.size, mean=encoder.mean, std=encoder.std, device=self.ranks.device, canvas=canvas
+            weights,
+            size=self.run.size,
+            mean=encoder.mean,
+            std=encoder.std,
+            device=self.ranks.device,
+            canvas=canvas,
         )
         if kind in ("views", "descriptor"):
             kind = f"{kind}, two, seed {VIEW_SEED}: {self.run.views.recipe!r}"

@@ -91,7 +91,9 @@ def evaluate(
             return Evaluation({}, run.folder.path)
         results = _judge(context, asked, named(data))
         pictures = _draw(context, results)
-    return Evaluation(results, run.folder.path, named(data), splits.how, _notes(context, results, asked), pictures)
+    return Evaluation(
+        results, run.folder.path, named(data), splits.how, _notes(context, results, asked), pictures
+    )
 
 
 def _judge(context: EvaluationContext, asked: Any, data: str) -> dict[str, TaskResult]:
@@ -102,7 +104,9 @@ def _judge(context: EvaluationContext, asked: Any, data: str) -> dict[str, TaskR
     results: dict[str, TaskResult] = {}
     for task in tasks:
         found = task.run(context)
-        results[task.name] = TaskResult(**{**vars(found), "data": data, "weights": context.identity("trained")})
+        results[task.name] = TaskResult(
+            **{**vars(found), "data": data, "weights": context.identity("trained")}
+        )
         update_results(context.run.folder, [results[task.name]])
     return results
 
@@ -129,7 +133,9 @@ def _notes(context: EvaluationContext, results: dict[str, TaskResult], asked: An
     found = [context.note] if context.note else []
     for part, skipped in context.skipped.items():
         if skipped and part != "described":
-            found.append(f"{len(skipped)} files of {part} cannot be used and are left out: {name_skipped(skipped)}.")
+            found.append(
+                f"{len(skipped)} files of {part} cannot be used and are left out: {name_skipped(skipped)}."
+            )
     if not context.splits.labelled and asked is None:
         found.append("The images have no labels (no folder for each class): accuracy cannot be measured.")
     found.append(f"Split: {context.splits.how}.")

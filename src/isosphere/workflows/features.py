@@ -133,9 +133,9 @@ def descriptor_look(views: MakesViews, recipe: ViewRecipe, seed: int) -> Look:
     return Look(see)
 
 
-def pictures(
-    views: MakesViews, recipe: ViewRecipe, pixels: Tensor, index: Tensor, seed: int
-) -> list[Tensor]:
+def pictures(views: MakesViews, recipe: ViewRecipe, pixels: Tensor, index: Tensor, seed: int) -> list[Tensor]:
     """Random views as pictures in [0, 1]: before the network's normalisation."""
-    mean, std = (torch.tensor(values, device=pixels.device).view(-1, 1, 1) for values in (recipe.mean, recipe.std))
+    mean, std = (
+        torch.tensor(values, device=pixels.device).view(-1, 1, 1) for values in (recipe.mean, recipe.std)
+    )
     return [(view * std + mean).clamp(0, 1) for view in views(pixels, index=index, epoch=0, seed=seed)]

@@ -98,7 +98,11 @@ def _subject(
 
 def _shown_part(data: Any) -> Source:
     source = as_source(data, split="train")
-    return as_source(data, split="test").with_class_names(source.class_names) if source.has_test_split else source
+    return (
+        as_source(data, split="test").with_class_names(source.class_names)
+        if source.has_test_split
+        else source
+    )
 
 
 def _embedded(run: Run, source: Source, progress: Callback) -> Embedded:

@@ -78,7 +78,9 @@ class Evaluation(Mapping[str, TaskResult]):
         remarks = [result.remark for result in self.results.values() if result.remark]
         judged = next((result for result in self.results.values() if result.gain is not None), None)
         if remarks:
-            return f"{remarks[0]} Train longer ({longer}), or anew with a larger {option('method.weight', ...)}"
+            return (
+                f"{remarks[0]} Train longer ({longer}), or anew with a larger {option('method.weight', ...)}"
+            )
         if judged is None or judged.gain is None:
             return f"Compare with another run, or train longer: {longer}"
         return _verdict(judged, judged.gain, longer, command("views", self.data or "DATA"))
@@ -117,7 +119,9 @@ def _text(table: Table) -> str:
     rows = table.text_rows()
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     lines = [
-        "  ".join(f"{c:<{w}}" if i == 0 else f"{c:>{w}}" for i, (c, w) in enumerate(zip(row, widths, strict=True)))
+        "  ".join(
+            f"{c:<{w}}" if i == 0 else f"{c:>{w}}" for i, (c, w) in enumerate(zip(row, widths, strict=True))
+        )
         for row in rows
     ]
     return "\n".join([table.title, *(f"  {line.rstrip()}" for line in lines)])

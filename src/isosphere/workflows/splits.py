@@ -31,7 +31,12 @@ class Splits:
 
 
 def choose_splits(
-    data: Any, test: Any = None, *, labels: Sequence[int] | None = None, seed: int = 0, limit: int | None = None
+    data: Any,
+    test: Any = None,
+    *,
+    labels: Sequence[int] | None = None,
+    seed: int = 0,
+    limit: int | None = None,
 ) -> Splits:
     """Split the images: a test set that is named, or comes with the data, or every fifth image by the seed.
 

@@ -13,8 +13,7 @@ import yaml
 from numpy.typing import ArrayLike
 from rich.console import Console
 
-from isosphere.data import Source
-from isosphere.deploy.pictures import as_source
+from isosphere.data import Source, as_source
 from isosphere.errors import UsageError, command, option
 from isosphere.evaluation import learn_wccn
 from isosphere.models import Encoder

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from isosphere.errors import option
@@ -51,9 +50,7 @@ def needs(context: EvaluationContext) -> list[Need]:
 def accuracy_layout(title: str, **words: str) -> Layout:
     """Features down; one column, or one for each variant that has words."""
     columns = ("variant",) if words else ("metric",)
-    return Layout(
-        f"{title}; {{test_images:,}} test images", columns=columns, percent=SHARES, words=words
-    )
+    return Layout(f"{title}; {{test_images:,}} test images", columns=columns, percent=SHARES, words=words)
 
 
 def candidates(context: EvaluationContext) -> list[Candidate]:
@@ -66,9 +63,7 @@ def candidates(context: EvaluationContext) -> list[Candidate]:
         Candidate("trained", "backbone", both(lambda part: context.centre("trained", part).backbone)),
         Candidate("trained", "head", both(lambda part: context.centre("trained", part).head)),
     ]
-    found += [
-        Candidate("trained", layer, both(partial(context.tokens, layer))) for layer in context.blocks
-    ]
+    found += [Candidate("trained", layer, both(partial(context.tokens, layer))) for layer in context.blocks]
     if (first := context.baseline) in context.models:
         found.append(Candidate(first, "backbone", both(lambda part: context.centre(first, part).backbone)))
     pixels = both(lambda part: context.rows(part, "pixels")["pixels"])
@@ -87,7 +82,7 @@ def other_metrics(context: EvaluationContext) -> list[Candidate]:
 
     found = []
     if (wccn := context.wccn) is not None:
-        rows = (lambda part: context.centre("trained", part).backbone)
+        rows = lambda part: context.centre("trained", part).backbone
         found.append(Candidate("trained", "wccn", lambda: (wccn(rows("train")), wccn(rows("test")))))
     return found + [Candidate(model, "whitened", partial(whitened, model)) for model in context.models]
 

@@ -31,7 +31,11 @@ def run(context: EvaluationContext) -> TaskResult:
     for epoch in epochs:
         model = f"epoch-{epoch}"
         context.plan(
-            [Need("test", f"{model}/centre"), Need("test", f"{model}/views"), Need("train", f"{model}/centre")]
+            [
+                Need("test", f"{model}/centre"),
+                Need("test", f"{model}/views"),
+                Need("train", f"{model}/centre"),
+            ]
             if labelled
             else [Need("test", f"{model}/centre"), Need("test", f"{model}/views")]
         )

@@ -25,7 +25,12 @@ def run(context: EvaluationContext) -> TaskResult:
         labels, made = ridge_classify(
             train_x, train_y, test_x, kappas=KAPPAS, exact_up_to=EXACT, landmarks=LANDMARKS
         )
-        settings = {"kappa": made.kappa, "penalty": made.penalty, "at_edge": made.at_edge, "solver": made.solver}
+        settings = {
+            "kappa": made.kappa,
+            "penalty": made.penalty,
+            "at_edge": made.at_edge,
+            "solver": made.solver,
+        }
         note(candidate, "exponential", **settings)
         return labels
 
