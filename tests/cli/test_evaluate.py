@@ -1,5 +1,6 @@
 """``isosphere evaluate`` as it is typed."""
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -107,9 +108,8 @@ def test_pictures_where_matplotlib_is_installed(run, textures_run):
 
 
 def test_without_matplotlib_figures_are_still_measured(run, textures_run, monkeypatch):
-    from isosphere.workflows import evaluate
-
-    monkeypatch.setattr(evaluate, "find_spec", lambda name: None)
+    module = sys.modules["isosphere.workflows.evaluate"]
+    monkeypatch.setattr(module, "find_spec", lambda name: None)
     done = run("evaluate", "r", textures_run, "--tasks", "geometry")
     assert done.code == 0, done.err
     assert "pip install 'isosphere[report]'" in done.out

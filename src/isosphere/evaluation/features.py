@@ -135,8 +135,8 @@ def look_through(
     Args:
         capacity: images that will come, at the most. device: where to compute; where the pixels are if None.
 
-    Memory: the rows, and what is computed of one batch. Rows stay where they were computed, or on the CPU where there is
-    no room.
+    Memory: the rows, and what is computed of one batch. Rows stay where they were computed, or on the CPU where there
+    is no room.
     """
     tables = {name: _Table(capacity) for name in looks}
     with ExitStack() as quiet:

@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from isosphere.sphere import log_vmf_normalizer, sample_uniform
-from isosphere.statistics import covariance_spectrum, effective_rank, mean_cosine
+from isosphere.statistics import COLLAPSED, covariance_spectrum, effective_rank, mean_cosine
 from isosphere.statistics import uniformity as log_potential
 
 __all__ = ["PAIRED", "collapse_tiles", "paired"]
@@ -42,7 +42,7 @@ def collapse_tiles(head: Tensor, metrics: Sequence[Mapping[str, str]]) -> list[d
         }
 
     cosine, rank = found["mean_cosine"], found["effective_rank"]
-    state = "bad" if cosine > 0.95 else "fine" if cosine < 0.5 else ""
+    state = "bad" if cosine > COLLAPSED else "fine" if cosine < 0.5 else ""
     made = [
         tile("mean_cosine", "mean cosine of different images (1: collapse)", state, 3),
         tile("effective_rank", f"effective rank, at most {most}", "bad" if rank < 2 else "", 1),

@@ -1,4 +1,4 @@
-"""What an encoder is worth, beside what costs nothing: the workflow behind ``isosphere evaluate`` and ``Run.evaluate``."""
+"""What an encoder is worth, beside what costs nothing: behind ``isosphere evaluate`` and ``Run.evaluate``."""
 
 from collections.abc import Sequence
 from importlib.util import find_spec

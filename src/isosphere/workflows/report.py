@@ -46,7 +46,8 @@ def report(
     """Write one page: what was run, curves, figures, neighbours, maps, signs of collapse; one file, no network.
 
     Args:
-        runs: one or several runs, or their folders. data: images to show; None: those of the run, their test part if any.
+        runs: one or several runs, or their folders.
+        data: images to show; None: those of the run, their test part if any.
         map: how embeddings are brought to the plane, ``pca`` or ``umap``.
         limit: show the runs so many images. out: file to write; None: ``report.html`` in the first run's folder.
 

@@ -106,12 +106,12 @@ def _verdict(judged: TaskResult, gain: Estimate, longer: str, views: str) -> str
         )
     if gain.high < 0:
         return (
-            f"{judged.headline}, {margin} against {judged.rival}, which is better: this encoder is not worth using yet; "
-            f"train longer ({longer}) or look at its views: {views}"
+            f"{judged.headline}, {margin} against {judged.rival}, which is better: this encoder is not worth using "
+            f"yet; train longer ({longer}) or look at its views: {views}"
         )
     return (
-        f"{judged.headline}, which cannot be told from {judged.rival} (difference {margin}): train longer ({longer}) or "
-        "evaluate on more images."
+        f"{judged.headline}, which cannot be told from {judged.rival} (difference {margin}): train longer "
+        f"({longer}) or evaluate on more images."
     )
 
 

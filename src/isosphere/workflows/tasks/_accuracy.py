@@ -9,6 +9,7 @@ from torch import Tensor
 
 from isosphere.errors import option
 from isosphere.evaluation import (
+    WCCN,
     WHITENING,
     Figure,
     TaskResult,
@@ -75,15 +76,19 @@ def candidates(context: EvaluationContext) -> list[Candidate]:
 def other_metrics(context: EvaluationContext) -> list[Candidate]:
     """The trained encoder's features under WCCN, where the run has it, and those of all models whitened."""
 
-    def whitened(model: str) -> tuple[Tensor, Tensor]:
-        features = (context.centre(model, part).backbone for part in ("train", "test"))
-        train, test = standardised(*features, shrinkage=WHITENING)
+    def both(model: str) -> list[Tensor]:
+        return [context.centre(model, part).backbone for part in ("train", "test")]
+
+    def normalised(wccn: WCCN) -> tuple[Tensor, Tensor]:
+        train, test = map(wccn, both("trained"))
         return train, test
 
-    found = []
-    if (wccn := context.wccn) is not None:
-        rows = lambda part: context.centre("trained", part).backbone
-        found.append(Candidate("trained", "wccn", lambda: (wccn(rows("train")), wccn(rows("test")))))
+    def whitened(model: str) -> tuple[Tensor, Tensor]:
+        train, test = standardised(*both(model), shrinkage=WHITENING)
+        return train, test
+
+    wccn = context.wccn
+    found = [] if wccn is None else [Candidate("trained", "wccn", partial(normalised, wccn))]
     return found + [Candidate(model, "whitened", partial(whitened, model)) for model in context.models]
 
 

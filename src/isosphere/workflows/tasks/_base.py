@@ -54,8 +54,8 @@ def require_images(task: str, least: int) -> Callable[[EvaluationContext], None]
     def check(context: EvaluationContext) -> None:
         if len(context.splits.test) < least:
             raise UsageError(
-                f"the task {task} needs at least {least} test images, and there are {len(context.splits.test)}: leave it "
-                "out."
+                f"the task {task} needs at least {least} test images, and there are {len(context.splits.test)}: "
+                "leave it out."
             )
 
     return check
