@@ -76,12 +76,12 @@ def test_the_state_of_the_network_does_not_change(run):
 @pytest.mark.parametrize(
     ("images", "words"),
     [
-        ([], "got none"),
-        (np.zeros((2, 8, 8, 3)), "float64"),
-        (7, "got int"),
+        ([], "empty list"),
+        (np.full((2, 8, 8, 3), 50.0), "float64 from 50 to 50"),
+        (7, "of type int"),
         ("absent-folder", "no file or folder"),
         (["absent.png"], r"absent\.png cannot be read as an image \(no such file"),
-        (np.zeros((4, 4, 7, 5), np.uint8), "expected uint8"),
+        (np.zeros((4, 5, 7, 5), np.uint8), "with c = 1, 3 or 4"),
     ],
 )
 def test_what_is_no_picture_is_refused_in_words(run, images, words):

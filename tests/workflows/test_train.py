@@ -120,9 +120,9 @@ def test_sections_and_keys(folder, tmp_path, quick):
         ({"devices": 2}, "devices=2.*torchrun"),
         ({"encoder": "smal-conv"}, "Did you mean 'small-conv'"),
         ({"out": None}, r'out is missing.*isosphere.train\("textures:wood", out="runs/first"\)'),
-        ({"data": 7}, "got int"),
-        ({"data": np.zeros((4, 8, 8, 3))}, "float64"),
-        ({"data": []}, "got none"),
+        ({"data": 7}, "of type int"),
+        ({"data": np.full((4, 8, 8, 3), 50.0)}, "float64 from 50 to 50"),
+        ({"data": []}, "empty list"),
         ({"data": "no/such/folder"}, "no file or folder"),
     ],
 )

@@ -15,7 +15,7 @@ from torch.utils import data as torch_data
 from isosphere.errors import UsageError
 
 from .arrays import ArraySource, as_bytes
-from .decode import UnreadableImageError, upright_rgb
+from .decode import UnreadableImageError, decode, upright_rgb
 from .encoded import EncodedSource, read_file
 from .images import ImageSet
 from .labels import class_positions, one_label_each
@@ -63,12 +63,14 @@ def as_source(
 
 
 def as_picture(item: Any, what: str = "the image") -> Image.Image:
-    """An image at hand as an upright RGB picture, transparency laid over white; ``what`` names it in messages.
+    """An image at hand, or a file, as an upright RGB picture, transparency over white; ``what`` names it in messages.
 
     Raises: UsageError if it is no image, or one of other numbers; UnreadableImageError if PIL cannot decode it.
     """
     if isinstance(item, Image.Image):
         return upright_rgb(item)
+    if isinstance(item, str | os.PathLike):
+        return decode(read_file(Path(item).expanduser()))
     if not isinstance(item, np.ndarray | torch.Tensor):
         raise UsageError(f"{what} is of type {type(item).__name__}; expected {_PICTURE}.")
     array = _numpy(item)
@@ -98,7 +100,7 @@ class ListedSource(EncodedSource):
 
 
 class PictureSource(Source):
-    """Pictures of any sizes in memory."""
+    """Pictures of any sizes in memory, and files among them."""
 
     in_memory = True
 
@@ -107,10 +109,8 @@ class PictureSource(Source):
         self._pictures = pictures
         self._broken: dict[int, str] = {}
         for i, picture in enumerate(pictures):
-            try:
-                as_picture(
-                    picture, f"data[{i}]"
-                )  # now: worker processes would share the position in an open file
+            try:  # now: worker processes would share the position in an open file
+                as_picture(picture, f"data[{i}]")
             except UnreadableImageError as error:
                 self._broken[i] = str(error)
 
@@ -186,14 +186,8 @@ def _of_list(items: Sequence[Any]) -> Source:
     if not items:
         raise UsageError("data is an empty list; expected at least one image.")
     paths = [isinstance(item, str | os.PathLike) for item in items]
-    if not any(paths):
-        return PictureSource(items)
     if not all(paths):
-        other = items[paths.index(False)]
-        raise UsageError(
-            f"data[{paths.index(False)}] is of type {type(other).__name__} in a list with paths; expected paths alone, "
-            "or pictures alone."
-        )
+        return PictureSource(items)
     files = [os.fspath(item) for item in items]
     if Path(files[0]).expanduser().is_dir():
         raise UsageError(

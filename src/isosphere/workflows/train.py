@@ -264,7 +264,8 @@ def train(
     at_hand = labels is not None or not (data is None or isinstance(data, (str, Path, Mapping)))
     source = as_source(data, labels=labels, split="train") if at_hand else None
     if source is not None:
-        given["data"] = str(data) if isinstance(data, (str, Path)) else source.name
+        at = f"{len(source):,} images at hand" + ("" if source.name == "images" else f", {source.name}")
+        given["data"] = str(data) if isinstance(data, (str, Path)) else at
     file = config if isinstance(config, (str, Path)) else None
     flags, sets = dotted(given, sections, set or {}, None if file else config)
     folder = None if out is None else RunFolder(out)
