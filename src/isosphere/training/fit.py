@@ -155,7 +155,7 @@ class TrainState:
     figures: dict[str, float] = field(default_factory=dict)
     losses: dict[str, float] = field(default_factory=dict)
     metrics: dict[str, float] = field(default_factory=dict)
-    start: CollapseMetrics | None = None
+    first_seen: CollapseMetrics | None = None
     warning: str | None = None
 
     def __post_init__(self) -> None:
@@ -198,7 +198,7 @@ class TrainState:
     def begin(self) -> None:
         """Look at the network before its first step."""
         if self.observer is not None and self._monitors and self.at.step == 0:
-            self.start, _ = self._look(self.observer)
+            self.first_seen, _ = self._look(self.observer)
         self.tick()
 
     def batches(self) -> Iterator[Batch]:
@@ -335,17 +335,15 @@ class TrainState:
 
     def _warn(self, state: CollapseMetrics) -> None:
         """Say what the run is failing at, once."""
-        silent, self.warning = (
-            self.warning is None,
-            verdict(
-                state,
-                progress=self.plan.progress(self.at.step, self.at.elapsed),
-                steps=self.at.step,
-                spread_setting=self.method.spread_setting,
-                start=self.start,
-            ),
+        warned = self.warning is not None
+        self.warning = verdict(
+            state,
+            progress=self.plan.progress(self.at.step, self.at.elapsed),
+            steps=self.at.step,
+            spread_setting=self.method.spread_setting,
+            start=self.first_seen,
         )
-        if self.warning and silent:
+        if self.warning and not warned:
             self.ui.say(self.warning, warning=True)
 
     def report(self, found: Mapping[str, float]) -> None:
