@@ -10,6 +10,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from isosphere.data import Loader
 from isosphere.errors import RunError
 from isosphere.runs import read_metrics
 from isosphere.training import SilentReporter
@@ -127,6 +128,26 @@ def test_killed_and_resumed_equals_never_stopped(bench, equal_bits, after, rows_
     whole = bench.run("whole")
     with pytest.raises(Killed):
         bench.run("broken", ui=Killer(after))
+    resumed = bench.run("broken")
+    assert equal_bits(resumed.method, whole.method)
+    assert rows_of(resumed.folder) == rows_of(whole.folder)
+
+
+@pytest.mark.parametrize("after", [2, 7])
+def test_an_exception_of_the_images_surfaces_as_it_is_and_the_run_goes_on(bench, equal_bits, rows_of, after):
+    class Failing(Loader):
+        left = after
+
+        def epoch(self, *args, **kwargs):
+            for batch in super().epoch(*args, **kwargs):
+                if (left := self.left) == 0:
+                    raise KeyError("a picture of mine")
+                self.left = left - 1
+                yield batch
+
+    whole = bench.run("whole")
+    with pytest.raises(KeyError, match="a picture of mine"):
+        bench.run("broken", loader=Failing(bench.images, batch_size=8, seed=3))
     resumed = bench.run("broken")
     assert equal_bits(resumed.method, whole.method)
     assert rows_of(resumed.folder) == rows_of(whole.folder)
