@@ -5,7 +5,6 @@ import pickle
 import resource
 import shutil
 import signal
-import sys
 
 import numpy as np
 import pytest
@@ -13,6 +12,7 @@ import torch
 
 from isosphere.cli import main
 from isosphere.runs import RunFolder
+from isosphere.training import state
 
 from .conftest import QUICK, Outcome
 
@@ -162,14 +162,13 @@ def test_a_damaged_table_of_figures_costs_its_damaged_lines(run, trained):
 
 
 def test_a_run_folder_that_is_removed_ends_the_run(run, classes, quick, monkeypatch):
-    fit = sys.modules["isosphere.training.fit"]
-    save = fit.save_checkpoint
+    save = state.save_checkpoint
 
     def removed(path, **options):
         shutil.rmtree(path.parent)
         save(path, **options)
 
-    monkeypatch.setattr(fit, "save_checkpoint", removed)
+    monkeypatch.setattr(state, "save_checkpoint", removed)
     said = paragraph(run("train", classes, "--out", "r", *quick))
     assert "cannot write r/checkpoints/last.ckpt: No such file or directory" in said
 
@@ -181,15 +180,14 @@ def test_images_that_are_removed_end_the_run_and_it_goes_on_when_they_are_back(
     monkeypatch.setattr("isosphere.training.setup.IN_MEMORY", 0)
     folder = shutil.copytree(classes, tmp_path / "lent")
     assert run("train", folder, "--out", "r", *quick, "--set=data.workers=0").code == 0
-    fit = sys.modules["isosphere.training.fit"]
-    make_plan = fit.make_plan
+    make_plan = state.make_plan
 
     def removed(*arguments):
         shutil.rmtree(folder)
         return make_plan(*arguments)
 
     with monkeypatch.context() as patch:
-        patch.setattr(fit, "make_plan", removed)
+        patch.setattr(state, "make_plan", removed)
         said = paragraph(run("train", "--out", "r", "--resume", "--epochs=2"))
     assert "60 images cannot be read: " in said
     assert "(no such file or directory)" in said
@@ -206,7 +204,7 @@ def test_numbers_that_leave_the_range_stop_the_run_with_its_last_good_checkpoint
         set_rate(groups, float("inf"))
 
     with monkeypatch.context() as patch:
-        patch.setattr(sys.modules["isosphere.training.fit"], "set_learning_rate", absurd)
+        patch.setattr(state, "set_learning_rate", absurd)
         said = paragraph(run("train", "--out", "r", "--resume", "--epochs=5"))
     assert "not finite" in said
     assert "The last good checkpoint, r/checkpoints/last.ckpt, is kept." in said

@@ -310,5 +310,5 @@ def test_a_data_set_is_not_read_by_several_threads_at_once():
 def test_one_picture_at_a_time():
     assert as_picture(ROWS[0]).size == (12, 12)
     assert np.array_equal(np.asarray(as_picture(torch.from_numpy(ROWS[0]).permute(2, 0, 1))), ROWS[0])
-    with pytest.raises(UsageError, match=r"^the query is of type str; expected a PIL image"):
-        as_picture("a.png", "the query")
+    with pytest.raises(UsageError, match=r"^the query is of type int; expected a PIL image"):
+        as_picture(7, "the query")

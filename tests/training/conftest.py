@@ -1,6 +1,5 @@
 """A real method in small: convolution, batch norm, dropout, a head, and a loss that spreads and aligns."""
 
-from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any
 
@@ -8,17 +7,11 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from isosphere.data import ImageSet, Loader, Views, recipe
-from isosphere.runs import RunFolder
+from isosphere.methods import Loss, Method
+from isosphere.runs import RunFolder, read_metrics
 from isosphere.training import Config, Summary, fit, make_fabric, parse_config
-
-
-@dataclass(frozen=True)
-class TinyLoss:
-    total: Tensor
-    parts: dict[str, Tensor] = field(default_factory=dict)
 
 
 class TinyEncoder(nn.Module):
@@ -35,36 +28,31 @@ class TinyEncoder(nn.Module):
         return {"name": "tiny", "image_size": 12}
 
 
-class TinyMethod(nn.Module):
+class TinyMethod(Method):
     """Dropout draws from the global generator; ``turned`` is a state of its own that `after_step` moves."""
 
+    space = "sphere"
+
     def __init__(self, weight: float = 0.5) -> None:
-        super().__init__()
-        self.encoder = TinyEncoder()
-        self.head = nn.Linear(8, 4)
+        super().__init__(TinyEncoder(), nn.Linear(8, 4))
         self.weight = weight
         self.register_buffer("turned", torch.zeros(()))
         self.break_at: int | None = None
         self.steps = 0
 
-    def forward(self, views: list[Tensor]) -> TinyLoss:
-        z = functional.normalize(self.head(self.encoder(torch.cat(views))).float(), dim=-1)
-        first, second = z.chunk(2)
+    def combine(self, *outputs: Tensor) -> Loss:
+        first, second = outputs[0]
+        z = torch.cat([first, second])
         invariance = (first - second).square().sum(1).mean()
         spread = (z @ z.T).square().mean()
         self.steps += 1
         if self.break_at == self.steps:
             spread = spread * float("nan")
         total = (1 - self.weight) * invariance + self.weight * spread
-        return TinyLoss(total, {"invariance": invariance.detach(), "regulariser": spread.detach()})
+        return Loss(total, {"invariance": invariance.detach(), "regulariser": spread.detach()})
 
     def after_step(self, progress: float) -> None:
         self.turned += progress
-
-    @torch.no_grad()
-    def embed(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        features = self.encoder(x)
-        return features.float(), functional.normalize(self.head(features).float(), dim=-1)
 
 
 class Bench:
@@ -90,8 +78,9 @@ class Bench:
         self, name: str, *, config: Config | None = None, method: Any = None, **options
     ) -> SimpleNamespace:
         config = config or self.config()
-        torch.manual_seed(config.train.seed)
-        method = method or TinyMethod()
+        if method is None:
+            torch.manual_seed(config.train.seed)
+            method = TinyMethod()
         folder = RunFolder.create(self.path / name, resume=True)
         folder.write_config(config.as_mapping())
         loader = options.pop("loader", None) or self.loader(config)
@@ -122,6 +111,17 @@ def same_state(a: nn.Module, b: nn.Module) -> bool:
 @pytest.fixture
 def equal_bits():
     return same_state
+
+
+CLOCKS = {"seconds", "images_per_second"}
+
+
+@pytest.fixture
+def rows_of():
+    """The rows of a run's metrics.csv, without what no two runs share."""
+    return lambda folder: [
+        {k: v for k, v in row.items() if k not in CLOCKS} for row in read_metrics(folder.metrics)
+    ]
 
 
 __all__ = ["Bench", "Summary", "TinyMethod"]

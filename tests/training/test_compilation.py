@@ -5,9 +5,9 @@ import copy
 import pytest
 import torch
 
-from isosphere.training import compilation
-from isosphere.training.compilation import compile_networks, compiler_missing
-from isosphere.training.monitor import undisturbed
+from isosphere.models import evaluation_mode
+from isosphere.training import hardware
+from isosphere.training.hardware import compile_networks, compiler_missing
 from tests.training.test_gradient import assert_close, gradients, some_method, some_views
 
 CPU = torch.device("cpu")
@@ -27,7 +27,7 @@ def test_without_a_compiler_networks_stay_as_they_are(monkeypatch):
 
 
 def test_auto_leaves_a_cpu_alone_and_nothing_is_compiled_unasked(monkeypatch):
-    monkeypatch.setattr(compilation, "compiler_missing", lambda device: pytest.fail("tried"))
+    monkeypatch.setattr(hardware, "compiler_missing", lambda device: pytest.fail("tried"))
     assert compile_networks(some_method("kl-vmf"), "auto", CPU) is None
     assert compile_networks(some_method("kl-vmf"), False, CPU) is None
 
@@ -43,7 +43,7 @@ def test_compiled_networks_give_the_same_numbers():
     assert compile_networks(compiled, True, CPU) == "encoder, head, predictor, teacher, at the first step"
     graphs = torch._dynamo.utils.counters["stats"]
     before = graphs["unique_graphs"]
-    with undisturbed(compiled):
+    with evaluation_mode(compiled):
         compiled.embed(some_views()[0])
     assert graphs["unique_graphs"] == before
     losses = []

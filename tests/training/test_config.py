@@ -3,9 +3,8 @@
 import pytest
 import yaml
 
-from isosphere.errors import UsageError
-from isosphere.training import Config, known_keys, load_config, parse_config
-from isosphere.training.config import describe_keys
+from isosphere.errors import UsageError, for_a_shell
+from isosphere.training import Config, describe_keys, known_keys, load_config, parse_config
 
 
 def refused(*args, **kwargs) -> str:
@@ -69,15 +68,15 @@ def test_the_base_is_not_changed():
     [
         (["optim.lerning_rate=1"], ["no key 'optim.lerning_rate'", "'optim.learning_rate'"]),
         (["optm.learning_rate=1"], ["no section 'optm'", "'optim'"]),
-        (["learning_rate=1"], ["section.key=value", "--set optim.learning_rate=1"]),
+        (["learning_rate=1"], ["section.key=value", 'optim={"learning_rate": 1}']),
         (["optim.learning_rate"], ["section.key=value"]),
         (["optim.learning_rate=fast"], ["optim.learning_rate", "got 'fast'", "number"]),
         (["optim.learning_rate=-1"], ["got -1", "greater than 0"]),
         (["optim.learning_rate=.inf"], ["finite"]),
         (["optim.name=adam"], ["got 'adam'", "'adamw', 'lars' or 'sgd'"]),
-        (["optim.momentum=0.5"], ["adamw has none", "--set optim.name=sgd"]),
+        (["optim.momentum=0.5"], ["adamw has none", 'optim={"name": "sgd"}']),
         (["optim.name=sgd", "optim.momentum=1"], ["optim.momentum", "less than 1"]),
-        (["train.batch_size=1"], ["batch of 1", "--batch-size"]),
+        (["train.batch_size=1"], ["batch of 1", "batch_size=64"]),
         (["train.precision=half"], ["got 'half'", "'auto', 'bf16', 'fp16' or 'float32'"]),
         (["train.epochs=3", "train.minutes=2"], ["epochs = 3 and minutes = 2"]),
         (["views.rotatoin=1"], ["'views.rotation'"]),
@@ -91,6 +90,13 @@ def test_wrong_settings_say_what_to_type(sets, words):
     message = refused(None, sets)
     for word in words:
         assert word in message, message
+
+
+def test_at_a_command_line_the_same_is_said_in_flags():
+    with for_a_shell():
+        assert "--batch-size 64" in refused(None, ["train.batch_size=1"])
+        assert "--set optim.learning_rate=..." in refused(None, ["optim.learning_rate=fast"])
+        assert "--set optim.name=sgd" in refused(None, ["optim.momentum=0.5"])
 
 
 @pytest.mark.parametrize(
@@ -151,7 +157,7 @@ def test_every_key_can_be_listed_and_set_to_its_default():
             {"model": {"dim": 9}, "method": {"options": {"dim": 8}}},
             "got method.options.dim=8 and model.dim=9",
         ),
-        ({"method": {"options": {"global_views": 1}}}, "type --set views.global_views=1"),
+        ({"method": {"options": {"global_views": 1}}}, 'give views={"global_views": 1}'),
     ],
 )
 def test_an_option_of_the_method_has_one_place(given, words):

@@ -6,8 +6,8 @@ from PIL import Image
 
 from isosphere.data import open_source
 from isosphere.errors import UsageError
-from isosphere.training import Config, load_config
-from isosphere.training.defaults import check_batch, default_batch, resolve, typical_side
+from isosphere.training import Config, load_config, resolve
+from isosphere.training.defaults import check_batch, default_batch, typical_side
 
 
 @pytest.fixture
@@ -75,7 +75,7 @@ def test_too_few_images_or_too_large_a_batch():
     check_batch(4, 4, "x")
     with pytest.raises(UsageError, match=r"1 readable image: at least 2"):
         check_batch(2, 1, "x")
-    with pytest.raises(UsageError, match=r"batch of 9 .* 8 readable images of x: type --batch-size 8"):
+    with pytest.raises(UsageError, match=r"batch of 9 .* 8 readable images of x: give batch_size=8"):
         check_batch(9, 8, "x")
 
 

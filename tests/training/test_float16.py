@@ -9,10 +9,8 @@ from isosphere.discrepancies import MMD
 from isosphere.errors import RunError
 from isosphere.kernels import HeatKernel
 from isosphere.methods import JEPA
-from isosphere.training import Differentiator
-from isosphere.training.gradient import Step
-from isosphere.training.precision import precision_of, reason, scaler_of
-from isosphere.training.profile import StepTimer
+from isosphere.training import Differentiator, Step, StepTimer, explain_precision
+from isosphere.training.hardware import precision_of, scaler_of
 from tests.training.test_fit import Killed, Killer
 
 INTERVAL = 4
@@ -40,7 +38,7 @@ def saved_scaler(folder):
 
 def test_it_learns_and_says_what_it_computes_in(scaled):
     assert precision_of(scaled.fabric) == "fp16"
-    assert "float16 autocast with a scaled loss" in reason("fp16", torch.device("cuda"))
+    assert "float16 autocast with a scaled loss" in explain_precision("fp16", torch.device("cuda"))
     done = scaled.run("run", config=scaled.config(epochs=4).replace(optim={"clip": 10.0}))
     assert done.summary.steps == 20
     assert all(torch.isfinite(p).all() for p in done.method.parameters())

@@ -7,11 +7,11 @@ import sys
 
 import pytest
 
-from isosphere.training.memory import keep_freed_memory
+from isosphere.training import keep_freed_memory
 
 STEPS = """
 import resource, sys
-from isosphere.training.memory import keep_freed_memory
+from isosphere.training import keep_freed_memory
 kept = keep_freed_memory() if "keep" in sys.argv else None
 import torch
 def step():

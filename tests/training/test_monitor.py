@@ -4,11 +4,9 @@ import math
 
 import pytest
 import torch
-from torch import nn
 
 from isosphere.sphere import sample_uniform
-from isosphere.training import Gauge, gauge, measure, verdict
-from isosphere.training.monitor import undisturbed
+from isosphere.training import CollapseMetrics, collapse_metrics, measure, verdict
 
 
 def brute(x, y):
@@ -26,7 +24,7 @@ def brute(x, y):
 def test_against_brute_force(shape):
     x = torch.randn(shape, dtype=torch.float64) + 0.7
     y = x + 0.3 * torch.randn(shape, dtype=torch.float64)
-    state = gauge(x, y)
+    state = collapse_metrics(x, y)
     for got, expected in zip((state.cosine, state.alignment, state.dimensions), brute(x, y), strict=True):
         assert got == pytest.approx(expected.item(), rel=1e-9)
 
@@ -34,23 +32,23 @@ def test_against_brute_force(shape):
 def test_invariant_to_rotation_and_alignment_to_shift_and_scale():
     x, y = torch.randn(2, 20, 6, dtype=torch.float64)
     rotation = torch.linalg.qr(torch.randn(6, 6, dtype=torch.float64)).Q
-    a, b = gauge(x, y), gauge(x @ rotation, y @ rotation)
+    a, b = collapse_metrics(x, y), collapse_metrics(x @ rotation, y @ rotation)
     assert a.as_row() == pytest.approx(b.as_row())
-    assert gauge(3 * x + 5, 3 * y + 5).alignment == pytest.approx(a.alignment)
+    assert collapse_metrics(3 * x + 5, 3 * y + 5).alignment == pytest.approx(a.alignment)
 
 
 def test_the_three_states():
     generator = torch.Generator().manual_seed(0)
     z = sample_uniform(128, 64, generator=generator)
     other = sample_uniform(128, 64, generator=generator)
-    good = gauge(z, torch.nn.functional.normalize(z + 0.05 * other, dim=1))
+    good = collapse_metrics(z, torch.nn.functional.normalize(z + 0.05 * other, dim=1))
     assert good.cosine == pytest.approx(0, abs=0.01)
     assert good.alignment > 0.9
     assert 40 < good.dimensions <= 64
-    apart = gauge(z, other)
+    apart = collapse_metrics(z, other)
     assert apart.alignment == pytest.approx(0, abs=0.05)
-    point = gauge(torch.ones(128, 64), torch.ones(128, 64))
-    assert point == Gauge(1.0, 0.0, 0.0, 64)
+    point = collapse_metrics(torch.ones(128, 64), torch.ones(128, 64))
+    assert point == CollapseMetrics(1.0, 0.0, 0.0, 64)
     said = [verdict(state, progress=0.5, steps=1000) for state in (good, apart, point)]
     assert said[0] is None
     assert said[1] is not None
@@ -59,15 +57,17 @@ def test_the_three_states():
     assert said[2] is not None
     assert said[2].startswith("Collapse")
     weighted = [
-        verdict(state, progress=0.5, steps=1000, lever=("method.weight", 0.25)) for state in (apart, point)
+        verdict(state, progress=0.5, steps=1000, spread_setting=("method.weight", 0.25))
+        for state in (apart, point)
     ]
-    assert all("--set method.weight=..." in (text or "") for text in weighted)
-    assert "now 0.25" in (weighted[1] or "")
-    assert not any("method.weight" in (text or "") for text in said)  # no advice that would be refused
+    assert 'or a smaller method={"weight": ...}.' in (weighted[0] or "")
+    assert 'a larger method={"weight": ...} (now 0.25)' in (weighted[1] or "")
+    assert not any("weight" in (text or "") for text in said[:2])  # no advice that would be refused
+    assert "This method has no weight" in said[2]
 
 
 def test_nothing_is_said_too_early():
-    collapsed = Gauge(1.0, 0.0, 0.0)
+    collapsed = CollapseMetrics(1.0, 0.0, 0.0)
     assert verdict(collapsed, progress=0.05, steps=10**6) is None
     assert verdict(collapsed, progress=0.9, steps=20) is None
     assert verdict(collapsed, progress=0.9, steps=1000) is not None
@@ -75,25 +75,11 @@ def test_nothing_is_said_too_early():
 
 def test_wrong_shapes_and_overflow():
     with pytest.raises(ValueError, match="shapes"):
-        gauge(torch.ones(1, 3), torch.ones(1, 3))
+        collapse_metrics(torch.ones(1, 3), torch.ones(1, 3))
     with pytest.raises(ValueError, match="shapes"):
-        gauge(torch.ones(4, 3), torch.ones(3, 3))
+        collapse_metrics(torch.ones(4, 3), torch.ones(3, 3))
     with pytest.raises(ValueError, match="not finite"):
-        gauge(torch.full((4, 3), math.nan), torch.ones(4, 3))
-
-
-def test_undisturbed_puts_modes_and_generator_back():
-    norm = nn.BatchNorm1d(3)
-    module = nn.Sequential(norm, nn.Dropout(0.5)).train()
-    norm.eval()
-    state, mean = torch.get_rng_state(), torch.zeros(3)
-    with undisturbed(module):
-        assert not any(part.training for part in module.modules())
-        module(torch.rand(4, 3))
-        assert not torch.is_grad_enabled()
-    assert torch.equal(torch.get_rng_state(), state)
-    assert [part.training for part in module.modules()] == [True, False, True]
-    assert torch.equal(norm.state_dict()["running_mean"], mean)
+        collapse_metrics(torch.full((4, 3), math.nan), torch.ones(4, 3))
 
 
 def test_measure_uses_the_embedding(tiny):

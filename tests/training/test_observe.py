@@ -24,8 +24,16 @@ from isosphere.models import build_encoder
 from isosphere.runs import RunFolder, read_metrics
 from isosphere.sphere import sample_uniform
 from isosphere.statistics import lidar, rankme
-from isosphere.training import Gauge, Observer, fit, hold_out, load_config, prepare, verdict
-from isosphere.training.monitor import gauge
+from isosphere.training import (
+    CollapseMetrics,
+    Observer,
+    collapse_metrics,
+    fit,
+    hold_out,
+    load_config,
+    prepare,
+    verdict,
+)
 
 COLUMNS = {
     "cosine",
@@ -73,7 +81,7 @@ def test_every_method_can_be_looked_at_and_keeps_its_bits(name):
         assert torch.equal(method.state_dict()[key].nan_to_num(), value.nan_to_num()), key
     assert set(seen.figures) - {"expansion_ratio"} >= COLUMNS - {"zscore"}
     assert all(math.isfinite(value) for value in seen.figures.values())
-    assert seen.gauge.as_row().items() <= seen.figures.items()
+    assert seen.collapse.as_row().items() <= seen.figures.items()
     assert observer()(method).figures == seen.figures
 
 
@@ -106,7 +114,7 @@ def test_figures_against_their_own_functions():
     assert seen["rankme"] == pytest.approx(rankme(views[0]).item())
     assert seen["rankme_features"] == pytest.approx(rankme(2 * views[0]).item())
     assert seen["lidar"] == pytest.approx(lidar(views).item())
-    assert seen["alignment"] == pytest.approx(gauge(*views).alignment)
+    assert seen["alignment"] == pytest.approx(collapse_metrics(*views).alignment)
     eigenvalues = torch.linalg.eigvalsh(torch.cov(views[0].double().T)).flip(0)
     assert seen["top_variance"] == pytest.approx((eigenvalues[0] / eigenvalues.sum()).item())
     assert seen["top_tenth"] == seen["top_variance"]  # a tenth of 12 directions is one
@@ -193,10 +201,11 @@ def test_the_division_goes_by_the_seed_and_not_by_the_monitor():
 def test_a_source_with_a_test_part_is_looked_at_there():
     source = open_source("digits", split="train")
     config = configured("data.source=digits")
-    images, shown, words = hold_out(config, source, 16, own=source)
+    test = open_source("digits", split="test")
+    images, shown, words = hold_out(config, source, 16, test=test)
     assert images is source
     assert words == "128 images of the test part"
-    assert set(shown.paths) <= set(open_source("digits", split="test").paths)
+    assert set(shown.paths) <= set(test.paths)
 
 
 @pytest.fixture
@@ -240,16 +249,16 @@ def test_switching_the_monitor_changes_no_bit_of_training(squares, tmp_path, nam
 
 
 def test_embeddings_that_move_together_are_reported_at_once():
-    start = Gauge(0.93, 0.4, 5.0, 64)
-    packed = Gauge(0.996, 0.4, 4.0, 64)
-    said = verdict(packed, progress=0.01, steps=23, lever=("method.weight", 0.05), start=start)
+    start = CollapseMetrics(0.93, 0.4, 5.0, 64)
+    packed = CollapseMetrics(0.996, 0.4, 4.0, 64)
+    said = verdict(packed, progress=0.01, steps=23, spread_setting=("method.weight", 0.05), start=start)
     assert said is not None
     assert said.startswith("Collapse: the embeddings of different images are moving together")
     assert "0.996, at the start 0.93" in said
-    assert "--set method.weight=... (now 0.05)" in said
+    assert 'method={"weight": ...} (now 0.05)' in said
     assert verdict(packed, progress=0.01, steps=23) is None
     assert verdict(packed, progress=0.01, steps=10, start=start) is None
-    assert verdict(Gauge(0.96, 0.4, 4.0, 64), progress=0.01, steps=23, start=start) is None
+    assert verdict(CollapseMetrics(0.96, 0.4, 4.0, 64), progress=0.01, steps=23, start=start) is None
     without = verdict(packed, progress=0.01, steps=23, start=start)
     assert without is not None
     assert "no weight" in without
@@ -258,10 +267,10 @@ def test_embeddings_that_move_together_are_reported_at_once():
 def test_a_line_is_a_collapse_of_dimensions():
     line = torch.linspace(-1, 1, 100)[:, None] * torch.eye(32)[0] + 1e-3 * torch.randn(100, 32)
     z = functional.normalize(line, dim=1)
-    state = gauge(z, z)
+    state = collapse_metrics(z, z)
     assert abs(state.cosine) < 0.1
     assert state.most == 32
     said = verdict(state, progress=0.5, steps=1000)
     assert said is not None
     assert said.startswith("Collapse of dimensions: the embeddings lie along 1 direction(s) of 32")
-    assert verdict(Gauge(0.0, 1.0, 1.2, 4), progress=0.5, steps=1000) is None
+    assert verdict(CollapseMetrics(0.0, 1.0, 1.2, 4), progress=0.5, steps=1000) is None

@@ -12,13 +12,19 @@ from torch import nn
 from isosphere.errors import RunError, UsageError
 from isosphere.methods import build_method
 from isosphere.models import build_encoder
-from isosphere.training import ConsoleReporter, choose_precision, make_fabric
+from isosphere.training import (
+    ConsoleReporter,
+    StepTimer,
+    bf16_is_fast,
+    choose_precision,
+    duration,
+    explain_precision,
+    make_fabric,
+)
 from isosphere.training.config import OptimConfig
-from isosphere.training.meter import Meter
+from isosphere.training.hardware import memory_format
+from isosphere.training.meters import WARM_UP, Meter
 from isosphere.training.optimizer import build_optimizer, decay_groups, load_optimizer
-from isosphere.training.precision import bf16_is_fast, memory_format, reason
-from isosphere.training.profile import WARM_UP, StepTimer
-from isosphere.training.ui import duration
 
 
 class Mixed(nn.Module):
@@ -143,7 +149,7 @@ def test_precision_is_chosen_by_hardware(monkeypatch):
         assert choose_precision("auto", cpu) == expected
         assert choose_precision("float32", cpu) == "float32"
         assert choose_precision("bf16", cpu) == "bf16"
-    assert "emulates" in reason("bf16", cpu)
+    assert "emulates" in explain_precision("bf16", cpu)
     monkeypatch.delattr(torch.cpu, "get_capabilities")  # older torch: by its private probes
     monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)
     for capable in (True, False):
@@ -152,7 +158,7 @@ def test_precision_is_chosen_by_hardware(monkeypatch):
     assert choose_precision("auto", torch.device("mps")) == "float32"
     assert choose_precision("fp16", torch.device("cuda")) == "fp16"
     for elsewhere in (cpu, torch.device("mps")):
-        with pytest.raises(UsageError, match=r"fp16 is for CUDA GPUs.*precision=bf16"):
+        with pytest.raises(UsageError, match=r'fp16 is for CUDA GPUs.*"precision": "bf16"'):
             choose_precision("fp16", elsewhere)
     with pytest.raises(UsageError, match="fp16 is for CUDA"):
         make_fabric("cpu", "fp16")

@@ -7,8 +7,8 @@ import torch.distributed as dist
 from lightning.fabric.plugins.environments import SLURMEnvironment
 
 from isosphere.errors import UsageError
-from isosphere.training.launch import launch
-from isosphere.training.ranks import is_first, is_launched, launched, lost
+from isosphere.training import is_first, is_launched, launch, launched
+from isosphere.training.distributed import lost
 
 SLURM = {
     "SLURM_NTASKS": "8",

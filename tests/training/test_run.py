@@ -6,17 +6,18 @@ import numpy as np
 import pytest
 import torch
 
-from isosphere.data import Source
+from isosphere.data import Source, open_source
 from isosphere.errors import RunError, UsageError
 from isosphere.methods import METHODS
 from isosphere.runs import RunFolder, read_metrics
 from isosphere.training import (
     Config,
     SilentReporter,
+    build_views,
     contact_sheet,
     fit,
     load_config,
-    load_run,
+    load_method,
     prepare,
     setup,
     untrained,
@@ -43,11 +44,10 @@ def config_of(archive, *sets) -> Config:
     return load_config(None, by_key.values())
 
 
-def train(config, path, ui=None):
-    parts = prepare(config)
+def train(config, path, ui=None, source=None):
+    parts = prepare(config, source=source)
     folder = RunFolder.create(path, resume=True)
     folder.write_config(parts.config.as_mapping())
-    torch.manual_seed(parts.config.train.seed)
     summary = fit(
         parts.config,
         folder,
@@ -111,14 +111,14 @@ def test_teachers_and_micro_batches_resume_too(archive, tmp_path, setting):
 
 def test_a_run_comes_back_as_it_was(archive, tmp_path):
     parts, _ = train(config_of(archive), tmp_path / "run")
-    run = load_run(tmp_path / "run")
-    assert run.config == parts.config
-    assert not run.method.training
+    config, method = load_method(RunFolder.open(tmp_path / "run"))
+    assert config == parts.config
+    assert not method.training
     parts.method.eval()
     x = torch.randn(5, 3, 24, 24)
-    for ours, theirs in zip(parts.method.embed(x), run.method.embed(x), strict=True):
+    for ours, theirs in zip(parts.method.embed(x), method.embed(x), strict=True):
         assert torch.allclose(ours, theirs, atol=1e-6)
-    assert run.views.recipe == parts.views.recipe
+    assert build_views(config, method.encoder).recipe == parts.views.recipe
 
 
 def test_the_encoder_can_be_rebuilt_from_its_two_files(archive, tmp_path):
@@ -136,13 +136,14 @@ def test_the_encoder_can_be_rebuilt_from_its_two_files(archive, tmp_path):
 def test_untrained_is_the_network_of_the_seed(archive, tmp_path):
     train(config_of(archive, "train.epochs=0", "train.seed=4"), tmp_path / "zero")
     train(config_of(archive, "train.epochs=1", "train.seed=4"), tmp_path / "one")
-    zero, one = load_run(tmp_path / "zero"), load_run(tmp_path / "one")
+    (_, zero), (config, one) = (load_method(RunFolder.open(tmp_path / name)) for name in ("zero", "one"))
     torch.manual_seed(123)
-    first = untrained(one)
-    trained = bits(one.method.encoder)
+    first = untrained(config)
+    assert not first.training
+    trained = bits(one.encoder)
     assert any(not torch.equal(v, trained[k]) for k, v in bits(first.encoder).items())
-    assert_same(first.encoder, zero.method.encoder)
-    assert_same(first.head, zero.method.head)
+    assert_same(first.encoder, zero.encoder)
+    assert_same(first.head, zero.head)
 
 
 def test_preparing_leaves_no_trace_in_method_or_generator(archive):
@@ -170,6 +171,29 @@ def test_images_that_do_not_fit_into_memory_are_streamed(archive, tmp_path, monk
     assert_same(kept.method, streamed.method)
 
 
+def test_an_opened_source_is_trained_on_as_if_it_were_named(archive, tmp_path):
+    named, _ = train(config_of(archive, "data.limit=40"), tmp_path / "named")
+    config = config_of(archive, "data.limit=40", "data.source=null")
+    given, _ = train(config, tmp_path / "given", source=open_source(archive))
+    assert given.images.paths == named.images.paths
+    assert given.config.data.source is None
+    assert given.facts["data"] == f"40 images of 24 px from {open_source(archive).name}, in memory"
+    assert_same(named.method, given.method)
+
+
+def test_an_opened_source_is_looked_at_itself(archive):
+    """Whatever the name in the configuration says: nothing is opened by it."""
+    described = config_of(archive, "data.source=my own pictures")
+    digits = open_source("digits", split="train")
+    assert digits.has_test_split
+    parts = prepare(described, source=digits)
+    assert parts.test is None
+    assert len(parts.images) == len(digits)
+    assert "trained on as well" in parts.facts["monitor"]
+    assert "from my own pictures" in parts.facts["data"]
+    assert len(prepare(config_of("digits")).test) == len(open_source("digits", split="test"))
+
+
 def test_limit_draws_by_the_seed(archive):
     first, again, other = (
         setup.open_training_source(config_of(archive, "data.limit=20", f"train.seed={seed}")).paths
@@ -190,7 +214,7 @@ def test_weights_of_another_run_are_refused(archive, tmp_path):
     train(config_of(archive, "train.epochs=0", "model.dim=8"), tmp_path / "b")
     (tmp_path / "a" / "method.safetensors").write_bytes((tmp_path / "b" / "method.safetensors").read_bytes())
     with pytest.raises(RunError, match="do not fit"):
-        load_run(tmp_path / "a")
+        load_method(RunFolder.open(tmp_path / "a"))
 
 
 @pytest.mark.parametrize(
@@ -202,7 +226,7 @@ def test_weights_of_another_run_are_refused(archive, tmp_path):
         (["views.recipe=crop"], "Did you mean 'crops'"),
         (["views.rotation=400"], "rotation"),
         (["train.batch_size=100"], "more than the 48 readable images"),
-        (["train.micro_batch=5"], "type --set train.micro_batch=4"),
+        (["train.micro_batch=5"], 'give train={"micro_batch": 4}'),
         (["method.options.teachr=1"], "teachr"),
         (["model.encoder=swin_tiny_patch4_window7_224"], "cannot take images of 24 px"),
         (
@@ -212,7 +236,7 @@ def test_weights_of_another_run_are_refused(archive, tmp_path):
                 "views.local_views=1",
                 "views.local_size=20",
             ],
-            "give another --set views.local_size=",
+            'give another views={"local_size": ...}',
         ),
     ],
 )
@@ -249,7 +273,7 @@ def test_a_training_too_short_for_its_method_is_told_so(name, archive):
     (said,) = parts.warnings
     assert f"{name} learns through a predictor" in said
     enough = math.ceil(1000 / len(parts.loader))
-    assert f"--epochs {enough} or more" in said
+    assert f"epochs={enough} or more" in said
     for others in ([f"train.epochs={enough}"], ["train.epochs=0"], ["method.name=kl-vmf"]):
         assert prepare(config_of(archive, *short, *others)).warnings == ()
 

@@ -11,7 +11,7 @@ from isosphere.training.checkpoint import (
 from isosphere.training.config import Config, describe_keys, known_keys, parse_config
 from isosphere.training.defaults import resolve
 from isosphere.training.distributed import is_first, is_launched, launch, launched, lost
-from isosphere.training.fit import Summary, fit
+from isosphere.training.fit import fit
 from isosphere.training.gradient import Differentiator, Step
 from isosphere.training.hardware import (
     bf16_is_fast,
@@ -49,6 +49,7 @@ from isosphere.training.setup import (
     prepare_without_images,
     untrained,
 )
+from isosphere.training.state import Summary
 
 __all__ = [
     "Callback",

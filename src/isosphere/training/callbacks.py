@@ -18,7 +18,7 @@ class Progress:
     ``step`` steps, ``epoch`` whole epochs, ``images`` images and ``seconds`` of training lie behind, and ``fraction``
     of the run, from 0 to 1. ``losses``: the loss, ``total``, and its parts: after a step its own (on a GPU, which is
     asked every 20 steps, those of the last one known), after an epoch their means, as in metrics.csv. ``metrics``:
-    what the monitor and the k-NN probe found after the last epoch; the monitor looks in the first process alone.
+    the latest that the monitor and the k-NN probe have found; the monitor looks in the first process alone.
     """
 
     step: int

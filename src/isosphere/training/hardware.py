@@ -223,7 +223,7 @@ def keep_freed_memory() -> bool:
         or platform.libc_ver()[0] != "glibc"
     ):
         return False
-    # torch asks for large pages if told so before its first tensor.
+    # torch asks for large pages if asked to before its first tensor.
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
     largest = 2**31 - 1
     libc = ctypes.CDLL(None)

@@ -1,4 +1,4 @@
-"""What is told of a run: to a person, to metrics.csv, to TensorBoard and to Weights & Biases."""
+"""What is reported of a run: to a person, to metrics.csv, to TensorBoard and to Weights & Biases."""
 
 import contextlib
 import time

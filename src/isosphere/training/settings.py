@@ -96,16 +96,17 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _split(text: str) -> tuple[str, Any]:
-    key, equals, value = text.partition("=")
+    key, equals, written = text.partition("=")
     key = key.strip()
+    try:
+        value = yaml.safe_load(written)
+    except yaml.YAMLError:
+        value = written
     if not equals or "." not in key:
         keys = [k for k in known_keys() if k.split(".", 1)[1] == key.split(".")[-1]]
-        example = option(keys[0], value or ...) if keys else option("optim.learning_rate", 0.001)
+        example = option(keys[0], value if equals else ...) if keys else option("optim.learning_rate", 0.001)
         raise UsageError(f"{option('set')} {text}: expected section.key=value, for example {example}.")
-    try:
-        return key, yaml.safe_load(value)
-    except yaml.YAMLError:
-        return key, value
+    return key, value
 
 
 def _put(values: dict[str, Any], key: str, value: Any, text: str) -> None:
