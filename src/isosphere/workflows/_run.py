@@ -21,6 +21,7 @@ from isosphere.training import Config, build_views, load_method
 
 if TYPE_CHECKING:
     from isosphere.deploy.embedder import Progress
+    from isosphere.workflows.report import Report
     from isosphere.workflows.result import Evaluation
 
 __all__ = ["Run", "load", "run_of"]
@@ -117,11 +118,11 @@ class Run(Embedder):
 
         return evaluate(self, self.images if data is None else data, **options)
 
-    def report(self, data: Any = None, **options: Any) -> Path:
-        """Write one page about it; options as of `isosphere report`."""
+    def report(self, data: Any = None, **options: Any) -> "Report":
+        """Write one page about it; options as of ``isosphere report``."""
         from isosphere.workflows.report import report
 
-        return report([self], data, **options)
+        return report(self, self.images if data is None else data, **options)
 
     def __repr__(self) -> str:
         epoch = "" if self.epoch is None else f", epoch {self.epoch}"

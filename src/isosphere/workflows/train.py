@@ -13,7 +13,7 @@ import yaml
 from numpy.typing import ArrayLike
 from rich.console import Console
 
-from isosphere.data import Source
+from isosphere.data import ImageSet, Source
 from isosphere.deploy.pictures import as_source
 from isosphere.errors import UsageError, command, option
 from isosphere.evaluation import learn_wccn
@@ -262,10 +262,10 @@ def train(
     refuse_unknown(sections, inspect.signature(train).parameters)
     if not dry_run:
         require_out(out, data)
-    at_hand = labels is not None or not (data is None or isinstance(data, (str, Path, Mapping)))
-    source = as_source(data, labels=labels, split="train") if at_hand else None
+    named = isinstance(data, (str, Path, Mapping)) or data is None
+    source = None if named and labels is None else _source(data, labels)
     if source is not None:
-        given["data"] = str(data) if isinstance(data, (str, Path)) else source.name
+        given["data"] = str(data) if named else source.name
     file = config if isinstance(config, (str, Path)) else None
     flags, sets = dotted(given, sections, set or {}, None if file else config)
     folder = None if out is None else RunFolder(out)
@@ -313,6 +313,20 @@ def train(
         raise SystemExit(1)
     training.parts.fabric.barrier()  # the others read what the first has written last
     return replace(load(training.folder.path, device=str(training.parts.fabric.device)), images=source)
+
+
+def _source(data: Any, labels: ArrayLike | None) -> Source:
+    """Images at hand, with a name that says what they are; those of a name, where they have labels."""
+    if isinstance(data, (str, Path, Source, ImageSet)) or not hasattr(data, "__len__"):
+        return as_source(data, labels=labels, split="train")
+    word = (
+        "array"
+        if hasattr(data, "shape")
+        else "list"
+        if isinstance(data, (list, tuple))
+        else type(data).__name__
+    )
+    return as_source(data, labels=labels, name=f"{word} of {len(data):,} images", split="train")
 
 
 def _show(console: Console, facts: Mapping[str, str], config: Config) -> None:
