@@ -3,6 +3,7 @@
 import inspect
 import io
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -128,8 +129,8 @@ class Training:
             names = ", ".join(list(late)[:3])
             ui.say(f"{len(late)} images could not be read and were passed over: {names}.", warning=True)
         if not summary.interrupted:
-            self._learn_wccn(summary, lambda done, total: ui.step(done / max(1, total), "WCCN"))
-            ui.close()
+            with closing(ui):
+                self._learn_wccn(summary, lambda done, total: ui.step(done / max(1, total), "WCCN"))
         return summary
 
     def _learn_wccn(self, summary: Summary, progress: Count) -> None:
@@ -282,16 +283,15 @@ def train(
     if dry_run and source is None and preset and (known := resolve_without_images(chosen)) is not None:
         _show(console, known[1], known[0])
         return run_of(folder or RunFolder("untrained"), known[0], build(known[0])[1].eval())
-    reading = ConsoleReporter(console)
-    training = prepare_training(
-        chosen,
-        folder or RunFolder("untrained"),
-        resume=resume,
-        note=note,
-        source=source,
-        progress=lambda done, total: reading.step(done / max(1, total), "Reading images"),
-    )
-    reading.close()
+    with closing(ConsoleReporter(console)) as reading:
+        training = prepare_training(
+            chosen,
+            folder or RunFolder("untrained"),
+            resume=resume,
+            note=note,
+            source=source,
+            progress=lambda done, total: reading.step(done / max(1, total), "Reading images"),
+        )
     if dry_run:
         _show(console, training.facts, training.config)
         return run_of(training.folder, training.config, training.parts.method.eval())
@@ -301,10 +301,7 @@ def train(
         ui.say(note)
     for text in training.warnings:
         reading.say(text, warning=True)
-    try:
-        summary = training.run(ui, callbacks)
-    finally:
-        ui.close()
+    summary = training.run(ui, callbacks)
     for text, warning in training.closing(summary):
         ui.say(text, warning=warning)
     if summary.interrupted == "Ctrl-C":
@@ -319,13 +316,8 @@ def _source(data: Any, labels: ArrayLike | None) -> Source:
     """Images at hand, with a name that says what they are; those of a name, where they have labels."""
     if isinstance(data, (str, Path, Source, ImageSet)) or not hasattr(data, "__len__"):
         return as_source(data, labels=labels, split="train")
-    word = (
-        "array"
-        if hasattr(data, "shape")
-        else "list"
-        if isinstance(data, (list, tuple))
-        else type(data).__name__
-    )
+    words = {"ndarray": "array", "Tensor": "array", "tuple": "list"}
+    word = words.get(type(data).__name__, type(data).__name__)
     return as_source(data, labels=labels, name=f"{word} of {len(data):,} images", split="train")
 
 
