@@ -8,7 +8,7 @@ import pytest
 
 import isosphere
 from isosphere.cli import exam
-from isosphere.deploy import run as deployed
+from isosphere.deploy import embedder as deployed
 
 
 @pytest.fixture
