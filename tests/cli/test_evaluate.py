@@ -191,6 +191,6 @@ def test_features_in_few_directions_are_worth_another_metric():
     assert "45.0 points more" in (said := _worth_a_metric(correct))
     assert said.startswith("Whitened")
     correct["trained/views"] = white.double()
-    assert "embed --layer views" in _worth_a_metric(correct)
+    assert "embed --layer wccn" in _worth_a_metric(correct)
     assert _worth_a_metric({"trained/backbone": plain.double(), "trained/whitened": plain.double()}) == ""
     assert _worth_a_metric({"trained/backbone": plain.double()}) == ""

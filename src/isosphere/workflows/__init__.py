@@ -3,13 +3,28 @@
 from typing import TYPE_CHECKING, Any
 
 from isosphere.workflows._run import Run, load
-from isosphere.workflows.train import Training, prepare_training, train
+from isosphere.workflows.settings import FLAGS, check_processes, configure, require_out
+from isosphere.workflows.train import train
+from isosphere.workflows.training import Training, prepare_training, resolve_without_images
 from isosphere.workflows.views import draw_views
 
 if TYPE_CHECKING:
     from isosphere.workflows.transformer import RunTransformer
 
-__all__ = ["Run", "RunTransformer", "Training", "draw_views", "load", "prepare_training", "train"]
+__all__ = [
+    "FLAGS",
+    "Run",
+    "RunTransformer",
+    "Training",
+    "check_processes",
+    "configure",
+    "draw_views",
+    "load",
+    "prepare_training",
+    "require_out",
+    "resolve_without_images",
+    "train",
+]
 
 
 def __getattr__(name: str) -> Any:
