@@ -24,9 +24,9 @@ ALLOWED = {
     "runs": {"models", "methods"},
     "training": {"methods", "models", "data", "runs", "reductions", "statistics"},
     "evaluation": {"sphere", "discrepancies", "models", "data", "runs", "statistics", "reductions"},
-    # Reading a run back is training's; `isosphere.load` hands it to deploy, which knows how to apply it.
     "deploy": {"models", "data", "runs", "statistics", "reductions", "evaluation"},
     "report": {"sphere", "reductions", "statistics", "data", "runs", "evaluation"},
+    "workflows": {"methods", "models", "data", "runs", "training", "evaluation", "deploy", "report"},
 }
 
 

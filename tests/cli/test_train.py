@@ -217,12 +217,10 @@ def test_unreadable_images_are_skipped_or_refused(run, classes, quick, tmp_path)
 
 
 def test_an_interrupt_while_images_are_read_is_one_sentence(run, classes, quick, monkeypatch):
-    import isosphere.workflows  # noqa: F401
-
     def interrupted(*args, **kwargs):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(sys.modules["isosphere.workflows.train"], "prepare", interrupted)
+    monkeypatch.setattr("isosphere.workflows.training.prepare", interrupted)
     done = run("train", classes, "--out", "r", *quick)
     assert done.code == 1
     assert done.err.count("\n") <= 2

@@ -64,7 +64,7 @@ def verdict(rows: Iterable[dict[str, str]]) -> Verdict:
         else "does not hold",
         f"Whitening raises k-NN by two standard errors in {lifted} of {len(low)} comparisons of methods that do not "
         f"spread (mean {_mean(low):+.1f}) and in {sum(lift > 2 * error for lift, error in high)} of {len(high)} of "
-        f"methods that do ({_mean(high):+.1f}); the metric of views adds {_mean(by_views):+.1f} on average"
+        f"methods that do ({_mean(high):+.1f}); WCCN adds {_mean(by_views):+.1f} on average"
         + "".join(f"; {words}" for _, words in met),
         [_table(cells, data) for data in SETS],
         "more trainings, larger networks: on textures, where few directions tell images apart, whitening does harm "
@@ -99,7 +99,7 @@ def draw(rows: Iterable[dict[str, str]], path: Path) -> None:
     ink: dict[str, Any] = {"color": COLOURS[6], "linestyle": ""}
     axes[0].plot([], [], "o", markerfacecolor="white", label="features as they are", **ink)
     axes[0].plot([], [], "o", label="whitened", **ink)
-    axes[0].plot([], [], "|", markersize=11, markeredgewidth=2, label="in the metric of views", **ink)
+    axes[0].plot([], [], "|", markersize=11, markeredgewidth=2, label="after WCCN", **ink)
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4, fontsize=8)
     save(figure, path)
 
@@ -148,7 +148,7 @@ def _table(cells: Cells, data: str) -> Figures:
     columns = {"k-NN": "knn"} | WHITENED | {"linear": "linear", "uniformity": "uniformity"}
     measured = sorted((m for m in METHODS if cells.of(data, m)), key=lambda m: -cells.mean(data, m, "knn"))
     return cells.table(
-        f"{SETS[data]}: k-NN of the backbone's features as they are, whitened, and in the metric of their views; "
+        f"{SETS[data]}: k-NN of the backbone's features as they are, whitened, and after WCCN; "
         "linear probe, % ± standard error; uniformity of the embeddings (lower is more uniform)",
         {m: (m, "") for m in measured},
         {title: (data, metric, 2 if metric == "uniformity" else 1) for title, metric in columns.items()},

@@ -86,9 +86,14 @@ def train(
     given = {name: value or None if isinstance(value, bool) else value for name, value in locals().items()}
     from isosphere.runs import RunFolder
     from isosphere.training import is_first, keep_freed_memory
-    from isosphere.workflows import prepare_training
-    from isosphere.workflows.settings import FLAGS, check_processes, configure, require_out
-    from isosphere.workflows.train import resolve_without_images
+    from isosphere.workflows import (
+        FLAGS,
+        check_processes,
+        configure,
+        prepare_training,
+        require_out,
+        resolve_without_images,
+    )
 
     if not dry_run:
         require_out(out, data)

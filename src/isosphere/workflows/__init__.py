@@ -4,27 +4,35 @@ from typing import TYPE_CHECKING, Any
 
 from isosphere.workflows._run import Run, load
 from isosphere.workflows.evaluate import evaluate
-from isosphere.workflows.report import report
+from isosphere.workflows.report import Report, report
 from isosphere.workflows.result import Evaluation
+from isosphere.workflows.settings import FLAGS, check_processes, configure, require_out
 from isosphere.workflows.tasks import TASKS, Task
-from isosphere.workflows.train import Training, prepare_training, train
+from isosphere.workflows.train import train
+from isosphere.workflows.training import Training, prepare_training, resolve_without_images
 from isosphere.workflows.views import draw_views
 
 if TYPE_CHECKING:
     from isosphere.workflows.transformer import RunTransformer
 
 __all__ = [
+    "FLAGS",
     "TASKS",
     "Evaluation",
+    "Report",
     "Run",
     "RunTransformer",
     "Task",
     "Training",
+    "check_processes",
+    "configure",
     "draw_views",
     "evaluate",
     "load",
     "prepare_training",
     "report",
+    "require_out",
+    "resolve_without_images",
     "train",
 ]
 

@@ -67,7 +67,7 @@ class Run(Embedder):
     ) -> Index:
         """The images of `data` made searchable: read from the run's folder where they were seen before.
 
-        `layer`: :attr:`search_layer` if None.
+        `layer`: :attr:`isosphere.deploy.Embedder.search_layer` if None.
         """
         return deploy.open_index(self, data, layer=layer or self.search_layer, progress=progress)
 
@@ -85,7 +85,7 @@ class Run(Embedder):
         Args:
             images: as for :meth:`embed`.
             within: data to search, or the result of :meth:`index` (then its layer is used).
-            layer: :attr:`search_layer` if None.
+            layer: :attr:`isosphere.deploy.Embedder.search_layer` if None.
             k: how many; all where there are fewer.
         """
         index = within if isinstance(within, Index) else self.index(within, layer=layer, progress=progress)
@@ -119,10 +119,10 @@ class Run(Embedder):
         return evaluate(self, self.images if data is None else data, **options)
 
     def report(self, data: Any = None, **options: Any) -> "Report":
-        """Write one page about it; options as of :func:`isosphere.workflows.report`."""
+        """Write one page about it; options as of ``isosphere report``."""
         from isosphere.workflows.report import report
 
-        return report(self, data, **options)
+        return report(self, self.images if data is None else data, **options)
 
     def __repr__(self) -> str:
         epoch = "" if self.epoch is None else f", epoch {self.epoch}"
