@@ -18,6 +18,8 @@ class Kind(StrEnum):
     discrepancies = "discrepancies"
     encoders = "encoders"
     datasets = "datasets"
+    formats = "formats"
+    tasks = "tasks"
     recipes = "recipes"
     presets = "presets"
     keys = "keys"
@@ -31,7 +33,8 @@ def list_(
         str, typer.Argument(metavar="[TEXT]", help="Only names that contain this.", show_default=False)
     ] = "",
 ) -> None:
-    """List methods, discrepancies, encoders, built-in data sets, view recipes, presets or configuration keys.
+    """List methods, discrepancies, encoders, built-in data sets, formats of images, tasks of an evaluation, view
+    recipes, presets or configuration keys.
 
     One plain row per item, its name first and a tab after it, when the output is not a terminal.
     """
@@ -70,6 +73,14 @@ def _rows(kind: Kind) -> list[tuple[str, ...]]:
         from isosphere.data import BUILTIN
 
         return list(BUILTIN.items())
+    if kind is Kind.formats:
+        from isosphere.data import FORMATS
+
+        return [(each.name, each.about) for each in FORMATS]
+    if kind is Kind.tasks:
+        from isosphere.workflows import TASKS
+
+        return [(name, f"{task.about}{' (needs labels)' * task.needs_labels}") for name, task in TASKS.items()]
     if kind is Kind.recipes:
         from isosphere.data import RECIPES
 
