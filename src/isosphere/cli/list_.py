@@ -80,7 +80,9 @@ def _rows(kind: Kind) -> list[tuple[str, ...]]:
     if kind is Kind.tasks:
         from isosphere.workflows import TASKS
 
-        return [(name, f"{task.about}{' (needs labels)' * task.needs_labels}") for name, task in TASKS.items()]
+        return [
+            (name, f"{task.about}{' (needs labels)' * task.needs_labels}") for name, task in TASKS.items()
+        ]
     if kind is Kind.recipes:
         from isosphere.data import RECIPES
 

@@ -8,7 +8,7 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 from torch.nn import functional
 
-from isosphere.reductions.neighbours import inner_product_blocks
+from isosphere.reductions import inner_product_blocks
 
 __all__ = ["DuplicateGroup", "near_duplicates"]
 

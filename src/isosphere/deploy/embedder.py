@@ -19,6 +19,7 @@ from isosphere.evaluation import (
     WCCN,
     FeatureCache,
     Features,
+    Progress,
     centre_key,
     centre_look,
     extract,
@@ -31,7 +32,6 @@ from isosphere.runs import RunFolder
 
 __all__ = ["Embedder", "Progress", "refuse_unreadable"]
 
-Progress: TypeAlias = Callable[[int, int], None]
 Encode: TypeAlias = Callable[[Tensor], tuple[Tensor, Tensor]]
 
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from isosphere.evaluation.cosines import on_grid, unit_rows
 from isosphere.evaluation.intervals import Estimate, bootstrap, wilson
-from isosphere.reductions.neighbours import inner_product_blocks
+from isosphere.reductions import inner_product_blocks
 
 __all__ = ["ClassOutcomes", "class_outcomes", "class_retrieval"]
 

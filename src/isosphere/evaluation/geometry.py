@@ -10,7 +10,7 @@ from torch.nn import functional
 
 from isosphere.evaluation.intervals import Estimate, bootstrap
 from isosphere.evaluation.jackknife import GROUPS, jackknife, symmetric
-from isosphere.reductions.neighbours import inner_product_blocks
+from isosphere.reductions import inner_product_blocks
 from isosphere.statistics import (
     covariance_spectrum,
     effective_rank,

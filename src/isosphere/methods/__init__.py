@@ -1,6 +1,14 @@
 """How to learn: from the views of a batch to a loss."""
 
-from isosphere.methods.base import Loss, Method, embed_views, invariance, invariance_slope, spread_test
+from isosphere.methods.base import (
+    Loss,
+    Method,
+    by_size,
+    embed_views,
+    invariance,
+    invariance_slope,
+    spread_test,
+)
 from isosphere.methods.byol import BYOL, teacher_momentum
 from isosphere.methods.contrastive import AlignUniform, SimCLR, nt_xent
 from isosphere.methods.conventions import weight_of_lambda
@@ -40,6 +48,7 @@ __all__ = [
     "VISimSiam",
     "balanced_weight",
     "build_method",
+    "by_size",
     "embed_views",
     "expansion_ratio",
     "invariance",

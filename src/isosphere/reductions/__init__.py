@@ -4,7 +4,7 @@ from isosphere.reductions.characteristic import sliced_characteristic_distance
 from isosphere.reductions.collective import Group, all_reduce, first_row, gather_rows, row_counts, world_size
 from isosphere.reductions.flat_index import SearchEngine, find_neighbours
 from isosphere.reductions.nearest import nearest_log_distance
-from isosphere.reductions.neighbours import nearest_neighbours
+from isosphere.reductions.neighbours import inner_product_blocks, nearest_neighbours
 from isosphere.reductions.pairwise import pair_log_sum, pair_sum
 from isosphere.reductions.precision import full_precision
 
@@ -16,6 +16,7 @@ __all__ = [
     "first_row",
     "full_precision",
     "gather_rows",
+    "inner_product_blocks",
     "nearest_log_distance",
     "nearest_neighbours",
     "pair_log_sum",

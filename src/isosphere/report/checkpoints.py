@@ -6,9 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from isosphere.evaluation import Correlation, spearman
-from isosphere.evaluation.results import TaskResult
-from isosphere.evaluation.unlabelled import HIGHER_IS_BETTER, ranks
+from isosphere.evaluation import HIGHER_IS_BETTER, Correlation, TaskResult, ranks, spearman
 from isosphere.report.ranking import LAYERS, MEASURES, measure_words, placed
 from isosphere.report.tables import ABSENT, Cell, Row, Table, number
 

@@ -13,7 +13,7 @@ from PIL import Image, ImageDraw
 from torch import Tensor
 from torch.nn import functional
 
-from isosphere.reductions.neighbours import inner_product_blocks
+from isosphere.reductions import inner_product_blocks
 from isosphere.report.collapse import paired
 from isosphere.report.plots import matplotlib_or_words
 from isosphere.report.style import running_median, style

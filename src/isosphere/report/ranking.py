@@ -6,9 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from isosphere.evaluation import spearman
-from isosphere.evaluation.results import TaskResult
-from isosphere.evaluation.unlabelled import HIGHER_IS_BETTER, ranks
+from isosphere.evaluation import HIGHER_IS_BETTER, TaskResult, ranks, spearman
 from isosphere.report.tables import ABSENT, Cell, Row, Table, number
 
 __all__ = ["LAYERS", "MEASURES", "measure_words", "placed", "ranking_table"]

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from isosphere.evaluation.results import TaskResult
+from isosphere.evaluation import TaskResult
 from isosphere.report.checkpoints import checkpoint_tables
 from isosphere.report.ranking import ranking_table
 from isosphere.report.tables import Layout, Table, lay_out

@@ -8,7 +8,7 @@ from html import escape
 from string import Formatter
 from typing import Any
 
-from isosphere.evaluation.results import Figure, TaskResult
+from isosphere.evaluation import Figure, TaskResult
 
 __all__ = ["Cell", "Layout", "Row", "Table", "lay_out", "model_words", "number"]
 

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from isosphere.reductions.pairwise import pair_sum
+from isosphere.reductions import pair_sum
 
 __all__ = ["COLLAPSED", "alignment", "mean_cosine", "uniformity"]
 

@@ -9,8 +9,7 @@ from torch import Tensor
 
 from isosphere.data import ImageSet, Loader, Source, Views
 from isosphere.errors import UsageError, option
-from isosphere.methods import Method
-from isosphere.methods.base import by_size
+from isosphere.methods import Method, by_size
 from isosphere.models import evaluation_mode
 from isosphere.training.config import Config
 from isosphere.training.gradient import pieces_of

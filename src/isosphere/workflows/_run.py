@@ -13,14 +13,13 @@ from numpy.typing import NDArray
 from isosphere import deploy
 from isosphere.data import Source, Views
 from isosphere.deploy import DuplicateGroup, Embedder, Exported, Index, Layer, Match
-from isosphere.evaluation import WCCN, FeatureCache
+from isosphere.evaluation import WCCN, FeatureCache, Progress
 from isosphere.methods import Method
 from isosphere.models import Encoder
 from isosphere.runs import RunFolder
 from isosphere.training import Config, build_views, load_method
 
 if TYPE_CHECKING:
-    from isosphere.deploy.embedder import Progress
     from isosphere.workflows.report import Report
     from isosphere.workflows.result import Evaluation
 
@@ -57,13 +56,13 @@ class Run(Embedder):
         *,
         layer: Layer | str = "backbone",
         batch_size: int = 256,
-        progress: "Progress | None" = None,
+        progress: Progress | None = None,
     ) -> NDArray[np.float32]:
         """Embeddings of images, float32 ``(n, d)``; kinds and errors as :func:`isosphere.deploy.embed_images`."""
         return deploy.embed_images(self, images, layer=layer, batch_size=batch_size, progress=progress)
 
     def index(
-        self, data: Any, *, layer: Layer | str | None = None, progress: "Progress | None" = None
+        self, data: Any, *, layer: Layer | str | None = None, progress: Progress | None = None
     ) -> Index:
         """The images of `data` made searchable: read from the run's folder where they were seen before.
 
@@ -78,7 +77,7 @@ class Run(Embedder):
         *,
         k: int = 5,
         layer: Layer | str | None = None,
-        progress: "Progress | None" = None,
+        progress: Progress | None = None,
     ) -> list[list[Match]]:
         """The k images of `within` most similar to each image, by cosine, best first: one list an image.
 
@@ -97,7 +96,7 @@ class Run(Embedder):
         *,
         threshold: float = 0.99,
         layer: Layer | str = "backbone",
-        progress: "Progress | None" = None,
+        progress: Progress | None = None,
     ) -> list[DuplicateGroup]:
         """Groups of images that are nearly the same, with their paths, the largest first; nothing is deleted.
 
