@@ -11,23 +11,34 @@ import pytest
 
 SOURCE = Path(__file__).resolve().parent.parent / "src" / "isosphere"
 
-# A folder may import those on its right; `errors` and `atomic` are everybody's, `cli` may import all.
-ALLOWED = {
+# The folders that each folder imports: exactly these. `errors` and `atomic` are everybody's.
+IMPORTS = {
     "sphere": set(),
     "reductions": set(),
     "kernels": {"sphere"},
-    "statistics": {"sphere", "reductions"},
+    "statistics": {"reductions"},
     "discrepancies": {"sphere", "reductions", "kernels"},
     "models": {"reductions"},  # batch norm over ranks
     "methods": {"sphere", "reductions", "kernels", "statistics", "discrepancies", "models"},
     "data": set(),
-    "runs": {"models", "methods"},
-    "training": {"methods", "models", "data", "runs", "reductions", "statistics"},
-    "evaluation": {"sphere", "discrepancies", "models", "data", "runs", "statistics", "reductions"},
-    "deploy": {"models", "data", "runs", "statistics", "reductions", "evaluation"},
-    "report": {"sphere", "reductions", "statistics", "data", "runs", "evaluation"},
-    "workflows": {"methods", "models", "data", "runs", "training", "evaluation", "deploy", "report"},
+    "runs": set(),
+    "training": {"methods", "models", "data", "runs", "statistics"},
+    "evaluation": {"models", "data", "runs", "statistics", "reductions"},
+    "deploy": {"models", "data", "runs", "reductions", "evaluation"},
+    "report": {"sphere", "reductions", "statistics", "runs", "evaluation"},
+    # What a person asks for, once for Python and for the command line.
+    "workflows": {
+        *{"training", "evaluation", "deploy", "report", "data", "runs", "models"},
+        *{"methods", "discrepancies", "statistics", "reductions"},
+    },
+    "cli": {
+        *{"workflows", "training", "deploy", "report", "data", "runs"},
+        *{"models", "methods", "discrepancies", "reductions"},
+    },
 }
+EVERYBODYS = {"errors", "atomic"}
+# Their faces are for a later redesign: others still reach into these.
+OPEN_INSIDE = {"sphere", "kernels", "discrepancies", "methods"}
 
 
 def imported_folders(path: Path) -> set[str]:
@@ -47,16 +58,71 @@ def imported_folders(path: Path) -> set[str]:
     return found
 
 
-@pytest.mark.parametrize("folder", ALLOWED)
-def test_dependencies_point_one_way(folder):
-    for path in sorted((SOURCE / folder).rglob("*.py")):
-        foreign = imported_folders(path) - ALLOWED[folder] - {folder, "errors", "atomic", "__version__"}
-        assert not foreign, f"{path.relative_to(SOURCE)} may not import {sorted(foreign)}"
+@pytest.mark.parametrize("folder", IMPORTS)
+def test_a_folder_imports_exactly_these(folder):
+    found = set().union(*(imported_folders(path) for path in (SOURCE / folder).rglob("*.py")))
+    assert found - EVERYBODYS - {folder, "__version__"} == IMPORTS[folder]
+
+
+def test_imports_point_one_way():
+    order: list[str] = []
+    while len(order) < len(IMPORTS):
+        ready = [name for name in IMPORTS if name not in order and set(order) >= IMPORTS[name]]
+        assert ready, f"a circle among {IMPORTS.keys() - set(order)}"
+        order += ready
 
 
 def test_every_folder_has_a_rule():
     folders = {p.name for p in SOURCE.iterdir() if p.is_dir() and (p / "__init__.py").exists()}
-    assert folders == ALLOWED.keys() | {"cli"}
+    assert folders == IMPORTS.keys()
+
+
+def imported_modules(path: Path) -> set[str]:
+    """Modules of isosphere that a module imports by name, with those that it imports only for its types or later."""
+    nodes = list(ast.walk(ast.parse(path.read_text())))
+    found = {node.module for node in nodes if isinstance(node, ast.ImportFrom) and node.module and not node.level}
+    found |= {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
+    return {name for name in found if name.startswith("isosphere.")}
+
+
+def test_other_folders_are_met_at_their_faces():
+    """`from isosphere.data import Source`, never from a module within: what a face does not show can be changed."""
+    deep = []
+    for path in sorted(SOURCE.rglob("*.py")):
+        own = path.relative_to(SOURCE).parts[0]
+        for name in sorted(imported_modules(path)):
+            folder = name.split(".")[1]
+            if name.count(".") > 1 and folder not in {own, *OPEN_INSIDE}:
+                deep.append(f"{path.relative_to(SOURCE)}: {name}")
+    assert deep == []
+
+
+def test_modules_behind_a_face_are_private():
+    public = {
+        str(path.relative_to(SOURCE))
+        for folder in IMPORTS.keys() - OPEN_INSIDE - {"cli"}
+        for path in (SOURCE / folder).rglob("*.py")
+        if not path.name.startswith("_") and path.parent.name != "tasks"
+    }
+    assert public == set()
+
+
+def test_no_circle_within_a_folder():
+    """Modules of a folder import each other one way, at the top or later."""
+    for folder in IMPORTS.keys() - OPEN_INSIDE:
+        paths = {p: ".".join(p.relative_to(SOURCE.parent).with_suffix("").parts) for p in (SOURCE / folder).rglob("*.py")}
+        names = {name: path for path, name in paths.items() if path.name != "__init__.py"}
+        imports = {name: imported_modules(path) & names.keys() for name, path in names.items()}
+        while imports:
+            free = [name for name, needed in imports.items() if not needed & imports.keys()]
+            assert free, f"a circle among {sorted(imports)}"
+            imports = {name: needed for name, needed in imports.items() if name not in free}
+
+
+def test_the_command_line_is_thin():
+    """Parse, call a workflow, print: what takes more belongs to a workflow."""
+    lengths = {p.name: len(p.read_text().splitlines()) for p in (SOURCE / "cli").glob("*.py")}
+    assert {name: n for name, n in lengths.items() if n > 140} == {}
 
 
 @pytest.mark.parametrize("part", ["sphere", "kernels", "reductions", "statistics", "discrepancies"])
