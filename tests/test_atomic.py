@@ -81,7 +81,7 @@ def test_a_kill_during_writing_keeps_the_old_file(tmp_path):
     assert left.name.endswith(".tmp")
     (tmp_path / ".a.bin2.x.tmp").touch()
     for hidden in (left, tmp_path / ".a.bin2.x.tmp"):
-        os.utime(hidden, (time.time() - 90_000,) * 2)
+        os.utime(hidden, (time.time() - 90_000, time.time() - 90_000))
     write_bytes(path, b"newer")  # a day later it goes, and what belongs to another file stays
     assert sorted(p.name for p in tmp_path.iterdir()) == [".a.bin2.x.tmp", "a.bin"]
 

@@ -128,10 +128,10 @@ def test_a_damaged_chunk_costs_its_own_images(write):
 
 def test_other_contents_are_refused_with_what_they_are(write, tmp_path):
     spectra = write("a.h5", spectra=np.zeros((3, 100)), group__ra=np.zeros(3))
-    assert "a.h5 cannot be used: it holds group/ra (3,), spectra (3, 100); expected images" in refusal(
+    assert "a.h5 cannot be used: it holds group/ra (3,), spectra (3, 100); expected x_train" in refusal(
         spectra
     )
-    assert "it holds no data sets" in refusal(write("b.h5"))
+    assert "it holds no arrays" in refusal(write("b.h5"))
     assert "images has shape (3, 100); expected (n, h, w)" in refusal(
         write("c.h5", images=np.zeros((3, 100), "u1"))
     )

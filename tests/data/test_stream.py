@@ -244,23 +244,22 @@ def test_an_interrupt_leaves_no_process():
                 return Image.new("RGB", (4, 4))
 
         signal.signal(signal.SIGINT, signal.default_int_handler)
-        batches = stream(Slow("slow", [str(i) for i in range(100_000)]), 4, batch_size=20, workers=2)
+        slow = Slow("slow", [str(i) for i in range(100_000)])
         try:
-            for k, _ in enumerate(batches):
+            for k, _ in enumerate(stream(slow, 4, batch_size=20, workers=2)):
                 if k == 0:
                     print(*(p.pid for p in multiprocessing.active_children()), flush=True)
         except KeyboardInterrupt:
             print("interrupted", len(multiprocessing.active_children()), flush=True)
         """
     )
-    child = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True)
-    assert child.stdout is not None
-    workers = [int(pid) for pid in child.stdout.readline().split()]
-    assert len(workers) == 2
-    child.send_signal(signal.SIGINT)
-    assert child.stdout.readline() == "interrupted 0\n"
-    child.stdout.close()
-    assert child.wait(timeout=60) == 0
+    with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True) as child:
+        assert child.stdout is not None
+        workers = [int(pid) for pid in child.stdout.readline().split()]
+        assert len(workers) == 2
+        child.send_signal(signal.SIGINT)
+        assert child.stdout.readline() == "interrupted 0\n"
+    assert child.returncode == 0
     for pid in workers:
         with pytest.raises(ProcessLookupError):
             os.kill(pid, 0)

@@ -18,7 +18,7 @@ from .arrays import ArraySource, as_bytes
 from .decode import UnreadableImageError, decode, upright_rgb
 from .encoded import EncodedSource, read_file
 from .images import ImageSet
-from .labels import class_positions, one_label_each
+from .labels import class_positions, one_label_each, positions_of
 from .layout import no_test_part, printable
 from .source import Source, Split
 from .sources import open_source
@@ -227,7 +227,7 @@ def _labelled(source: Source, labels: ArrayLike) -> Source:
 
 def _positions(labels: NDArray, stated: NDArray | None) -> tuple[NDArray[np.int64], list[str]]:
     table, class_names = class_positions([labels], stated)
-    return np.array([table.get(v, -1) for v in labels.tolist()], dtype=np.int64), class_names
+    return positions_of(labels, table, len(labels)), class_names
 
 
 def _numpy(values: Any) -> NDArray:

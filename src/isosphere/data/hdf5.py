@@ -14,24 +14,13 @@ from isosphere.errors import UsageError
 
 from .arrays import as_bytes
 from .decode import UnreadableImageError
-from .labels import class_positions, one_label_each
-from .layout import no_test_part
+from .named_arrays import name_arrays
 from .source import Source, Split, array_digest
 
 __all__ = ["GALAXY10", "HDF5_SUFFIXES", "Hdf5Source", "is_hdf5", "open_galaxy10"]
 
 HDF5_SUFFIXES = (".h5", ".hdf5", ".hdf")
 _SIGNATURE = b"\x89HDF\r\n\x1a\n"
-_TRAIN = ("x_train", "X_train", "train_images", "train/images")
-_TEST = ("x_test", "X_test", "test_images", "test/images", "x_val", "X_val", "val_images", "val/images")
-_WHOLE = ("images", "image", "x", "X", "data")
-_LABELS = {
-    "images": ("ans", "labels", "label", "y"),
-    "x": ("y",),
-    "X": ("y", "Y"),
-    "data": ("labels", "label", "y"),
-}
-_CLASS_NAMES = ("class_names", "classes", "label_names")
 _BLOCK_BYTES, _BLOCKS = 128 * 2**20, 3
 
 GALAXY10: dict[int, tuple[str, ...]] = {
@@ -94,8 +83,7 @@ def open_galaxy10(path: str, *, split: Split = None) -> "Hdf5Source":
 class Hdf5Source(Source):
     """Images of one or two data sets of an HDF5 file; none is read before it is asked for.
 
-    Names that are understood: ``images`` with ``ans`` (Galaxy10) or ``labels``; ``x`` with ``y``; ``data``;
-    ``x_train``, ``y_train``, ``x_test``, ``y_test``; ``train/images``, ``train/labels`` and so on; ``class_names``.
+    Names that are understood: those of `name_arrays`, at any depth.
     Images are (n, h, w), (n, h, w, c) or (n, c, h, w) of integers: uint8, uint16 (divided by 257), bool.
 
     Numerics: a chunk that holds many images is unpacked as a whole, and the last few are kept, so reading in order
@@ -111,28 +99,21 @@ class Hdf5Source(Source):
         try:
             with h5py.File(file, "r", locking=False) as archive:
                 held = _data_sets(archive, h5py)
-                pairs = _pairs(held, split, str(file))
-                labels = [_read_labels(archive, held, name) for name in pairs.both]
-                stated = next((_read(archive[k]) for k in _CLASS_NAMES if k in held), None)
-                shapes = {name: held[name].shape for name in pairs.both}
-                self._rows = {name: _rows(held[name]) for name in pairs.both}
+                found = name_arrays(
+                    {name: data.shape for name, data in held.items()},
+                    lambda name: _read(held[name]),
+                    split,
+                    str(file),
+                    known_classes=GALAXY10 if galaxy10 else None,
+                )
+                for name in found.counts:
+                    _check(name, held[name])
+                self._rows = {name: _rows(held[name]) for name in found.counts}
         except (OSError, ValueError, KeyError, RuntimeError) as error:
             raise UsageError(f"{file} cannot be used: {_first_line(error)}.") from error
-        if galaxy10 and stated is None:
-            stated = np.array(GALAXY10.get(shapes[pairs.both[0]][1], ()))
-        table, class_names = class_positions([x for x in labels if x is not None], stated)
-        names = pairs.chosen
-        super().__init__(
-            file.stem,
-            [f"{name}/{i}" for name in names for i in range(shapes[name][0])],
-            labels=np.concatenate(
-                [_positions(labels[pairs.both.index(name)], table, shapes[name][0]) for name in names]
-            ),
-            class_names=class_names,
-            has_test_split=pairs.test is not None,
-        )
-        self._names = names
-        self._starts = np.cumsum([0, *(shapes[name][0] for name in names)])
+        super().__init__(file.stem, **found.facts())
+        self._names = list(found.counts)
+        self._starts = np.cumsum([0, *found.counts.values()])
 
     def image(self, i: int, *, at_least: int | None = None) -> Image.Image:
         try:
@@ -186,32 +167,6 @@ class Hdf5Source(Source):
         self._forget()
 
 
-class _Pairs:
-    """Which data sets are the training and the test images, and which of them are asked for."""
-
-    def __init__(self, train: str, test: str | None, split: Split) -> None:
-        self.test = test
-        self.both = [train] if test is None else [train, test]
-        self.chosen = {"train": self.both[:1], "test": self.both[1:], None: self.both}[split]
-
-
-def _pairs(held: dict[str, Any], split: Split, file: str) -> _Pairs:
-    train, test, whole = (next((n for n in names if n in held), None) for names in (_TRAIN, _TEST, _WHOLE))
-    first = train or whole
-    if first is None:
-        listed = ", ".join(f"{name} {data.shape}" for name, data in list(held.items())[:8]) or "no data sets"
-        raise ValueError(
-            f"it holds {listed}; expected images (and perhaps ans or labels), or x_train (and perhaps y_train, x_test, "
-            "y_test)"
-        )
-    pairs = _Pairs(first, test if train else None, split)
-    if split == "test" and pairs.test is None:
-        raise no_test_part(file)
-    for name in pairs.both:
-        _check(name, held[name])
-    return pairs
-
-
 def _check(name: str, data: Any) -> None:
     shape, channels = data.shape, (1, 3, 4)
     whole = len(shape) == 3 or (len(shape) == 4 and (shape[3] in channels or shape[1] in channels))
@@ -240,24 +195,6 @@ def _data_sets(archive: Any, h5py: Any) -> dict[str, Any]:
 def _read(data: Any) -> NDArray:
     """The numbers of a data set, or its words."""
     return data.asstr()[()].astype(str) if data.dtype.kind in "OS" else data[()]
-
-
-def _read_labels(archive: Any, held: dict[str, Any], images: str) -> NDArray | None:
-    stem = images.rpartition("/")[0]
-    names = (
-        *_LABELS.get(images, ()),
-        images.replace("x_", "y_").replace("X_", "y_"),
-        images.replace("images", "labels"),
-        *((f"{stem}/{word}" for word in ("labels", "label", "ans", "y")) if stem else ()),
-    )
-    found = next((n for n in names if n in held and n != images), None)
-    return None if found is None else one_label_each(found, _read(archive[found]), held[images].shape[0])
-
-
-def _positions(labels: NDArray | None, table: dict[int | str, int], count: int) -> NDArray[np.int64]:
-    if labels is None:
-        return np.full(count, -1, np.int64)
-    return np.array([table.get(value, -1) for value in labels.tolist()], dtype=np.int64)
 
 
 def _rows(data: Any) -> int:

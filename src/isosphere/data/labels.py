@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["class_positions", "one_label_each"]
+__all__ = ["class_positions", "one_label_each", "positions_of"]
 
 
 def one_label_each(name: str, labels: NDArray, n: int) -> NDArray | None:
@@ -35,3 +35,10 @@ def class_positions(labels: list[NDArray], stated: NDArray | None) -> tuple[dict
     if numbers and numbers[-1] < len(names):
         return {k: k for k in range(len(names))}, names
     return {v: k for k, v in enumerate(numbers)}, [str(v) for v in numbers]
+
+
+def positions_of(labels: NDArray | None, table: dict[int | str, int], count: int) -> NDArray[np.int64]:
+    """Positions of ``count`` labels in the list of classes, -1 for those that are not in it or unknown."""
+    if labels is None:
+        return np.full(count, -1, np.int64)
+    return np.array([table.get(value, -1) for value in labels.tolist()], dtype=np.int64)
