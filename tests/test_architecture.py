@@ -80,7 +80,9 @@ def test_every_folder_has_a_rule():
 def imported_modules(path: Path) -> set[str]:
     """Modules of isosphere that a module imports by name, with those that it imports only for its types or later."""
     nodes = list(ast.walk(ast.parse(path.read_text())))
-    found = {node.module for node in nodes if isinstance(node, ast.ImportFrom) and node.module and not node.level}
+    found = {
+        node.module for node in nodes if isinstance(node, ast.ImportFrom) and node.module and not node.level
+    }
     found |= {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
     return {name for name in found if name.startswith("isosphere.")}
 
@@ -110,7 +112,10 @@ def test_modules_behind_a_face_are_private():
 def test_no_circle_within_a_folder():
     """Modules of a folder import each other one way, at the top or later."""
     for folder in IMPORTS.keys() - OPEN_INSIDE:
-        paths = {p: ".".join(p.relative_to(SOURCE.parent).with_suffix("").parts) for p in (SOURCE / folder).rglob("*.py")}
+        paths = {
+            p: ".".join(p.relative_to(SOURCE.parent).with_suffix("").parts)
+            for p in (SOURCE / folder).rglob("*.py")
+        }
         names = {name: path for path, name in paths.items() if path.name != "__init__.py"}
         imports = {name: imported_modules(path) & names.keys() for name, path in names.items()}
         while imports:

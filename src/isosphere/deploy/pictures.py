@@ -1,4 +1,4 @@
-"""What people ask a network about: data by name, or one picture or several that are at hand."""
+"""What people have, as a source of images: data by name, or pictures that are at hand."""
 
 from pathlib import Path
 from typing import Any
@@ -13,11 +13,18 @@ __all__ = ["is_named", "source_of"]
 
 
 def source_of(images: Any) -> Source:
-    """Data by name or pictures at hand as a source; a single picture is a source of one.
+    """Data by name or pictures at hand as a source (:func:`isosphere.data.as_source`); one picture is a source of one.
 
     Raises: UsageError for what is neither.
     """
-    return as_source([images] if _is_single(images) else images)
+    if isinstance(images, (str, Path)):
+        return as_source(images if is_named(images) else [images])
+    if isinstance(images, Image.Image):
+        return as_source([images])
+    if isinstance(images, (np.ndarray, Tensor)):
+        colours = images.shape[0 if isinstance(images, Tensor) else -1] if images.ndim == 3 else 0
+        return as_source([images] if images.ndim == 2 or colours in (3, 4) else images)
+    return as_source(images)
 
 
 def is_named(images: Any) -> bool:
@@ -25,12 +32,3 @@ def is_named(images: Any) -> bool:
     if isinstance(images, str):
         return not (is_image_name(images) and Path(images).is_file())
     return isinstance(images, Path) and (images.is_dir() or not is_image_name(images.name))
-
-
-def _is_single(images: Any) -> bool:
-    if isinstance(images, (str, Path)):
-        return not is_named(images)
-    if isinstance(images, (np.ndarray, Tensor)):
-        colour = images.shape[0] if isinstance(images, Tensor) else images.shape[-1]
-        return images.ndim == 2 or (images.ndim == 3 and colour == 3)
-    return isinstance(images, Image.Image)

@@ -15,7 +15,7 @@ from rich.console import Console
 from isosphere.data import ImageSet, Source, as_source
 from isosphere.errors import UsageError, option
 from isosphere.runs import RunFolder
-from isosphere.training import Config, ConsoleReporter, build, is_first
+from isosphere.training import Callback, Config, ConsoleReporter, build, is_first
 from isosphere.workflows._run import Run, load, run_of
 from isosphere.workflows.settings import (
     FLAGS,
@@ -53,7 +53,7 @@ def train(
     device: str | None = None,
     devices: int | None = None,
     nodes: int | None = None,
-    callbacks: Sequence[Any] = (),
+    callbacks: Sequence[Callback] = (),
     progress: bool = True,
     labels: ArrayLike | None = None,
     **sections: Any,
@@ -71,7 +71,7 @@ def train(
         resume: go on with the run in `out`.
         dry_run: print what would be done, write nothing, and return the untrained run, with its whole ``config``.
         devices, nodes: of a process that torchrun or srun has started; several are started by the command line.
-        callbacks: :class:`isosphere.training.Callback` or the like; see :func:`isosphere.training.fit`.
+        callbacks: :class:`isosphere.training.Callback`, which see losses and metrics and may stop the training.
         progress: a bar and the closing sentences on standard error, or in the notebook; False: silence.
         labels: one an image, -1 for none; training never sees them, a k-NN accuracy is watched.
         sections: sections of the configuration: ``optim={"learning_rate": 1e-3}``, ``views={"rotation": 15}``.

@@ -6,14 +6,13 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Any, cast
 
-import torch
-
 from isosphere.data import Source
 from isosphere.errors import UsageError, command
 from isosphere.evaluation import learn_wccn
 from isosphere.models import Encoder
 from isosphere.runs import RunFolder, write_bytes
 from isosphere.training import (
+    Callback,
     Config,
     ConsoleReporter,
     Parts,
@@ -88,7 +87,7 @@ class Training:
         self._probe, self.facts["k-NN"] = watched
         return {"k-NN": watched[1]}
 
-    def run(self, ui: ConsoleReporter, callbacks: Sequence[Any] = ()) -> Summary:
+    def run(self, ui: ConsoleReporter, callbacks: Sequence[Callback] = ()) -> Summary:
         """Train, and learn the WCCN of the encoder unless it was interrupted; the caller's generators are untouched.
 
         A process that is not the first trains along and writes nothing.
@@ -98,14 +97,10 @@ class Training:
         if first:
             for line in [*(f"{name}: {value}" for name, value in self.facts.items()), *self.warnings]:
                 ui.note(line)
-        more: dict[str, Any] = {"callbacks": callbacks} if callbacks else {}
-        devices = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()
-        with torch.random.fork_rng(devices=list(devices)):
-            torch.manual_seed(self.config.train.seed)
-            if not first:
-                return fit(*args, facts=parts.identity, **more)
-            more |= {"observer": parts.observer, "probe": self._probe, "ui": ui}
-            summary = fit(*args, facts=parts.identity, **more)
+        if not first:
+            return fit(*args, facts=parts.identity, callbacks=callbacks)
+        watch: dict[str, Any] = {"observer": parts.observer, "probe": self._probe, "ui": ui}
+        summary = fit(*args, facts=parts.identity, callbacks=callbacks, **watch)
         late = getattr(parts.loader, "skipped", {})
         if late:
             names = ", ".join(list(late)[:3])
@@ -147,7 +142,11 @@ class Training:
         if summary.interrupted:
             said = f"Stopped by {summary.interrupted} after {summary.steps:,} steps; everything is saved. Go on with: "
             return [(said + self.again(), False)]
-        if summary.steps == 0:
+        if summary.stopped_by:
+            said = (
+                f"Stopped by {summary.stopped_by} after {summary.steps:,} steps. Go on with: {self.again()}"
+            )
+        elif summary.steps == 0:
             said = f"{self.folder.path} holds the untrained encoder of seed {self.config.train.seed}."
         else:
             losses = {k: summary.last[k] for k in summary.losses}
