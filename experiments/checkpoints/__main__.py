@@ -18,7 +18,7 @@ from pathlib import Path
 from experiments.drawing import COLOURS, panels, save
 from experiments.records import Table
 from isosphere.cli import main as isosphere
-from isosphere.evaluation.unlabelled import HIGHER_IS_BETTER, Correlation, spearman
+from isosphere.evaluation._unlabelled import HIGHER_IS_BETTER, Correlation, spearman
 from isosphere.report import MEASURES
 
 HERE = Path(__file__).parent

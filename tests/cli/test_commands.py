@@ -51,7 +51,7 @@ def test_errors_become_one_paragraph_and_an_exit_code(run, monkeypatch, error):
     def fail(*args, **kwargs):
         raise error
 
-    monkeypatch.setattr("isosphere.workflows.views.open_training_source", fail)
+    monkeypatch.setattr("isosphere.workflows._views.open_training_source", fail)
     done = run("views", "digits")
     assert done.code == error.exit_code
     assert done.err == "isosphere: " + str(error).replace("\n", " ") + "\n"
@@ -61,7 +61,7 @@ def test_a_fault_of_ours_is_not_hidden(monkeypatch):
     def fail(*args, **kwargs):
         raise ZeroDivisionError("a fault")
 
-    monkeypatch.setattr("isosphere.workflows.views.open_training_source", fail)
+    monkeypatch.setattr("isosphere.workflows._views.open_training_source", fail)
     with pytest.raises(ZeroDivisionError):
         main(["views", "digits"])
 

@@ -108,7 +108,7 @@ def test_pictures_where_matplotlib_is_installed(run, textures_run):
 
 
 def test_without_matplotlib_figures_are_still_measured(run, textures_run, monkeypatch):
-    module = sys.modules["isosphere.workflows.evaluate"]
+    module = sys.modules["isosphere.workflows._evaluate"]
     monkeypatch.setattr(module, "find_spec", lambda name: None)
     done = run("evaluate", "r", textures_run, "--tasks", "geometry")
     assert done.code == 0, done.err

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import isosphere.workflows.features as features_module
-from isosphere.workflows.splits import choose_ood
+import isosphere.workflows._features as features_module
+from isosphere.workflows._splits import choose_ood
 
 
 def written():

@@ -12,7 +12,7 @@ import torch
 
 from isosphere.cli import main
 from isosphere.runs import RunFolder
-from isosphere.training import state
+from isosphere.training import _state as state
 
 from .conftest import QUICK, Outcome
 
@@ -83,7 +83,7 @@ def test_a_disk_that_is_full_at_the_start_is_named_by_the_file_that_did_not_fit(
 
 
 def test_a_second_interrupt_while_saving_leaves_the_checkpoint_before(run, trained, monkeypatch):
-    import isosphere.training.checkpoint as checkpoint
+    import isosphere.training._checkpoint as checkpoint
 
     before, write = trained.checkpoint.read_bytes(), checkpoint.write_bytes
 
@@ -177,7 +177,7 @@ def test_a_run_folder_that_is_removed_ends_the_run(run, classes, quick, monkeypa
 def test_images_that_are_removed_end_the_run_and_it_goes_on_when_they_are_back(
     run, classes, quick, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr("isosphere.training.setup.IN_MEMORY", 0)
+    monkeypatch.setattr("isosphere.training._setup.IN_MEMORY", 0)
     folder = shutil.copytree(classes, tmp_path / "lent")
     assert run("train", folder, "--out", "r", *quick, "--set=data.workers=0").code == 0
     make_plan = state.make_plan
@@ -196,7 +196,7 @@ def test_images_that_are_removed_end_the_run_and_it_goes_on_when_they_are_back(
 
 
 def test_numbers_that_leave_the_range_stop_the_run_with_its_last_good_checkpoint(run, trained, monkeypatch):
-    import isosphere.training.optimizer as optimizer
+    import isosphere.training._optimizer as optimizer
 
     before, set_rate = trained.checkpoint.read_bytes(), optimizer.set_learning_rate
 

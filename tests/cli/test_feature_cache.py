@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 import isosphere
-import isosphere.deploy.embedder as embedder_module
-import isosphere.workflows.features as features_module
+import isosphere.deploy._embedder as embedder_module
+import isosphere.workflows._features as features_module
 
 
 @pytest.fixture

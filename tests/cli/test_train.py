@@ -220,7 +220,7 @@ def test_an_interrupt_while_images_are_read_is_one_sentence(run, classes, quick,
     def interrupted(*args, **kwargs):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("isosphere.workflows.training.prepare", interrupted)
+    monkeypatch.setattr("isosphere.workflows._training.prepare", interrupted)
     done = run("train", classes, "--out", "r", *quick)
     assert done.code == 1
     assert done.err.count("\n") <= 2

@@ -10,7 +10,7 @@ import pytest
 import torchvision.datasets as tv
 
 from isosphere.data import open_source
-from isosphere.data.builtin import TORCHVISION
+from isosphere.data._builtin import TORCHVISION
 from isosphere.errors import UsageError
 
 RNG = np.random.default_rng(0)

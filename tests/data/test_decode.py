@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from isosphere.data.decode import MAX_PIXELS, UnreadableImageError, decode, fit_square
+from isosphere.data._decode import MAX_PIXELS, UnreadableImageError, decode, fit_square
 
 RNG = np.random.default_rng(0)
 

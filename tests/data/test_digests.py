@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from isosphere.data import Source, digests, open_source
-from isosphere.data.decode import UnreadableImageError
+from isosphere.data._decode import UnreadableImageError
 
 
 @pytest.fixture

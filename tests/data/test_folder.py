@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 import torch
 
-from isosphere.data.decode import UnreadableImageError
-from isosphere.data.folder import FolderSource
-from isosphere.data.layout import arrange
-from isosphere.data.source import Source, stratified_split
-from isosphere.data.zipped import ZipSource
+from isosphere.data._decode import UnreadableImageError
+from isosphere.data._folder import FolderSource
+from isosphere.data._layout import arrange
+from isosphere.data._source import Source, stratified_split
+from isosphere.data._zipped import ZipSource
 from isosphere.errors import UsageError
 
 
@@ -180,7 +180,7 @@ def test_empty_and_huge_files_are_named(make_folder, monkeypatch):
         with pytest.raises(UnreadableImageError, match="the file is empty"):
             source.read(1)
         with monkeypatch.context() as patch:
-            patch.setattr("isosphere.data.encoded.MAX_FILE_BYTES", 50)
+            patch.setattr("isosphere.data._encoded.MAX_FILE_BYTES", 50)
             with pytest.raises(UnreadableImageError, match=r"bytes.*more than 50"):
                 source.read(0)
 

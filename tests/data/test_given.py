@@ -23,7 +23,7 @@ from isosphere.data import (
     open_source,
     stream,
 )
-from isosphere.data.decode import UnreadableImageError
+from isosphere.data._decode import UnreadableImageError
 from isosphere.errors import UsageError
 
 from .conftest import picture

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from isosphere.data import Loader, load_images, open_source
-from isosphere.data.decode import UnreadableImageError
-from isosphere.data.hdf5 import GALAXY10, Hdf5Source
+from isosphere.data._decode import UnreadableImageError
+from isosphere.data._hdf5 import GALAXY10, Hdf5Source
 
 from .conftest import refusal
 

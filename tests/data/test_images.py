@@ -9,9 +9,9 @@ import torch
 from PIL import Image
 
 from isosphere.data import images_bytes, load_images, name_skipped, open_source
-from isosphere.data.arrays import ArraySource
-from isosphere.data.decode import UnreadableImageError, fit_square
-from isosphere.data.source import Source
+from isosphere.data._arrays import ArraySource
+from isosphere.data._decode import UnreadableImageError, fit_square
+from isosphere.data._source import Source
 from isosphere.errors import RunError
 
 

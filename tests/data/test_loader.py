@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from isosphere.data import ImageSet, Loader, Source, load_images, open_source
-from isosphere.data.random import permutation
+from isosphere.data._random import permutation
 from isosphere.errors import RunError, UsageError
 
 

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from isosphere.data import load_images, open_source
-from isosphere.data.arrays import ArraySource
-from isosphere.data.npz import open_array_file
+from isosphere.data._arrays import ArraySource
+from isosphere.data._npz import open_array_file
 from isosphere.errors import UsageError
 
 RNG = np.random.default_rng(0)

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from isosphere.data.random import normal, permutation, philox, random_words, uniform
+from isosphere.data._random import normal, permutation, philox, random_words, uniform
 
 
 def philox_reference(counter, key):

@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from isosphere.data import Loader, load_images, open_source
-from isosphere.data.decode import UnreadableImageError
-from isosphere.data.shards import ShardSource, expand_braces
+from isosphere.data._decode import UnreadableImageError
+from isosphere.data._shards import ShardSource, expand_braces
 
 from .conftest import picture, refusal
 

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from isosphere.data import BUILTIN, FORMATS, describe_formats, open_source
-from isosphere.data.arrays import ArraySource
-from isosphere.data.folder import FolderSource
-from isosphere.data.zipped import ZipSource
+from isosphere.data._arrays import ArraySource
+from isosphere.data._folder import FolderSource
+from isosphere.data._zipped import ZipSource
 
 from .conftest import refusal
 

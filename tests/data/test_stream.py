@@ -17,8 +17,8 @@ import torch
 from PIL import Image
 
 from isosphere.data import Decoded, Source, images_at, load_images, open_source, stream
-from isosphere.data.arrays import ArraySource
-from isosphere.data.workers import worker_count
+from isosphere.data._arrays import ArraySource
+from isosphere.data._workers import worker_count
 from isosphere.errors import RunError
 
 

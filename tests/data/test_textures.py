@@ -8,10 +8,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from isosphere.data import _texture_source as module
 from isosphere.data import open_source, texture, textures
-from isosphere.data import texture_source as module
-from isosphere.data.cache import cache_folder
-from isosphere.data.textures import FAMILIES
+from isosphere.data._cache import cache_folder
+from isosphere.data._textures import FAMILIES
 from isosphere.errors import UsageError
 
 

@@ -7,7 +7,7 @@ import torch
 import torchvision.transforms.v2.functional as TF
 from torch import Tensor
 
-from isosphere.data.colour import (
+from isosphere.data._colour import (
     COLOUR_DRAWS,
     ERASE_DRAWS,
     NOISE_BANK,
@@ -21,7 +21,7 @@ from isosphere.data.colour import (
     jitter_affine,
     solarise,
 )
-from isosphere.data.recipes import ViewRecipe
+from isosphere.data._recipes import ViewRecipe
 
 PLAIN = Units(1.0, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
 NORMALISED = Units(1.0, (0.5, 0.4, 0.3), (0.2, 0.3, 0.4))

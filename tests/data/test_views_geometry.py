@@ -10,10 +10,10 @@ import torchvision.transforms.v2.functional as TF
 from scipy.stats import ks_2samp
 from torch import Tensor
 
-from isosphere.data.geometry import BOX_DRAWS, PLACE_DRAWS, Placement, place, random_boxes, shrinking
-from isosphere.data.random import uniform
-from isosphere.data.recipes import ViewRecipe, recipe
-from isosphere.data.resampling import (
+from isosphere.data._geometry import BOX_DRAWS, PLACE_DRAWS, Placement, place, random_boxes, shrinking
+from isosphere.data._random import uniform
+from isosphere.data._recipes import ViewRecipe, recipe
+from isosphere.data._resampling import (
     Levels,
     blur,
     blur_matrix,
@@ -22,7 +22,7 @@ from isosphere.data.resampling import (
     sample_upright,
     smoothing_matrix,
 )
-from isosphere.data.views import centre_view
+from isosphere.data._views import centre_view
 
 BILINEAR = T.InterpolationMode.BILINEAR
 

@@ -5,8 +5,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from isosphere.data.suggestion import grey_share, suggest, symmetry_breaking
-from isosphere.data.textures import textures
+from isosphere.data._suggestion import grey_share, suggest, symmetry_breaking
+from isosphere.data._textures import textures
 
 
 def blobs(n: int, side: int = 32, channels: int = 3, seed: int = 0) -> Tensor:

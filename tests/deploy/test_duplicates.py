@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from isosphere.deploy import duplicates, near_duplicates
+from isosphere.deploy import _duplicates as duplicates
+from isosphere.deploy import near_duplicates
 
 
 def brute(z, threshold):

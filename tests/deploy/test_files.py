@@ -5,7 +5,7 @@ import pytest
 
 from isosphere.data import open_source
 from isosphere.deploy import Embeddings, embed_source, embed_to_file, read_embeddings, write_embeddings
-from isosphere.deploy import embed as embedding
+from isosphere.deploy import _embed as embedding
 from isosphere.errors import RunError, UsageError
 
 

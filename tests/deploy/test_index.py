@@ -121,7 +121,7 @@ def test_layers_and_archives_have_their_own(own, tmp_path):
 
 
 def test_both_engines_find_the_same():
-    from isosphere.reductions import flat_index
+    from isosphere.reductions import _flat_index as flat_index
 
     if flat_index._faiss() is None:
         pytest.skip("faiss is not installed")

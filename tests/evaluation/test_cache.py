@@ -7,8 +7,8 @@ import torch
 from torch import nn
 
 from isosphere.evaluation import FeatureCache
-from isosphere.evaluation import cache as cache_module
-from isosphere.evaluation.cache import image_digests, tensor_identity, weights_identity
+from isosphere.evaluation import _cache as cache_module
+from isosphere.evaluation._cache import image_digests, tensor_identity, weights_identity
 
 
 def asker(cache, **key):

@@ -9,7 +9,7 @@ from torch.nn import functional
 
 from isosphere.data import permutation
 from isosphere.evaluation import linear_predict, linear_probe
-from isosphere.evaluation.descent import fit_by_descent
+from isosphere.evaluation._descent import fit_by_descent
 
 
 def clusters(n, classes, dim, spread=1.5):

@@ -9,7 +9,7 @@ from sklearn.neighbors import NearestNeighbors
 from torch.nn import functional
 
 from isosphere.evaluation import detection, novelty, ood
-from isosphere.evaluation.ood import SCORES, class_cosine, feature_norm, knn_distance, mahalanobis
+from isosphere.evaluation._ood import SCORES, class_cosine, feature_norm, knn_distance, mahalanobis
 
 
 def by_scikit_learn(inside, outside):

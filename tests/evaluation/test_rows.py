@@ -3,8 +3,9 @@
 import pytest
 import torch
 
-from isosphere.evaluation import linear_predict, rows
-from isosphere.evaluation.rows import Rows
+from isosphere.evaluation import _rows as rows
+from isosphere.evaluation import linear_predict
+from isosphere.evaluation._rows import Rows
 
 
 def data(n=300, p=7):

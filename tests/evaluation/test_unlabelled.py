@@ -9,7 +9,7 @@ import torch
 from scipy import stats
 
 from isosphere.evaluation import geometry, instance_retrieval, spearman, unlabelled
-from isosphere.evaluation.unlabelled import HIGHER_IS_BETTER, rank_interval, ranks
+from isosphere.evaluation._unlabelled import HIGHER_IS_BETTER, rank_interval, ranks
 
 
 def test_the_figures_are_those_of_their_own_functions():

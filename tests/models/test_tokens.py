@@ -5,7 +5,7 @@ import torch
 
 from isosphere.errors import UsageError
 from isosphere.models import build_encoder
-from isosphere.models.tokens import class_tokens, layer_blocks
+from isosphere.models._tokens import class_tokens, layer_blocks
 
 
 @pytest.fixture

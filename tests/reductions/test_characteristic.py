@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from isosphere.reductions import characteristic, sliced_characteristic_distance
+from isosphere.reductions import _characteristic as characteristic
+from isosphere.reductions import sliced_characteristic_distance
 
 
 def written_out(z, directions, spacing, weights, target):

@@ -5,7 +5,8 @@ import torch
 from torch.nn import functional
 
 from isosphere.errors import UsageError
-from isosphere.reductions import find_neighbours, flat_index, nearest_neighbours
+from isosphere.reductions import _flat_index as flat_index
+from isosphere.reductions import find_neighbours, nearest_neighbours
 
 
 @pytest.fixture

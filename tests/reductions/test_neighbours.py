@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from isosphere.reductions.neighbours import inner_product_blocks, nearest_neighbours
+from isosphere.reductions._neighbours import inner_product_blocks, nearest_neighbours
 
 
 def reference(queries, database, k):

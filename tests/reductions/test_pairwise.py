@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from isosphere.reductions import full_precision, pair_log_sum, pair_sum, pairwise
+from isosphere.reductions import _pairwise as pairwise
+from isosphere.reductions import full_precision, pair_log_sum, pair_sum
 from isosphere.sphere import normalize
 
 

@@ -9,16 +9,16 @@ import pytest
 import torch
 from torch.nn import functional
 
-from isosphere.report import figures
-from isosphere.report.collapse import collapse_tiles, paired
-from isosphere.report.figures import (
+from isosphere.report import _figures as figures
+from isosphere.report._collapse import collapse_tiles, paired
+from isosphere.report._figures import (
     cosine_figure,
     curve_figure,
     map_figure,
     spectrum_figure,
     thumbnail_map,
 )
-from isosphere.report.maps import principal_plane
+from isosphere.report._maps import principal_plane
 from isosphere.sphere import sample_uniform
 
 pytest.importorskip("matplotlib")

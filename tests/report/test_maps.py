@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from isosphere.errors import UsageError
-from isosphere.report import maps
-from isosphere.report.figures import map_figure
-from isosphere.report.maps import check_map, embed_plane, principal_plane
+from isosphere.report import _maps as maps
+from isosphere.report._figures import map_figure
+from isosphere.report._maps import check_map, embed_plane, principal_plane
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from torch.nn import functional
 
 from isosphere.errors import UsageError
 from isosphere.evaluation import Estimate
-from isosphere.evaluation.results import Figure, TaskResult, read_results, update_results
+from isosphere.evaluation._results import Figure, TaskResult, read_results, update_results
 from isosphere.report import (
     Card,
     Embedded,
@@ -27,7 +27,7 @@ from isosphere.report import (
     report_page,
     thumbnail,
 )
-from isosphere.report.collapse import collapse_tiles
+from isosphere.report._collapse import collapse_tiles
 from isosphere.runs import RunFolder
 from tests.report.layouts import LAYOUTS
 

@@ -10,7 +10,7 @@ from PIL import Image
 
 from isosphere.errors import UsageError
 from isosphere.report import loss_curves, neighbour_gallery
-from isosphere.report.plots import GREEN, VERMILION
+from isosphere.report._plots import GREEN, VERMILION
 
 pytest.importorskip("matplotlib")
 

@@ -3,7 +3,7 @@
 import math
 
 from isosphere.evaluation import Estimate
-from isosphere.evaluation.results import Figure, TaskResult
+from isosphere.evaluation._results import Figure, TaskResult
 from isosphere.report import evaluation_tables, ranking_table
 from tests.report.layouts import LAYOUTS
 

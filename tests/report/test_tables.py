@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from isosphere.evaluation import Estimate
-from isosphere.evaluation.results import Figure, TaskResult, read_results
+from isosphere.evaluation._results import Figure, TaskResult, read_results
 from isosphere.report import Layout, evaluation_tables, lay_out, model_words, number
 from isosphere.runs import RunFolder
 from tests.report.layouts import LAYOUTS

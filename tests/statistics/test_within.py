@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from isosphere.statistics import within_covariance, within_share
-from isosphere.statistics.within import _ascending
+from isosphere.statistics._within import _ascending
 
 
 def features(shares, views, n, scales=None):

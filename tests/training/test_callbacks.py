@@ -15,7 +15,7 @@ import torch
 from isosphere.errors import RunError, UsageError
 from isosphere.runs import RunFolder, read_metrics
 from isosphere.training import Callback, Progress
-from isosphere.training.callbacks import Callbacks
+from isosphere.training._callbacks import Callbacks
 
 
 class Watch(Callback):

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from isosphere.models import evaluation_mode
-from isosphere.training import hardware
-from isosphere.training.hardware import compile_networks, compiler_missing
+from isosphere.training import _hardware as hardware
+from isosphere.training._hardware import compile_networks, compiler_missing
 from tests.training.test_gradient import assert_close, gradients, some_method, some_views
 
 CPU = torch.device("cpu")

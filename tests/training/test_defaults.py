@@ -7,7 +7,7 @@ from PIL import Image
 from isosphere.data import open_source
 from isosphere.errors import UsageError
 from isosphere.training import Config, load_config, resolve
-from isosphere.training.defaults import check_batch, default_batch, typical_side
+from isosphere.training._defaults import check_batch, default_batch, typical_side
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from isosphere.errors import RunError
 from isosphere.kernels import HeatKernel
 from isosphere.methods import JEPA
 from isosphere.training import Differentiator, Step, StepTimer, explain_precision
-from isosphere.training.hardware import precision_of, scaler_of
+from isosphere.training._hardware import precision_of, scaler_of
 from tests.training.test_fit import Killed, Killer
 
 INTERVAL = 4

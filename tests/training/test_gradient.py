@@ -10,7 +10,7 @@ from isosphere.errors import UsageError
 from isosphere.methods import METHODS, build_method
 from isosphere.models import build_encoder
 from isosphere.training import Differentiator, Step, StepTimer, make_fabric
-from isosphere.training.gradient import check_micro_batch
+from isosphere.training._gradient import check_micro_batch
 
 ROWS, PIECES, SIZE = 24, 3, 16
 DIVISIBLE = [name for name in METHODS if name != "byol-mhe"]

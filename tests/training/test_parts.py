@@ -21,10 +21,10 @@ from isosphere.training import (
     explain_precision,
     make_fabric,
 )
-from isosphere.training.config import OptimConfig
-from isosphere.training.hardware import memory_format
-from isosphere.training.meters import WARM_UP, Meter
-from isosphere.training.optimizer import build_optimizer, decay_groups, load_optimizer
+from isosphere.training._config import OptimConfig
+from isosphere.training._hardware import memory_format
+from isosphere.training._meters import WARM_UP, Meter
+from isosphere.training._optimizer import build_optimizer, decay_groups, load_optimizer
 
 
 class Mixed(nn.Module):

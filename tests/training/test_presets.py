@@ -4,11 +4,12 @@ import pytest
 import timm
 import yaml
 
-from isosphere.data.recipes import recipe
+from isosphere.data._recipes import recipe
 from isosphere.errors import UsageError
 from isosphere.methods import METHODS, weight_of_lambda
-from isosphere.training import load_config, parse_config, prepare_without_images, presets, read_preset, setup
-from isosphere.training.optimizer import build_optimizer
+from isosphere.training import _setup as setup
+from isosphere.training import load_config, parse_config, prepare_without_images, presets, read_preset
+from isosphere.training._optimizer import build_optimizer
 
 NAMES = sorted(presets())
 

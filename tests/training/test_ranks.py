@@ -8,7 +8,7 @@ from lightning.fabric.plugins.environments import SLURMEnvironment
 
 from isosphere.errors import UsageError
 from isosphere.training import is_first, is_launched, launch, launched
-from isosphere.training.distributed import lost
+from isosphere.training._distributed import lost
 
 SLURM = {
     "SLURM_NTASKS": "8",

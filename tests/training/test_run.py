@@ -19,8 +19,10 @@ from isosphere.training import (
     load_config,
     load_method,
     prepare,
-    setup,
     untrained,
+)
+from isosphere.training import (
+    _setup as setup,
 )
 
 

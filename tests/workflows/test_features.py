@@ -13,9 +13,9 @@ from torch import Tensor, nn
 from isosphere.data import Views, load_images, open_source, recipe
 from isosphere.errors import RunError
 from isosphere.evaluation import centre_look, extract, extract_views, unpacked, views_look
-from isosphere.workflows import features
-from isosphere.workflows.features import pixel_look, read
-from isosphere.workflows.ranks import Ranks
+from isosphere.workflows import _features as features
+from isosphere.workflows._features import pixel_look, read
+from isosphere.workflows._ranks import Ranks
 from tests.ranks import WORLD
 
 MEAN, STD = (0.4, 0.5, 0.6), (0.2, 0.3, 0.25)
@@ -138,8 +138,8 @@ from PIL import Image
 from torch import nn
 from isosphere.data import Source
 from isosphere.evaluation import centre_look
-from isosphere.workflows.features import pixel_look, read
-from isosphere.workflows.ranks import Ranks
+from isosphere.workflows._features import pixel_look, read
+from isosphere.workflows._ranks import Ranks
 
 class Noise(Source):
     def image(self, i, *, at_least=None):

@@ -18,7 +18,7 @@ from isosphere.cli import main
 from isosphere.errors import UsageError
 from isosphere.runs import RunFolder, read_metrics
 from isosphere.training import Callback
-from isosphere.workflows.settings import safe_workers
+from isosphere.workflows._settings import safe_workers
 
 from .conftest import pixels
 

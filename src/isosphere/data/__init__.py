@@ -1,11 +1,11 @@
 """Images in: where they come from, in which order they are taken, and the views of them."""
 
-from .cache import cache_folder
-from .class_list import CLASS_LIST
-from .decode import UnreadableImageError, decode, fit_square
-from .formats import BUILTIN, FORMATS, Format, describe_formats
-from .given import as_picture, as_source
-from .images import (
+from ._cache import cache_folder
+from ._class_list import CLASS_LIST
+from ._decode import UnreadableImageError, decode, fit_square
+from ._formats import BUILTIN, FORMATS, Format, describe_formats
+from ._given import as_picture, as_source
+from ._images import (
     ImageSet,
     digests,
     images_bytes,
@@ -14,17 +14,17 @@ from .images import (
     read_images,
     require_readable,
 )
-from .layout import is_image_name
-from .loader import Batch, Loader
-from .random import permutation
-from .recipes import IMAGENET_MEAN, IMAGENET_STD
-from .source import Source, Split, stratified_split, to_tensor
-from .sources import open_source
-from .stream import Decoded, images_at, stream
-from .suggestion import Suggestion, suggest
-from .textures import texture, textures
-from .views import RECIPES, ViewRecipe, Views, centre_view, recipe
-from .workers import worker_count
+from ._layout import is_image_name
+from ._loader import Batch, Loader
+from ._random import permutation
+from ._recipes import IMAGENET_MEAN, IMAGENET_STD, RECIPES, ViewRecipe, recipe
+from ._source import Source, Split, stratified_split, to_tensor
+from ._sources import open_source
+from ._stream import Decoded, images_at, stream
+from ._suggestion import Suggestion, suggest
+from ._textures import texture, textures
+from ._views import Views, centre_view
+from ._workers import worker_count
 
 __all__ = [
     "BUILTIN",

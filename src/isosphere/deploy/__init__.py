@@ -1,12 +1,12 @@
 """Using a trained encoder: embeddings in a file, search, near-duplicates, and files that other programs load."""
 
-from isosphere.deploy.duplicates import DuplicateGroup, near_duplicates
-from isosphere.deploy.embed import embed_images, embed_source, embed_to_file
-from isosphere.deploy.embedder import Embedder
-from isosphere.deploy.export import FORMATS, Exported, export
-from isosphere.deploy.files import Embeddings, check_target, read_embeddings, write_embeddings
-from isosphere.deploy.index import Index, Match, open_index
-from isosphere.deploy.layers import LAYERS, Layer, named_layer
+from isosphere.deploy._duplicates import DuplicateGroup, near_duplicates
+from isosphere.deploy._embed import embed_images, embed_source, embed_to_file
+from isosphere.deploy._embedder import Embedder
+from isosphere.deploy._export import FORMATS, Exported, export
+from isosphere.deploy._files import Embeddings, check_target, read_embeddings, write_embeddings
+from isosphere.deploy._index import Index, Match, open_index
+from isosphere.deploy._layers import LAYERS, Layer, named_layer
 
 __all__ = [
     "FORMATS",

@@ -1,15 +1,15 @@
 """Judging a frozen encoder: neighbours, probes, retrieval, OOD, geometry; each figure with its interval."""
 
-from isosphere.evaluation.baselines import (
+from isosphere.evaluation._baselines import (
     pca_whitened,
     pixels,
     rotation_invariant_descriptor,
     small_pixels,
 )
-from isosphere.evaluation.cache import FeatureCache, centre_key, weights_identity
-from isosphere.evaluation.classes import ClassOutcomes, class_outcomes, class_retrieval
-from isosphere.evaluation.descent import ADAMW_RATES, EPOCHS, SGD_RATES
-from isosphere.evaluation.features import (
+from isosphere.evaluation._cache import FeatureCache, centre_key, weights_identity
+from isosphere.evaluation._classes import ClassOutcomes, class_outcomes, class_retrieval
+from isosphere.evaluation._descent import ADAMW_RATES, EPOCHS, SGD_RATES
+from isosphere.evaluation._features import (
     Features,
     Look,
     MakesViews,
@@ -22,14 +22,14 @@ from isosphere.evaluation.features import (
     unpacked,
     views_look,
 )
-from isosphere.evaluation.geometry import geometry
-from isosphere.evaluation.intervals import Estimate, bootstrap, paired_difference, wilson
-from isosphere.evaluation.knn import knn, knn_predict
-from isosphere.evaluation.linear import PENALTIES, LinearPrediction, Solver, linear_predict, linear_probe
-from isosphere.evaluation.logistic import Logistic, fit_logistic
-from isosphere.evaluation.ood import SCORES, detection, novelty, ood
-from isosphere.evaluation.results import Figure, TaskResult, read_results, update_results
-from isosphere.evaluation.retrieval import (
+from isosphere.evaluation._geometry import geometry
+from isosphere.evaluation._intervals import Estimate, bootstrap, paired_difference, wilson
+from isosphere.evaluation._knn import knn, knn_predict
+from isosphere.evaluation._linear import PENALTIES, LinearPrediction, Solver, linear_predict, linear_probe
+from isosphere.evaluation._logistic import Logistic, fit_logistic
+from isosphere.evaluation._ood import SCORES, detection, novelty, ood
+from isosphere.evaluation._results import Figure, TaskResult, read_results, update_results
+from isosphere.evaluation._retrieval import (
     InstanceNeighbours,
     InstanceRanks,
     instance_neighbours,
@@ -37,7 +37,7 @@ from isosphere.evaluation.retrieval import (
     instance_ranks,
     instance_retrieval,
 )
-from isosphere.evaluation.ridge import (
+from isosphere.evaluation._ridge import (
     RIDGES,
     RidgePrediction,
     kernel_ridge,
@@ -46,11 +46,11 @@ from isosphere.evaluation.ridge import (
     ridge_classify,
     ridge_regress,
 )
-from isosphere.evaluation.shares import share
-from isosphere.evaluation.structure import STRUCTURE_ROWS, class_structure
-from isosphere.evaluation.unlabelled import HIGHER_IS_BETTER, Correlation, ranks, spearman, unlabelled
-from isosphere.evaluation.wccn import WCCN, learn_wccn
-from isosphere.evaluation.whitening import WHITENING, standardised
+from isosphere.evaluation._shares import share
+from isosphere.evaluation._structure import STRUCTURE_ROWS, class_structure
+from isosphere.evaluation._unlabelled import HIGHER_IS_BETTER, Correlation, ranks, spearman, unlabelled
+from isosphere.evaluation._wccn import WCCN, learn_wccn
+from isosphere.evaluation._whitening import WHITENING, standardised
 
 __all__ = [
     "ADAMW_RATES",

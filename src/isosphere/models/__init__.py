@@ -1,12 +1,12 @@
 """Encoders and heads, and batch norm over ranks."""
 
-from isosphere.models.batch_norm import RankBatchNorm, synchronise
-from isosphere.models.encoder import Encoder, build_encoder, encoder_names, load_weights
-from isosphere.models.heads import MLPHead, ProjectionHead
-from isosphere.models.inference import InferenceNetwork
-from isosphere.models.inspection import evaluation_mode
-from isosphere.models.small_conv import SmallConv
-from isosphere.models.tokens import class_tokens, layer_blocks
+from isosphere.models._batch_norm import RankBatchNorm, synchronise
+from isosphere.models._encoder import Encoder, build_encoder, encoder_names, load_weights
+from isosphere.models._heads import MLPHead, ProjectionHead
+from isosphere.models._inference import InferenceNetwork
+from isosphere.models._inspection import evaluation_mode
+from isosphere.models._small_conv import SmallConv
+from isosphere.models._tokens import class_tokens, layer_blocks
 
 __all__ = [
     "Encoder",

@@ -1,12 +1,12 @@
 """How to sum: the only code that touches n x n inner products or another rank."""
 
-from isosphere.reductions.characteristic import sliced_characteristic_distance
-from isosphere.reductions.collective import Group, all_reduce, first_row, gather_rows, row_counts, world_size
-from isosphere.reductions.flat_index import SearchEngine, find_neighbours
-from isosphere.reductions.nearest import nearest_log_distance
-from isosphere.reductions.neighbours import inner_product_blocks, nearest_neighbours
-from isosphere.reductions.pairwise import pair_log_sum, pair_sum
-from isosphere.reductions.precision import full_precision
+from isosphere.reductions._characteristic import sliced_characteristic_distance
+from isosphere.reductions._collective import Group, all_reduce, first_row, gather_rows, row_counts, world_size
+from isosphere.reductions._flat_index import SearchEngine, find_neighbours
+from isosphere.reductions._nearest import nearest_log_distance
+from isosphere.reductions._neighbours import inner_product_blocks, nearest_neighbours
+from isosphere.reductions._pairwise import pair_log_sum, pair_sum
+from isosphere.reductions._precision import full_precision
 
 __all__ = [
     "Group",

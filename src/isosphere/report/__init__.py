@@ -1,15 +1,15 @@
 """Tables, pictures and pages that show a run to a person."""
 
-from isosphere.report.checkpoints import checkpoint_tables
-from isosphere.report.gallery import Card, Group, gallery_page
-from isosphere.report.maps import MapKind, check_map
-from isosphere.report.page import Embedded, Subject, report_page
-from isosphere.report.pictures import data_uri, thumbnail
-from isosphere.report.plots import loss_curves, neighbour_gallery
-from isosphere.report.ranking import MEASURES, measure_words, ranking_table
-from isosphere.report.style import COLOURS, INK, style
-from isosphere.report.summary import evaluation_tables
-from isosphere.report.tables import Cell, Layout, Row, Table, lay_out, model_words, number
+from isosphere.report._checkpoints import checkpoint_tables
+from isosphere.report._gallery import Card, Group, gallery_page
+from isosphere.report._maps import MapKind, check_map
+from isosphere.report._page import Embedded, Subject, report_page
+from isosphere.report._pictures import data_uri, thumbnail
+from isosphere.report._plots import loss_curves, neighbour_gallery
+from isosphere.report._ranking import MEASURES, measure_words, ranking_table
+from isosphere.report._style import COLOURS, INK, style
+from isosphere.report._summary import evaluation_tables
+from isosphere.report._tables import Cell, Layout, Row, Table, lay_out, model_words, number
 
 __all__ = [
     "COLOURS",

@@ -3,9 +3,9 @@ read.
 """
 
 from isosphere.atomic import atomic_file, write_bytes, write_json, write_text
-from isosphere.runs.environment import environment
-from isosphere.runs.folder import RunFolder
-from isosphere.runs.metrics import MetricsFile, read_metrics
+from isosphere.runs._environment import environment
+from isosphere.runs._folder import RunFolder
+from isosphere.runs._metrics import MetricsFile, read_metrics
 
 __all__ = [
     "MetricsFile",

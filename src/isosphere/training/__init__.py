@@ -1,27 +1,27 @@
 """The training of a method: configuration, loop, schedule, checkpoints, and the watch for failures."""
 
-from isosphere.training.callbacks import Callback, Progress
-from isosphere.training.checkpoint import (
+from isosphere.training._callbacks import Callback, Progress
+from isosphere.training._checkpoint import (
     Position,
     load_checkpoint,
     load_method,
     require_same_run,
     save_checkpoint,
 )
-from isosphere.training.config import Config, describe_keys, known_keys, parse_config
-from isosphere.training.defaults import resolve
-from isosphere.training.distributed import is_first, is_launched, launch, launched, lost
-from isosphere.training.fit import fit
-from isosphere.training.gradient import Differentiator, Step
-from isosphere.training.hardware import (
+from isosphere.training._config import Config, describe_keys, known_keys, parse_config
+from isosphere.training._defaults import resolve
+from isosphere.training._distributed import is_first, is_launched, launch, launched, lost
+from isosphere.training._fit import fit
+from isosphere.training._gradient import Differentiator, Step
+from isosphere.training._hardware import (
     bf16_is_fast,
     choose_precision,
     explain_precision,
     keep_freed_memory,
     make_fabric,
 )
-from isosphere.training.meters import StepTimer
-from isosphere.training.monitor import (
+from isosphere.training._meters import StepTimer
+from isosphere.training._monitor import (
     CollapseMetrics,
     Observation,
     Observer,
@@ -30,7 +30,7 @@ from isosphere.training.monitor import (
     measure,
     verdict,
 )
-from isosphere.training.reporting import (
+from isosphere.training._reporting import (
     ConsoleReporter,
     Reporter,
     SilentReporter,
@@ -38,9 +38,9 @@ from isosphere.training.reporting import (
     duration,
     loss_line,
 )
-from isosphere.training.schedule import Plan, learning_rate_factor
-from isosphere.training.settings import Preset, load_config, presets, read_preset
-from isosphere.training.setup import (
+from isosphere.training._schedule import Plan, learning_rate_factor
+from isosphere.training._settings import Preset, load_config, presets, read_preset
+from isosphere.training._setup import (
     Parts,
     build,
     build_views,
@@ -49,7 +49,7 @@ from isosphere.training.setup import (
     prepare_without_images,
     untrained,
 )
-from isosphere.training.state import Summary
+from isosphere.training._state import Summary
 
 __all__ = [
     "Callback",

@@ -2,18 +2,18 @@
 
 from typing import TYPE_CHECKING, Any
 
+from isosphere.workflows._evaluate import evaluate
+from isosphere.workflows._report import Report, report
+from isosphere.workflows._result import Evaluation
 from isosphere.workflows._run import Run, load
-from isosphere.workflows.evaluate import evaluate
-from isosphere.workflows.report import Report, report
-from isosphere.workflows.result import Evaluation
-from isosphere.workflows.settings import FLAGS, check_processes, configure, require_out
+from isosphere.workflows._settings import FLAGS, check_processes, configure, require_out
+from isosphere.workflows._train import train
+from isosphere.workflows._training import Training, prepare_training, resolve_without_images
+from isosphere.workflows._views import draw_views
 from isosphere.workflows.tasks import TASKS, Task
-from isosphere.workflows.train import train
-from isosphere.workflows.training import Training, prepare_training, resolve_without_images
-from isosphere.workflows.views import draw_views
 
 if TYPE_CHECKING:
-    from isosphere.workflows.transformer import RunTransformer
+    from isosphere.workflows._transformer import RunTransformer
 
 __all__ = [
     "FLAGS",
@@ -39,7 +39,7 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     if name == "RunTransformer":  # the one part that needs scikit-learn
-        from isosphere.workflows.transformer import RunTransformer
+        from isosphere.workflows._transformer import RunTransformer
 
         return RunTransformer
     raise AttributeError(f"module 'isosphere.workflows' has no attribute {name!r}")

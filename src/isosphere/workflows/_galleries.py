@@ -7,9 +7,7 @@ import torch
 from isosphere.evaluation import instance_neighbours
 from isosphere.reductions import nearest_neighbours
 from isosphere.report import neighbour_gallery
-from isosphere.workflows.context import EvaluationContext
-
-__all__ = ["draw_label_neighbours", "draw_view_neighbours"]
+from isosphere.workflows._context import EvaluationContext
 
 ROWS, FOUND = 8, 6
 

@@ -7,8 +7,6 @@ from typing import TypeAlias
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-__all__ = ["Callback", "progress_bar"]
-
 Callback: TypeAlias = Callable[[int, int], None]
 
 

@@ -20,10 +20,8 @@ from isosphere.runs import RunFolder
 from isosphere.training import Config, build_views, load_method
 
 if TYPE_CHECKING:
-    from isosphere.workflows.report import Report
-    from isosphere.workflows.result import Evaluation
-
-__all__ = ["Run", "load", "run_of"]
+    from isosphere.workflows._report import Report
+    from isosphere.workflows._result import Evaluation
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -113,13 +111,13 @@ class Run(Embedder):
 
     def evaluate(self, data: Any = None, **options: Any) -> "Evaluation":
         """Judge it by the tasks that suit the images; options as of :func:`isosphere.evaluate`."""
-        from isosphere.workflows.evaluate import evaluate
+        from isosphere.workflows._evaluate import evaluate
 
         return evaluate(self, self.images if data is None else data, **options)
 
     def report(self, data: Any = None, **options: Any) -> "Report":
         """Write one page about it; options as of ``isosphere report``."""
-        from isosphere.workflows.report import report
+        from isosphere.workflows._report import report
 
         return report(self, self.images if data is None else data, **options)
 

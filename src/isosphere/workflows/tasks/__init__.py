@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from isosphere.errors import UsageError, nearest, option
-from isosphere.workflows.context import EvaluationContext
+from isosphere.workflows._context import EvaluationContext
 from isosphere.workflows.tasks._base import Task
 from isosphere.workflows.tasks.checkpoints import CHECKPOINTS
 from isosphere.workflows.tasks.geometry import GEOMETRY

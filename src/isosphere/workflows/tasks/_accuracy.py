@@ -19,10 +19,8 @@ from isosphere.evaluation import (
     wilson,
 )
 from isosphere.report import Layout, model_words
-from isosphere.workflows.context import EvaluationContext, Need
+from isosphere.workflows._context import EvaluationContext, Need
 from isosphere.workflows.tasks._base import SHARES, common_protocol
-
-__all__ = ["Candidate", "accuracy_layout", "candidates", "compare", "needs", "other_metrics"]
 
 Predict = Callable[["Candidate", Tensor, Tensor, Tensor], Tensor]
 """From the candidate, training features and labels, and test features, to labels."""

@@ -7,9 +7,7 @@ from typing import Any
 from isosphere.errors import UsageError, option
 from isosphere.evaluation import TaskResult
 from isosphere.report import Layout
-from isosphere.workflows.context import VIEW_SEED, EvaluationContext, Need
-
-__all__ = ["SHARES", "Task", "common_protocol", "require_images", "views_protocol"]
+from isosphere.workflows._context import VIEW_SEED, EvaluationContext, Need
 
 SHARES = frozenset({"accuracy", "recall@1", "recall@3", "recall@5", "recall@10", "map"})
 """Metrics that are shares, shown in percent."""

@@ -11,7 +11,7 @@ from isosphere.evaluation import (
     spearman,
     wilson,
 )
-from isosphere.workflows.context import EvaluationContext, Need
+from isosphere.workflows._context import EvaluationContext, Need
 from isosphere.workflows.tasks._base import Task, require_images, views_protocol
 from isosphere.workflows.tasks.geometry import LEAST
 from isosphere.workflows.tasks.knn import NEIGHBOURS, TEMPERATURE

@@ -8,7 +8,7 @@ from isosphere.discrepancies import build_discrepancy
 from isosphere.evaluation import STRUCTURE_ROWS, Estimate, Figure, TaskResult, class_structure, geometry
 from isosphere.report import Layout
 from isosphere.statistics import COLLAPSED
-from isosphere.workflows.context import EvaluationContext, Need
+from isosphere.workflows._context import EvaluationContext, Need
 from isosphere.workflows.tasks._base import Task, require_images, views_protocol
 
 __all__ = ["GEOMETRY", "LEAST"]

@@ -3,7 +3,7 @@
 from torch import Tensor
 
 from isosphere.evaluation import WHITENING, TaskResult, knn_predict
-from isosphere.workflows.context import EvaluationContext
+from isosphere.workflows._context import EvaluationContext
 from isosphere.workflows.tasks._accuracy import Candidate, accuracy_layout, compare, needs, other_metrics
 from isosphere.workflows.tasks._base import Task
 

@@ -5,7 +5,7 @@ from typing import Any
 from torch import Tensor
 
 from isosphere.evaluation import ADAMW_RATES, EPOCHS, PENALTIES, SGD_RATES, TaskResult, linear_predict
-from isosphere.workflows.context import EvaluationContext
+from isosphere.workflows._context import EvaluationContext
 from isosphere.workflows.tasks._accuracy import Candidate, accuracy_layout, compare, needs
 from isosphere.workflows.tasks._base import Task
 

@@ -3,7 +3,7 @@
 from isosphere.errors import UsageError, option
 from isosphere.evaluation import SCORES, Estimate, Figure, TaskResult, detection, novelty
 from isosphere.report import Layout
-from isosphere.workflows.context import EvaluationContext, Need
+from isosphere.workflows._context import EvaluationContext, Need
 from isosphere.workflows.tasks._base import Task, common_protocol
 
 __all__ = ["OOD"]

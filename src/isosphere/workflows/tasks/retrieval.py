@@ -15,7 +15,7 @@ from isosphere.evaluation import (
     standardised,
 )
 from isosphere.report import Layout, model_words
-from isosphere.workflows.context import VIEW_SEED, EvaluationContext, Need
+from isosphere.workflows._context import VIEW_SEED, EvaluationContext, Need
 from isosphere.workflows.tasks._base import SHARES, Task, views_protocol
 
 __all__ = ["BATCH", "RETRIEVAL"]

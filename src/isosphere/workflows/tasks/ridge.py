@@ -5,7 +5,7 @@ from typing import Any
 from torch import Tensor
 
 from isosphere.evaluation import RIDGES, TaskResult, ridge_classify
-from isosphere.workflows.context import EvaluationContext
+from isosphere.workflows._context import EvaluationContext
 from isosphere.workflows.tasks._accuracy import Candidate, accuracy_layout, compare, needs
 from isosphere.workflows.tasks._base import Task
 

@@ -4,7 +4,7 @@ import torch
 
 from isosphere.evaluation import Estimate, Figure, TaskResult, unlabelled
 from isosphere.report import MEASURES, Layout, measure_words
-from isosphere.workflows.context import EvaluationContext
+from isosphere.workflows._context import EvaluationContext
 from isosphere.workflows.tasks._base import Task, require_images, views_protocol
 from isosphere.workflows.tasks.geometry import LEAST, needs
 from isosphere.workflows.tasks.retrieval import BATCH

@@ -1,0 +1,152 @@
+"""A folder of image files, at any depth."""
+
+import os
+import stat
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from isosphere.errors import UsageError
+
+from ._encoded import EncodedSource, read_file
+from ._label_map import LABEL_MAPS, by_label, read_label_map
+from ._layout import arrange, foreign_format, is_ignored, is_image_name, printable
+from ._source import Split
+
+_NEARER = {
+    **dict.fromkeys(
+        (".npz", ".npy", ".zip", ".h5", ".hdf5"), " To read one of its files, give that file's own name."
+    ),
+    **dict.fromkeys((".gz", ".tgz", ".xz", ".zst", ".bz2"), " Unpack what is compressed."),
+}
+"""What to do about other kinds of files that may hold images."""
+
+
+def no_images(name: str, other: Counter[str]) -> UsageError:
+    """The error for a folder or archive in which no file is named like an image."""
+    ranked = sorted(other.items(), key=lambda item: (-item[1], item[0]))
+    if not other:
+        found = "it holds no files"
+    else:
+        kinds = ", ".join(f"{count} x {suffix or 'no suffix'}" for suffix, count in ranked[:4])
+        found = f"it holds {sum(other.values())} files of other kinds ({kinds})"
+    nearer = next((hint for suffix, hint in _NEARER.items() if suffix in other), "")
+    return UsageError(
+        f"{name} holds no images: {found}.{nearer} Give a folder with .jpg, .png, .webp, .tif, .bmp or .gif files, "
+        "at any depth, with or without class folders; or try the built-in textures:wood."
+    )
+
+
+class FolderSource(EncodedSource):
+    """Images of a folder. Hidden files are ignored, links are followed, and no folder is entered twice.
+
+    Where validation images lie in one folder (ImageNet, Tiny ImageNet), ``LOC_val_solution.csv``,
+    ``val_annotations.txt`` or ``val.txt`` within says their classes, a line ``NAME CLASS`` each.
+
+    ``found`` is what `walk_folder` found there, where it has been walked already.
+    """
+
+    def __init__(self, folder: Path, *, split: Split = None, found: "FolderWalk | None" = None) -> None:
+        found = found or walk_folder(folder)
+        if not found.members:
+            blocked = next(((p, r) for p, r in found.unreadable if p.endswith("/")), None)
+            if blocked:
+                place = "it" if blocked[0] == "/" else blocked[0]
+                raise UsageError(
+                    f"{folder} holds no images that can be reached: {place} cannot be listed "
+                    f"({blocked[1]}). Make it readable (chmod -R u+rX FOLDER) or give another folder."
+                )
+            raise no_images(str(folder), found.other)
+        members = sorted(found.members)
+        layout = arrange(_by_lists(folder, members, found.lists), split, str(folder))
+        files = [members[i] for i in layout.positions]
+        super().__init__(
+            folder.resolve().name or str(folder),
+            [printable(m) for m in files],
+            labels=layout.labels,
+            class_names=[printable(c) for c in layout.class_names],
+            has_test_split=layout.has_test_split,
+            unreadable=[(printable(p), reason) for p, reason in found.unreadable],
+            left_out=[(printable(p), remark) for p, remark in layout.left_out],
+        )
+        self._folder, self._files = folder, files
+
+    def body(self, i: int) -> bytes:
+        return read_file(self._folder / self._files[i])
+
+
+def _by_lists(folder: Path, members: list[str], lists: list[str]) -> list[str]:
+    """The names of images as if those of the validation part lay in folders of the classes that a list says."""
+    folders = {part for name in members for part in name.split("/")[:-1]} if lists else set()
+    classes = {
+        stem: label
+        for file in lists
+        for stem, label in read_label_map(folder / file).items()
+        if label in folders
+    }
+    for part in ("val", "valid", "validation") if classes else ():
+        members = by_label(members, part, classes)
+    return members
+
+
+@dataclass
+class FolderWalk:
+    """Images (relative, with /), tar files, lists of labels, a count of other files by suffix, and what could not
+    be listed."""
+
+    members: list[str] = field(default_factory=list)
+    lists: list[str] = field(default_factory=list)
+    tars: list[str] = field(default_factory=list)
+    other: Counter[str] = field(default_factory=Counter)
+    unreadable: list[tuple[str, str]] = field(default_factory=list)
+
+
+def walk_folder(folder: Path) -> FolderWalk:
+    """List a folder at any depth; nothing is opened."""
+    found = FolderWalk()
+    entered: set[tuple[int, int]] = set()
+    pending = [""]
+    while pending:
+        relative = pending.pop()
+        try:
+            identity = (folder / relative).stat()
+            if (identity.st_dev, identity.st_ino) in entered:  # a link back up, or a second way to one place
+                continue
+            entered.add((identity.st_dev, identity.st_ino))
+            with os.scandir(folder / relative) as scan:
+                entries = sorted(scan, key=lambda e: e.name, reverse=True)
+        except OSError as error:
+            found.unreadable.append((relative + "/", (error.strerror or str(error)).lower()))
+            continue
+        for entry in entries:
+            name = f"{relative}/{entry.name}" if relative else entry.name
+            if is_ignored(entry.name):
+                continue
+            mode = _mode(entry)
+            if stat.S_ISDIR(mode):
+                pending.append(name)
+            elif mode and not stat.S_ISREG(mode):
+                continue  # sockets and pipes: opening one could wait for ever
+            elif is_image_name(entry.name):
+                found.members.append(name)  # a link to nothing too, so that reading it names it
+            else:
+                suffix = Path(entry.name).suffix.lower()
+                found.other[suffix] += 1
+                if suffix == ".tar":
+                    found.tars.append(name)
+                elif entry.name in LABEL_MAPS:
+                    found.lists.append(name)
+                if reason := foreign_format(entry.name):
+                    found.unreadable.append((name, reason))
+    found.unreadable.sort()
+    return found
+
+
+def _mode(entry: os.DirEntry[str]) -> int:
+    """What a name leads to; 0 where it leads nowhere, as a link to nothing or to itself does."""
+    try:
+        if entry.is_file():  # known from the listing; a further call for each of a million files is not
+            return stat.S_IFREG
+        return stat.S_IFDIR if entry.is_dir() else entry.stat().st_mode
+    except OSError:
+        return 0

@@ -1,0 +1,241 @@
+"""Images that a program has at hand: paths, arrays, pictures, a data set of torch."""
+
+import copy
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from PIL import Image
+from torch.utils import data as torch_data
+
+from isosphere.errors import UsageError
+
+from ._arrays import ArraySource, as_bytes
+from ._decode import UnreadableImageError, decode, upright_rgb
+from ._encoded import EncodedSource, read_file
+from ._images import ImageSet
+from ._labels import class_positions, one_label_each, positions_of
+from ._layout import no_test_part, printable
+from ._source import Source, Split
+from ._sources import open_source
+
+_PICTURE = "a PIL image, a uint8 array (h, w) or (h, w, 3), or a uint8 tensor (3, h, w)"
+_DATA = (
+    "a folder or another source by its name, a list of paths, an array of shape (n, h, w) or (n, h, w, 3), a tensor "
+    "(n, 3, h, w), a list of PIL images or arrays, or a map-style data set of torch (with __len__ and __getitem__)"
+)
+
+
+def as_source(
+    data: Any, *, labels: ArrayLike | None = None, name: str | None = None, split: Split = None
+) -> Source:
+    """A source of whatever holds images.
+
+    Args:
+        data: what `open_source` opens; a `Source` or an `ImageSet`; a list of paths; an array ``(n, h, w)``,
+            ``(n, h, w, c)`` or ``(n, c, h, w)`` or a tensor of such a shape, uint8 or as `ArraySource` takes it; a list
+            of PIL images and uint8 arrays of any sizes; or a map-style data set of torch whose items are such images,
+            tuples that begin with one, or mappings with an ``"image"``. A data set must give the same image each time:
+            leave out random transforms. What it raises surfaces as it is; `UnreadableImageError` passes over an image.
+        labels: one integer (negative for none) or word for each image. If None, those of the source; of a data set its
+            ``targets`` or ``labels`` with its ``classes``, where it has them, for no item is read to learn its label.
+        name: how messages call the images.
+        split: as for `open_source`; images at hand are one part, and have no test part.
+
+    Raises: UsageError that says what was got and what was expected.
+    """
+    if isinstance(data, str | os.PathLike):
+        source = open_source(os.fspath(data), split=split)
+    else:
+        source = _at_hand(data)
+        if split == "test":
+            raise no_test_part(name or source.name)
+    if name is not None:
+        source = copy.copy(source)
+        source.name = name
+    return source if labels is None else _labelled(source, labels)
+
+
+def as_picture(item: Any, what: str = "the image") -> Image.Image:
+    """An image at hand, or a file, as an upright RGB picture, transparency over white; ``what`` names it in messages.
+
+    Raises: UsageError if it is no image, or one of other numbers; UnreadableImageError if PIL cannot decode it.
+    """
+    if isinstance(item, Image.Image):
+        return upright_rgb(item)
+    if isinstance(item, str | os.PathLike):
+        return decode(read_file(Path(item).expanduser()))
+    if not isinstance(item, np.ndarray | torch.Tensor):
+        raise UsageError(f"{what} is of type {type(item).__name__}; expected {_PICTURE}.")
+    array = _numpy(item)
+    if isinstance(item, torch.Tensor) and array.ndim == 3 and array.shape[0] in (1, 3, 4):
+        array = np.moveaxis(array, 0, 2)
+    if array.dtype != np.uint8:
+        hint = " Leave out ToTensor and Normalize." if array.dtype.kind == "f" else ""
+        raise UsageError(
+            f"{what} holds {array.dtype}, shape {tuple(item.shape)}; expected {_PICTURE}, values 0 to 255.{hint}"
+        )
+    try:
+        pixels = as_bytes(array[None])[0]
+    except ValueError:
+        raise UsageError(f"{what} has shape {tuple(item.shape)}; expected {_PICTURE}.") from None
+    return Image.fromarray(np.broadcast_to(pixels, (*pixels.shape[:2], 3)))
+
+
+class ListedSource(EncodedSource):
+    """Image files, each by its path."""
+
+    def __init__(self, files: Sequence[str]) -> None:
+        super().__init__("images", [printable(file) for file in files])
+        self._files = files
+
+    def body(self, i: int) -> bytes:
+        return read_file(Path(self._files[i]).expanduser())
+
+
+class PictureSource(Source):
+    """Pictures of any sizes in memory, and files among them."""
+
+    in_memory = True
+
+    def __init__(self, pictures: Sequence[Any]) -> None:
+        super().__init__("images", _numbered(len(pictures)))
+        self._pictures = pictures
+        self._broken: dict[int, str] = {}
+        for i, picture in enumerate(pictures):
+            try:  # now: worker processes would share the position in an open file
+                as_picture(picture, f"data[{i}]")
+            except UnreadableImageError as error:
+                self._broken[i] = str(error)
+
+    def image(self, i: int, *, at_least: int | None = None) -> Image.Image:
+        if i in self._broken:
+            raise UnreadableImageError(self._broken[i])
+        return as_picture(self._pictures[i], f"data[{i}]")
+
+
+class DatasetSource(Source):
+    """The images of a map-style data set of torch, read item by item."""
+
+    thread_safe = False  # a data set is written for processes
+
+    def __init__(self, dataset: Any) -> None:
+        labels, class_names = _stated_labels(dataset)
+        super().__init__(
+            _dataset_name(dataset), _numbered(len(dataset)), labels=labels, class_names=class_names
+        )
+        self._dataset = dataset
+
+    def image(self, i: int, *, at_least: int | None = None) -> Image.Image:
+        item = self._dataset[i]
+        if isinstance(item, tuple | list) and item:
+            item = item[0]
+        elif isinstance(item, Mapping) and "image" in item:
+            item = item["image"]
+        return as_picture(item, f"item {i} of {self.name}")
+
+
+def _at_hand(data: Any) -> Source:
+    if isinstance(data, Source):
+        return data
+    if isinstance(data, ImageSet):
+        pixels = data.images.cpu().permute(0, 2, 3, 1).numpy()
+        return ArraySource(
+            pixels,
+            name=data.name,
+            labels=data.labels,
+            class_names=data.class_names,
+            paths=data.paths,
+            unreadable=data.skipped,
+        )
+    if isinstance(data, np.ndarray | torch.Tensor) and (data.ndim != 1 or isinstance(data, torch.Tensor)):
+        return _of_array(data)
+    if not isinstance(data, list | tuple) and hasattr(data, "tolist"):  # a column of paths
+        data = data.tolist()
+    if isinstance(data, list | tuple):
+        return _of_list(data)
+    by_position = hasattr(data, "__len__") and hasattr(data, "__getitem__")
+    if not by_position or isinstance(data, (torch_data.IterableDataset, Mapping)):
+        hint = " Give the loader's data set." if isinstance(data, torch_data.DataLoader) else ""
+        raise UsageError(f"data is of type {type(data).__name__}; expected {_DATA}.{hint}")
+    if len(data) == 0:
+        raise UsageError(f"data is a {type(data).__name__} without items; expected at least one image.")
+    return DatasetSource(data)
+
+
+def _of_array(images: NDArray | torch.Tensor) -> Source:
+    shape = tuple(images.shape)
+    if len(shape) == 3 and shape[-1] in (3, 4):
+        raise UsageError(
+            f"data is one picture of shape {shape}; expected several, (n, h, w, 3): data[None] makes one of it."
+        )
+    try:
+        pixels = as_bytes(_numpy(images))
+        return ArraySource(pixels, name="images", paths=_numbered(len(pixels)))
+    except (ValueError, TypeError) as error:
+        raise UsageError(f"data cannot be used: {str(error).rstrip('.')}.") from error
+
+
+def _of_list(items: Sequence[Any]) -> Source:
+    if not items:
+        raise UsageError("data is an empty list; expected at least one image.")
+    paths = [isinstance(item, str | os.PathLike) for item in items]
+    if not all(paths):
+        return PictureSource(items)
+    files = [os.fspath(item) for item in items]
+    if Path(files[0]).expanduser().is_dir():
+        raise UsageError(
+            f"data[0], {files[0]}, is a folder; expected image files. A folder is given by itself, not in a list."
+        )
+    return ListedSource(files)
+
+
+def _stated_labels(dataset: Any) -> tuple[NDArray[np.int64] | None, list[str]]:
+    """The labels that a data set of torch states without being read, and its class names."""
+    if isinstance(dataset, torch_data.Subset):
+        labels, class_names = _stated_labels(dataset.dataset)
+        return (None if labels is None else labels[np.asarray(dataset.indices)]), class_names
+    found = getattr(dataset, "targets", None)
+    found = getattr(dataset, "labels", None) if found is None else found
+    names = getattr(dataset, "classes", None)
+    classes = [str(c[0] if isinstance(c, tuple) else c) for c in names] if isinstance(names, list) else []
+    try:
+        values = one_label_each("labels", _numpy(found), len(dataset))
+        return (None, []) if values is None else _positions(values, np.array(classes) if classes else None)
+    except ValueError:  # none, or something else than classes: boxes, masks, captions
+        return None, []
+
+
+def _labelled(source: Source, labels: ArrayLike) -> Source:
+    try:
+        values = one_label_each("labels", _numpy(labels), len(source))
+        if values is None:
+            raise ValueError(f"labels has shape {np.shape(labels)}; expected ({len(source)},)")
+        positions, class_names = _positions(values, None)
+    except ValueError as error:
+        raise UsageError(f"{error}.") from error
+    source = copy.copy(source)
+    source.labels, source.class_names = positions, class_names
+    return source
+
+
+def _positions(labels: NDArray, stated: NDArray | None) -> tuple[NDArray[np.int64], list[str]]:
+    table, class_names = class_positions([labels], stated)
+    return positions_of(labels, table, len(labels)), class_names
+
+
+def _numpy(values: Any) -> NDArray:
+    return values.detach().cpu().numpy() if isinstance(values, torch.Tensor) else np.asarray(values)
+
+
+def _numbered(count: int) -> list[str]:
+    return [f"image {i}" for i in range(count)]
+
+
+def _dataset_name(dataset: Any) -> str:
+    inner = dataset.dataset if isinstance(dataset, torch_data.Subset) else dataset
+    return type(inner).__name__

@@ -1,0 +1,218 @@
+"""Images in an HDF5 file, read as they are needed: Galaxy10 and others of its form."""
+
+import os
+import threading
+from collections import OrderedDict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from isosphere.errors import UsageError
+
+from ._arrays import as_bytes
+from ._decode import UnreadableImageError
+from ._named_arrays import name_arrays
+from ._source import Source, Split, array_digest
+
+HDF5_SUFFIXES = (".h5", ".hdf5", ".hdf")
+_SIGNATURE = b"\x89HDF\r\n\x1a\n"
+_BLOCK_BYTES, _BLOCKS = 128 * 2**20, 3
+
+GALAXY10: dict[int, tuple[str, ...]] = {
+    256: (
+        "disturbed",
+        "merging",
+        "round smooth",
+        "in-between round smooth",
+        "cigar shaped smooth",
+        "barred spiral",
+        "unbarred tight spiral",
+        "unbarred loose spiral",
+        "edge-on without bulge",
+        "edge-on with bulge",
+    ),
+    69: (
+        "disk, face-on, no spiral",
+        "smooth, completely round",
+        "smooth, in-between round",
+        "smooth, cigar shaped",
+        "disk, edge-on, rounded bulge",
+        "disk, edge-on, boxy bulge",
+        "disk, edge-on, no bulge",
+        "disk, face-on, tight spiral",
+        "disk, face-on, medium spiral",
+        "disk, face-on, loose spiral",
+    ),
+}
+"""Classes of Galaxy10 by the side of its images: 256 pixels in DECaLS, 69 in SDSS."""
+
+
+def is_hdf5(file: Path) -> bool:
+    """Whether a file begins as HDF5 does."""
+    try:
+        with file.open("rb") as stream:
+            return stream.read(len(_SIGNATURE)) == _SIGNATURE
+    except OSError:
+        return False
+
+
+def open_galaxy10(path: str, *, split: Split = None) -> "Hdf5Source":
+    """Open Galaxy10 (DECaLS or SDSS), the HDF5 file itself or the folder that holds it, with its class names.
+
+    Raises: UsageError if there is no such file, or it holds something else.
+    """
+    file = Path(path).expanduser()
+    if path and file.is_dir():
+        found = sorted(
+            f for f in file.iterdir() if f.suffix.lower() in HDF5_SUFFIXES and "galaxy10" in f.name.lower()
+        )
+        file = found[0] if found else file
+    if not path or not file.is_file():
+        raise UsageError(
+            f"galaxy10:{path} names no file; expected galaxy10:PATH with the path of Galaxy10_DECals.h5, which is "
+            "fetched from https://github.com/henrysky/Galaxy10."
+        )
+    return Hdf5Source(file, split=split, galaxy10=True)
+
+
+class Hdf5Source(Source):
+    """Images of one or two data sets of an HDF5 file; none is read before it is asked for.
+
+    Names that are understood: those of `name_arrays`, at any depth.
+    Images are (n, h, w), (n, h, w, c) or (n, c, h, w) of integers: uint8, uint16 (divided by 257), bool.
+
+    Numerics: a chunk that holds many images is unpacked as a whole, and the last few are kept, so reading in order
+    unpacks each once; reading such a file in random order unpacks a chunk for nearly every image.
+
+    Raises: UsageError if h5py is not installed, or the file holds something else, with what it holds.
+    """
+
+    def __init__(self, file: Path, *, split: Split = None, galaxy10: bool = False) -> None:
+        self.file = file
+        self._forget()
+        h5py = _h5py(file)
+        try:
+            with h5py.File(file, "r", locking=False) as archive:
+                held = _data_sets(archive, h5py)
+                found = name_arrays(
+                    {name: data.shape for name, data in held.items()},
+                    lambda name: _read(held[name]),
+                    split,
+                    str(file),
+                    known_classes=GALAXY10 if galaxy10 else None,
+                )
+                for name in found.counts:
+                    _check(name, held[name])
+                self._rows = {name: _rows(held[name]) for name in found.counts}
+        except (OSError, ValueError, KeyError, RuntimeError) as error:
+            raise UsageError(f"{file} cannot be used: {_first_line(error)}.") from error
+        super().__init__(file.stem, **found.facts())
+        self._names = list(found.counts)
+        self._starts = np.cumsum([0, *found.counts.values()])
+
+    def image(self, i: int, *, at_least: int | None = None) -> Image.Image:
+        try:
+            pixels = as_bytes(self._row(i)[None])[0]
+        except ValueError as error:
+            raise UnreadableImageError(_first_line(error)) from error
+        return Image.fromarray(np.broadcast_to(pixels, (*pixels.shape[:2], 3)))
+
+    def digest(self, i: int) -> bytes:
+        return array_digest(self._row(i))
+
+    def _row(self, i: int) -> NDArray:
+        """The numbers of an image as they are stored."""
+        part = int(np.searchsorted(self._starts, i, side="right")) - 1
+        name, k = self._names[part], int(i - self._starts[part])
+        try:
+            with self._lock:
+                return self._block(name, k // self._rows[name])[k % self._rows[name]]
+        except (OSError, ValueError, RuntimeError, KeyError) as error:
+            raise UnreadableImageError(_first_line(error)) from error
+
+    def _block(self, name: str, number: int) -> NDArray:
+        """Images that are unpacked together, from memory if they were asked for a moment ago."""
+        if self._owner != os.getpid():
+            # Closed before the file is opened anew: HDF5 would else hand out the handle that a fork has copied.
+            self._forget()
+            self._archive, self._owner = _h5py(self.file).File(self.file, "r", locking=False), os.getpid()
+        key = (name, number)
+        if key not in self._kept:
+            rows = self._rows[name]
+            assert self._archive is not None
+            self._kept[key] = self._archive[name][number * rows : (number + 1) * rows]
+            while len(self._kept) > _BLOCKS:
+                self._kept.popitem(last=False)
+        self._kept.move_to_end(key)
+        return self._kept[key]
+
+    def _forget(self) -> None:
+        self._archive: Any = None
+        self._owner = -1
+        self._kept: OrderedDict[tuple[str, int], NDArray] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def __getstate__(self) -> dict[str, Any]:
+        own = ("_archive", "_owner", "_kept", "_lock")
+        return {key: value for key, value in self.__dict__.items() if key not in own}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        for key, value in state.items():
+            setattr(self, key, value)
+        self._forget()
+
+
+def _check(name: str, data: Any) -> None:
+    shape, channels = data.shape, (1, 3, 4)
+    whole = len(shape) == 3 or (len(shape) == 4 and (shape[3] in channels or shape[1] in channels))
+    if not whole or 0 in shape:
+        raise ValueError(
+            f"{name} has shape {shape}; expected (n, h, w), (n, h, w, c) or (n, c, h, w) with c = 1, 3 or 4"
+        )
+    if data.dtype.kind not in "bui":
+        raise ValueError(
+            f"{name} holds {data.dtype}; expected uint8 (floats have no scale of their own: bring them to 0 to "
+            "255 and write them as uint8)"
+        )
+
+
+def _data_sets(archive: Any, h5py: Any) -> dict[str, Any]:
+    held: dict[str, Any] = {}
+
+    def note(name: str, item: Any) -> None:
+        if isinstance(item, h5py.Dataset):
+            held[name] = item
+
+    archive.visititems(note)
+    return held
+
+
+def _read(data: Any) -> NDArray:
+    """The numbers of a data set, or its words."""
+    return data.asstr()[()].astype(str) if data.dtype.kind in "OS" else data[()]
+
+
+def _rows(data: Any) -> int:
+    """Images that lie in one chunk, as far as a block of them stays within memory."""
+    if data.chunks is None:
+        return 1
+    each = max(1, int(np.prod(data.shape[1:])) * data.dtype.itemsize)
+    return max(1, min(data.chunks[0], data.shape[0], _BLOCK_BYTES // each))
+
+
+def _h5py(file: Path) -> Any:
+    try:
+        import h5py
+    except ImportError as error:
+        raise UsageError(
+            f"{file} is an HDF5 file, and h5py, which reads them, is not installed. Type: pip install h5py."
+        ) from error
+    return h5py
+
+
+def _first_line(error: Exception) -> str:
+    text = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
+    return (text.strip().splitlines() or [type(error).__name__])[0].rstrip(".")

@@ -1,0 +1,191 @@
+"""A whole source in memory: square uint8 images of one size."""
+
+import warnings
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from isosphere.errors import RunError, option
+
+from ._decode import UnreadableImageError, fit_square
+from ._source import DIGEST_BYTES, Source, to_tensor
+
+_CHUNK = 32
+
+
+@dataclass(frozen=True)
+class ImageSet:
+    """Square images in memory, and the files that could not be read.
+
+    Shape: images uint8 (n, 3, size, size), labels int64 (n,) with -1 for none, paths n names.
+    """
+
+    images: Tensor
+    labels: NDArray[np.int64]
+    paths: list[str]
+    class_names: list[str] = field(default_factory=list)
+    skipped: list[tuple[str, str]] = field(default_factory=list)
+    name: str = "images"
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    @property
+    def size(self) -> int:
+        """Width and height of every image."""
+        return self.images.shape[-1]
+
+    @property
+    def has_labels(self) -> bool:
+        """Whether at least one image has a label."""
+        return bool((self.labels >= 0).any())
+
+    def subset(self, indices: NDArray[np.int64] | list[int]) -> "ImageSet":
+        """The images at these positions, in this order."""
+        chosen = np.asarray(indices, dtype=np.int64)
+        paths = [self.paths[i] for i in chosen]
+        images = self.images[torch.from_numpy(chosen).to(self.images.device)]
+        return ImageSet(images, self.labels[chosen], paths, self.class_names, self.skipped, self.name)
+
+
+def images_bytes(count: int, size: int) -> int:
+    """Memory that so many square images take, to choose between holding and streaming them."""
+    return 3 * count * size**2
+
+
+def name_skipped(skipped: Iterable[tuple[str, str]], limit: int = 3) -> str:
+    """List the first unreadable files with their reasons, and count the rest."""
+    everything = list(skipped)
+    named = "; ".join(f"{path} ({reason})" for path, reason in everything[:limit])
+    return named + (f"; and {len(everything) - limit} more" if len(everything) > limit else "")
+
+
+def square(source: Source, i: int, size: int) -> Tensor:
+    """Image ``i`` as all parts of the package see it: short side to ``size``, centre crop, uint8 (3, size, size).
+
+    Raises: UnreadableImageError.
+    """
+    return to_tensor(fit_square(source.image(i, at_least=2 * size), size))
+
+
+def load_images(
+    source: Source,
+    size: int,
+    *,
+    strict: bool = False,
+    workers: int = 2,
+    progress: Callable[[int, int], None] | None = None,
+) -> ImageSet:
+    """Decode every image of a source: short side to ``size`` (antialiased bicubic), centre crop.
+
+    Unreadable images are left out and listed in ``skipped``. ``progress`` is called with (done, total).
+
+    Shape: images uint8 (n, 3, size, size).
+    Raises: RunError if nothing can be read or memory does not suffice, or with ``strict`` if anything cannot
+    be read.
+    """
+    found = read_images(source, size, workers=workers, progress=progress)
+    require_readable(source, len(found), found.skipped, strict=strict)
+    return found
+
+
+def read_images(
+    source: Source,
+    size: int,
+    *,
+    workers: int = 2,
+    progress: Callable[[int, int], None] | None = None,
+) -> ImageSet:
+    """As :func:`load_images`, but a source of which nothing can be read gives a set of no images.
+
+    Raises: RunError if memory does not suffice.
+    """
+    if size < 1:
+        raise ValueError(f"size is {size}; expected at least 1 pixel.")
+    total = len(source)
+    try:
+        images = torch.empty((total, 3, size, size), dtype=torch.uint8)
+    except (RuntimeError, MemoryError) as error:
+        raise RunError(
+            f"{total} images of {size} x {size} pixels need {images_bytes(total, size) / 2**30:.1f} GiB of "
+            "memory, which this machine does not give. Take smaller or fewer images, or let the loader "
+            "read them as it goes."
+        ) from error
+    reasons: dict[int, str] = {}
+
+    def decode(i: int) -> None:
+        try:
+            images[i] = square(source, i, size)
+        except UnreadableImageError as error:
+            reasons[i] = str(error)
+
+    _for_each(source, decode, workers, progress)
+    failed = sorted(reasons)
+    skipped = [(source.paths[i], reasons[i]) for i in failed] + source.unreadable
+    kept = np.setdiff1d(np.arange(total), failed)
+    if failed:
+        images = images[torch.from_numpy(kept)]
+    paths = [source.paths[i] for i in kept]
+    return ImageSet(images, source.labels[kept], paths, source.class_names, skipped, source.name)
+
+
+def digests(
+    source: Source, *, workers: int = 2, progress: Callable[[int, int], None] | None = None
+) -> NDArray[np.int64]:
+    """:meth:`Source.digest` of every image; zeros, which no image has, where the bytes cannot be had.
+
+    Shape: int64 (n, 2).
+    """
+    found = np.zeros((len(source), DIGEST_BYTES // 8), np.int64)
+
+    def digest(i: int) -> None:
+        with suppress(UnreadableImageError):
+            found[i] = np.frombuffer(source.digest(i), np.int64)
+
+    _for_each(source, digest, workers, progress)
+    return found
+
+
+def _for_each(
+    source: Source, do: Callable[[int], None], workers: int, progress: Callable[[int, int], None] | None
+) -> None:
+    """Do something for each image, in threads: decoding and reading release Python's lock."""
+    total = len(source)
+
+    def part(start: int) -> int:
+        stop = min(start + _CHUNK, total)
+        for i in range(start, stop):
+            do(i)
+        return stop
+
+    pool = ThreadPoolExecutor(max(1, workers) if source.thread_safe else 1)
+    try:
+        with warnings.catch_warnings(action="ignore"):  # Pillow's remarks on broken metadata
+            for done in pool.map(part, range(0, total, _CHUNK)):
+                if progress is not None:
+                    progress(done, total)
+    finally:
+        pool.shutdown(cancel_futures=True)  # on Ctrl-C, wait for the chunks in hand only
+
+
+def require_readable(source: Source, read: int, skipped: list[tuple[str, str]], *, strict: bool) -> None:
+    """Refuse a source of which nothing can be read, or with `strict` anything cannot.
+
+    Raises: RunError that names the first files that cannot be read.
+    """
+    if strict and skipped:
+        raise RunError(
+            f"{len(skipped)} images of {source.name} cannot be read: {name_skipped(skipped)}. Remove or "
+            f"repair them, or leave out {option('strict')} to go on with the other {read}."
+        )
+    if read == 0:
+        raise RunError(
+            f"None of the {len(source)} images of {source.name} can be read: {name_skipped(skipped)}. Give a "
+            "folder of images that an image viewer opens."
+        )

@@ -1,0 +1,42 @@
+"""From the labels that a file states to positions in a list of classes."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+def one_label_each(name: str, labels: NDArray, n: int) -> NDArray | None:
+    """One label an image; a column is flattened, and several labels an image are not a class."""
+    if labels.shape[:1] != (n,):
+        raise ValueError(f"{name} has shape {labels.shape} for {n} images; expected ({n},)")
+    if labels.ndim == 2 and labels.shape[1] == 1:
+        labels = labels[:, 0]
+    if labels.ndim > 1:
+        return None
+    if labels.dtype.kind == "f" and np.array_equal(labels, np.rint(labels)):
+        return labels.astype(np.int64)
+    if labels.dtype.kind not in "biuU":
+        raise ValueError(f"{name} holds {labels.dtype}; expected one integer or one word for each image")
+    return labels
+
+
+def class_positions(labels: list[NDArray], stated: NDArray | None) -> tuple[dict[int | str, int], list[str]]:
+    """Positions of the labels in a list of class names, which keeps the order that the file states."""
+    values = {v for part in labels for v in part.tolist()}
+    words = sorted(v for v in values if isinstance(v, str))
+    numbers = sorted(v for v in values if not isinstance(v, str) and v >= 0)
+    if words and numbers:
+        raise ValueError("its labels are numbers in one part and words in the other")
+    names = [str(c) for c in stated.ravel()] if stated is not None else []
+    if words:
+        names = names or words
+        return {c: k for k, c in enumerate(names)}, names
+    if numbers and numbers[-1] < len(names):
+        return {k: k for k in range(len(names))}, names
+    return {v: k for k, v in enumerate(numbers)}, [str(v) for v in numbers]
+
+
+def positions_of(labels: NDArray | None, table: dict[int | str, int], count: int) -> NDArray[np.int64]:
+    """Positions of ``count`` labels in the list of classes, -1 for those that are not in it or unknown."""
+    if labels is None:
+        return np.full(count, -1, np.int64)
+    return np.array([table.get(value, -1) for value in labels.tolist()], dtype=np.int64)

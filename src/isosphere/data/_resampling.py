@@ -1,0 +1,184 @@
+"""One resampling per view, antialiased where the view shrinks its image.
+
+Upright boxes are two small matrix products, ``rows @ image @ columns^T``: the triangle filter of an
+antialiased resize is separable, and flips and a Gaussian blur are part of the same matrices. Turned or
+sheared boxes are sampled bilinearly from the image or, where the view shrinks it, from a copy that was
+smoothed as far as the shrinking asks for; these copies are made once per image and shared by its views.
+"""
+
+import math
+from functools import lru_cache
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from isosphere.data._geometry import Placement, constant
+
+Padding = str
+
+
+def chosen_rows(gate: Tensor) -> Tensor | slice:
+    """The rows where ``gate`` holds, to spare the rest; all rows where looking would stall a device."""
+    return gate.nonzero().flatten() if gate.device.type == "cpu" else slice(None)
+
+
+def resize_matrix(centre: Tensor, half: Tensor, source: int, size: int) -> Tensor:
+    """Weights of an antialiased linear resize along one axis: of the interval ``centre ± half`` to ``size``
+    pixels.
+
+    Row i is a triangle of half-width ``max(|step|, 1)`` image pixels around the point that view pixel i comes
+    from, normalised over the pixels that exist; a negative ``half`` mirrors. This is the antialiased bilinear
+    filter of PIL and torchvision, except that image pixels just outside the box take part in its border.
+
+    Shape: centre, half (n,) in pixels, result (n, size, source); rows sum to 1.
+    """
+    device, dtype = centre.device, centre.dtype
+    output = (torch.arange(size, device=device, dtype=dtype) + 0.5) * (2.0 / size) - 1.0
+    inverse_support = (half.abs() * (2.0 / size)).clamp_min_(1.0).reciprocal_()
+    pixel = torch.arange(source, device=device, dtype=dtype) + 0.5
+    scaled = (centre[:, None] + half[:, None] * output) * inverse_support[:, None]
+    weights = scaled[:, :, None] - (inverse_support[:, None] * pixel)[:, None, :]
+    weights.abs_().neg_().add_(1.0).clamp_min_(0.0)
+    return weights.div_(weights.sum(dim=2, keepdim=True))
+
+
+def blur_matrix(sigma: Tensor, size: int) -> Tensor:
+    """Weights of a Gaussian blur along one axis, mirrored at the borders' pixel centres as torchvision's.
+
+    A sigma of 0 gives the identity exactly.
+
+    Shape: sigma (n,) in pixels, result (n, size, size); rows sum to 1.
+    """
+    last = size - 1
+    distance = torch.arange(2 * size - 1, device=sigma.device, dtype=sigma.dtype)
+    # Exponents below -80 would give denormal numbers, which are slow and mean nothing here.
+    exponent = -0.5 * distance.square() / sigma.square().clamp_min(1e-3)[:, None]
+    table = torch.exp(exponent.clamp_min(-80.0)).masked_fill_(exponent < -80.0, 0.0)
+    position = torch.arange(size, device=sigma.device)
+    weights = table[:, (position[:, None] - position).abs()]
+    # Pixel j also appears at -j and at 2 (size - 1) - j, except the border pixel, which is its own image.
+    weights[:, :, 1:] += table[:, position[:, None] + position[1:]]
+    weights[:, :, :last] += table[:, 2 * last - position[:, None] - position[:last]]
+    return weights.div_(weights.sum(dim=2, keepdim=True))
+
+
+def sample_upright(images: Tensor, placement: Placement, size: int, sigma: Tensor | None = None) -> Tensor:
+    """Fetch upright boxes, blurred by ``sigma`` view pixels.
+
+    Shape: images (n, c, h, w) floating, sigma (n,) or None, result (n, c, size, size), a permuted view of (c,
+    n, ...).
+    """
+    height, width = images.shape[2:]
+    columns = resize_matrix(placement.centre[:, 0], placement.linear[:, 0, 0], width, size)
+    rows = resize_matrix(placement.centre[:, 1], placement.linear[:, 1, 1], height, size)
+    if sigma is not None:
+        some = chosen_rows(sigma > 0)
+        weights = blur_matrix(sigma[some], size)
+        rows[some], columns[some] = torch.bmm(weights, rows[some]), torch.bmm(weights, columns[some])
+    return _separable(rows, images, columns)
+
+
+def blur(views: Tensor, sigma: Tensor) -> Tensor:
+    """Blur square views by ``sigma`` pixels each, in place.
+
+    Shape: views (n, c, s, s), sigma (n,).
+    """
+    some = chosen_rows(sigma > 0)
+    weights = blur_matrix(sigma[some], views.shape[-1])
+    views[some] = _separable(weights, views[some].contiguous(), weights)
+    return views
+
+
+def _separable(rows: Tensor, images: Tensor, columns: Tensor) -> Tensor:
+    """``rows @ image @ columns^T`` per channel; channels lie apart, so that no product copies its factors."""
+    n, c, h, w = images.shape
+    narrow = torch.bmm(images.reshape(n, c * h, w), columns.transpose(1, 2)).view(n, c, h, columns.shape[1])
+    planes = images.new_empty(c, n, rows.shape[1], columns.shape[1])
+    for channel in range(c):
+        torch.bmm(rows, narrow[:, channel], out=planes[channel])
+    return planes.transpose(0, 1)
+
+
+@lru_cache(maxsize=64)
+def smoothing_matrix(size: int, step: float, device: torch.device) -> Tensor:
+    """The discrete Gaussian that lets an image of ``size`` pixels be sampled bilinearly ``step`` pixels
+    apart.
+
+    A triangle of half-width ``step`` has variance step^2 / 6, of which bilinear sampling brings 1/6; the
+    rest, ``(step^2 - 1)/6``, is the time (halved) of the heat equation on the row of pixels with closed ends:
+    ``exp(variance/2 Laplacian)``. Unlike a sampled Gaussian this has the right variance when it is below a
+    pixel.
+
+    Shape: (size, size) float32; rows and columns sum to 1.
+    """
+    laplacian = torch.zeros(size, size, dtype=torch.float64)
+    laplacian.diagonal(1).fill_(1.0)
+    laplacian.diagonal(-1).fill_(1.0)
+    laplacian -= torch.diag(laplacian.sum(dim=1))
+    variance = max(step * step - 1.0, 0.0) / 6.0
+    return torch.linalg.matrix_exp(0.5 * variance * laplacian).float().to(device)
+
+
+class Levels:
+    """Copies of a batch, smoothed for sampling at distances from ``low`` to ``high`` pixels, at most sqrt 2
+    apart.
+
+    A view takes the level whose range of distances holds its own; where it does not shrink the image it takes
+    the image itself.
+    """
+
+    def __init__(self, images: Tensor, low: float, high: float) -> None:
+        self.sharp = low < 1.0 or high <= 1.0
+        self.low, self.high = max(low, 1.0), max(high, 1.0)
+        octaves = math.log2(self.high / self.low)
+        self.count = max(math.ceil(2.0 * octaves - 1e-6), 1) if high > 1.0 else 0
+        levels = [images] if self.sharp else []
+        for level in range(self.count):
+            step = self.low * 2.0 ** (octaves * (level + 0.5) / self.count)
+            levels.append(_smooth(images, step))
+        self.batch = images.shape[0]
+        self.stack = levels[0] if len(levels) == 1 else torch.cat(levels)
+
+    def pick(self, step: Tensor) -> Tensor:
+        """The image for each view, sampled at distance ``step``. Shape: step (n,), result (n, c, h, w)."""
+        if self.stack.shape[0] == self.batch:
+            return self.stack
+        width = max(math.log(self.high / self.low) / self.count, 1e-6)
+        level = ((step / self.low).log() / width).floor().clamp(0, self.count - 1).long()
+        if self.sharp:
+            level = torch.where(step < 1.0, 0, level + 1)
+        return self.stack[level * self.batch + torch.arange(self.batch, device=step.device)]
+
+
+def _smooth(images: Tensor, step: float) -> Tensor:
+    n, c, h, w = images.shape
+    columns = smoothing_matrix(w, step, images.device)
+    rows = smoothing_matrix(h, step, images.device)
+    across = (images.reshape(-1, w) @ columns).view(n * c, h, w)
+    return torch.bmm(rows.expand(n * c, h, h), across).view(n, c, h, w)
+
+
+def sample_turned(levels: Levels, placement: Placement, size: int, padding: Padding) -> Tensor:
+    """Fetch turned or sheared boxes; what leaves the image is filled by ``padding``.
+
+    Shape: result (n, c, size, size).
+    """
+    linear = placement.linear
+    area = (linear[:, 0, 0] * linear[:, 1, 1] - linear[:, 0, 1] * linear[:, 1, 0]).abs()
+    images = levels.pick(area.sqrt() * (2.0 / size))
+    n, _, height, width = images.shape
+    # From view pixels to grid_sample's coordinates, which run from -1 to 1 between the image's outer edges.
+    scale = constant((2.0 / width, 2.0 / height), images.device)
+    maps = torch.cat([linear * scale[:, None], (placement.centre * scale - 1.0)[:, :, None]], dim=2)
+    points = maps.view(2 * n, 3) @ _view_points(size, images.device)
+    grid = points.view(n, 2, size, size).permute(0, 2, 3, 1)
+    return F.grid_sample(images, grid, mode="bilinear", padding_mode=padding, align_corners=False)
+
+
+@lru_cache(maxsize=32)
+def _view_points(size: int, device: torch.device) -> Tensor:
+    """A view's pixel centres as rows u, v and 1, u and v in (-1, 1). Shape: (3, size^2)."""
+    axis = (torch.arange(size, dtype=torch.float32) + 0.5) * (2.0 / size) - 1.0
+    v, u = torch.meshgrid(axis, axis, indexing="ij")
+    return torch.stack([u.flatten(), v.flatten(), torch.ones_like(u).flatten()]).to(device)

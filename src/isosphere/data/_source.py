@@ -1,0 +1,158 @@
+"""What every source of images has in common: names, labels, and a way to read one picture."""
+
+import copy
+import hashlib
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Literal, Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+from ._random import permutation
+
+DIGEST_BYTES = 16
+"""Length of the digest of an image: 128 bits, so that no two images of any collection share one by chance."""
+
+Split = Literal["train", "test"] | None
+
+
+def to_tensor(image: Image.Image) -> Tensor:
+    """Copy an RGB picture into a tensor: uint8, shape (3, h, w)."""
+    return torch.from_numpy(np.array(image, dtype=np.uint8)).permute(2, 0, 1).contiguous()
+
+
+def array_digest(pixels: NDArray) -> bytes:
+    """A digest of numbers, their type and their shape."""
+    digest = hashlib.blake2b(f"{pixels.dtype.str} {pixels.shape}".encode(), digest_size=DIGEST_BYTES)
+    digest.update(np.ascontiguousarray(pixels).data)
+    return digest.digest()
+
+
+class Source(ABC):
+    """Images that are read one at a time, each with a display name and perhaps a label.
+
+    ``labels`` holds positions in ``class_names``, -1 where an image has none. Both parts of a source that is
+    split into training and test images share one list of class names. ``left_out`` names what was found and
+    not listed, with the reason. ``in_memory`` says that the pixels are at hand: nothing is read or decoded.
+    ``thread_safe`` says that threads may read it at once.
+    """
+
+    in_memory = False
+    thread_safe = True
+
+    def __init__(
+        self,
+        name: str,
+        paths: Sequence[str],
+        *,
+        labels: NDArray[np.int64] | None = None,
+        class_names: Sequence[str] = (),
+        has_test_split: bool = False,
+        unreadable: Sequence[tuple[str, str]] = (),
+        left_out: Sequence[tuple[str, str]] = (),
+    ) -> None:
+        self.name = name
+        self.paths = list(paths)
+        self.labels = np.full(len(self.paths), -1, np.int64) if labels is None else labels.astype(np.int64)
+        self.class_names = list(class_names)
+        self.has_test_split = has_test_split
+        self.unreadable = list(unreadable)
+        self.left_out = list(left_out)
+        if self.labels.shape != (len(self.paths),):
+            raise ValueError(f"labels have shape {self.labels.shape}; expected ({len(self.paths)},).")
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __repr__(self) -> str:
+        labels = f"{len(self.class_names)} classes" if self.has_labels else "no labels"
+        return f"{type(self).__name__}({self.name!r}, {len(self)} images, {labels})"
+
+    @property
+    def has_labels(self) -> bool:
+        """Whether at least one image has a label."""
+        return bool((self.labels >= 0).any())
+
+    @abstractmethod
+    def image(self, i: int, *, at_least: int | None = None) -> Image.Image:
+        """Decode image ``i`` as an upright RGB picture.
+
+        With ``at_least``, a decoder may save work by shrinking, never below that many pixels on the short
+        side.
+
+        Raises: UnreadableImageError with the reason in words.
+        """
+
+    def read(self, i: int) -> Tensor:
+        """Read image ``i`` at its own size: uint8, shape (3, h, w). Raises: UnreadableImageError."""
+        return to_tensor(self.image(i))
+
+    def digest(self, i: int) -> bytes:
+        """16 bytes that stand for what image ``i`` is decoded from: the bytes of its file, or the stored numbers.
+
+        They depend on neither the name nor the place of the image: a folder and a zip of it have the same.
+
+        Raises: UnreadableImageError where those bytes cannot be had.
+        """
+        return array_digest(self.read(i).numpy())
+
+    def subset(self, indices: Sequence[int] | NDArray[np.int64]) -> "Source":
+        """The images at these positions, in this order, with the same class names."""
+        return Subset(self, np.asarray(indices, dtype=np.int64))
+
+    def with_class_names(self, class_names: Sequence[str]) -> Self:
+        """The same images, labelled by position in another list of classes; -1 where a class is not in it."""
+        position = {name: k for k, name in enumerate(class_names)}
+        table = np.array([position.get(name, -1) for name in self.class_names] + [-1], dtype=np.int64)
+        other = copy.copy(self)
+        other.labels, other.class_names = table[self.labels], list(class_names)
+        return other
+
+
+class Subset(Source):
+    """Some of the images of another source."""
+
+    def __init__(self, source: Source, indices: NDArray[np.int64]) -> None:
+        if len(indices) and not (indices.min() >= 0 and indices.max() < len(source)):
+            raise ValueError(f"indices reach from {indices.min()} to {indices.max()}; {source!r} was given.")
+        super().__init__(
+            source.name,
+            [source.paths[i] for i in indices],
+            labels=source.labels[indices],
+            class_names=source.class_names,
+            has_test_split=source.has_test_split,
+            unreadable=source.unreadable,
+            left_out=source.left_out,
+        )
+        self.source, self.indices = source, indices
+        self.in_memory, self.thread_safe = source.in_memory, source.thread_safe
+
+    def image(self, i: int, *, at_least: int | None = None) -> Image.Image:
+        return self.source.image(int(self.indices[i]), at_least=at_least)
+
+    def digest(self, i: int) -> bytes:
+        return self.source.digest(int(self.indices[i]))
+
+
+def stratified_split(
+    labels: NDArray[np.int64], *, test_fraction: float = 0.2, seed: int = 0
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Divide positions into training and test, each class in the same proportion; -1 counts as a class.
+
+    A class of k images gives round(k * test_fraction) to the test part, never all of them.
+
+    Shape: labels (n,); two sorted int64 arrays.
+    """
+    if not 0 < test_fraction < 1:
+        raise ValueError(f"test_fraction is {test_fraction}; expected a number between 0 and 1.")
+    order = permutation(len(labels), seed, 0).numpy()
+    test = []
+    for label in np.unique(labels):
+        members = order[labels[order] == label]
+        test.append(members[: min(round(len(members) * test_fraction), len(members) - 1)])
+    chosen = np.sort(np.concatenate(test)) if test else np.empty(0, np.int64)
+    return np.setdiff1d(np.arange(len(labels)), chosen), chosen

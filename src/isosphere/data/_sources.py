@@ -1,0 +1,80 @@
+"""Open a source of images by what a person types."""
+
+import contextlib
+import difflib
+from pathlib import Path
+
+from isosphere.errors import UsageError
+
+from ._class_list import CLASS_LIST, only_classes
+from ._formats import BUILTIN, FORMATS, Asked, describe_formats
+from ._layout import is_ignored, is_image_name
+from ._shards import refuse_url
+from ._source import Source, Split
+
+
+def open_source(spec: str | Path, *, split: Split = None) -> Source:
+    """Open images for reading: any of the `FORMATS`.
+
+    Built-in: ``textures:cloud|disk|flake|wood|all[?count=2000&test=1000&size=72&seed=0]``, ``digits``,
+    ``torchvision:NAME:PATH``, ``galaxy10:PATH``. WebDataset shards: a .tar file, a folder of them, or a pattern such as
+    ``train-{000..003}.tar``. ``DATA?classes=FILE`` takes those classes alone that a file lists, one a line. A
+    built-in name wins over a file of that name (type ``./digits`` for the file).
+    ``split="train"`` opens the training part of a source that is split, else everything; ``"test"`` the test
+    part; None everything.
+
+    Raises: UsageError saying what was found and what to type instead.
+    """
+    text = str(spec)
+    if split not in ("train", "test", None):
+        raise ValueError(f"split is {split!r}; expected 'train', 'test' or None.")
+    whole, listed, classes = text.rpartition(CLASS_LIST)
+    if listed:
+        return only_classes(open_source(whole, split=split), classes)
+    asked = Asked(text, split)
+    for each in FORMATS:
+        if each.names and each.recognises(asked):
+            return each.open(asked)
+    _require_there(asked)
+    for each in FORMATS:
+        if not each.names and each.recognises(asked):
+            return each.open(asked)
+    if is_image_name(asked.path.name):
+        raise UsageError(
+            f"{text} is one image; expected {describe_formats()}. Its folder is {asked.path.parent}."
+        )
+    raise UsageError(
+        f"{text} is not a kind of file that is read here; expected {describe_formats()}. Unpack other archives "
+        "(tar -xf FILE) and give the folder, or make a plain .tar of a compressed one."
+    )
+
+
+def _require_there(asked: Asked) -> None:
+    """Refuse what names nothing, an address, and a place where nothing is."""
+    if not asked.text.strip() or "\0" in asked.text:
+        raise UsageError(f"No data were named; expected {describe_formats()}.")
+    refuse_url(asked.text)
+    try:
+        there = asked.is_pattern or asked.path.exists()
+    except OSError as error:  # a name that is too long, or a folder above that may not be entered
+        raise UsageError(
+            f"{asked.text} cannot be opened ({(error.strerror or str(error)).lower()})."
+        ) from error
+    if not there:
+        raise UsageError(_absent(asked.text, asked.path))
+
+
+def _absent(text: str, path: Path) -> str:
+    """What to say of a name that leads nowhere: the nearest name to type, and the choices."""
+    candidates: dict[str, str] = {}  # what may have been meant -> what to type
+    with contextlib.suppress(OSError):
+        candidates = {p.name: str(p) for p in path.parent.iterdir() if not is_ignored(p.name)}
+    if text == path.name:
+        for full in BUILTIN:
+            typed = full.removesuffix(":PATH")
+            candidates |= {typed: full, typed.partition(":")[2] or typed: full}
+        candidates["textures"] = "textures:wood"
+    close = difflib.get_close_matches(path.name, candidates, n=1, cutoff=0.5)
+    guess = f" Did you mean '{candidates[close[0]]}'?" if close else ""
+    where = "" if path.is_absolute() else f" in {Path.cwd()}"
+    return f"There is no file or folder {text}{where}, and no built-in of that name.{guess} Give {describe_formats()}."

@@ -1,0 +1,190 @@
+"""Random views of a batch of images, on the device where the batch is.
+
+Every random number is a function of (seed, epoch, image, view number): a view does not depend on the batch
+around its image, on the worker, or on the rank.
+"""
+
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from isosphere.data import _colour as colour
+from isosphere.data import _geometry as geometry
+from isosphere.data._colour import Jitter, Units
+from isosphere.data._geometry import Placement
+from isosphere.data._random import normal, uniform
+from isosphere.data._recipes import ViewRecipe
+from isosphere.data._resampling import Levels, blur, sample_turned, sample_upright
+
+# Bytes of float images worked on at once: on a CPU what its caches hold, elsewhere what its memory spares.
+_CHUNK_CPU, _CHUNK_ELSEWHERE = 4 << 20, 512 << 20
+
+# Columns of the uniform numbers of one view. New ones go to the end: the others keep their values.
+_PLACE = slice(0, geometry.PLACE_DRAWS)
+_COLOUR = slice(_PLACE.stop, _PLACE.stop + colour.COLOUR_DRAWS)
+_BLUR_GATE, _BLUR_SIGMA, _SOLARISE, _NOISE_SIZE, _NOISE_START = range(_COLOUR.stop, _COLOUR.stop + 5)
+_ERASE = slice(_NOISE_START + 1, _NOISE_START + 1 + colour.ERASE_DRAWS)
+_BOXES = slice(_ERASE.stop, _ERASE.stop + geometry.BOX_DRAWS)
+
+
+class _Plan(NamedTuple):
+    """All that is drawn for one view of each image; None where the recipe has no such step."""
+
+    placement: Placement
+    jitter: Jitter
+    sigma: Tensor | None
+    solarise: Tensor | None
+    noise: Tensor | None
+    noise_start: Tensor | None
+    erase: Tensor | None
+
+
+def _rows(plan: Any, rows: slice) -> Any:
+    """These rows of every tensor in a plan or a part of it."""
+    if isinstance(plan, tuple):
+        return type(plan)(*(_rows(part, rows) for part in plan))
+    return None if plan is None else plan[rows]
+
+
+class Views:
+    """Draws the views of a recipe, each by one geometric resampling and one colour map.
+
+    ``Views(recipe)(images, index=..., epoch=..., seed=...)`` gives a list of ``recipe.views`` tensors, the
+    global views first.
+
+    Shape: images (n, c, h, w), c 1 or 3, index (n,) integers; results (n, c, s, s) float32, s the size of
+    that view.
+    Scale: images are uint8 in 0..255 or floating point in [0, 1]; results are (x - mean) / std per channel.
+    Raises: ValueError or TypeError for images or an index of the wrong shape or dtype.
+    Numerics: an image's views depend on (seed, epoch, index) alone, up to the rounding of float32.
+    """
+
+    def __init__(self, recipe: ViewRecipe) -> None:
+        self.recipe = recipe
+
+    def __repr__(self) -> str:
+        return f"Views({self.recipe!r})"
+
+    def __call__(self, images: Tensor, *, index: Tensor, epoch: int, seed: int) -> list[Tensor]:
+        _check(images)
+        if index.shape != images.shape[:1]:
+            raise ValueError(
+                f"index has shape {tuple(index.shape)}; expected ({images.shape[0]},): one number per image."
+            )
+        # Under autocast the products below would round to 16 bits, before the network rounds again.
+        with torch.no_grad(), torch.autocast(images.device.type, enabled=False):
+            return self._draw_all(images, index.to(images.device), epoch, seed)
+
+    def _draw_all(self, images: Tensor, index: Tensor, epoch: int, seed: int) -> list[Tensor]:
+        recipe, (n, c, height, width) = self.recipe, images.shape
+        plans = [_draw(recipe, view, index, epoch, seed, height, width) for view in range(recipe.views)]
+        sizes = [recipe.view_size(view) for view in range(recipe.views)]
+        results = [images.new_empty(n, c, size, size, dtype=torch.float32) for size in sizes]
+        units = _units(images, recipe)
+        budget = _CHUNK_CPU if images.device.type == "cpu" else _CHUNK_ELSEWHERE
+        chunk = max(16, budget // (4 * c * height * width))
+        for start in range(0, n, chunk):
+            rows = slice(start, start + chunk)
+            pixels, levels = images[rows].float(), {}
+            for view, (plan, result) in enumerate(zip(plans, results, strict=True)):
+                _render(recipe, view, pixels, units, levels, _rows(plan, rows), result[rows])
+        return results
+
+
+def _draw(
+    recipe: ViewRecipe, view: int, index: Tensor, epoch: int, seed: int, height: int, width: int
+) -> _Plan:
+    u = uniform(seed, epoch, index, view, _BOXES.stop if recipe.placement == "inside" else _BOXES.start)
+    blur, solarise = recipe.probability("blur", view), recipe.probability("solarise", view)
+    low, high = (recipe.view_size(view) * share for share in recipe.blur_sigma)
+    return _Plan(
+        placement=geometry.place(u[:, _PLACE], u[:, _BOXES], height, width, recipe, view),
+        jitter=colour.jitter(u[:, _COLOUR], recipe),
+        sigma=torch.where(u[:, _BLUR_GATE] < blur, low + (high - low) * u[:, _BLUR_SIGMA], 0.0)
+        if blur
+        else None,
+        solarise=u[:, _SOLARISE] < solarise if solarise else None,
+        noise=recipe.noise * u[:, _NOISE_SIZE] if recipe.noise else None,
+        noise_start=(u[:, _NOISE_START] * colour.NOISE_BANK).long() if recipe.noise else None,
+        erase=u[:, _ERASE] if recipe.erase else None,
+    )
+
+
+def _render(
+    recipe: ViewRecipe, view: int, pixels: Tensor, units: Units, levels: dict, plan: _Plan, out: Tensor
+) -> None:
+    size = recipe.view_size(view)
+    if geometry.is_upright(recipe):
+        x = sample_upright(pixels, plan.placement, size, plan.sigma)
+    else:
+        steps = geometry.shrinking(recipe, view, *pixels.shape[2:])
+        if steps not in levels:
+            levels[steps] = Levels(pixels, *steps)
+        x = sample_turned(levels[steps], plan.placement, size, recipe.padding)
+        if plan.sigma is not None:
+            x = blur(x, plan.sigma)
+    matrix, offset = colour.jitter_affine(plan.jitter, x.mean(dim=(2, 3)), units)
+    colour.clamp(colour.apply_affine(x, matrix, offset, out), units)
+    if plan.solarise is not None:
+        colour.solarise(out, plan.solarise, recipe.solarise_threshold, units)
+    if plan.noise is not None and plan.noise_start is not None:
+        bank = _noise_bank(out.device, out[0].numel())
+        colour.add_noise(out, plan.noise, plan.noise_start, bank, units, recipe.grey_noise)
+    if plan.erase is not None:
+        colour.erase(out, plan.erase, recipe.erase, recipe.erase_area, units)
+
+
+@lru_cache(maxsize=4)
+def _noise_bank(device: torch.device, extra: int) -> Tensor:
+    """Normal numbers that all views share, each from a random place on; the same bits on any device."""
+    row = 1 << 10
+    rows = -(-(colour.NOISE_BANK + extra) // row)
+    return normal(0, 0, torch.arange(rows), 0, row).flatten().to(device)
+
+
+def _check(images: Tensor) -> None:
+    if images.ndim != 4 or images.shape[1] not in (1, 3):
+        raise ValueError(
+            f"images have shape {tuple(images.shape)}; "
+            "expected (batch, channels, height, width) with 1 or 3 channels."
+        )
+    if images.dtype != torch.uint8 and not images.is_floating_point():
+        raise TypeError(
+            f"images have dtype {images.dtype}; expected uint8 in 0..255, or floating point in [0, 1]."
+        )
+
+
+def _units(images: Tensor, recipe: ViewRecipe) -> Units:
+    """Normalisation for these images; three means serve grey images by their average."""
+    unit = 1 / 255 if images.dtype == torch.uint8 else 1.0
+    return Units(unit, *(_channels(values, images.shape[1]) for values in (recipe.mean, recipe.std)))
+
+
+def _channels(values: tuple[float, ...], channels: int) -> tuple[float, ...]:
+    if len(values) == channels:
+        return tuple(values)
+    return tuple(values) * 3 if len(values) == 1 else (sum(values) / len(values),)
+
+
+def centre_view(images: Tensor, size: int, mean: tuple[float, ...], std: tuple[float, ...]) -> Tensor:
+    """The one deterministic view for evaluation: the largest centred square, resized with antialiasing,
+    normalised.
+
+    Shape: images (n, c, h, w) uint8 in 0..255 or floating point in [0, 1]; result (n, c, size, size) float32.
+    Raises: ValueError or TypeError for images of the wrong shape or dtype.
+    """
+    _check(images)
+    n, c, height, width = images.shape
+    side = min(height, width)
+    top, left = round((height - side) / 2), round((width - side) / 2)
+    unit = 1 / 255 if images.dtype == torch.uint8 else 1.0
+    with torch.no_grad(), torch.autocast(images.device.type, enabled=False):
+        x = images[:, :, top : top + side, left : left + side].float()
+        if side != size:
+            half = x.new_full((n,), side / 2)
+            placement = Placement(half[:, None].expand(n, 2), torch.diag_embed(half[:, None].expand(n, 2)))
+            x = sample_upright(x, placement, size)
+        means, stds = (x.new_tensor(_channels(v, c))[:, None, None] for v in (mean, std))
+        return ((x * unit - means) / stds).contiguous()

@@ -1,0 +1,72 @@
+"""A zip archive of image files, read in place."""
+
+import os
+import zipfile
+from collections import Counter
+from pathlib import Path, PurePosixPath
+
+from isosphere.errors import UsageError
+
+from ._decode import UnreadableImageError
+from ._encoded import EncodedSource, require_fitting
+from ._folder import no_images
+from ._layout import arrange, foreign_format, is_ignored, is_image_name, leads_out
+from ._source import Split
+
+
+class ZipSource(EncodedSource):
+    """Images of a zip archive, laid out as a folder would be; nothing is written to disk."""
+
+    def __init__(self, file: Path, *, split: Split = None) -> None:
+        self.file = file
+        self._archive: zipfile.ZipFile | None = None
+        self._owner = -1
+        try:
+            names = [info.filename for info in self._open().infolist() if not info.is_dir()]
+        except (zipfile.BadZipFile, OSError) as error:
+            raise UsageError(
+                f"{file} cannot be read as a zip archive ({error}). Fetch it again, or unpack it and give "
+                "the folder."
+            ) from error
+        outside = [n for n in names if leads_out(n)]
+        names = [n for n in names if not leads_out(n)]
+        names = [n for n in names if not any(is_ignored(p) for p in PurePosixPath(n).parts)]
+        members = sorted({n for n in names if is_image_name(n)})
+        if outside and not members:
+            raise UsageError(
+                f"{file} holds no images that are read: {len(outside)} of its members have names that lead out of it "
+                f"({outside[0]}). Pack the folder of images again."
+            )
+        if not members:
+            raise no_images(str(file), Counter(PurePosixPath(n).suffix.lower() for n in names))
+        layout = arrange(members, split, str(file))
+        super().__init__(
+            file.stem,
+            layout.members,
+            labels=layout.labels,
+            class_names=layout.class_names,
+            has_test_split=layout.has_test_split,
+            unreadable=[(n, reason) for n in sorted(names) if (reason := foreign_format(n))]
+            + [(n, "its name leads out of the archive") for n in outside if is_image_name(n)],
+            left_out=layout.left_out,
+        )
+
+    def _open(self) -> zipfile.ZipFile:
+        # One handle a process: after a fork, two processes would move one shared file position.
+        if self._archive is None or self._owner != os.getpid():
+            self._archive, self._owner = zipfile.ZipFile(self.file), os.getpid()
+        return self._archive
+
+    def __getstate__(self) -> dict[str, object]:
+        return {**self.__dict__, "_archive": None, "_owner": -1}
+
+    def body(self, i: int) -> bytes:
+        archive = self._open()
+        try:
+            info = archive.getinfo(self.paths[i])
+            require_fitting(info.file_size)
+            return archive.read(info)
+        except UnreadableImageError:
+            raise
+        except Exception as error:  # encrypted, damaged, or packed by a method that Python lacks
+            raise UnreadableImageError(str(error) or type(error).__name__) from error

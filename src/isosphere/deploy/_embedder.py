@@ -1,0 +1,184 @@
+"""A trained network, to be applied to images."""
+
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, TypeAlias
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from isosphere.data import Source, digests, read_images, stream
+from isosphere.deploy._layers import Layer, named_layer
+from isosphere.deploy._pictures import source_of
+from isosphere.errors import UsageError, command
+from isosphere.evaluation import (
+    WCCN,
+    FeatureCache,
+    Features,
+    Progress,
+    centre_key,
+    centre_look,
+    extract,
+    look_through,
+    unpacked,
+    weights_identity,
+)
+from isosphere.models import Encoder
+from isosphere.runs import RunFolder
+
+Encode: TypeAlias = Callable[[Tensor], tuple[Tensor, Tensor]]
+
+
+@dataclass(frozen=True, eq=False)
+class Embedder:
+    """What applies a trained encoder with its head; :class:`isosphere.workflows.Run` is one.
+
+    ``encode`` maps normalised ``(b, 3, size, size)`` to backbone and head outputs, as ``method.embed``.
+    Pictures are first brought to ``canvas`` pixels a side, as in training and in ``isosphere evaluate``, so
+    that all of them speak of the same features. ``settings`` are what the weights do not hold and features depend on.
+    """
+
+    folder: RunFolder
+    encode: Encode
+    encoder: Encoder
+    size: int
+    canvas: int
+    settings: tuple[object, ...] = ()
+    cache: FeatureCache | None = None
+    metric: WCCN | None = None
+
+    @property
+    def device(self) -> torch.device:
+        """Where the encoder computes."""
+        return next(self.encoder.parameters()).device
+
+    @cached_property
+    def weights(self) -> str:
+        """Digest of everything that maps pixels to features."""
+        module = getattr(self.encode, "__self__", None)
+        return weights_identity(module if isinstance(module, nn.Module) else self.encoder, *self.settings)
+
+    @cached_property
+    def identity(self) -> str:
+        """Digest of the weights: what was computed with other weights is not to be used with these."""
+        digest = hashlib.blake2b(digest_size=16)
+        for file in self.folder.weights:
+            with file.open("rb") as handle:
+                while part := handle.read(1 << 22):
+                    digest.update(part)
+        return digest.hexdigest()
+
+    def features(
+        self,
+        pixels: Tensor,
+        *,
+        layer: Layer | str = "backbone",
+        batch_size: int = 256,
+        progress: Progress | None = None,
+    ) -> NDArray[np.float32]:
+        """Embeddings of images that are square already: uint8 ``(n, 3, canvas, canvas)`` to ``(n, d)``.
+
+        Raises: UsageError for a layer that the run does not have.
+        """
+        chosen = self.check_layer(layer)
+        return self.select(self._extract(pixels, batch_size, progress), chosen).numpy()
+
+    def select(self, features: Features, layer: Layer) -> Tensor:
+        """A layer of extracted features: ``(n, d)``."""
+        if layer == "wccn":
+            assert self.metric is not None
+            return self.metric(features.backbone)
+        return getattr(features, layer)
+
+    def check_layer(self, layer: str) -> Layer:
+        """The layer of this name. Raises: UsageError for one that there is not, or that this run does not have."""
+        chosen = named_layer(layer)
+        if chosen == "wccn" and self.metric is None:
+            again = command("train", "DATA", out=self.folder.path, resume=True)
+            raise UsageError(
+                f"{self.folder.path} has no {self.folder.wccn.name}, which a training writes at its end: go on with it "
+                f"({again}), or take the layer backbone."
+            )
+        return chosen
+
+    @property
+    def search_layer(self) -> Layer:
+        """Where neighbours are sought unless a layer is named: ``wccn`` where the run has it, else ``backbone``."""
+        return "backbone" if self.metric is None else "wccn"
+
+    def source_features(
+        self, source: Source, *, batch_size: int = 256, workers: int = 2
+    ) -> tuple[NDArray[np.int64], Features, dict[int, str]]:
+        """Both outputs for the images of a source: positions of the readable ones, their features, and why others are
+        not. What `cache` has is read, and its images are not decoded; the rest is computed and kept.
+
+        Rows that another set of images left there agree with fresh ones to the rounding of float32; asked
+        again they are the same to the bit.
+        """
+        failed: dict[int, str] = {}
+        look = centre_look(self.encode, self.size, self.encoder.mean, self.encoder.std)
+
+        def compute(positions: Tensor) -> dict[str, Tensor]:
+            kept: list[Tensor] = []
+
+            def batches() -> Iterator[tuple[Tensor, Tensor]]:
+                for batch in stream(
+                    source, self.canvas, positions=positions, batch_size=batch_size, workers=workers
+                ):
+                    failed.update(batch.failed)
+                    kept.append(batch.index)
+                    yield batch.images, batch.index
+
+            rows = look_through(batches(), {"": look}, capacity=len(positions), device=self.device)[""]
+            index = torch.cat([torch.empty(0, dtype=torch.int64), *kept])
+            return {**rows, "positions": torch.searchsorted(positions, index)}
+
+        if self.cache is None or len(source) == 0:
+            found = compute(torch.arange(len(source)))
+        else:
+            key = centre_key(
+                self.weights,
+                size=self.size,
+                mean=self.encoder.mean,
+                std=self.encoder.std,
+                device=self.device,
+                canvas=self.canvas,
+            )
+            found = self.cache.gather(key, torch.from_numpy(digests(source)), compute)
+        positions = found.pop("positions").numpy()
+        empty = Features(torch.empty(0, 0), torch.empty(0, 0))
+        return positions, unpacked(found)[0].cpu() if found else empty, failed
+
+    def _extract(self, pixels: Tensor, batch_size: int, progress: Progress | None) -> Features:
+        return extract(
+            self.encode,
+            pixels,
+            self.size,
+            self.encoder.mean,
+            self.encoder.std,
+            batch_size=batch_size,
+            device=self.device,
+            progress=progress,
+            group=False,  # whoever applies a run on one rank alone must not wait for the others
+        )
+
+    def square(self, images: Any) -> Tensor:
+        """Pictures as the encoder's canvas: uint8 ``(n, 3, canvas, canvas)``; kinds as for `embed_images`.
+
+        Raises: UsageError for what is no picture, or cannot be read.
+        """
+        found = read_images(source_of(images), self.canvas)
+        refuse_unreadable(found.skipped)
+        return found.images
+
+
+def refuse_unreadable(skipped: Sequence[tuple[str, str]]) -> None:
+    """Raises: UsageError if an image that was asked for by name could not be read."""
+    if skipped:
+        path, reason = skipped[0]
+        others = f", nor can {len(skipped) - 1} others" if len(skipped) > 1 else ""
+        raise UsageError(f"{path} cannot be read as an image ({reason}){others}: leave out what is none.")

@@ -1,0 +1,256 @@
+"""The encoder in files that other programs load, each checked against the encoder before it is handed over."""
+
+import importlib
+import json
+import logging
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import timm
+import torch
+from safetensors.torch import load_file, save
+from torch import Tensor, nn
+
+from isosphere.deploy._embedder import Embedder
+from isosphere.deploy._layers import Layer
+from isosphere.deploy._snippets import onnx_snippet, safetensors_snippet, timm_snippet
+from isosphere.errors import RunError, UsageError, nearest, option
+from isosphere.models import Encoder, SmallConv
+from isosphere.runs import write_bytes, write_json
+
+TOLERANCE = 1e-4
+"""Largest difference to the encoder that a file may show, relative to the largest feature (at least 1)."""
+
+
+@dataclass(frozen=True)
+class Exported:
+    """Files that were written, lines of Python that use them, and what was checked."""
+
+    files: tuple[Path, ...]
+    snippet: str
+    check: str
+
+
+def export(
+    run: Embedder, format: str, out: str | Path | None = None, *, layer: Layer | str = "backbone"
+) -> Exported:
+    """Write the encoder of a run in another form, and check it against the encoder on random images.
+
+    Args:
+        format: ``timm``: weights under timm's names, for timm's architectures; ``safetensors``: weights and a
+            description that isosphere rebuilds any of its encoders from; ``onnx``: one file with the network,
+            the normalisation of pixels included (needs onnx, onnxscript and onnxruntime).
+        out: of the file; ``RUN/export/encoder-FORMAT`` if None.
+        layer: ``wccn`` adds the normalisation (:class:`isosphere.evaluation.WCCN`), ``head`` the projection head (onnx
+            only).
+
+    Raises: UsageError for another format, a layer that a format cannot hold, an encoder that timm does not
+        have, or a missing package; RunError if the file computes something else than the encoder.
+    """
+    if format not in FORMATS:
+        raise UsageError(
+            f"{option('format')}: there is no '{format}'.{nearest(format, FORMATS)} Known: {', '.join(FORMATS)}."
+        )
+    layer = run.check_layer(layer)
+    if layer != "backbone" and format != "onnx":
+        raise UsageError(
+            f"the format {format} holds the backbone alone: give {option('format', 'onnx')}, or leave "
+            f"{option('layer')} out."
+        )
+    ending = ".onnx" if format == "onnx" else ".safetensors"
+    path = run.folder.path / "export" / f"encoder-{format}{ending}" if out is None else Path(out)
+    if path.suffix != ending:
+        raise UsageError(
+            f"{option('out', path)}: expected a name that ends in {ending}, as {path.with_suffix(ending)}."
+        )
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(
+            f"cannot make the folder of {path}: {error.strerror}. Give another {option('out')}."
+        ) from error
+    writer = {"timm": _timm, "safetensors": _safetensors}.get(format)
+    return writer(run, path) if writer else _onnx(run, path, layer)
+
+
+FORMATS: dict[str, str] = {
+    "timm": "weights for timm.create_model",
+    "safetensors": "weights and a description for isosphere.models",
+    "onnx": "one file for ONNX Runtime and others",
+}
+"""Formats with a line on each."""
+
+
+def _timm(run: Embedder, path: Path) -> Exported:
+    encoder = run.encoder
+    if isinstance(encoder.backbone, SmallConv):
+        raise UsageError(
+            f"{encoder.name} is isosphere's own, and timm has no such network: give {option('format', 'safetensors')} "
+            f"or {option('format', 'onnx')}, or train with a timm encoder ({option('encoder', 'resnet18')})."
+        )
+    options: dict[str, Any] = {"num_classes": 0, "in_chans": encoder.in_chans}
+    if hasattr(encoder.backbone, "patch_embed") and getattr(encoder.backbone, "dynamic_img_size", False):
+        options |= {"img_size": encoder.image_size, "dynamic_img_size": True}
+    stem = (
+        encoder.backbone.conv1
+        if isinstance(getattr(encoder.backbone, "maxpool", None), nn.Identity)
+        else None
+    )
+    stem = stem if isinstance(stem, nn.Conv2d) else None
+    write_bytes(path, save(_plain(encoder.backbone), metadata={"format": "pt", "architecture": encoder.name}))
+    model = timm.create_model(encoder.name, **options)
+    if stem is not None:
+        model.conv1 = nn.Conv2d(encoder.in_chans, stem.out_channels, 3, 1, 1, bias=False)  # type: ignore[assignment]
+        model.maxpool = nn.Identity()  # type: ignore[assignment]
+    model.load_state_dict(load_file(path))
+    error = _difference(encoder, model.to(run.device).eval(), run)
+    _accept(error, path)
+    card = {
+        "architecture": encoder.name,
+        "num_features": encoder.feature_dim,
+        "global_pool": "avg",
+        "model_args": options,
+        "small_stem": stem is not None,
+        "pretrained_cfg": {
+            "input_size": [encoder.in_chans, run.size, run.size],
+            "mean": list(encoder.mean),
+            "std": list(encoder.std),
+            "interpolation": encoder.interpolation,
+            "crop_pct": 1.0,
+            "num_classes": 0,
+        },
+    }
+    write_json(path.with_suffix(".json"), card)
+    snippet = timm_snippet(path, encoder, run.size, options, None if stem is None else stem.out_channels)
+    return Exported((path, path.with_suffix(".json")), snippet, _words(error, "timm"))
+
+
+def _safetensors(run: Embedder, path: Path) -> Exported:
+    spec = json.loads(run.folder.encoder_spec.read_text(encoding="utf-8"))
+    write_bytes(path, save(_plain(run.encoder), metadata={"format": "pt", "architecture": run.encoder.name}))
+    write_json(path.with_suffix(".json"), spec)
+    rebuilt = Encoder.from_spec(spec)
+    rebuilt.load_state_dict(load_file(path))
+    error = _difference(run.encoder, rebuilt.to(run.device).eval(), run)
+    _accept(error, path)
+    snippet = safetensors_snippet(path, run.size, run.encoder)
+    return Exported((path, path.with_suffix(".json")), snippet, _words(error, "isosphere.models"))
+
+
+class _FromPixels(nn.Module):
+    """From RGB in [0, 1] to features, so that a user of the file cannot normalise wrongly."""
+
+    def __init__(self, run: Embedder, layer: Layer) -> None:
+        super().__init__()
+        self.network, self.layer, self.encode = run.encoder, layer, run.encode
+        owner = getattr(run.encode, "__self__", None)
+        # The head's weights have to be seen as this module's own.
+        self.owner = owner if layer == "head" and isinstance(owner, nn.Module) else None
+        for name, values in (("mean", run.encoder.mean), ("std", run.encoder.std)):
+            self.register_buffer(name, torch.tensor(values).view(1, -1, 1, 1), persistent=False)
+        if layer == "wccn" and run.metric is not None:
+            self.register_buffer("centre", run.metric.mean.clone(), persistent=False)
+            self.register_buffer("basis", run.metric.basis.clone(), persistent=False)
+
+    def forward(self, images: Tensor) -> Tensor:
+        x = (images - self.get_buffer("mean")) / self.get_buffer("std")
+        if self.layer == "head":
+            return self.encode(x)[1]
+        features = self.network(x)
+        if self.layer == "wccn":
+            features = (features - self.get_buffer("centre")) @ self.get_buffer("basis")
+        return features
+
+
+def _onnx(run: Embedder, path: Path, layer: Layer) -> Exported:
+    try:
+        onnxruntime = [importlib.import_module(name) for name in ("onnx", "onnxscript", "onnxruntime")][-1]
+    except ImportError as error:
+        raise UsageError(
+            f"ONNX needs {error.name}, which is not installed. Type: pip install onnx onnxscript onnxruntime"
+        ) from error
+    module = _FromPixels(run, layer).cpu().eval()
+    hidden = path.with_name(f".{path.name}.tmp.onnx")
+    example = torch.rand(
+        2, run.encoder.in_chans, run.size, run.size, generator=torch.Generator().manual_seed(0)
+    )
+    try:
+        with _quiet():
+            torch.onnx.export(
+                module,
+                (example,),
+                hidden,
+                dynamo=True,
+                external_data=False,
+                input_names=["images"],
+                output_names=["features"],
+                dynamic_shapes={"images": {0: torch.export.Dim("batch", min=1)}},
+                verbose=False,
+            )
+        session = onnxruntime.InferenceSession(str(hidden), providers=["CPUExecutionProvider"])
+
+        def other(x: Tensor) -> Tensor:
+            return torch.from_numpy(session.run(None, {"images": x.numpy()})[0])
+
+        error = max(_compare(module, other, _noise(run, n)) for n in (1, 5))
+        _accept(error, path)
+        hidden.replace(path)
+    except (UsageError, RunError):
+        raise
+    except Exception as error:  # exporters raise nearly anything
+        first = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+        raise RunError(f"{run.encoder.name} could not be written as ONNX: {first}") from error
+    finally:
+        hidden.unlink(missing_ok=True)
+        module.to(run.device)
+    return Exported((path,), onnx_snippet(path, run.size), _words(error, "ONNX Runtime"))
+
+
+def _plain(module: nn.Module) -> dict[str, Tensor]:
+    return {k: v.detach().cpu().contiguous().clone() for k, v in module.state_dict().items()}
+
+
+def _noise(run: Embedder, n: int) -> Tensor:
+    shape = (n, run.encoder.in_chans, run.size, run.size)
+    return torch.rand(shape, generator=torch.Generator().manual_seed(n))
+
+
+def _difference(ours: nn.Module, theirs: nn.Module, run: Embedder) -> float:
+    return _compare(ours.eval(), theirs, _noise(run, 4).to(run.device))
+
+
+def _compare(ours: Callable[[Tensor], Tensor], theirs: Callable[[Tensor], Tensor], x: Tensor) -> float:
+    with torch.no_grad():
+        expected, got = ours(x).float().cpu(), theirs(x).float().cpu()
+    if got.shape != expected.shape:
+        raise RunError(f"the exported file gives shape {tuple(got.shape)}, expected {tuple(expected.shape)}.")
+    return float((got - expected).abs().max() / expected.abs().max().clamp(min=1.0))
+
+
+def _accept(error: float, path: Path) -> None:
+    if not error <= TOLERANCE:
+        path.unlink(missing_ok=True)
+        raise RunError(
+            f"the exported file differs from the encoder by {error:.1e}, and at most {TOLERANCE:.0e} is accepted: "
+            "nothing was kept. Please report this with the name of the encoder."
+        )
+
+
+def _words(error: float, reader: str) -> str:
+    return f"read back by {reader}: largest relative difference {error:.1e}"
+
+
+class _quiet:  # noqa: N801  (used as a function)
+    """The exporter's remarks about itself are not for the person who asked for a file."""
+
+    def __enter__(self) -> None:
+        self._filters = warnings.catch_warnings(action="ignore")
+        self._filters.__enter__()
+        logging.disable(logging.WARNING)
+
+    def __exit__(self, *failure: object) -> None:
+        logging.disable(logging.NOTSET)
+        self._filters.__exit__(None, None, None)

@@ -1,0 +1,271 @@
+"""Search by cosine among the images of a source: embedded once, kept in the run's folder, extended as needed."""
+
+import hashlib
+from contextlib import suppress
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from torch import Tensor
+from torch.nn import functional
+
+from isosphere.data import Source
+from isosphere.deploy._embed import embed_source, join
+from isosphere.deploy._embedder import Embedder, Progress
+from isosphere.deploy._files import Embeddings
+from isosphere.deploy._layers import Layer
+from isosphere.deploy._pictures import is_named, source_of
+from isosphere.errors import RunError
+from isosphere.reductions import SearchEngine, find_neighbours
+from isosphere.runs import atomic_file
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """An image that was found: its name, cosine to the query, class (None without labels), row of the index."""
+
+    path: str
+    similarity: float
+    label: str | None
+    row: int
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return {"path": self.path, "similarity": round(self.similarity, 6), "label": self.label}
+
+
+@dataclass(frozen=True)
+class Index:
+    """Embeddings of images as unit rows, searched exactly.
+
+    `unit` float32 (n, d), `paths` and `labels` per row; `added`, `reused`, `removed` count the rows that the
+    last opening embedded, took over and dropped; `saved` is the file, None if it could not be written.
+    """
+
+    unit: Tensor
+    paths: list[str]
+    labels: NDArray[np.int64]
+    class_names: list[str]
+    layer: Layer = "backbone"
+    skipped: list[tuple[str, str]] = field(default_factory=list)
+    added: int = 0
+    reused: int = 0
+    removed: int = 0
+    saved: Path | None = None
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    @classmethod
+    def of(cls, embeddings: Embeddings, layer: Layer = "backbone") -> "Index":
+        """The index of embeddings at hand, such as those of a file that isosphere embed wrote."""
+        unit = functional.normalize(torch.from_numpy(np.ascontiguousarray(embeddings.values)).float(), dim=1)
+        return cls(
+            unit, embeddings.paths, embeddings.labels, embeddings.class_names, layer, embeddings.skipped
+        )
+
+    @cached_property
+    def _radius(self) -> float:
+        """Largest norm of a row: 1, unless all are zero; not a number if one is not finite."""
+        return float(self.unit.norm(dim=1).max())
+
+    def search(self, queries: ArrayLike, k: int = 5, *, engine: SearchEngine = "auto") -> list[list[Match]]:
+        """The k most similar rows to each query ``(m, d)``, by cosine, best first; of equals the earlier row.
+
+        All rows where there are fewer than k. Exact: every row is compared, in blocks or by FAISS's flat
+        index, which give the same answer; ``auto`` takes FAISS for single queries of a large index, where it
+        is installed (see ``isosphere.reductions.find_neighbours``).
+
+        Raises: ValueError for k < 1 or another dimension; UsageError for ``faiss`` where it is not installed.
+        """
+        if k < 1:
+            raise ValueError(f"k: got {k}, expected 1 or more")
+        x = torch.as_tensor(np.asarray(queries, np.float32))
+        x = functional.normalize(x.reshape(1, -1) if x.ndim == 1 else x, dim=1)
+        values, rows = find_neighbours(
+            x, self.unit, min(k, len(self)), engine=engine, largest_norm=self._radius
+        )
+        return [
+            [self._match(r, v) for v, r in zip(vs, rs, strict=True)]
+            for vs, rs in zip(values.tolist(), rows.tolist(), strict=True)
+        ]
+
+    def _match(self, row: int, similarity: float) -> Match:
+        label = int(self.labels[row])
+        name = self.class_names[label] if 0 <= label < len(self.class_names) else None
+        # Rounding may take a cosine past 1 by a few units in the last place.
+        return Match(self.paths[row], max(-1.0, min(1.0, similarity)), name, row)
+
+
+def open_index(
+    run: Embedder,
+    data: Any,
+    *,
+    layer: Layer | str = "backbone",
+    workers: int = 2,
+    progress: Progress | None = None,
+) -> Index:
+    """The images of `data` made searchable.
+
+    The embeddings are kept in the run's folder, under ``search/``. On later calls only images are embedded
+    that are new or whose file has changed (size or time), and those that are gone are dropped; other weights
+    in the run's folder start afresh. Pictures at hand, or a ``Source`` that was opened by hand, have no name to be
+    kept under, and are embedded every time.
+
+    Raises: RunError if no image can be read.
+    """
+    layer = run.check_layer(layer)
+    source = source_of(data)
+    if not is_named(data):
+        return Index.of(embed_source(run, source, layer=layer, workers=workers, progress=progress), layer)
+    stamps = _stamps(str(data), source)
+    file = _index_file(run, str(data), layer)
+    old = _read(file, run.identity)
+    known = {} if old is None else {key: i for i, key in enumerate(zip(old.paths, old.stamps, strict=True))}
+    rows = [
+        known.get((path, stamp), -1) if stamp else -1
+        for path, stamp in zip(source.paths, stamps, strict=True)
+    ]
+    todo = [i for i, row in enumerate(rows) if row < 0]
+    kept = [(i, row) for i, row in enumerate(rows) if row >= 0]
+    blocks, positions = [], []
+    if old is not None and kept:
+        blocks.append(old.take([row for _, row in kept], source, [i for i, _ in kept]))
+        positions += [i for i, row in kept if old.readable[row]]
+    if todo:
+        part = source.subset(todo)
+        try:
+            fresh = embed_source(run, part, layer=layer, workers=workers, progress=progress)
+        except RunError:
+            if not any(len(block) for block in blocks):
+                raise
+            reason = "could not be read"
+            fresh = Embeddings(
+                np.empty((0, 0), np.float32), np.empty(0, np.int64), [], [], [(p, reason) for p in part.paths]
+            )
+        blocks.append(fresh)
+        lost = {path for path, _ in fresh.skipped}
+        positions += [i for i in todo if source.paths[i] not in lost]
+    whole = join(blocks, source)
+    order = np.argsort(np.asarray(positions), kind="stable")
+    whole = Embeddings(
+        whole.values[order],
+        whole.labels[order],
+        [whole.paths[i] for i in order],
+        source.class_names,
+        whole.skipped,
+    )
+    gone = 0 if old is None else len(old.paths) - len(kept)
+    saved: Path | None = file
+    if todo or gone or old is None:
+        by_path = dict(zip(source.paths, stamps, strict=True))
+        saved = _write(file, run.identity, whole, by_path)
+    made = Index.of(whole, layer)
+    added = sum(1 for i in todo if source.paths[i] not in {p for p, _ in whole.skipped})
+    return Index(
+        made.unit,
+        made.paths,
+        made.labels,
+        made.class_names,
+        layer,
+        made.skipped,
+        added,
+        len(whole) - added,
+        gone,
+        saved,
+    )
+
+
+@dataclass(frozen=True)
+class _Stored:
+    """What a file of an index holds; rows without a value are images that could not be read."""
+
+    values: NDArray[np.float32]
+    paths: list[str]
+    stamps: list[str]
+    place: NDArray[np.int64]
+    reasons: list[str]
+
+    @property
+    def readable(self) -> NDArray[np.bool_]:
+        return self.place >= 0
+
+    def take(self, rows: list[int], source: Source, positions: list[int]) -> Embeddings:
+        place = self.place[rows]
+        good = place >= 0
+        chosen = np.asarray(positions, np.int64)[good]
+        skipped = [(self.paths[r], self.reasons[r]) for r, ok in zip(rows, good, strict=True) if not ok]
+        paths = [source.paths[i] for i in chosen]
+        return Embeddings(self.values[place[good]], source.labels[chosen], paths, source.class_names, skipped)
+
+
+def _index_file(run: Embedder, data: str, layer: Layer) -> Path:
+    where = Path(data).expanduser()
+    full = str(where.resolve()) if where.exists() else data
+    digest = hashlib.blake2b(f"{full}\n{layer}\n{run.canvas}".encode(), digest_size=4).hexdigest()
+    name = "".join(c if c.isalnum() or c in "-_" else "-" for c in (where.name or data))[:40]
+    return run.folder.path / "search" / f"{name}-{layer}-{digest}.npz"
+
+
+def _stamps(data: str, source: Source) -> list[str]:
+    """What changes when an image does: size and time of its file, or of the archive that it is in.
+
+    Empty where a file cannot be looked at (a name that is not what it is shown as): embedded anew each time.
+    """
+    root = Path(data).expanduser()
+    if not root.exists():  # a built-in: the same for ever
+        return [data] * len(source)
+    if not root.is_dir():
+        return [_stamp(root)] * len(source)
+    return [_stamp(root / path) for path in source.paths]
+
+
+def _stamp(file: Path) -> str:
+    with suppress(OSError):
+        found = file.stat()
+        return f"{found.st_size}:{found.st_mtime_ns}"
+    return ""
+
+
+def _read(file: Path, identity: str) -> _Stored | None:
+    """The stored index, or None if there is none that can be used: it can always be made again."""
+    try:
+        with np.load(file, allow_pickle=False) as arrays:
+            if str(arrays["identity"]) != identity:
+                return None
+            return _Stored(
+                arrays["embeddings"],
+                arrays["paths"].tolist(),
+                arrays["stamps"].tolist(),
+                arrays["place"],
+                arrays["reasons"].tolist(),
+            )
+    except Exception:  # absent, cut short, of an older kind: numpy and zipfile raise nearly anything
+        return None
+
+
+def _write(file: Path, identity: str, found: Embeddings, stamps: dict[str, str]) -> Path | None:
+    """Keep the index; a run's folder that cannot be written to costs time, not the search."""
+    listed = [(path, reason) for path, reason in found.skipped if path in stamps]
+    paths = found.paths + [path for path, _ in listed]
+    place = np.concatenate([np.arange(len(found)), np.full(len(listed), -1)]).astype(np.int64)
+    arrays = {
+        "identity": np.asarray(identity),
+        "embeddings": found.values,
+        "labels": found.labels,
+        "paths": np.asarray(paths, dtype=np.str_),
+        "stamps": np.asarray([stamps[path] for path in paths], dtype=np.str_),
+        "place": place,
+        "reasons": np.asarray([""] * len(found) + [reason for _, reason in listed], dtype=np.str_),
+    }
+    try:
+        file.parent.mkdir(exist_ok=True)
+        with atomic_file(file) as handle:
+            np.savez(handle, **arrays)
+    except (RunError, OSError):
+        return None
+    return file

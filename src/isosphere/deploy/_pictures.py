@@ -1,0 +1,32 @@
+"""What people have, as a source of images: data by name, or pictures that are at hand."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+from torch import Tensor
+
+from isosphere.data import Source, as_source, is_image_name
+
+
+def source_of(images: Any) -> Source:
+    """Data by name or pictures at hand as a source (:func:`isosphere.data.as_source`); one picture is a source of one.
+
+    Raises: UsageError for what is neither.
+    """
+    if isinstance(images, (str, Path)):
+        return as_source(images if is_named(images) else [images])
+    if isinstance(images, Image.Image):
+        return as_source([images])
+    if isinstance(images, (np.ndarray, Tensor)):
+        colours = images.shape[0 if isinstance(images, Tensor) else -1] if images.ndim == 3 else 0
+        return as_source([images] if images.ndim == 2 or colours in (3, 4) else images)
+    return as_source(images)
+
+
+def is_named(images: Any) -> bool:
+    """Whether it is data that the command line could name, not the file of one picture."""
+    if isinstance(images, str):
+        return not (is_image_name(images) and Path(images).is_file())
+    return isinstance(images, Path) and (images.is_dir() or not is_image_name(images.name))

@@ -1,0 +1,231 @@
+"""Multinomial logistic regression: L-BFGS that starts from the curvature the features give it."""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from isosphere.evaluation._rows import Rows
+from isosphere.reductions import full_precision
+
+_HISTORY = 12
+_FULL_CURVATURE = 2048  # features up to which their covariance is factorised
+_ROWS_PER_FEATURE = 8  # from which that covariance is estimated
+
+
+@dataclass(frozen=True, slots=True)
+class Logistic:
+    """Fitted weights: class probabilities are the softmax of ``x @ weight + bias``.
+
+    `weight` float64 ``(p, classes)``, `bias` ``(classes,)``; `classes` int64: which label each column stands
+    for; `penalty` as given; `iterations` of L-BFGS, and whether it `converged`.
+    """
+
+    weight: Tensor
+    bias: Tensor
+    classes: Tensor
+    penalty: float
+    iterations: int
+    converged: bool
+
+    def logits(self, x: Tensor) -> Tensor:
+        """``x @ weight + bias`` in the dtype of x: ``(m, classes)``."""
+        with full_precision(x.device):
+            return x @ self.weight.to(x) + self.bias.to(x)
+
+    def predict(self, x: Tensor | Rows) -> Tensor:
+        """The most probable label of each row, the smaller of equals: int64 ``(m,)``."""
+        rows = x if isinstance(x, Rows) else Rows(x)
+        found = [self.logits(block).argmax(1) for _, block in rows.blocks()]
+        return self.classes.to(rows.device)[torch.cat(found)]
+
+
+def fit_logistic(
+    x: Tensor | Rows,
+    y: Tensor,
+    *,
+    penalty: float,
+    start: Logistic | None = None,
+    tolerance: float = 1e-7,
+    max_iterations: int = 300,
+) -> Logistic:
+    """Minimise the mean cross-entropy plus a quadratic penalty on the weights (not on the bias).
+
+    .. math:: \\frac1n \\sum_i -\\log \\operatorname{softmax}(W^T x_i + b)_{y_i} + \\frac\\lambda2 |W|_F^2
+
+    scikit-learn's ``LogisticRegression(C=1 / (penalty * n))`` minimises the same for three classes or more;
+    for two it fits one vector for the difference, which is the same at ``C=2 / (penalty * n)``.
+
+    Args:
+        x: ``(n, p)``, float32 or float64: the precision of the products with x; all else is float64. As
+            :class:`~isosphere.evaluation._rows.Rows` many rows are held once.
+        y: ``(n,)`` labels >= 0. Only those that occur become classes; a single one is predicted always.
+        penalty: lambda > 0.
+        start: an earlier fit with the same classes (along a path of penalties), to begin from.
+        tolerance: estimated distance of the objective from its minimum at which to stop.
+
+    Raises: ValueError for other shapes, no rows, or a penalty that is not positive.
+
+    Numerics: two products with x per iteration, whatever the line search does, since the objective along a
+    direction needs the logits alone. L-BFGS starts from the inverse of ``cov(x) / classes + lambda``, the
+    Hessian at zero weights, estimated from 8 rows per feature; so badly scaled or correlated features cost
+    few more iterations than white ones. Beyond 2,048 features only the diagonal is used. Memory: one copy of
+    a small x, none of a large one, and four arrays ``(n, classes)``.
+    """
+    check_rows(x, y)
+    if not penalty > 0:
+        raise ValueError(f"penalty: got {penalty}, expected a positive number such as 1e-3")
+    classes, column = y.unique(return_inverse=True)
+    rows = x if isinstance(x, Rows) else Rows(x)
+    width = (rows.width + 1, len(classes))
+    if len(classes) == 1:
+        zeros = torch.zeros(width, dtype=torch.float64, device=rows.device)
+        return Logistic(zeros[:-1], zeros[-1], classes, penalty, 0, True)
+    if start is not None and not torch.equal(start.classes, classes):
+        raise ValueError("start: got a fit with other classes, expected one on the same labels")
+    mean = rows.mean()
+    # The bias is free: centred features give the same fit, and separate it from the weights.
+    centred = rows.centred(mean)
+    v = torch.zeros(width, dtype=torch.float64, device=rows.device)
+    if start is not None:
+        v[:-1], v[-1] = start.weight, start.bias + mean.double() @ start.weight
+    with full_precision(rows.device):
+        v, iterations, converged = _minimise(centred, column, v, penalty, tolerance, max_iterations)
+    return Logistic(v[:-1], v[-1] - mean.double() @ v[:-1], classes, penalty, iterations, converged)
+
+
+def check_rows(x: Tensor | Rows, y: Tensor) -> None:
+    """Raises: ValueError unless there are labels from 0 for every row of a matrix."""
+    shape = (len(x), x.width) if isinstance(x, Rows) else tuple(x.shape)
+    if len(shape) != 2 or y.shape != shape[:1] or len(y) == 0 or int(y.min()) < 0:
+        raise ValueError(
+            f"x, y: got shapes {shape} and {tuple(y.shape)}, expected (n, p), n >= 1, and (n,) labels from 0; leave "
+            "unlabelled rows out"
+        )
+
+
+def _minimise(
+    x: Rows, column: Tensor, v: Tensor, penalty: float, tolerance: float, limit: int
+) -> tuple[Tensor, int, bool]:
+    curvature = _Curvature(x, v.shape[1], penalty)
+    z = _logits(x, v)
+    gradient = _gradient(x, z, column, v, penalty)
+    pairs: list[tuple[Tensor, Tensor, float]] = []
+    for iteration in range(limit):
+        direction = -_two_loop(gradient, pairs, curvature)
+        slope = float((gradient * direction).sum())
+        # Half the Newton decrement: how much lower the minimum of the quadratic model lies.
+        if -slope / 2 <= tolerance:
+            return v, iteration, True
+        change = _logits(x, direction)
+        t = _line_search(z, change, column, v, direction, penalty, slope)
+        if t == 0:  # the objective is as low as its rounding lets one see
+            return v, iteration, -slope / 2 <= 100 * max(tolerance, torch.finfo(x.dtype).eps)
+        v, z = v + t * direction, z.add_(change, alpha=t)
+        before, gradient = gradient, _gradient(x, z, column, v, penalty)
+        s, d = t * direction, gradient - before
+        product = float((s * d).sum())
+        if product > 0:
+            pairs = [*pairs[-_HISTORY + 1 :], (s, d, product)]
+    return v, limit, False
+
+
+class _Curvature:
+    """Solves with the Hessian at zero weights: weights ``cov(x) / classes + penalty``, bias ``1 / classes``."""
+
+    def __init__(self, x: Rows, classes: int, penalty: float) -> None:
+        n, p = len(x), x.width
+        self.classes = classes
+        if p > _FULL_CURVATURE:
+            squares = torch.stack([block.square().sum(0) for _, block in x.blocks()]).sum(0) / n
+            self.factor, self.diagonal = None, squares.double() / classes + penalty
+            return
+        # In float64: features of a collapsed encoder lie on a line, and rounding would take it below zero.
+        rows = x.every(max(1, n // (_ROWS_PER_FEATURE * p))).double()
+        covariance = rows.T @ rows / (len(rows) * classes)
+        self.factor = torch.linalg.cholesky(
+            # A hair on top, for duplicated features with a vanishing penalty.
+            covariance + (penalty + 1e-6 * covariance.diagonal().mean()) * torch.eye(p).to(covariance)
+        )
+
+    def solve(self, g: Tensor) -> Tensor:
+        weights = (
+            g[:-1] / self.diagonal[:, None]
+            if self.factor is None
+            else torch.cholesky_solve(g[:-1], self.factor)
+        )
+        return torch.cat([weights, self.classes * g[-1:]])
+
+
+def _two_loop(gradient: Tensor, pairs: list[tuple[Tensor, Tensor, float]], curvature: _Curvature) -> Tensor:
+    q, shares = gradient, []
+    for s, d, product in reversed(pairs):
+        share = float((s * q).sum()) / product
+        q = q - share * d
+        shares.append(share)
+    q = curvature.solve(q)
+    if pairs:
+        _, d, product = pairs[-1]
+        q = q * (product / float((d * curvature.solve(d)).sum()))
+    for (s, d, product), share in zip(pairs, reversed(shares), strict=True):
+        q = q + (share - float((d * q).sum()) / product) * s
+    return q
+
+
+def _logits(x: Rows, v: Tensor) -> Tensor:
+    return torch.cat([torch.addmm(v[-1].to(rows), rows, v[:-1].to(rows)) for _, rows in x.blocks()])
+
+
+def _gradient(x: Rows, z: Tensor, column: Tensor, v: Tensor, penalty: float) -> Tensor:
+    residual = z.softmax(1)
+    residual[torch.arange(len(z), device=z.device), column] -= 1
+    product = torch.stack([(rows.T @ residual[here]).double() for here, rows in x.blocks()]).sum(0)
+    weights = product / len(x) + penalty * v[:-1]
+    return torch.cat([weights, residual.mean(0, dtype=torch.float64)[None]])
+
+
+class _Quadratic(NamedTuple):
+    """The penalty along a direction: constant, slope and curvature."""
+
+    constant: float
+    slope: float
+    curvature: float
+
+
+def _line_search(
+    z: Tensor, change: Tensor, column: Tensor, v: Tensor, direction: Tensor, penalty: float, slope: float
+) -> float:
+    """A step at which the convex objective has fallen and is nearly flat (strong Wolfe); 0 if there is none."""
+    w, u = v[:-1], direction[:-1]
+    quadratic = _Quadratic(
+        *(penalty * float(term) for term in ((w * w).sum() / 2, (w * u).sum(), (u * u).sum()))
+    )
+    own = change.gather(1, column[:, None]).squeeze(1).double().mean()
+
+    def along(t: float) -> tuple[float, float]:
+        here = z.add(change, alpha=t)
+        top = here.logsumexp(1)
+        loss = (top - here.gather(1, column[:, None]).squeeze(1)).double().mean()
+        rise = ((here - top[:, None]).exp_() * change).sum(1).double().mean() - own
+        c, b, a = quadratic
+        return float(loss) + c + b * t + a * t * t / 2, float(rise) + b + a * t
+
+    first, _ = along(0.0)
+    noise = 4 * torch.finfo(z.dtype).eps * abs(first)
+    low, low_slope, high, high_slope, t = 0.0, slope, float("inf"), 0.0, 1.0
+    for _ in range(25):
+        value, here = along(t)
+        if value > first + 1e-4 * t * slope + noise or here > 0.5 * abs(slope):
+            high, high_slope = t, max(here, 1e-3 * abs(slope))
+        elif here < -0.9 * abs(slope):
+            low, low_slope = t, here
+        else:
+            return t
+        if high == float("inf"):
+            t = 4 * t
+            continue
+        # The derivative ascends: where its chord vanishes, kept off the ends.
+        share = low_slope / (low_slope - high_slope)
+        t = low + (high - low) * min(max(share, 0.1), 0.9)
+    return low

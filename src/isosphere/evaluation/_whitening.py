@@ -1,0 +1,69 @@
+"""Features with their variances, or all that they correlate in, made equal."""
+
+import torch
+from torch import Tensor
+
+BLOCK = 8192
+"""Rows that are looked at together where all of them would be too many in float64."""
+
+WHITENING = 0.1
+"""Shrinkage of :func:`standardised` at which an encoder's features are whitened for neighbours.
+
+Of .001 to 1 near the best on CIFAR-10 for those of KL, of BYOL and of an untrained encoder.
+"""
+
+
+def standardised(train: Tensor, *others: Tensor, shrinkage: float = 1.0) -> tuple[Tensor, ...]:
+    """Features with mean 0 and variance 1 on the training rows; other sets by the same shift and scale.
+
+    Below 1, `shrinkage` s decorrelates them as well: by the inverse square root of ``(1 - s) R + s I`` with R
+    the correlation matrix of the training rows. 0 is full whitening. A feature that is constant on the
+    training rows becomes 0.
+
+    Shape: ``(n, p)`` each, float32 out. Raises: ValueError for a shrinkage outside [0, 1].
+    """
+    if not 0 <= shrinkage <= 1:
+        raise ValueError(f"shrinkage: got {shrinkage}, expected 0 (whitened) to 1 (each feature by itself)")
+    mean, second = moments(train)
+    std = second.diagonal().clamp(min=0).sqrt()
+    largest = torch.stack([part.abs().amax(0) for part in train.split(BLOCK)]).amax(0).double()
+    scale = torch.where(std > 1e-9 * largest.clamp(min=1e-30), 1 / std, 0.0)
+    basis = scale.diag()
+    if shrinkage < 1:
+        basis = basis @ inverse_root(shrunk(scale[:, None] * second * scale, shrinkage))
+    return tuple(projected(x, mean, basis) for x in (train, *others))
+
+
+def moments(x: Tensor, *, unit: float = 1.0) -> tuple[Tensor, Tensor]:
+    """Mean ``(p,)`` and covariance ``(p, p)`` of rows, divided by n; float64, block by block, nothing is copied.
+
+    Args:
+        x: ``(n, p)``, of any number type. unit: what 1 is in it (255 for bytes that stand for values in [0, 1]).
+    """
+    mean = torch.stack([part.sum(0, dtype=torch.float64) for part in x.split(BLOCK)]).sum(0) / len(x)
+    covariance = mean.new_zeros(x.shape[1], x.shape[1])
+    for part in x.split(BLOCK):
+        centred = part.double() - mean
+        covariance.addmm_(centred.T, centred)
+    return mean / unit, covariance / (len(x) * unit**2)
+
+
+def projected(x: Tensor, mean: Tensor, basis: Tensor, *, unit: float = 1.0) -> Tensor:
+    """``(x / unit - mean) @ basis`` in float64 block by block: ``(n, p)`` to float32 ``(n, q)``."""
+    out = torch.empty(len(x), basis.shape[1], device=x.device)
+    for part, rows in zip(x.split(BLOCK), out.split(BLOCK), strict=True):
+        rows.copy_((part.double() / unit - mean) @ basis)
+    return out
+
+
+def shrunk(matrix: Tensor, shrinkage: float) -> Tensor:
+    """Towards the identity, the target of a matrix whose diagonal is 1 on average."""
+    eye = torch.eye(len(matrix), dtype=matrix.dtype, device=matrix.device)
+    return (1 - shrinkage) * matrix + shrinkage * eye
+
+
+def inverse_root(matrix: Tensor) -> Tensor:
+    """Of a symmetric matrix; directions without variance become 0."""
+    eigenvalues, vectors = torch.linalg.eigh(matrix)
+    inverse = torch.where(eigenvalues > 1e-10 * eigenvalues[-1], eigenvalues.clamp(min=0) ** -0.5, 0.0)
+    return (vectors * inverse) @ vectors.T

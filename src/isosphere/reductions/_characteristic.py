@@ -1,0 +1,115 @@
+r"""Empirical characteristic functions of projections, compared with a target, without keeping rows x slices x knots.
+
+For directions :math:`a_m`, projections :math:`x_{im} = \langle z_i, a_m \rangle` and equispaced knots
+:math:`s_k = k\,\Delta` (:math:`k = 1..K`),
+
+.. math:: T = \frac1M \sum_m \sum_k w_k \Big[ (C_{km} - \varphi_k)^2 + S_{km}^2 \Big], \quad
+          C_{km} = \frac1n \sum_i \cos s_k x_{im}, \; S_{km} = \frac1n \sum_i \sin s_k x_{im}.
+
+Cosines and sines of the multiples come from those of the first knot by Chebyshev's recurrence. The backward pass
+projects and recurs again, slice block by slice block; between the passes only ``C`` and ``S`` live.
+"""
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from isosphere.reductions._collective import Group, all_reduce, row_counts
+from isosphere.reductions._pairwise import as_samples
+from isosphere.reductions._precision import in_full_precision
+
+# Elements of one (rows x slices) block; several of these are alive at once.
+_BLOCK = {"cpu": 1 << 17}
+_LARGE_BLOCK = 1 << 24
+
+
+def _slice_blocks(slices: int, rows: int, device: torch.device) -> Iterator[slice]:
+    step = max(1, _BLOCK.get(device.type, _LARGE_BLOCK) // max(rows, 1))
+    return (slice(start, min(start + step, slices)) for start in range(0, slices, step))
+
+
+def _multiples(x: Tensor, spacing: float, knots: int) -> Iterator[tuple[float, Tensor, Tensor]]:
+    """Yield (sign, sign * cos k spacing x, sign * sin k spacing x) for k = 1..knots, in two buffers each.
+
+    Chebyshev's recurrence ``c_{k+1} = 2 cos(spacing x) c_k - c_{k-1}``, one fused operation a knot; the alternating
+    sign is what lets it run in place. The yielded tensors are overwritten two knots later.
+    """
+    angle = spacing * x
+    cos, sin = angle.cos(), angle.sin_()
+    twice = 2 * cos
+    before = (torch.ones_like(cos), torch.zeros_like(sin))
+    now = (cos, sin)
+    sign = 1.0
+    for k in range(1, knots + 1):
+        if k > 1:
+            step = -1 if k % 2 == 0 else 1
+            sign = -sign if k % 2 == 0 else sign
+            after = tuple(
+                torch.addcmul(b, twice, n, value=step, out=b) for b, n in zip(before, now, strict=True)
+            )
+            before, now = now, after
+        yield sign, now[0], now[1]
+
+
+class _SlicedDistance(torch.autograd.Function):
+    @staticmethod
+    @in_full_precision
+    def forward(
+        ctx, z: Tensor, directions: Tensor, spacing: float, weights: Tensor, target: Tensor, group: Group
+    ):
+        n = sum(row_counts(z.shape[0], z.device, group))
+        knots = len(weights)
+        moments = z.new_empty(2, knots, len(directions))
+        for block in _slice_blocks(len(directions), z.shape[0], z.device):
+            projections = z @ directions[block].T
+            for k, (sign, cos, sin) in enumerate(_multiples(projections, spacing, knots)):
+                torch.sum(cos, 0, out=moments[0, k, block])
+                torch.sum(sin, 0, out=moments[1, k, block])
+                if sign < 0:
+                    moments[:, k, block].neg_()
+        moments = all_reduce(moments, group) / n
+        moments[0] -= target[:, None]
+        ctx.save_for_backward(z, directions, moments, weights)
+        ctx.spacing, ctx.group, ctx.n = spacing, group, n
+        return torch.einsum("rkm,rkm,k->", moments, moments, weights) / len(directions)
+
+    @staticmethod
+    @in_full_precision
+    def backward(ctx, *grads: Tensor):
+        if torch.is_grad_enabled():
+            raise RuntimeError(
+                "second derivatives of a sliced statistic are not supported: got create_graph=True; "
+                "use the kernel statistic it estimates, MMD(InducedKernel(dim, knots=..., weights=...))"
+            )
+        z, directions, moments, weights = ctx.saved_tensors
+        steps = ctx.spacing * torch.arange(1, len(weights) + 1, device=z.device, dtype=z.dtype)
+        # d/dx of w (C^2 + S^2): 2 w s (S cos s x - C sin s x) / n
+        factors = moments * (2 * weights * steps / (ctx.n * len(directions)))[:, None]
+        gradient = torch.zeros_like(z)
+        for block in _slice_blocks(len(directions), z.shape[0], z.device):
+            projections = z @ directions[block].T
+            slopes = torch.zeros_like(projections)
+            for k, (sign, cos, sin) in enumerate(_multiples(projections, ctx.spacing, len(weights))):
+                slopes.addcmul_(cos, factors[1, k, block], value=sign)
+                slopes.addcmul_(sin, factors[0, k, block], value=-sign)
+            gradient.addmm_(slopes, directions[block])
+        return all_reduce(grads[0], ctx.group) * gradient, None, None, None, None, None
+
+
+def sliced_characteristic_distance(
+    z: Tensor, directions: Tensor, *, spacing: float, weights: Tensor, target: Tensor, group: Group = None
+) -> Tensor:
+    r"""Mean over directions of the weighted squared distance between empirical and target characteristic functions.
+
+    Args:
+        z: shape ``(*views, n, d)``, rows of this rank; the empirical functions are those of all ranks of ``group``.
+        directions: shape ``(slices, d)``, the same on every rank.
+        spacing: knots are ``spacing * (1, ..., K)``; a symmetric rule over the whole line doubles the weights of the
+            positive half (the distance is even, and zero at the origin).
+        weights: shape ``(K,)``. target: shape ``(K,)``, real and even characteristic function at the knots.
+
+    Returns: shape ``(*views,)``, without any factor ``n``. Memory: one (n x slices) block and ``O(K slices)``.
+    """
+    values = [_SlicedDistance.apply(x, directions, spacing, weights, target, group) for x in as_samples(z)]
+    return torch.stack(values).reshape(z.shape[:-2])

@@ -1,0 +1,77 @@
+"""Sums and gathers over ranks that autograd sees through.
+
+Convention: every rank returns the *global* value. The gradient of the sum over ranks of those (equal) values is
+``world`` times the gradient of one, and DistributedDataParallel divides by ``world``: so a backward pass that
+*sums* the incoming gradients over ranks gives exactly the parameter gradient of one process on the whole batch.
+
+A ``group`` is ``None`` (the default process group if one is initialised, else this process alone), a
+``ProcessGroup``, or ``False`` (this rank alone, whatever is initialised).
+"""
+
+from typing import Literal
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+Group = dist.ProcessGroup | None | Literal[False]
+
+
+def world_size(group: Group = None) -> int:
+    """Number of ranks of ``group``; 1 where nothing is initialised. Asked at each call, never kept."""
+    if group is False or not (dist.is_available() and dist.is_initialized()):
+        return 1
+    return dist.get_world_size(group)
+
+
+class _AllReduce(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x: Tensor, group: Group) -> Tensor:
+        ctx.group = group
+        total = x.detach().clone(memory_format=torch.contiguous_format)
+        dist.all_reduce(total, group=group or None)
+        return total
+
+    @staticmethod
+    def backward(ctx, *grads: Tensor):
+        return _AllReduce.apply(grads[0], ctx.group), None
+
+
+def all_reduce(x: Tensor, group: Group = None) -> Tensor:
+    r"""Sum ``x`` over the ranks: :math:`y = \sum_r x_r`, with :math:`\bar x_r = \sum_{r'} \bar y_{r'}`.
+
+    Shape: any, the same on every rank. One rank: ``x`` itself. Differentiable any number of times.
+    """
+    return _AllReduce.apply(x, group) if world_size(group) > 1 else x
+
+
+def row_counts(rows: int, device: torch.device, group: Group = None) -> list[int]:
+    """Number of rows that each rank holds (one exchange of a single integer; no exchange on one rank)."""
+    world = world_size(group)
+    if world == 1:
+        return [rows]
+    counts = torch.zeros(world, dtype=torch.int64, device=device)
+    counts[dist.get_rank(group or None)] = rows
+    dist.all_reduce(counts, group=group or None)
+    return counts.tolist()
+
+
+def first_row(counts: list[int], group: Group = None) -> int:
+    """Position of this rank's first row among the rows of all ranks."""
+    rank = dist.get_rank(group or None) if len(counts) > 1 else 0
+    return sum(counts[:rank])
+
+
+def gather_rows(x: Tensor, counts: list[int], group: Group = None) -> Tensor:
+    """Concatenate the ranks' ``x`` along dimension -2, in rank order, without gradient.
+
+    Shape: ``(*views, n_r, d)`` on rank ``r``, with ``counts[r] = n_r`` (zero is allowed) -> ``(*views, n, d)``.
+    The Gram reductions carry the gradient themselves; see :mod:`isosphere.reductions.pairwise`.
+    """
+    if len(counts) == 1:
+        return x.detach()
+    most = max(counts)
+    padded = torch.nn.functional.pad(x.detach(), (0, 0, 0, most - x.shape[-2])).contiguous()
+    blocks = [torch.empty_like(padded) for _ in counts]
+    dist.all_gather(blocks, padded, group=group or None)
+    return torch.cat([block[..., :count, :] for block, count in zip(blocks, counts, strict=True)], dim=-2)

@@ -1,0 +1,43 @@
+"""Statistics do not follow the network's precision."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import wraps
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+@contextmanager
+def full_precision(device: torch.device) -> Iterator[None]:
+    """Switch autocast off, and float32 matrix products to full float32 (no TF32, no bf16), inside the block.
+
+    A compiler sees the first alone: the products of the statistics are inside operators, which run eagerly.
+    """
+    if torch.compiler.is_compiling():
+        with torch.autocast(device.type, enabled=False):
+            yield
+        return
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("highest")
+    try:
+        with torch.autocast(device.type, enabled=False):
+            yield
+    finally:
+        torch.set_float32_matmul_precision(before)
+
+
+def in_full_precision(step: Callable[..., Any]) -> Callable[..., Any]:
+    """The ``forward`` or ``backward`` of an autograd function under :func:`full_precision`, wherever it is called from.
+
+    A backward pass within an autocast block inherits the block, and the product of a float32 gradient would be rounded
+    in it, or fail.
+    """
+
+    @wraps(step)
+    def run(ctx: Any, x: Tensor, *rest: Any) -> Any:
+        with full_precision(x.device):
+            return step(ctx, x, *rest)
+
+    return run

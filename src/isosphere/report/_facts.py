@@ -1,0 +1,61 @@
+"""What was run, from the files of a run's folder."""
+
+import json
+from collections.abc import Mapping, Sequence
+
+from isosphere.runs import RunFolder, read_metrics
+
+
+def facts_of(folders: Sequence[RunFolder]) -> dict[str, list[str]]:
+    """What was run, by its name a cell a run, from configuration, metrics and environment."""
+    columns = [_facts(folder) for folder in folders]
+    names = dict.fromkeys(name for column in columns for name in column)
+    return {name: [column.get(name, "\u2013") for column in columns] for name in names}
+
+
+def _facts(folder: RunFolder) -> dict[str, str]:
+    config = folder.read_config()
+    data, model, train = (config.get(part) or {} for part in ("data", "model", "train"))
+    views, method, optim = (config.get(part) or {} for part in ("views", "method", "optim"))
+    rows = read_metrics(folder.metrics)
+    last = rows[-1] if rows else {}
+    found = {
+        "folder": str(folder.path),
+        "images": f"{data.get('source')}, {data.get('image_size')} px views",
+        "encoder": f"{model.get('encoder')}, {model.get('init')} start",
+        "method": f"{method.get('name')}"
+        + (f", weight {method['weight']:g}" if method.get("weight") else ""),
+        "embedding": f"{model.get('dim')} dimensions",
+        "views": f"{views.get('recipe')}" + (f", {views['overrides']}" if views.get("overrides") else ""),
+        "optimiser": f"{optim.get('name')}, learning rate {optim.get('learning_rate'):g}"
+        if optim.get("learning_rate")
+        else "",
+        "batch, seed": f"{train.get('batch_size')}, {train.get('seed')}",
+        "trained": _length(last),
+        "speed": f"{float(last['images_per_second']):,.0f} images/s" if last.get("images_per_second") else "",
+        **_machine(folder),
+    }
+    return {name: value for name, value in found.items() if value}
+
+
+def _length(last: Mapping[str, str]) -> str:
+    if not last.get("step"):
+        return "not at all: the encoder as it was initialised"
+    seconds = float(last.get("seconds") or 0)
+    time = f"{seconds / 60:.1f} minutes" if seconds >= 60 else f"{seconds:.1f} seconds"
+    return f"{int(last['step']):,} steps, epoch {last.get('epoch', '?')}, {time}"
+
+
+def _machine(folder: RunFolder) -> dict[str, str]:
+    try:
+        found = json.loads(folder.environment.read_text(encoding="utf-8"))
+        packages = found.get("packages", {})
+        gpus, cpu = found.get("gpus") or [], found.get("cpu", {})
+        return {
+            "machine": ", ".join(gpus) or f"{cpu.get('name')}, {cpu.get('cores')} cores",
+            "versions": ", ".join(
+                f"{k} {packages[k]}" for k in ("isosphere", "torch", "timm") if k in packages
+            ),
+        }
+    except (OSError, ValueError, AttributeError):
+        return {}

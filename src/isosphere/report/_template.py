@@ -1,0 +1,42 @@
+"""Pages from templates: escaped, complete in themselves, written whole or not at all."""
+
+from collections.abc import Mapping
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+from isosphere import __version__
+from isosphere.errors import RunError, UsageError, option
+from isosphere.runs import write_text
+
+
+def write_page(path: str | Path, template: str, values: Mapping[str, Any]) -> Path:
+    """Render a template of the package to a file.
+
+    Raises: UsageError if Jinja2 is not installed; RunError if the file cannot be written.
+    """
+    try:
+        import jinja2
+    except ImportError as error:
+        raise UsageError(
+            'Pages need Jinja2, which is not installed. Type: pip install "isosphere[report]"'
+        ) from error
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("isosphere.report"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    given = {"version": __version__, "made": date.today().isoformat(), **values}
+    text = environment.get_template(template).render(given)
+    target = Path(path)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RunError(
+            f"cannot make the folder of {path}: {error.strerror}. Give another {option('out')}."
+        ) from error
+    # A name of a file may hold half a character; a page may not.
+    write_text(target, text.encode("utf-8", "replace").decode("utf-8"))
+    return target

@@ -1,0 +1,60 @@
+"""What a result depended on besides its configuration: versions and hardware, nothing personal."""
+
+import os
+import platform
+import sys
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+_PACKAGES = (
+    "isosphere",
+    "torch",
+    "torchvision",
+    "timm",
+    "lightning",
+    "numpy",
+    "pillow",
+    "pydantic",
+    "safetensors",
+    "typer",
+    "rich",
+    "matplotlib",
+    "tensorboard",
+)
+
+
+def environment() -> dict[str, Any]:
+    """Versions of Python, the system and the packages that matter, and the processors.
+
+    Neither environment variables nor the names of host, user or folders are recorded: a run folder is made to
+    be handed on.
+    """
+    import torch
+
+    return {
+        "python": platform.python_version(),
+        "system": f"{platform.system()} {platform.release()} {platform.machine()}",
+        "packages": {name: found for name in _PACKAGES if (found := _version(name))},
+        "cpu": {"name": _cpu_name(), "cores": os.cpu_count() or 1, "threads": torch.get_num_threads()},
+        "gpus": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
+        "cuda": torch.version.cuda,
+    }
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def _cpu_name() -> str:
+    if sys.platform == "linux":
+        try:
+            with open("/proc/cpuinfo", encoding="utf-8") as lines:  # noqa: PTH123  (a pseudo-file, read line by line)
+                for line in lines:
+                    if line.lower().startswith("model name"):
+                        return line.split(":", 1)[1].strip()
+        except OSError:
+            pass
+    return platform.processor() or platform.machine()

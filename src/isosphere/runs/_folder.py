@@ -1,0 +1,274 @@
+"""The folder of a run: where each file is, how it is written, and what is refused."""
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from isosphere.atomic import write_bytes, write_json, write_text
+from isosphere.errors import RunError, UsageError, command, option
+from isosphere.runs._environment import environment
+from isosphere.runs._metrics import MetricsFile
+
+ENCODER_FORMAT = "isosphere-encoder-1"
+
+
+class RunFolder:
+    """Paths and files of one run.
+
+    ``config.yaml``, ``environment.json``, ``metrics.csv``, ``checkpoints/last.ckpt`` (and ``epoch-N.safetensors``
+    where weights are kept), ``encoder.safetensors`` with ``encoder.json``, ``method.safetensors``,
+    ``wccn.safetensors``, ``evaluation.json`` and ``train.log``; every one but the log and the metrics, which only
+    grow, is replaced atomically.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self.config = self.path / "config.yaml"
+        self.environment = self.path / "environment.json"
+        self.metrics = self.path / "metrics.csv"
+        self.checkpoint = self.path / "checkpoints" / "last.ckpt"
+        self.encoder = self.path / "encoder.safetensors"
+        self.encoder_spec = self.path / "encoder.json"
+        self.method = self.path / "method.safetensors"
+        self.wccn = self.path / "wccn.safetensors"
+        self.older_wccn = self.path / "view_metric.safetensors"
+        self.evaluation = self.path / "evaluation.json"
+        self.log = self.path / "train.log"
+
+    def __repr__(self) -> str:
+        return f"RunFolder({str(self.path)!r})"
+
+    @property
+    def weights(self) -> list[Path]:
+        """The files that embeddings depend on, of those that are there."""
+        files = (self.encoder, self.method, self.wccn, self.older_wccn)
+        return [file for file in files if file.exists()]
+
+    # --- opening and creating -------------------------------------------------------------------------------
+
+    @classmethod
+    def vacant(cls, path: str | Path, *, resume: bool = False) -> "RunFolder":
+        """Check that a run may be written to `path`, and touch nothing.
+
+        Raises: UsageError if the folder holds something else, or a run that `resume` does not ask for, or if
+        there is no right to write there.
+        """
+        folder, typed, other = cls(path), option("out", path), option("out")
+        try:
+            if folder.path.is_file():
+                raise UsageError(f"{typed} is a file, and a run is a folder: give a name that is not taken.")
+            there = folder.path.exists()
+            found = [p.name for p in folder.path.iterdir() if not p.name.endswith(".tmp")] if there else []
+            _require_writable(folder.path, typed)
+        except OSError as error:
+            raise UsageError(
+                f"{typed} cannot be used ({(error.strerror or str(error)).lower()}): give another {other}."
+            ) from error
+        if not found:
+            return folder
+        if not folder.config.exists():
+            some = ", ".join(sorted(found)[:3]) + (", ..." if len(found) > 3 else "")
+            raise UsageError(
+                f"{typed} is occupied, and not by a run (it holds {some}): give another {other}, for example "
+                f"{option('out', _free_name(folder.path))}."
+            )
+        if not resume:
+            raise UsageError(
+                f"{typed} already holds a run. Add {option('resume', True)} to go on with it, or give another {other}, "
+                f"for example {option('out', _free_name(folder.path))}."
+            )
+        return folder
+
+    @classmethod
+    def create(cls, path: str | Path, *, resume: bool = False) -> "RunFolder":
+        """Make the folder (and its parents) after the same check as `vacant`."""
+        folder = cls.vacant(path, resume=resume)
+        try:
+            folder.checkpoint.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UsageError(
+                f"cannot make the folder {path}: {error.strerror}. Give another {option('out')}."
+            ) from error
+        return folder
+
+    @classmethod
+    def open(cls, path: str | Path) -> "RunFolder":
+        """An existing run with an encoder in it.
+
+        Raises: UsageError if `path` is not the folder of a run, or of one that has not saved an encoder yet.
+        """
+        folder = cls(path)
+        if not folder.path.exists():
+            raise UsageError(
+                f"there is no run at {path}. Type the folder that was given to {option('out')}, or make one: "
+                f"{command('train', 'DATA', out=path)}"
+            )
+        if not folder.config.exists():
+            inside = (
+                sorted(p.parent.name for p in folder.path.glob("*/config.yaml"))
+                if folder.path.is_dir()
+                else []
+            )
+            hint = (
+                f" It has runs in it: {', '.join(str(Path(path) / name) for name in inside[:3])}."
+                if inside
+                else ""
+            )
+            raise UsageError(
+                f"{path} is not a run: it has no config.yaml, which isosphere train writes.{hint}"
+            )
+        if not (folder.encoder.exists() and folder.encoder_spec.exists()):
+            raise UsageError(
+                f"the run {path} has saved no encoder yet: it stopped before its first checkpoint. "
+                f"Go on with it: {command('train', 'DATA', out=path, resume=True)}"
+            )
+        return folder
+
+    # --- configuration and environment ----------------------------------------------------------------------
+
+    def write_config(self, values: Mapping[str, Any]) -> None:
+        """Write the resolved configuration as YAML that `safe_load` reads back."""
+        write_text(self.config, yaml.safe_dump(dict(values), sort_keys=False, allow_unicode=True))
+
+    def read_config(self) -> dict[str, Any]:
+        """The configuration of the run as nested mappings."""
+        try:
+            values = yaml.safe_load(self.config.read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+            raise RunError(f"{self.config} cannot be read: {error}") from error
+        if not isinstance(values, dict) or not all(isinstance(section, dict) for section in values.values()):
+            raise RunError(f"{self.config} is damaged: a mapping of sections was expected.")
+        return values
+
+    def write_environment(self) -> None:
+        """Record versions and hardware."""
+        write_json(self.environment, environment())
+
+    def open_metrics(self) -> MetricsFile:
+        """The appender of metrics.csv."""
+        return MetricsFile(self.metrics)
+
+    # --- weights --------------------------------------------------------------------------------------------
+
+    def write_encoder(self, state: Mapping[str, Any], spec: Mapping[str, Any]) -> None:
+        """Write the encoder's weights and, beside them, what is needed to rebuild it without the training
+        code. What was learnt from other weights, `wccn`, is removed.
+        """
+        for file in (self.wccn, self.older_wccn):
+            file.unlink(missing_ok=True)
+        write_bytes(self.encoder, _pack(state))
+        write_json(self.encoder_spec, {"format": ENCODER_FORMAT, **spec})
+
+    def read_encoder(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        """The encoder's weights (on the CPU) and its specification."""
+        try:
+            spec = json.loads(self.encoder_spec.read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+            raise RunError(f"{self.encoder_spec} cannot be read: {error}") from error
+        if not isinstance(spec, dict) or spec.pop("format", None) != ENCODER_FORMAT:
+            raise RunError(f"{self.encoder_spec} is of another format: {ENCODER_FORMAT!r} was expected.")
+        return _unpack(self.encoder), spec
+
+    def write_method(self, state: Mapping[str, Any]) -> None:
+        """Write what the method has besides the encoder: head, teacher, inference network."""
+        write_bytes(self.method, _pack(state))
+
+    def read_method(self) -> dict[str, Any]:
+        """The weights of `write_method`, on the CPU."""
+        return _unpack(self.method)
+
+    def write_wccn(self, state: Mapping[str, Any]) -> None:
+        """Write the WCCN of the encoder that was written last."""
+        write_bytes(self.wccn, _pack(state))
+        self.older_wccn.unlink(missing_ok=True)
+
+    def read_wccn(self) -> dict[str, Any] | None:
+        """The tensors of `write_wccn`, on the CPU, also under the name of older versions; None where there are none."""
+        found = next((file for file in (self.wccn, self.older_wccn) if file.exists()), None)
+        return None if found is None else _unpack(found)
+
+    def keep_weights(self, epoch: int, state: Mapping[str, Any]) -> None:
+        """Keep the weights of a whole method as they are after an epoch: ``checkpoints/epoch-0010.safetensors``."""
+        write_bytes(self._kept(epoch), _pack(state))
+
+    def kept_epochs(self) -> list[int]:
+        """The epochs of which weights were kept, in order."""
+        found = (
+            path.stem.removeprefix("epoch-") for path in self.checkpoint.parent.glob("epoch-*.safetensors")
+        )
+        return sorted(int(number) for number in found if number.isdecimal())
+
+    def read_kept(self, epoch: int) -> dict[str, Any]:
+        """The weights of `keep_weights`, on the CPU. Raises: UsageError if none were kept after this epoch."""
+        if not self._kept(epoch).exists():
+            some = (
+                ", ".join(map(str, self.kept_epochs())) or f"none: train with {option('train.keep_every', 1)}"
+            )
+            raise UsageError(f"{self.path} has no weights of epoch {epoch}; kept are {some}.")
+        return _unpack(self._kept(epoch))
+
+    def _kept(self, epoch: int) -> Path:
+        return self.checkpoint.parent / f"epoch-{epoch:04d}.safetensors"
+
+    # --- results --------------------------------------------------------------------------------------------
+
+    def read_evaluation(self) -> dict[str, Any]:
+        """All that was evaluated so far, empty before the first evaluation."""
+        if not self.evaluation.exists():
+            return {}
+        try:
+            return json.loads(self.evaluation.read_text(encoding="utf-8"))
+        except (UnicodeDecodeError, json.JSONDecodeError) as error:
+            raise RunError(
+                f"{self.evaluation} is damaged ({error}): remove it and evaluate again."
+            ) from error
+
+    def update_evaluation(self, tasks: Mapping[str, Any]) -> dict[str, Any]:
+        """Replace the named tasks, keep the others, and return all of them."""
+        merged = {**self.read_evaluation(), **tasks}
+        write_json(self.evaluation, merged)
+        return merged
+
+
+def _pack(state: Mapping[str, Any]) -> bytes:
+    """Tensors of a state in the safetensors format; what is not a tensor belongs to the checkpoint alone."""
+    import torch
+    from safetensors.torch import save
+
+    # Weights in channels-last order or sharing a storage are refused by the format: store plain copies.
+    tensors = {
+        name: value.detach().cpu().contiguous().clone()
+        for name, value in state.items()
+        if torch.is_tensor(value)
+    }
+    return save(tensors, metadata={"format": "pt"})
+
+
+def _unpack(path: Path) -> dict[str, Any]:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        return load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise RunError(f"{path} cannot be read: {error}") from error
+
+
+def _require_writable(path: Path, typed: str) -> None:
+    """Refuse a folder that cannot be written to, or made, before anything is done for it."""
+    nearest = next(p for p in (path.absolute(), *path.absolute().parents) if p.exists())
+    if not nearest.is_dir():
+        raise UsageError(f"{typed} lies within {nearest}, which is a file: give another {option('out')}.")
+    if not os.access(nearest, os.W_OK | os.X_OK):
+        raise UsageError(
+            f"{typed} cannot be written: there is no right to write in {nearest}. Give another {option('out')}, or "
+            "mend the permissions."
+        )
+
+
+def _free_name(path: Path) -> Path:
+    return next(name for i in range(2, 1000) if not (name := path.with_name(f"{path.name}-{i}")).exists())

@@ -1,0 +1,72 @@
+"""metrics.csv: one row a logging period, appended as the run goes, cut back when a run resumes."""
+
+import csv
+import io
+from collections.abc import Mapping
+from pathlib import Path
+
+from isosphere.atomic import explain_failed_writes, write_text
+
+Cell = int | float | str
+
+
+def read_metrics(path: Path) -> list[dict[str, str]]:
+    """Rows of a metrics file as text by column; an absent cell is an empty string.
+
+    A last line that a kill cut short is left out (the file is read while it is being written), as is a damaged one.
+    """
+    if not path.exists():
+        return []
+    text = path.read_text(encoding="utf-8", errors="replace").replace("\0", "")
+    complete = text[: text.rfind("\n") + 1]
+    rows = list(csv.reader(io.StringIO(complete)))
+    if not rows:
+        return []
+    header = rows[0]
+    return [dict(zip(header, row, strict=True)) for row in rows[1:] if len(row) == len(header)]
+
+
+class MetricsFile:
+    """Appends rows to a CSV file; a column that comes late is added to the header and left empty above."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        rows = read_metrics(path)
+        self._columns: list[str] = list(rows[0]) if rows else []
+
+    def append(self, row: Mapping[str, Cell]) -> None:
+        """Add one row, and hand it to the system at once, so that a killed run keeps it."""
+        new = [name for name in row if name not in self._columns]
+        if new or not self.path.exists():
+            rows = read_metrics(self.path)
+            self._columns += new
+            self._rewrite(rows)
+        with explain_failed_writes(self.path), self.path.open("a", encoding="utf-8", newline="") as handle:
+            csv.writer(handle, lineterminator="\n").writerow(
+                [_text(row.get(name, "")) for name in self._columns]
+            )
+
+    def rewind(self, step: int) -> None:
+        """Drop the rows after `step`: a resumed run writes them again."""
+        rows = [
+            row
+            for row in read_metrics(self.path)
+            if row.get("step", "").isdigit() and int(row["step"]) <= step
+        ]
+        self._columns = list(rows[0]) if rows else []
+        if rows:
+            self._rewrite(rows)
+        else:
+            self.path.unlink(missing_ok=True)
+
+    def _rewrite(self, rows: list[dict[str, str]]) -> None:
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(self._columns)
+        writer.writerows([[row.get(name, "") for name in self._columns] for row in rows])
+        write_text(self.path, text.getvalue())
+
+
+def _text(cell: Cell) -> str:
+    """Seven digits say all that a float32 loss holds; integers and words are kept as they are."""
+    return f"{cell:.7g}" if isinstance(cell, float) else str(cell)

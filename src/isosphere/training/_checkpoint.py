@@ -1,0 +1,227 @@
+"""All that a run needs to go on as if it had never stopped, and its weights in files that need no training code."""
+
+import io
+import random
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import torch
+from torch import nn
+
+from isosphere.errors import RunError, option
+from isosphere.methods import Method
+from isosphere.models import Encoder
+from isosphere.runs import RunFolder, write_bytes
+from isosphere.training._config import Config, parse_config
+from isosphere.training._interrupt import NotFiniteError
+from isosphere.training._optimizer import load_optimizer
+from isosphere.training._setup import build
+
+FORMAT = 1
+
+
+@dataclass
+class Position:
+    """Where a run stands: `batch` batches into epoch `epoch`, after `step` steps and `elapsed` seconds of training."""
+
+    epoch: int = 0
+    batch: int = 0
+    step: int = 0
+    images: int = 0
+    elapsed: float = 0.0
+    sums: dict[str, float] = field(default_factory=dict)
+    """Sums of the loss and its parts since the last row of metrics.csv, and ``count``, the steps in them."""
+
+
+def save_checkpoint(
+    path: Path,
+    *,
+    method: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    position: Position,
+    facts: Mapping[str, Any],
+    scaler: torch.amp.GradScaler | None = None,
+) -> None:
+    """Write weights, buffers, optimiser, scaler, position and the states of all random generators, atomically.
+
+    `facts` (number of images, batch size, ...) are compared on loading: a checkpoint only continues its own run.
+
+    Raises: RunError if the file cannot be written (the previous one is kept); NotFiniteError.
+    """
+    require_finite(method, position.step)
+    content = {
+        "format": FORMAT,
+        "method": method.state_dict(),
+        "optimizer": optimizer.state_dict(),
+        "position": asdict(position),
+        "random": _random_state(),
+        "facts": dict(facts),
+        "scaler": {} if scaler is None else scaler.state_dict(),
+    }
+    # Into memory first: on a full disk torch's own writer dies with a message about an unexpected position.
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
+    write_bytes(path, buffer.getvalue())
+
+
+def require_finite(method: nn.Module, step: int) -> None:
+    """Raise NotFiniteError, naming the first of them, if a weight is not a finite number."""
+    broken = [name for name, p in method.named_parameters() if not torch.isfinite(p).all()]
+    if broken:
+        more = ", ..." if len(broken) > 1 else ""
+        raise NotFiniteError(f"after step {step} the weights are not finite ({broken[0]}{more}).")
+
+
+def load_checkpoint(
+    path: Path,
+    *,
+    method: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    facts: Mapping[str, Any],
+    scaler: torch.amp.GradScaler | None = None,
+) -> Position:
+    """Restore what `save_checkpoint` wrote, and return the position.
+
+    Raises: RunError if the file is damaged or belongs to a run of other data or another network.
+    """
+    content = _read(path, facts)
+    try:
+        method.load_state_dict(content["method"])
+        load_optimizer(optimizer, content["optimizer"])
+    except (RuntimeError, ValueError) as error:
+        raise RunError(f"the checkpoint {path} does not fit this network: {_first_line(error)}") from None
+    if scaler is not None and content.get("scaler"):  # none, if it was made in another precision
+        scaler.load_state_dict(content["scaler"])
+    _restore_random_state(content["random"])
+    return Position(**content["position"])
+
+
+def require_same_run(path: Path, facts: Mapping[str, Any]) -> None:
+    """Refuse a checkpoint that `load_checkpoint` would refuse for its facts, without reading its weights.
+
+    Raises: RunError if the file is damaged or belongs to a run of other data.
+    """
+    _read(path, facts, mapped=True)
+
+
+def _read(path: Path, facts: Mapping[str, Any], *, mapped: bool = False) -> dict[str, Any]:
+    try:
+        with warnings.catch_warnings(action="ignore"):  # torch's remarks on files that are none of its own
+            content = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
+    except Exception as error:  # torch raises nearly anything on a damaged file, and advises to trust it
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else "it is damaged"
+        raise RunError(
+            f"the checkpoint {path} cannot be read ({reason.lower()}): put a copy in its place, or start anew with "
+            f"another {option('out')}."
+        ) from None
+    found = content.get("format") if isinstance(content, dict) else None
+    if found != FORMAT:
+        raise RunError(f"the checkpoint {path} is of another format (got {found}, expected {FORMAT}).")
+    for name, expected in content["facts"].items():
+        if name in facts and facts[name] != expected:
+            raise RunError(
+                f"the checkpoint {path} was made with {name} = {expected}, and now it is {facts[name]}: the run cannot "
+                "go on as the same run. Resume with the same data and settings, or start anew with another "
+                f"{option('out')}."
+            )
+    return content
+
+
+def _first_line(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return " ".join(lines[:2])[:300] if lines else type(error).__name__
+
+
+# --- random generators --------------------------------------------------------------------------------------
+
+
+@contextmanager
+def generators_kept() -> Iterator[None]:
+    """Put the global generators of torch, numpy and Python back afterwards: a training seeds its own."""
+    state = _random_state()
+    try:
+        yield
+    finally:
+        _restore_random_state(state)
+
+
+def _random_state() -> dict[str, Any]:
+    """States of the global generators of torch (CPU and every GPU), numpy and Python."""
+    kind, keys, place, has_gauss, gauss = np.random.get_state()  # noqa: NPY002  (the global one is what is saved)
+    version, words, following = random.getstate()
+    return {
+        "torch": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+        "numpy": [
+            str(kind),
+            torch.from_numpy(np.asarray(keys).astype(np.int64)),
+            int(place),
+            int(has_gauss),
+            float(gauss),
+        ],
+        "python": [version, list(words), following],
+    }
+
+
+def _restore_random_state(state: Mapping[str, Any]) -> None:
+    """Put the global generators back into the states of `_random_state`."""
+    torch.set_rng_state(state["torch"])
+    if state["cuda"] and torch.cuda.is_available() and len(state["cuda"]) == torch.cuda.device_count():
+        torch.cuda.set_rng_state_all(state["cuda"])
+    kind, keys, place, has_gauss, gauss = state["numpy"]
+    np.random.set_state((kind, keys.numpy().astype(np.uint32), place, has_gauss, gauss))  # noqa: NPY002
+    version, words, following = state["python"]
+    random.setstate((version, tuple(words), following))
+
+
+# --- weights in files ---------------------------------------------------------------------------------------
+
+
+def write_weights(folder: RunFolder, method: Method, *, seed: int, step: int) -> None:
+    """Write encoder.safetensors with encoder.json, and the rest of the method (head, teacher) as method.safetensors.
+
+    `seed` is the seed from which the encoder was initialised: with it the untrained encoder can be had again.
+    """
+    encoder = cast(Encoder, method.encoder)
+    spec = {**encoder.spec(), "weights": "student", "seed": seed, "step": step}
+    folder.write_encoder(encoder.state_dict(), spec)
+    folder.write_method({k: v for k, v in method.state_dict().items() if not k.startswith("encoder.")})
+
+
+def load_method(folder: RunFolder, *, epoch: int | None = None) -> tuple[Config, Method]:
+    """The configuration of a run, and its method in evaluation mode with the trained weights.
+
+    `epoch`: with the weights that were kept after this epoch (``train.keep_every``); None: the last ones.
+
+    Raises: UsageError if the run has kept no weights of this epoch; RunError if its files are damaged or do not
+        belong together.
+    """
+    config = parse_config(folder.read_config())
+    state, spec = folder.read_encoder()
+    # Pretrained weights or a file of them are not needed again: the run has its own.
+    _, method = build(config.replace(model={"init": "random"}))
+    rest = folder.read_method()
+    if epoch is not None:
+        kept = folder.read_kept(epoch)
+        state = {name[8:]: x for name, x in kept.items() if name.startswith("encoder.")}
+        rest = {name: x for name, x in kept.items() if not name.startswith("encoder.")}
+    try:
+        method.encoder.load_state_dict(state)
+        left = method.load_state_dict(rest, strict=False)
+    except RuntimeError as error:
+        raise _misfit(folder, _first_line(error)) from None
+    absent = [k for k in left.missing_keys if not k.startswith("encoder.") and not k.endswith("_extra_state")]
+    if absent or left.unexpected_keys:
+        raise _misfit(folder, f"{[*absent, *left.unexpected_keys][0]} is missing or unknown.")
+    encoder = cast(Encoder, method.encoder)
+    encoder.mean, encoder.std = tuple(spec["mean"]), tuple(spec["std"])
+    return config, method.eval()
+
+
+def _misfit(folder: RunFolder, reason: str) -> RunError:
+    return RunError(f"the weights of {folder.path} do not fit its config.yaml: {reason}")

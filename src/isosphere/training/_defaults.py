@@ -1,0 +1,141 @@
+"""What was left open in a configuration, decided from the images: size, canvas, recipe, encoder, batch, length."""
+
+from statistics import median_low
+
+from isosphere.data import Source, Suggestion, load_images, suggest
+from isosphere.errors import UsageError, option
+from isosphere.training._config import Config
+
+EPOCHS = 100
+LARGEST_BATCH, SMALLEST_BATCH, STEPS_PER_EPOCH = 256, 16, 10
+SMALL_IMAGE, USUAL_IMAGE = 40, 64
+"""Images up to the first side are taken as they are, larger ones are viewed at the second unless asked
+otherwise.
+"""
+
+LARGEST_FOR_SMALL_CONV = 96
+WEIGHT_DECAY = {"adamw": 0.05, "lars": 1e-6, "sgd": 1e-4}
+"""Where none is given: LeJEPA's for a ViT, BYOL's, SimSiam's."""
+
+LOOKED_AT, LOOKED_AT_SIDE = 512, 256
+
+
+def typical_side(source: Source, samples: int = 16) -> int:
+    """Median short side in pixels of a few images spread over the source; unreadable ones are passed over.
+
+    Raises: UsageError if none of them can be read.
+    """
+    picked = sorted({round(i * (len(source) - 1) / max(1, samples - 1)) for i in range(samples)})
+    sides, reasons = [], []
+    for i in picked:
+        try:
+            sides.append(min(source.image(i).size))
+        except (OSError, ValueError, RuntimeError) as error:
+            reasons.append(f"{source.paths[i]}: {error}")
+    if not sides:
+        raise UsageError(
+            f"none of {len(picked)} images tried in {source.name} can be read ({reasons[0]}): are these images?"
+        )
+    return median_low(sides)
+
+
+def resolve(config: Config, source: Source) -> tuple[Config, Suggestion | None]:
+    """The same configuration with every open key of data, views, encoder, batch and length filled in.
+
+    The choice depends on the images and on nothing of the machine, so that a command means the same
+    everywhere. Where no recipe of views was asked for, the one that the images suggest is taken and the
+    suggestion handed back.
+    """
+    data, train = config.data, config.train
+    open_size = data.image_size is None or data.canvas_size is None
+    native = typical_side(source) if open_size or config.views.recipe is None else 0
+    suggestion = _suggest(source, native) if config.views.recipe is None else None
+    name = config.views.recipe or (suggestion.name if suggestion else "crops")
+    size = data.image_size or _view_side(native, texture=name.startswith("textures"))
+    # Twice the view: a crop of a quarter of the area then still has a pixel for each of the view's.
+    canvas = data.canvas_size or max(size, min(native, 2 * size))
+    resolved = config.replace(
+        data={"image_size": size, "canvas_size": canvas},
+        views={"recipe": name},
+        train={"batch_size": train.batch_size or default_batch(len(source))},
+    )
+    return _by_size(resolved, config), suggestion
+
+
+def resolve_sizes(config: Config) -> Config:
+    """The same from the configuration alone, where it names image size, recipe and batch."""
+    size = config.data.image_size or USUAL_IMAGE
+    canvas = config.data.canvas_size or 2 * size
+    return _by_size(config.replace(data={"canvas_size": canvas}), config)
+
+
+def _by_size(resolved: Config, given: Config) -> Config:
+    """Encoder, learning rate, decay and length, where they were not given."""
+    train, optim = resolved.train, resolved.optim
+    size, batch = resolved.data.image_size or USUAL_IMAGE, train.batch_size or LARGEST_BATCH
+    encoder = resolved.model.encoder or ("small-conv" if size <= LARGEST_FOR_SMALL_CONV else "resnet18")
+    rates = {
+        "learning_rate": learning_rate(encoder, optim.name, batch),
+        "weight_decay": WEIGHT_DECAY[optim.name],
+    }
+    return resolved.replace(
+        model={"encoder": encoder},
+        optim={key: value for key, value in rates.items() if key not in given.optim.model_fields_set},
+        train={"epochs": EPOCHS if train.epochs is None and train.minutes is None else train.epochs},
+    )
+
+
+def learning_rate(encoder: str, optimizer: str = "adamw", batch: int = 256) -> float:
+    """The highest learning rate where none is given.
+
+    AdamW: LeJEPA's 5e-4 for a ViT; a small network bears more. LARS .2 and SGD .05, times the batch over 256: BYOL and
+    SimSiam.
+    """
+    if optimizer != "adamw":
+        return {"lars": 0.2, "sgd": 0.05}[optimizer] * batch / 256
+    if encoder == "small-conv":
+        return 2e-3
+    return 5e-4 if "vit" in encoder else 1e-3
+
+
+def _view_side(native: int, *, texture: bool) -> int:
+    if texture:
+        # A texture is viewed through a window of .7 to .9 of its side: two thirds keep every pixel of it.
+        return min(max(16, round(native * 2 / 3 / 8) * 8), USUAL_IMAGE)
+    return max(16, native if native <= SMALL_IMAGE else min(native, USUAL_IMAGE))
+
+
+def _suggest(source: Source, native: int) -> Suggestion:
+    """What a few hundred images, spread over the source, say about the views that suit them."""
+    if source.name.startswith("textures:"):
+        return Suggestion("textures", "procedural textures: any rotation is safe.", ())
+    stride = max(1, len(source) // LOOKED_AT)
+    sample = load_images(source.subset(list(range(0, len(source), stride))), min(native, LOOKED_AT_SIDE))
+    return suggest(sample.images)
+
+
+def default_batch(count: int) -> int:
+    """The power of two, 256 at the most, that makes at least ten steps of an epoch; small sets get smaller
+    ones.
+    """
+    batch = LARGEST_BATCH
+    while batch > SMALLEST_BATCH and batch * STEPS_PER_EPOCH > count:
+        batch //= 2
+    return max(2, min(batch, count))
+
+
+def check_batch(batch: int, count: int, name: str) -> None:
+    """Refuse what no statistic of a batch can be computed from.
+
+    Raises: UsageError if there are fewer than two images, or fewer than one batch of them.
+    """
+    if count < 2:
+        raise UsageError(
+            f"{name} has {count} readable image{'s' if count != 1 else ''}: at least 2 are needed, and some hundreds "
+            "to learn anything."
+        )
+    if batch > count:
+        raise UsageError(
+            f"a batch of {batch} is more than the {count} readable images of {name}: give "
+            f"{option('batch_size', default_batch(count))}."
+        )

@@ -1,0 +1,98 @@
+"""What a person should know before a training starts, in plain words; some of it from one batch."""
+
+import math
+from collections.abc import Mapping
+
+import torch
+from lightning.fabric import Fabric
+from torch import Tensor
+
+from isosphere.data import ImageSet, Loader, Source, Views
+from isosphere.errors import UsageError, option
+from isosphere.methods import Method, by_size
+from isosphere.models import evaluation_mode
+from isosphere.training._config import Config
+from isosphere.training._gradient import pieces_of
+from isosphere.training._hardware import explain_precision, precision_of
+
+
+def facts_of(
+    config: Config,
+    images: ImageSet | Source,
+    views: Views,
+    method: Method,
+    fabric: Fabric,
+    loader: Loader,
+) -> dict[str, str]:
+    """What a person should know before the start, in plain words."""
+    made, origin = views.recipe, config.data.source or images.name
+    train, place = config.train, "in memory" if isinstance(images, ImageSet) else "decoded as needed"
+    parameters = sum(p.numel() for p in method.encoder.parameters())
+    local = f", {made.local_views} local of {made.local_size} px" if made.local_views else ""
+    length = (
+        f"{train.minutes:g} minutes, an epoch is"
+        if train.minutes is not None
+        else f"{train.epochs} epochs of"
+    )
+    return {
+        "data": f"{len(images):,} images of {config.data.canvas_size} px from {origin}, {place}",
+        "views": f"{config.views.recipe}: {made.global_views} of {made.size} px{local}",
+        "encoder": f"{config.model.encoder}, {parameters / 1e6:.1f} M parameters, {config.model.init}",
+        "method": config.method.name,
+        **_method_facts(method, views, fabric, loader),
+        **_pieces_fact(train.batch_size, train.micro_batch),
+        "length": f"{length} {len(loader)} steps of {train.batch_size} images, seed {train.seed}",
+        **({"ranks": f"{fabric.world_size}, batch norm over all of them"} if fabric.world_size > 1 else {}),
+        "precision": explain_precision(precision_of(fabric), fabric.device),
+    }
+
+
+def _pieces_fact(batch: int | None, micro_batch: int | None) -> dict[str, str]:
+    if (pieces := pieces_of(batch, micro_batch)) == 1:
+        return {}
+    said = f"{pieces} of {micro_batch} images; the loss is that of all {batch}, batch norm that of a piece"
+    return {"pieces": said}
+
+
+def _method_facts(method: Method, views: Views, fabric: Fabric, loader: Loader) -> Mapping[str, str]:
+    """The method's own facts from one batch, leaving no trace; a network that cannot take the images is refused."""
+    batch = next(iter(loader.epoch(0)))
+    made = views(batch.images, index=batch.index, epoch=0, seed=0)
+    try:
+        with evaluation_mode(method), fabric.autocast():
+            for same in by_size(made):
+                _check_size(method, same[0][:2], views)
+            method.train()
+            return method.describe(made)
+    except torch.OutOfMemoryError:
+        raise UsageError(
+            f"a batch does not fit into memory: give a smaller {option('batch_size')}."
+        ) from None
+
+
+def _check_size(method: Method, view: Tensor, views: Views) -> None:
+    try:
+        method.embed(view)
+    except torch.OutOfMemoryError:
+        raise
+    except (RuntimeError, AssertionError) as error:
+        first = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+        size = view.shape[-1]
+        setting = "data.image_size" if size == views.recipe.size else "views.local_size"
+        raise UsageError(
+            f"the encoder cannot take images of {size} px ({first}): give another {option(setting, ...)} or "
+            f"{option('encoder')}."
+        ) from error
+
+
+def too_short(config: Config, method: Method, epoch: int) -> str | None:
+    """What to say of a training that ends before its method has begun; one in minutes cannot be known beforehand."""
+    steps = (config.train.epochs or 0) * epoch
+    if not 0 < steps < method.least_steps:
+        return None
+    return (
+        f"{config.method.name} learns through a predictor, which needs about {method.least_steps:,} steps before it "
+        f"tells images apart, and this training has {steps:,}: give "
+        f"{option('epochs', math.ceil(method.least_steps / epoch))} or more, or a method that starts at once, such as "
+        f"{option('method', 'kl-vmf')}."
+    )

@@ -1,0 +1,79 @@
+"""The training loop, to be read straight down."""
+
+from collections.abc import Mapping, Sequence
+from contextlib import closing
+from typing import Any
+
+import torch
+from lightning.fabric import Fabric
+
+from isosphere.data import Loader, Views
+from isosphere.errors import RunError
+from isosphere.methods import Method
+from isosphere.runs import RunFolder
+from isosphere.training._callbacks import Callback, Callbacks
+from isosphere.training._checkpoint import generators_kept
+from isosphere.training._config import Config
+from isosphere.training._interrupt import Interrupt, failure_in_words
+from isosphere.training._monitor import Observer
+from isosphere.training._reporting import Reporter, SilentReporter
+from isosphere.training._state import Probe, Summary, TrainState
+
+
+def fit(
+    config: Config,
+    folder: RunFolder,
+    method: Method,
+    loader: Loader,
+    views: Views,
+    fabric: Fabric,
+    *,
+    observer: Observer | None = None,
+    probe: Probe | None = None,
+    ui: Reporter | None = None,
+    facts: Mapping[str, Any] | None = None,
+    callbacks: Sequence[Callback] = (),
+) -> Summary:
+    """Train `method` on the views of the loader's batches until the plan is done, and leave the run in `folder`.
+
+    A checkpoint in the folder is continued: a run that was interrupted or killed ends with the same bits as
+    one that was not (with a limit in minutes the schedule follows the clock, and no two runs are the same).
+    `facts`, such as the number of images, must then be what they were. `probe(method)` is called after each
+    `train.knn_epochs` epochs and at the end, in evaluation mode; its figures join the epoch's row, as those of the
+    `observer` do after each epoch (without one the monitor looks at images of the last batch). `callbacks` watch, and
+    may stop the training (:class:`Callback`). None of them can change training: generators and modes are put back.
+
+    The process is left as it was found: its random generators, which training seeds by `train.seed`, its signal
+    handlers, whether torch records gradients.
+
+    Raises: RunError when the loss or a weight is not finite (the last good checkpoint is kept), or when a
+    file cannot be written or read.
+    """
+    watching = Callbacks(callbacks, fabric.device)
+    try:
+        with generators_kept(), torch.enable_grad(), Interrupt() as interrupt:
+            torch.manual_seed(config.train.seed)
+            given = config, folder, method, loader, views, fabric
+            run = TrainState(*given, facts or {}, observer, probe, ui or SilentReporter(), watching)
+            with closing(run):
+                run.begin()
+                run.decide(interrupt.requested)
+                while not run.stop:
+                    for batch in run.batches():
+                        run.step(batch)
+                        run.decide(interrupt.requested)
+                        if run.at.batch == len(loader):
+                            run.end_epoch()
+                        elif run.row_due:
+                            run.report({})
+                        if run.stop:
+                            break
+                        if run.checkpoint_due:
+                            run.save()
+                run.finish()
+            return run.summary()
+    except Exception as error:
+        said = failure_in_words(error, folder.checkpoint, config.train, fabric)
+        if said is None or error is watching.error:
+            raise
+        raise RunError(said) from None

@@ -1,0 +1,76 @@
+"""What ends a training early: Ctrl-C and SIGTERM as a wish that the loop grants, and failures in words."""
+
+import signal
+import threading
+from pathlib import Path
+from types import FrameType, TracebackType
+
+import torch
+from lightning.fabric import Fabric
+
+from isosphere.errors import RunError, option
+from isosphere.training._config import TrainConfig
+from isosphere.training._distributed import lost
+
+
+class Interrupt:
+    """Within the block, the first SIGINT or SIGTERM is noted in `requested`; a second one acts as it always did.
+
+    Outside the main thread, where Python allows no handlers, it notes nothing.
+    """
+
+    SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+    def __init__(self) -> None:
+        self.requested: str | None = None
+        self._previous: dict[signal.Signals, object] = {}
+
+    def __enter__(self) -> "Interrupt":
+        if threading.current_thread() is threading.main_thread():
+            self._previous = {name: signal.signal(name, self._note) for name in self.SIGNALS}
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._restore()
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        self.requested = "Ctrl-C" if number == signal.SIGINT else signal.Signals(number).name
+        self._restore()
+
+    def _restore(self) -> None:
+        for name, handler in self._previous.items():
+            signal.signal(name, handler)  # type: ignore[arg-type]
+        self._previous = {}
+
+
+class NotFiniteError(RunError):
+    """A loss, a gradient or a weight has left the range of numbers."""
+
+
+def failure_in_words(error: Exception, checkpoint: Path, train: TrainConfig, fabric: Fabric) -> str | None:
+    """What is left and what to type after numbers that are none, a full memory, a lost process; None for others."""
+    kept = (
+        f"The last good checkpoint, {checkpoint}, is kept."
+        if checkpoint.exists()
+        else "No checkpoint had been written yet."
+    )
+    if isinstance(error, NotFiniteError):
+        return (
+            f"{error} {kept} Add {option('resume', True)} and a lower {option('optim.learning_rate', ...)}, or "
+            f"{option('optim.clip', 1.0)}, or {option('train.precision', 'float32')}."
+        )
+    if isinstance(error, torch.OutOfMemoryError):
+        return (
+            "a step does not fit into the device's memory: start anew with a smaller "
+            f"{option('train.micro_batch', ...)} or {option('batch_size')} than "
+            f"{train.micro_batch or train.batch_size}. {kept}"
+        )
+    if fabric.world_size > 1 and lost(error):
+        return (
+            f"another process of this run is gone, or has not answered for {train.timeout_minutes:g} minutes "
+            f"(process {fabric.global_rank} of {fabric.world_size} noticed). {kept} Start all of them again with "
+            f"{option('resume', True)}."
+        )
+    return None

@@ -1,0 +1,234 @@
+"""What is reported of a run: to a person, to metrics.csv, to TensorBoard and to Weights & Biases."""
+
+import contextlib
+import time
+from collections.abc import Mapping
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from PIL import Image
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
+from rich.text import Text
+from torch import Tensor
+from torch.nn import functional
+
+from isosphere.atomic import explain_failed_writes
+from isosphere.data import Views
+from isosphere.runs import RunFolder
+from isosphere.training._checkpoint import Position
+
+
+class Reporter(Protocol):
+    """What `fit` tells while it runs."""
+
+    def say(self, text: str, *, warning: bool = False) -> None:
+        """One sentence that stays on the screen and in the log."""
+        ...
+
+    def step(self, progress: float, line: str) -> None:
+        """Where the run stands, after a step: shown, not kept."""
+        ...
+
+    def row(self, line: str) -> None:
+        """The figures of an epoch, kept."""
+        ...
+
+    def close(self) -> None:
+        """Take the progress bar down."""
+        ...
+
+
+class SilentReporter:
+    """Says nothing: for library use and for ranks other than the first."""
+
+    def say(self, text: str, *, warning: bool = False) -> None: ...
+
+    def step(self, progress: float, line: str) -> None: ...
+
+    def row(self, line: str) -> None: ...
+
+    def close(self) -> None: ...
+
+
+class ConsoleReporter:
+    """Writes to a rich console, and to train.log without colours.
+
+    On a terminal: a bar with loss parts, images/s and remaining time. Elsewhere: a line for an epoch, but not
+    more often than every `quiet` seconds, so that a run of a thousand short epochs does not fill a log.
+    """
+
+    def __init__(self, console: Console, log: Path | None = None, *, quiet: float = 10.0) -> None:
+        self.console = console
+        self._log = log
+        self._quiet = quiet
+        self._last_line = -float("inf")
+        self._held: str | None = None
+        self._last_paint = 0.0
+        self._bar: Progress | None = None
+        self._task = None
+
+    def say(self, text: str, *, warning: bool = False) -> None:
+        self.note(text)
+        self.console.print(
+            Text(text, style="yellow" if warning else ""), soft_wrap=not self.console.is_terminal
+        )
+
+    def step(self, progress: float, line: str) -> None:
+        now = time.perf_counter()
+        if not self.console.is_terminal or now - self._last_paint < 0.1:
+            return
+        self._last_paint = now
+        if self._bar is None:
+            self._bar = Progress(
+                TaskProgressColumn(),
+                BarColumn(bar_width=10),
+                TextColumn("{task.description}", markup=False),
+                console=self.console,
+                transient=True,
+            )
+            self._bar.start()
+            self._task = self._bar.add_task("", total=1.0)
+        self._bar.update(self._task, completed=progress, description=line)  # type: ignore[arg-type]
+
+    def row(self, line: str) -> None:
+        self.note(line)
+        now = time.perf_counter()
+        if not self.console.is_terminal and now - self._last_line < self._quiet:
+            self._held = line
+            return
+        self._last_line, self._held = now, None
+        if not self.console.is_terminal:
+            self.console.print(Text(line), soft_wrap=True)
+
+    def close(self) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = None
+        if self._held is not None:
+            self.console.print(Text(self._held), soft_wrap=True)
+            self._held = None
+
+    def note(self, text: str) -> None:
+        """A line of the log alone."""
+        if self._log is not None:
+            stamp = time.strftime("%Y-%m-%d %H:%M:%S")
+            with explain_failed_writes(self._log), self._log.open("a", encoding="utf-8") as log:
+                log.write(f"{stamp}  {text}\n")
+
+
+def loss_line(parts: Mapping[str, float]) -> str:
+    """The loss and its parts on one line, four digits each."""
+    return "  ".join(f"{name} {value:.4g}" for name, value in parts.items())
+
+
+def duration(seconds: float) -> str:
+    """Seconds in the unit a person would choose: 4.2 s, 3 min 20 s, 2 h 5 min."""
+    if seconds < 60:
+        return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest} s" if rest else f"{minutes} min"
+    return f"{minutes // 60} h {minutes % 60} min"
+
+
+# --- figures in files ---------------------------------------------------------------------------------------
+
+
+class Records:
+    """Writes each row to metrics.csv, to an events file beside it where tensorboard is installed and wanted, and to
+    Weights & Biases where a project is named.
+
+    Rows after `step` are dropped on opening: a resumed run writes them again.
+    """
+
+    def __init__(
+        self, folder: RunFolder, ui: Reporter, *, step: int, tensorboard: bool, wandb: str | None = None
+    ) -> None:
+        self._ui, self._folder = ui, folder
+        self._metrics = folder.open_metrics()
+        self._metrics.rewind(step)
+        self._events = None
+        if tensorboard and find_spec("tensorboard") is not None:
+            from torch.utils.tensorboard import SummaryWriter
+
+            self._events = SummaryWriter(folder.path, purge_step=step + 1, flush_secs=10)
+        self._remote = None
+        if wandb is not None:
+            client: Any = import_module("wandb")
+            # One run of theirs for one folder of ours, also when it is resumed.
+            name = folder.path.resolve().name
+            self._remote = client.init(
+                project=wandb,
+                name=name,
+                id=name,
+                resume="allow",
+                dir=str(folder.path),
+                config=folder.read_config(),
+            )
+
+    def row(
+        self,
+        at: Position,
+        losses: Mapping[str, float],
+        extra: Mapping[str, float],
+        *,
+        rate: float,
+        speed: float,
+    ) -> None:
+        """One row: position, learning rate, images/s, means of the losses, and what monitor and probe found."""
+        values = {**losses, **extra, "learning_rate": rate, "images_per_second": speed}
+        self._metrics.append({"epoch": at.epoch, "step": at.step, **values, "seconds": at.elapsed})
+        if self._events is not None:
+            with explain_failed_writes(self._folder.path / "events"):
+                for name, value in values.items():
+                    self._events.add_scalar(name, value, at.step)
+        if self._remote is not None:
+            self._remote.log({**values, "epoch": at.epoch}, step=at.step)
+
+    def epoch(
+        self, title: str, losses: Mapping[str, float], extra: Mapping[str, float], *, speed: float
+    ) -> None:
+        """The line of an epoch on the screen and in the log."""
+        shown = {name: extra[name] for name in ("cosine", "alignment", "zscore", "knn") if name in extra}
+        self._ui.row(f"{title}  {loss_line(losses)}  {loss_line(shown)}  {speed:,.0f} images/s")
+
+    def close(self) -> None:
+        if self._events is not None:
+            with contextlib.suppress(OSError):  # the run has ended, and its checkpoint is written
+                self._events.close()
+        if self._remote is not None:
+            self._remote.finish()
+
+
+# --- the views of a run as a picture ------------------------------------------------------------------------
+
+GAP, MARGIN = 4, 16
+
+
+def contact_sheet(
+    images: Tensor, views: Views, *, seed: int = 0, epochs: int = 3, cell: int = 96
+) -> Image.Image:
+    """One row an image: the image itself, then its views in as many epochs.
+
+    Shape: `images` uint8 (n, 3, h, w). Enlarged without smoothing, so that pixels are seen as the network
+    sees them.
+    """
+    recipe = views.recipe
+    mean, std = (torch.tensor(values).view(-1, 1, 1) for values in (recipe.mean, recipe.std))
+    index = torch.arange(len(images), device=images.device)
+    columns = [images.cpu().float() / 255]
+    for epoch in range(epochs):
+        drawn = views(images, index=index, epoch=epoch, seed=seed)
+        columns += [(view.cpu() * std + mean).clamp(0, 1) for view in drawn]
+    cells = [functional.interpolate(column, size=(cell, cell), mode="nearest-exact") for column in columns]
+    grid = torch.ones(3, len(images) * (cell + GAP) + GAP, len(cells) * (cell + GAP) + MARGIN)
+    for c, column in enumerate(cells):
+        for r, picture in enumerate(column):
+            top, left = GAP + r * (cell + GAP), c * (cell + GAP) + (MARGIN if c else GAP)
+            grid[:, top : top + cell, left : left + cell] = picture
+    pixels = (grid * 255).round().to(torch.uint8).permute(1, 2, 0).contiguous().numpy()
+    return Image.fromarray(pixels)

@@ -1,0 +1,248 @@
+"""From a configuration to the parts of a run: images, views, method, loader."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from lightning.fabric import Fabric
+
+from isosphere.data import (
+    ImageSet,
+    Loader,
+    Source,
+    ViewRecipe,
+    Views,
+    load_images,
+    name_skipped,
+    open_source,
+    permutation,
+    recipe,
+)
+from isosphere.errors import UsageError, command, nearest, option
+from isosphere.methods import METHODS, Method, build_method
+from isosphere.models import Encoder, build_encoder, encoder_names, synchronise
+from isosphere.training._config import Config
+from isosphere.training._defaults import check_batch, resolve, resolve_sizes
+from isosphere.training._distributed import alike
+from isosphere.training._facts import facts_of, too_short
+from isosphere.training._gradient import check_micro_batch
+from isosphere.training._hardware import (
+    compile_networks,
+    make_fabric,
+    memory_format,
+)
+from isosphere.training._monitor import Observer, hold_out
+
+IN_MEMORY = 4 * 2**30
+"""Bytes of decoded images up to which all are kept on the device; beyond, workers decode them as they are needed."""
+
+LoadProgress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class Parts:
+    """All that `fit` takes, and what is worth knowing before it starts."""
+
+    config: Config
+    images: ImageSet | Source
+    views: Views
+    method: Method
+    loader: Loader
+    fabric: Fabric
+    observer: Observer | None = None
+    facts: dict[str, str] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
+    test: Source | None = None
+    """The test part of the source, where it has one."""
+
+    @property
+    def identity(self) -> dict[str, int]:
+        """What must be unchanged for a checkpoint to be continued."""
+        return {"images": len(self.images), "batch size": self.config.train.batch_size or 0}
+
+
+def prepare(config: Config, *, source: Source | None = None, progress: LoadProgress | None = None) -> Parts:
+    """Open the data, fill in what the configuration leaves open, and build everything; nothing is written.
+
+    Args:
+        source: the images to train on, instead of those that ``data.source`` names; there is no test part then, and
+            ``data.source`` is at most a description.
+        progress: called with the numbers of images read and to be read.
+
+    Raises: UsageError in words for anything in data or configuration that cannot be trained on.
+    """
+    _check_names(config)
+    test = None
+    if source is None:
+        source = open_training_source(config)
+        test = open_source(str(config.data.source), split="test") if source.has_test_split else None
+    else:
+        source = _limited(source, config)
+    config, suggestion = resolve(config, source)
+    train = config.train
+    fabric = make_fabric(train.device, train.precision, timeout_minutes=train.timeout_minutes)
+    images, warnings = _load(config, source, progress)
+    alike(fabric, {**_flat(config), "the number of images": len(images)})
+    batch = train.batch_size or 2
+    check_batch(batch, len(images), source.name)
+    check_micro_batch(batch, train.micro_batch, fabric.world_size)
+    config, method = build(config)
+    method.to(device=fabric.device).to(memory_format=memory_format(fabric.device))  # type: ignore[call-overload]
+    if fabric.world_size > 1:
+        synchronise(method)
+    views = build_views(config, cast(Encoder, method.encoder))
+    images, shown, looked_at = hold_out(config, images, config.model.dim or 2, test=test)
+    check_batch(batch, len(images), source.name)
+    observer = None if shown is None else Observer(shown.images, views, batch)
+    loader = Loader(
+        images,
+        batch_size=batch,
+        size=config.data.canvas_size or 0,
+        device=fabric.device,
+        seed=train.seed,
+        rank=fabric.global_rank,
+        world=fabric.world_size,
+        epoch_images=config.data.epoch_images,
+        workers=config.data.workers,
+        strict=config.data.strict,
+    )
+    if (hint := too_short(config, method, len(loader))) is not None:
+        warnings = (*warnings, hint)
+    facts = facts_of(config, images, views, method, fabric, loader)
+    if (compiled := compile_networks(method, train.compile, fabric.device)) is not None:
+        facts["compiled"] = compiled
+    if observer is not None:
+        facts["monitor"] = f"after each epoch, {looked_at}"
+    if suggestion is not None:
+        facts["views"] += f"; {suggestion.reason}"
+        if suggestion.cautions:
+            facts["advice"] = " ".join(suggestion.cautions)
+    return Parts(config, images, views, method, loader, fabric, observer, facts, warnings, test)
+
+
+def _flat(config: Config) -> dict[str, Any]:
+    """Every key with its value, dotted."""
+    sections = config.as_mapping().items()
+    return {f"{section}.{key}": value for section, values in sections for key, value in values.items()}
+
+
+def prepare_without_images(config: Config) -> tuple[Config, dict[str, str]]:
+    """The configuration completed, and every name and option in it checked, where the images are not at hand.
+
+    Raises: UsageError for what cannot be trained with, and for keys that only the images could decide.
+    """
+    _check_names(config)
+    open_keys = {
+        "data.image_size": config.data.image_size,
+        "views.recipe": config.views.recipe,
+        "train.batch_size": config.train.batch_size,
+    }
+    missing = [key for key, value in open_keys.items() if value is None]
+    if missing:
+        raise UsageError(
+            f"the images would decide {', '.join(missing)}, and they are not there: name a folder of images, give "
+            f"{option(missing[0], ...)}, or a {option('preset')} (isosphere list presets)."
+        )
+    config, method = build(resolve_sizes(config))
+    parameters = sum(p.numel() for p in method.encoder.parameters())
+    facts = {
+        "encoder": f"{config.model.encoder}, {parameters / 1e6:.1f} M parameters, {config.model.init}",
+        "method": config.method.name,
+        **method.describe(),
+    }
+    return config, facts
+
+
+def open_training_source(config: Config) -> Source:
+    """The training part of the configured source, or `data.limit` images of it that the seed draws."""
+    if config.data.source is None:
+        example = command("train", "PICTURES", out="RUN")
+        raise UsageError(f"no data: name a folder of images, for example: {example}")
+    return _limited(open_source(config.data.source, split="train"), config)
+
+
+def _limited(source: Source, config: Config) -> Source:
+    """The source, or `data.limit` images of it that the seed draws."""
+    limit = config.data.limit
+    if limit is None or limit >= len(source):
+        return source
+    return source.subset(permutation(len(source), config.train.seed, 0)[:limit].sort().values.numpy())
+
+
+def build(config: Config) -> tuple[Config, Method]:
+    """Encoder and method as the seed initialises them, with the configuration completed by what the method chose.
+
+    The same configuration gives the same bits, also years later: nothing is drawn from the global generator's state.
+    """
+    model, seed = config.model, config.train.seed
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        encoder = build_encoder(
+            model.encoder or "small-conv", image_size=config.data.image_size or 32, init=model.init
+        )
+        method = build_method(
+            config.method.name,
+            encoder,
+            global_views=_recipe(config, encoder).global_views,
+            **config.method_options(),
+        )
+    head = method.head
+    chosen = {"dim": getattr(head, "out_dim", model.dim), "hidden": getattr(head, "hidden_dim", model.hidden)}
+    return config.replace(model=chosen), method
+
+
+def untrained(config: Config) -> Method:
+    """The method as the seed of its run initialised it, in evaluation mode: what training has to be better than."""
+    return build(config)[1].eval()
+
+
+def build_views(config: Config, encoder: Encoder) -> Views:
+    """The views of the configured recipe, normalised as the encoder expects."""
+    return Views(_recipe(config, encoder))
+
+
+def _recipe(config: Config, encoder: Encoder) -> ViewRecipe:
+    fixed = {"mean": tuple(encoder.mean), "std": tuple(encoder.std)}
+    return recipe(
+        config.views.recipe or "crops", config.data.image_size or 32, **{**fixed, **config.views.overrides}
+    )
+
+
+def _check_names(config: Config) -> None:
+    """Refuse a mistyped method or recipe at once, before images are read for minutes."""
+    name = config.method.name
+    if name not in METHODS:
+        raise UsageError(f"Unknown method '{name}'.{nearest(name, METHODS)} See isosphere list methods.")
+    if config.model.encoder is not None and config.model.encoder not in (known := encoder_names()):
+        hint = nearest(config.model.encoder, known)
+        raise UsageError(f"Unknown encoder '{config.model.encoder}'.{hint} See isosphere list encoders.")
+    init = config.model.init
+    if init not in ("random", "pretrained") and not Path(init).is_file():
+        raise UsageError(
+            f"{option('init')}: no file '{init}'. Expected random, pretrained, or a .safetensors or .pth file."
+        )
+    if config.train.wandb is not None and find_spec("wandb") is None:
+        raise UsageError("train.wandb needs Weights & Biases: pip install wandb, or leave train.wandb out.")
+    recipe(config.views.recipe or "crops", config.data.image_size or 32, **config.views.overrides)
+
+
+def _load(
+    config: Config, source: Source, progress: LoadProgress | None
+) -> tuple[ImageSet | Source, tuple[str, ...]]:
+    """The images in memory where they fit, else the source; and what a person should know about unreadable ones."""
+    size = config.data.canvas_size or 0
+    if len(source) * 3 * size * size > IN_MEMORY:
+        return source, ()
+    images = load_images(
+        source, size, strict=config.data.strict, workers=max(1, config.data.workers), progress=progress
+    )
+    if not images.skipped:
+        return images, ()
+    count = len(images.skipped)
+    return images, (
+        f"{count} of {count + len(images)} files cannot be used and {'is' if count == 1 else 'are'} skipped: "
+        f"{name_skipped(images.skipped)}.",
+    )

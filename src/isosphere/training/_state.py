@@ -1,0 +1,330 @@
+"""A training as it stands, and what moves it: one step, the end of an epoch, a checkpoint, a look, a row of figures."""
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+from lightning.fabric import Fabric
+from torch import Tensor
+
+from isosphere.data import Batch, Loader, Views
+from isosphere.methods import Method
+from isosphere.models import evaluation_mode
+from isosphere.runs import RunFolder
+from isosphere.training._callbacks import Callbacks, Progress
+from isosphere.training._checkpoint import (
+    Position,
+    load_checkpoint,
+    require_finite,
+    save_checkpoint,
+    write_weights,
+)
+from isosphere.training._config import Config
+from isosphere.training._distributed import agreed, alike, common
+from isosphere.training._gradient import Differentiator, Step, pieces_of
+from isosphere.training._hardware import check_scale, memory_format, scaler_of
+from isosphere.training._meters import Meter, StepTimer
+from isosphere.training._monitor import CollapseMetrics, Observer, measure, verdict
+from isosphere.training._optimizer import build_optimizer, set_learning_rate
+from isosphere.training._reporting import Records, Reporter, duration, loss_line
+from isosphere.training._schedule import make_plan
+
+MONITORED = 128
+"""Images that the monitor looks at after an epoch: enough for its three numbers, little beside an epoch."""
+
+CALLBACK = "a callback"
+
+Probe = Callable[[Method], Mapping[str, float]]
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What became of a run: its length, speed, last figures, and what went wrong if anything did.
+
+    ``stopped_by``: what has stopped it before its end, after a checkpoint: ``"Ctrl-C"``, another signal's name,
+    ``"another process"``, or ``"a callback"``.
+    """
+
+    epochs: float
+    steps: int
+    images: int
+    seconds: float
+    images_per_second: float
+    last: dict[str, float] = field(default_factory=dict)
+    losses: tuple[str, ...] = ()
+    warning: str | None = None
+    stopped_by: str | None = None
+    shares: dict[str, float] | None = None
+    step_seconds: float | None = None
+
+    @property
+    def interrupted(self) -> str | None:
+        """What has stopped it from outside: a signal, not a callback."""
+        return None if self.stopped_by == CALLBACK else self.stopped_by
+
+
+@dataclass
+class TrainState:
+    """A training as it stands: what learns, how far it has come, what has been seen of it."""
+
+    config: Config
+    folder: RunFolder
+    method: Method
+    loader: Loader
+    views: Views
+    fabric: Fabric
+    facts: Mapping[str, Any]
+    observer: Observer | None
+    probe: Probe | None
+    ui: Reporter
+    callbacks: Callbacks
+
+    # Decided after each step, by all processes together.
+    finished: bool = False
+    stopped_by: str | None = None
+    checkpoint_due: bool = False
+
+    # Figures of the last row and the losses among them, and the latest of monitor and probe.
+    figures: dict[str, float] = field(default_factory=dict)
+    losses: dict[str, float] = field(default_factory=dict)
+    metrics: dict[str, float] = field(default_factory=dict)
+    first_seen: CollapseMetrics | None = None
+    warning: str | None = None
+
+    def __post_init__(self) -> None:
+        config, train, fabric, method = self.config, self.config.train, self.fabric, self.method
+        self.layout, self.scaler = memory_format(fabric.device), scaler_of(fabric)
+        method.train().to(device=fabric.device, memory_format=self.layout)  # type: ignore[call-overload]
+        self.optimizer = build_optimizer(method, config.optim, scaled=self.scaler is not None)
+        self.network, self.stepper = fabric.setup(Step(method), self.optimizer)
+        self.facts = {**self.facts, "batches per epoch": len(self.loader), "seed": train.seed}
+        self.at = self._first_position()
+        self.plan = make_plan(config, len(self.loader))
+        self.meter = Meter(self.at.sums, every=1 if fabric.device.type == "cpu" else 20)
+        self.timer = StepTimer(fabric.device, detailed=train.profile, networks=[method.encoder, method.head])
+        pieces = pieces_of(train.batch_size, train.micro_batch)
+        self.differentiate = Differentiator(self.network, method, fabric, self.timer, pieces=pieces)
+        self.records = None
+        if fabric.is_global_zero:
+            wanted = {"tensorboard": train.tensorboard, "wandb": train.wandb}
+            self.records = Records(self.folder, self.ui, step=self.at.step, **wanted)
+        self.began, self.clock = replace(self.at), time.perf_counter()
+        self.pace, self.saved_at = 0.0, self.clock
+        self.batch_views: list[Tensor] = []
+        self.asked = False
+
+    def _first_position(self) -> Position:
+        """Where the folder's checkpoint stands, or the very beginning."""
+        path = self.folder.checkpoint
+        alike(self.fabric, {"a checkpoint to go on from": path.exists(), **self.facts})
+        if not path.exists():
+            return Position()
+        learned = {"method": self.method, "optimizer": self.optimizer, "scaler": self.scaler}
+        at = load_checkpoint(path, facts=self.facts, **learned)
+        self.ui.say(
+            f"Resuming after step {at.step:,}: {at.batch} of {len(self.loader)} batches into epoch {at.epoch + 1}."
+        )
+        return at
+
+    # --- what the loop does, in its order -------------------------------------------------------------------
+
+    def begin(self) -> None:
+        """Look at the network before its first step."""
+        if self.observer is not None and self._monitored and self.at.step == 0:
+            self.first_seen, _ = self._look(self.observer)
+        self.tick()
+
+    def batches(self) -> Iterator[Batch]:
+        """The rest of the epoch."""
+        return self.timer.each("data", self.loader.epoch(self.at.epoch, start=self.at.batch))
+
+    def step(self, batch: Batch) -> None:
+        """One step of the optimiser on the views of a batch."""
+        at, optim, timer = self.at, self.config.optim, self.timer
+        factor = self.plan.factor(at.step, self.tick())
+        set_learning_rate(self.optimizer.param_groups, optim.learning_rate * factor)
+        with timer("views"):
+            seed = self.config.train.seed
+            made = self.views(batch.images, index=batch.index, epoch=at.epoch, seed=seed)
+            self.batch_views = [view.contiguous(memory_format=self.layout) for view in made]
+        self.meter.add(at.step + 1, at.epoch + 1, *self.differentiate(self.batch_views))
+        with timer("optimiser"):
+            if optim.clip is not None:
+                limits = {"max_norm": optim.clip, "error_if_nonfinite": False}
+                self.fabric.clip_gradients(self.network, self.stepper, **limits)
+            self.stepper.step()
+            self.stepper.zero_grad()
+            at.step += 1
+            self.method.after_step(self.plan.progress(at.step, self.tick()))
+        at.batch, at.images = at.batch + 1, at.images + len(batch.index) * self.fabric.world_size
+        self.pace = (self.tick() - self.began.elapsed) / max(1, at.step - self.began.step)
+        self.ui.step(self.plan.progress(at.step, at.elapsed), self._line())
+        self.asked = self._call("on_step", self.meter.last)
+
+    def decide(self, signal: str | None) -> None:
+        """Agree with the other processes whether this was the last step, and whether a checkpoint is due: before the
+        epoch is examined, which at the end of a run takes longer.
+        """
+        at, minutes = self.at, self.config.train.checkpoint_minutes
+        waited = time.perf_counter() - self.saved_at
+        due = (at.batch == len(self.loader) or minutes > 0) and waited >= 60 * minutes
+        finished = self.plan.finished(at.step, at.elapsed, self.pace)
+        votes = agreed(self.fabric, signal is not None, self.asked, finished, due)
+        interrupted, asked, self.finished, self.checkpoint_due = votes
+        if not self.finished:
+            self.stopped_by = signal or ("another process" if interrupted else CALLBACK if asked else None)
+
+    def end_epoch(self) -> None:
+        """Examine the network, write the epoch's row, and let the callbacks see it."""
+        at, every = self.at, self.config.train.keep_every
+        at.epoch, at.batch = at.epoch + 1, 0
+        self.report(self.examine(last=self.stop))
+        if every and at.epoch % every == 0 and self.fabric.is_global_zero:
+            self.folder.keep_weights(at.epoch, self.method.state_dict())
+        (asked,) = agreed(self.fabric, self._call("on_epoch", self.losses))
+        if asked and not self.stop:
+            self.stopped_by = CALLBACK
+
+    def finish(self) -> None:
+        """A row for the steps that have none yet, and the last checkpoint."""
+        self.meter.flush()
+        if self.at.sums and self.stopped_by is None:
+            self.report(self.examine(last=True))
+        self.save()
+
+    def close(self) -> None:
+        """Take down what shows and records the run."""
+        self.ui.close()
+        self.timer.close()
+        if self.records is not None:
+            self.records.close()
+
+    # --- what the loop asks ---------------------------------------------------------------------------------------
+
+    @property
+    def stop(self) -> bool:
+        """Whether no further step is taken."""
+        return self.finished or self.stopped_by is not None
+
+    @property
+    def row_due(self) -> bool:
+        """Whether a row is due within an epoch; the end has a row of its own."""
+        return self.at.step % self.config.train.log_steps == 0 and not self.finished
+
+    @property
+    def speed(self) -> float:
+        """Images per second since this process began."""
+        return (self.at.images - self.began.images) / max(1e-9, self.at.elapsed - self.began.elapsed)
+
+    @property
+    def _monitored(self) -> bool:
+        """Whether this process has a look after each epoch: the first, where that is wanted."""
+        return self.config.train.monitor and self.fabric.is_global_zero
+
+    # --- clock, checkpoint, figures -------------------------------------------------------------------------
+
+    def tick(self) -> float:
+        """Bring the clock of the run up to date; its seconds of training, also before it was resumed."""
+        self.at.elapsed = self.began.elapsed + time.perf_counter() - self.clock
+        if self.config.train.minutes is not None:
+            self.at.elapsed = common(self.fabric, self.at.elapsed)
+        return self.at.elapsed
+
+    def save(self) -> None:
+        """Write a checkpoint and the weights; all processes wait for it."""
+        self.meter.flush()
+        self.tick()
+        check_scale(self.scaler, self.at.step)
+        if self.fabric.is_global_zero:
+            learned = {"method": self.method, "optimizer": self.optimizer, "scaler": self.scaler}
+            save_checkpoint(self.folder.checkpoint, **learned, position=self.at, facts=self.facts)
+            write_weights(self.folder, self.method, seed=self.config.train.seed, step=self.at.step)
+        self.fabric.barrier()
+        self.saved_at = time.perf_counter()
+
+    def examine(self, *, last: bool) -> dict[str, float]:
+        """What the monitor and the probe see; nothing that training depends on is touched."""
+        found: dict[str, float] = {}
+        require_finite(self.method, self.at.step)
+        if self._monitored:
+            state, found = self._look(self.observer)
+            self._warn(state)
+        whole = self.at.batch == 0 and self.at.epoch % max(1, self.config.train.knn_epochs) == 0
+        if self.probe is not None and (last or whole):
+            with evaluation_mode(self.method):
+                found |= self.probe(self.method)
+        return found
+
+    def _look(self, observer: Observer | None) -> tuple[CollapseMetrics, dict[str, float]]:
+        """Collapse metrics and all figures of the observer's images, or of images of the last batch."""
+        if observer is not None:
+            seen = observer(self.method, autocast=self.fabric.autocast())
+            return seen.collapse, dict(seen.figures)
+        with self.fabric.autocast():
+            state = measure(self.method, [view[:MONITORED] for view in self.batch_views])
+        return state, state.as_row()
+
+    def _warn(self, state: CollapseMetrics) -> None:
+        """Say what the run is failing at, once."""
+        warned = self.warning is not None
+        self.warning = verdict(
+            state,
+            progress=self.plan.progress(self.at.step, self.at.elapsed),
+            steps=self.at.step,
+            spread_setting=self.method.spread_setting,
+            start=self.first_seen,
+        )
+        if self.warning and not warned:
+            self.ui.say(self.warning, warning=True)
+
+    def report(self, found: Mapping[str, float]) -> None:
+        """A row of the losses since the last one and of what was found."""
+        self.losses = self.meter.take()
+        self.figures = {**self.losses, **found}
+        self.metrics.update(found)
+        if self.records is not None:
+            rate = self.optimizer.param_groups[0]["lr"]
+            self.records.row(self.at, self.losses, found, rate=rate, speed=self.speed)
+            if self.at.batch == 0:
+                title = _title(self.at.epoch, self.config.train.epochs)
+                self.records.epoch(title, self.losses, found, speed=self.speed)
+
+    def _call(self, moment: Literal["on_step", "on_epoch"], losses: Mapping[str, float]) -> bool:
+        """Whether a callback wants to stop."""
+        if not self.callbacks:
+            return False
+        at = self.at
+        fraction = self.plan.progress(at.step, at.elapsed)
+        seen = Progress(at.step, at.epoch, at.images, at.elapsed, fraction, dict(losses), dict(self.metrics))
+        return self.callbacks.call(moment, seen)
+
+    def _line(self) -> str:
+        """Where the run stands: time left, speed, share of the time spent waiting for data, losses, latest metrics."""
+        at, title = self.at, _title(self.at.epoch + 1, self.config.train.epochs)
+        left = duration(self.plan.remaining(at.step, at.elapsed, self.pace))
+        shown = {name: self.metrics[name] for name in ("knn", "cosine") if name in self.metrics}
+        return (
+            f"{title}  {left} left  {self.speed:,.0f} images/s  data wait {self.timer.waiting():.0%}  "
+            f"{loss_line({**self.meter.last, **shown})}"
+        )
+
+    def summary(self) -> Summary:
+        """What has become of the run."""
+        return Summary(
+            epochs=self.at.epoch + self.at.batch / len(self.loader),
+            steps=self.at.step,
+            images=self.at.images,
+            seconds=self.at.elapsed,
+            images_per_second=self.speed,
+            last=self.figures,
+            losses=tuple(self.losses),
+            warning=self.warning,
+            stopped_by=self.stopped_by,
+            shares=self.timer.shares() if self.config.train.profile else None,
+            step_seconds=self.timer.step_seconds(),
+        )
+
+
+def _title(epoch: int, epochs: int | None) -> str:
+    return f"epoch {epoch}" + (f"/{epochs}" if epochs else "")

@@ -1,0 +1,309 @@
+"""What an evaluation compares on what: the images, the models, and their features."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from isosphere.data import Source, digests, images_at, require_readable
+from isosphere.errors import IsosphereError, RunError
+from isosphere.evaluation import (
+    WCCN,
+    FeatureCache,
+    Features,
+    Look,
+    Progress,
+    Solver,
+    centre_key,
+    centre_look,
+    first_two,
+    unpacked,
+    views_look,
+    weights_identity,
+)
+from isosphere.methods import Method
+from isosphere.models import layer_blocks
+from isosphere.training import untrained
+from isosphere.workflows import _features as features
+from isosphere.workflows._ranks import Ranks
+from isosphere.workflows._run import Run, load
+from isosphere.workflows._splits import Splits
+
+VIEW_SEED = 0
+"""All runs are evaluated on the same views, whatever seed they were trained with."""
+PIXEL_SIDE = 32
+"""Of the pixel baseline."""
+DESCRIBED = 2000
+"""Training images by which the descriptor is brought to a common scale."""
+
+_OF_IMAGES = "images"
+"""Stands for the weights in the keys of what is computed of the images alone."""
+
+
+@dataclass(frozen=True)
+class Need:
+    """Rows that a task will ask for: of a part (``train``, ``test``, ``described``, an OOD set), by a look
+    (``trained/centre``, ``untrained/views``, ``trained/scores``, ``trained/last4``, ``pixels``, ``descriptor``).
+    """
+
+    part: str
+    look: str
+
+
+class EvaluationContext:
+    """The images, models and features of an evaluation; rows are computed when first asked for, and kept.
+
+    What tasks :meth:`plan` to ask for is computed together: a part's images are decoded once. Models are called
+    ``trained`` and, the same network as it was before training, ``untrained`` (``initial`` where training began from
+    given weights). On several ranks rank 0 asks and judges, the others :meth:`serve`.
+    """
+
+    def __init__(
+        self,
+        run: Run,
+        splits: Splits,
+        ood: Mapping[str, Source] | None = None,
+        *,
+        ranks: Ranks | None = None,
+        cache: FeatureCache | None = None,
+        strict: bool = False,
+        workers: int = 2,
+        layers: Sequence[str] = (),
+        probe: Solver = "lbfgs",
+        progress: Progress | None = None,
+    ) -> None:
+        self.run, self.splits, self.ood = run, splits, dict(ood or {})
+        self.ranks, self.cache = ranks or Ranks(), cache
+        self.blocks = {layer: layer_blocks(run.encoder, layer) for layer in layers}
+        self.probe: Solver = probe
+        self.note: str | None = None
+        self.skipped: dict[str, list[tuple[str, str]]] = {}
+        self._strict, self._workers, self._progress = strict, workers, progress
+        described = splits.train.subset(range(min(DESCRIBED, len(splits.train))))
+        self._sources = {"train": splits.train, "test": splits.test, "described": described, **self.ood}
+        self._planned: dict[str, list[str]] = {}
+        self._positions: dict[str, Tensor] = {}
+        self._rows: dict[tuple[str, str], dict[str, Tensor]] = {}
+        self._digests: dict[str, Tensor] = {}
+        self._identities: dict[str, str] = {}
+        self._epoch: tuple[str, Method] | None = None
+
+    # --- models -----------------------------------------------------------------------------------------------
+
+    @property
+    def baseline(self) -> str:
+        """What the network before training is called."""
+        return "untrained" if self.run.config.model.init == "random" else "initial"
+
+    @cached_property
+    def models(self) -> dict[str, Method]:
+        """The models that are compared; the one before training is left out, with a note, where its first weights are
+        gone.
+        """
+        found = {"trained": self.run.method.to(self.ranks.device)}
+        try:
+            found[self.baseline] = untrained(self.run.config).to(self.ranks.device)
+        except IsosphereError as error:
+            self.note = f"The network as it was before training cannot be had again ({error})"
+        return found
+
+    def model(self, name: str) -> Method:
+        """A model by its name, or the method as it was after an epoch whose weights were kept: ``epoch-10``."""
+        if name in self.models:
+            return self.models[name]
+        if self._epoch is None or self._epoch[0] != name:
+            kept = load(self.run.folder.path, epoch=int(name.removeprefix("epoch-")), cache=False)
+            self._epoch = name, kept.method.to(self.ranks.device)
+        return self._epoch[1]
+
+    def identity(self, name: str) -> str:
+        """Digest of a model's weights. What was kept of weights that the run no longer has is removed."""
+        if name not in self._identities:
+            sections = (self.run.config.model, self.run.config.method)
+            about = [section.model_dump(mode="json") for section in sections]
+            self._identities[name] = weights_identity(self.model(name), *about)
+            known = {*self.models, *(f"epoch-{epoch}" for epoch in self.run.folder.kept_epochs())}
+            if self.cache is not None and known <= set(self._identities):
+                self.cache.forget_others([_OF_IMAGES, *self._identities.values()])
+        return self._identities[name]
+
+    @property
+    def wccn(self) -> WCCN | None:
+        """Within-class covariance normalisation of the trained encoder's features, if the run has it."""
+        return self.run.metric
+
+    # --- rows -------------------------------------------------------------------------------------------------
+
+    def centre(self, model: str, part: str) -> Features:
+        """Features of the deterministic centre view of a part's images."""
+        return unpacked(self.rows(part, f"{model}/centre"))[0]
+
+    def views(self, model: str, part: str = "test") -> list[Features]:
+        """Features of the first two views that the run's own recipe draws of each image."""
+        return unpacked(self.rows(part, f"{model}/views"))
+
+    def tokens(self, layer: str, part: str) -> Tensor:
+        """The trained encoder's class tokens of the blocks that a layer such as ``last4`` names: ``(n, p)``."""
+        return self.rows(part, f"trained/{layer}")["tokens"]
+
+    def scores(self, part: str) -> dict[str, Tensor]:
+        """The trained method's own scores, larger for familiar images, ``(n,)`` each; empty if it has none."""
+        if not self.has_scores:
+            return {}
+        found = self.rows(part, "trained/scores")
+        return {name[4:]: found[name] for name in sorted(found)}
+
+    @property
+    def has_scores(self) -> bool:
+        """Whether the trained method scores images by itself."""
+        return getattr(self.models["trained"], "scores", None) is not None
+
+    def labels(self, part: str) -> Tensor:
+        """Labels of a part's readable images, int64 ``(n,)``, -1 for none."""
+        return torch.as_tensor(self._sources[part].labels)[self.positions(part)]
+
+    def count(self, part: str) -> int:
+        """Readable images of a part."""
+        return len(self.positions(part))
+
+    def positions(self, part: str) -> Tensor:
+        """Positions of the readable images in a part's source."""
+        if part not in self._positions:
+            self.rows(part, "trained/centre")
+        return self._positions[part]
+
+    def several_classes(self, part: str = "test") -> bool:
+        """Whether there are labels, and images of more than one class."""
+        labels = self.labels(part)
+        return self.splits.labelled and len(labels[labels >= 0].unique()) > 1
+
+    def plan(self, needs: Iterable[Need]) -> None:
+        """Say what will be asked for, so that each part is decoded once."""
+        for need in needs:
+            planned = self._planned.setdefault(need.part, [])
+            if need.look not in planned:
+                planned.append(need.look)
+
+    def rows(self, part: str, look: str) -> dict[str, Tensor]:
+        """The rows of a look at a part's images, by name: from memory, from the cache, or computed now."""
+        if (part, look) not in self._rows:
+            wanted = dict.fromkeys([look, *self._planned.pop(part, [])])
+            todo = [
+                name for name in wanted if (part, name) not in self._rows and not self._recalled(part, name)
+            ]
+            if todo:
+                self._compute(part, todo)
+        return self._rows[part, look]
+
+    def forget(self, model: str) -> None:
+        """Let go of a model's rows, which are needed no more."""
+        self._rows = {key: rows for key, rows in self._rows.items() if not key[1].startswith(f"{model}/")}
+
+    def serve(self) -> None:
+        """Do this rank's share of what rank 0 asks for, until it needs nothing more."""
+        for part, *looks in self.ranks.requests():
+            with suppress(RunError):  # rank 0 says so
+                self._read(part, looks)
+
+    def _compute(self, part: str, looks: list[str]) -> None:
+        self.ranks.request(part, *looks)
+        found = self._read(part, looks)
+        assert found is not None
+        self._positions[part], self.skipped[part] = found.positions, found.skipped
+        for look, rows in found.rows.items():
+            self._rows[part, look] = rows
+            if self.cache is not None:
+                made = {**rows, "positions": found.positions}
+                self.cache.keep(self._key(look), made, digests=self._content(part))
+
+    def _recalled(self, part: str, look: str) -> bool:
+        """Whether the cache has these rows, which are then in memory."""
+        if self.cache is None:
+            return False
+        found = self.cache.find(self._key(look), digests=self._content(part))
+        if found is None:
+            return False
+        positions = found.pop("positions")
+        self._positions[part], self._rows[part, look] = positions, found
+        if part not in self.skipped:
+            source = self._sources[part]
+            lost = sorted(set(range(len(source))) - set(positions.tolist()))
+            self.skipped[part] = [(source.paths[i], "could not be read") for i in lost] + source.unreadable
+            require_readable(source, len(positions), self.skipped[part], strict=self._strict)
+        return True
+
+    def _content(self, part: str) -> Tensor:
+        if part not in self._digests:
+            self._digests[part] = torch.from_numpy(digests(self._sources[part]))
+        return self._digests[part]
+
+    def _read(self, part: str, looks: Sequence[str]) -> features.Reading | None:
+        return features.read(
+            self._sources[part],
+            {name: self._look(name) for name in looks},
+            canvas=self.run.canvas,
+            device=self.ranks.device,
+            ranks=self.ranks,
+            strict=self._strict,
+            workers=self._workers,
+            progress=self._progress,
+        )
+
+    def _look(self, name: str) -> Look:
+        size = self.run.size
+        if name == "pixels":
+            return features.pixel_look(self.pixel_side)
+        if name == "descriptor":
+            return features.descriptor_look(self.two_views, self.run.views.recipe, VIEW_SEED)
+        model, _, kind = name.partition("/")
+        method = self.model(model)
+        if kind == "centre":
+            return centre_look(method.embed, size, self.run.encoder.mean, self.run.encoder.std)
+        if kind == "views":
+            return views_look(method.embed, self.two_views, seed=VIEW_SEED)
+        if kind == "scores":
+            return features.scores_look(method, size)
+        return features.tokens_look(self.run.encoder, size, self.blocks[kind])
+
+    def _key(self, look: str) -> dict[str, Any]:
+        model, _, kind = look.rpartition("/")
+        encoder, canvas = self.run.encoder, self.run.canvas
+        weights = self.identity(model) if model else _OF_IMAGES
+        key = centre_key(
+            weights,
+            size=self.run.size,
+            mean=encoder.mean,
+            std=encoder.std,
+            device=self.ranks.device,
+            canvas=canvas,
+        )
+        if kind in ("views", "descriptor"):
+            kind = f"{kind}, two, seed {VIEW_SEED}: {self.run.views.recipe!r}"
+        elif kind == "pixels":
+            kind = f"pixels, {self.pixel_side}"
+        return key | {"kind": kind}
+
+    # --- pictures ---------------------------------------------------------------------------------------------
+
+    @property
+    def pixel_side(self) -> int:
+        """Side of the pixel baseline."""
+        return min(PIXEL_SIDE, self.run.size)
+
+    @cached_property
+    def two_views(self):
+        """The first two views of the run's recipe."""
+        return first_two(self.run.views)
+
+    def images(self, part: str, rows: Tensor) -> Tensor:
+        """A few images of a part, by their rows: uint8 ``(k, 3, canvas, canvas)``."""
+        return images_at(self._sources[part], self.positions(part)[rows].tolist(), self.run.canvas)
+
+    def view_pictures(self, part: str, rows: Tensor) -> list[Tensor]:
+        """The two views of a few images, as pictures in [0, 1]."""
+        pixels, index = self.images(part, rows), self.positions(part)[rows]
+        return features.pictures(self.two_views, self.run.views.recipe, pixels, index, VIEW_SEED)

@@ -1,0 +1,147 @@
+"""What an encoder is worth, beside what costs nothing: behind ``isosphere evaluate`` and ``Run.evaluate``."""
+
+from collections.abc import Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, get_args
+
+from isosphere.data import name_skipped
+from isosphere.errors import UsageError, option
+from isosphere.evaluation import FeatureCache, Solver, TaskResult, update_results
+from isosphere.report import loss_curves
+from isosphere.runs import read_metrics
+from isosphere.workflows._context import EvaluationContext
+from isosphere.workflows._galleries import draw_label_neighbours, draw_view_neighbours
+from isosphere.workflows._progress import Callback, progress_bar
+from isosphere.workflows._ranks import process_group
+from isosphere.workflows._result import Evaluation
+from isosphere.workflows._run import Run, load
+from isosphere.workflows._splits import choose_ood, choose_splits, named
+from isosphere.workflows.tasks import choose_tasks, named_tasks
+
+
+def evaluate(
+    run: Run | str | Path,
+    data: Any = None,
+    *,
+    test: Any = None,
+    tasks: str | Sequence[str] | None = None,
+    ood: Any = (),
+    labels: Sequence[int] | None = None,
+    limit: int | None = None,
+    strict: bool = False,
+    probe: str = "lbfgs",
+    layer: str | Sequence[str] = (),
+    cache: bool = True,
+    workers: int = 2,
+    progress: bool | Callback = True,
+) -> Evaluation:
+    """Judge the encoder of a run, with 95 % intervals, beside the untrained one and fixed features.
+
+    The figures go to ``evaluation.json`` in the run's folder, task by task, with pictures beside it. Memory grows by
+    features alone: images are decoded as they are read.
+
+    Args:
+        run: a run or its folder.
+        data: images, as :func:`isosphere.train` takes them; None: those that it was trained on.
+        test: test images; None: the data's test part, else every fifth image.
+        tasks: names (:data:`isosphere.workflows.TASKS`); None: what is quick and the data allow.
+        ood: images of another kind, or a list of several sets.
+        labels: of `data`, where it has none of its own: integers, -1 for none.
+        limit: so many training and test images, drawn by the run's seed.
+        strict: refuse unreadable images instead of leaving them out.
+        probe: how the linear probe is fitted: ``lbfgs``, ``adamw``, ``sgd``.
+        layer: of a ViT, judge also the class tokens of its last N blocks: ``last4``.
+        cache: keep features in the run's folder, and take those that are there.
+        workers: processes that decode images.
+        progress: a bar, or a callback ``(images done, images in all)``.
+
+    Started by a launcher, the processes share the decoding and encoding; rank 0 has the result, the others an
+    :class:`Evaluation` without tasks.
+
+    Raises: UsageError for images, tasks or options that do not go together; RunError if nothing can be read.
+    """
+    asked, solver = named_tasks(tasks), _solver(probe)
+    run = run if isinstance(run, Run) else load(run, cache=cache)
+    data = run.config.data.source if data is None else data
+    if data is None:
+        raise UsageError("the run does not say which images it was trained on: name some.")
+    seed = run.config.train.seed
+    splits = choose_splits(data, test, labels=labels, seed=seed, limit=limit)
+    others = choose_ood([ood] if isinstance(ood, (str, Path)) else list(ood), seed=seed, limit=limit)
+    layers = [layer] if isinstance(layer, str) else list(dict.fromkeys(layer))
+    kept = FeatureCache(run.folder.path / "features") if cache else None
+    with process_group() as ranks, progress_bar("Computing features", progress and ranks.first) as bar:
+        context = EvaluationContext(
+            run,
+            splits,
+            others,
+            ranks=ranks,
+            cache=kept,
+            strict=strict,
+            workers=workers,
+            layers=layers,
+            probe=solver,
+            progress=bar,
+        )
+        if not ranks.first:
+            context.serve()
+            return Evaluation({}, run.folder.path)
+        results = _judge(context, asked, named(data))
+        pictures = _draw(context, results)
+    return Evaluation(
+        results, run.folder.path, named(data), splits.how, _notes(context, results, asked), pictures
+    )
+
+
+def _judge(context: EvaluationContext, asked: Any, data: str) -> dict[str, TaskResult]:
+    """Task by task; each is written when it is done, so that a failure later loses nothing."""
+    tasks = choose_tasks(context, asked)
+    for task in tasks:
+        context.plan(task.needs(context))
+    results: dict[str, TaskResult] = {}
+    for task in tasks:
+        found = task.run(context)
+        results[task.name] = TaskResult(
+            **{**vars(found), "data": data, "weights": context.identity("trained")}
+        )
+        update_results(context.run.folder, [results[task.name]])
+    return results
+
+
+def _draw(context: EvaluationContext, results: dict[str, TaskResult]) -> dict[str, Path]:
+    """The pictures that can be drawn here."""
+    folder = context.run.folder
+    if find_spec("matplotlib") is None:
+        return {}
+    drawn: dict[str, Path] = {}
+    gallery = folder.path / "neighbours.png"
+    if "retrieval" in results:
+        draw_view_neighbours(context, gallery)
+        drawn["neighbours"] = gallery
+    elif "knn" in results:
+        draw_label_neighbours(context, gallery)
+        drawn["neighbours"] = gallery
+    if len(read_metrics(folder.metrics)) >= 2:
+        drawn["curves"] = loss_curves(folder.metrics, folder.path / "curves.png", title=folder.path.name)
+    return drawn
+
+
+def _notes(context: EvaluationContext, results: dict[str, TaskResult], asked: Any) -> tuple[str, ...]:
+    found = [context.note] if context.note else []
+    for part, skipped in context.skipped.items():
+        if skipped and part != "described":
+            found.append(
+                f"{len(skipped)} files of {part} cannot be used and are left out: {name_skipped(skipped)}."
+            )
+    if not context.splits.labelled and asked is None:
+        found.append("The images have no labels (no folder for each class): accuracy cannot be measured.")
+    found.append(f"Split: {context.splits.how}.")
+    return (*found, *(result.hint for result in results.values() if result.hint))
+
+
+def _solver(name: str) -> Solver:
+    for known in get_args(Solver):
+        if name == known:
+            return known
+    raise UsageError(f"{option('probe')}: got '{name}', expected lbfgs, adamw or sgd.")

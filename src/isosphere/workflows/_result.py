@@ -1,0 +1,125 @@
+"""What an evaluation found, as Python hands it on and as the command line says it."""
+
+import importlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from html import escape
+from pathlib import Path
+from typing import Any
+
+from isosphere.errors import command, option
+from isosphere.evaluation import Estimate, Figure, TaskResult
+from isosphere.report import Table, evaluation_tables
+from isosphere.workflows.tasks import TASKS
+
+
+def tables_of(runs: Mapping[str, Mapping[str, TaskResult]]) -> list[Table]:
+    """The tables of one run or of several side by side, from the results of their tasks by name."""
+    return evaluation_tables(runs, {name: task.layouts for name, task in TASKS.items()})
+
+
+@dataclass(frozen=True, repr=False)
+class Evaluation(Mapping[str, TaskResult]):
+    """The results of tasks by name: ``evaluation["knn"].one(model="trained", layer="backbone")``.
+
+    In a notebook it shows its tables; ``print(evaluation)`` prints them. :meth:`records` and :meth:`to_pandas` hold
+    every figure.
+
+    Args:
+        run: folder of the run. data: the images as they were named. split: how they were split.
+        notes: what a reader should know beside the figures.
+        pictures: files that were drawn, by what they show.
+    """
+
+    results: Mapping[str, TaskResult]
+    run: Path
+    data: str = ""
+    split: str = ""
+    notes: tuple[str, ...] = ()
+    pictures: Mapping[str, Path] = field(default_factory=dict)
+
+    def __getitem__(self, task: str) -> TaskResult:
+        return self.results[task]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.results)
+
+    def __len__(self) -> int:
+        return len(self.results)
+
+    @property
+    def figures(self) -> list[tuple[str, Figure]]:
+        """Every figure with its task."""
+        return [(task, figure) for task, result in self.results.items() for figure in result.figures]
+
+    def records(self) -> list[dict[str, Any]]:
+        """Every figure as plain values: task, model, layer, metric, subset, variant, value, low, high."""
+        empty = {"task": "", "model": "", "layer": "", "metric": "", "subset": "", "variant": ""}
+        return [{**empty, "task": task, **figure.as_dict()} for task, figure in self.figures]
+
+    def to_pandas(self) -> Any:
+        """The records as a DataFrame, one row a figure. Raises: ImportError where pandas is not installed."""
+        return importlib.import_module("pandas").DataFrame(self.records())
+
+    def tables(self) -> list[Table]:
+        """The tables of all tasks."""
+        return tables_of({"": self.results})
+
+    def table(self) -> str:
+        """The tables as aligned text."""
+        return "\n\n".join(map(_text, self.tables()))
+
+    def summary(self) -> str:
+        """What the figures mean, and what to do next, in a sentence."""
+        train = {"out": self.run, "resume": True, "epochs": ...}
+        longer = command("train", self.data or "DATA", **train)
+        remarks = [result.remark for result in self.results.values() if result.remark]
+        judged = next((result for result in self.results.values() if result.gain is not None), None)
+        if remarks:
+            return (
+                f"{remarks[0]} Train longer ({longer}), or anew with a larger {option('method.weight', ...)}"
+            )
+        if judged is None or judged.gain is None:
+            return f"Compare with another run, or train longer: {longer}"
+        return _verdict(judged, judged.gain, longer, command("views", self.data or "DATA"))
+
+    def __str__(self) -> str:
+        return "\n\n".join([self.table(), *self.notes, self.summary()])
+
+    def __repr__(self) -> str:
+        return f"Evaluation({', '.join(self.results)}; {len(self.figures)} figures; {self.run})"
+
+    def _repr_html_(self) -> str:
+        said = "".join(f"<p>{escape(text)}</p>" for text in (*self.notes, self.summary()))
+        return "".join(table.html() for table in self.tables()) + said
+
+
+def _verdict(judged: TaskResult, gain: Estimate, longer: str, views: str) -> str:
+    low, value, high = (100 * x for x in (gain.low, gain.value, gain.high))
+    margin = f"{value:+.1f} points [{low:+.1f}, {high:+.1f}]"
+    if gain.low > 0:
+        return (
+            f"{judged.headline}, {margin} against the next best, {judged.rival}: the training has paid; to see whether "
+            f"more of it pays further, type {longer}"
+        )
+    if gain.high < 0:
+        return (
+            f"{judged.headline}, {margin} against {judged.rival}, which is better: this encoder is not worth using "
+            f"yet; train longer ({longer}) or look at its views: {views}"
+        )
+    return (
+        f"{judged.headline}, which cannot be told from {judged.rival} (difference {margin}): train longer "
+        f"({longer}) or evaluate on more images."
+    )
+
+
+def _text(table: Table) -> str:
+    rows = table.text_rows()
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    lines = [
+        "  ".join(
+            f"{c:<{w}}" if i == 0 else f"{c:>{w}}" for i, (c, w) in enumerate(zip(row, widths, strict=True))
+        )
+        for row in rows
+    ]
+    return "\n".join([table.title, *(f"  {line.rstrip()}" for line in lines)])

@@ -1,0 +1,214 @@
+"""From what a person gives, keywords or flags, to the configuration of a training, new or resumed."""
+
+import multiprocessing
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from isosphere.errors import UsageError, command, nearest, option
+from isosphere.runs import RunFolder
+from isosphere.training import Config, is_launched, known_keys, launched, load_config, parse_config
+
+FLAGS = {
+    "data": "data.source",
+    "image_size": "data.image_size",
+    "strict": "data.strict",
+    "method": "method.name",
+    "encoder": "model.encoder",
+    "init": "model.init",
+    "epochs": "train.epochs",
+    "minutes": "train.minutes",
+    "batch_size": "train.batch_size",
+    "seed": "train.seed",
+    "profile": "train.profile",
+    "device": "train.device",
+    "devices": "train.devices",
+    "nodes": "train.nodes",
+}
+"""Settings that have a flag, or a keyword, of their own, with their keys."""
+
+FREE_ON_RESUME = (
+    "data.source",
+    "data.workers",
+    "data.strict",
+    "optim.learning_rate",
+    "optim.weight_decay",
+    "optim.momentum",
+    "optim.warmup_epochs",
+    "optim.final_fraction",
+    "optim.clip",
+    "train.epochs",
+    "train.minutes",
+    "train.precision",
+    "train.compile",
+    "train.device",  # and train.devices
+    "train.nodes",
+    "train.timeout_minutes",
+    "train.monitor",
+    "train.knn_epochs",
+    "train.wandb",
+    "train.checkpoint_minutes",
+    "train.log_steps",
+    "train.tensorboard",
+    "train.profile",
+)
+"""Keys that a resumed run may change: they alter how it goes on, not what it is."""
+
+
+def configure(
+    flags: Mapping[str, Any],
+    folder: RunFolder | None = None,
+    *,
+    resume: bool = False,
+    file: str | Path | None = None,
+    sets: Iterable[str] = (),
+    preset: str | None = None,
+) -> tuple[Config, str | None]:
+    """The configuration that was asked for, and what there is to say about resuming.
+
+    `flags` and `sets` as of :func:`isosphere.training.load_config`; a run in `folder` that is resumed is where they
+    start from.
+
+    Raises: UsageError for what cannot be, or would make another run of the one that is resumed.
+    """
+    if folder is None or not resume or not folder.config.exists():
+        note = f"There is no run in {folder.path} yet: starting afresh." if resume and folder else None
+        return load_config(file, sets, flags, preset=preset), note
+    if preset is not None:
+        raise UsageError(
+            f"{option('preset', preset)} is for the start of a run, and {folder.path} holds one with its own settings: "
+            f"leave it out, or give another {option('out')}."
+        )
+    saved = folder.read_config()
+    config = load_config(file, sets, flags, base=saved)
+    if not folder.checkpoint.exists():
+        return config, f"There is no checkpoint in {folder.path} yet: starting afresh."
+    before = flat(parse_config(saved).as_mapping())
+    changed = [(k, before.get(k), v) for k, v in flat(config.as_mapping()).items() if before.get(k) != v]
+    refused = [(k, old, new) for k, old, new in changed if not k.startswith(FREE_ON_RESUME)]
+    if refused:
+        key, old, new = refused[0]
+        raise UsageError(
+            f"the run in {folder.path} has {key} = {old}, and now {new} is asked for: that would be another run. Leave "
+            f"it out to go on as before, or give another {option('out')}."
+        )
+    said = ", ".join(f"{k} was {old} and is {new}" for k, old, new in changed)
+    return config, f"Changed since the start: {said}." if changed else None
+
+
+def require_out(out: str | Path | None, data: object = None) -> None:
+    """Raises: UsageError where no folder is named for the run."""
+    if out is None:
+        named = data if isinstance(data, (str, Path)) else "PICTURES"
+        raise UsageError(
+            f"{option('out')} is missing: name the folder of the run, for example: "
+            f"{command('train', named, out='runs/first')}"
+        )
+
+
+def check_processes(config: Config, asked: int | None) -> tuple[int, int] | None:
+    """Processes here and hosts that are still to be started; None for one process, or where they have been.
+
+    Raises: UsageError for another number of devices than a launcher has started, or than there are.
+    """
+    train = config.train
+    if is_launched():
+        here, _ = launched()
+        if asked is not None and asked != here:
+            raise UsageError(
+                f"{option('devices', asked)}: a launcher (torchrun or srun) has started {here} processes on this host. "
+                f"Leave {option('devices')} out."
+            )
+        return None
+    devices, nodes = train.devices or 1, train.nodes or 1
+    if devices * nodes == 1:
+        return None
+    import torch
+
+    found = torch.cuda.device_count() if train.device in ("auto", "cuda") else 0
+    if found and devices > found:
+        raise UsageError(
+            f"{option('devices', devices)}: this host has {found} GPUs. Type {option('devices', found)}."
+        )
+    if train.batch_size is not None and train.batch_size % (devices * nodes):
+        fitting = max(1, round(train.batch_size / (devices * nodes))) * devices * nodes
+        raise UsageError(
+            f"a batch of {train.batch_size} cannot be shared equally by {devices * nodes} processes: type "
+            f"{option('batch_size', fitting)}."
+        )
+    return devices, nodes
+
+
+# --- keywords of Python -------------------------------------------------------------------------------------------
+
+
+def dotted(
+    flags: Mapping[str, Any], sections: Mapping[str, Any], keys: Mapping[str, Any], base: Any
+) -> tuple[dict[str, Any], list[str]]:
+    """Keywords as `flags` and `sets` of :func:`configure`: those of `base`, a whole configuration, yield to the others.
+
+    Raises: UsageError for a setting that is given twice, or a section that is no mapping.
+    """
+    if isinstance(base, Config):
+        base = base.as_mapping()
+    found = {key: value for key, value in flat(base or {}).items() if value is not None}
+    own: dict[str, str] = {}
+
+    def put(key: str, value: Any, by: str) -> None:
+        if key in own:
+            raise UsageError(f"{key} is given twice, by {own[key]} and by {by}: leave one of them out.")
+        own[key], found[key] = by, _plain(value)
+
+    for name, value in flags.items():
+        if isinstance(value, Mapping):  # data and method are settings as well as sections
+            sections = {**sections, name: value}
+        elif value is not None:
+            put(FLAGS[name], value, f"{name}=")
+    for section, values in sections.items():
+        if not isinstance(values, Mapping):
+            raise UsageError(f"{section}: got {values!r}, expected a mapping of its keys.")
+        for key, value in values.items():
+            put(f"{section}.{key}", value, f"{section}={{...}}")
+    for key, value in keys.items():
+        put(key, value, "set={...}")
+    empty = [key for key, value in found.items() if value is None]
+    return {key: value for key, value in found.items() if value is not None}, [f"{k}=null" for k in empty]
+
+
+def refuse_unknown(sections: Mapping[str, Any], keywords: Iterable[str]) -> None:
+    """Raises: UsageError for a keyword that is neither a setting nor a section, with the nearest one."""
+    for name, value in sections.items():
+        if name in Config.model_fields:
+            continue
+        keys = [key for key in known_keys() if key.split(".")[1] == name]
+        hint = (
+            f" Did you mean {option(keys[0], value)}?"
+            if keys
+            else nearest(name, [*keywords, *Config.model_fields])
+        )
+        raise UsageError(
+            f"There is no keyword '{name}'.{hint} Sections of the configuration: {', '.join(Config.model_fields)}."
+        )
+
+
+def safe_workers(config: Config) -> Config:
+    """No worker processes where Python starts them by running the program again, unless they were asked for."""
+    started = multiprocessing.get_start_method(allow_none=True) or multiprocessing.get_all_start_methods()[0]
+    if started == "fork" or "workers" in config.data.model_fields_set:
+        return config
+    return config.replace(data={"workers": 0})
+
+
+def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested mappings as one, with dotted keys."""
+    found: dict[str, Any] = {}
+    for key, value in values.items():
+        found |= flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {prefix + key: value}
+    return found
+
+
+def _plain(value: Any) -> Any:
+    """A number of numpy or torch, or a path, as the configuration takes it."""
+    if isinstance(value, Path):
+        return str(value)
+    return value.item() if hasattr(value, "item") and getattr(value, "ndim", 1) == 0 else value

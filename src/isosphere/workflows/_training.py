@@ -1,0 +1,186 @@
+"""A training step by step: prepared, started in its folder, run, and what is said at its end."""
+
+import io
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+from isosphere.data import Source
+from isosphere.errors import UsageError, command
+from isosphere.evaluation import learn_wccn
+from isosphere.models import Encoder
+from isosphere.runs import RunFolder, write_bytes
+from isosphere.training import (
+    Callback,
+    Config,
+    ConsoleReporter,
+    Parts,
+    Summary,
+    contact_sheet,
+    duration,
+    fit,
+    is_first,
+    loss_line,
+    open_training_source,
+    prepare,
+    prepare_without_images,
+    require_same_run,
+)
+from isosphere.workflows._probe import online_knn
+
+Count = Callable[[int, int], None]
+
+
+@dataclass
+class Training:
+    """A training that is prepared: ``start()`` makes its folder, ``run(ui)`` trains and returns what became of it."""
+
+    parts: Parts
+    folder: RunFolder
+    resume: bool = False
+    note: str | None = None
+    """What there is to say about resuming."""
+    at_hand: bool = False
+    """Whether the images were given as such, not by name."""
+    _probe: Any = field(default=None, repr=False)
+
+    @property
+    def config(self) -> Config:
+        """The configuration, complete."""
+        return self.parts.config
+
+    @property
+    def facts(self) -> dict[str, str]:
+        """What is worth knowing before it starts, in plain words."""
+        return self.parts.facts
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What is worth a second thought."""
+        return self.parts.warnings
+
+    def start(self) -> dict[str, str]:
+        """Make the folder, with the configuration and a sheet of views; the facts that this has added.
+
+        Raises: UsageError or RunError for a folder that cannot be used, or holds a run of other images.
+        """
+        if not is_first():
+            return {}
+        RunFolder.create(self.folder.path, resume=self.resume)
+        parts, folder = self.parts, self.folder
+        if folder.checkpoint.exists():  # a run that is refused keeps its config.yaml
+            seed = self.config.train.seed
+            known = {**parts.identity, "batches per epoch": len(parts.loader), "seed": seed}
+            require_same_run(folder.checkpoint, known)
+        folder.write_config(self.config.as_mapping())
+        folder.write_environment()
+        if not folder.checkpoint.exists():
+            first, picture = next(iter(parts.loader.epoch(0))).images[:8], io.BytesIO()
+            contact_sheet(first, parts.views, seed=self.config.train.seed).save(picture, "PNG")
+            write_bytes(folder.path / "views.png", picture.getvalue())
+        watched = online_knn(parts)
+        if watched is None:
+            return {}
+        self._probe, self.facts["k-NN"] = watched
+        return {"k-NN": watched[1]}
+
+    def run(self, ui: ConsoleReporter, callbacks: Sequence[Callback] = ()) -> Summary:
+        """Train, and learn the WCCN of the encoder unless it was interrupted; the caller's generators are untouched.
+
+        A process that is not the first trains along and writes nothing.
+        """
+        parts, first = self.parts, is_first()
+        args = self.config, self.folder, parts.method, parts.loader, parts.views, parts.fabric
+        if first:
+            for line in [*(f"{name}: {value}" for name, value in self.facts.items()), *self.warnings]:
+                ui.note(line)
+        if not first:
+            return fit(*args, facts=parts.identity, callbacks=callbacks)
+        watch: dict[str, Any] = {"observer": parts.observer, "probe": self._probe, "ui": ui}
+        summary = fit(*args, facts=parts.identity, callbacks=callbacks, **watch)
+        late = getattr(parts.loader, "skipped", {})
+        if late:
+            names = ", ".join(list(late)[:3])
+            ui.say(f"{len(late)} images could not be read and were passed over: {names}.", warning=True)
+        if not summary.interrupted:
+            with closing(ui):
+                self._learn_wccn(summary, lambda done, total: ui.step(done / max(1, total), "WCCN"))
+        return summary
+
+    def _learn_wccn(self, summary: Summary, progress: Count) -> None:
+        """From views of some training images, what a neighbour should overlook; from fewer where the training was so
+        short that more would take long beside it.
+        """
+        data, method = self.config.data, self.parts.method
+        width = cast(Encoder, method.encoder).feature_dim
+        metric = learn_wccn(
+            method.embed,
+            self.parts.images,
+            self.parts.views,
+            canvas=data.canvas_size or 32,
+            count=max(256, min(4 * width, summary.images // 20)),
+            seed=self.config.train.seed,
+            workers=max(1, data.workers),
+            progress=progress,
+        )
+        metric.keep(self.folder)
+
+    def again(self, **options: Any) -> str:
+        """What to type to go on with it."""
+        return command("train", self.data, out=self.folder.path, resume=True, **options)
+
+    @property
+    def data(self) -> str:
+        """The images as a command names them."""
+        return "DATA" if self.at_hand else self.config.data.source or "DATA"
+
+    def closing(self, summary: Summary) -> list[tuple[str, bool]]:
+        """Sentences on what was done, each with whether it is a warning."""
+        if summary.interrupted:
+            said = f"Stopped by {summary.interrupted} after {summary.steps:,} steps; everything is saved. Go on with: "
+            return [(said + self.again(), False)]
+        if summary.stopped_by:
+            said = (
+                f"Stopped by {summary.stopped_by} after {summary.steps:,} steps. Go on with: {self.again()}"
+            )
+        elif summary.steps == 0:
+            said = f"{self.folder.path} holds the untrained encoder of seed {self.config.train.seed}."
+        else:
+            losses = {k: summary.last[k] for k in summary.losses}
+            said = (
+                f"Trained {summary.epochs:.4g} epochs ({summary.steps:,} steps) in {duration(summary.seconds)}, "
+                f"{summary.images_per_second:,.0f} images/s. {loss_line(losses)}"
+            )
+        return [(said, False), *([(summary.warning, True)] if summary.warning else [])]
+
+
+def prepare_training(
+    config: Config,
+    folder: RunFolder,
+    *,
+    resume: bool = False,
+    note: str | None = None,
+    source: Source | None = None,
+    progress: Count | None = None,
+) -> Training:
+    """Open the images, fill in what was left open and build everything; nothing is written.
+
+    Args:
+        config, note: of :func:`isosphere.workflows._settings.configure`.
+        source: the images, where they are at hand and not named by the configuration.
+        progress: called with (images read, images in all).
+    """
+    return Training(
+        prepare(config, source=source, progress=progress), folder, resume, note, source is not None
+    )
+
+
+def resolve_without_images(config: Config) -> tuple[Config, dict[str, str]] | None:
+    """The configuration completed, and what is known, where the images it names cannot be opened; None if they can."""
+    try:
+        open_training_source(config)
+    except UsageError as error:
+        resolved, known = prepare_without_images(config)
+        return resolved, {"data": f"resolved without images: {error}", **known}
+    return None

@@ -1,0 +1,71 @@
+"""A run as a step of a scikit-learn pipeline."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from isosphere.deploy import Layer
+from isosphere.errors import UsageError
+from isosphere.workflows._run import Run, load
+
+try:
+    from sklearn.base import BaseEstimator, TransformerMixin
+except ImportError as missing:
+    raise UsageError(
+        "RunTransformer needs scikit-learn, which is not installed. Type: pip install scikit-learn"
+    ) from missing
+
+
+class RunTransformer(TransformerMixin, BaseEstimator):
+    """Pictures to embeddings of a trained run: ``make_pipeline(RunTransformer("runs/a"), LogisticRegression())``.
+
+    Args:
+        run: folder of the run (read when first used), or the result of ``isosphere.load``.
+        layer: one of ``isosphere.deploy.LAYERS``.
+        batch_size: images at a time.
+
+    ``transform`` takes what ``Run.embed`` takes and gives float32 ``(n, d)``. Nothing is fitted. Pickles and
+    clones hold the name of the folder, not the weights, when `run` is a name.
+    """
+
+    def __init__(
+        self, run: "str | Path | Run", layer: Layer | str = "backbone", batch_size: int = 256
+    ) -> None:
+        self.run = run
+        self.layer = layer
+        self.batch_size = batch_size
+
+    def fit(self, X: Any = None, y: Any = None) -> "RunTransformer":
+        """Check the parameters; the encoder is trained already."""
+        self._loaded().check_layer(self.layer)
+        return self
+
+    def transform(self, X: Any) -> NDArray[np.float32]:
+        """Embeddings, float32 ``(n, d)``."""
+        return self._loaded().embed(X, layer=self.layer, batch_size=self.batch_size)
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return True
+
+    def get_feature_names_out(self, input_features: Any = None) -> NDArray[np.object_]:
+        """``backbone0``, ``backbone1``, ..."""
+        run = self._loaded()
+        side = np.zeros((1, 3, run.canvas, run.canvas), np.uint8).transpose(0, 2, 3, 1)
+        return np.array(
+            [f"{self.layer}{i}" for i in range(run.embed(side, layer=self.layer).shape[1])], object
+        )
+
+    def __getstate__(self) -> dict[str, Any]:
+        state: Any = super().__getstate__()
+        return {name: value for name, value in state.items() if name != "_cached"}
+
+    def _loaded(self) -> Run:
+        if isinstance(self.run, Run):
+            return self.run
+        cached = self.__dict__.get("_cached")
+        if cached is None or cached[0] != str(self.run):
+            cached = (str(self.run), load(self.run))
+            self._cached = cached
+        return cached[1]
