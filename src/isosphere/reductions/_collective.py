@@ -66,7 +66,7 @@ def gather_rows(x: Tensor, counts: list[int], group: Group = None) -> Tensor:
     """Concatenate the ranks' ``x`` along dimension -2, in rank order, without gradient.
 
     Shape: ``(*views, n_r, d)`` on rank ``r``, with ``counts[r] = n_r`` (zero is allowed) -> ``(*views, n, d)``.
-    The Gram reductions carry the gradient themselves; see :mod:`isosphere.reductions.pairwise`.
+    The Gram reductions carry the gradient themselves; see :func:`isosphere.reductions.pair_sum`.
     """
     if len(counts) == 1:
         return x.detach()

@@ -30,8 +30,8 @@ from isosphere.models import layer_blocks
 from isosphere.training import untrained
 from isosphere.workflows import _features as features
 from isosphere.workflows._ranks import Ranks
-from isosphere.workflows._run import Run, load
 from isosphere.workflows._splits import Splits
+from isosphere.workflows._trained import Trained
 
 VIEW_SEED = 0
 """All runs are evaluated on the same views, whatever seed they were trained with."""
@@ -64,7 +64,7 @@ class EvaluationContext:
 
     def __init__(
         self,
-        run: Run,
+        run: Trained,
         splits: Splits,
         ood: Mapping[str, Source] | None = None,
         *,
@@ -116,7 +116,7 @@ class EvaluationContext:
         if name in self.models:
             return self.models[name]
         if self._epoch is None or self._epoch[0] != name:
-            kept = load(self.run.folder.path, epoch=int(name.removeprefix("epoch-")), cache=False)
+            kept = Trained.read(self.run.folder.path, epoch=int(name.removeprefix("epoch-")), cache=False)
             self._epoch = name, kept.method.to(self.ranks.device)
         return self._epoch[1]
 

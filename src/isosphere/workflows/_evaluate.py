@@ -15,13 +15,13 @@ from isosphere.workflows._galleries import draw_label_neighbours, draw_view_neig
 from isosphere.workflows._progress import Callback, progress_bar
 from isosphere.workflows._ranks import process_group
 from isosphere.workflows._result import Evaluation
-from isosphere.workflows._run import Run, load
 from isosphere.workflows._splits import choose_ood, choose_splits, named
+from isosphere.workflows._trained import Trained
 from isosphere.workflows.tasks import choose_tasks, named_tasks
 
 
 def evaluate(
-    run: Run | str | Path,
+    run: Trained | str | Path,
     data: Any = None,
     *,
     test: Any = None,
@@ -62,7 +62,7 @@ def evaluate(
     Raises: UsageError for images, tasks or options that do not go together; RunError if nothing can be read.
     """
     asked, solver = named_tasks(tasks), _solver(probe)
-    run = run if isinstance(run, Run) else load(run, cache=cache)
+    run = run if isinstance(run, Trained) else Trained.read(run, cache=cache)
     data = run.config.data.source if data is None else data
     if data is None:
         raise UsageError("the run does not say which images it was trained on: name some.")

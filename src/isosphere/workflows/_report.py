@@ -15,8 +15,8 @@ from isosphere.runs import RunFolder, read_metrics
 from isosphere.training import CollapseMetrics, verdict
 from isosphere.workflows._progress import Callback, progress_bar
 from isosphere.workflows._result import tables_of
-from isosphere.workflows._run import Run, load
 from isosphere.workflows._splits import sample
+from isosphere.workflows._trained import Trained
 
 SEED = 0
 """All runs of a page are shown the same images."""
@@ -31,7 +31,7 @@ class Report:
 
 
 def report(
-    runs: Run | str | Path | Sequence[Run | str | Path],
+    runs: Trained | str | Path | Sequence[Trained | str | Path],
     data: Any = None,
     *,
     map: str = "pca",
@@ -51,11 +51,11 @@ def report(
 
     Raises: UsageError for runs or images that cannot be opened, or a file that exists without `overwrite`.
     """
-    given = [runs] if isinstance(runs, (Run, str, Path)) else list(runs)
+    given = [runs] if isinstance(runs, (Trained, str, Path)) else list(runs)
     if not given:
         raise UsageError("no run: name the folder of one.")
     chosen = check_map(map)
-    paths = [run.folder.path if isinstance(run, Run) else RunFolder.open(run).path for run in given]
+    paths = [run.folder.path if isinstance(run, Trained) else RunFolder.open(run).path for run in given]
     target = paths[0] / "report.html" if out is None else Path(out)
     if out is not None and target.exists() and not overwrite:
         raise UsageError(f"{out} exists: add {option('overwrite', True)}, or give another {option('out')}.")
@@ -64,7 +64,7 @@ def report(
     subjects = []
     with progress_bar("Embedding", progress) as bar:
         for name, one in zip(names, given, strict=True):
-            run = one if isinstance(one, Run) else load(one, cache=cache)
+            run = one if isinstance(one, Trained) else Trained.read(one, cache=cache)
             subjects.append(_subject(name, run, data, limit, sources, bar))
     tables = tables_of({subject.name: read_results(subject.folder) for subject in subjects})
     report_page(subjects, target, tables=tables, map_kind=chosen)
@@ -73,7 +73,7 @@ def report(
 
 
 def _subject(
-    name: str, run: Run, data: Any, limit: int, sources: dict[str, Source], progress: Callback
+    name: str, run: Trained, data: Any, limit: int, sources: dict[str, Source], progress: Callback
 ) -> Subject:
     alarms = [words] if (words := _verdict(run)) else []
     wanted = run.config.data.source if data is None else data
@@ -104,7 +104,7 @@ def _shown_part(data: Any) -> Source:
     )
 
 
-def _embedded(run: Run, source: Source, progress: Callback) -> Embedded:
+def _embedded(run: Trained, source: Source, progress: Callback) -> Embedded:
     kept, features, failed = run.source_features(source)
     progress(len(source), len(source))
     if not len(kept):
@@ -130,7 +130,7 @@ def _names(paths: Sequence[Path]) -> list[str]:
     raise UsageError("the same run is named twice: name each once.")
 
 
-def _verdict(run: Run) -> str | None:
+def _verdict(run: Trained) -> str | None:
     """What the monitor would say of the last figures that it measured."""
     for row in reversed(read_metrics(run.folder.metrics)):
         try:

@@ -1,52 +1,29 @@
 """A trained run in Python: judged, applied, handed on."""
 
-from dataclasses import dataclass, field
-from functools import cached_property
+from dataclasses import dataclass
 from html import escape
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from isosphere import deploy
-from isosphere.data import Source, Views
-from isosphere.deploy import DuplicateGroup, Embedder, Exported, Index, Layer, Match
-from isosphere.evaluation import WCCN, FeatureCache, Progress
-from isosphere.methods import Method
-from isosphere.models import Encoder
-from isosphere.runs import RunFolder
-from isosphere.training import Config, build_views, load_method
-
-if TYPE_CHECKING:
-    from isosphere.workflows._report import Report
-    from isosphere.workflows._result import Evaluation
+from isosphere.deploy import DuplicateGroup, Exported, Index, Layer, Match
+from isosphere.evaluation import Progress
+from isosphere.workflows._evaluate import evaluate
+from isosphere.workflows._report import Report, report
+from isosphere.workflows._result import Evaluation
+from isosphere.workflows._trained import Trained
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Run(Embedder):
+class Run(Trained):
     """A trained run: its configuration, its method in evaluation mode, and what can be done with them.
 
     ``run.evaluate(data)``, ``run.embed(images)``, ``run.search(images, within=data)``, ``run.dedup(data)``,
-    ``run.export("onnx")``, ``run.report()``. :func:`load` and :func:`isosphere.train` return one. `epoch` is that of
-    the weights where they are not the last ones; `images` are those it was trained on, where they were given in Python.
+    ``run.export("onnx")``, ``run.report()``. :func:`load` and :func:`isosphere.train` return one.
     """
-
-    config: Config = field(kw_only=True)
-    method: Method = field(kw_only=True)
-    epoch: int | None = field(default=None, kw_only=True)
-    images: Source | None = field(default=None, kw_only=True)
-
-    @property
-    def views(self) -> Views:
-        """The views it was trained on."""
-        return build_views(self.config, self.encoder)
-
-    @cached_property
-    def identity(self) -> str:
-        """Digest of the weights; of those of an epoch, which the run's files of weights do not hold, as well."""
-        return super().identity if self.epoch is None else self.weights
 
     def embed(
         self,
@@ -109,16 +86,12 @@ class Run(Embedder):
         """The encoder as timm, safetensors or onnx, checked; :func:`isosphere.deploy.export`."""
         return deploy.export(self, format, out, layer=layer)
 
-    def evaluate(self, data: Any = None, **options: Any) -> "Evaluation":
+    def evaluate(self, data: Any = None, **options: Any) -> Evaluation:
         """Judge it by the tasks that suit the images; options as of :func:`isosphere.evaluate`."""
-        from isosphere.workflows._evaluate import evaluate
-
         return evaluate(self, self.images if data is None else data, **options)
 
-    def report(self, data: Any = None, **options: Any) -> "Report":
+    def report(self, data: Any = None, **options: Any) -> Report:
         """Write one page about it; options as of ``isosphere report``."""
-        from isosphere.workflows._report import report
-
         return report(self, self.images if data is None else data, **options)
 
     def __repr__(self) -> str:
@@ -154,35 +127,4 @@ def load(path: str | Path, *, device: str | None = None, cache: bool = True, epo
     Raises: isosphere.errors.UsageError if `path` is no run, or has no weights of this epoch; RunError if its files are
         damaged.
     """
-    folder = RunFolder.open(path)
-    config, method = load_method(folder, epoch=epoch)
-    where = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    kept = FeatureCache(folder.path / "features") if cache else None
-    metric = WCCN.of_run(folder) if epoch is None else None  # it belongs to the last weights
-    return run_of(folder, config, method.to(where), cache=kept, metric=metric, epoch=epoch)
-
-
-def run_of(
-    folder: RunFolder,
-    config: Config,
-    method: Method,
-    *,
-    cache: FeatureCache | None = None,
-    metric: WCCN | None = None,
-    epoch: int | None = None,
-) -> Run:
-    """A run of the parts."""
-    size = config.data.image_size or 32
-    return Run(
-        folder,
-        method.embed,
-        cast(Encoder, method.encoder),
-        size,
-        config.data.canvas_size or size,
-        tuple(part.model_dump(mode="json") for part in (config.model, config.method)),
-        cache=cache,
-        metric=metric,
-        config=config,
-        method=method,
-        epoch=epoch,
-    )
+    return Run.read(path, device=device, cache=cache, epoch=epoch)

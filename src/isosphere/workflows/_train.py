@@ -16,7 +16,7 @@ from isosphere.data import ImageSet, Source, as_source
 from isosphere.errors import UsageError, option
 from isosphere.runs import RunFolder
 from isosphere.training import Callback, Config, ConsoleReporter, build, is_first
-from isosphere.workflows._run import Run, load, run_of
+from isosphere.workflows._run import Run, load
 from isosphere.workflows._settings import (
     FLAGS,
     check_processes,
@@ -104,7 +104,7 @@ def train(
     chosen, console = safe_workers(chosen), _console(progress and is_first())
     if dry_run and source is None and preset and (known := resolve_without_images(chosen)) is not None:
         _show(console, known[1], known[0])
-        return run_of(folder or RunFolder("untrained"), known[0], build(known[0])[1].eval())
+        return Run.of(folder or RunFolder("untrained"), known[0], build(known[0])[1].eval())
     with closing(ConsoleReporter(console)) as reading:
         training = prepare_training(
             chosen,
@@ -116,7 +116,7 @@ def train(
         )
     if dry_run:
         _show(console, training.facts, training.config)
-        return run_of(training.folder, training.config, training.parts.method.eval())
+        return Run.of(training.folder, training.config, training.parts.method.eval())
     training.start()
     ui = ConsoleReporter(console, training.folder.log if is_first() else None)
     if note:

@@ -1,0 +1,68 @@
+"""A run read back: its configuration and its method, ready to be applied."""
+
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Self, cast
+
+import torch
+
+from isosphere.data import Source, Views
+from isosphere.deploy import Embedder
+from isosphere.evaluation import WCCN, FeatureCache
+from isosphere.methods import Method
+from isosphere.models import Encoder
+from isosphere.runs import RunFolder
+from isosphere.training import Config, build_views, load_method
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Trained(Embedder):
+    """What evaluation and reports need of a run; :class:`isosphere.Run` adds what people do with it.
+
+    `method` is in evaluation mode. `epoch` is that of the weights where they are not the last ones; `images` are those
+    it was trained on, where they were given in Python.
+    """
+
+    config: Config = field(kw_only=True)
+    method: Method = field(kw_only=True)
+    epoch: int | None = field(default=None, kw_only=True)
+    images: Source | None = field(default=None, kw_only=True)
+
+    @classmethod
+    def read(
+        cls, path: str | Path, *, device: str | None = None, cache: bool = True, epoch: int | None = None
+    ) -> Self:
+        """The run in a folder; arguments and errors as of :func:`isosphere.load`."""
+        folder = RunFolder.open(path)
+        config, method = load_method(folder, epoch=epoch)
+        where = device or ("cuda" if torch.cuda.is_available() else "cpu")
+        kept = FeatureCache(folder.path / "features") if cache else None
+        metric = WCCN.of_run(folder) if epoch is None else None  # it belongs to the last weights
+        return cls.of(folder, config, method.to(where), cache=kept, metric=metric, epoch=epoch)
+
+    @classmethod
+    def of(cls, folder: RunFolder, config: Config, method: Method, **more: Any) -> Self:
+        """A run of its parts; `more` are further fields by name."""
+        size = config.data.image_size or 32
+        return cls(
+            folder,
+            method.embed,
+            cast(Encoder, method.encoder),
+            size,
+            config.data.canvas_size or size,
+            tuple(part.model_dump(mode="json") for part in (config.model, config.method)),
+            config=config,
+            method=method,
+            **more,
+        )
+
+    @property
+    def views(self) -> Views:
+        """The views it was trained on."""
+        return build_views(self.config, self.encoder)
+
+    @cached_property
+    def identity(self) -> str:
+        """Digest of the weights; of those of an epoch, which the run's files of weights do not hold, as well."""
+        return super().identity if self.epoch is None else self.weights
