@@ -6,8 +6,9 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from experiments.methods.cell import BASELINES, DATA, TIERS
-from experiments.methods.filling import KEY, RESULTS, arguments, fill, job, large, results, small, sources
+from experiments.methods.cell import BASELINES, DATA, FIXED, TIERS
+from experiments.methods.filling import CELL, RESULTS, arguments, fill, job, large, results, small, sources
+from experiments.records import newest
 from experiments.verdict import Figures, pooled_deviation
 
 __all__ = ["RESULTS", "Cells", "Course", "main", "on_equal_terms"]
@@ -32,8 +33,6 @@ FURTHER = {
 """Tried too where r* = 10 was the best of these."""
 EVERY = WEIGHTS | HALF | FURTHER
 OWN = "own best weight"
-FIXED = BASELINES[1:]
-"""Features that no seed changes."""
 ENDS = (MATCHED, *FURTHER.values())
 RATES = ("knn", "linear", "map", "mrr", "recall", "transfer_")
 """How the metrics begin that are rates in percent."""
@@ -51,12 +50,12 @@ class Course:
 
 
 class Cells:
-    """The rows of the table, asked by data, method, options and length."""
+    """The rows of the table, asked by data, method, options and length; each cell's by one protocol, the latest."""
 
     def __init__(self, rows: Rows, every: Rows | None = None):
         """``every``: rows from which to learn what trainings differ by, where ``rows`` are a part of them."""
-        self.rows = list(rows)
-        self.every = self.rows if every is None else list(every)
+        self.rows = newest(rows, CELL)
+        self.every = self.rows if every is None else newest(every, CELL)
         self._dispersions: dict[tuple[str, str], float] = {}
 
     def of(
@@ -109,13 +108,11 @@ class Cells:
             cells: dict[tuple[str, ...], list[float]] = {}
             for r in self.every:
                 if r.get(metric) and r["method"] not in BASELINES:
-                    cells.setdefault(tuple(r[k] for k in KEY if k != "seed"), []).append(
-                        float(r[metric]) / 100
-                    )
+                    cells.setdefault(tuple(r[k] for k in CELL), []).append(float(r[metric]) / 100)
             scaled = {
                 key: [x / _variance(fmean(rates)) ** 0.5 for x in rates] for key, rates in cells.items()
             }
-            own = [values for key, values in scaled.items() if key[KEY.index("data")] == data]
+            own = [values for key, values in scaled.items() if key[CELL.index("data")] == data]
             self._dispersions[data, metric] = pooled_deviation(own) or pooled_deviation(scaled.values())
         return self._dispersions[data, metric]
 

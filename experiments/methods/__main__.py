@@ -16,9 +16,9 @@ from pathlib import Path
 
 import torch
 
-from experiments.methods.cell import BASELINES, DATA, run
+from experiments.methods.cell import BASELINES, DATA, FIXED, run
 from experiments.methods.filling import RESULTS, arguments, fill, job, results, sources
-from experiments.methods.tables import tables
+from experiments.methods.tables import markdown
 from isosphere.methods import METHODS
 from isosphere.training import keep_freed_memory
 
@@ -39,7 +39,7 @@ def jobs(
     for seed in seeds:
         for method in again if seed else everything:
             for name in names:
-                if method == "descriptor" and DATA[name].labelled:
+                if method in FIXED and (method == "descriptor") == DATA[name].labelled:
                     continue
                 yield job(name, method, seed, options, epochs or None)
 
@@ -62,7 +62,7 @@ def main() -> None:
     parser.add_argument("--table", action="store_true")
     a = parser.parse_args()
     if a.table:
-        print("\n\n".join("\n".join(figures.markdown()) for figures in tables(results(a.out))))
+        print(markdown(results(a.out)))
         return
     specs, seeds = sources(a.data), [int(s) for s in a.seeds.split(",")]
     names = a.only.split(",") if a.only else list(sources(a.data, textures=False))

@@ -14,13 +14,15 @@ from experiments.records import Table
 
 RESULTS = Path(__file__).parent / "results.csv"
 KEY = ("data", "method", "options", "epochs", "seed")
+CELL = KEY[:-1]
+"""What the seeds of a row are averaged in."""
 EPOCHS = {"cifar10": 10, "imagenette": 10, "wood": 12, "cloud": 12, "disk": 12, "flake": 12}
 LONGER = 10
 """Epochs of a GPU's cell over those of the small one."""
 
 
 def results(path: Path = RESULTS) -> Table:
-    return Table(path, KEY, METRICS)
+    return Table(path, KEY, METRICS, judged=True)
 
 
 def job(
@@ -60,7 +62,7 @@ def fill(
     threads: int = 1,
     out: Path = RESULTS,
 ) -> None:
-    """Train and judge the jobs that the table does not have, while the next one fits into the budget.
+    """Train and evaluate the jobs that the table does not have, while the next one fits into the budget.
 
     A job on data that were not named is left out; one that another call has finished meanwhile too.
     """

@@ -9,7 +9,7 @@ import pytest
 pytest.importorskip("matplotlib", reason="the ledger draws with matplotlib")
 
 from experiments import ledger
-from experiments.methods.cell import DATA, TIERS, prepare_job, unseen_images
+from experiments.methods.cell import DATA, TIERS, configuration, unseen_images
 from experiments.methods.filling import KEY, METRICS, job, large, small
 from experiments.records import PROVENANCE, Table
 from experiments.trained import RESULTS, Cells
@@ -64,7 +64,7 @@ def test_cells_of_a_tier_are_asked_like_those_of_two_cores():
         assert Cells(small(rows, tier)).values("wood", "kl-vmf", "recall1_head", asked["options"]) == {
             1: 50.0
         }
-        config = prepare_job(large(asked, tier), "textures:wood").config
+        config = configuration(large(asked, tier), "textures:wood")
         assert config.model.encoder == TIERS[tier]["model.encoder"]
         assert config.train.epochs == 120
 

@@ -3,9 +3,11 @@
 from typing import TYPE_CHECKING, Any
 
 from isosphere.workflows._run import Run, load
+from isosphere.workflows.context import EvaluationContext
 from isosphere.workflows.evaluate import evaluate
 from isosphere.workflows.report import report
 from isosphere.workflows.result import Evaluation
+from isosphere.workflows.splits import choose_splits
 from isosphere.workflows.tasks import TASKS, Task
 from isosphere.workflows.train import Training, prepare_training, train
 from isosphere.workflows.views import draw_views
@@ -16,10 +18,12 @@ if TYPE_CHECKING:
 __all__ = [
     "TASKS",
     "Evaluation",
+    "EvaluationContext",
     "Run",
     "RunTransformer",
     "Task",
     "Training",
+    "choose_splits",
     "draw_views",
     "evaluate",
     "load",
