@@ -16,6 +16,7 @@ from pathlib import Path
 
 import torch
 
+from experiments.command import integers
 from experiments.methods.cell import BASELINES, DATA, FIXED, run
 from experiments.methods.filling import RESULTS, arguments, fill, job, results, sources
 from experiments.methods.tables import markdown
@@ -50,10 +51,10 @@ def main() -> None:
         torch.set_num_threads(int(sys.argv[3]))
         print(json.dumps(run(*json.loads(sys.argv[2]))))
         return
-    parser = arguments(__doc__)
+    parser = arguments(__doc__, draw="")
     parser.add_argument("--methods", help="comma-separated; left out: all")
     parser.add_argument("--options", default="", help="section.key=value;... for every cell of this call")
-    parser.add_argument("--seeds", default="0,1,2", help="a round for each, in this order")
+    parser.add_argument("--seeds", type=integers, default="0,1,2", help="a round for each, in this order")
     parser.add_argument(
         "--only", help="train on these; left out: on all that are named (others are transferred to)"
     )
@@ -64,9 +65,9 @@ def main() -> None:
     if a.table:
         print(markdown(results(a.out)))
         return
-    specs, seeds = sources(a.data), [int(s) for s in a.seeds.split(",")]
+    specs = sources(a.data)
     names = a.only.split(",") if a.only else list(sources(a.data, textures=False))
-    wanted = jobs(a.methods.split(",") if a.methods else None, a.options, names, a.epochs, seeds)
+    wanted = jobs(a.methods.split(",") if a.methods else None, a.options, names, a.epochs, a.seeds)
     fill(wanted, specs, budget=a.budget, threads=a.threads, out=a.out)
 
 

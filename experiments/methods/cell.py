@@ -2,7 +2,7 @@
 
 import resource
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,8 +17,8 @@ from isosphere.evaluation import FeatureCache, Figure
 from isosphere.reductions import nearest_neighbours
 from isosphere.runs import RunFolder
 from isosphere.statistics import COLLAPSED, mean_cosine, within_share
-from isosphere.training import Config, ConsoleReporter, load_config
-from isosphere.workflows import EvaluationContext, choose_splits, prepare_training
+from isosphere.training import Callback, Config, ConsoleReporter, Summary, load_config
+from isosphere.workflows import EvaluationContext, Training, choose_splits, prepare_training
 
 METRICS = (
     *("knn", "knn_low", "knn_high", "knn_head", "linear", "linear_low", "linear_high", "map", "map_head"),
@@ -180,15 +180,21 @@ def train(
 
         training.parts = parts = replace(parts, method=LightlySimCLR(parts.method))
     before = _peak()
-    training.start()
-    summary = training.run(ConsoleReporter(Console(quiet=True)))
+    run, summary = finish(training)
     figures: dict[str, Any] = {
         "peak_mib": _peak() - before,
         "parameters": sum(p.numel() for p in parts.method.parameters() if p.requires_grad),
     }
     if summary.steps:
         figures |= {"images_per_second": summary.images_per_second, "seconds": summary.seconds}
-    return replace(load(folder), images=as_source(parts.images)), figures
+    return run, figures
+
+
+def finish(training: Training, callbacks: Sequence[Callback] = ()) -> tuple[Run, Summary]:
+    """Train what is prepared, without a word; the run has the images that it was trained on."""
+    training.start()
+    summary = training.run(ConsoleReporter(Console(quiet=True)), callbacks)
+    return replace(load(training.folder.path), images=as_source(training.parts.images)), summary
 
 
 def strength(run: Run) -> dict[str, float]:

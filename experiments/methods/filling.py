@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from experiments.command import parser
 from experiments.methods.cell import BASELINES, DATA, METRICS
 from experiments.records import Table
 
@@ -88,14 +89,14 @@ def minutes(text: str) -> float:
 
 
 def arguments(
-    doc: str | None, *, names: Iterable[str] = EPOCHS, budget: str = "25m"
+    doc: str | None, *, names: Iterable[str] = EPOCHS, budget: str = "25m", draw: str = "train"
 ) -> argparse.ArgumentParser:
     """What every command that trains takes: data by these names, and how much of the machine."""
-    parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("data", nargs="*", metavar="NAME=SPEC", help=f"of {', '.join(names)}")
-    parser.add_argument("--budget", default=budget, help="minutes (25m) or hours (2h) to spend")
-    parser.add_argument("--threads", type=int, default=1)
-    return parser
+    options = parser(doc, draw=draw)
+    options.add_argument("data", nargs="*", metavar="NAME=SPEC", help=f"of {', '.join(names)}")
+    options.add_argument("--budget", default=budget, help="minutes (25m) or hours (2h) to spend")
+    options.add_argument("--threads", type=int, default=1)
+    return options
 
 
 def sources(items: Sequence[str], *, textures: bool = True) -> dict[str, str]:

@@ -198,7 +198,6 @@ def draw(rows: list[dict[str, str]], path: Path) -> None:
 def main() -> None:
     parser = arguments(__doc__, names=(*SOURCES, "cifar10"), budget="40m")
     parser.add_argument("--out", type=Path, default=HERE / "results.csv")
-    parser.add_argument("--draw", action="store_true", help="draw what is in results.csv, train nothing")
     a = parser.parse_args()
     torch.set_num_threads(a.threads)
     table = Table(a.out, KEY, VALUES)

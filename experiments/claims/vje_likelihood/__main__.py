@@ -318,7 +318,6 @@ def main() -> None:
     parser = arguments(__doc__, names=("cifar10", "dtd", "galaxies"), budget="60m")
     parser.add_argument("--arms", help="comma-separated; left out: all")
     parser.add_argument("--out", type=Path, default=HERE / "results.csv")
-    parser.add_argument("--draw", action="store_true", help="draw what is in results.csv, train nothing")
     a = parser.parse_args()
     torch.set_num_threads(a.threads)
     table = Table(a.out, ("arm", "seed", "quantity"), ("value", "low", "high"), judged=True)
