@@ -105,7 +105,8 @@ def summary(found: list[Entry]) -> str:
     old = sum(bool(e.older) for e in found)
     if old:
         lines.append(
-            f"\n{old} of the {len(found)} rest on rows of an older protocol: experiments/README.md says which."
+            f"\n{old} of these {len(found)} are as of an older protocol of evaluation: "
+            "[experiments](experiments/README.md) says which."
         )
     return "\n".join(lines)
 
