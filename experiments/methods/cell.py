@@ -110,23 +110,18 @@ CLASSES: dict[str, Place] = {
 INSTANCES: dict[str, Place] = {
     f"{column}{suffix}": ("retrieval", layer, metric, "targets")
     for suffix, layer in (("", "backbone"), ("_head", "head"))
-    for column, metric in (
-        *((f"recall{k}", f"recall@{k}") for k in (1, 3, 5)),
-        ("mrr", "map"),
-    )
+    for column, metric in (("mrr", "map"), *((f"recall{k}", f"recall@{k}") for k in (1, 3, 5)))
 }
 GEOMETRY: dict[str, Place] = {
-    "uniformity": ("geometry", "head", "uniformity", ""),
-    "alignment": ("geometry", "head", "alignment", ""),
-    "effective_rank": ("geometry", "head", "effective_rank", ""),
-    "local_dimension": ("geometry", "head", "local_dimension", ""),
-    "zscore": ("geometry", "head", "zscore", "mmd-heat"),
-}
+    metric: ("geometry", "head", metric, "")
+    for metric in ("uniformity", "alignment", "effective_rank", "local_dimension")
+} | {"zscore": ("geometry", "head", "zscore", "mmd-heat")}
 STRUCTURE: dict[str, Place] = {
-    "fisher": ("geometry", "head", "fisher_ratio", ""),
-    "silhouette": ("geometry", "head", "silhouette", ""),
-    "nmi": ("geometry", "head", "kmeans_nmi", ""),
-    "class_angle": ("geometry", "head", "class_angle", ""),
+    column: ("geometry", "head", metric, "")
+    for column, metric in (
+        *(("fisher", "fisher_ratio"), ("silhouette", "silhouette")),
+        *(("nmi", "kmeans_nmi"), ("class_angle", "class_angle")),
+    )
 }
 
 
@@ -182,11 +177,11 @@ def train(
     before = _peak()
     run, summary = finish(training)
     figures: dict[str, Any] = {
-        "peak_mib": _peak() - before,
-        "parameters": sum(p.numel() for p in parts.method.parameters() if p.requires_grad),
+        "parameters": sum(p.numel() for p in parts.method.parameters() if p.requires_grad)
     }
     if summary.steps:
-        figures |= {"images_per_second": summary.images_per_second, "seconds": summary.seconds}
+        speed = {"images_per_second": summary.images_per_second, "seconds": summary.seconds}
+        figures |= speed | {"peak_mib": _peak() - before}
     return run, figures
 
 
