@@ -33,7 +33,10 @@ OF_THE_PAPERS = (
 def jobs(
     methods: list[str] | None, options: str, names: list[str], epochs: int | None, seeds: list[int]
 ) -> Iterator[dict]:
-    """Cells in the order of their worth: baselines, every method once, then more seeds for the papers' systems."""
+    """Cells in the order of their worth: baselines, every method once, then more seeds for the papers' systems.
+
+    An evaluation has pixels beside classes, and the descriptor beside textures.
+    """
     listed = methods or [*METHODS, "lightly-simclr"]
     everything = [*BASELINES, *listed] if methods is None else listed
     again = [m for m in listed if m in OF_THE_PAPERS or methods]
