@@ -22,6 +22,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from experiments.command import parser
 from experiments.drawing import COLOURS, panels, save
 from experiments.records import Table
 from isosphere.discrepancies import KL, KSD, MMD, SIGReg, SUSReg, Uniformity
@@ -182,18 +183,16 @@ def draw(table: Table, dim: int, device: str, path: Path) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--n", default="256,1024,2048")
-    parser.add_argument("--dim", default="256")
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--rounds", type=int, default=15, help="at most so many")
-    parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
-    parser.add_argument("--memory", action="store_true")
-    parser.add_argument("--records", action="store_true")
-    parser.add_argument("--probe", help=argparse.SUPPRESS)
-    a = parser.parse_args()
+    options = parser(__doc__)
+    options.add_argument("--n", default="256,1024,2048")
+    options.add_argument("--dim", default="256")
+    options.add_argument("--threads", type=int, default=1)
+    options.add_argument("--rounds", type=int, default=15, help="at most so many")
+    options.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
+    options.add_argument("--memory", action="store_true")
+    options.add_argument("--records", action="store_true")
+    options.add_argument("--probe", help=argparse.SUPPRESS)
+    a = options.parse_args()
     torch.set_num_threads(a.threads)
     sizes = [(int(n), int(d)) for d in a.dim.split(",") for n in a.n.split(",")]
     if a.probe:

@@ -15,7 +15,6 @@ untrained small-conv. ``--records``: add the rows to ``records/evaluation/result
 not measured again; ``accuracy`` of k-NN is the share of places at which FAISS finds the same neighbour.
 """
 
-import argparse
 import math
 import platform
 import resource
@@ -35,6 +34,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+import isosphere
+from experiments.command import parser
 from experiments.records import Table
 from isosphere.evaluation import Logistic, fit_logistic
 from isosphere.reductions import nearest_neighbours
@@ -162,16 +163,15 @@ def measure_report(data: str | None, images: int, rounds: int) -> Rows:
     print(f"\nreport of {images:,} images, {rounds} rounds")
     with tempfile.TemporaryDirectory() as folder:
         source = data or _pictures(Path(folder) / "pictures.npz", images)
-        run = str(Path(folder) / "run")
-        _command("train", source, "--out", run, "--encoder", "small-conv", "--epochs", "0")
-        _command("evaluate", run, source, "--tasks", "knn")
-        words = ["report", run, "--limit", str(images)]
+        run = isosphere.train(source, Path(folder) / "run", encoder="small-conv", epochs=0, progress=False)
+        run.evaluate(source, tasks="knn", progress=False)
+        words = ["report", str(run.folder.path), "--limit", str(images)]
         times: dict[str, list[float]] = {"evaluated": [], "no features": []}
         for _ in range(rounds):
             times["evaluated"].append(_command(*words))
             times["no features"].append(_command(*words, "--no-cache"))
         rows = _report(times, "evaluated")
-        size = (Path(run) / "report.html").stat().st_size / 1e6
+        size = (run.folder.path / "report.html").stat().st_size / 1e6
     rows["evaluated"]["megabytes"] = size
     print(f"  the page has {size:.1f} MB")
     return rows
@@ -180,8 +180,7 @@ def measure_report(data: str | None, images: int, rounds: int) -> Rows:
 def _command(*words: str) -> float:
     """Run ``isosphere`` in a process of its own; its time on the processor in seconds."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    code = "import sys; from isosphere.cli import main; sys.exit(main(sys.argv[1:]))"
-    subprocess.run([sys.executable, "-c", code, *words], check=True, stdout=subprocess.DEVNULL)
+    subprocess.run([sys.executable, "-m", "isosphere", *words], check=True, stdout=subprocess.DEVNULL)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
@@ -227,23 +226,21 @@ def _version(name: str) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--train", type=int, default=50_000)
-    parser.add_argument("--test", type=int, default=10_000)
-    parser.add_argument("--dim", type=int, default=512)
-    parser.add_argument("--classes", type=int, default=10)
-    parser.add_argument("-k", type=int, default=20)
-    parser.add_argument(
+    options = parser(__doc__)
+    options.add_argument("--train", type=int, default=50_000)
+    options.add_argument("--test", type=int, default=10_000)
+    options.add_argument("--dim", type=int, default=512)
+    options.add_argument("--classes", type=int, default=10)
+    options.add_argument("-k", type=int, default=20)
+    options.add_argument(
         "--penalty", type=float, action="append", help="may be repeated (default: 1e-2 and 1e-4)"
     )
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--only", choices=["knn", "linear", "report"])
-    parser.add_argument("--data", help="of the report: images with a test part (default: made for it)")
-    parser.add_argument("--images", type=int, default=10_000, help="of the report")
-    parser.add_argument("--records", type=Path, nargs="?", const=RECORDS, metavar="FILE")
-    a = parser.parse_args()
+    options.add_argument("--rounds", type=int, default=3)
+    options.add_argument("--only", choices=["knn", "linear", "report"])
+    options.add_argument("--data", help="of the report: images with a test part (default: made for it)")
+    options.add_argument("--images", type=int, default=10_000, help="of the report")
+    options.add_argument("--records", type=Path, nargs="?", const=RECORDS, metavar="FILE")
+    a = options.parse_args()
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
     print(f"Python {platform.python_version()}, torch {torch.__version__}, {_versions()}")

@@ -25,6 +25,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from experiments.command import parser
 from isosphere.discrepancies import KL, KSD, MMD, SUSReg, Uniformity
 from isosphere.kernels import BandlimitedKernel, HeatKernel, VonMisesFisherKernel
 from isosphere.methods import JEPA, BarlowTwins, SimCLR, SimSiam, VICReg
@@ -388,13 +389,11 @@ TABLES: dict[str, Callable[[], list[str]]] = {
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--tables", default=",".join(TABLES))
-    parser.add_argument("--write", action="store_true", help="into docs/scaling.md")
-    parser.add_argument("--probe", help=argparse.SUPPRESS)
-    a = parser.parse_args()
+    options = parser(__doc__)
+    options.add_argument("--tables", default=",".join(TABLES))
+    options.add_argument("--write", action="store_true", help="into docs/scaling.md")
+    options.add_argument("--probe", help=argparse.SUPPRESS)
+    a = options.parse_args()
     if a.probe:
         probe_memory(*map(int, a.probe.split(",")))
         return

@@ -27,6 +27,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
+from experiments.command import parser
 from experiments.records import Table
 from isosphere.runs import RunFolder
 from isosphere.training import fit, load_config, prepare
@@ -162,19 +163,19 @@ def contenders(a: argparse.Namespace) -> Iterator[tuple[str, str, str, int]]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    options = parser(__doc__)
+    options.add_argument("data", type=Path, metavar="NPZ", help="CIFAR-10 as x_train uint8 (n, 32, 32, 3)")
+    options.add_argument("--jobs", default="simclr,lejepa")
+    options.add_argument("--batch-size", type=int, default=64)
+    options.add_argument("--steps", type=int, default=13, help=f"a run; the first {WARM_UP} are not counted")
+    options.add_argument("--rounds", type=int, default=3)
+    options.add_argument("--threads", type=int, default=2)
+    options.add_argument("--workers", type=int, help="of lightly's loader; left out: the best")
+    options.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
+    options.add_argument(
+        "--records", action="store_true", help="add the rows to records/training/results.csv"
     )
-    parser.add_argument("data", type=Path, metavar="NPZ", help="CIFAR-10 as x_train uint8 (n, 32, 32, 3)")
-    parser.add_argument("--jobs", default="simclr,lejepa")
-    parser.add_argument("--batch-size", type=int, default=64)
-    parser.add_argument("--steps", type=int, default=13, help=f"a run; the first {WARM_UP} are not counted")
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--workers", type=int, help="of lightly's loader; left out: the best")
-    parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
-    parser.add_argument("--records", action="store_true", help="add the rows to records/training/results.csv")
-    a = parser.parse_args()
+    a = options.parse_args()
     torch.set_num_threads(a.threads)
     versions = " ".join(f"{name} {version(name)}" for name in ("torch", "torchvision", "timm", "lightly"))
     print(f"{versions}; {a.device}, {a.threads} threads, batch {a.batch_size}", flush=True)

@@ -11,7 +11,6 @@ to lightly's.
 Makers that are not installed or fail are named with the reason.
 """
 
-import argparse
 import platform
 import statistics
 import time
@@ -22,6 +21,7 @@ from importlib.metadata import version
 import torch
 from torch import Tensor
 
+from experiments.command import parser
 from isosphere.data import IMAGENET_MEAN, IMAGENET_STD, Views, recipe
 
 Maker = Callable[[], int]  # makes the views of all images once and says how many
@@ -127,18 +127,16 @@ def parse_case(text: str) -> tuple[int, int]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument(
+    options = parser(__doc__)
+    options.add_argument(
         "--case", type=parse_case, action="append", help="SOURCE:SIZE in pixels; may be repeated"
     )
-    parser.add_argument("--images", type=int, default=128)
-    parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument(
+    options.add_argument("--images", type=int, default=128)
+    options.add_argument("--rounds", type=int, default=7)
+    options.add_argument(
         "--blur", type=float, action="append", help="share of blurred views (default: 0.5 and 0)"
     )
-    arguments = parser.parse_args()
+    arguments = options.parse_args()
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
     names = ("torch", "torchvision", "lightly", "kornia")

@@ -5,7 +5,8 @@
 
 A claim is a folder of ``experiments/claims`` whose ``__main__`` states ``CLAIM`` and ``COMMAND`` and gives
 ``verdict(rows) -> Verdict`` from the rows of its ``results.csv`` and nothing else; or, where it states
-``RESULTS``, from the cells of that table that its ``jobs`` name.
+``RESULTS``, from the cells of that table that its ``jobs`` name. One with a table of trained encoders of its own
+states ``CELL``, the columns of what is averaged over seeds.
 """
 
 import csv
@@ -16,8 +17,9 @@ from pathlib import Path
 from types import ModuleType
 
 from experiments.methods.cell import TIERS
-from experiments.methods.filling import RESULTS, results, small
-from experiments.methods.tables import tables
+from experiments.methods.filling import CELL, RESULTS, results, small
+from experiments.methods.tables import markdown
+from experiments.records import newest, older
 from experiments.trained import Cells
 from experiments.verdict import Verdict
 
@@ -57,6 +59,7 @@ class Entry:
     command: str
     machines: str
     pictures: list[str]
+    older: str
 
     @property
     def word(self) -> str:
@@ -90,7 +93,7 @@ def ledger(found: list[Entry]) -> str:
     parts = [HEADER + "\n".join(lines)]
     for e in found:
         parts.append(f"## {e.claim}\n\n**{e.word[:1].upper()}{e.word[1:]}.** {e.found.markdown()}")
-        parts.append(f"`{e.command}` (measured on {e.machines})")
+        parts += [f"`{e.command}` (measured on {e.machines})", *filter(None, [e.older])]
         parts += [f"![{Path(picture).stem.replace('_', ' ')}]({picture})" for picture in e.pictures]
     return "\n\n".join(parts) + "\n" + OTHERS
 
@@ -99,12 +102,18 @@ def summary(found: list[Entry]) -> str:
     """Claim and verdict, for README."""
     lines = ["| claim | at our size | see for yourself |", "|---|---|---|"]
     lines += [f"| {e.claim} | {e.word} | `{e.command}` |" for e in found]
+    old = sum(bool(e.older) for e in found)
+    if old:
+        lines.append(
+            f"\n{old} of these {len(found)} are as of an older protocol of evaluation: "
+            "[experiments](experiments/README.md) says which."
+        )
     return "\n".join(lines)
 
 
 def methods() -> str:
     """The tables of methods, for ``docs/methods.md``."""
-    return "\n\n".join("\n".join(figures.markdown()) for figures in tables(results()))
+    return markdown(results())
 
 
 def replaced(text: str, name: str, part: str) -> str:
@@ -117,7 +126,8 @@ def replaced(text: str, name: str, part: str) -> str:
 def _entry(module: ModuleType, whole: Rows, wanted: Rows, command: str, pictures: list[str]) -> Entry:
     """The verdict is asked of the whole table: what trainings differ by is learned from all of it."""
     machines = ", ".join(dict.fromkeys(r["machine"] for r in wanted))
-    return Entry(module.CLAIM, _seeds(wanted), module.verdict(whole), command, machines, pictures)
+    old = older(wanted, command) if _cell(module) else ""
+    return Entry(module.CLAIM, _seeds(wanted), module.verdict(whole), command, machines, pictures, old)
 
 
 def _seeds(rows: Rows) -> str:
@@ -141,7 +151,14 @@ def _results(module: ModuleType, own: Path, tier: str = "") -> Rows:
         return []
     with path.open(newline="") as file:
         found = list(csv.DictReader(file))
+    if cell := _cell(module):
+        found = newest(found, cell)
     return small(found, tier) if tier else found
+
+
+def _cell(module: ModuleType) -> tuple[str, ...]:
+    """Columns of the cells whose seeds a claim about trained encoders averages; empty for other claims."""
+    return getattr(module, "CELL", CELL if hasattr(module, "RESULTS") else ())
 
 
 def _wanted(module: ModuleType, whole: Rows) -> Rows:

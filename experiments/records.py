@@ -3,7 +3,7 @@
 import csv
 import platform
 import subprocess
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
@@ -11,9 +11,12 @@ import torch
 
 from isosphere.training import bf16_is_fast
 
-__all__ = ["PROVENANCE", "Table", "provenance"]
+__all__ = ["PROTOCOL", "PROVENANCE", "Table", "newest", "older", "provenance"]
 
 PROVENANCE = ("commit", "machine", "torch")
+PROTOCOL = "2"
+"""By which trained encoders are judged: 2, ``isosphere.evaluate``; 1, of rows that do not say, the experiments' own."""
+_OLDER = "the older protocol (views of seed 12345, WCCN from all training images at shrinkage .01, collapse above .98)"
 
 
 def provenance() -> dict[str, str]:
@@ -38,14 +41,40 @@ def _git(*command: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-class Table:
-    """A CSV file whose rows are known by their ``key`` columns; a row is on disk as soon as it is appended."""
+def protocol(row: Mapping[str, str]) -> str:
+    """The protocol of a row; rows from before there were two do not say."""
+    return row.get("protocol") or "1"
 
-    def __init__(self, path: Path, key: Sequence[str], values: Sequence[str]):
-        self.path, self.key = path, tuple(key)
-        self.columns = [*key, *values, *PROVENANCE]
+
+def newest(rows: Iterable[dict[str, str]], cell: Sequence[str]) -> list[dict[str, str]]:
+    """The rows of each cell, known by these columns, by the latest protocol that it has: two are never averaged."""
+    every = list(rows)
+    cells = [tuple(row.get(name, "") for name in cell) for row in every]
+    latest: dict[tuple[str, ...], str] = {}
+    for key, row in zip(cells, every, strict=True):
+        latest[key] = max(latest.get(key, ""), protocol(row))
+    return [row for key, row in zip(cells, every, strict=True) if protocol(row) == latest[key]]
+
+
+def older(rows: Collection[Mapping[str, str]], command: str) -> str:
+    """A line for beneath a table with rows of the older protocol; empty where there are none."""
+    found = sum(protocol(row) != PROTOCOL for row in rows)
+    some = f"{found} of {len(rows)} rows are as" if found < len(rows) else "As"
+    return f"{some} of {_OLDER}; run again: `{command}`." if found else ""
+
+
+class Table:
+    """A CSV file whose rows are known by their ``key`` columns; a row is on disk as soon as it is appended.
+
+    ``judged``: the rows judge trained encoders. They say by which protocol, and one by an older protocol counts as
+    missing.
+    """
+
+    def __init__(self, path: Path, key: Sequence[str], values: Sequence[str], *, judged: bool = False):
+        self.path, self.key, self.judged = path, tuple(key), judged
+        self.columns = [*key, *values, *PROVENANCE, *(["protocol"] if judged else [])]
         self.rows = self._read()
-        self._known = {self._key(row) for row in self.rows}
+        self._known = {self._key(row) for row in self.rows if not judged or protocol(row) == PROTOCOL}
 
     def __contains__(self, row: Mapping[str, Any]) -> bool:
         return self._key(row) in self._known
@@ -57,7 +86,8 @@ class Table:
         """Write a row, provenance added; raises KeyError for a column that the table does not have."""
         if strange := set(row) - set(self.columns):
             raise KeyError(f"no column {sorted(strange)} in {self.path.name}: it has {self.columns}")
-        full = {name: str(value) for name, value in (provenance() | dict(row)).items()}
+        by = {"protocol": PROTOCOL} if self.judged else {}
+        full = {name: str(value) for name, value in (provenance() | by | dict(row)).items()}
         self.path.parent.mkdir(parents=True, exist_ok=True)
         if not self.path.exists() or self._header() != self.columns:  # new, or of fewer columns
             self._write(self._read())  # as they are now: another process may have added to them

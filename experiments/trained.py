@@ -1,16 +1,18 @@
 """Claims about trained encoders: which cells of the table of methods they need, and how those are compared."""
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from experiments.methods.cell import BASELINES, DATA, TIERS
-from experiments.methods.filling import KEY, RESULTS, arguments, fill, job, large, results, small, sources
+from experiments.drawing import grouped_bars, panels, save
+from experiments.methods.cell import BASELINES, DATA, FIXED, TIERS
+from experiments.methods.filling import CELL, RESULTS, arguments, fill, job, large, results, small, sources
+from experiments.records import newest
 from experiments.verdict import Figures, pooled_deviation
 
-__all__ = ["RESULTS", "Cells", "Course", "main", "on_equal_terms"]
+__all__ = ["RESULTS", "Cells", "Course", "bars", "main", "on_equal_terms"]
 
 Rows = Iterable[dict[str, str]]
 
@@ -32,8 +34,6 @@ FURTHER = {
 """Tried too where r* = 10 was the best of these."""
 EVERY = WEIGHTS | HALF | FURTHER
 OWN = "own best weight"
-FIXED = BASELINES[1:]
-"""Features that no seed changes."""
 ENDS = (MATCHED, *FURTHER.values())
 RATES = ("knn", "linear", "map", "mrr", "recall", "transfer_")
 """How the metrics begin that are rates in percent."""
@@ -51,12 +51,12 @@ class Course:
 
 
 class Cells:
-    """The rows of the table, asked by data, method, options and length."""
+    """The rows of the table, asked by data, method, options and length; each cell's by one protocol, the latest."""
 
     def __init__(self, rows: Rows, every: Rows | None = None):
         """``every``: rows from which to learn what trainings differ by, where ``rows`` are a part of them."""
-        self.rows = list(rows)
-        self.every = self.rows if every is None else list(every)
+        self.rows = newest(rows, CELL)
+        self.every = self.rows if every is None else newest(every, CELL)
         self._dispersions: dict[tuple[str, str], float] = {}
 
     def of(
@@ -109,13 +109,11 @@ class Cells:
             cells: dict[tuple[str, ...], list[float]] = {}
             for r in self.every:
                 if r.get(metric) and r["method"] not in BASELINES:
-                    cells.setdefault(tuple(r[k] for k in KEY if k != "seed"), []).append(
-                        float(r[metric]) / 100
-                    )
+                    cells.setdefault(tuple(r[k] for k in CELL), []).append(float(r[metric]) / 100)
             scaled = {
                 key: [x / _variance(fmean(rates)) ** 0.5 for x in rates] for key, rates in cells.items()
             }
-            own = [values for key, values in scaled.items() if key[KEY.index("data")] == data]
+            own = [values for key, values in scaled.items() if key[CELL.index("data")] == data]
             self._dispersions[data, metric] = pooled_deviation(own) or pooled_deviation(scaled.values())
         return self._dispersions[data, metric]
 
@@ -133,14 +131,6 @@ class Cells:
         cells = (data, method, metric, options, epochs), (data, base, metric, base_options, epochs)
         (mean, error), (base_mean, base_error) = ((self.mean(*c), self.error(*c)) for c in cells)
         return mean - base_mean, (error**2 + base_error**2) ** 0.5
-
-    def series(
-        self, colours: Mapping[str, str], names: Sequence[str], metric: str
-    ) -> dict[str, tuple[str, list[Collection[float]]]]:
-        """The metric of each method over data, for :func:`experiments.drawing.grouped_bars`."""
-        return {
-            m: (colour, [self.values(n, m, metric).values() for n in names]) for m, colour in colours.items()
-        }
 
     def own_best(self, data: str, method: str) -> str | None:
         """The options of the weight that is best on training images that seed 0 did not see; None before all of
@@ -209,6 +199,29 @@ class Cells:
         return Figures(caption, ["", *terms], made)
 
 
+def bars(
+    cells: Cells,
+    colours: Mapping[str, str],
+    groups: Mapping[str, tuple[Sequence[str], str]],
+    path: Path,
+    *,
+    width: float,
+    height: float,
+    legend: int,
+) -> None:
+    """Draw (data sets, metric) by title, textures and then class-like data, a bar for each method at each data set."""
+    figure, axes = panels(1, len(groups), width=width, height=height)
+    for axis, (title, (names, metric)) in zip(axes, groups.items(), strict=True):
+        series = {
+            m: (colour, [cells.values(n, m, metric).values() for n in names]) for m, colour in colours.items()
+        }
+        grouped_bars(axis, names, series)
+        axis.set(title=title)
+    axes[-1].set(ylim=(25, None))
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=legend, fontsize=8)
+    save(figure, path)
+
+
 def on_equal_terms(cells: Cells, data: str, methods: Sequence[str]) -> Iterator[dict[str, Any]]:
     """The cells that compare methods at one expansion ratio, and each at its own best weight: of more seeds by a
     second call, when the first has tried all of them.
@@ -245,7 +258,6 @@ def main(
     parser.add_argument(
         "--tier", choices=TIERS, help="for a GPU: all images, this network, ten times the epochs"
     )
-    parser.add_argument("--draw", action="store_true", help="draw what is in the table, train nothing")
     parser.add_argument("--out", type=Path, default=RESULTS)
     a = parser.parse_args()
 

@@ -2,23 +2,23 @@
 
     python -m experiments.checkpoints --data CIFAR10.npz [--images 2000] [--epochs 10] [--limit 1000] [--seeds 0]
 
-Trains each method with the weights of every epoch kept, ranks the checkpoints by ``isosphere evaluate --tasks
-checkpoints``, adds a row a checkpoint to ``results.csv`` (what is there is not done again), prints Spearman's
-correlation of each figure with k-NN accuracy within each training and across all of them, and draws both.
+Trains each method with the weights of every epoch kept, ranks the checkpoints by the task ``checkpoints``, adds a row a
+checkpoint to ``results.csv`` (what is there is not done again), prints Spearman's correlation of each figure with k-NN
+accuracy within each training and across all of them, and draws both.
 The rows within a training are a time series: a figure that merely drifts as long as accuracy rises scores 1 there, and
 the intervals, which take rows as independent, are too narrow. Across trainings the methods differ in what their
 figures mean. What the sample can decide is printed beside each number.
 """
 
 import argparse
-import json
 import tempfile
 from pathlib import Path
 
+from experiments.command import parser
 from experiments.drawing import COLOURS, panels, save
 from experiments.records import Table
-from isosphere.cli import main as isosphere
-from isosphere.evaluation._unlabelled import HIGHER_IS_BETTER, Correlation, spearman
+from isosphere import train
+from isosphere.evaluation import HIGHER_IS_BETTER, Correlation, TaskResult, spearman
 from isosphere.report import MEASURES
 
 HERE = Path(__file__).parent
@@ -27,24 +27,22 @@ FIGURES = tuple(f"{layer}/{name}" for layer in ("head", "backbone") for name in 
 KEY = ("data", "encoder", "images", "epochs", "test_images", "method", "seed", "epoch")
 
 
-def train_and_judge(a: argparse.Namespace, method: str, seed: int, run: Path) -> dict[str, dict]:
-    """The entry ``checkpoints`` of a training's evaluation.json."""
-    keys = [
-        f"data.limit={a.images}",
-        f"train.batch_size={a.batch_size}",
-        "train.keep_every=1",
-        "train.tensorboard=false",
-        "train.monitor=false",
-    ]
-    words = [word for key in keys for word in ("--set", key)]
-    train = ["train", a.data, "--out", run, "--method", method, "--encoder", "small-conv", "--seed", seed]
-    for command in (
-        [*train, "--epochs", a.epochs, *words],
-        ["evaluate", run, a.data, "--tasks", "checkpoints", "--limit", a.limit],
-    ):
-        if isosphere([str(word) for word in command]):
-            raise SystemExit(f"isosphere {command[0]} failed")
-    return json.loads((run / "evaluation.json").read_text())["checkpoints"]
+def ranked(a: argparse.Namespace, method: str, seed: int, folder: Path) -> TaskResult:
+    """The task ``checkpoints`` of a training whose weights of every epoch are kept."""
+    run = train(
+        a.data,
+        folder,
+        method=method,
+        encoder="small-conv",
+        seed=seed,
+        epochs=a.epochs,
+        batch_size=a.batch_size,
+        set={
+            **{"data.limit": a.images, "train.keep_every": 1, "train.tensorboard": False},
+            **{"train.monitor": False, "train.knn_epochs": 0},
+        },
+    )
+    return run.evaluate(a.data, tasks="checkpoints", limit=a.limit)["checkpoints"]
 
 
 def agreement(rows: list[dict[str, str]], figure: str) -> Correlation:
@@ -53,15 +51,15 @@ def agreement(rows: list[dict[str, str]], figure: str) -> Correlation:
     return spearman([sign * float(r[figure]) for r in rows], [float(r["knn"]) for r in rows])
 
 
-def write(table: Table, a: argparse.Namespace, method: str, seed: int, found: dict[str, dict]) -> None:
+def write(table: Table, a: argparse.Namespace, method: str, seed: int, found: TaskResult) -> None:
     for epoch in range(1, a.epochs + 1):
-        figures = {name: found[f"epoch-{epoch}/{name}"]["value"] for name in FIGURES}
-        accuracy = found[f"epoch-{epoch}/knn"]
+        of_epoch = {f"{f.layer}/{f.metric}": f.estimate for f in found.find(model=f"epoch-{epoch}")}
+        accuracy = of_epoch["backbone/accuracy"]
         table.append(
             settings(a)
             | {"method": method, "seed": seed, "epoch": epoch}
-            | {name: f"{value:.6g}" for name, value in figures.items()}
-            | {"knn": accuracy["value"], "knn_low": accuracy["low"], "knn_high": accuracy["high"]}
+            | {name: f"{of_epoch[name].value:.6g}" for name in FIGURES}
+            | {"knn": accuracy.value, "knn_low": accuracy.low, "knn_high": accuracy.high}
         )
 
 
@@ -122,25 +120,23 @@ def draw(rows: list[dict[str, str]], path: Path) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--data", required=True, help="labelled images with a test part")
-    parser.add_argument("--images", type=int, default=2000, help="to train on")
-    parser.add_argument("--epochs", type=int, default=10)
-    parser.add_argument("--batch-size", type=int, default=128)
-    parser.add_argument("--limit", type=int, default=1000, help="training and test images of the judgement")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
-    parser.add_argument("--methods", nargs="+", default=METHODS)
-    parser.add_argument("--results", type=Path, default=HERE / "results.csv")
-    a = parser.parse_args()
+    options = parser(__doc__)
+    options.add_argument("--data", required=True, help="labelled images with a test part")
+    options.add_argument("--images", type=int, default=2000, help="to train on")
+    options.add_argument("--epochs", type=int, default=10)
+    options.add_argument("--batch-size", type=int, default=128)
+    options.add_argument("--limit", type=int, default=1000, help="training and test images of the evaluation")
+    options.add_argument("--seeds", type=int, nargs="+", default=[0])
+    options.add_argument("--methods", nargs="+", default=METHODS)
+    options.add_argument("--results", type=Path, default=HERE / "results.csv")
+    a = options.parse_args()
     table = Table(a.results, KEY, (*FIGURES, "knn", "knn_low", "knn_high"))
     for seed in a.seeds:
         for method in a.methods:
             if settings(a) | {"method": method, "seed": seed, "epoch": a.epochs} in table:
                 continue
             with tempfile.TemporaryDirectory() as folder:
-                write(table, a, method, seed, train_and_judge(a, method, seed, Path(folder) / "run"))
+                write(table, a, method, seed, ranked(a, method, seed, Path(folder) / "run"))
     same = {name: str(value) for name, value in settings(a).items()}
     rows = [r for r in table if same.items() <= r.items()]
     tell(rows)

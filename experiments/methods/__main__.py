@@ -16,9 +16,10 @@ from pathlib import Path
 
 import torch
 
-from experiments.methods.cell import BASELINES, DATA, run
+from experiments.command import integers
+from experiments.methods.cell import BASELINES, DATA, FIXED, run
 from experiments.methods.filling import RESULTS, arguments, fill, job, results, sources
-from experiments.methods.tables import tables
+from experiments.methods.tables import markdown
 from isosphere.methods import METHODS
 from isosphere.training import keep_freed_memory
 
@@ -32,14 +33,17 @@ OF_THE_PAPERS = (
 def jobs(
     methods: list[str] | None, options: str, names: list[str], epochs: int | None, seeds: list[int]
 ) -> Iterator[dict]:
-    """Cells in the order of their worth: baselines, every method once, then more seeds for the papers' systems."""
+    """Cells in the order of their worth: baselines, every method once, then more seeds for the papers' systems.
+
+    An evaluation has pixels beside classes, and the descriptor beside textures.
+    """
     listed = methods or [*METHODS, "lightly-simclr"]
     everything = [*BASELINES, *listed] if methods is None else listed
     again = [m for m in listed if m in OF_THE_PAPERS or methods]
     for seed in seeds:
         for method in again if seed else everything:
             for name in names:
-                if method == "descriptor" and DATA[name].labelled:
+                if method in FIXED and (method == "descriptor") == DATA[name].labelled:
                     continue
                 yield job(name, method, seed, options, epochs or None)
 
@@ -50,10 +54,10 @@ def main() -> None:
         torch.set_num_threads(int(sys.argv[3]))
         print(json.dumps(run(*json.loads(sys.argv[2]))))
         return
-    parser = arguments(__doc__)
+    parser = arguments(__doc__, draw="")
     parser.add_argument("--methods", help="comma-separated; left out: all")
     parser.add_argument("--options", default="", help="section.key=value;... for every cell of this call")
-    parser.add_argument("--seeds", default="0,1,2", help="a round for each, in this order")
+    parser.add_argument("--seeds", type=integers, default="0,1,2", help="a round for each, in this order")
     parser.add_argument(
         "--only", help="train on these; left out: on all that are named (others are transferred to)"
     )
@@ -62,11 +66,11 @@ def main() -> None:
     parser.add_argument("--table", action="store_true")
     a = parser.parse_args()
     if a.table:
-        print("\n\n".join("\n".join(figures.markdown()) for figures in tables(results(a.out))))
+        print(markdown(results(a.out)))
         return
-    specs, seeds = sources(a.data), [int(s) for s in a.seeds.split(",")]
+    specs = sources(a.data)
     names = a.only.split(",") if a.only else list(sources(a.data, textures=False))
-    wanted = jobs(a.methods.split(",") if a.methods else None, a.options, names, a.epochs, seeds)
+    wanted = jobs(a.methods.split(",") if a.methods else None, a.options, names, a.epochs, a.seeds)
     fill(wanted, specs, budget=a.budget, threads=a.threads, out=a.out)
 
 

@@ -1,41 +1,24 @@
-"""One cell of the table: train one method on one data set from one seed, and judge it."""
+"""One cell of the table: train one method on one data set from one seed, and evaluate it as everybody would."""
 
 import resource
 import tempfile
-from collections.abc import Callable
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from rich.console import Console
 from torch.nn import functional
 
-from isosphere.data import ImageSet, Split, Views, load_images, open_source, permutation
-from isosphere.discrepancies import MMD
-from isosphere.evaluation import (
-    WCCN,
-    WHITENING,
-    class_retrieval,
-    class_structure,
-    extract,
-    extract_views,
-    geometry,
-    instance_retrieval,
-    knn,
-    linear_probe,
-    pca_whitened,
-    pixels,
-    rotation_invariant_descriptor,
-    standardised,
-)
-from isosphere.kernels import HeatKernel
-from isosphere.methods import Method
+from isosphere import Evaluation, Run, evaluate, load
+from isosphere.data import Source, Split, as_source, open_source, permutation
+from isosphere.evaluation import FeatureCache, Figure
 from isosphere.reductions import nearest_neighbours
 from isosphere.runs import RunFolder
-from isosphere.statistics import mean_cosine, within_share
-from isosphere.training import Parts, bf16_is_fast, fit, load_config, prepare
+from isosphere.statistics import COLLAPSED, mean_cosine, within_share
+from isosphere.training import Callback, Config, ConsoleReporter, Summary, load_config
+from isosphere.workflows import EvaluationContext, Training, choose_splits, prepare_training
 
 METRICS = (
     *("knn", "knn_low", "knn_high", "knn_head", "linear", "linear_low", "linear_high", "map", "map_head"),
@@ -60,9 +43,10 @@ METRICS = (
 rank of the instance protocol in batches of 100; ``_head``: of the embedding instead. Of test embeddings:
 ``cosine_deviation`` sqrt(d) times the standard deviation of the cosine of a pair (1 for uniform points),
 ``neighbour_cosine`` the mean cosine to the nearest other image, and from ``fisher`` on how classes lie among them.
-``transfer``: the set that the frozen backbone is also judged on. ``validation``: ``knn`` or ``recall1_head`` of
+``transfer``: the set that the frozen backbone is also evaluated on. ``validation``: ``knn`` or ``recall1_head`` of
 training images that the run did not see, for choices. ``knn_white``: k-NN of the backbone's features whitened by
-those of the training images; ``knn_views``: by what two views of each of these differ in."""
+those of the training images; ``knn_views``: under WCCN, each image a class of its views.
+"""
 
 
 @dataclass(frozen=True)
@@ -104,15 +88,41 @@ DATA |= {
     for tier, wide in TIERS.items()
     for name, data in DATA.items()
 }
-COMMON = {"model.encoder": "small-conv", "model.dim": 128, "model.hidden": 1024, "train.tensorboard": False}
+COMMON = {
+    **{"model.encoder": "small-conv", "model.dim": 128, "model.hidden": 1024},
+    **{"train.tensorboard": False, "train.knn_epochs": 0},
+}
 BASELINES = ("untrained", "pixels", "pca-whitened", "descriptor")
+FIXED = {"pixels": "pixels", "pca-whitened": "pca", "descriptor": "descriptor"}
+"""Baselines that no network takes part in, and what an evaluation calls them."""
 
-
-def _peak() -> float:
-    """Most memory so far in MiB: of the accelerator's tensors, or of this process."""
-    if torch.cuda.is_available():
-        return torch.cuda.max_memory_allocated() / 2**20
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+Place = tuple[str, str, str, str]
+"""Where a column's figure stands in an evaluation: task, layer, metric, variant."""
+CLASSES: dict[str, Place] = {
+    "knn": ("knn", "backbone", "accuracy", ""),
+    "knn_head": ("knn", "head", "accuracy", ""),
+    "knn_white": ("knn", "whitened", "accuracy", ""),
+    "knn_views": ("knn", "wccn", "accuracy", ""),
+    "linear": ("linear", "backbone", "accuracy", ""),
+    "map": ("retrieval", "backbone", "map", "class"),
+    "map_head": ("retrieval", "head", "map", "class"),
+}
+INSTANCES: dict[str, Place] = {
+    f"{column}{suffix}": ("retrieval", layer, metric, "targets")
+    for suffix, layer in (("", "backbone"), ("_head", "head"))
+    for column, metric in (("mrr", "map"), *((f"recall{k}", f"recall@{k}") for k in (1, 3, 5)))
+}
+GEOMETRY: dict[str, Place] = {
+    metric: ("geometry", "head", metric, "")
+    for metric in ("uniformity", "alignment", "effective_rank", "local_dimension")
+} | {"zscore": ("geometry", "head", "zscore", "mmd-heat")}
+STRUCTURE: dict[str, Place] = {
+    column: ("geometry", "head", metric, "")
+    for column, metric in (
+        *(("fisher", "fisher_ratio"), ("silhouette", "silhouette")),
+        *(("nmi", "kmeans_nmi"), ("class_angle", "class_angle")),
+    )
+}
 
 
 def run(job: dict[str, Any], spec: str, others: dict[str, str] | None = None) -> dict[str, Any]:
@@ -120,41 +130,20 @@ def run(job: dict[str, Any], spec: str, others: dict[str, str] | None = None) ->
 
     ``others``: further labelled sets by name; the first that is not the job's own is transferred to.
     """
-    data = DATA[job["data"]]
-    parts = prepare_job(job, spec)
-    test = drawn_images(spec, data.test_images, parts.config.data.canvas_size or 32)
-    if job["method"] in BASELINES[1:]:
-        assert isinstance(parts.images, ImageSet)
-        return _baseline(job["method"], data, parts.images, test, parts)
-    before = _peak()
-    method, figures = train(job, parts)
-    figures |= {
-        "peak_mib": _peak() - before,
-        "parameters": sum(p.numel() for p in parts.method.parameters() if p.requires_grad),
-    }
     transfer = next(
         ((n, s) for n, s in (others or {}).items() if DATA[n].labelled and not job["data"].startswith(n)),
         None,
     )
-    return (
-        figures
-        | strength(method, parts)
-        | judge(method, data, parts, test)
-        | (_transfer(method, parts, *transfer) if transfer else {})
-    )
+    with tempfile.TemporaryDirectory() as folder:
+        trained, figures = train(job, configuration(job, spec), Path(folder) / "run")
+        if job["method"] in FIXED:
+            return baseline(trained, job, spec)
+        figures |= strength(trained) | figures_of(trained, job["data"], spec)
+        return figures | (_transfer(trained, *transfer) if transfer else {})
 
 
-def strength(method: Method, parts: Parts) -> dict[str, float]:
-    """The weight that the run came to, and its expansion ratio where it has one."""
-    weight, ratio = getattr(method, "weight", None), None
-    if weight is not None:
-        ratio = method.expansion_ratio(parts.config.train.batch_size or 2, parts.views.recipe.global_views)
-    found = {"weight": None if weight is None else float(weight), "r_star": ratio}
-    return {name: value for name, value in found.items() if value is not None}
-
-
-def prepare_job(job: dict[str, Any], spec: str) -> Parts:
-    """Everything that `fit` takes, from the job's keys and those of its data set."""
+def configuration(job: dict[str, Any], spec: str) -> Config:
+    """From the job's keys and those of its data set; a baseline is an encoder that is not trained."""
     ours = job["method"] not in BASELINES and not job["method"].startswith("lightly-")
     options = dict(item.split("=", 1) for item in job["options"].split(";") if item)
     settings = {k: v for k, v in (COMMON | DATA[job["data"]].settings).items() if k not in options}
@@ -165,29 +154,143 @@ def prepare_job(job: dict[str, Any], spec: str) -> Parts:
         | {
             "data.source": _sized(spec, DATA[job["data"]].settings["data.limit"]),
             "train.seed": job["seed"],
-            "train.epochs": job["epochs"],
+            "train.epochs": 0 if job["method"] in BASELINES else job["epochs"],
         }
         | {"method.name": job["method"] if ours else "simclr"}
     )
-    return prepare(load_config(sets=[f"{k}={v}" for k, v in options.items()], flags=flags))
+    return load_config(sets=[f"{k}={v}" for k, v in options.items()], flags=flags)
 
 
-def arithmetic() -> torch.dtype | None:
-    """What frozen features are computed in: bfloat16 where that is fast (emulated it is slower), else None: float32."""
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    return torch.bfloat16 if bf16_is_fast(device) else None
+def train(
+    job: dict[str, Any], config: Config, folder: Path, source: Source | None = None
+) -> tuple[Run, dict[str, Any]]:
+    """The run that is left in the folder, with the images it was trained on, and how fast it was.
+
+    ``source``: the images, where the configuration does not name them.
+    """
+    training = prepare_training(config, RunFolder(folder), source=source)
+    parts = training.parts
+    if job["method"] == "lightly-simclr":
+        from experiments.methods.rivals import LightlySimCLR
+
+        training.parts = parts = replace(parts, method=LightlySimCLR(parts.method))
+    before = _peak()
+    run, summary = finish(training)
+    figures: dict[str, Any] = {
+        "parameters": sum(p.numel() for p in parts.method.parameters() if p.requires_grad)
+    }
+    if summary.steps:
+        speed = {"images_per_second": summary.images_per_second, "seconds": summary.seconds}
+        figures |= speed | {"peak_mib": _peak() - before}
+    return run, figures
 
 
-def drawn_images(spec: str, count: int | None, canvas: int, split: Split = "test") -> ImageSet:
+def finish(training: Training, callbacks: Sequence[Callback] = ()) -> tuple[Run, Summary]:
+    """Train what is prepared, without a word; the run has the images that it was trained on."""
+    training.start()
+    summary = training.run(ConsoleReporter(Console(quiet=True)), callbacks)
+    return replace(load(training.folder.path), images=as_source(training.parts.images)), summary
+
+
+def strength(run: Run) -> dict[str, float]:
+    """The weight that the run came to, and its expansion ratio where it has one."""
+    method, config = run.method, run.config
+    weight, ratio = getattr(method, "weight", None), None
+    if weight is not None:
+        ratio = method.expansion_ratio(config.train.batch_size or 2, run.views.recipe.global_views)
+    found = {"weight": None if weight is None else float(weight), "r_star": ratio}
+    return {name: value for name, value in found.items() if value is not None}
+
+
+def figures_of(run: Run, name: str, spec: str) -> dict[str, Any]:
+    """Accuracy, retrieval and geometry of a trained run, from the records of its evaluation."""
+    data = DATA[name]
+    test = drawn(spec, data.test_images)
+    tasks = ("knn", "linear", "retrieval", "geometry") if data.labelled else ("retrieval", "geometry")
+    found = evaluate(run, run.images, test=test, tasks=tasks, progress=False)
+    cosine = _figure(found, "trained", ("geometry", "head", "mean_cosine", "")).value
+    figures = read(found, (CLASSES | STRUCTURE if data.labelled else INSTANCES) | GEOMETRY)
+    figures |= {"collapsed": cosine > COLLAPSED} | _neighbourhood(run, test)
+    unseen = unseen_images(run.config, data.test_images)
+    if unseen is not None:
+        column = {"knn": CLASSES["knn"]} if data.labelled else {"recall1_head": INSTANCES["recall1_head"]}
+        task = next(iter(column.values()))[0]
+        chosen = evaluate(run, run.images, test=unseen, tasks=[task], progress=False)
+        figures["validation"] = next(iter(read(chosen, column).values()))
+    return figures
+
+
+def baseline(run: Run, job: dict[str, Any], spec: str) -> dict[str, Any]:
+    """The figures of fixed features, which an evaluation of any run has beside the encoder's."""
+    data, model = DATA[job["data"]], FIXED[job["method"]]
+    tasks = ("knn", "linear") if data.labelled else ("retrieval",)
+    found = evaluate(run, run.images, test=drawn(spec, data.test_images), tasks=tasks, progress=False)
+    columns = {"knn": CLASSES["knn"], "linear": CLASSES["linear"]} if data.labelled else INSTANCES
+    return read(
+        found, {c: (t, "", m, v) for c, (t, layer, m, v) in columns.items() if layer == "backbone"}, model
+    )
+
+
+def read(found: Evaluation, columns: Mapping[str, Place], model: str = "trained") -> dict[str, float]:
+    """The columns of a row from an evaluation: rates in percent, with their interval where the table has it."""
+    row: dict[str, float] = {}
+    for column, place in columns.items():
+        estimate = _figure(found, model, place).estimate
+        unit = 1 if place[0] == "geometry" else 100
+        row[column] = unit * estimate.value
+        if f"{column}_low" in METRICS:
+            row |= {f"{column}_low": unit * estimate.low, f"{column}_high": unit * estimate.high}
+    return row
+
+
+def _figure(found: Evaluation, model: str, place: Place) -> Figure:
+    task, layer, metric, variant = place
+    return found[task].one(model=model, layer=layer, metric=metric, variant=variant)
+
+
+def _transfer(run: Run, name: str, spec: str) -> dict[str, Any]:
+    """k-NN and linear probe of the frozen backbone on another set, its images brought to the encoder's size."""
+    data = DATA[name]
+    learned, test = drawn(spec, data.settings.get("data.limit"), "train"), drawn(spec, data.test_images)
+    found = read(
+        evaluate(run, learned, test=test, tasks=("knn", "linear"), progress=False),
+        {f"transfer_{task}": CLASSES[task] for task in ("knn", "linear")},
+    )
+    return {"transfer": name, **found}
+
+
+def _neighbourhood(run: Run, test: Source) -> dict[str, float]:
+    """What no task measures, of features that the evaluation has kept: the smallest share of variance within images
+    of the backbone's directions; of the embeddings the spread of the cosine of a pair in units of the uniform law's,
+    and the mean cosine to the nearest image.
+    """
+    kept = FeatureCache(run.folder.path / "features")
+    context = EvaluationContext(run, choose_splits(run.images, test), cache=kept)
+    pair = context.views("trained")
+    x = functional.normalize(context.centre("trained", "test").head.float(), dim=1)
+    n, d = x.shape
+    # Over pairs of different images.
+    square = ((x.mT @ x).square().sum() - n) / (n * (n - 1))
+    deviation = (d * (square - mean_cosine(x).square())).clamp_min(0).sqrt()
+    return {
+        "r_min": within_share(torch.stack([view.backbone for view in pair])).min().item(),
+        "cosine_deviation": deviation.item(),
+        "neighbour_cosine": nearest_neighbours(x, x, 2)[0][:, 1].mean().item(),
+    }
+
+
+# --- images -------------------------------------------------------------------------------------------------------
+
+
+def drawn(spec: str, count: int | None, split: Split = "test") -> Source:
     """So many images of a source, or all, in an order drawn by a fixed seed."""
     source = open_source(spec, split=split)
     order = torch.randperm(len(source), generator=torch.Generator().manual_seed(0))
-    return load_images(source.subset(order[:count].numpy()), canvas)
+    return source.subset(order[:count].numpy())
 
 
-def unseen_images(parts: Parts, count: int) -> ImageSet | None:
+def unseen_images(config: Config, count: int) -> Source | None:
     """So many images of the training part that `data.limit` keeps from the run; None where it leaves none."""
-    config = parts.config
     spec, limit = str(config.data.source), config.data.limit
     if limit is None:
         return None
@@ -197,7 +300,7 @@ def unseen_images(parts: Parts, count: int) -> ImageSet | None:
     else:
         source = open_source(spec, split="train")
         left = permutation(len(source), config.train.seed, 0)[limit:][:count]
-    return load_images(source.subset(left.numpy()), config.data.canvas_size or 32) if len(left) else None
+    return source.subset(left.numpy()) if len(left) else None
 
 
 def _sized(spec: str, count: int) -> str:
@@ -205,156 +308,8 @@ def _sized(spec: str, count: int) -> str:
     return f"{spec}?count={count}" if spec.startswith("textures:") and "?" not in spec else spec
 
 
-def train(job: dict[str, Any], parts: Parts) -> tuple[Method, dict[str, Any]]:
-    """The trained method and how fast it was; the untrained one as it is."""
-    method = parts.method
-    if job["method"] == "untrained":
-        return method, {}
-    if job["method"] == "lightly-simclr":
-        from experiments.methods.rivals import LightlySimCLR
-
-        method = LightlySimCLR(method)
-    torch.manual_seed(job["seed"])
-    with tempfile.TemporaryDirectory() as folder:
-        summary = fit(
-            parts.config,
-            RunFolder.create(Path(folder) / "run"),
-            method,
-            parts.loader,
-            parts.views,
-            parts.fabric,
-            observer=parts.observer,
-            facts=parts.identity,
-        )
-    return method, {"images_per_second": summary.images_per_second, "seconds": summary.seconds}
-
-
-def judge(method: Method, data: Data, parts: Parts, test: ImageSet) -> dict[str, Any]:
-    """Accuracy, retrieval and geometry of a frozen method."""
-    assert isinstance(parts.images, ImageSet)
-    encoder, size = method.encoder, parts.config.data.image_size or 32
-    look: dict[str, Any] = {"autocast": arithmetic()}
-    first, second = extract_views(method.embed, test, parts.views, seed=12345, **look)[:2]
-    heads = torch.stack([first.head, second.head])
-    shape = geometry(first.head, views=heads, discrepancies={"mmd": MMD(HeatKernel(first.head.shape[1]))})
-    shares = within_share(torch.stack([first.backbone, second.backbone]))
-    figures: dict[str, Any] = {
-        "uniformity": shape["uniformity"].value,
-        "alignment": shape["alignment"].value,
-        "effective_rank": shape["effective_rank"].value,
-        "zscore": shape["zscore/mmd"].value,
-        "collapsed": shape["mean_cosine"].value > 0.98,
-        "r_min": shares.min().item(),
-        "local_dimension": shape["local_dimension"].value,
-        **_neighbourhood(first.head),
-    }
-    unseen = unseen_images(parts, data.test_images)
-    if data.labelled:
-        see = partial(extract, method.embed, size=size, mean=encoder.mean, std=encoder.std, **look)  # type: ignore[arg-type]
-        a, b = see(parts.images), see(test)
-        if unseen is not None:
-            accuracy = knn(a.backbone, parts.images.labels, see(unseen).backbone, unseen.labels, k=20)
-            figures["validation"] = 100 * accuracy.value
-        pair = [
-            v.backbone for v in extract_views(method.embed, parts.images, parts.views, seed=12345, **look)[:2]
-        ]
-        by_views = WCCN.fit(torch.stack(pair), mean=a.backbone.mean(0), shrinkage=0.01)
-        whitened = {
-            "knn_white": standardised(a.backbone, b.backbone, shrinkage=WHITENING),
-            "knn_views": (by_views(a.backbone), by_views(b.backbone)),
-        }
-        for name, (trained, tested) in whitened.items():
-            figures[name] = 100 * knn(trained, parts.images.labels, tested, test.labels, k=20).value
-        return figures | _labelled(a.backbone, b.backbone, parts.images, test, (a.head, b.head))
-    if unseen is not None:
-        first_of, second_of = extract_views(method.embed, unseen, parts.views, seed=12345, **look)[:2]
-        figures["validation"] = 100 * instance_retrieval(first_of.head, second_of.head)["recall@1"].value
-    return (
-        figures | _instances(first.backbone, second.backbone) | _instances(first.head, second.head, "_head")
-    )
-
-
-def _labelled(
-    train: Tensor, test: Tensor, images: ImageSet, tests: ImageSet, heads: tuple[Tensor, Tensor] | None = None
-) -> dict[str, Any]:
-    accuracy = knn(train, images.labels, test, tests.labels, k=20)
-    probe = linear_probe(train, images.labels, test, tests.labels)
-    figures = _percent("knn", accuracy) | _percent("linear", probe)
-    figures["map"] = 100 * class_retrieval(test, tests.labels)["map"].value
-    if heads is not None:
-        shape = class_structure(heads[1], tests.labels)
-        figures |= {"fisher": shape["fisher_ratio"].value, "silhouette": shape["silhouette"].value}
-        figures |= {"nmi": shape["kmeans_nmi"].value, "class_angle": shape["class_angle"].value}
-        figures["knn_head"] = 100 * knn(heads[0], images.labels, heads[1], tests.labels, k=20).value
-        figures["map_head"] = 100 * class_retrieval(heads[1], tests.labels)["map"].value
-    return figures
-
-
-def _instances(first: Tensor, second: Tensor, suffix: str = "") -> dict[str, Any]:
-    found = instance_retrieval(first, second)
-    return (
-        _percent(f"recall1{suffix}", found["recall@1"])
-        | {f"recall{k}{suffix}": 100 * found[f"recall@{k}"].value for k in (3, 5)}
-        | {f"mrr{suffix}": 100 * found["map"].value}
-    )
-
-
-def _neighbourhood(z: Tensor) -> dict[str, float]:
-    """Spread of the cosine of a pair in units of the uniform law's, and the mean cosine to the nearest image."""
-    x = functional.normalize(z.float(), dim=1)
-    n, d = x.shape
-    # Over pairs of different images.
-    square = ((x.mT @ x).square().sum() - n) / (n * (n - 1))
-    nearest = nearest_neighbours(x, x, 2)[0][:, 1]
-    deviation = (d * (square - mean_cosine(x).square())).clamp_min(0).sqrt()
-    return {"cosine_deviation": deviation.item(), "neighbour_cosine": nearest.mean().item()}
-
-
-def _transfer(method: Method, parts: Parts, name: str, spec: str) -> dict[str, Any]:
-    """k-NN and linear probe of the frozen backbone on another set, its images brought to the encoder's size."""
-    encoder, data = method.encoder, DATA[name]
-    size = parts.config.data.image_size or 32
-    train = drawn_images(spec, data.settings.get("data.limit"), size, "train")
-    test = drawn_images(spec, data.test_images, size, "test")
-    a, b = (
-        extract(method.embed, x, size, encoder.mean, encoder.std, autocast=arithmetic())  # type: ignore[arg-type]
-        for x in (train, test)
-    )
-    found = _labelled(a.backbone, b.backbone, train, test)
-    return {"transfer": name, "transfer_knn": found["knn"], "transfer_linear": found["linear"]}
-
-
-def _percent(name: str, estimate: Any) -> dict[str, float]:
-    return {
-        name: 100 * estimate.value,
-        f"{name}_low": 100 * estimate.low,
-        f"{name}_high": 100 * estimate.high,
-    }
-
-
-def _baseline(name: str, data: Data, train: ImageSet, test: ImageSet, parts: Parts) -> dict[str, Any]:
-    """Fixed features in place of a network's; for textures, of two views of each test image."""
-    describe: Callable[[Tensor], Tensor] = rotation_invariant_descriptor if name == "descriptor" else pixels
-    if not data.labelled:
-        views = [
-            torch.cat([v[i] for v in _raw_views(parts.views, test)]).clamp(0, 1).mul(255).byte()
-            for i in (0, 1)
-        ]
-        first, second = (describe(v) for v in views)
-        if name == "pca-whitened":
-            first, second = pca_whitened(first, first, 128)[1], pca_whitened(first, second, 128)[1]
-        return _instances(first, second)
-    a, b = describe(train.images), describe(test.images)
-    if name == "pca-whitened":
-        a, b = pca_whitened(a, b, 128)
-    return _labelled(a, b, train, test)
-
-
-def _raw_views(views: Views, test: ImageSet) -> list[list[Tensor]]:
-    """Views of the test images as images in [0, 1], in batches."""
-    mean, std = (torch.tensor(x).view(1, -1, 1, 1) for x in (views.recipe.mean, views.recipe.std))
-    made = []
-    for index in torch.arange(len(test)).split(250):
-        seen = views(test.images[index], index=index, epoch=0, seed=12345)
-        made.append([v * std + mean for v in seen])
-    return made
+def _peak() -> float:
+    """Most memory so far in MiB: of the accelerator's tensors, or of this process."""
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated() / 2**20
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024

@@ -9,18 +9,21 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from experiments.command import parser
 from experiments.methods.cell import BASELINES, DATA, METRICS
 from experiments.records import Table
 
 RESULTS = Path(__file__).parent / "results.csv"
 KEY = ("data", "method", "options", "epochs", "seed")
+CELL = KEY[:-1]
+"""What the seeds of a row are averaged in."""
 EPOCHS = {"cifar10": 10, "imagenette": 10, "wood": 12, "cloud": 12, "disk": 12, "flake": 12}
 LONGER = 10
 """Epochs of a GPU's cell over those of the small one."""
 
 
 def results(path: Path = RESULTS) -> Table:
-    return Table(path, KEY, METRICS)
+    return Table(path, KEY, METRICS, judged=True)
 
 
 def job(
@@ -60,7 +63,7 @@ def fill(
     threads: int = 1,
     out: Path = RESULTS,
 ) -> None:
-    """Train and judge the jobs that the table does not have, while the next one fits into the budget.
+    """Train and evaluate the jobs that the table does not have, while the next one fits into the budget.
 
     A job on data that were not named is left out; one that another call has finished meanwhile too.
     """
@@ -86,14 +89,14 @@ def minutes(text: str) -> float:
 
 
 def arguments(
-    doc: str | None, *, names: Iterable[str] = EPOCHS, budget: str = "25m"
+    doc: str | None, *, names: Iterable[str] = EPOCHS, budget: str = "25m", draw: str = "train"
 ) -> argparse.ArgumentParser:
     """What every command that trains takes: data by these names, and how much of the machine."""
-    parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("data", nargs="*", metavar="NAME=SPEC", help=f"of {', '.join(names)}")
-    parser.add_argument("--budget", default=budget, help="minutes (25m) or hours (2h) to spend")
-    parser.add_argument("--threads", type=int, default=1)
-    return parser
+    options = parser(doc, draw=draw)
+    options.add_argument("data", nargs="*", metavar="NAME=SPEC", help=f"of {', '.join(names)}")
+    options.add_argument("--budget", default=budget, help="minutes (25m) or hours (2h) to spend")
+    options.add_argument("--threads", type=int, default=1)
+    return options
 
 
 def sources(items: Sequence[str], *, textures: bool = True) -> dict[str, str]:

@@ -3,11 +3,19 @@
 from collections.abc import Iterable
 
 from experiments.methods.cell import BASELINES, DATA
-from experiments.methods.filling import EPOCHS
+from experiments.methods.filling import CELL, EPOCHS
+from experiments.records import newest, older
 from experiments.trained import Cells, span
 from experiments.verdict import Figures
 
-__all__ = ["tables"]
+__all__ = ["markdown", "tables"]
+
+
+def markdown(rows: Iterable[dict[str, str]]) -> str:
+    """The tables, and beneath them which protocol they are of where it is an older one."""
+    every = newest(rows, CELL)
+    parts = ["\n".join(figures.markdown()) for figures in tables(every)]
+    return "\n\n".join([*parts, *filter(None, [older(every, "python -m experiments.methods")])])
 
 
 def tables(rows: Iterable[dict[str, str]]) -> list[Figures]:

@@ -8,7 +8,6 @@ default. Two views of each of 400 test images are drawn, joined by a line. Under
 view is the nearest among 100.
 """
 
-import argparse
 import tempfile
 from pathlib import Path
 
@@ -16,12 +15,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from experiments.command import parser
 from experiments.drawing import COLOURS, panels, save
+from isosphere import train
 from isosphere.data import load_images, open_source
 from isosphere.evaluation import extract_views, instance_retrieval
-from isosphere.runs import RunFolder
 from isosphere.sphere import normalize
-from isosphere.training import fit, load_config, prepare
 
 HERE = Path(__file__).parent
 DATA = "textures:all?count=2000&test=100"
@@ -34,20 +33,16 @@ ARMS = {
 
 def embed(settings: dict[str, object], epochs: int) -> tuple[Tensor, np.ndarray, list[str]]:
     """Unit embeddings ``(2, n, 3)`` of two views of the test images, their labels and the names of the classes."""
-    flags = {
-        **{"data.source": DATA, "data.limit": 4000, "data.canvas_size": 72, "data.image_size": 48},
+    keys = {
+        **{"data.limit": 4000, "data.canvas_size": 72, "data.image_size": 48},
         **{"model.encoder": "small-conv", "model.dim": 3, "model.hidden": 512, "train.batch_size": 200},
         **{"views.recipe": "textures", "train.epochs": epochs, "train.tensorboard": False},
     }
-    parts = prepare(load_config(flags=flags | settings))
     with tempfile.TemporaryDirectory() as folder:
-        run = RunFolder.create(Path(folder) / "run")
-        if parts.config.train.epochs:
-            fit(parts.config, run, parts.method, parts.loader, parts.views, parts.fabric)
-    method = parts.method.eval()
+        run = train(DATA, Path(folder) / "run", set=keys | settings, progress=False)
     source = open_source(DATA, split="test")
-    images = load_images(source, 72)
-    first, second = extract_views(method.embed, images, parts.views, seed=7)[:2]
+    images = load_images(source, run.canvas)
+    first, second = extract_views(run.method.embed, images, run.views, seed=7)[:2]
     order = torch.randperm(len(images), generator=torch.Generator().manual_seed(0))
     z = normalize(torch.stack([first.head, second.head]).float())[:, order]
     return z, np.asarray(images.labels)[order.numpy()], list(source.class_names)
@@ -106,11 +101,9 @@ def draw_sphere(axis, z: Tensor, labels: np.ndarray, names: list[str], title: st
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--epochs", type=int, default=16)
-    a = parser.parse_args()
+    options = parser(__doc__)
+    options.add_argument("--epochs", type=int, default=16)
+    a = options.parse_args()
     figure, axes = panels(1, len(ARMS), width=3.0, height=3.2)
     figure.dpi = 220
     for axis, (title, settings) in zip(axes, ARMS.items(), strict=True):

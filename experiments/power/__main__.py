@@ -8,13 +8,13 @@ Mises-Fisher pole; the same with random signs (axial); eight von Mises-Fisher cl
 flattened law, half of whose coordinates are shrunk. Rows go to ``results.csv``; ``--draw`` only draws them.
 """
 
-import argparse
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from experiments.command import parser
 from experiments.drawing import COLOURS, panels, save
 from experiments.records import Table
 from isosphere.discrepancies import Discrepancy, build_discrepancy
@@ -141,14 +141,11 @@ def draw(table: Table, dim: int, points: int, path: Path) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--dim", type=int, default=64)
-    parser.add_argument("--points", type=int, default=128)
-    parser.add_argument("--draws", type=int, default=400)
-    parser.add_argument("--draw", action="store_true", help="draw what is in results.csv, measure nothing")
-    a = parser.parse_args()
+    options = parser(__doc__, draw="measure")
+    options.add_argument("--dim", type=int, default=64)
+    options.add_argument("--points", type=int, default=128)
+    options.add_argument("--draws", type=int, default=400)
+    a = options.parse_args()
     torch.set_num_threads(1)
     key = ("alternative", "strength", "statistic", "dim", "points")
     table = Table(HERE / "results.csv", key, ("draws", "power", "low", "high", "size_pvalue"))

@@ -3,11 +3,11 @@
 python -m experiments.spectra [--dim 128]
 """
 
-import argparse
 from pathlib import Path
 
 import torch
 
+from experiments.command import parser
 from experiments.drawing import COLOURS, panels, save
 from isosphere.kernels import (
     BandlimitedKernel,
@@ -33,11 +33,9 @@ def kernels(dim: int) -> dict[str, ZonalKernel]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--dim", type=int, default=128)
-    dim = parser.parse_args().dim
+    options = parser(__doc__)
+    options.add_argument("--dim", type=int, default=128)
+    dim = options.parse_args().dim
     figure, (plain, steined, profile) = panels(1, 3, width=3.4, height=3.1)
     cosines = torch.linspace(-1, 1, 401, dtype=torch.float64)
     for i, (name, kernel) in enumerate(kernels(dim).items()):

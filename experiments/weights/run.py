@@ -1,221 +1,147 @@
 """Which weight? One row per training: data set, discrepancy, rule, budget, seed -> accuracy or recall.
 
-    python experiments/weights/run.py --data cifar=/path/cifar10.npz --discrepancies mmd-heat,susreg \
-        --rules balanced,0.05,0.9,constrained --epochs 5,50 --seeds 0 --out experiments/weights/results.csv
+    python -m experiments.weights.run --data cifar=/path/cifar10.npz --discrepancies mmd-heat,susreg \
+        --rules balanced,0.05,0.9,constrained --epochs 5,50 --seeds 0
 
 Rules: a number (that weight); ``balanced`` (the default) and ``balanced:CUTOFF``; ``expansion:R`` (weight of the
 expansion ratio R); ``annealed`` (the cut-off falls from 1 to 0.25); ``constrained`` (the multiplier of D <= its value
 at the cut-off 1/2, by dual ascent). Rows that are already in the file are skipped: the table grows over many calls.
 """
 
-import argparse
-import csv
 import itertools
 import math
-import platform
-import subprocess
-import time
+import tempfile
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 
-from isosphere.data import Loader, Views, load_images, open_source, recipe
-from isosphere.discrepancies import build_discrepancy
-from isosphere.evaluation import extract, extract_views, instance_retrieval, knn
-from isosphere.methods import (
-    JEPA,
-    balanced_weight,
-    expansion_ratio,
-    invariance_slope,
-    spread_value,
-    weight_of_expansion,
-)
-from isosphere.models import MLPHead, build_encoder
+from experiments.command import integers, parser
+from experiments.methods.cell import CLASSES, COMMON, INSTANCES, drawn, finish, read, strength
+from experiments.records import Table
+from isosphere import evaluate
+from isosphere.methods import JEPA, balanced_weight, invariance_slope, spread_value
+from isosphere.runs import RunFolder
+from isosphere.training import Callback, Progress, load_config
+from isosphere.workflows import prepare_training
 
-COLUMNS = [
-    *("data", "epochs", "discrepancy", "rule", "seed", "images", "batch", "dim", "weight", "r_star"),
-    *("metric", "value", "low", "high", "recall_backbone", "invariance", "regulariser", "null", "seconds"),
-    *("commit", "machine", "torch"),
-]
 KEY = ("data", "epochs", "discrepancy", "rule", "seed", "images", "batch", "dim")
+VALUES = (
+    *("weight", "r_star", "metric", "value", "low", "high", "recall_backbone"),
+    *("invariance", "regulariser", "null", "seconds"),
+)
+METHODS = {"susreg": "sphere-jepa", "sigreg": "lejepa"}
+"""What the method of a discrepancy is called, where it has a name of its own."""
+SLOPE = invariance_slope(2, 0)
 
 
-class Weight:
-    """A rule for the weight of a JEPA, as a function of training progress and of the regulariser's value."""
-
-    def __init__(self, rule: str, discrepancy, n: int, slope: float):
-        name, _, argument = rule.partition(":")
-        self.name, self.discrepancy, self.n, self.slope = name, discrepancy, n, slope
-        if name == "balanced":
-            self.weight = self.at(float(argument) if argument else None)
-        elif name == "expansion":
-            self.weight = weight_of_expansion(discrepancy, float(argument), n, slope)
-        elif name == "annealed":
-            self.ends = math.log(1.0), math.log(0.25)
-            self.grid = {c: self.at(c) for c in (1.0, 0.84, 0.71, 0.59, 0.5, 0.42, 0.35, 0.3, 0.25)}
-            self.weight = self.grid[1.0]
-        elif name == "constrained":
-            self.weight = self.at(0.5)
-            uniform = discrepancy.null(n).mean
-            self.target = spread_value(discrepancy, n, 0.5)
-            self.unit = self.target - uniform
-        else:
-            self.weight = float(rule)
-
-    def at(self, cutoff: float | None) -> float:
-        return balanced_weight(self.discrepancy, self.n, self.slope, cutoff=cutoff)
-
-    def update(self, progress: float, regulariser: float) -> float:
-        if self.name == "annealed":
-            wanted = (1 - progress) * self.ends[0] + progress * self.ends[1]
-            self.weight = self.grid[min(self.grid, key=lambda c: abs(math.log(c) - wanted))]
-        elif self.name == "constrained":
-            step = max(-1.0, min(1.0, (regulariser - self.target) / self.unit))
-            odds = self.weight / (1 - self.weight) * math.exp(0.02 * step)
-            self.weight = odds / (1 + odds)
-        return self.weight
+CUTOFFS = (1.0, 0.84, 0.71, 0.59, 0.5, 0.42, 0.35, 0.3, 0.25)
+"""That the annealed rule goes through."""
 
 
-def train(job: dict, train_set, test_set, recipe_name: str, size: int, batch: int, dim: int) -> dict:
-    torch.manual_seed(job["seed"])
-    epochs, seed = job["epochs"], job["seed"]
-    encoder = build_encoder("small-conv", image_size=size).to(memory_format=torch.channels_last)
-    discrepancy = build_discrepancy(job["discrepancy"], dim)
-    slope = invariance_slope(2, 0)
-    rule = Weight(job["rule"], discrepancy, batch, slope)
-    method = JEPA(encoder, MLPHead(encoder.feature_dim, dim, 1024), discrepancy, weight=rule.weight)
-    loader = Loader(train_set, batch_size=batch, seed=seed)
-    views = Views(recipe(recipe_name, size))
-    decayed = [p for p in method.parameters() if p.ndim > 1]
-    others = [p for p in method.parameters() if p.ndim <= 1]
-    optimizer = torch.optim.AdamW(
-        [{"params": decayed, "weight_decay": 0.05}, {"params": others, "weight_decay": 0.0}],
-        lr=2e-3,
-        fused=True,
-    )
-    steps = epochs * len(loader)
-    warmup = max(1, min(steps // 10, 2 * len(loader)))
-    schedule = torch.optim.lr_scheduler.LambdaLR(
-        optimizer,
-        lambda s: min(
-            (s + 1) / warmup, 0.5 * (1 + math.cos(math.pi * max(0, s - warmup) / max(1, steps - warmup)))
-        ),
-    )
-    started, step, tail = time.perf_counter(), 0, []
-    for epoch in range(epochs):
-        for batch_images in loader.epoch(epoch):
-            seen = views(batch_images.images, index=batch_images.index, epoch=epoch, seed=seed)
-            seen = [v.to(memory_format=torch.channels_last) for v in seen]
-            with torch.autocast("cpu", torch.bfloat16):
-                loss = method(seen)
-            optimizer.zero_grad()
-            loss.total.backward()
-            optimizer.step()
-            schedule.step()
-            step += 1
-            method.after_step(step / steps)
-            parts = {k: v.item() for k, v in loss.parts.items()}
-            method.weight.fill_(rule.update(step / steps, parts["regulariser"]))
-            tail = [*tail[-9:], parts]
-    seconds = time.perf_counter() - started
-    row = evaluate(method, train_set, test_set, views, size)
-    return row | {
-        "weight": f"{rule.weight:.5g}",
-        "r_star": f"{expansion_ratio(discrepancy, rule.weight, batch, slope):.4g}",
-        "invariance": f"{sum(p['invariance'] for p in tail) / len(tail):.4f}",
-        "regulariser": f"{sum(p['regulariser'] for p in tail) / len(tail):.5f}",
-        "null": f"{discrepancy.null(batch).mean:.5f}",
-        "seconds": f"{seconds:.1f}",
+def settings(rule: str) -> dict[str, Any]:
+    """The keys of a training whose weight begins by this rule."""
+    name, _, argument = rule.partition(":")
+    cutoff = {"annealed": "1", "constrained": "0.5", "balanced": argument}.get(name)
+    if cutoff is not None:
+        return {"method.options": {"cutoff": float(cutoff)}} if cutoff else {}
+    if name == "expansion":
+        return {"method.options": {"expansion": float(argument)}}
+    return {"method.weight": float(rule)}
+
+
+class Follow(Callback):
+    """Sets the weight of a JEPA by a rule after each step, and keeps the parts of the last ten losses."""
+
+    def __init__(self, rule: str, method: JEPA, batch: int):
+        self.rule, self.method, self.last = rule, method, list[Mapping[str, float]]()
+        test = method.discrepancy
+        if rule == "annealed":
+            self.weights = {c: balanced_weight(test, batch, SLOPE, cutoff=c) for c in CUTOFFS}
+        elif rule == "constrained":
+            self.target = spread_value(test, batch, 0.5)
+            self.unit = self.target - test.null(batch).mean
+
+    def on_step(self, progress: Progress) -> None:
+        self.last = [*self.last[-9:], progress.losses]
+        weight = self.method.weight
+        if self.rule == "annealed":
+            wanted = progress.fraction * math.log(0.25)
+            weight.fill_(self.weights[min(CUTOFFS, key=lambda c: abs(math.log(c) - wanted))])
+        elif self.rule == "constrained":
+            step = max(-1.0, min(1.0, (progress.losses["regulariser"] - self.target) / self.unit))
+            odds = weight / (1 - weight) * math.exp(0.02 * step)
+            weight.copy_(odds / (1 + odds))
+
+
+def measure(job: dict[str, Any], spec: str, test_images: int, keys: dict[str, Any]) -> dict[str, Any]:
+    """Train by a rule; k-NN where images have labels of several classes, else Recall@1."""
+    batch, method = int(job["batch"]), str(job["discrepancy"])
+    flags = keys | settings(str(job["rule"])) | {"method.name": METHODS.get(method, method)}
+    with tempfile.TemporaryDirectory() as folder:
+        training = prepare_training(load_config(flags=flags), RunFolder(Path(folder) / "run"))
+        assert isinstance(training.parts.method, JEPA)
+        rule = Follow(str(job["rule"]), training.parts.method, batch)
+        run, summary = finish(training, [rule])
+        test = drawn(spec, test_images)
+        labelled = test.has_labels and len(test.class_names) > 1
+        found = evaluate(run, run.images, test=test, tasks="knn" if labelled else "retrieval", progress=False)
+    figures = read(found, {"knn": CLASSES["knn"]} if labelled else INSTANCES)
+    column = "knn" if labelled else "recall1_head"
+    rate = {
+        name: figures[f"{column}{end}"] for name, end in (("value", ""), ("low", "_low"), ("high", "_high"))
     }
-
-
-def evaluate(method, train_set, test_set, views, size: int) -> dict:
-    if train_set.has_labels and len(train_set.class_names) > 1:
-        mean, std = method.encoder.mean, method.encoder.std
-        a = extract(method.embed, train_set, size, mean, std, autocast=torch.bfloat16)
-        b = extract(method.embed, test_set, size, mean, std, autocast=torch.bfloat16)
-        result = knn(a.backbone, train_set.labels, b.backbone, test_set.labels, k=20)
-        metric, backbone = "knn", None
-    else:
-        first, second = extract_views(method.embed, test_set, views, seed=12345, autocast=torch.bfloat16)[:2]
-        result = instance_retrieval(first.head, second.head)["recall@1"]
-        backbone = instance_retrieval(first.backbone, second.backbone)["recall@1"].value
-        metric = "recall@1"
-    return {
-        "metric": metric,
-        "value": f"{100 * result.value:.2f}",
-        "low": f"{100 * result.low:.2f}",
-        "high": f"{100 * result.high:.2f}",
-        "recall_backbone": "" if backbone is None else f"{100 * backbone:.2f}",
-    }
-
-
-def data_sets(name: str, spec: str, limit: int, size: int, test: int):
-    wanted = "train", "test"
-    train_source, test_source = (open_source(spec, split=s) for s in wanted)
-    order = torch.randperm(len(train_source), generator=torch.Generator().manual_seed(0)).numpy()
-    order_test = torch.randperm(len(test_source), generator=torch.Generator().manual_seed(0)).numpy()
-    return (
-        load_images(train_source.subset(order[:limit]), size),
-        load_images(test_source.subset(order_test[:test]), size),
-    )
+    if not labelled:
+        rate["recall_backbone"] = figures["recall1"]
+    parts = {k: sum(p[k] for p in rule.last) / len(rule.last) for k in ("invariance", "regulariser")}
+    null = training.parts.method.discrepancy.null(batch).mean
+    numbers = rate | strength(run) | parts | {"null": null, "seconds": summary.seconds}
+    return {"metric": "knn" if labelled else "recall@1"} | {k: f"{v:.5g}" for k, v in numbers.items()}
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument(
+    options = parser(__doc__)
+    options.add_argument(
         "--data", required=True, help="NAME=SPEC, e.g. cifar=cifar10.npz or wood=textures:wood"
     )
-    parser.add_argument("--recipe", default="crops")
-    parser.add_argument("--canvas", type=int, default=32, help="pixels of the stored images")
-    parser.add_argument("--size", type=int, default=32, help="pixels of a view")
-    parser.add_argument("--images", type=int, default=10000)
-    parser.add_argument("--test-images", type=int, default=10000)
-    parser.add_argument("--batch", type=int, default=256)
-    parser.add_argument("--dim", type=int, default=128)
-    parser.add_argument("--discrepancies", default="mmd-heat,ksd-heat,kl-vmf,susreg")
-    parser.add_argument("--rules", default="balanced")
-    parser.add_argument("--epochs", default="5")
-    parser.add_argument("--seeds", default="0")
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results.csv")
-    a = parser.parse_args()
+    options.add_argument("--recipe", default="crops")
+    options.add_argument("--canvas", type=int, default=32, help="pixels of the stored images")
+    options.add_argument("--size", type=int, default=32, help="pixels of a view")
+    options.add_argument("--images", type=int, default=10000)
+    options.add_argument("--test-images", type=int, default=10000)
+    options.add_argument("--batch", type=int, default=256)
+    options.add_argument("--dim", type=int, default=128)
+    options.add_argument("--discrepancies", default="mmd-heat,ksd-heat,kl-vmf,susreg")
+    options.add_argument("--rules", default="balanced")
+    options.add_argument("--epochs", type=integers, default="5")
+    options.add_argument("--seeds", type=integers, default="0")
+    options.add_argument("--threads", type=int, default=1)
+    options.add_argument("--out", type=Path, default=Path(__file__).parent / "results.csv")
+    a = options.parse_args()
     torch.set_num_threads(a.threads)
     name, _, spec = a.data.partition("=")
-    train_set, test_set = data_sets(name, spec, a.images, a.canvas, a.test_images)
-    done = set()
-    if a.out.exists():
-        with a.out.open() as file:
-            done = {tuple(row[k] for k in KEY) for row in csv.DictReader(file)}
-    commit = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True
-    ).stdout.strip()
-    constant = {
-        "images": len(train_set),
-        "batch": a.batch,
-        "dim": a.dim,
-        "commit": commit,
-        "machine": f"{platform.machine()} {a.threads} thread(s)",
-        "torch": torch.__version__,
+    table = Table(a.out, KEY, VALUES, judged=True)
+    sizes = {"images": a.images, "batch": a.batch, "dim": a.dim}
+    keys = {
+        **COMMON,
+        **{
+            "data.source": spec,
+            "data.limit": a.images,
+            "data.canvas_size": a.canvas,
+            "data.image_size": a.size,
+        },
+        **{"views.recipe": a.recipe, "model.dim": a.dim, "train.batch_size": a.batch},
     }
-    epochs = [int(e) for e in a.epochs.split(",")]
-    seeds = [int(s) for s in a.seeds.split(",")]
-    for e, seed, rule, discrepancy in itertools.product(
-        epochs, seeds, a.rules.split(","), a.discrepancies.split(",")
+    for epochs, seed, rule, discrepancy in itertools.product(
+        a.epochs, a.seeds, a.rules.split(","), a.discrepancies.split(",")
     ):
-        job = {"data": name, "epochs": e, "discrepancy": discrepancy, "rule": rule, "seed": seed} | constant
-        if tuple(str(job[k]) for k in KEY) in done:
+        job = {"data": name, "epochs": epochs, "discrepancy": discrepancy, "rule": rule, "seed": seed} | sizes
+        if job in table:
             continue
-        row = job | train(job, train_set, test_set, a.recipe, a.size, a.batch, a.dim)
-        fresh = not a.out.exists()
-        with a.out.open("a", newline="") as file:
-            writer = csv.DictWriter(file, COLUMNS)
-            if fresh:
-                writer.writeheader()
-            writer.writerow(row)
-        print({k: row[k] for k in COLUMNS[:-3]}, flush=True)
+        found = measure(job, spec, a.test_images, keys | {"train.epochs": epochs, "train.seed": seed})
+        table.append(job | found)
+        print(job | found, flush=True)
 
 
 if __name__ == "__main__":

@@ -9,10 +9,12 @@ import pytest
 pytest.importorskip("matplotlib", reason="the ledger draws with matplotlib")
 
 from experiments import ledger
-from experiments.methods.cell import DATA, TIERS, prepare_job, unseen_images
-from experiments.methods.filling import KEY, METRICS, job, large, small
-from experiments.records import PROVENANCE, Table
+from experiments.methods.cell import DATA, TIERS, configuration, unseen_images
+from experiments.methods.filling import KEY, METRICS, job, large, results, small
+from experiments.methods.tables import markdown
+from experiments.records import PROTOCOL, PROVENANCE
 from experiments.trained import RESULTS, Cells
+from isosphere.training import open_training_source
 
 ROOT = Path(__file__).parents[2]
 
@@ -46,7 +48,7 @@ def test_every_claim_gives_a_command_that_exists_and_a_verdict_in_words(found):
 def test_verdicts_stand_on_a_table_that_has_just_begun(share):
     claims = sorted((ROOT / "experiments" / "claims").glob("*/__main__.py"))
     modules = [import_module(f"experiments.claims.{path.parent.name}.__main__") for path in claims]
-    rows = list(Table(RESULTS, KEY, METRICS))
+    rows = list(results(RESULTS))
     random.Random(share).shuffle(rows)
     for module in (m for m in modules if hasattr(m, "RESULTS")):
         found = module.verdict(rows[: len(rows) // share])
@@ -64,7 +66,7 @@ def test_cells_of_a_tier_are_asked_like_those_of_two_cores():
         assert Cells(small(rows, tier)).values("wood", "kl-vmf", "recall1_head", asked["options"]) == {
             1: 50.0
         }
-        config = prepare_job(large(asked, tier), "textures:wood").config
+        config = configuration(large(asked, tier), "textures:wood")
         assert config.model.encoder == TIERS[tier]["model.encoder"]
         assert config.train.epochs == 120
 
@@ -73,16 +75,50 @@ def test_runs_are_chosen_by_training_images_that_they_did_not_see():
     def paths(images):
         return set(images.paths)
 
-    parts = prepare_job(job("wood", "kl-vmf"), "textures:wood")
-    unseen = unseen_images(parts, 50)
+    config = configuration(job("wood", "kl-vmf"), "textures:wood")
+    unseen = unseen_images(config, 50)
     assert unseen is not None
     assert len(unseen) == 50
-    assert paths(unseen).isdisjoint(paths(parts.images))
+    assert paths(unseen).isdisjoint(paths(open_training_source(config)))
 
 
 def test_the_table_of_cells_has_the_columns_that_the_code_writes():
-    assert Table(RESULTS, KEY, METRICS).columns == RESULTS.read_text().splitlines()[0].split(",")
-    assert RESULTS.read_text().splitlines()[0] == ",".join([*KEY, *METRICS, *PROVENANCE])
+    header = RESULTS.read_text().splitlines()[0].split(",")
+    assert header[: len(KEY) + len(METRICS) + len(PROVENANCE)] == [*KEY, *METRICS, *PROVENANCE]
+    assert results(RESULTS).columns == [*KEY, *METRICS, *PROVENANCE, "protocol"]
+
+
+def test_claims_from_rows_of_an_older_protocol_say_so(found):
+    for entry in found:
+        module = import_module(entry.command.split()[2] + ".__main__")
+        rows = ledger._wanted(module, ledger._results(module, Path(str(module.HERE)) / "results.csv"))
+        old = any(row.get("protocol", "1") in ("", "1") for row in rows)
+        judged = hasattr(module, "RESULTS") or hasattr(module, "CELL")
+        assert bool(entry.older) == (judged and old), entry.claim
+        assert entry.older in ledger.ledger(found)
+
+
+def row_of(method: str, seed: int, knn: float, protocol: str = "") -> dict[str, str]:
+    key = {"data": "cifar10", "method": method, "options": "", "epochs": "10", "seed": str(seed)}
+    return key | {"knn": str(knn)} | ({"protocol": protocol} if protocol else {})
+
+
+def test_rows_of_two_protocols_are_not_averaged():
+    rows = [*(row_of("simclr", seed, 40 + seed) for seed in (0, 1, 2)), row_of("simclr", 0, 50, PROTOCOL)]
+    cells = Cells([*rows, row_of("byol", 0, 30)])
+    assert cells.values("cifar10", "simclr", "knn") == {0: 50.0}
+    assert cells.values("cifar10", "byol", "knn") == {0: 30.0}  # there is no newer one
+    assert cells.dispersion("cifar10", "knn") == 0
+
+
+def test_the_tables_of_methods_carry_their_protocol_until_all_rows_are_of_this_one():
+    full = dict.fromkeys(METRICS, "") | {"images_per_second": "1", "peak_mib": "1"}
+    old, new = full | row_of("simclr", 0, 40), full | row_of("byol", 0, 40, PROTOCOL)
+    assert markdown([old]).splitlines()[-1].startswith("As of the older protocol")
+    assert markdown([old, new]).splitlines()[-1].startswith("1 of 2 rows are as of the older protocol")
+    assert "python -m experiments.methods" in markdown([old, new]).splitlines()[-1]
+    assert "protocol" not in markdown([new])
+    assert "protocol" not in markdown([old, full | row_of("simclr", 0, 41, PROTOCOL)])  # measured again
 
 
 def test_cells_average_over_seeds_and_add_errors_in_squares():

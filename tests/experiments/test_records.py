@@ -4,7 +4,7 @@ import csv
 
 import pytest
 
-from experiments.records import Table
+from experiments.records import PROTOCOL, Table, newest
 
 
 def rows(path):
@@ -30,3 +30,16 @@ def test_a_column_that_the_table_does_not_have_is_refused(tmp_path):
     with pytest.raises(KeyError, match="no column"):
         table.append({"seed": 0, "accuracy": 1.0})
     assert not table.path.exists()
+
+
+def test_a_row_by_an_older_protocol_is_measured_again_and_kept(tmp_path):
+    path = tmp_path / "results.csv"
+    Table(path, ("method", "seed"), ("knn",)).append({"method": "a", "seed": 0, "knn": 1.5})
+    table = Table(path, ("method", "seed"), ("knn",), judged=True)
+    assert {"method": "a", "seed": 0} not in table
+    table.append({"method": "a", "seed": 0, "knn": 2.5})
+    assert {"method": "a", "seed": 0} in table
+    again = Table(path, ("method", "seed"), ("knn",), judged=True)
+    assert {"method": "a", "seed": 0} in again
+    assert [(row["knn"], row["protocol"]) for row in again] == [("1.5", ""), ("2.5", PROTOCOL)]
+    assert [row["knn"] for row in newest(again, ["method"])] == ["2.5"]

@@ -14,9 +14,9 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from experiments.drawing import COLOURS, grouped_bars, panels, save
+from experiments.drawing import COLOURS
 from experiments.methods.filling import job
-from experiments.trained import RESULTS, Cells, main, on_equal_terms
+from experiments.trained import RESULTS, Cells, bars, main, on_equal_terms
 from experiments.verdict import Figures, Verdict
 
 __all__ = ["RESULTS"]
@@ -114,15 +114,12 @@ def verdict(rows: Iterable[dict[str, str]]) -> Verdict:
 
 
 def draw(rows: Iterable[dict[str, str]], path: Path) -> None:
-    cells = Cells(rows)
-    figure, (left, right) = panels(1, 2, width=4.6, height=3.0)
     colours: dict[str, str] = dict(zip((*KL, *OTHERS), COLOURS, strict=False))
-    for axis, names, metric in ((left, FAMILIES, "recall1_head"), (right, CLASSES, "knn")):
-        grouped_bars(axis, names, cells.series(colours, names, metric))
-    left.set(title="Textures: Recall@1 of the head, %")
-    right.set(title="Class-like: k-NN, %", ylim=(25, None))
-    figure.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=6, fontsize=8)
-    save(figure, path)
+    titles = {
+        "Textures: Recall@1 of the head, %": (FAMILIES, "recall1_head"),
+        "Class-like: k-NN, %": (CLASSES, "knn"),
+    }
+    bars(Cells(rows), colours, titles, path, width=4.6, height=3.0, legend=6)
 
 
 if __name__ == "__main__":

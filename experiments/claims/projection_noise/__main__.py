@@ -14,7 +14,6 @@ squared mean (of the value above its value for uniform points; of the gradient's
 as the signal. Rows go to ``results.csv``.
 """
 
-import argparse
 import itertools
 import math
 from pathlib import Path
@@ -22,6 +21,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from experiments.command import integers, parser
 from experiments.drawing import COLOURS, panels, save
 from experiments.records import Table
 from experiments.verdict import Figures, Verdict
@@ -137,22 +137,18 @@ def draw(table: Table, n: int, path: Path) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--n", default="64,256")
-    parser.add_argument("--dim", default="32,128,512")
-    parser.add_argument("--slices", default="16,64,256,1024")
-    parser.add_argument("--batches", type=int, default=48)
-    parser.add_argument("--draws", type=int, default=8)
-    parser.add_argument("--draw", action="store_true", help="draw what is in results.csv, measure nothing")
-    a = parser.parse_args()
+    options = parser(__doc__, draw="measure")
+    options.add_argument("--n", type=integers, default="64,256")
+    options.add_argument("--dim", type=integers, default="32,128,512")
+    options.add_argument("--slices", type=integers, default="16,64,256,1024")
+    options.add_argument("--batches", type=int, default=48)
+    options.add_argument("--draws", type=int, default=8)
+    a = options.parse_args()
     torch.set_num_threads(1)
-    numbers = {k: [int(x) for x in getattr(a, k).split(",")] for k in ("n", "dim", "slices")}
     values = ("value_batch", "value_slices", "gradient_batch", "gradient_slices", "batches", "draws")
     table = Table(HERE / "results.csv", ("state", "n", "dim", "slices"), values)
-    jobs = () if a.draw else itertools.product(STATES, numbers["n"], numbers["dim"], numbers["slices"])
-    for state, n, dim, slices in jobs:
+    sizes = itertools.product(a.n, a.dim, a.slices)
+    for state, (n, dim, slices) in () if a.draw else itertools.product(STATES, sizes):
         row = {"state": state, "n": n, "dim": dim, "slices": slices}
         if row in table:
             continue
@@ -161,7 +157,7 @@ def main() -> None:
             row | {k: f"{v:.4g}" for k, v in found.items()} | {"batches": a.batches, "draws": a.draws}
         )
         print(row, {k: f"{v:.3g}" for k, v in found.items()}, flush=True)
-    draw(table, max(numbers["n"]), HERE / "projection_noise.svg")
+    draw(table, max(a.n), HERE / "projection_noise.svg")
 
 
 if __name__ == "__main__":

@@ -20,17 +20,17 @@ import torch
 from torch import Tensor
 
 from experiments.drawing import COLOURS, panels, save
-from experiments.methods.cell import drawn_images
+from experiments.methods.cell import drawn
 from experiments.methods.filling import arguments, minutes
 from experiments.records import Table
 from experiments.verdict import Figures, Verdict
-from isosphere.data import ImageSet, Loader, Views, recipe
+from isosphere.data import ImageSet, Loader, Views, load_images, recipe
 from isosphere.discrepancies import KL, KSD, MMD, Discrepancy
 from isosphere.kernels import BandlimitedKernel, HeatKernel, VonMisesFisherKernel
 from isosphere.methods import JEPA, expansion_ratio, invariance_slope
 from isosphere.models import MLPHead, build_encoder
 from isosphere.sphere import normalize
-from isosphere.statistics import effective_rank, mean_cosine, within_share
+from isosphere.statistics import COLLAPSED, effective_rank, mean_cosine, within_share
 
 HERE = Path(__file__).parent
 CLAIM = (
@@ -49,7 +49,6 @@ KERNELS: dict[str, tuple[Discrepancy, float]] = {
 }
 """Each with the weight that its paper gives; the last kernel is ours, at KL's."""
 RATIOS = (1.0, 0.3, 3.0, 0.1, 10.0, 0.03)  # where it is decided comes first
-COLLAPSED = 0.95
 KEY = ("data", "network", "kernel", "rule", "seed")
 VALUES = ("weight", "r_star", "r_min", "directions", "cosine", "rank", "invariance", "regulariser", "seconds")
 
@@ -199,7 +198,6 @@ def draw(rows: list[dict[str, str]], path: Path) -> None:
 def main() -> None:
     parser = arguments(__doc__, names=(*SOURCES, "cifar10"), budget="40m")
     parser.add_argument("--out", type=Path, default=HERE / "results.csv")
-    parser.add_argument("--draw", action="store_true", help="draw what is in results.csv, train nothing")
     a = parser.parse_args()
     torch.set_num_threads(a.threads)
     table = Table(a.out, KEY, VALUES)
@@ -211,7 +209,8 @@ def main() -> None:
             continue
         if job["data"] not in sets:
             spec = sources[job["data"]]
-            sets[job["data"]] = drawn_images(spec, IMAGES, 20, "train"), drawn_images(spec, 300, 20, "test")
+            learned, asked = drawn(spec, IMAGES, "train"), drawn(spec, 300)
+            sets[job["data"]] = load_images(learned, 20), load_images(asked, 20)
         found = run(job, *sets[job["data"]])
         table.append(job | {k: f"{v:.4g}" for k, v in found.items()})
         print(

@@ -12,9 +12,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from experiments.drawing import COLOURS, grouped_bars, panels, save
+from experiments.drawing import COLOURS
 from experiments.methods.filling import job
-from experiments.trained import OWN, RESULTS, Cells, main, on_equal_terms
+from experiments.trained import OWN, RESULTS, Cells, bars, main, on_equal_terms
 from experiments.verdict import Figures, Verdict
 
 __all__ = ["RESULTS"]
@@ -125,15 +125,9 @@ def beside(
 
 
 def draw(rows: Iterable[dict[str, str]], path: Path) -> None:
-    cells = Cells(rows)
-    figure, (left, right) = panels(1, 2, width=4.4, height=2.8)
     colours = {OURS: COLOURS[0], THEIRS: COLOURS[1], "byol": COLOURS[9]}
-    for axis, names, metric in ((left, FAMILIES, "mrr_head"), (right, CLASSES, "knn")):
-        grouped_bars(axis, names, cells.series(colours, names, metric))
-    left.set(title="Textures: mAP of the head, %")
-    right.set(title="Class-like: k-NN, %", ylim=(25, None))
-    figure.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize=8)
-    save(figure, path)
+    titles = {"Textures: mAP of the head, %": (FAMILIES, "mrr_head"), "Class-like: k-NN, %": (CLASSES, "knn")}
+    bars(Cells(rows), colours, titles, path, width=4.4, height=2.8, legend=3)
 
 
 if __name__ == "__main__":

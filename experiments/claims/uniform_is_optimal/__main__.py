@@ -13,7 +13,6 @@ whose direction is drawn uniformly, "aligned" that of the target along the law's
 was made for. Queries come from the uniform law ("sphere": every direction matters) or from the law itself ("own").
 """
 
-import argparse
 import itertools
 from collections.abc import Callable
 from pathlib import Path
@@ -22,6 +21,7 @@ from statistics import geometric_mean
 import torch
 from torch import Tensor
 
+from experiments.command import integers, parser
 from experiments.drawing import COLOURS, panels, save
 from experiments.records import Table
 from experiments.verdict import Figures, Verdict
@@ -221,19 +221,16 @@ def draw(table: Table, path: Path) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--dims", default="3,8,32")
-    parser.add_argument("--sizes", default="200,1000")
-    parser.add_argument("--seeds", default="0,1,2")
-    parser.add_argument("--draw", action="store_true", help="draw what is in results.csv, measure nothing")
-    a = parser.parse_args()
+    options = parser(__doc__, draw="measure")
+    options.add_argument("--dims", type=integers, default="3,8,32")
+    options.add_argument("--sizes", type=integers, default="200,1000")
+    options.add_argument("--seeds", type=integers, default="0,1,2")
+    a = options.parse_args()
     torch.set_num_threads(1)
-    dims, sizes, seeds = ([int(x) for x in text.split(",")] for text in (a.dims, a.sizes, a.seeds))
     key = ("law", "dim", "n", "estimator", "queries", "seed")
     table = Table(HERE / "results.csv", key, ("worst", "worst_linear", "smooth", "aligned"))
-    for name, dim, n, seed in () if a.draw else itertools.product(LAWS, dims, sizes, seeds):
+    sizes = itertools.product(a.dims, a.sizes, a.seeds)
+    for name, (dim, n, seed) in () if a.draw else itertools.product(LAWS, sizes):
         job = {"law": name, "dim": dim, "n": n, "seed": seed}
         if job | {"estimator": next(iter(ESTIMATORS)), "queries": "own"} in table:
             continue

@@ -2,14 +2,13 @@
 
     python -m experiments.claims.vje_likelihood cifar10=/path/cifar10.npz dtd=/path/dtd.zip galaxies=/path/galaxies.zip
 
-Each arm is trained on 6,000 CIFAR-10 images (10 epochs, small encoder) and judged by k-NN, linear probe and spread;
+Each arm is trained on 6,000 CIFAR-10 images (10 epochs, small encoder) and evaluated by k-NN, linear probe and spread;
 then its own scores and four distances (of the backbone and of the embedding) tell 2,000 CIFAR-10 test images from
 procedural textures and the other sets that are named, all brought to 32 px: AUROC, foreign images positive.
 ``one-class`` arms learn from 2,000 images of one class, and the scores tell its test images from those of the nine
 others. Rows go to ``results.csv`` as (arm, seed, quantity) -> value and 95 % interval.
 """
 
-import functools
 import math
 import tempfile
 import time
@@ -22,13 +21,13 @@ import torch
 from torch import Tensor
 
 from experiments.drawing import COLOURS, panels, save
-from experiments.methods.cell import DATA as SETS
-from experiments.methods.cell import arithmetic, drawn_images, judge, prepare_job, train
+from experiments.methods.cell import configuration, drawn, figures_of, train
 from experiments.methods.filling import arguments, job, minutes
-from experiments.records import Table
+from experiments.records import Table, newest
 from experiments.verdict import Figures, Verdict, pooled_deviation
-from isosphere.data import ImageSet, load_images, open_source
-from isosphere.evaluation import detection, extract, novelty
+from isosphere import Run, evaluate
+from isosphere.data import ImageSet, Source, as_source, load_images, open_source
+from isosphere.evaluation import extract
 from isosphere.methods import Method
 
 HERE = Path(__file__).parent
@@ -58,6 +57,7 @@ ARMS = {
     "no batch norm, + mmd": ("vje+mmd", "method.options.batch_norm=false;method.options.standardise=false"),
 }
 SEEDED = ("vje", "vje+mmd", "vje-cauchy", *RIVALS, "kl-vmf", "untrained")
+CELL = ("arm", "quantity")
 ONE_CLASS = ("vje", "vje-cauchy", "vje+mmd", "vi-simsiam", "kl-vmf", "untrained")
 BOUNDS = {"vje": "Student-t", "vje-cauchy": "spherical Cauchy"}
 """Methods whose scores are asked for, by their directional factor."""
@@ -66,87 +66,68 @@ COUPLING = ("own length", "expected length", "expected over own")
 COUPLED = ("vje", "no radial factor")
 PAR = 2
 """Standard errors of a difference that methods on a par may lie apart."""
+Interval = tuple[float, float, float]
+"""Value and 95 % interval."""
 FIGURES = ("knn", "linear", "uniformity", "alignment", "effective_rank", "collapsed")
 
 
-def scores(method: Method, train_set: ImageSet, sets: dict[str, ImageSet]) -> dict[str, dict[str, Tensor]]:
-    """Scores by name and set, larger where more foreign: the method's own, and distances to the training images."""
-    encoder: Any = method.encoder
-    look: Any = functools.partial(extract, size=32, mean=encoder.mean, std=encoder.std, autocast=arithmetic())
-    known = look(method.embed, train_set)
-    found: dict[str, dict[str, Tensor]] = {}
-    for name, images in sets.items():
-        mine = look(method.embed, images)
-        for layer in ("backbone", "head"):
-            for score, values in novelty(getattr(known, layer), getattr(mine, layer)).items():
-                found.setdefault(f"{score} of the {layer}", {})[name] = values
-        if (own := getattr(method, "scores", None)) is not None:
-            names: list[str] = []
-
-            def encode(x: Tensor, own: Any = own, names: list[str] = names) -> tuple[Tensor, Tensor]:
-                made = own(x)
-                names[:] = made
-                stacked = torch.stack(list(made.values()), 1)
-                return stacked, stacked
-
-            values = look(encode, images).backbone
-            for score, column in zip(names, values.unbind(1), strict=True):
-                found.setdefault(score, {})[name] = -column.double()
-    return found
-
-
-def trained(method: str, options: str, seed: int, spec: str, epochs: int = 10) -> tuple[Method, Any]:
+def trained(
+    arm: str, seed: int, spec: str, folder: str, source: Source | None = None, epochs: int = 10
+) -> Run:
+    """The run of an arm: on CIFAR-10, or on some images of it."""
+    method, options = ARMS[arm]
     wanted = job("cifar10", method, seed, options, epochs)
-    parts = prepare_job(wanted, spec)
-    made, _ = train(wanted, parts)
-    return made.eval(), parts
+    return train(wanted, configuration(wanted, spec), Path(folder) / "run", source)[0]
 
 
-def whole(arm: str, seed: int, specs: dict[str, str]) -> Iterator[tuple[str, tuple[float, float, float]]]:
+def detected(run: Run, test: Source, outside: dict[str, Source]) -> Iterator[tuple[str, str, Interval]]:
+    """AUROC of every score by foreign set: of the method's own, and of distances to the training images, which are
+    one class.
+    """
+    assert run.images is not None
+    sets = [as_source(source, name=name) for name, source in outside.items()]
+    unlabelled = as_source(run.images, labels=[-1] * len(run.images))
+    found = evaluate(run, unlabelled, test=test, tasks="ood", ood=sets, progress=False)
+    for figure in found["ood"].find(model="trained", metric="auroc"):
+        own = figure.layer == "method"
+        score = figure.variant if own else f"{figure.variant} of the {figure.layer}"
+        yield figure.subset, score, (figure.value, figure.estimate.low, figure.estimate.high)
+
+
+def whole(arm: str, seed: int, specs: dict[str, str]) -> Iterator[tuple[str, Interval]]:
     """Accuracy, spread, detection and for some coupling of an arm that learns from all classes."""
     spec = specs["cifar10"]
-    method, parts = trained(*ARMS[arm], seed, spec)
-    test = drawn_images(spec, 5000, 32)
-    figures = judge(method, SETS["cifar10"], parts, test)
-    for name in FIGURES:
-        value = float(figures[name])
-        yield (
-            name,
-            (value, float(figures.get(f"{name}_low", value)), float(figures.get(f"{name}_high", value))),
-        )
-    outside = {"textures": "textures:all"} | {n: s for n, s in specs.items() if n != "cifar10"}
-    sets = {"inside": drawn_images(spec, 2000, 32)} | {
-        name: drawn_images(where, 1000, 32) for name, where in outside.items()
-    }
-    for score, values in scores(method, parts.images, sets).items():
-        for name in outside:
-            found = detection(values["inside"], values[name], resamples=200)["auroc"]
-            yield f"auroc/{name}/{score}", (found.value, found.low, found.high)
-    if arm in COUPLED:
-        yield from coupling(method, test)
+    with tempfile.TemporaryDirectory() as folder:
+        run = trained(arm, seed, spec, folder)
+        figures = figures_of(run, "cifar10", spec)
+        for name in FIGURES:
+            value, low, high = (
+                float(figures.get(k, figures[name])) for k in (name, f"{name}_low", f"{name}_high")
+            )
+            yield name, (value, low, high)
+        outside = {"textures": "textures:all"} | {n: s for n, s in specs.items() if n != "cifar10"}
+        sets = {name: drawn(where, 1000) for name, where in outside.items()}
+        for name, score, found in detected(run, drawn(spec, 2000), sets):
+            yield f"auroc/{name}/{score}", found
+        if arm in COUPLED:
+            yield from coupling(run.method, load_images(drawn(spec, 5000), 32))
 
 
-def one_class(arm: str, seed: int, specs: dict[str, str]) -> Iterator[tuple[str, tuple[float, float, float]]]:
+def one_class(arm: str, seed: int, specs: dict[str, str]) -> Iterator[tuple[str, Interval]]:
     """Detection of the other nine classes by arms that have seen one only."""
     spec = specs["cifar10"]
+    source, tests = open_source(spec, split="train"), open_source(spec, split="test")
     for label in CLASSES:
-        source, tests = open_source(spec, split="train"), open_source(spec, split="test")
-        chosen = np.flatnonzero(source.labels == label)[:2000]
-        images = load_images(source.subset(chosen), 32)
+        images = source.subset(np.flatnonzero(source.labels == label)[:2000])
+        inside = tests.subset(np.flatnonzero(tests.labels == label)[:500])
+        outside = tests.subset(np.flatnonzero(tests.labels != label)[::9][:1000])
         with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / "class.npz"
-            np.savez(path, x_train=images.images.permute(0, 2, 3, 1).numpy())
-            method, _ = trained(*ARMS[arm], seed, str(path), epochs=15)
-        sets = {
-            "inside": load_images(tests.subset(np.flatnonzero(tests.labels == label)[:500]), 32),
-            "outside": load_images(tests.subset(np.flatnonzero(tests.labels != label)[::9][:1000]), 32),
-        }
-        for score, values in scores(method, images, sets).items():
-            found = detection(values["inside"], values["outside"], resamples=200)["auroc"]
-            yield f"one-class/{label}/{score}", (found.value, found.low, found.high)
+            run = trained(arm, seed, spec, folder, images, epochs=15)
+            for _, score, found in detected(run, inside, {"outside": outside}):
+                yield f"one-class/{label}/{score}", found
 
 
-def coupling(method: Method, images: ImageSet) -> Iterator[tuple[str, tuple[float, float, float]]]:
+def coupling(method: Method, images: ImageSet) -> Iterator[tuple[str, Interval]]:
     """How the length of an embedding, and the length that the posterior gives it, go with how well its direction is
     explained: rank correlations over test images; and the second length in units of the first.
     """
@@ -337,10 +318,9 @@ def main() -> None:
     parser = arguments(__doc__, names=("cifar10", "dtd", "galaxies"), budget="60m")
     parser.add_argument("--arms", help="comma-separated; left out: all")
     parser.add_argument("--out", type=Path, default=HERE / "results.csv")
-    parser.add_argument("--draw", action="store_true", help="draw what is in results.csv, train nothing")
     a = parser.parse_args()
     torch.set_num_threads(a.threads)
-    table = Table(a.out, ("arm", "seed", "quantity"), ("value", "low", "high"))
+    table = Table(a.out, ("arm", "seed", "quantity"), ("value", "low", "high"), judged=True)
     specs = dict(item.split("=", 1) for item in a.data)
     deadline, longest = time.monotonic() + 60 * minutes(a.budget), 0.0
     arms = a.arms.split(",") if a.arms else list(ARMS)
@@ -360,7 +340,7 @@ def main() -> None:
             )
         longest = max(longest, time.monotonic() - started)
         print(f"{arm} seed {seed} ({measure.__name__}): {time.monotonic() - started:.0f} s", flush=True)
-    draw(list(table), HERE / "vje_likelihood.svg")
+    draw(newest(table, CELL), HERE / "vje_likelihood.svg")
 
 
 if __name__ == "__main__":

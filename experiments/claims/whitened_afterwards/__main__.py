@@ -3,8 +3,8 @@
     python -m experiments.claims.whitened_afterwards cifar10=/path/cifar10.npz imagenette=/path/imagenette
 
 k-NN of the backbone's features as they are; whitened by those of the training images (`standardised`, shrinkage .1);
-and in the metric in which two views of a training image differ as much in every direction (`WCCN`, shrinkage
-.01). No label is used. Methods that spread embeddings in training, and methods that do not: nearest neighbours see only
+and under WCCN, in which two views of a training image differ as much in every direction, as training leaves it with a
+run. No label is used. Methods that spread embeddings in training, and methods that do not: nearest neighbours see only
 cosines, and what lies in directions of small variance is lost to them, though not to a linear probe.
 """
 

@@ -2,11 +2,13 @@
 
 from typing import TYPE_CHECKING, Any
 
+from isosphere.workflows._context import EvaluationContext
 from isosphere.workflows._evaluate import evaluate
 from isosphere.workflows._report import Report, report
 from isosphere.workflows._result import Evaluation
 from isosphere.workflows._run import Run, load
 from isosphere.workflows._settings import FLAGS, check_processes, configure, require_out
+from isosphere.workflows._splits import choose_splits
 from isosphere.workflows._train import train
 from isosphere.workflows._training import Training, prepare_training, resolve_without_images
 from isosphere.workflows._views import draw_views
@@ -19,12 +21,14 @@ __all__ = [
     "FLAGS",
     "TASKS",
     "Evaluation",
+    "EvaluationContext",
     "Report",
     "Run",
     "RunTransformer",
     "Task",
     "Training",
     "check_processes",
+    "choose_splits",
     "configure",
     "draw_views",
     "evaluate",

@@ -1,0 +1,18 @@
+"""What the commands of experiments and benchmarks have in common."""
+
+import argparse
+
+__all__ = ["integers", "parser"]
+
+
+def parser(doc: str | None, *, draw: str = "") -> argparse.ArgumentParser:
+    """A parser whose help is the module's own text; ``draw``: what ``--draw`` leaves out, if there is one."""
+    made = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+    if draw:
+        made.add_argument("--draw", action="store_true", help=f"draw what is in the table, {draw} nothing")
+    return made
+
+
+def integers(text: str) -> list[int]:
+    """``3,8,32``."""
+    return [int(number) for number in text.split(",")]
