@@ -48,6 +48,9 @@ training images that the run did not see, for choices. ``knn_white``: k-NN of th
 those of the training images; ``knn_views``: under WCCN, each image a class of its views.
 """
 
+ALONE: dict[str, Any] = {"baselines": False, "progress": False}
+"""How a run is evaluated: the table's baselines have rows of their own."""
+
 
 @dataclass(frozen=True)
 class Data:
@@ -207,7 +210,7 @@ def figures_of(run: Run, name: str, spec: str) -> dict[str, Any]:
     data = DATA[name]
     test = drawn(spec, data.test_images)
     tasks = ("knn", "linear", "retrieval", "geometry") if data.labelled else ("retrieval", "geometry")
-    found = evaluate(run, run.images, test=test, tasks=tasks, progress=False)
+    found = evaluate(run, run.images, test=test, tasks=tasks, **ALONE)
     cosine = _figure(found, "trained", ("geometry", "head", "mean_cosine", "")).value
     figures = read(found, (CLASSES | STRUCTURE if data.labelled else INSTANCES) | GEOMETRY)
     figures |= {"collapsed": cosine > COLLAPSED} | _neighbourhood(run, test)
@@ -215,7 +218,7 @@ def figures_of(run: Run, name: str, spec: str) -> dict[str, Any]:
     if unseen is not None:
         column = {"knn": CLASSES["knn"]} if data.labelled else {"recall1_head": INSTANCES["recall1_head"]}
         task = next(iter(column.values()))[0]
-        chosen = evaluate(run, run.images, test=unseen, tasks=[task], progress=False)
+        chosen = evaluate(run, run.images, test=unseen, tasks=[task], **ALONE)
         figures["validation"] = next(iter(read(chosen, column).values()))
     return figures
 
@@ -253,7 +256,7 @@ def _transfer(run: Run, name: str, spec: str) -> dict[str, Any]:
     data = DATA[name]
     learned, test = drawn(spec, data.settings.get("data.limit"), "train"), drawn(spec, data.test_images)
     found = read(
-        evaluate(run, learned, test=test, tasks=("knn", "linear"), progress=False),
+        evaluate(run, learned, test=test, tasks=("knn", "linear"), **ALONE),
         {f"transfer_{task}": CLASSES[task] for task in ("knn", "linear")},
     )
     return {"transfer": name, **found}

@@ -137,6 +137,15 @@ def test_geometry_of_classes(run, classes, quick, figures, check_estimates):
     assert "silhouette of the classes" in done.out
 
 
+def test_baselines_can_be_left_out(run, classes, quick, figures):
+    run("train", classes, "--out", "r", *quick)
+    done = run("evaluate", "r", classes, "--tasks", "knn,linear,retrieval", "--no-baselines")
+    assert (done.code, done.err) == (0, "")
+    assert {f.model for result in figures().values() for f in result.figures} == {"trained"}
+    assert "Compare with another run" in done.out
+    assert not list(Path("r/features").glob("images-*"))
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [

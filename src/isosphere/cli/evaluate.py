@@ -48,6 +48,9 @@ def evaluate(
             show_default=False,
         ),
     ] = None,
+    no_baselines: Annotated[
+        bool, typer.Option("--no-baselines", help="Leave out the untrained network, pixels and PCA.")
+    ] = False,
     workers: Annotated[int, typer.Option(min=0, help="Processes that decode images.")] = 2,
     no_cache: NoCache = False,
 ) -> None:
@@ -73,6 +76,7 @@ def evaluate(
         strict=strict,
         probe=probe,
         layer=layer or (),
+        baselines=not no_baselines,
         workers=workers,
         cache=not no_cache,
     )

@@ -74,12 +74,14 @@ class EvaluationContext:
         workers: int = 2,
         layers: Sequence[str] = (),
         probe: Solver = "lbfgs",
+        baselines: bool = True,
         progress: Progress | None = None,
     ) -> None:
         self.run, self.splits, self.ood = run, splits, dict(ood or {})
         self.ranks, self.cache = ranks or Ranks(), cache
         self.blocks = {layer: layer_blocks(run.encoder, layer) for layer in layers}
         self.probe: Solver = probe
+        self.baselines = baselines
         self.note: str | None = None
         self.skipped: dict[str, list[tuple[str, str]]] = {}
         self._strict, self._workers, self._progress = strict, workers, progress
@@ -101,10 +103,12 @@ class EvaluationContext:
 
     @cached_property
     def models(self) -> dict[str, Method]:
-        """The models that are compared; the one before training is left out, with a note, where its first weights are
-        gone.
+        """The models that are compared; the one before training is left out where baselines are, and with a note where
+        its first weights are gone.
         """
         found = {"trained": self.run.method.to(self.ranks.device)}
+        if not self.baselines:
+            return found
         try:
             found[self.baseline] = untrained(self.run.config).to(self.ranks.device)
         except IsosphereError as error:

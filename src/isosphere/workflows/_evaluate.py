@@ -32,6 +32,7 @@ def evaluate(
     strict: bool = False,
     probe: str = "lbfgs",
     layer: str | Sequence[str] = (),
+    baselines: bool = True,
     cache: bool = True,
     workers: int = 2,
     progress: bool | Callback = True,
@@ -52,6 +53,8 @@ def evaluate(
         strict: refuse unreadable images instead of leaving them out.
         probe: how the linear probe is fitted: ``lbfgs``, ``adamw``, ``sgd``.
         layer: of a ViT, judge also the class tokens of its last N blocks: ``last4``.
+        baselines: the untrained network, pixels, whitened PCA, for textures a descriptor. Without them nothing says
+            whether the training has paid, and a linear probe is done in a small part of the time.
         cache: keep features in the run's folder, and take those that are there.
         workers: processes that decode images.
         progress: a bar, or a callback ``(images done, images in all)``.
@@ -82,6 +85,7 @@ def evaluate(
             workers=workers,
             layers=layers,
             probe=solver,
+            baselines=baselines,
             progress=bar,
         )
         if not ranks.first:

@@ -42,7 +42,7 @@ class Candidate:
 def needs(context: EvaluationContext) -> list[Need]:
     """Centre views of all models, class tokens where layers are named, and pixels, of training and test images."""
     looks = [f"{model}/centre" for model in context.models]
-    looks += [f"trained/{layer}" for layer in context.blocks] + ["pixels"]
+    looks += [f"trained/{layer}" for layer in context.blocks] + ["pixels"] * context.baselines
     return [Need(part, look) for part in ("train", "test") for look in looks]
 
 
@@ -53,7 +53,7 @@ def accuracy_layout(title: str, **words: str) -> Layout:
 
 
 def candidates(context: EvaluationContext) -> list[Candidate]:
-    """The trained encoder and what it has to be better than."""
+    """The trained encoder and, unless baselines are left out, what it has to be better than."""
 
     def both(rows: Callable[[str], Tensor]) -> Callable[[], tuple[Tensor, Tensor]]:
         return lambda: (rows("train"), rows("test"))
@@ -65,6 +65,8 @@ def candidates(context: EvaluationContext) -> list[Candidate]:
     found += [Candidate("trained", layer, both(partial(context.tokens, layer))) for layer in context.blocks]
     if (first := context.baseline) in context.models:
         found.append(Candidate(first, "backbone", both(lambda part: context.centre(first, part).backbone)))
+    if not context.baselines:
+        return found
     pixels = both(lambda part: context.rows(part, "pixels")["pixels"])
     found.append(Candidate("pixels", "", pixels))
     found.append(Candidate("pca", "", lambda: pca_whitened(*pixels())))
@@ -115,7 +117,8 @@ def compare(
         components = train_x.shape[1] if candidate.model == "pca" else components
         del train_x, test_x
     ours = correct["trained", "backbone"]
-    rival = max((key for key in correct if key[0] != "trained"), key=lambda key: float(correct[key].mean()))
+    others = [key for key in correct if key[0] != "trained"]
+    rival = max(others, key=lambda key: float(correct[key].mean())) if others else None
     return TaskResult(
         task,
         tuple(figures),
@@ -128,8 +131,8 @@ def compare(
             "pixel_side": context.pixel_side,
             "principal_components": components,
         },
-        gain=paired_difference(ours, correct[rival]),
-        rival=model_words(*rival),
+        gain=paired_difference(ours, correct[rival]) if rival else None,
+        rival=model_words(*rival) if rival else "",
         headline=f"{100 * float(ours.mean()):.1f} % of the labels are right",
         hint=_worth_a_metric(correct),
     )

@@ -66,7 +66,7 @@ def _candidates(context: EvaluationContext) -> dict[tuple[str, str], tuple[Tenso
         found[model, "backbone"] = first.backbone, second.backbone
         if model == "trained" and (wccn := context.wccn) is not None:
             found[model, "wccn"] = wccn(first.backbone), wccn(second.backbone)
-    if context.splits.textures:
+    if context.baselines and context.splits.textures:
         learned = context.rows("described", "descriptor")["0"]
         both = context.rows("test", "descriptor")
         _, queries, targets = standardised(learned, both["0"], both["1"], shrinkage=0.5)
@@ -100,7 +100,7 @@ def needs(context: EvaluationContext) -> list[Need]:
     if context.splits.labelled:
         looks += [f"{model}/centre" for model in context.models]
     found = [Need("test", look) for look in looks]
-    if context.splits.textures:
+    if context.baselines and context.splits.textures:
         found += [Need("test", "descriptor"), Need("described", "descriptor")]
     return found
 
