@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from isosphere.cli.console import counting, error_console, paragraph
+from isosphere.cli.console import error_console, paragraph
 from isosphere.errors import UsageError, option
 
 if TYPE_CHECKING:
@@ -55,8 +55,9 @@ def check_page(out: Path | None, endings: tuple[str, ...], *, overwrite: bool) -
 def indexed(run: "Run", data: str, layer: "Layer") -> "Index":
     """The index of the images, with a bar while it is built; a run without a cache keeps no index either."""
     from isosphere.data import open_source
+    from isosphere.workflows import progress_bar
 
-    with counting(error_console(), "Indexing") as progress:
+    with progress_bar("Indexing") as progress:
         return run.index(data if run.cache else open_source(data), layer=layer, progress=progress)
 
 

@@ -1,17 +1,13 @@
 """Where the commands write, and the few shapes in which they write."""
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from typing import Any
+from collections.abc import Mapping
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
 __all__ = [
     "commands",
-    "counting",
     "error_console",
     "facts",
     "output_console",
@@ -76,20 +72,3 @@ def commands(console: Console, values: Mapping[str, str]) -> None:
     for name, value in values.items():
         line = Text(f"{name:<{width}}  ", style="bold") if console.is_terminal else Text(f"{name:<{width}}  ")
         console.print(line.append(value, style="not bold"), soft_wrap=True)
-
-
-@contextmanager
-def counting(console: Console, what: str) -> Iterator[Any]:
-    """Yield a callback ``(done, total)`` that moves a bar on a terminal and does nothing elsewhere."""
-    if not console.is_terminal:
-        yield lambda done, total: None
-        return
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(bar_width=24),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=console, transient=True) as progress:
-        task = progress.add_task(what, total=None)
-        yield lambda done, total: progress.update(task, completed=done, total=total)

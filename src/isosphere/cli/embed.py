@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from isosphere.cli.console import counting, error_console, facts, output_console, paragraph
+from isosphere.cli.console import facts, output_console, paragraph
 from isosphere.cli.options import LAYERS, Data, NoCache, Overwrite, Run
 
 __all__ = ["embed"]
@@ -40,9 +40,10 @@ def embed(
     import isosphere
     from isosphere.data import name_skipped, open_source
     from isosphere.deploy import embed_to_file
+    from isosphere.workflows import progress_bar
 
     loaded, source = isosphere.load(run, cache=not no_cache), open_source(data)
-    with counting(error_console(), "Embedding") as progress:
+    with progress_bar("Embedding") as progress:
         made = embed_to_file(
             loaded,
             source,

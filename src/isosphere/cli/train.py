@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from isosphere.cli.console import counting, facts, output_console, paragraph
+from isosphere.cli.console import facts, output_console, paragraph
 from isosphere.cli.options import ImageSize, Seed, Set
 
 if TYPE_CHECKING:
@@ -91,6 +91,7 @@ def train(
         check_processes,
         configure,
         prepare_training,
+        progress_bar,
         require_out,
         resolve_without_images,
     )
@@ -116,7 +117,7 @@ def train(
     if dry_run and preset is not None and (known := resolve_without_images(asked)) is not None:
         facts(console, known[1])
         return _print_config(console, known[0])
-    with counting(console, "Reading images") as progress:
+    with progress_bar("Reading images", is_first()) as progress:
         training = prepare_training(asked, folder, resume=resume, note=note, progress=progress)
     for text, style in [(note or "", ""), *((warning, "yellow") for warning in training.warnings)]:
         if text:

@@ -194,7 +194,8 @@ class TrainState:
         self.save()
 
     def close(self) -> None:
-        """Take down what shows and records the run."""
+        """End the loader's workers, and what shows and records the run."""
+        self.loader.close()
         self.ui.close()
         self.timer.close()
         if self.records is not None:

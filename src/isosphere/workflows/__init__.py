@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 from isosphere.workflows._context import EvaluationContext
 from isosphere.workflows._evaluate import evaluate
+from isosphere.workflows._progress import progress_bar
 from isosphere.workflows._report import Report, report
 from isosphere.workflows._result import Evaluation
 from isosphere.workflows._run import Run, load
@@ -34,6 +35,7 @@ __all__ = [
     "evaluate",
     "load",
     "prepare_training",
+    "progress_bar",
     "report",
     "require_out",
     "resolve_without_images",
