@@ -1,4 +1,4 @@
-"""The tasks of ``isosphere evaluate`` beyond the default ones: probes, novelty, structure of classes."""
+"""The tasks of ``isosphere evaluate`` beyond the default ones: probes, ood_scores, structure of classes."""
 
 from pathlib import Path
 

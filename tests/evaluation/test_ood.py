@@ -8,7 +8,7 @@ from sklearn.metrics import average_precision_score, roc_auc_score, roc_curve
 from sklearn.neighbors import NearestNeighbors
 from torch.nn import functional
 
-from isosphere.evaluation import detection, novelty, ood
+from isosphere.evaluation import detection, ood, ood_scores
 from isosphere.evaluation._ood import SCORES, class_cosine, feature_norm, knn_distance, mahalanobis
 
 
@@ -129,10 +129,10 @@ def test_a_collapsed_encoder_detects_nothing():
 
 def test_fewer_rows_than_features_and_duplicates_are_no_trouble():
     train = torch.randn(5, 40).repeat(3, 1)
-    scores = novelty(train, torch.randn(7, 40), train_y=torch.arange(5).repeat(3))
+    scores = ood_scores(train, torch.randn(7, 40), train_y=torch.arange(5).repeat(3))
     assert list(scores) == list(SCORES)
     assert all(torch.isfinite(values).all() and values.shape == (7,) for values in scores.values())
-    assert all(values.shape == (0,) for values in novelty(train, torch.zeros(0, 40)).values())
+    assert all(values.shape == (0,) for values in ood_scores(train, torch.zeros(0, 40)).values())
 
 
 @pytest.mark.parametrize(

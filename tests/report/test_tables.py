@@ -80,7 +80,7 @@ def test_tables_come_in_the_order_of_the_layouts_and_tasks_without_one_last(kept
         "trained encoder, knn",
         *("0.898 [0.860, 0.934]", "0.609 [0.517, 0.748]", "0.971 [0.960, 0.982]", "0.245 [0.160, 0.395]"),
     ]
-    assert linear.note.startswith("data digits, training images 200, test images 200, division")
+    assert linear.note.startswith("data digits, training images 200, test images 200, split")
 
 
 def test_several_runs_are_columns_and_the_best_trained_figure_is_marked():

@@ -27,7 +27,7 @@ from isosphere.evaluation._intervals import Estimate, bootstrap, paired_differen
 from isosphere.evaluation._knn import knn, knn_predict
 from isosphere.evaluation._linear import PENALTIES, LinearPrediction, Solver, linear_predict, linear_probe
 from isosphere.evaluation._logistic import Logistic, fit_logistic
-from isosphere.evaluation._ood import SCORES, detection, novelty, ood
+from isosphere.evaluation._ood import SCORES, detection, ood, ood_scores
 from isosphere.evaluation._results import Figure, TaskResult, read_results, update_results
 from isosphere.evaluation._retrieval import (
     InstanceNeighbours,
@@ -103,7 +103,7 @@ __all__ = [
     "linear_predict",
     "linear_probe",
     "look_through",
-    "novelty",
+    "ood_scores",
     "ood",
     "paired_difference",
     "pca_whitened",

@@ -1,4 +1,4 @@
-"""Telling foreign images from familiar ones: scores of novelty, and how well a score separates."""
+"""Out-of-distribution detection: scores of images, and how well a score separates."""
 
 from collections.abc import Iterator
 
@@ -12,7 +12,7 @@ from isosphere.evaluation._labels import finite_rows, integer_labels, labelled_r
 from isosphere.reductions import full_precision, nearest_neighbours
 
 SCORES = ("knn", "mahalanobis", "class-cosine", "norm")
-"""Names of the scores in :func:`novelty`."""
+"""Names of the scores in :func:`ood_scores`."""
 
 _BLOCK = 8192
 
@@ -27,22 +27,22 @@ def ood(
     shrinkage: float = 1e-3,
     seed: int = 0,
 ) -> dict[str, dict[str, dict[str, Estimate]]]:
-    """How well each score tells each foreign set from unseen familiar rows: ``[set][score][metric]``.
+    """How well each score tells each OOD set from unseen in-distribution rows: ``[set][score][metric]``.
 
     Args:
-        train_x: ``(n, p)`` familiar rows, to which the scores compare.
-        inside_x: ``(m, p)`` other familiar rows.
-        outside: foreign rows by the name of their set.
-        train_y, k, shrinkage: as for :func:`novelty`.
+        train_x: ``(n, p)`` in-distribution rows, to which the scores compare.
+        inside_x: ``(m, p)`` other in-distribution rows.
+        outside: OOD rows by the name of their set.
+        train_y, k, shrinkage: as for :func:`ood_scores`.
 
-    Metrics and intervals are those of :func:`detection`. Errors as there and in :func:`novelty`.
+    Metrics and intervals are those of :func:`detection`. Errors as there and in :func:`ood_scores`.
     """
     options = {"train_y": train_y, "k": k, "shrinkage": shrinkage}
-    inside = novelty(train_x, inside_x, **options)
+    inside = ood_scores(train_x, inside_x, **options)
     result = {}
     for name, rows in outside.items():
-        foreign = novelty(train_x, rows, **options)
-        result[name] = {score: detection(inside[score], foreign[score], seed=seed) for score in SCORES}
+        outside_scores = ood_scores(train_x, rows, **options)
+        result[name] = {score: detection(inside[score], outside_scores[score], seed=seed) for score in SCORES}
     return result
 
 
@@ -54,12 +54,12 @@ def detection(
     resamples: int = 1000,
     level: float = 0.95,
 ) -> dict[str, Estimate]:
-    """AUROC, both AUPRs and FPR at 95 % TPR of a score, larger for foreign rows; foreign is positive.
+    """AUROC, both AUPRs and FPR at 95 % TPR of a score, larger for OOD rows; OOD is positive.
 
-    ``auroc``: the probability that a foreign row scores higher than a familiar one, ties counting half;
-    ``aupr_out``: average precision with foreign rows positive; ``aupr_in``: with familiar rows positive and
-    the score negated; ``fpr@95``: share of familiar rows at or above the highest threshold that finds at least
-    95 % of foreign ones. Rows with equal scores are found together. All equal to scikit-learn's
+    ``auroc``: the probability that a OOD row scores higher than a in-distribution one, ties counting half;
+    ``aupr_out``: average precision with OOD rows positive; ``aupr_in``: with in-distribution rows positive and
+    the score negated; ``fpr@95``: share of in-distribution rows at or above the highest threshold that finds at least
+    95 % of OOD ones. Rows with equal scores are found together. All equal to scikit-learn's
     (``roc_auc_score``, ``average_precision_score``, ``roc_curve``).
 
     Shape: ``(m,)`` and ``(q,)``. Intervals: bootstrap, both sets resampled by themselves, own generator;
@@ -100,7 +100,7 @@ def detection(
     }
 
 
-def novelty(
+def ood_scores(
     train_x: ArrayLike | Tensor,
     x: ArrayLike | Tensor,
     *,
@@ -108,7 +108,7 @@ def novelty(
     k: int = 50,
     shrinkage: float = 1e-3,
 ) -> dict[str, Tensor]:
-    """All scores of :data:`SCORES` for the rows of x: float64 ``(m,)`` each, larger where more foreign.
+    """All scores of :data:`SCORES` for the rows of x: float64 ``(m,)`` each, larger where further out.
 
     Without labels (`train_y` None, or -1 throughout) the training set is one class. Errors as of
     :func:`knn_distance`, :func:`mahalanobis`, :func:`class_cosine`, :func:`feature_norm`.
@@ -196,7 +196,7 @@ def class_cosine(
 
 
 def feature_norm(x: ArrayLike | Tensor) -> Tensor:
-    """Minus the norm of each row: float64 ``(m,)``. Familiar images tend to have the longer features."""
+    """Minus the norm of each row: float64 ``(m,)``. In-distribution images tend to have the longer features."""
     return -finite_rows(x, "x").double().norm(dim=1).cpu()
 
 

@@ -128,8 +128,10 @@ def _result(task: str, entry: Mapping[str, Any]) -> TaskResult:
     else:
         estimates = {k: v for k, v in entry.items() if isinstance(v, Mapping) and {"value", "low"} <= set(v)}
         figures = tuple(_older(task, key, _estimate(each)) for key, each in estimates.items())
+    facts: Mapping[str, Any] = entry.get("protocol", {})
+    protocol = {_OLDER_FACTS.get(name, name): fact for name, fact in facts.items()}
     data, weights = (str(entry.get(name, "")) for name in ("data", "weights"))
-    return TaskResult(task, figures, dict(entry.get("protocol", {})), data, weights)
+    return TaskResult(task, figures, protocol, data, weights)
 
 
 def _estimate(entry: Mapping[str, Any]) -> Estimate:
@@ -137,6 +139,7 @@ def _estimate(entry: Mapping[str, Any]) -> Estimate:
 
 
 _OLDER_LAYERS = {"views": "wccn"}
+_OLDER_FACTS = {"division": "split"}
 
 
 def _older(task: str, key: str, estimate: Estimate) -> Figure:

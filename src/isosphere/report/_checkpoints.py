@@ -11,7 +11,7 @@ from isosphere.report._ranking import LAYERS, MEASURES, measure_words, placed
 from isosphere.report._tables import ABSENT, Cell, Row, Table, number
 
 _HEADINGS = {"recall@1": "R@1, %", "alignment": "distance"}
-_SAME = ("images", "train_images", "batch", "k", "views", "image_size", "division")
+_SAME = ("images", "train_images", "batch", "k", "views", "image_size", "split")
 _RHO = (
     "rho: Spearman's rank correlation of the order by the figure with that by k-NN accuracy of the encoder, and its "
     "95 % interval for independent pairs; checkpoints of one training are not independent, and a figure that merely "

@@ -25,7 +25,7 @@ LEAST = 3
 
 _ACCURACY = {"linear": "linear-probe", "knn": "k-NN", "ridge": "kernel-ridge"}
 """Tasks whose accuracy of the encoder the order is held against: the first that all runs have."""
-_SAME = ("images", "batch", "view_seed", "views", "image_size", "division")
+_SAME = ("images", "batch", "view_seed", "views", "image_size", "split")
 
 
 def measure_words(measure: str, layer: str = "") -> str:
@@ -87,7 +87,7 @@ def _accuracies(runs: list[Mapping[str, TaskResult]]) -> tuple[list[float], str]
         values = [_value(r, layer="backbone", metric="accuracy") for r in results]
         if len(values) < len(runs) or any(map(math.isnan, values)):
             continue
-        if len({_facts(r, ("train_images", "test_images", "division")) for r in results}) == 1:
+        if len({_facts(r, ("train_images", "test_images", "split")) for r in results}) == 1:
             return values, words
     return [], ""
 

@@ -286,7 +286,7 @@ def _note(results: Mapping[str, TaskResult]) -> str:
             "training images": flat.get("train_images"),
             "test images": flat.get("test_images", flat.get("queries", flat.get("images"))),
             "candidates": flat.get("candidates_per_query"),
-            "division": flat.get("division"),
+            "split": flat.get("split"),
         }
         plain = {k: f"{v:,}" if isinstance(v, int) else str(v) for k, v in facts.items() if v is not None}
         said[name] = ", ".join(f"{k} {v}" for k, v in plain.items())

@@ -252,7 +252,7 @@ def hold_out(
 
     The images to look at are, in this order: of the source's own test part; images that the seed draws and that are
     then not trained on, if that costs at most 2 % of them (``data.held_out`` asks for another number); the same and
-    trained on. It does not matter for this division whether the monitor is on: switching it changes nothing.
+    trained on. It does not matter for this split whether the monitor is on: switching it changes nothing.
 
     Args:
         test: the test part of the source, where it has one.

@@ -74,14 +74,14 @@ class Evaluation(Mapping[str, TaskResult]):
         train = {"out": self.run, "resume": True, "epochs": ...}
         longer = command("train", self.data or "DATA", **train)
         remarks = [result.remark for result in self.results.values() if result.remark]
-        judged = next((result for result in self.results.values() if result.gain is not None), None)
+        first = next((result for result in self.results.values() if result.gain is not None), None)
         if remarks:
             return (
                 f"{remarks[0]} Train longer ({longer}), or anew with a larger {option('method.weight', ...)}"
             )
-        if judged is None or judged.gain is None:
+        if first is None or first.gain is None:
             return f"Compare with another run, or train longer: {longer}"
-        return _verdict(judged, judged.gain, longer, command("views", self.data or "DATA"))
+        return _verdict(first, first.gain, longer, command("views", self.data or "DATA"))
 
     def __str__(self) -> str:
         return "\n\n".join([self.table(), *self.notes, self.summary()])
@@ -94,21 +94,21 @@ class Evaluation(Mapping[str, TaskResult]):
         return "".join(table.html() for table in self.tables()) + said
 
 
-def _verdict(judged: TaskResult, gain: Estimate, longer: str, views: str) -> str:
+def _verdict(result: TaskResult, gain: Estimate, longer: str, views: str) -> str:
     low, value, high = (100 * x for x in (gain.low, gain.value, gain.high))
     margin = f"{value:+.1f} points [{low:+.1f}, {high:+.1f}]"
     if gain.low > 0:
         return (
-            f"{judged.headline}, {margin} against the next best, {judged.rival}: the training has paid; to see whether "
+            f"{result.headline}, {margin} against the next best, {result.rival}: the training has paid; to see whether "
             f"more of it pays further, type {longer}"
         )
     if gain.high < 0:
         return (
-            f"{judged.headline}, {margin} against {judged.rival}, which is better: this encoder is not worth using "
+            f"{result.headline}, {margin} against {result.rival}, which is better: this encoder is not worth using "
             f"yet; train longer ({longer}) or look at its views: {views}"
         )
     return (
-        f"{judged.headline}, which cannot be told from {judged.rival} (difference {margin}): train longer "
+        f"{result.headline}, which cannot be told from {result.rival} (difference {margin}): train longer "
         f"({longer}) or evaluate on more images."
     )
 

@@ -1,7 +1,7 @@
 """Whether the encoder tells images of other sets from unseen ones of its own; out-of-distribution is positive."""
 
 from isosphere.errors import UsageError, option
-from isosphere.evaluation import SCORES, Estimate, Figure, TaskResult, detection, novelty
+from isosphere.evaluation import SCORES, Estimate, Figure, TaskResult, detection, ood_scores
 from isosphere.report import Layout
 from isosphere.workflows._context import EvaluationContext, Need
 from isosphere.workflows.tasks._base import Task, common_protocol
@@ -36,7 +36,8 @@ def run(context: EvaluationContext) -> TaskResult:
                 getattr(context.centre(model, part), layer) for part in ("train", "test", name)
             )
             mine, theirs = (
-                novelty(train, x, train_y=labels, k=NEIGHBOUR, shrinkage=SHRINKAGE) for x in (inside, outside)
+                ood_scores(train, x, train_y=labels, k=NEIGHBOUR, shrinkage=SHRINKAGE)
+                for x in (inside, outside)
             )
             for score in SCORES:
                 note((model, layer), score, detection(mine[score], theirs[score]))
