@@ -14,7 +14,7 @@ from isosphere.data import _views as module
 from isosphere.data._colour import LUMA
 from isosphere.data._recipes import IMAGENET_MEAN, IMAGENET_STD
 from isosphere.data._resampling import sample_upright
-from isosphere.data._views import RECIPES, ViewRecipe, Views, centre_view, recipe
+from isosphere.data import RECIPES, ViewRecipe, Views, centre_view, recipe
 from isosphere.errors import UsageError
 
 

@@ -16,7 +16,7 @@ from isosphere.errors import RunError, UsageError
 
 from .conftest import picture, train_tiny
 
-export_module = __import__("sys").modules["isosphere.deploy.export"]
+export_module = __import__("sys").modules["isosphere.deploy._export"]
 
 
 def run_snippet(text, image=None) -> tuple[Any, str]:

@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor
 
-BLOCK = 8192
-"""Rows that are looked at together where all of them would be too many in float64."""
+_BLOCK = 1 << 22
+"""Numbers that are looked at together where all of them would be too many in float64: 32 MiB."""
 
 WHITENING = 0.1
 """Shrinkage of :func:`standardised` at which an encoder's features are whitened for neighbours.
@@ -26,12 +26,17 @@ def standardised(train: Tensor, *others: Tensor, shrinkage: float = 1.0) -> tupl
         raise ValueError(f"shrinkage: got {shrinkage}, expected 0 (whitened) to 1 (each feature by itself)")
     mean, second = moments(train)
     std = second.diagonal().clamp(min=0).sqrt()
-    largest = torch.stack([part.abs().amax(0) for part in train.split(BLOCK)]).amax(0).double()
+    largest = torch.stack([part.abs().amax(0) for part in _split(train)]).amax(0).double()
     scale = torch.where(std > 1e-9 * largest.clamp(min=1e-30), 1 / std, 0.0)
     basis = scale.diag()
     if shrinkage < 1:
         basis = basis @ inverse_root(shrunk(scale[:, None] * second * scale, shrinkage))
     return tuple(projected(x, mean, basis) for x in (train, *others))
+
+
+def _split(x: Tensor, like: Tensor | None = None) -> tuple[Tensor, ...]:
+    """Blocks of rows; as many in each as in those of another matrix, if one is given."""
+    return x.split(max(1, _BLOCK // max(1, (x if like is None else like).shape[1])))
 
 
 def moments(x: Tensor, *, unit: float = 1.0) -> tuple[Tensor, Tensor]:
@@ -40,9 +45,9 @@ def moments(x: Tensor, *, unit: float = 1.0) -> tuple[Tensor, Tensor]:
     Args:
         x: ``(n, p)``, of any number type. unit: what 1 is in it (255 for bytes that stand for values in [0, 1]).
     """
-    mean = torch.stack([part.sum(0, dtype=torch.float64) for part in x.split(BLOCK)]).sum(0) / len(x)
+    mean = torch.stack([part.sum(0, dtype=torch.float64) for part in _split(x)]).sum(0) / len(x)
     covariance = mean.new_zeros(x.shape[1], x.shape[1])
-    for part in x.split(BLOCK):
+    for part in _split(x):
         centred = part.double() - mean
         covariance.addmm_(centred.T, centred)
     return mean / unit, covariance / (len(x) * unit**2)
@@ -51,7 +56,7 @@ def moments(x: Tensor, *, unit: float = 1.0) -> tuple[Tensor, Tensor]:
 def projected(x: Tensor, mean: Tensor, basis: Tensor, *, unit: float = 1.0) -> Tensor:
     """``(x / unit - mean) @ basis`` in float64 block by block: ``(n, p)`` to float32 ``(n, q)``."""
     out = torch.empty(len(x), basis.shape[1], device=x.device)
-    for part, rows in zip(x.split(BLOCK), out.split(BLOCK), strict=True):
+    for part, rows in zip(_split(x), _split(out, like=x), strict=True):
         rows.copy_((part.double() / unit - mean) @ basis)
     return out
 

@@ -10,6 +10,7 @@ from isosphere.reductions._precision import full_precision
 
 _EMPTY = -(2**63)  # a key below every real one
 _LOW = 2**32 - 1
+_CONVERTED = 2**24  # numbers of the database that are brought to float32, or to norm 1, together: 64 MiB
 
 
 def nearest_neighbours(
@@ -49,6 +50,8 @@ def nearest_neighbours(
     _check(queries, database, k, exclude)
     m, n = len(queries), len(database)
     compared = _unit if cosine else torch.Tensor.float
+    # Wide rows that have to be converted are fewer at a time.
+    database_block = max(1, min(database_block, _CONVERTED // max(1, database.shape[1])))
     similarities = torch.empty(m, k, dtype=torch.float32, device=queries.device)
     indices = torch.empty(m, k, dtype=torch.int64, device=queries.device)
     with torch.no_grad(), full_precision(queries.device):
