@@ -12,6 +12,7 @@ __all__ = [
     "UsageError",
     "command",
     "for_a_shell",
+    "listing",
     "nearest",
     "option",
     "shell",
@@ -74,7 +75,7 @@ def option(name: str, value: object = None) -> str:
         if value is None:
             return name
         # Images and method have these names as keywords.
-        if section in ("data", "method"):
+        if section.startswith(("data", "method")):
             return f'set={{"{name}": {_literal(value)}}}'
         return f'{section}={{"{key}": {_literal(value)}}}'
     return name if value is None else f"{name}={_literal(value)}"
@@ -89,6 +90,17 @@ def command(name: str, *arguments: object, **options: object) -> str:
     if _shell.get():
         return " ".join(["isosphere", name, shell(*arguments), *chosen]).replace("  ", " ")
     return f"isosphere.{name}({', '.join([*map(_literal, arguments), *chosen])})"
+
+
+def listing(kind: str) -> str:
+    """Where the names of a kind are listed: ``isosphere list methods``, or the table in Python."""
+    tables = {
+        "methods": "isosphere.methods.METHODS",
+        "discrepancies": "isosphere.discrepancies.DISCREPANCIES",
+        "encoders": "isosphere.models.encoder_names()",
+        "presets": "isosphere.training.presets()",
+    }
+    return f"isosphere list {kind}" if _shell.get() else tables[kind]
 
 
 def shell(*words: object) -> str:

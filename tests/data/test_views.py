@@ -8,13 +8,13 @@ import torchvision.transforms.v2.functional as TF
 from pydantic import ValidationError
 from torch import Tensor
 
+from isosphere.data import RECIPES, ViewRecipe, Views, centre_view, recipe
 from isosphere.data import _colour as colour
 from isosphere.data import _resampling as resampling
 from isosphere.data import _views as module
 from isosphere.data._colour import LUMA
 from isosphere.data._recipes import IMAGENET_MEAN, IMAGENET_STD
 from isosphere.data._resampling import sample_upright
-from isosphere.data import RECIPES, ViewRecipe, Views, centre_view, recipe
 from isosphere.errors import UsageError
 
 

@@ -14,7 +14,7 @@ from isosphere.discrepancies.mmd import KSD, MMD
 from isosphere.discrepancies.moments import Bingham, Rayleigh
 from isosphere.discrepancies.sliced import SIGReg, SUSReg
 from isosphere.discrepancies.uniformity import Uniformity
-from isosphere.errors import UsageError, nearest
+from isosphere.errors import UsageError, listing, nearest
 from isosphere.kernels import BandlimitedKernel, HeatKernel, VonMisesFisherKernel
 from isosphere.reductions import Group
 
@@ -105,6 +105,6 @@ def build_discrepancy(name: str, dim: int, **options) -> Discrepancy:
     """Build a discrepancy by its name in :data:`DISCREPANCIES`; the nearest name is offered for an unknown one."""
     if name not in DISCREPANCIES:
         raise UsageError(
-            f"Unknown discrepancy '{name}'.{nearest(name, DISCREPANCIES)} See `isosphere list discrepancies`."
+            f"Unknown discrepancy '{name}'.{nearest(name, DISCREPANCIES)} See {listing('discrepancies')}."
         )
     return DISCREPANCIES[name].build(dim, **options)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from isosphere.discrepancies import build_discrepancy
-from isosphere.errors import UsageError, nearest
+from isosphere.errors import UsageError, listing, nearest
 from isosphere.methods import builders, variational
 from isosphere.methods.base import Method
 from isosphere.methods.deep_jepa import DeepJEPA
@@ -143,7 +143,7 @@ def build_method(
     Raises UsageError for an unknown name or option, and for a value that the method refuses.
     """
     if name not in METHODS:
-        raise UsageError(f"Unknown method '{name}'.{nearest(name, METHODS)} See `isosphere list methods`.")
+        raise UsageError(f"Unknown method '{name}'.{nearest(name, METHODS)} See {listing('methods')}.")
     entry = METHODS[name]
     options = check_options(name, entry.build, options, entry.discrepancy)
     try:

@@ -9,7 +9,7 @@ from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin
 
 from isosphere.discrepancies import DISCREPANCIES, build_discrepancy
-from isosphere.errors import UsageError, nearest
+from isosphere.errors import UsageError, nearest, option
 
 _BY_OTHERS = {"self", "encoder", "global_views", "dim", "kernel", "group"}
 _WIDTHS = {"dim", "hidden"}
@@ -80,7 +80,7 @@ def _converted(method: str, name: str, value: Any, kind: Any) -> Any:
     ]
     raise UsageError(
         f"Method '{method}', option '{name}': got {value!r}, expected {' or '.join(expected)}. "
-        f"Type --set method.options.{name}=..."
+        f"Type {option(f'method.options.{name}', ...)}."
     )
 
 

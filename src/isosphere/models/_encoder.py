@@ -8,7 +8,7 @@ import torch
 from timm.data.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from torch import Tensor, nn
 
-from isosphere.errors import RunError, UsageError, nearest
+from isosphere.errors import RunError, UsageError, listing, nearest, option
 from isosphere.models._small_conv import SmallConv
 
 SMALL_CONV = "small-conv"
@@ -64,12 +64,12 @@ def _build_backbone(
     if name == SMALL_CONV:
         if pretrained:
             raise UsageError(
-                "small-conv has no pretrained weights: use --init random, a file, or a timm encoder."
+                f"small-conv has no pretrained weights: give {option('init', 'random')}, a file, or a timm encoder."
             )
         return SmallConv(in_chans), {}
     if not timm.is_model(name):
         raise UsageError(
-            f"Unknown encoder '{name}'.{nearest(name, encoder_names())} See `isosphere list encoders`."
+            f"Unknown encoder '{name}'.{nearest(name, encoder_names())} See {listing('encoders')}."
         )
     options: dict[str, Any] = {"pretrained": pretrained, "num_classes": 0, "in_chans": in_chans}
     if "vit" in name or "deit" in name:
@@ -81,7 +81,7 @@ def _build_backbone(
             raise
         raise RunError(
             f"The pretrained weights of '{name}' could not be fetched ({type(error).__name__}). "
-            "Without network, pass a local file: --init FILE."
+            f"Without network, give a local file: {option('init', 'FILE')}."
         ) from error
     if image_size < SMALL_STEM_BELOW and isinstance(backbone, timm.models.ResNet) and not pretrained:
         _small_stem(backbone)
@@ -105,7 +105,7 @@ def load_weights(encoder: Encoder, path: str | Path) -> str:
     path = Path(path)
     if not path.is_file():
         raise UsageError(
-            f"--init: no file '{path}'. Expected random, pretrained, or a .safetensors/.pth file."
+            f"{option('init')}: no file '{path}'. Expected random, pretrained, or a .safetensors/.pth file."
         )
     try:
         state: dict[str, Any]
@@ -117,11 +117,13 @@ def load_weights(encoder: Encoder, path: str | Path) -> str:
             state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
         raise RunError(
-            f"--init: '{path}' could not be read as weights: it is damaged, or no .safetensors or .pth file of tensors "
-            "alone."
+            f"{option('init')}: '{path}' could not be read as weights: it is damaged, or no .safetensors or .pth "
+            "file of tensors alone."
         ) from error
     if not isinstance(state, dict):
-        raise RunError(f"--init: '{path}' holds a {type(state).__name__}, expected tensors by name.")
+        raise RunError(
+            f"{option('init')}: '{path}' holds a {type(state).__name__}, expected tensors by name."
+        )
     while len(state) <= 4 and any(key in state for key in ("state_dict", "model", "teacher")):
         state = next(state[key] for key in ("state_dict", "model", "teacher") if key in state)
     prefixes = ("module.", "encoder.", "backbone.")
@@ -134,8 +136,8 @@ def load_weights(encoder: Encoder, path: str | Path) -> str:
     fitting = {k: v for k, v in cleaned.items() if k in own and own[k].shape == v.shape}
     if len(fitting) < len(own) / 2:
         raise UsageError(
-            f"--init: '{path}' holds {len(fitting)} of the {len(own)} tensors of {encoder.name}: it belongs to another "
-            "encoder. Name that one with --encoder."
+            f"{option('init')}: '{path}' holds {len(fitting)} of the {len(own)} tensors of {encoder.name}: it belongs "
+            f"to another encoder. Name that one with {option('encoder')}."
         )
     encoder.backbone.load_state_dict(fitting, strict=False)
     missing = [k for k in own if k not in fitting]

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from isosphere.errors import UsageError
+from isosphere.errors import UsageError, option
 from isosphere.models._encoder import Encoder
 
 
@@ -18,19 +18,21 @@ def layer_blocks(encoder: Encoder, layer: str) -> int:
     match = re.fullmatch(r"last([1-9]\d{0,3})", layer)
     if match is None:
         raise UsageError(
-            f"--layer: got '{layer}', expected last1, last2, ...: class tokens of so many blocks."
+            f"{option('layer')}: got '{layer}', expected last1, last2, ...: class tokens of so many blocks."
         )
     backbone = encoder.backbone
     depth = len(getattr(backbone, "blocks", ()))
     tokens = getattr(backbone, "cls_token", None) is not None and hasattr(backbone, "forward_intermediates")
     if not tokens or depth == 0:
         raise UsageError(
-            f"--layer {layer}: {encoder.name} has no class token; it is for vision transformers such as "
-            "vit_small_patch16_224. Leave --layer out."
+            f"{option('layer', layer)}: {encoder.name} has no class token; it is for vision transformers such as "
+            f"vit_small_patch16_224. Leave {option('layer')} out."
         )
     count = int(match[1])
     if count > depth:
-        raise UsageError(f"--layer {layer}: {encoder.name} has {depth} blocks, expected last{depth} at most.")
+        raise UsageError(
+            f"{option('layer', layer)}: {encoder.name} has {depth} blocks, expected last{depth} at most."
+        )
     return count
 
 

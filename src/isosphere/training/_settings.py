@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import yaml
 
-from isosphere.errors import UsageError, nearest, option
+from isosphere.errors import UsageError, listing, nearest, option
 from isosphere.training._config import Config, known_keys, parse_config
 
 _OF_OPTIMISER = ("name", "learning_rate", "weight_decay", "momentum")
@@ -176,7 +176,7 @@ def read_preset(name: str) -> dict[str, Any]:
     """
     known = presets()
     if name not in known:
-        raise UsageError(f"There is no preset '{name}'.{nearest(name, known)} See isosphere list presets.")
+        raise UsageError(f"There is no preset '{name}'.{nearest(name, known)} See {listing('presets')}.")
     values: dict[str, Any] = {}
     _merge(values, known[name].values)
     return values

@@ -21,7 +21,7 @@ from isosphere.data import (
     permutation,
     recipe,
 )
-from isosphere.errors import UsageError, command, nearest, option
+from isosphere.errors import UsageError, command, listing, nearest, option
 from isosphere.methods import METHODS, Method, build_method
 from isosphere.models import Encoder, build_encoder, encoder_names, synchronise
 from isosphere.training._config import Config
@@ -144,7 +144,7 @@ def prepare_without_images(config: Config) -> tuple[Config, dict[str, str]]:
     if missing:
         raise UsageError(
             f"the images would decide {', '.join(missing)}, and they are not there: name a folder of images, give "
-            f"{option(missing[0], ...)}, or a {option('preset')} (isosphere list presets)."
+            f"{option(missing[0], ...)}, or a {option('preset')} ({listing('presets')})."
         )
     config, method = build(resolve_sizes(config))
     parameters = sum(p.numel() for p in method.encoder.parameters())
@@ -215,10 +215,10 @@ def _check_names(config: Config) -> None:
     """Refuse a mistyped method or recipe at once, before images are read for minutes."""
     name = config.method.name
     if name not in METHODS:
-        raise UsageError(f"Unknown method '{name}'.{nearest(name, METHODS)} See isosphere list methods.")
+        raise UsageError(f"Unknown method '{name}'.{nearest(name, METHODS)} See {listing('methods')}.")
     if config.model.encoder is not None and config.model.encoder not in (known := encoder_names()):
         hint = nearest(config.model.encoder, known)
-        raise UsageError(f"Unknown encoder '{config.model.encoder}'.{hint} See isosphere list encoders.")
+        raise UsageError(f"Unknown encoder '{config.model.encoder}'.{hint} See {listing('encoders')}.")
     init = config.model.init
     if init not in ("random", "pretrained") and not Path(init).is_file():
         raise UsageError(
