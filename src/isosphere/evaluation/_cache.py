@@ -48,20 +48,6 @@ class FeatureCache:
         self.hits = self.misses = 0
         self._sorted: dict[Path, tuple[NDArray[np.int64], NDArray[np.int64]]] = {}
 
-    def get(
-        self,
-        key: Mapping[str, Any],
-        compute: Callable[[], dict[str, Tensor]],
-        *,
-        digests: Tensor | None = None,
-    ) -> dict[str, Tensor]:
-        """The tensors of this key: read if they are there, else computed and kept. Arguments as of :meth:`find`."""
-        found = self.find(key, digests=digests)
-        if found is None:
-            found = compute()
-            self.keep(key, found, digests=digests)
-        return found
-
     def find(self, key: Mapping[str, Any], *, digests: Tensor | None = None) -> dict[str, Tensor] | None:
         """The tensors that were kept under this key; None if there are none.
 
@@ -222,17 +208,6 @@ def weights_identity(module: nn.Module, *about: object) -> str:
         if isinstance(value, Tensor):
             digest.update(f"{name} {tensor_identity(value)}\n".encode())
     return digest.hexdigest()
-
-
-def image_digests(images: Tensor) -> Tensor:
-    """A digest of 128 bits of each image: uint8 ``(n, c, h, w)`` to int64 ``(n, 2)``; of its shape and content."""
-    start = hashlib.blake2b(f"{tuple(images.shape[1:])}".encode(), digest_size=16)
-    made = np.empty((len(images), 2), np.int64)
-    for i, image in enumerate(images):
-        digest = start.copy()
-        digest.update(image.contiguous().cpu().numpy().data)
-        made[i] = np.frombuffer(digest.digest(), np.int64)
-    return torch.from_numpy(made)
 
 
 def tensor_identity(x: Tensor) -> str:
