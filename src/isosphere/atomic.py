@@ -10,9 +10,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from isosphere.errors import RunError, option
+from isosphere.errors import RunError, UsageError, option
 
-__all__ = ["atomic_file", "explain_failed_writes", "write_bytes", "write_json", "write_text"]
+__all__ = ["atomic_file", "explain_failed_writes", "make_folder", "write_bytes", "write_json", "write_text"]
 
 _ABANDONED = 86_400.0  # seconds after which nobody writes to a hidden file any more
 
@@ -27,6 +27,17 @@ def explain_failed_writes(path: Path) -> Iterator[None]:
             f"cannot write {path}: {error.strerror or error}. What was there before is unchanged. "
             f"Free some space or mend the permissions, then go on (a training with {option('resume', True)})."
         ) from error
+
+
+def make_folder(path: Path) -> Path:
+    """Make a folder and those above it. Raises: UsageError if that cannot be."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(
+            f"cannot make the folder {path}: {error.strerror}. Give another {option('out')}."
+        ) from error
+    return path
 
 
 @contextmanager

@@ -29,7 +29,9 @@ from isosphere.report import (
 )
 from isosphere.report._collapse import collapse_tiles
 from isosphere.runs import RunFolder
-from tests.report.layouts import LAYOUTS
+from isosphere.workflows import TASKS
+
+LAYOUTS = {name: task.layouts for name, task in TASKS.items()}
 
 pytest.importorskip("matplotlib")
 pytest.importorskip("jinja2")

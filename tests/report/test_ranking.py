@@ -5,7 +5,9 @@ import math
 from isosphere.evaluation import Estimate
 from isosphere.evaluation._results import Figure, TaskResult
 from isosphere.report import evaluation_tables, ranking_table
-from tests.report.layouts import LAYOUTS
+from isosphere.workflows import TASKS
+
+LAYOUTS = {name: task.layouts for name, task in TASKS.items()}
 
 
 def figure(model, layer, metric, value):

@@ -9,7 +9,9 @@ from isosphere.evaluation import Estimate
 from isosphere.evaluation._results import Figure, TaskResult, read_results
 from isosphere.report import Layout, evaluation_tables, lay_out, model_words, number
 from isosphere.runs import RunFolder
-from tests.report.layouts import LAYOUTS
+from isosphere.workflows import TASKS
+
+LAYOUTS = {name: task.layouts for name, task in TASKS.items()}
 
 KEPT = Path(__file__).parent.parent / "kept_run"
 

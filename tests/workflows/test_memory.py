@@ -18,7 +18,8 @@ torch.set_num_threads(2)
 class Blobs(Source):
     '''Pictures of 128 px, each made when it is asked for.'''
     def image(self, i, *, at_least=None):
-        small = np.random.default_rng(i).integers(0, 90, (4, 4, 3)) + 16 * (i % CLASSES)
+        of_class, own = np.random.default_rng(i % CLASSES), np.random.default_rng(i)
+        small = of_class.integers(0, 128, (4, 4, 3)) + own.integers(0, 128, (4, 4, 3))
         return Image.fromarray(small.astype(np.uint8)).resize((128, 128), Image.Resampling.BILINEAR)
 
 labels = np.arange(COUNT) % CLASSES

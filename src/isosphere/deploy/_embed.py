@@ -12,13 +12,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from isosphere.atomic import write_json
 from isosphere.data import Source, images_bytes
 from isosphere.deploy._embedder import Embedder, Progress, refuse_unreadable
 from isosphere.deploy._files import Embeddings, FileWriter, check_target, read_embeddings, write_embeddings
 from isosphere.deploy._layers import Layer
 from isosphere.deploy._pictures import is_named, source_of
 from isosphere.errors import RunError, option
-from isosphere.runs import write_json
 
 BLOCK_BYTES = 64 << 20
 

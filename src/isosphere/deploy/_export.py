@@ -14,12 +14,12 @@ import torch
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
+from isosphere.atomic import make_folder, write_bytes, write_json
 from isosphere.deploy._embedder import Embedder
 from isosphere.deploy._layers import Layer
 from isosphere.deploy._snippets import onnx_snippet, safetensors_snippet, timm_snippet
 from isosphere.errors import RunError, UsageError, nearest, option
 from isosphere.models import Encoder, SmallConv
-from isosphere.runs import write_bytes, write_json
 
 TOLERANCE = 1e-4
 """Largest difference to the encoder that a file may show, relative to the largest feature (at least 1)."""
@@ -66,12 +66,7 @@ def export(
         raise UsageError(
             f"{option('out', path)}: expected a name that ends in {ending}, as {path.with_suffix(ending)}."
         )
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UsageError(
-            f"cannot make the folder of {path}: {error.strerror}. Give another {option('out')}."
-        ) from error
+    make_folder(path.parent)
     writer = {"timm": _timm, "safetensors": _safetensors}.get(format)
     return writer(run, path) if writer else _onnx(run, path, layer)
 

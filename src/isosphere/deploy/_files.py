@@ -11,8 +11,8 @@ from typing import Any, BinaryIO, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from isosphere.atomic import atomic_file, make_folder
 from isosphere.errors import RunError, UsageError, option
-from isosphere.runs import atomic_file
 
 SUFFIXES = (".npz", ".parquet")
 
@@ -50,12 +50,7 @@ def check_target(out: str | Path, *, overwrite: bool = False) -> Path:
         _pyarrow()
     if path.exists() and not overwrite:
         raise UsageError(f"{out} exists: add {option('overwrite', True)}, or give another {option('out')}.")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UsageError(
-            f"cannot make the folder of {out}: {error.strerror}. Give another {option('out')}."
-        ) from error
+    make_folder(path.parent)
     return path
 
 

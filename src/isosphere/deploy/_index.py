@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 from torch.nn import functional
 
+from isosphere.atomic import atomic_file
 from isosphere.data import Source
 from isosphere.deploy._embed import embed_source, join
 from isosphere.deploy._embedder import Embedder, Progress
@@ -21,7 +22,6 @@ from isosphere.deploy._layers import Layer
 from isosphere.deploy._pictures import is_named, source_of
 from isosphere.errors import RunError
 from isosphere.reductions import SearchEngine, find_neighbours
-from isosphere.runs import atomic_file
 
 
 @dataclass(frozen=True, slots=True)

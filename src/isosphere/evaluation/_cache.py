@@ -17,8 +17,8 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from isosphere import __version__
+from isosphere.atomic import write_bytes
 from isosphere.errors import RunError
-from isosphere.runs import write_bytes
 
 LIMIT_BYTES = 2 << 30
 """Of all files together; the longest unused go first."""
@@ -94,7 +94,7 @@ class FeatureCache:
         Returns: the rows, and ``positions`` (of the images that they belong to, in order).
 
         The rows of one image from two batches agree to the rounding of float32, not to the bit. What must not
-        depend on which commands were typed before, as figures, takes :meth:`get` instead.
+        depend on which commands were typed before, as figures, takes :meth:`find` instead.
         """
         missing = torch.ones(len(digests), dtype=torch.bool)
         parts: list[tuple[Tensor, dict[str, Tensor]]] = []

@@ -130,6 +130,8 @@ def _result(task: str, entry: Mapping[str, Any]) -> TaskResult:
         figures = tuple(_older(task, key, _estimate(each)) for key, each in estimates.items())
     facts: Mapping[str, Any] = entry.get("protocol", {})
     protocol = {_OLDER_FACTS.get(name, name): fact for name, fact in facts.items()}
+    if task == "geometry" and {"images", "dimension"} <= set(protocol):
+        protocol.setdefault("most", min(protocol["images"] - 1, protocol["dimension"]))
     data, weights = (str(entry.get(name, "")) for name in ("data", "weights"))
     return TaskResult(task, figures, protocol, data, weights)
 

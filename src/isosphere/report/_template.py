@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from isosphere import __version__
-from isosphere.errors import RunError, UsageError, option
-from isosphere.runs import write_text
+from isosphere.atomic import make_folder, write_text
+from isosphere.errors import UsageError
 
 
 def write_page(path: str | Path, template: str, values: Mapping[str, Any]) -> Path:
@@ -31,12 +31,7 @@ def write_page(path: str | Path, template: str, values: Mapping[str, Any]) -> Pa
     given = {"version": __version__, "made": date.today().isoformat(), **values}
     text = environment.get_template(template).render(given)
     target = Path(path)
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise RunError(
-            f"cannot make the folder of {path}: {error.strerror}. Give another {option('out')}."
-        ) from error
+    make_folder(target.parent)
     # A name of a file may hold half a character; a page may not.
     write_text(target, text.encode("utf-8", "replace").decode("utf-8"))
     return target

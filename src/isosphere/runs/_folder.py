@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from isosphere.atomic import write_bytes, write_json, write_text
+from isosphere.atomic import make_folder, write_bytes, write_json, write_text
 from isosphere.errors import RunError, UsageError, command, option
 from isosphere.runs._environment import environment
 from isosphere.runs._metrics import MetricsFile
@@ -87,12 +87,7 @@ class RunFolder:
     def create(cls, path: str | Path, *, resume: bool = False) -> "RunFolder":
         """Make the folder (and its parents) after the same check as `vacant`."""
         folder = cls.vacant(path, resume=resume)
-        try:
-            folder.checkpoint.parent.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise UsageError(
-                f"cannot make the folder {path}: {error.strerror}. Give another {option('out')}."
-            ) from error
+        make_folder(folder.checkpoint.parent)
         return folder
 
     @classmethod

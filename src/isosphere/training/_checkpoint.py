@@ -13,10 +13,11 @@ import numpy as np
 import torch
 from torch import nn
 
+from isosphere.atomic import write_bytes
 from isosphere.errors import RunError, option
 from isosphere.methods import Method
 from isosphere.models import Encoder
-from isosphere.runs import RunFolder, write_bytes
+from isosphere.runs import RunFolder
 from isosphere.training._config import Config, parse_config
 from isosphere.training._interrupt import NotFiniteError
 from isosphere.training._optimizer import load_optimizer

@@ -6,11 +6,12 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Any, cast
 
+from isosphere.atomic import write_bytes
 from isosphere.data import Source
 from isosphere.errors import UsageError, command
 from isosphere.evaluation import learn_wccn
 from isosphere.models import Encoder
-from isosphere.runs import RunFolder, write_bytes
+from isosphere.runs import RunFolder
 from isosphere.training import (
     Callback,
     Config,
