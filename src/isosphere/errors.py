@@ -37,9 +37,15 @@ class UsageError(IsosphereError):
     exit_code = 2
 
 
+_ABBREVIATED = {"lr": "learning_rate", "wd": "weight_decay", "bs": "batch_size", "arch": "encoder"}
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """Return ``" Did you mean 'x'?"`` for the closest known name, or an empty string if none is close."""
-    match = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
+    listed = list(known)
+    whole = _ABBREVIATED.get(name.rpartition(".")[2])
+    match = [known for known in listed if whole and known.rpartition(".")[2] == whole]
+    match = match or difflib.get_close_matches(name, listed, n=1, cutoff=0.5)
     return f" Did you mean '{match[0]}'?" if match else ""
 
 

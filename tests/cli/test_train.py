@@ -120,6 +120,10 @@ def test_resume_without_a_run_starts_afresh_and_says_so(run, classes, quick):
     assert done.code == 0
     assert "There is no run in r yet: starting afresh." in done.out
     RunFolder("r").checkpoint.unlink()
+    refused = run("train", classes, "--out", "r", "--resume", *quick)
+    assert refused.code == 2
+    assert "holds a trained encoder and no checkpoint" in refused.err
+    RunFolder("r").encoder.unlink()
     done = run("train", classes, "--out", "r", "--resume", *quick)
     assert done.code == 0
     assert "There is no checkpoint in r yet: starting afresh." in done.out

@@ -37,7 +37,7 @@ def test_they_see_losses_and_metrics_and_change_nothing(folder, tmp_path, quick)
 
 def test_one_that_stops_gives_a_run_that_can_be_used_and_resumed(folder, tmp_path, quick):
     settings = {**quick, "epochs": 3}
-    made = isosphere.train(pixels(), tmp_path / "r", callbacks=[Seen(until=4)], **settings)
+    made = isosphere.train(pixels(), tmp_path / "r", callbacks=Seen(until=4), **settings)
     assert made.folder.read_encoder()[1]["step"] == 4
     assert made.metric is not None
     assert made.embed(pixels(2), layer="wccn").shape == (2, 256)

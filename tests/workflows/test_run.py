@@ -1,5 +1,6 @@
 """A run in Python, and one that the version before has written."""
 
+import inspect
 import shutil
 from pathlib import Path
 
@@ -80,12 +81,18 @@ def test_images_at_hand_are_searched(kept):
     (found,) = kept.search(arrays[5], arrays, k=3)
     assert found[0].row == 5
     assert found[0].similarity == pytest.approx(1, abs=1e-5)
+    several = kept.search(arrays[:2], arrays, k=3)
+    assert several._repr_html_().count("<img src=") == 6
+    assert "query 2" in several._repr_html_()
 
 
 def test_duplicates_have_their_paths(kept, folder, tmp_path):
     copy = Path(shutil.copytree(folder, tmp_path / "copies"))
     shutil.copy(copy / "03.png", copy / "again.png")
-    (group,) = kept.dedup(str(copy), threshold=1 - 1e-6, layer="head")
+    groups = kept.dedup(str(copy), threshold=1 - 1e-6, layer="head")
+    assert groups._repr_html_().count("<img src=") == 2
+    assert "again.png" in groups._repr_html_()
+    (group,) = groups
     assert group.paths == ("03.png", "again.png")
     assert min(group.similarities) == pytest.approx(1, abs=1e-5)
 
@@ -109,3 +116,53 @@ def test_export_in_python_speaks_of_keywords(kept, tmp_path):
     assert made.files[0].exists()
     with pytest.raises(UsageError, match='format="onnx"'):
         kept.export("timm", layer="wccn")
+
+
+def test_a_mistyped_keyword_is_answered_with_the_nearest(kept):
+    for call, wrong, right in (
+        (kept.evaluate, "task", "tasks"),
+        (kept.embed, "layers", "layer"),
+        (kept.report, "mapp", "map"),
+        (isosphere.load, "devices", "device"),
+    ):
+        with pytest.raises(UsageError, match=f"There is no keyword '{wrong}'. Did you mean '{right}'"):
+            call("digits", **{wrong: "x"})
+    assert "tasks" in inspect.signature(kept.evaluate).parameters
+    assert "run" not in inspect.signature(kept.evaluate).parameters
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_device_that_is_not_there(tmp_path):
+    with pytest.raises(UsageError, match="no such device here"):
+        isosphere.load(KEPT, device="cuda")
+    with pytest.raises(UsageError, match="no such device here"):
+        isosphere.train("digits", tmp_path / "r", device="cuda", progress=False)
+
+
+def test_a_trained_encoder_without_a_checkpoint_is_not_trained_over(tmp_path):
+    copy = Path(shutil.copytree(KEPT, tmp_path / "copy"))
+    before = (copy / "encoder.safetensors").read_bytes()
+    with pytest.raises(UsageError, match="no checkpoint to go on from"):
+        isosphere.train("digits", copy, resume=True, progress=False)
+    assert (copy / "encoder.safetensors").read_bytes() == before
+
+
+def test_views_are_drawn_of_images_by_name_and_at_hand(folder):
+    drawn = [isosphere.views(data, image_size=16, count=3) for data in (folder, pixels())]
+    assert drawn[0].tobytes() == drawn[1].tobytes()
+    with pytest.raises(UsageError, match="recipe"):
+        isosphere.views(folder, recipe="no-such")
+
+
+def test_what_is_not_in_an_evaluation_is_answered_with_what_is(tmp_path):
+    run = isosphere.load(shutil.copytree(KEPT, tmp_path / "copy"), device="cpu")
+    found = run.evaluate("digits", tasks="knn", limit=60, progress=False)
+    assert "resume" not in found.summary()  # it has no checkpoint
+    assert "<img src=" in found._repr_html_()
+    with pytest.raises(KeyError, match="ridge: the evaluation holds knn"):
+        found["ridge"]
+    with pytest.raises(TypeError, match="got modl, expected some of model, layer"):
+        found["knn"].one(modl="trained")
+    with pytest.raises(KeyError, match="layer=head, metric=accuracy"):
+        found["knn"].one(model="treined")
+    assert "model=trained, layer=backbone, metric=accuracy: 0." in repr(found["knn"])

@@ -113,6 +113,8 @@ def test_sections_and_keys(folder, tmp_path, quick):
     [
         ({"epoch": 3}, "There is no keyword 'epoch'. Did you mean 'epochs'"),
         ({"learning_rate": 1e-3}, r'Did you mean optim=\{"learning_rate": 0.001\}'),
+        ({"lr": 5}, r"Did you mean .*learning_rate"),
+        ({"optim": {"lr": 5}}, r"Did you mean 'optim.learning_rate'"),
         ({"limit": 5}, r'Did you mean set=\{"data.limit": 5\}'),
         ({"optin": {"clip": 1}}, "Did you mean 'optim'"),
         ({"optim": {"lerning_rate": 1}}, "Did you mean 'optim.learning_rate'"),

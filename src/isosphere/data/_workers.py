@@ -5,9 +5,10 @@ import multiprocessing
 import os
 import pickle
 import signal
+import time
 import traceback
 import warnings
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Sequence
 from typing import Any, Generic, TypeVar
 
 import torch
@@ -77,11 +78,11 @@ class Ahead(Generic[T]):
                     result = next(results)
                 except StopIteration:
                     return
-                except RuntimeError as error:
-                    codes = [w.exitcode for w in getattr(results, "_workers", ()) if w.exitcode is not None]
-                    if not codes:
+                except (RuntimeError, OSError, EOFError) as error:
+                    # A worker's death breaks the pipes in which its results travel, or is noticed by torch.
+                    if (code := _exit_code(getattr(results, "_workers", ()))) is None:
                         raise
-                    raise _ended(codes[0]) from error
+                    raise _ended(code) from error
                 if isinstance(result, _Raised):
                     raise result.error
                 yield result
@@ -146,6 +147,16 @@ class _Raised:
             error = RuntimeError("".join(traceback.format_exception_only(error)).strip())
         error.add_note("In a worker process:\n" + traceback.format_exc().rstrip())
         self.error = error
+
+
+def _exit_code(workers: Sequence[Any]) -> int | None:
+    """That of a worker which has ended, or is about to; None if all go on."""
+    until = time.monotonic() + 1.0 if workers else 0.0
+    while True:
+        codes = [worker.exitcode for worker in workers if worker.exitcode is not None]
+        if codes or time.monotonic() >= until:
+            return codes[0] if codes else None
+        time.sleep(0.01)
 
 
 def _end(results: Any) -> None:

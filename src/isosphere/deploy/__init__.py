@@ -7,6 +7,7 @@ from isosphere.deploy._export import FORMATS, Exported, export
 from isosphere.deploy._files import Embeddings, check_target, read_embeddings, write_embeddings
 from isosphere.deploy._index import Index, Match, open_index
 from isosphere.deploy._layers import LAYERS, Layer, named_layer
+from isosphere.deploy._pictures import source_of
 
 __all__ = [
     "FORMATS",
@@ -27,5 +28,6 @@ __all__ = [
     "near_duplicates",
     "open_index",
     "read_embeddings",
+    "source_of",
     "write_embeddings",
 ]

@@ -117,7 +117,7 @@ class FeatureCache:
             made = dict(compute(rest))
             rest = rest[made.pop("positions", torch.arange(len(rest)))]
             if len(rest):
-                path, text = self._place(key, digests[rest])
+                path, text = self._place(key, digests[rest], gathered=True)
                 self._keep(path, {**made, _DIGESTS: digests[rest]}, text)
             parts.append((rest, made))
         parts = [part for part in parts if len(part[0])] or parts[:1]
@@ -137,10 +137,14 @@ class FeatureCache:
         text = json.dumps({**key, **_VERSIONS}, sort_keys=True)
         return f"{key['weights']}-{_short(text)}"
 
-    def _place(self, key: Mapping[str, Any], digests: Tensor | None) -> tuple[Path, str]:
-        """Name of a file, and the text of what it holds."""
+    def _place(
+        self, key: Mapping[str, Any], digests: Tensor | None, *, gathered: bool = False
+    ) -> tuple[Path, str]:
+        """Name of a file, and the text of what it holds. What is gathered, in batches of whatever was missing, has
+        names that no set is found by.
+        """
         images = "" if digests is None else tensor_identity(digests)
-        name = f"{self._family(key)}-{images or 'all'}"
+        name = f"{self._family(key)}-{images or 'all'}{'-gathered' if gathered else ''}"
         text = json.dumps({**key, "digests": images}, sort_keys=True)
         return self.folder / f"{name}.safetensors", f"{name} {text}"
 

@@ -11,6 +11,8 @@ from isosphere.errors import RunError
 from isosphere.evaluation._intervals import Estimate
 from isosphere.runs import RunFolder
 
+_FIELDS = ("model", "layer", "metric", "subset", "variant")
+
 
 @dataclass(frozen=True, slots=True)
 class Figure:
@@ -39,20 +41,25 @@ class Figure:
         """The estimate's value."""
         return self.estimate.value
 
+    def __str__(self) -> str:
+        named = ", ".join(f"{name}={value}" for name in _FIELDS if (value := getattr(self, name)))
+        low, high = self.estimate.low, self.estimate.high
+        return f"{named}: {self.value:.4g}" + (f" [{low:.4g}, {high:.4g}]" if math.isfinite(low) else "")
+
     def as_dict(self) -> dict[str, Any]:
         """An entry of ``evaluation.json``; what is not a number is null."""
-        named = {name: getattr(self, name) for name in ("model", "layer", "metric", "subset", "variant")}
+        named = {name: getattr(self, name) for name in _FIELDS}
         numbers = {k: v if math.isfinite(v) else None for k, v in self.estimate.as_dict().items()}
         return {k: v for k, v in named.items() if v} | numbers
 
     @classmethod
     def of_dict(cls, entry: Mapping[str, Any]) -> "Figure":
         """The figure that :meth:`as_dict` wrote."""
-        named = {name: str(entry.get(name, "")) for name in ("model", "layer", "metric", "subset", "variant")}
+        named = {name: str(entry.get(name, "")) for name in _FIELDS}
         return cls(estimate=_estimate(entry), **named)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class TaskResult:
     """What one task of an evaluation found.
 
@@ -79,6 +86,8 @@ class TaskResult:
 
     def find(self, **wanted: str) -> list[Figure]:
         """The figures whose fields are these: ``find(model="trained", metric="accuracy")``."""
+        if unknown := set(wanted) - set(_FIELDS):
+            raise TypeError(f"got {', '.join(sorted(unknown))}, expected some of {', '.join(_FIELDS)}")
         return [f for f in self.figures if all(getattr(f, name) == value for name, value in wanted.items())]
 
     def one(self, **wanted: str) -> Figure:
@@ -88,8 +97,15 @@ class TaskResult:
         """
         found = self.find(**wanted)
         if len(found) != 1:
-            raise KeyError(f"{self.task}: got {len(found)} figures of {wanted}, expected one")
+            among = "\n".join(map(str, found or self.figures))
+            raise KeyError(
+                f"{self.task}: got {len(found)} figures of {wanted}, expected one. Among:\n{among}"
+            )
         return found[0]
+
+    def __repr__(self) -> str:
+        figures = "".join(f"\n  {figure}" for figure in self.figures)
+        return f"TaskResult({self.task}, {len(self.figures)} figures){figures}"
 
     def as_dict(self) -> dict[str, Any]:
         """The task's entry in ``evaluation.json``."""

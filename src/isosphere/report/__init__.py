@@ -1,7 +1,7 @@
 """Tables, pictures and pages that show a run to a person."""
 
 from isosphere.report._checkpoints import checkpoint_tables
-from isosphere.report._gallery import Card, Group, gallery_page
+from isosphere.report._gallery import Card, Group, gallery_html, gallery_page
 from isosphere.report._maps import MapKind, check_map
 from isosphere.report._page import Embedded, Subject, report_page
 from isosphere.report._pictures import data_uri, thumbnail
@@ -28,6 +28,7 @@ __all__ = [
     "checkpoint_tables",
     "data_uri",
     "evaluation_tables",
+    "gallery_html",
     "gallery_page",
     "lay_out",
     "loss_curves",

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from html import escape
 from pathlib import Path
 
 from isosphere.report._template import write_page
@@ -32,3 +33,21 @@ def gallery_page(path: str | Path, title: str, groups: Sequence[Group], *, summa
     Raises: UsageError if Jinja2 is not installed; RunError if the file cannot be written.
     """
     return write_page(path, "gallery.html", {"title": title, "groups": list(groups), "summary": summary})
+
+
+def gallery_html(groups: Sequence[Group]) -> str:
+    """The groups as HTML that a notebook shows by itself."""
+    return "".join(
+        (f"<h4>{escape(group.title)}</h4>" if group.title else "")
+        + f'<div style="display:flex;flex-wrap:wrap;gap:8px">{"".join(map(_figure, group.cards))}</div>'
+        + (f"<p>{escape(group.note)}</p>" if group.note else "")
+        for group in groups
+    )
+
+
+def _figure(card: Card) -> str:
+    caption = "<br>".join(escape(line) for line in (card.name, card.detail) if line)
+    return (
+        f'<figure style="margin:0;width:128px;font-size:11px;overflow-wrap:anywhere"><img src="{card.image}" '
+        f'style="width:100%" alt="{escape(card.name)}"><figcaption>{caption}</figcaption></figure>'
+    )

@@ -19,6 +19,7 @@ from isosphere.training._hardware import (
     explain_precision,
     keep_freed_memory,
     make_fabric,
+    require_device,
 )
 from isosphere.training._meters import StepTimer
 from isosphere.training._monitor import (
@@ -100,6 +101,7 @@ __all__ = [
     "prepare_without_images",
     "presets",
     "read_preset",
+    "require_device",
     "require_same_run",
     "resolve",
     "save_checkpoint",

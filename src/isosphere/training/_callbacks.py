@@ -1,6 +1,6 @@
 """Code of one's own that watches a training and may stop it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -44,9 +44,10 @@ class Callback:
 
 
 class Callbacks:
-    """Several callbacks as one. Raises: UsageError for what is none."""
+    """Several callbacks as one, or a single one. Raises: UsageError for what is none."""
 
-    def __init__(self, callbacks: Sequence[Callback], device: torch.device) -> None:
+    def __init__(self, callbacks: Callback | Sequence[Callback], device: torch.device) -> None:
+        callbacks = callbacks if isinstance(callbacks, Iterable) else [callbacks]
         for callback in callbacks:
             if not isinstance(callback, Callback):
                 raise UsageError(

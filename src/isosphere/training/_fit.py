@@ -32,7 +32,7 @@ def fit(
     probe: Probe | None = None,
     ui: Reporter | None = None,
     facts: Mapping[str, Any] | None = None,
-    callbacks: Sequence[Callback] = (),
+    callbacks: Callback | Sequence[Callback] = (),
 ) -> Summary:
     """Train `method` on the views of the loader's batches until the plan is done, and leave the run in `folder`.
 

@@ -104,6 +104,17 @@ def check_scale(scaler: torch.amp.GradScaler | None, step: int) -> None:
         )
 
 
+def require_device(name: str) -> None:
+    """Raises: UsageError for a kind of device that this machine has not, or this torch cannot use."""
+    kind = name.partition(":")[0]
+    there = {"cuda": torch.cuda.is_available, "mps": torch.backends.mps.is_available}
+    if kind in there and not there[kind]():
+        raise UsageError(
+            f"{option('train.device', name)}: torch {torch.__version__} finds no such device here. Leave it out, or "
+            f"give {option('train.device', 'cpu')}."
+        )
+
+
 def make_fabric(
     device: Literal["auto", "cpu", "cuda", "mps"], precision: Setting, *, timeout_minutes: float = 10.0
 ) -> Fabric:
@@ -111,6 +122,7 @@ def make_fabric(
 
     A process that waits `timeout_minutes` for another one gives up.
     """
+    require_device(device)
     devices, nodes = launched()
     patience = timedelta(minutes=timeout_minutes)
     with _quiet(

@@ -9,17 +9,20 @@ from isosphere.workflows._report import Report, report
 from isosphere.workflows._result import Evaluation
 from isosphere.workflows._run import Run, load
 from isosphere.workflows._settings import FLAGS, check_processes, configure, require_out
+from isosphere.workflows._shown import DRAWN, SIDE, duplicate_groups, match_groups
 from isosphere.workflows._splits import choose_splits
 from isosphere.workflows._train import train
 from isosphere.workflows._training import Training, prepare_training, resolve_without_images
-from isosphere.workflows._views import draw_views
+from isosphere.workflows._views import draw_views, views
 from isosphere.workflows.tasks import TASKS, Task
 
 if TYPE_CHECKING:
     from isosphere.workflows._transformer import RunTransformer
 
 __all__ = [
+    "DRAWN",
     "FLAGS",
+    "SIDE",
     "TASKS",
     "Evaluation",
     "EvaluationContext",
@@ -32,14 +35,17 @@ __all__ = [
     "choose_splits",
     "configure",
     "draw_views",
+    "duplicate_groups",
     "evaluate",
     "load",
+    "match_groups",
     "prepare_training",
     "progress_bar",
     "report",
     "require_out",
     "resolve_without_images",
     "train",
+    "views",
 ]
 
 

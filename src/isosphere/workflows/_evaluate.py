@@ -12,6 +12,7 @@ from isosphere.report import loss_curves
 from isosphere.runs import read_metrics
 from isosphere.workflows._context import EvaluationContext
 from isosphere.workflows._galleries import draw_label_neighbours, draw_view_neighbours
+from isosphere.workflows._keywords import keywords_checked
 from isosphere.workflows._progress import Callback, progress_bar
 from isosphere.workflows._ranks import process_group
 from isosphere.workflows._result import Evaluation
@@ -20,6 +21,7 @@ from isosphere.workflows._trained import Trained
 from isosphere.workflows.tasks import choose_tasks, named_tasks
 
 
+@keywords_checked
 def evaluate(
     run: Trained | str | Path,
     data: Any = None,
@@ -66,7 +68,7 @@ def evaluate(
     """
     asked, solver = named_tasks(tasks), _solver(probe)
     run = run if isinstance(run, Trained) else Trained.read(run, cache=cache)
-    data = run.config.data.source if data is None else data
+    data = (run.images or run.config.data.source) if data is None else data
     if data is None:
         raise UsageError("the run does not say which images it was trained on: name some.")
     seed = run.config.train.seed
@@ -94,8 +96,21 @@ def evaluate(
         results = _judge(context, asked, named(data))
         pictures = _draw(context, results)
     return Evaluation(
-        results, run.folder.path, named(data), splits.how, _notes(context, results, asked), pictures
+        results,
+        run.folder.path,
+        named(data),
+        splits.how,
+        trained_on=_trained_on(run),
+        notes=_notes(context, results, asked),
+        pictures=pictures,
     )
+
+
+def _trained_on(run: Trained) -> str:
+    """The images of the training as a command names them; empty where it cannot be gone on with."""
+    if not run.folder.checkpoint.exists():
+        return ""
+    return "DATA" if run.images is not None else run.config.data.source or "DATA"
 
 
 def _judge(context: EvaluationContext, asked: Any, data: str) -> dict[str, TaskResult]:

@@ -2,12 +2,18 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from typing import TypeAlias
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 Callback: TypeAlias = Callable[[int, int], None]
+
+
+def has_widgets() -> bool:
+    """Whether a notebook can show a bar that moves."""
+    return find_spec("ipywidgets") is not None
 
 
 @contextmanager
@@ -20,7 +26,7 @@ def progress_bar(what: str, shown: bool | Callback = True) -> Iterator[Callback]
         yield shown
         return
     console = Console(stderr=True, highlight=False)
-    if not shown or not (console.is_terminal or console.is_jupyter):
+    if not shown or not (has_widgets() if console.is_jupyter else console.is_terminal):
         yield lambda done, total: None
         return
     columns = (

@@ -7,9 +7,11 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from isosphere.errors import command, option
+from PIL import Image
+
+from isosphere.errors import UsageError, command, option
 from isosphere.evaluation import Estimate, Figure, TaskResult
-from isosphere.report import Table, evaluation_tables
+from isosphere.report import Table, data_uri, evaluation_tables
 from isosphere.workflows.tasks import TASKS
 
 
@@ -27,6 +29,7 @@ class Evaluation(Mapping[str, TaskResult]):
 
     Args:
         run: folder of the run. data: the images as they were named. split: how they were split.
+        trained_on: the images of the training as a command names them; empty where it cannot be gone on with.
         notes: what a reader should know beside the figures.
         pictures: files that were drawn, by what they show.
     """
@@ -35,10 +38,14 @@ class Evaluation(Mapping[str, TaskResult]):
     run: Path
     data: str = ""
     split: str = ""
+    trained_on: str = ""
     notes: tuple[str, ...] = ()
     pictures: Mapping[str, Path] = field(default_factory=dict)
 
     def __getitem__(self, task: str) -> TaskResult:
+        if task not in self.results:
+            there = ", ".join(self.results) or "nothing"
+            raise KeyError(f"{task}: the evaluation holds {there}; for more, name them in tasks=")
         return self.results[task]
 
     def __iter__(self) -> Iterator[str]:
@@ -58,8 +65,14 @@ class Evaluation(Mapping[str, TaskResult]):
         return [{**empty, "task": task, **figure.as_dict()} for task, figure in self.figures]
 
     def to_pandas(self) -> Any:
-        """The records as a DataFrame, one row a figure. Raises: ImportError where pandas is not installed."""
-        return importlib.import_module("pandas").DataFrame(self.records())
+        """The records as a DataFrame, one row a figure. Raises: UsageError where pandas is not installed."""
+        try:
+            pandas = importlib.import_module("pandas")
+        except ModuleNotFoundError as error:
+            raise UsageError(
+                "to_pandas needs pandas, which is not installed. Type: pip install pandas, or take records()."
+            ) from error
+        return pandas.DataFrame(self.records())
 
     def tables(self) -> list[Table]:
         """The tables of all tasks."""
@@ -71,17 +84,17 @@ class Evaluation(Mapping[str, TaskResult]):
 
     def summary(self) -> str:
         """What the figures mean, and what to do next, in a sentence."""
-        train = {"out": self.run, "resume": True, "epochs": ...}
-        longer = command("train", self.data or "DATA", **train)
+        longer = ""
+        if self.trained_on:
+            typed = command("train", self.trained_on, out=self.run, resume=True, epochs=...)
+            longer = f" ({typed})"
         remarks = [result.remark for result in self.results.values() if result.remark]
         first = next((result for result in self.results.values() if result.gain is not None), None)
         if remarks:
-            return (
-                f"{remarks[0]} Train longer ({longer}), or anew with a larger {option('method.weight', ...)}"
-            )
+            return f"{remarks[0]} Train longer{longer}, or anew with a larger {option('method.weight', ...)}"
         if first is None or first.gain is None:
-            return f"Compare with another run, or train longer: {longer}"
-        return _verdict(first, first.gain, longer, command("views", self.data or "DATA"))
+            return f"Compare with another run, or train longer{longer}."
+        return _verdict(first, first.gain, longer, command("views", self.trained_on or "DATA"))
 
     def __str__(self) -> str:
         return "\n\n".join([self.table(), *self.notes, self.summary()])
@@ -91,7 +104,21 @@ class Evaluation(Mapping[str, TaskResult]):
 
     def _repr_html_(self) -> str:
         said = "".join(f"<p>{escape(text)}</p>" for text in (*self.notes, self.summary()))
-        return "".join(table.html() for table in self.tables()) + said
+        drawn = "".join(
+            f'<img src="{data_uri(picture)}" style="max-width:100%" alt="{escape(name)}">'
+            for name, path in self.pictures.items()
+            if (picture := _opened(path)) is not None
+        )
+        return "".join(table.html() for table in self.tables()) + said + drawn
+
+
+def _opened(path: Path) -> Image.Image | None:
+    """The picture, or None where it has gone since."""
+    try:
+        with Image.open(path) as picture:
+            return picture.copy()
+    except OSError:
+        return None
 
 
 def _verdict(result: TaskResult, gain: Estimate, longer: str, views: str) -> str:
@@ -100,16 +127,16 @@ def _verdict(result: TaskResult, gain: Estimate, longer: str, views: str) -> str
     if gain.low > 0:
         return (
             f"{result.headline}, {margin} against the next best, {result.rival}: the training has paid; to see whether "
-            f"more of it pays further, type {longer}"
+            f"more of it pays further, train longer{longer}."
         )
     if gain.high < 0:
         return (
             f"{result.headline}, {margin} against {result.rival}, which is better: this encoder is not worth using "
-            f"yet; train longer ({longer}) or look at its views: {views}"
+            f"yet; train longer{longer} or look at its views: {views}"
         )
     return (
-        f"{result.headline}, which cannot be told from {result.rival} (difference {margin}): train longer "
-        f"({longer}) or evaluate on more images."
+        f"{result.headline}, which cannot be told from {result.rival} (difference {margin}): train "
+        f"longer{longer} or evaluate on more images."
     )
 
 

@@ -1,6 +1,7 @@
 """A trained run in Python: judged, applied, handed on."""
 
 from dataclasses import dataclass
+from functools import partial
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,9 @@ from isosphere import deploy
 from isosphere.deploy import DuplicateGroup, Exported, Index, Layer, Match
 from isosphere.evaluation import Progress
 from isosphere.workflows._evaluate import evaluate
-from isosphere.workflows._report import Report, report
-from isosphere.workflows._result import Evaluation
+from isosphere.workflows._keywords import keywords_checked
+from isosphere.workflows._report import report
+from isosphere.workflows._shown import Shown, duplicate_groups, match_groups
 from isosphere.workflows._trained import Trained
 
 
@@ -25,6 +27,10 @@ class Run(Trained):
     ``run.export("onnx")``, ``run.report()``. :func:`load` and :func:`isosphere.train` return one.
     """
 
+    evaluate = evaluate
+    report = report
+
+    @keywords_checked
     def embed(
         self,
         images: Any,
@@ -36,6 +42,7 @@ class Run(Trained):
         """Embeddings of images, float32 ``(n, d)``; kinds and errors as :func:`isosphere.deploy.embed_images`."""
         return deploy.embed_images(self, images, layer=layer, batch_size=batch_size, progress=progress)
 
+    @keywords_checked
     def index(
         self, data: Any, *, layer: Layer | str | None = None, progress: Progress | None = None
     ) -> Index:
@@ -45,6 +52,7 @@ class Run(Trained):
         """
         return deploy.open_index(self, data, layer=layer or self.search_layer, progress=progress)
 
+    @keywords_checked
     def search(
         self,
         images: Any,
@@ -54,7 +62,8 @@ class Run(Trained):
         layer: Layer | str | None = None,
         progress: Progress | None = None,
     ) -> list[list[Match]]:
-        """The k images of `within` most similar to each image, by cosine, best first: one list an image.
+        """The k images of `within` most similar to each image, by cosine, best first: one list an image. A notebook
+        shows their pictures.
 
         Args:
             images: as for :meth:`embed`.
@@ -63,8 +72,10 @@ class Run(Trained):
             k: how many; all where there are fewer.
         """
         index = within if isinstance(within, Index) else self.index(within, layer=layer, progress=progress)
-        return index.search(self.embed(images, layer=index.layer), k)
+        found = index.search(self.embed(images, layer=index.layer), k)
+        return found if index is within else Shown(found, partial(match_groups, within))
 
+    @keywords_checked
     def dedup(
         self,
         data: Any,
@@ -75,24 +86,20 @@ class Run(Trained):
     ) -> list[DuplicateGroup]:
         """Groups of images that are nearly the same, with their paths, the largest first; nothing is deleted.
 
+        A notebook shows their pictures.
+
         `threshold` is the cosine from which two images are linked; see :func:`isosphere.deploy.near_duplicates`.
         """
         index = self.index(data, layer=layer, progress=progress)
-        return deploy.near_duplicates(index.unit, threshold, index.paths)
+        groups = deploy.near_duplicates(index.unit, threshold, index.paths)
+        return Shown(groups, partial(duplicate_groups, data))
 
+    @keywords_checked
     def export(
         self, format: str, out: str | Path | None = None, *, layer: Layer | str = "backbone"
     ) -> Exported:
         """The encoder as timm, safetensors or onnx, checked; :func:`isosphere.deploy.export`."""
         return deploy.export(self, format, out, layer=layer)
-
-    def evaluate(self, data: Any = None, **options: Any) -> Evaluation:
-        """Judge it by the tasks that suit the images; options as of :func:`isosphere.evaluate`."""
-        return evaluate(self, self.images if data is None else data, **options)
-
-    def report(self, data: Any = None, **options: Any) -> Report:
-        """Write one page about it; options as of ``isosphere report``."""
-        return report(self, self.images if data is None else data, **options)
 
     def __repr__(self) -> str:
         epoch = "" if self.epoch is None else f", epoch {self.epoch}"
@@ -114,6 +121,7 @@ class Run(Trained):
         return f"<table>{''.join(cells)}</table>"
 
 
+@keywords_checked
 def load(path: str | Path, *, device: str | None = None, cache: bool = True, epoch: int | None = None) -> Run:
     """A trained run, to be applied: ``load("runs/a").embed(images)``, ``.search(images, "PICTURES/")``.
 

@@ -82,6 +82,12 @@ def configure(
     saved = folder.read_config()
     config = load_config(file, sets, flags, base=saved)
     if not folder.checkpoint.exists():
+        if folder.encoder.exists() and folder.read_encoder()[1].get("step", 0) > 0:
+            raise UsageError(
+                f"{folder.path} holds a trained encoder and no checkpoint to go on from: a training would begin anew "
+                f"and replace it. Begin from its weights in another folder: "
+                f"{option('init', folder.encoder)} with another {option('out')}."
+            )
         return config, f"There is no checkpoint in {folder.path} yet: starting afresh."
     before = flat(parse_config(saved).as_mapping())
     changed = [(k, before.get(k), v) for k, v in flat(config.as_mapping()).items() if before.get(k) != v]

@@ -4,7 +4,6 @@ import inspect
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ from isosphere.data import ImageSet, Source, as_source
 from isosphere.errors import UsageError, option
 from isosphere.runs import RunFolder
 from isosphere.training import Callback, Config, ConsoleReporter, build, is_first
+from isosphere.workflows._progress import has_widgets
 from isosphere.workflows._run import Run, load
 from isosphere.workflows._settings import (
     FLAGS,
@@ -51,7 +51,7 @@ def train(
     device: str | None = None,
     devices: int | None = None,
     nodes: int | None = None,
-    callbacks: Sequence[Callback] = (),
+    callbacks: Callback | Sequence[Callback] = (),
     progress: bool = True,
     labels: ArrayLike | None = None,
     **sections: Any,
@@ -72,7 +72,8 @@ def train(
         callbacks: :class:`isosphere.training.Callback`, which see losses and metrics and may stop the training.
         progress: a bar and the closing sentences on standard error, or in the notebook; False: silence.
         labels: one an image, -1 for none; training never sees them, a k-NN accuracy is watched.
-        sections: sections of the configuration: ``optim={"learning_rate": 1e-3}``, ``views={"rotation": 15}``.
+        sections: sections of the configuration: ``optim={"learning_rate": 1e-3}``, ``views={"rotation": 15}``; keys of
+            ``data`` and ``method``, which are keywords of their own, go to `set`.
 
     The folder holds what ``isosphere train`` leaves there. Nothing of the process is changed: generators of torch,
     signal handlers and settings of the allocator are as before.
@@ -154,6 +155,6 @@ def _console(shown: bool) -> Console:
     if not shown:
         return Console(stderr=True, quiet=True, force_terminal=False)
     console = Console(stderr=True, highlight=False)
-    # In a notebook a bar is a widget, where there are any.
-    widgets = console.is_jupyter and find_spec("ipywidgets") is not None
-    return Console(stderr=True, highlight=False, force_terminal=True) if widgets else console
+    # In a notebook a bar is a widget.
+    moving = console.is_jupyter and has_widgets()
+    return Console(stderr=True, highlight=False, force_terminal=True) if moving else console

@@ -13,7 +13,7 @@ from isosphere.evaluation import WCCN, FeatureCache
 from isosphere.methods import Method
 from isosphere.models import Encoder
 from isosphere.runs import RunFolder
-from isosphere.training import Config, build_views, load_method
+from isosphere.training import Config, build_views, load_method, require_device
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -34,6 +34,8 @@ class Trained(Embedder):
         cls, path: str | Path, *, device: str | None = None, cache: bool = True, epoch: int | None = None
     ) -> Self:
         """The run in a folder; arguments and errors as of :func:`isosphere.load`."""
+        if device is not None:
+            require_device(device)
         folder = RunFolder.open(path)
         config, method = load_method(folder, epoch=epoch)
         where = device or ("cuda" if torch.cuda.is_available() else "cpu")

@@ -86,7 +86,7 @@ class Training:
         self._probe, self.facts["k-NN"] = watched
         return {"k-NN": watched[1]}
 
-    def run(self, ui: ConsoleReporter, callbacks: Sequence[Callback] = ()) -> Summary:
+    def run(self, ui: ConsoleReporter, callbacks: Callback | Sequence[Callback] = ()) -> Summary:
         """Train, and learn the WCCN of the encoder unless it was interrupted; the caller's generators are untouched.
 
         A process that is not the first trains along and writes nothing.

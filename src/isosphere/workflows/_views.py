@@ -1,18 +1,50 @@
 """A sheet of what a network would be shown of some images."""
 
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
 from PIL import Image
 
-from isosphere.data import load_images
+from isosphere.data import Source, as_source, load_images
 from isosphere.models import build_encoder
-from isosphere.training import Config, build_views, contact_sheet, open_training_source, resolve
+from isosphere.training import Config, build_views, contact_sheet, load_config, open_training_source, resolve
 
 
-def draw_views(config: Config, *, count: int = 8) -> tuple[Image.Image, dict[str, str]]:
-    """Images of the configured source, spread over it, each in a row with its views; and what was drawn, in words.
+def views(
+    data: Any,
+    *,
+    recipe: str | None = None,
+    image_size: int | None = None,
+    count: int = 8,
+    seed: int | None = None,
+    set: Mapping[str, Any] | None = None,
+) -> Image.Image:
+    """Images beside their views: what the encoder will be asked to ignore, as ``isosphere views`` draws it.
+
+    Args:
+        data: images, as :func:`isosphere.train` takes them. recipe: of the views; None: by the images.
+        image_size: side of a view in pixels. count: images to show. seed: of the views.
+        set: any keys, dotted: ``set={"views.rotation": 15}``.
+
+    Returns: a picture; the first column holds the images. Raises: UsageError for what cannot be opened or is unknown.
+    """
+    named = isinstance(data, (str, Path))
+    flags = {"data.image_size": image_size, "views.recipe": recipe, "train.seed": seed, **(set or {})}
+    if named:
+        flags["data.source"] = str(data)
+    return draw_views(load_config(flags=flags), source=None if named else as_source(data), count=count)[0]
+
+
+def draw_views(
+    config: Config, *, source: Source | None = None, count: int = 8
+) -> tuple[Image.Image, dict[str, str]]:
+    """Images of a source, that of the configuration if None, spread over it, each in a row with its views; and what
+    was drawn, in words.
 
     Raises: UsageError for images that cannot be opened, or a recipe that there is not.
     """
-    source = open_training_source(config)
+    source = open_training_source(config) if source is None else source
     config, suggestion = resolve(config, source)
     stride = max(1, len(source) // count)
     chosen = source.subset(list(range(0, len(source), stride))[:count])
