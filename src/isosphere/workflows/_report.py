@@ -1,6 +1,6 @@
 """One page about a run, or several side by side: the workflow behind ``isosphere report`` and ``Run.report``."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from isosphere.data import Source, as_source, images_at
-from isosphere.errors import IsosphereError, UsageError, option
-from isosphere.evaluation import read_results
+from isosphere.errors import IsosphereError, UsageError, command, option
+from isosphere.evaluation import TaskResult, read_results
 from isosphere.report import Embedded, Subject, check_map, report_page
 from isosphere.runs import RunFolder, read_metrics
 from isosphere.training import CollapseMetrics, verdict
@@ -62,20 +62,27 @@ def report(
     names = _names(paths)
     sources: dict[str, Source] = {}
     subjects = []
+    found: dict[str, dict[str, TaskResult]] = {}
     with progress_bar("Embedding", progress) as bar:
         for name, one in zip(names, given, strict=True):
             run = one if isinstance(one, Trained) else Trained.read(one, cache=cache)
-            subjects.append(_subject(name, run, data, limit, sources, bar))
-    tables = tables_of({subject.name: read_results(subject.folder) for subject in subjects})
-    report_page(subjects, target, tables=tables, map_kind=chosen)
+            found[name], stale = _of_these_weights(run, read_results(run.folder))
+            subjects.append(_subject(name, run, data, limit, sources, bar, _said_of(run, stale)))
+    report_page(subjects, target, tables=tables_of(found), map_kind=chosen)
     warnings = tuple((subject.name, alarm) for subject in subjects for alarm in subject.alarms)
     return Report(target, warnings)
 
 
 def _subject(
-    name: str, run: Trained, data: Any, limit: int, sources: dict[str, Source], progress: Callback
+    name: str,
+    run: Trained,
+    data: Any,
+    limit: int,
+    sources: dict[str, Source],
+    progress: Callback,
+    said: Sequence[str],
 ) -> Subject:
-    alarms = [words] if (words := _verdict(run)) else []
+    alarms = [*([words] if (words := _verdict(run)) else []), *said]
     wanted = run.config.data.source if data is None else data
     embedded = None
     try:
@@ -128,6 +135,32 @@ def _names(paths: Sequence[Path]) -> list[str]:
         if len(set(names)) == len(names):
             return names
     raise UsageError("the same run is named twice: name each once.")
+
+
+def _of_these_weights(
+    run: Trained, results: Mapping[str, TaskResult]
+) -> tuple[dict[str, TaskResult], dict[str, TaskResult]]:
+    """The results of the weights that the run has now, and those of others; an older file does not say, and counts."""
+    now = run.digest(run.method)
+    mine = {task: result for task, result in results.items() if result.weights in ("", now)}
+    return mine, {task: result for task, result in results.items() if task not in mine}
+
+
+def _said_of(run: Trained, stale: Mapping[str, TaskResult]) -> list[str]:
+    """Which figures are left out, and how to have them again: a sentence for each set of images."""
+    said = []
+    for data in dict.fromkeys(result.data for result in stale.values()):
+        tasks = ",".join(task for task, result in stale.items() if result.data == data)
+        if run.epoch is None:
+            ood = ... if "ood" in tasks.split(",") else None
+            again = command("evaluate", run.folder.path, data or "DATA", tasks=tasks, ood=ood)
+        else:
+            again = f'isosphere.load("{run.folder.path}", epoch={run.epoch}).evaluate(tasks="{tasks}")'
+        said.append(
+            f"The figures of {tasks.replace(',', ', ')} were measured with other weights than this run has now, and "
+            f"are left out. Evaluate it again: {again}"
+        )
+    return said
 
 
 def _verdict(run: Trained) -> str | None:
