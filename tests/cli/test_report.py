@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from isosphere.report import _collapse
+
 pytest.importorskip("matplotlib")
 pytest.importorskip("jinja2")
 
@@ -94,3 +96,13 @@ def test_figures_of_other_weights_are_left_out_and_said(run, trained, split, qui
     assert run("evaluate", trained, split, "--tasks", "knn").code == 0
     assert "other weights" not in run("report", trained).out
     assert "k-NN accuracy" in Path("r/report.html").read_text(encoding="utf-8")
+
+
+def test_a_run_that_is_nearly_one_point_is_said_to_be(run, trained, split, monkeypatch):
+    monkeypatch.setattr(_collapse, "COLLAPSED", -1.0)
+    monkeypatch.setattr(_collapse, "LEAST", 5)
+    done = run("report", trained)
+    assert done.code == 0, done.err
+    words = "The encoder has collapsed, or has hardly been trained. Train longer (isosphere train"
+    assert words in " ".join(done.out.split())
+    assert words in Path("r/report.html").read_text(encoding="utf-8")

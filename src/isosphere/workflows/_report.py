@@ -10,7 +10,7 @@ import numpy as np
 from isosphere.data import Source, as_source, images_at
 from isosphere.errors import IsosphereError, UsageError, command, option
 from isosphere.evaluation import TaskResult, read_results
-from isosphere.report import Embedded, Subject, check_map, report_page
+from isosphere.report import Embedded, Subject, check_map, collapse_words, report_page
 from isosphere.runs import RunFolder, read_metrics
 from isosphere.training import CollapseMetrics, verdict
 from isosphere.workflows._progress import Callback, progress_bar
@@ -82,7 +82,8 @@ def _subject(
     progress: Callback,
     said: Sequence[str],
 ) -> Subject:
-    alarms = [*([words] if (words := _verdict(run)) else []), *said]
+    measured = _verdict(run)
+    alarms = [measured, *said] if measured else list(said)
     wanted = run.config.data.source if data is None else data
     embedded = None
     try:
@@ -92,6 +93,8 @@ def _subject(
         if key not in sources:
             sources[key] = sample(_shown_part(wanted), limit, SEED)
         embedded = _embedded(run, sources[key], progress)
+        if measured is None and (seen := collapse_words(embedded.head)):
+            alarms.insert(0, f"{seen} {_longer(run)}")
     except IsosphereError as error:
         if data is not None:  # asked for by name: an error. Else the page says what it lacks.
             raise
@@ -163,12 +166,18 @@ def _said_of(run: Trained, stale: Mapping[str, TaskResult]) -> list[str]:
     return said
 
 
+def _longer(run: Trained) -> str:
+    longer = command("train", run.config.data.source or "DATA", out=run.folder.path, resume=True, epochs=...)
+    return f"Train longer ({longer}), or anew with a larger {option('method.weight', ...)}"
+
+
 def _verdict(run: Trained) -> str | None:
     """What the monitor would say of the last figures that it measured."""
     for row in reversed(read_metrics(run.folder.metrics)):
         try:
             found = CollapseMetrics(float(row["cosine"]), float(row["alignment"]), float(row["dimensions"]))
-            return verdict(found, progress=1.0, steps=int(row["step"]))
+            setting = run.method.spread_setting
+            return verdict(found, progress=1.0, steps=int(row["step"]), spread_setting=setting)
         except (KeyError, ValueError):
             continue
     return None
