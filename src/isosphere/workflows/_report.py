@@ -167,8 +167,11 @@ def _said_of(run: Trained, stale: Mapping[str, TaskResult]) -> list[str]:
 
 
 def _longer(run: Trained) -> str:
+    """What to do about embeddings that are nearly one point."""
     longer = command("train", run.config.data.source or "DATA", out=run.folder.path, resume=True, epochs=...)
-    return f"Train longer ({longer}), or anew with a larger {option('method.weight', ...)}"
+    setting = run.method.spread_setting
+    anew = f"a larger {option(setting[0], ...)}" if setting else f"another {option('method')}"
+    return f"Train longer ({longer}), or anew with {anew}"
 
 
 def _verdict(run: Trained) -> str | None:
