@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from isosphere.report import _collapse
+
 pytest.importorskip("matplotlib")
 pytest.importorskip("jinja2")
 
@@ -76,3 +78,31 @@ def test_a_map_by_umap_or_what_to_type_for_it(run, trained):
     else:
         assert done.code == 0
         assert "by UMAP" in Path("r/report.html").read_text(encoding="utf-8")
+
+
+def test_figures_of_other_weights_are_left_out_and_said(run, trained, split, quick):
+    assert run("evaluate", trained, split, "--tasks", "knn,retrieval").code == 0
+    longer = [word for word in quick if not word.startswith("--epochs")]
+    assert run("train", split, "--out", trained, "--resume", "--epochs=2", *longer).code == 0
+    assert run("evaluate", trained, split, "--tasks", "retrieval").code == 0
+    done = run("report", trained)
+    said, again = " ".join(done.out.split()), f"isosphere evaluate r {split} --tasks knn"
+    text = Path("r/report.html").read_text(encoding="utf-8")
+    for words in ("The figures of knn were measured with other weights", again):
+        assert words in said, said
+        assert words in text
+    assert "k-NN accuracy" not in text
+    assert "The other view of an image" in text
+    assert run("evaluate", trained, split, "--tasks", "knn").code == 0
+    assert "other weights" not in run("report", trained).out
+    assert "k-NN accuracy" in Path("r/report.html").read_text(encoding="utf-8")
+
+
+def test_a_run_that_is_nearly_one_point_is_said_to_be(run, trained, split, monkeypatch):
+    monkeypatch.setattr(_collapse, "COLLAPSED", -1.0)
+    monkeypatch.setattr(_collapse, "LEAST", 5)
+    done = run("report", trained)
+    assert done.code == 0, done.err
+    words = "The encoder has collapsed, or has hardly been trained. Train longer (isosphere train"
+    assert words in " ".join(done.out.split())
+    assert words in Path("r/report.html").read_text(encoding="utf-8")

@@ -27,7 +27,7 @@ from isosphere.report import (
     report_page,
     thumbnail,
 )
-from isosphere.report._collapse import collapse_tiles
+from isosphere.report._collapse import collapse_tiles, collapse_words
 from isosphere.runs import RunFolder
 from isosphere.workflows import TASKS
 
@@ -225,13 +225,37 @@ def test_tiles_tell_collapse_from_spread():
     )
     assert (spread["state"], collapsed["state"]) == ("fine", "bad")
     assert float(collapsed["value"]) > 0.99
-    assert collapse_tiles(torch.ones(200, 16), [{"alignment": "0.01"}])[-1]["state"] == "bad"
+    close = collapse_tiles(torch.ones(200, 16), [{"alignment": "0.01"}])[-1]
+    assert close["state"] == "bad"
+    assert close["words"].startswith("closeness of two views")
+    assert "alignment" not in close["words"]
     words = {tile["words"].split(";")[0]: tile["words"] for tile in collapse_tiles(torch.randn(3000, 8), [])}
     # -2t + log 0F1(; d/2; t^2) at t = 2, d = 8: 0F1 = sum of t^(2k) / ((d/2)_k k!).
     series = sum(4.0**k / (math.factorial(k + 3) / 6 * math.factorial(k)) for k in range(40))
     assert words["uniformity (0: collapse)"].endswith(f"uniform {-4 + math.log(series):.2f}")
     assert "zero" in collapse_tiles(torch.zeros(30, 4), [])[-1]["words"]
     assert collapse_tiles(torch.randn(5, 4), []) == []
+
+
+def test_collapse_in_words():
+    assert "mean cosine 1.000" in collapse_words(torch.ones(40, 8))
+    assert collapse_words(torch.randn(200, 16)) == ""
+    assert collapse_words(torch.ones(5, 8)) == ""
+
+
+def test_each_run_has_its_legend_and_count_where_images_differ(tmp_path):
+    first, second = subject(tmp_path, "first"), subject(tmp_path, "second")
+    page = page_of([first, second], tmp_path / "same.html")
+    assert page.text.count('class="legend"') == 2  # of the classes, and of the runs' curves
+    assert "among 40 images" in page.said
+    assert second.embedded is not None
+    some = {name: getattr(second.embedded, name)[:30] for name in ("labels", "paths", "head", "backbone")}
+    shown = Embedded(second.embedded.images, class_names=["x", "y", "z"], **some)
+    other = Subject("second", second.folder, shown)
+    page = page_of([first, other], tmp_path / "r.html")
+    assert page.text.count('class="legend"') == 3
+    assert "among 40, 30 images" in page.said
+    assert "The same queries" not in page.said
 
 
 def test_gallery_page(tmp_path):

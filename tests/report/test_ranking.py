@@ -80,8 +80,13 @@ def test_without_accuracy_or_on_other_data_it_says_so():
     mixed = ranking_table({**good, "c": evaluation(0.9, accuracy=0.4, data="e", dim=9)})
     assert mixed is not None
     assert mixed.columns == ["a", "b", "c"]
-    assert "not measured on the same" in mixed.note
-    assert "dimensions differ" in mixed.note
+    assert mixed.title == "Without labels"
+    assert not any(interval or best for row in mixed.rows for _, interval, best in cells(row))
+    assert "mean place" not in [row.name for row in mixed.rows]
+    assert "a: data d; b: data d; c: data e. They are not ranked." in mixed.note
+    wider = ranking_table({**good, "c": evaluation(0.9, accuracy=0.4, dim=9)})
+    assert wider is not None
+    assert "dimensions differ" in wider.note
 
 
 def test_missing_figures_have_no_place():

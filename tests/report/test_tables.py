@@ -57,7 +57,7 @@ def test_the_kept_run_of_an_older_version_reads_as_the_command_line_printed_it(k
     ]
     classes = made["Images of the same class among 200 test images, % [95 %]"]
     assert classes.columns == ["R@1", "R@5", "R@10", "mAP"]
-    ood = made["textures:wood against the 200 test images, % [95 %]"]
+    ood = made["textures:wood (60 images) against the 200 test images, % [95 %]"]
     assert ood.text_rows()[1][:2] == ["trained encoder, distance to 50th neighbour", "89.8 [86.0, 93.4]"]
     assert ood.columns == ["AUROC", "AUPR out", "AUPR in", "FPR at 95 % TPR"]
     geometry = made["Geometry of the embeddings of 200 test images [95 %]"]
@@ -140,8 +140,55 @@ def test_titles_lose_what_an_older_file_does_not_say_or_runs_do_not_share():
     made = table([odd], {"": accuracy(images="many", all=3)})
     assert (made.title, made.columns) == ("Among many of \u2026", ["of \u2026"])
     two = {"a": accuracy(k=20, test_images=7), "b": accuracy(k=10, test_images=7)}
-    assert table(LAYOUTS["knn"], two).title == "k-NN accuracy, % [95 %]"
-    assert table(LAYOUTS["knn"], two).note == "a: k 20, test images 7; b: k 10, test images 7"
+    assert table(LAYOUTS["knn"], two).title == "k-NN accuracy, % [95 %]; 7 test images"
+    assert table(LAYOUTS["knn"], two).note == (
+        "test images 7. Not judged alike, so that none is marked as the best. a: k 20; b: k 10"
+    )
+
+
+@pytest.mark.parametrize(
+    ("mine", "theirs"),
+    [
+        ({"test_images": 28}, {"test_images": 360}),
+        ({"split": "80/20, seed 0"}, {"split": "80/20, seed 1"}),
+        ({"data": "a"}, {"data": "b"}),
+    ],
+)
+def test_runs_that_were_judged_on_other_images_are_not_compared(mine, theirs):
+    def result(better, data="", **protocol):
+        return TaskResult("knn", accuracy(better=better).figures, protocol, data)
+
+    made = table(LAYOUTS["knn"], {"a": result(0.0, **mine), "b": result(0.1, **theirs)})
+    assert not any(cell.best for row in made.rows for cell in row.cells)
+    assert "28" not in made.title
+    assert "Not judged alike" in made.note
+    (before,), (after,) = mine.values(), theirs.values()
+    assert f"{before}; b: " in made.note
+    assert str(after) in made.note
+    same = table(LAYOUTS["knn"], {"a": result(0.0, **mine), "b": result(0.1, **mine)})
+    assert [cell.best for cell in same.rows[0].cells] == [False, True]
+    assert "alike" not in same.note
+
+
+def test_facts_in_which_runs_differ_are_left_out_of_titles_and_rows(kept):
+    def fewer(result, images):
+        protocol = {**result.protocol, "images": images, "most": min(images - 1, 8)}
+        return TaskResult("geometry", result.figures, protocol, "d")
+
+    runs = {name: fewer(kept["geometry"], n) for name, n in (("a", 5), ("b", 360))}
+    made = table(LAYOUTS["geometry"], runs)
+    assert made.title == "Geometry of the embeddings of test images [95 %]"
+    assert "effective rank" in [row.name for row in made.rows]
+    assert made.note.endswith("a: test images 5; b: test images 360")
+
+
+def test_ood_sets_of_different_size_are_not_compared(kept):
+    ood = kept["ood"]
+    (name,) = ood.protocol["images"]
+    more = TaskResult("ood", ood.figures, {**ood.protocol, "images": {name: 1000}}, ood.data)
+    made = table(LAYOUTS["ood"], {"a": ood, "b": more})
+    assert made.title == "textures:wood against the 200 test images, % [95 %]"
+    assert made.note.endswith("a: foreign images 60; b: foreign images 1,000")
 
 
 def test_a_table_for_each_subset_named_by_the_protocol_or_by_itself():

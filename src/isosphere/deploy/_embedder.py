@@ -60,7 +60,11 @@ class Embedder:
     def weights(self) -> str:
         """Digest of everything that maps pixels to features."""
         module = getattr(self.encode, "__self__", None)
-        return weights_identity(module if isinstance(module, nn.Module) else self.encoder, *self.settings)
+        return self.digest(module if isinstance(module, nn.Module) else self.encoder)
+
+    def digest(self, module: nn.Module) -> str:
+        """Digest of a module's weights and of the settings, as evaluations keep it beside their figures."""
+        return weights_identity(module, *self.settings)
 
     @cached_property
     def identity(self) -> str:

@@ -1,6 +1,7 @@
 """Tables, pictures and pages that show a run to a person."""
 
 from isosphere.report._checkpoints import checkpoint_tables
+from isosphere.report._collapse import collapse_words
 from isosphere.report._gallery import Card, Group, gallery_html, gallery_page
 from isosphere.report._maps import MapKind, check_map
 from isosphere.report._page import Embedded, Subject, report_page
@@ -26,6 +27,7 @@ __all__ = [
     "Table",
     "check_map",
     "checkpoint_tables",
+    "collapse_words",
     "data_uri",
     "evaluation_tables",
     "gallery_html",

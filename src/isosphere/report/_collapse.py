@@ -53,13 +53,26 @@ def collapse_tiles(head: Tensor, metrics: Sequence[Mapping[str, str]]) -> list[d
         made.append(
             {
                 "value": f"{value:.2f}",
-                "words": "alignment in training (1: views coincide, 0: views are unrelated)",
+                "words": "closeness of two views in training (1: the same point, 0: as far apart as other images)",
                 "state": "bad" if value < 0.05 else "",
             }
         )
     if zero:
         made.append({"value": f"{zero:,}", "words": "embeddings that are zero", "state": "bad"})
     return made
+
+
+def collapse_words(head: Tensor) -> str:
+    """A sentence where a sample of embeddings ``(n, d)`` is nearly one point; empty where not, or of too few images."""
+    if len(head) < LEAST:
+        return ""
+    cosine = float(mean_cosine(functional.normalize(head.float(), dim=1)))
+    if not cosine > COLLAPSED:
+        return ""
+    return (
+        f"Collapse: the images shown here have nearly the same embedding (mean cosine {cosine:.3f}; 0 would be "
+        "spread). The encoder has collapsed, or has hardly been trained."
+    )
 
 
 def paired(z: Tensor) -> Tensor:

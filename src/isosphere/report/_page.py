@@ -64,6 +64,7 @@ class _Section:
     tiles: list[dict[str, str]] = field(default_factory=list)
     neighbours: list[dict[str, Any]] = field(default_factory=list)
     maps: list[dict[str, str]] = field(default_factory=list)
+    legend: list[tuple[str, str]] = field(default_factory=list)
 
 
 def report_page(
@@ -87,13 +88,11 @@ def report_page(
     embedded = {s.name: s.embedded for s in subjects if s.embedded is not None}
     heads = {name: shown.head for name, shown in embedded.items()}
     first = next(iter(embedded.values()), None)
-    labelled = first is not None and bool((first.labels >= 0).any())
-    same = first is not None and all(
-        list(x.class_names) == list(first.class_names) for x in embedded.values()
-    )
-    legend = []
-    if first is not None and labelled and same and len(first.class_names) <= 20:
-        legend = list(zip(first.class_names, figures.class_colours(len(first.class_names)), strict=True))
+    sections = [_section(subject, map_kind) for subject in subjects]
+    legends = [section.legend for section in sections if section.name in embedded]
+    shared_legend = all(legend == legends[0] for legend in legends)
+    counts = dict.fromkeys(f"{len(z):,}" for z in heads.values())
+    same = all(list(x.paths) == list(first.paths) for x in embedded.values()) if first is not None else False
     curves = _curves([read_metrics(s.folder.metrics) for s in subjects])
     anchors = {
         "figures": ("worth", tables),
@@ -108,14 +107,16 @@ def report_page(
         "title": names[0] if len(names) == 1 else f"{len(names)} runs: {', '.join(names)}",
         "lead": _lead(subjects),
         "several": len(subjects) > 1,
-        "runs": [_section(subject, map_kind) for subject in subjects],
+        "runs": sections,
         "sections": [(anchor, words) for anchor, (words, shown) in anchors.items() if shown],
         "tables": tables,
-        "embedded": f"{len(first.head):,}" if first is not None else "",
+        "embedded": ", ".join(counts),
+        "same_images": same,
         "pairs": f" among {PAIRED:,} of them" if any(len(z) > PAIRED for z in heads.values()) else "",
-        "labelled": labelled,
+        "labelled": any(bool((x.labels >= 0).any()) for x in embedded.values()),
         "map_note": NOTES[map_kind],
-        "legend": legend,
+        "legend": legends[0] if legends and shared_legend else [],
+        "shared_legend": shared_legend,
         "spectrum": figures.spectrum_figure(heads) if heads else "",
         "cosines": figures.cosine_figure(heads) if heads else "",
         "curves": curves,
@@ -142,6 +143,7 @@ def _section(subject: Subject, map_kind: MapKind) -> _Section:
     section.tiles = collapse_tiles(shown.head, read_metrics(subject.folder.metrics))
     section.neighbours = _neighbours(shown)
     section.maps = _maps(shown, map_kind)
+    section.legend = _legend(shown)
     return section
 
 
@@ -194,6 +196,14 @@ def _maps(shown: Embedded, map_kind: MapKind) -> list[dict[str, str]]:
             words = "The images at their places on the map of features; of those in a cell, one is shown."
             made.append({"image": data_uri(sheet), "words": words})
     return made
+
+
+def _legend(shown: Embedded) -> list[tuple[str, str]]:
+    """Names of classes with their colours; nothing without labels, or of more classes than colours tell apart."""
+    names = shown.class_names
+    if len(names) > 20 or not (shown.labels >= 0).any():
+        return []
+    return list(zip(names, figures.class_colours(len(names)), strict=True))
 
 
 def _curves(metrics: Sequence[list[dict[str, str]]]) -> list[dict[str, str]]:

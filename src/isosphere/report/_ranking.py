@@ -1,12 +1,13 @@
 """Several runs in the order of figures that need no labels, and how far accuracy follows that order."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
 
 from isosphere.evaluation import HIGHER_IS_BETTER, TaskResult, ranks, spearman
+from isosphere.report._judged import differing, judged_note, judged_on
 from isosphere.report._tables import ABSENT, Cell, Row, Table, number
 
 MEASURES = {
@@ -25,7 +26,7 @@ LEAST = 3
 
 _ACCURACY = {"linear": "linear-probe", "knn": "k-NN", "ridge": "kernel-ridge"}
 """Tasks whose accuracy of the encoder the order is held against: the first that all runs have."""
-_SAME = ("images", "batch", "view_seed", "views", "image_size", "split")
+_SAME = ("batch", "view_seed", "views", "image_size")
 
 
 def measure_words(measure: str, layer: str = "") -> str:
@@ -43,30 +44,50 @@ def ranking_table(runs: Mapping[str, Mapping[str, TaskResult]]) -> Table | None:
     """Runs side by side by the task ``unlabelled``: each figure with its place, and mean places.
 
     `runs`: the results of each run's tasks by name. A last column holds Spearman's correlation of the places with those
-    by accuracy, where three runs or more have all been evaluated with labels on the same data by the same task. None
-    unless at least two runs have been through the task.
+    by accuracy, where three runs or more have all been evaluated with labels on the same data by the same task. Runs
+    that were not judged on the same images have no places. None unless at least two runs have been through the task.
     """
     results = {name: found["unlabelled"] for name, found in runs.items() if "unlabelled" in found}
     if len(results) < 2:
         return None
+    judged = {name: judged_on(result) for name, result in results.items()}
+    if differing(judged.values()):
+        rows = [
+            Row(words, [_shown(measure, v) for v in values]) for measure, words, values in _measured(results)
+        ]
+        return Table(
+            "Without labels", "", list(results), rows, f"{judged_note(judged)}. They are not ranked."
+        )
     accuracy, against = _accuracies([runs[name] for name in results])
     rows, places = [], []
-    for layer in LAYERS:
-        for measure, higher in HIGHER_IS_BETTER.items():
-            values = [_value(r, layer=layer, metric=measure) for r in results.values()]
-            if all(map(math.isnan, values)):
-                continue
-            place = ranks(values, higher=higher)
-            places.append(place)
-            texts = [number(v, percent=measure == "recall@1") for v in values]
-            cells = [placed(*cell) for cell in zip(texts, place, strict=True)]
-            rows.append(Row(measure_words(measure, layer), [*cells, *_agreement(place, accuracy)]))
+    for measure, words, values in _measured(results):
+        place = ranks(values, higher=HIGHER_IS_BETTER[measure])
+        places.append(place)
+        cells = [placed(_text(measure, v), p) for v, p in zip(values, place, strict=True)]
+        rows.append(Row(words, [*cells, *_agreement(place, accuracy)]))
     mean = [float(np.mean(column)) for column in zip(*places, strict=True)]
     overall = ranks(mean, higher=False)
     cells = [placed(f"{m:.1f}", p) for m, p in zip(mean, overall, strict=True)]
     rows.append(Row("mean place", [*cells, *_agreement(overall, accuracy)]))
     columns = [*results, *([f"rho with {against} accuracy"] if accuracy else [])]
     return Table("Ranked without labels", "", columns, rows, _note(results, accuracy, against))
+
+
+def _measured(results: Mapping[str, TaskResult]) -> Iterator[tuple[str, str, list[float]]]:
+    """Every measure of a layer that some run has: its name, its words, and a value a run."""
+    for layer in LAYERS:
+        for measure in HIGHER_IS_BETTER:
+            values = [_value(r, layer=layer, metric=measure) for r in results.values()]
+            if not all(map(math.isnan, values)):
+                yield measure, measure_words(measure, layer), values
+
+
+def _shown(measure: str, value: float) -> Cell:
+    return Cell(ABSENT if math.isnan(value) else _text(measure, value))
+
+
+def _text(measure: str, value: float) -> str:
+    return number(value, percent=measure == "recall@1")
 
 
 def _agreement(place: list[float], accuracy: list[float]) -> list[Cell]:
@@ -107,9 +128,7 @@ def _note(results: Mapping[str, TaskResult], accuracy: list[float], against: str
 
     said = ["In brackets the place among these runs, 1 being the best by that figure."]
     if different(lambda r: _facts(r, _SAME)):
-        said.append(
-            "The runs were not measured on the same images, views or batches: their places mean little."
-        )
+        said.append("The runs were not measured on the same views or batches: their places mean little.")
     if different(lambda r: str(r.protocol.get("dimensions"))):
         said.append("Their dimensions differ, on which RankMe and LiDAR depend.")
     if accuracy:

@@ -9,6 +9,7 @@ from string import Formatter
 from typing import Any
 
 from isosphere.evaluation import Figure, TaskResult
+from isosphere.report._judged import differing, foreign_images, judged_note, judged_on, shared
 
 ABSENT, UNDEFINED = "\u2013", "undefined"
 
@@ -86,8 +87,9 @@ class Layout:
     """How the figures of a task are laid out in a table.
 
     Title and words are filled in from the protocol by the rules of ``str.format``: ``"k-NN accuracy, %; k = {k}"``,
-    ``"R@1 of {all[candidates_per_query]}"``. Of a file that lacks a key (an older one) the clause between semicolons is
-    left out; in the first clause an ellipsis stands for it.
+    ``"R@1 of {all[candidates_per_query]}"``. Where a key is not known (an older file lacks it, or runs differ in it)
+    the clause between semicolons or the words in brackets are left out; elsewhere the number before a word is, and else
+    an ellipsis stands for it. ``{foreign}`` is the number of images of the table's subset.
 
     Args:
         title: of the table.
@@ -117,8 +119,9 @@ def lay_out(layouts: Sequence[Layout], results: Mapping[str, TaskResult]) -> lis
     """The tables of one task of one run or of several, whose results are given by their names.
 
     One run: rows and columns as the layout says. Several: a column a run, the best figure of trained models marked;
-    the wider candidates of a retrieval, and other models where the layout has models for columns, are left out. A task
-    without a layout is shown as it is kept.
+    the wider candidates of a retrieval, and other models where the layout has models for columns, are left out. Runs
+    that were not judged on the same images in the same way have none marked, and the note says so. A task without a
+    layout is shown as it is kept.
     """
     return [table for layout in layouts or [_plain(results)] for table in _tables(layout, results)]
 
@@ -156,17 +159,21 @@ def _plain(results: Mapping[str, TaskResult]) -> Layout:
 def _tables(layout: Layout, results: Mapping[str, TaskResult]) -> Iterable[Table]:
     several = len(results) > 1
     figures = [(run, f) for run, r in results.items() for f in r.figures if _shown(layout, f, several)]
-    protocols = [r.protocol for r in results.values() if r.figures] or [{}]
-    words = {name: _filled(text, protocols[0]) for name, text in layout.words.items()}
-    sets = {name: said for protocol in protocols for name, said in protocol.get("sets", {}).items()}
     for part in dict.fromkeys(_key(f, layout.each) for _, f in figures):
         held = [(run, f) for run, f in figures if _key(f, layout.each) == part]
-        each = _name(layout.each, part, {**words, **sets})
-        titles = list(dict.fromkeys(_filled(layout.title, {**p, "each": each}) for p in protocols))
-        title = titles[0] if len(titles) == 1 else titles[0].split(";")[0]
-        rows = _rows_by_run if several else _rows_by_column
-        columns, made = rows(layout, held, list(results), words)
-        yield Table(title, layout.corner, columns, made, _note(results))
+        there = {run: results[run] for run, _ in held}
+        facts = shared([result.protocol for result in there.values()])
+        words = {name: _filled(text, facts) for name, text in layout.words.items()}
+        subset = dict(zip(layout.each, part, strict=True)).get("subset", "")
+        each = _name(layout.each, part, {**words, **facts.get("sets", {})})
+        title = _filled(layout.title, {**facts, "each": each, "foreign": foreign_images(facts, subset)})
+        judged = {run: judged_on(result, subset) for run, result in there.items()}
+        if several:
+            alike = not differing(judged.values())
+            columns, made = _rows_by_run(layout, held, list(results), words, alike=alike)
+        else:
+            columns, made = _rows_by_column(layout, held, words)
+        yield Table(title, layout.corner, columns, made, judged_note(judged))
 
 
 def _shown(layout: Layout, figure: Figure, several: bool) -> bool:
@@ -176,7 +183,7 @@ def _shown(layout: Layout, figure: Figure, several: bool) -> bool:
 
 
 def _rows_by_column(
-    layout: Layout, figures: Sequence[tuple[str, Figure]], runs: list[str], words: Mapping[str, str]
+    layout: Layout, figures: Sequence[tuple[str, Figure]], words: Mapping[str, str]
 ) -> tuple[list[str], list[Row]]:
     at = {(_key(f, layout.rows), _key(f, layout.columns)): f for _, f in figures}
     rows, columns = (list(dict.fromkeys(keys)) for keys in zip(*at, strict=True))
@@ -188,7 +195,12 @@ def _rows_by_column(
 
 
 def _rows_by_run(
-    layout: Layout, figures: Sequence[tuple[str, Figure]], runs: list[str], words: Mapping[str, str]
+    layout: Layout,
+    figures: Sequence[tuple[str, Figure]],
+    runs: list[str],
+    words: Mapping[str, str],
+    *,
+    alike: bool,
 ) -> tuple[list[str], list[Row]]:
     at = {(_key(f, layout.rows), _key(f, layout.columns), run): f for run, f in figures}
     one = len({column for _, column, _ in at}) == 1  # goes without saying
@@ -196,7 +208,7 @@ def _rows_by_run(
     for row, column in dict.fromkeys((row, column) for row, column, _ in at):
         said = [_name(layout.rows, row, words), "" if one else _name(layout.columns, column, words)]
         held = [at.get((row, column, run)) for run in runs]
-        best = _best(layout, held)
+        best = _best(layout, held) if alike else None
         cells = [_cell(layout, f, best=f is not None and f.value == best) for f in held]
         made.append(Row(", ".join(filter(None, said)), cells))
     return runs, made
@@ -270,27 +282,7 @@ class _Filler(Formatter):
 
 
 def _filled(text: str, protocol: Mapping[str, Any]) -> str:
-    first, *others = (_Filler().vformat(clause, (), protocol) for clause in text.split(";"))
+    filled = (_Filler().vformat(clause, (), protocol) for clause in text.split(";"))
+    first, *others = (re.sub(r" \([^()]*\u2026[^()]*\)", "", clause) for clause in filled)
+    first = re.sub(r"\u2026 (?=[a-z])", "", first)
     return ";".join([first, *(clause for clause in others if "\u2026" not in clause)])
-
-
-def _note(results: Mapping[str, TaskResult]) -> str:
-    """How the figures were made, in the words of the protocol; by run where runs differ."""
-    said = {}
-    for name, result in results.items():
-        targets = result.protocol.get("targets")
-        flat = {**result.protocol, **(targets if isinstance(targets, Mapping) else {})}
-        facts = {
-            "data": result.data or None,
-            "k": flat.get("k"),
-            "training images": flat.get("train_images"),
-            "test images": flat.get("test_images", flat.get("queries", flat.get("images"))),
-            "candidates": flat.get("candidates_per_query"),
-            "split": flat.get("split"),
-        }
-        plain = {k: f"{v:,}" if isinstance(v, int) else str(v) for k, v in facts.items() if v is not None}
-        said[name] = ", ".join(f"{k} {v}" for k, v in plain.items())
-    different = set(filter(None, said.values()))
-    if len(different) <= 1:
-        return next(iter(different), "")
-    return "; ".join(f"{name}: {words}" for name, words in said.items() if words)

@@ -23,7 +23,6 @@ from isosphere.evaluation import (
     first_two,
     unpacked,
     views_look,
-    weights_identity,
 )
 from isosphere.methods import Method
 from isosphere.models import layer_blocks
@@ -127,9 +126,7 @@ class EvaluationContext:
     def identity(self, name: str) -> str:
         """Digest of a model's weights. What was kept of weights that the run no longer has is removed."""
         if name not in self._identities:
-            sections = (self.run.config.model, self.run.config.method)
-            about = [section.model_dump(mode="json") for section in sections]
-            self._identities[name] = weights_identity(self.model(name), *about)
+            self._identities[name] = self.run.digest(self.model(name))
             known = {*self.models, *(f"epoch-{epoch}" for epoch in self.run.folder.kept_epochs())}
             if self.cache is not None and known <= set(self._identities):
                 self.cache.forget_others([_OF_IMAGES, *self._identities.values()])

@@ -1,6 +1,6 @@
 """One page about a run, or several side by side: the workflow behind ``isosphere report`` and ``Run.report``."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from isosphere.data import Source, as_source, images_at
-from isosphere.errors import IsosphereError, UsageError, option
-from isosphere.evaluation import read_results
-from isosphere.report import Embedded, Subject, check_map, report_page
+from isosphere.errors import IsosphereError, UsageError, command, option
+from isosphere.evaluation import TaskResult, read_results
+from isosphere.report import Embedded, Subject, check_map, collapse_words, report_page
 from isosphere.runs import RunFolder, read_metrics
 from isosphere.training import CollapseMetrics, verdict
 from isosphere.workflows._progress import Callback, progress_bar
@@ -62,20 +62,28 @@ def report(
     names = _names(paths)
     sources: dict[str, Source] = {}
     subjects = []
+    found: dict[str, dict[str, TaskResult]] = {}
     with progress_bar("Embedding", progress) as bar:
         for name, one in zip(names, given, strict=True):
             run = one if isinstance(one, Trained) else Trained.read(one, cache=cache)
-            subjects.append(_subject(name, run, data, limit, sources, bar))
-    tables = tables_of({subject.name: read_results(subject.folder) for subject in subjects})
-    report_page(subjects, target, tables=tables, map_kind=chosen)
+            found[name], stale = _of_these_weights(run, read_results(run.folder))
+            subjects.append(_subject(name, run, data, limit, sources, bar, _said_of(run, stale)))
+    report_page(subjects, target, tables=tables_of(found), map_kind=chosen)
     warnings = tuple((subject.name, alarm) for subject in subjects for alarm in subject.alarms)
     return Report(target, warnings)
 
 
 def _subject(
-    name: str, run: Trained, data: Any, limit: int, sources: dict[str, Source], progress: Callback
+    name: str,
+    run: Trained,
+    data: Any,
+    limit: int,
+    sources: dict[str, Source],
+    progress: Callback,
+    said: Sequence[str],
 ) -> Subject:
-    alarms = [words] if (words := _verdict(run)) else []
+    measured = _verdict(run)
+    alarms = [measured, *said] if measured else list(said)
     wanted = run.config.data.source if data is None else data
     embedded = None
     try:
@@ -85,6 +93,8 @@ def _subject(
         if key not in sources:
             sources[key] = sample(_shown_part(wanted), limit, SEED)
         embedded = _embedded(run, sources[key], progress)
+        if measured is None and (seen := collapse_words(embedded.head)):
+            alarms.insert(0, f"{seen} {_longer(run)}")
     except IsosphereError as error:
         if data is not None:  # asked for by name: an error. Else the page says what it lacks.
             raise
@@ -130,12 +140,47 @@ def _names(paths: Sequence[Path]) -> list[str]:
     raise UsageError("the same run is named twice: name each once.")
 
 
+def _of_these_weights(
+    run: Trained, results: Mapping[str, TaskResult]
+) -> tuple[dict[str, TaskResult], dict[str, TaskResult]]:
+    """The results of the weights that the run has now, and those of others; an older file does not say, and counts."""
+    now = run.digest(run.method)
+    mine = {task: result for task, result in results.items() if result.weights in ("", now)}
+    return mine, {task: result for task, result in results.items() if task not in mine}
+
+
+def _said_of(run: Trained, stale: Mapping[str, TaskResult]) -> list[str]:
+    """Which figures are left out, and how to have them again: a sentence for each set of images."""
+    said = []
+    for data in dict.fromkeys(result.data for result in stale.values()):
+        tasks = ",".join(task for task, result in stale.items() if result.data == data)
+        if run.epoch is None:
+            ood = ... if "ood" in tasks.split(",") else None
+            again = command("evaluate", run.folder.path, data or "DATA", tasks=tasks, ood=ood)
+        else:
+            again = f'isosphere.load("{run.folder.path}", epoch={run.epoch}).evaluate(tasks="{tasks}")'
+        said.append(
+            f"The figures of {tasks.replace(',', ', ')} were measured with other weights than this run has now, and "
+            f"are left out. Evaluate it again: {again}"
+        )
+    return said
+
+
+def _longer(run: Trained) -> str:
+    """What to do about embeddings that are nearly one point."""
+    longer = command("train", run.config.data.source or "DATA", out=run.folder.path, resume=True, epochs=...)
+    setting = run.method.spread_setting
+    anew = f"a larger {option(setting[0], ...)}" if setting else f"another {option('method')}"
+    return f"Train longer ({longer}), or anew with {anew}"
+
+
 def _verdict(run: Trained) -> str | None:
     """What the monitor would say of the last figures that it measured."""
     for row in reversed(read_metrics(run.folder.metrics)):
         try:
             found = CollapseMetrics(float(row["cosine"]), float(row["alignment"]), float(row["dimensions"]))
-            return verdict(found, progress=1.0, steps=int(row["step"]))
+            setting = run.method.spread_setting
+            return verdict(found, progress=1.0, steps=int(row["step"]), spread_setting=setting)
         except (KeyError, ValueError):
             continue
     return None

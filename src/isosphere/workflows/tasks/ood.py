@@ -90,7 +90,7 @@ OOD = Task(
     needs,
     [
         Layout(
-            "{each} against the {test_images:,} test images, % [95 %]",
+            "{each} ({foreign:,} images) against the {test_images:,} test images, % [95 %]",
             rows=("model", "layer", "variant"),
             columns=("metric",),
             each=("subset",),

@@ -1,0 +1,69 @@
+"""On what the runs of a table were judged, and whether that is the same for all of them."""
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+from isosphere.evaluation import TaskResult
+
+
+def judged_on(result: TaskResult, subset: str = "") -> dict[str, str]:
+    """What a figure depends on beside the run, by name, as far as the protocol says it.
+
+    `subset`: the set of other images that a table is about.
+    """
+    targets = result.protocol.get("targets")
+    flat = {**result.protocol, **(targets if isinstance(targets, Mapping) else {})}
+    facts = {
+        "data": result.data or None,
+        "k": flat.get("k"),
+        "training images": flat.get("train_images"),
+        "test images": flat.get("test_images", flat.get("queries", flat.get("images"))),
+        "foreign images": foreign_images(flat, subset),
+        "candidates": flat.get("candidates_per_query"),
+        "split": flat.get("split"),
+    }
+    return {k: f"{v:,}" if isinstance(v, int) else str(v) for k, v in facts.items() if v is not None}
+
+
+def foreign_images(protocol: Mapping[str, Any], subset: str) -> int | None:
+    """Images of an OOD set; None where there is no such set, or the protocol does not say."""
+    counts = protocol.get("images")
+    return counts.get(subset) if isinstance(counts, Mapping) else None
+
+
+def differing(judged: Collection[Mapping[str, str]]) -> set[str]:
+    """Names of the facts in which runs differ; what one does not say differs from nothing."""
+    names = {name for facts in judged for name in facts}
+    return {name for name in names if len({facts[name] for facts in judged if name in facts}) > 1}
+
+
+def judged_note(judged: Mapping[str, Mapping[str, str]]) -> str:
+    """What all runs were judged on, then what each was alone, by its name."""
+
+    def said(facts: Mapping[str, str], common: bool) -> str:
+        return ", ".join(
+            f"{name} {value}"
+            for name, value in facts.items()
+            if common == all(other.get(name) == value for other in judged.values())
+        )
+
+    first = next(iter(judged.values()))
+    apart = {run: words for run, facts in judged.items() if (words := said(facts, False))}
+    parts = [
+        said(first, True),
+        "Not judged alike, so that none is marked as the best" if differing(judged.values()) else "",
+        "; ".join(f"{run}: {words}" for run, words in apart.items()),
+    ]
+    return ". ".join(filter(None, parts))
+
+
+def shared(protocols: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The facts that are the same in all protocols, in the mappings within them too."""
+    found: dict[str, Any] = {}
+    for name in protocols[0]:
+        values = [protocol.get(name) for protocol in protocols]
+        if all(isinstance(value, Mapping) for value in values):
+            found[name] = shared(values)
+        elif all(value == values[0] for value in values):
+            found[name] = values[0]
+    return found
