@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from isosphere.data import Source, digests, images_at, require_readable
+from isosphere.data import Source, decode_batch, digests, images_at, require_readable
 from isosphere.errors import IsosphereError, RunError
 from isosphere.evaluation import (
     WCCN,
@@ -39,6 +39,9 @@ PIXEL_SIDE = 32
 """Of the pixel baseline."""
 DESCRIBED = 2000
 """Training images by which the descriptor is brought to a common scale."""
+
+_TRIED = 10
+"""Images that the cache knows to be unreadable are read again, so many of them, to say why."""
 
 _OF_IMAGES = "images"
 """Stands for the weights in the keys of what is computed of the images alone."""
@@ -236,7 +239,9 @@ class EvaluationContext:
         if part not in self.skipped:
             source = self._sources[part]
             lost = sorted(set(range(len(source))) - set(positions.tolist()))
-            self.skipped[part] = [(source.paths[i], "could not be read") for i in lost] + source.unreadable
+            why = decode_batch(source, self.run.canvas, lost[:_TRIED]).failed
+            lines = [(source.paths[i], why.get(i, "could not be read")) for i in lost]
+            self.skipped[part] = lines + source.unreadable
             require_readable(source, len(positions), self.skipped[part], strict=self._strict)
         return True
 

@@ -5,7 +5,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, get_args
 
-from isosphere.data import name_skipped
+from isosphere.data import left_out
 from isosphere.errors import UsageError, option
 from isosphere.evaluation import FeatureCache, Solver, TaskResult, update_results
 from isosphere.report import loss_curves
@@ -15,9 +15,9 @@ from isosphere.workflows._galleries import draw_label_neighbours, draw_view_neig
 from isosphere.workflows._progress import Callback, progress_bar
 from isosphere.workflows._ranks import process_group
 from isosphere.workflows._result import Evaluation
-from isosphere.workflows._splits import choose_ood, choose_splits, named
+from isosphere.workflows._splits import choose_ood, choose_splits, named, own_images
 from isosphere.workflows._trained import Trained
-from isosphere.workflows.tasks import choose_tasks, named_tasks
+from isosphere.workflows.tasks import choose_tasks, left_out_tasks, named_tasks
 
 
 def evaluate(
@@ -45,9 +45,11 @@ def evaluate(
     Args:
         run: a run or its folder.
         data: images, as :func:`isosphere.train` takes them; None: those that it was trained on.
-        test: test images; None: the data's test part, else every fifth image.
+        test: test images; None: the data's test part, else every fifth image. At hand and with labels:
+            ``isosphere.data.as_source(array, labels=[...])``.
         tasks: names (:data:`isosphere.workflows.TASKS`); None: what is quick and the data allow.
-        ood: images of another kind, or a list of several sets.
+        ood: a set of images of another kind, a list of sets, or a mapping of sets by name. A list of pictures is one
+            set, a list of names several.
         labels: of `data`, where it has none of its own: integers, -1 for none.
         limit: so many training and test images, drawn by the run's seed.
         strict: refuse unreadable images instead of leaving them out.
@@ -66,12 +68,10 @@ def evaluate(
     """
     asked, solver = named_tasks(tasks), _solver(probe)
     run = run if isinstance(run, Trained) else Trained.read(run, cache=cache)
-    data = run.config.data.source if data is None else data
-    if data is None:
-        raise UsageError("the run does not say which images it was trained on: name some.")
+    data = own_images(run.config.data.source) if data is None else data
     seed = run.config.train.seed
     splits = choose_splits(data, test, labels=labels, seed=seed, limit=limit)
-    others = choose_ood([ood] if isinstance(ood, (str, Path)) else list(ood), seed=seed, limit=limit)
+    others = choose_ood(ood, seed=seed, limit=limit)
     layers = [layer] if isinstance(layer, str) else list(dict.fromkeys(layer))
     kept = FeatureCache(run.folder.path / "features") if cache else None
     with process_group() as ranks, progress_bar("Computing features", progress and ranks.first) as bar:
@@ -135,11 +135,12 @@ def _notes(context: EvaluationContext, results: dict[str, TaskResult], asked: An
     found = [context.note] if context.note else []
     for part, skipped in context.skipped.items():
         if skipped and part != "described":
-            found.append(
-                f"{len(skipped)} files of {part} cannot be used and are left out: {name_skipped(skipped)}."
-            )
-    if not context.splits.labelled and asked is None:
-        found.append("The images have no labels (no folder for each class): accuracy cannot be measured.")
+            whose = {"train": "the training images", "test": "the test images"}.get(part, part)
+            found.append(left_out(skipped, whose))
+    if asked is None:
+        if not context.splits.labelled:
+            found.append(f"Accuracy cannot be measured. {context.splits.without_labels()}")
+        found += left_out_tasks(context)
     found.append(f"Split: {context.splits.how}.")
     return (*found, *(result.hint for result in results.values() if result.hint))
 

@@ -15,7 +15,7 @@ from isosphere.runs import RunFolder, read_metrics
 from isosphere.training import CollapseMetrics, verdict
 from isosphere.workflows._progress import Callback, progress_bar
 from isosphere.workflows._result import tables_of
-from isosphere.workflows._splits import sample
+from isosphere.workflows._splits import check_limit, own_images, sample
 from isosphere.workflows._trained import Trained
 
 SEED = 0
@@ -55,6 +55,7 @@ def report(
     if not given:
         raise UsageError("no run: name the folder of one.")
     chosen = check_map(map)
+    check_limit(limit)
     paths = [run.folder.path if isinstance(run, Trained) else RunFolder.open(run).path for run in given]
     target = paths[0] / "report.html" if out is None else Path(out)
     if out is not None and target.exists() and not overwrite:
@@ -76,11 +77,9 @@ def _subject(
     name: str, run: Trained, data: Any, limit: int, sources: dict[str, Source], progress: Callback
 ) -> Subject:
     alarms = [words] if (words := _verdict(run)) else []
-    wanted = run.config.data.source if data is None else data
     embedded = None
     try:
-        if wanted is None:
-            raise UsageError("the run does not say which images it was trained on")
+        wanted = own_images(run.config.data.source) if data is None else data
         key = str(wanted) if isinstance(wanted, (str, Path)) else ""
         if key not in sources:
             sources[key] = sample(_shown_part(wanted), limit, SEED)
