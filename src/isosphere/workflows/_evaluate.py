@@ -139,7 +139,7 @@ def _notes(context: EvaluationContext, results: dict[str, TaskResult], asked: An
             found.append(left_out(skipped, whose))
     if asked is None:
         if not context.splits.labelled:
-            found.append(f"Accuracy cannot be measured. {context.splits.without_labels()}")
+            found.append(f"{context.splits.without_labels()} Without, accuracy cannot be measured.")
         found += left_out_tasks(context)
     found.append(f"Split: {context.splits.how}.")
     return (*found, *(result.hint for result in results.values() if result.hint))
