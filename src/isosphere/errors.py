@@ -15,7 +15,9 @@ __all__ = [
     "listing",
     "nearest",
     "option",
+    "plural",
     "shell",
+    "wording",
 ]
 
 
@@ -49,6 +51,11 @@ def nearest(name: str, known: Iterable[str]) -> str:
     return f" Did you mean '{match[0]}'?" if match else ""
 
 
+def plural(count: int, one: str) -> str:
+    """A number of things: ``1 image``, ``2,000 images``."""
+    return f"{count:,} {one}{'' if count == 1 else 's'}"
+
+
 # --- settings as the reader of a message would type them ----------------------------------------------------------
 
 _shell: ContextVar[bool] = ContextVar("for a shell", default=False)
@@ -62,6 +69,11 @@ def for_a_shell() -> Iterator[None]:
         yield
     finally:
         _shell.reset(token)
+
+
+def wording(*, shell: str, python: str) -> str:
+    """Of two ways to say it the one for the reader of the message."""
+    return shell if _shell.get() else python
 
 
 def option(name: str, value: object = None) -> str:

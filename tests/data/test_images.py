@@ -50,7 +50,7 @@ def test_strict_refuses_and_names_them(folder):
         load_images(open_source(folder), 10, strict=True)
     (folder / "cat/1.png").unlink()
     (folder / "dog/4.png").unlink()
-    with pytest.raises(RunError, match=r"1 images of pictures cannot be read: dog/6.heic"):
+    with pytest.raises(RunError, match=r"1 image of pictures cannot be read: dog/6.heic"):
         load_images(open_source(folder), 10, strict=True)
     (folder / "dog/6.heic").unlink()
     assert len(load_images(open_source(folder), 10, strict=True)) == 4

@@ -141,7 +141,7 @@ def test_strict_and_hopeless_streams_end_with_the_names(make_folder):
     folder = make_folder([f"{i}.png" for i in range(4)])
     (folder / "2.png").write_bytes(b"broken")
     strict = Loader(open_source(folder), batch_size=4, size=8, workers=0, strict=True)
-    with pytest.raises(RunError, match=r"1 images cannot be read: 2\.png \(not an image.*leave out strict"):
+    with pytest.raises(RunError, match=r"1 image cannot be read: 2\.png \(not an image.*leave out strict"):
         positions(strict, 0)
     for i in (0, 1, 3):
         (folder / f"{i}.png").write_bytes(b"broken")
@@ -251,6 +251,6 @@ def test_an_epoch_that_fails_leaves_no_process_and_the_next_begins_anew(make_fol
     source = open_source(folder)
     loader = Loader(source, batch_size=5, size=8, workers=workers, strict=True)
     for epoch in range(2):
-        with pytest.raises(RunError, match=r"1 images cannot be read: 03\.png"):
+        with pytest.raises(RunError, match=r"1 image cannot be read: 03\.png"):
             positions(loader, epoch)
         assert new_processes() == 0

@@ -96,7 +96,7 @@ def test_strict_ends_with_the_names(source, workers, new_processes):
     clean = source.subset([i for i in range(99) if i not in (3, 4)])
     assert sum(len(b.index) for b in stream(clean, 8, batch_size=10, workers=workers, strict=True)) == 97
     clean.unreadable.append(("x.heic", "not read"))
-    with pytest.raises(RunError, match=r"1 images of pictures cannot be read: x\.heic"):
+    with pytest.raises(RunError, match=r"1 image of pictures cannot be read: x\.heic"):
         stream(clean, 8, strict=True)
 
 

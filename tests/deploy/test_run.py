@@ -80,7 +80,7 @@ def test_the_state_of_the_network_does_not_change(run):
         (np.full((2, 8, 8, 3), 50.0), "float64 from 50 to 50"),
         (7, "of type int"),
         ("absent-folder", "no file or folder"),
-        (["absent.png"], r"absent\.png cannot be read as an image \(no such file"),
+        (["absent.png"], r"the file absent\.png does not exist"),
         (np.zeros((4, 5, 7, 5), np.uint8), "with c = 1, 3 or 4"),
     ],
 )

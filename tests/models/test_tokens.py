@@ -41,5 +41,5 @@ def test_what_has_none_is_refused(vit):
         with pytest.raises(UsageError, match=said):
             layer_blocks(vit, layer)
     for name in ("small-conv", "test_resnet"):
-        with pytest.raises(UsageError, match="no class token"):
+        with pytest.raises(UsageError, match=r'^layer="last1": .* no class token.* Leave layer out\.'):
             layer_blocks(build_encoder(name, image_size=32), "last1")

@@ -38,7 +38,7 @@ def embed(
     chosen = check_layer(layer)
     check_target(out, overwrite=overwrite)
     import isosphere
-    from isosphere.data import name_skipped, open_source
+    from isosphere.data import left_out, open_source
     from isosphere.deploy import embed_to_file
     from isosphere.workflows import progress_bar
 
@@ -57,8 +57,4 @@ def embed(
     console = output_console()
     facts(console, {"written": str(out), "embeddings": f"{made.count:,} of {made.dim} dimensions ({chosen})"})
     if made.skipped:
-        paragraph(
-            console,
-            f"{len(made.skipped)} files cannot be used and are left out: {name_skipped(made.skipped)}.",
-            style="yellow",
-        )
+        paragraph(console, left_out(made.skipped), style="yellow")

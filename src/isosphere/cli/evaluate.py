@@ -32,7 +32,7 @@ def evaluate(
         typer.Option(metavar="DATA", help="Images of another kind; may be repeated.", show_default=False),
     ] = None,
     limit: Annotated[
-        int | None, typer.Option(min=2, help="Use so many training and test images.", show_default="all")
+        int | None, typer.Option(help="Use so many training and test images.", show_default="all")
     ] = None,
     strict: Annotated[
         bool, typer.Option("--strict", help="Refuse unreadable images instead of skipping them.")

@@ -24,7 +24,7 @@ def report(
     map_kind: Annotated[
         str, typer.Option("--map", metavar="pca|umap", help="How embeddings are brought to the plane.")
     ] = "pca",
-    limit: Annotated[int, typer.Option(min=2, help="Show the runs so many images.")] = 2000,
+    limit: Annotated[int, typer.Option(help="Show the runs so many images.")] = 2000,
     out: Annotated[
         Path | None,
         typer.Option("--out", "-o", help="File to write.", show_default="report.html in the first RUN"),

@@ -4,11 +4,12 @@ from ._cache import cache_folder
 from ._class_list import CLASS_LIST
 from ._decode import UnreadableImageError, decode, fit_square
 from ._formats import BUILTIN, FORMATS, Format, describe_formats
-from ._given import as_picture, as_source
+from ._given import as_picture, as_source, is_picture
 from ._images import (
     ImageSet,
     digests,
     images_bytes,
+    left_out,
     load_images,
     name_skipped,
     read_images,
@@ -19,8 +20,8 @@ from ._loader import Batch, Loader
 from ._random import permutation
 from ._recipes import IMAGENET_MEAN, IMAGENET_STD, RECIPES, ViewRecipe, recipe
 from ._source import Source, Split, stratified_split, to_tensor
-from ._sources import open_source
-from ._stream import Decoded, images_at, stream
+from ._sources import open_source, require_there
+from ._stream import Decoded, decode_batch, images_at, stream
 from ._suggestion import Suggestion, suggest
 from ._textures import texture, textures
 from ._views import Views, centre_view
@@ -49,12 +50,15 @@ __all__ = [
     "cache_folder",
     "centre_view",
     "decode",
+    "decode_batch",
     "describe_formats",
     "digests",
     "fit_square",
     "images_at",
     "images_bytes",
     "is_image_name",
+    "is_picture",
+    "left_out",
     "load_images",
     "name_skipped",
     "open_source",
@@ -62,6 +66,7 @@ __all__ = [
     "read_images",
     "recipe",
     "require_readable",
+    "require_there",
     "stratified_split",
     "stream",
     "suggest",

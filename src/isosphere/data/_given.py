@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from PIL import Image
 from torch.utils import data as torch_data
 
-from isosphere.errors import UsageError
+from isosphere.errors import UsageError, plural
 
 from ._arrays import ArraySource, as_bytes
 from ._decode import UnreadableImageError, decode, upright_rgb
@@ -31,7 +31,12 @@ _DATA = (
 
 
 def as_source(
-    data: Any, *, labels: ArrayLike | None = None, name: str | None = None, split: Split = None
+    data: Any,
+    *,
+    labels: ArrayLike | None = None,
+    name: str | None = None,
+    split: Split = None,
+    what: str = "data",
 ) -> Source:
     """A source of whatever holds images.
 
@@ -45,13 +50,14 @@ def as_source(
             ``targets`` or ``labels`` with its ``classes``, where it has them, for no item is read to learn its label.
         name: how messages call the images.
         split: as for `open_source`; images at hand are one part, and have no test part.
+        what: how messages call the argument, where it is at fault.
 
     Raises: UsageError that says what was got and what was expected.
     """
     if isinstance(data, str | os.PathLike):
         source = open_source(os.fspath(data), split=split)
     else:
-        source = _at_hand(data)
+        source = _at_hand(data, what)
         if split == "test":
             raise no_test_part(name or source.name)
     if name is not None:
@@ -86,6 +92,14 @@ def as_picture(item: Any, what: str = "the image") -> Image.Image:
     return Image.fromarray(np.broadcast_to(pixels, (*pixels.shape[:2], 3)))
 
 
+def is_picture(item: Any) -> bool:
+    """Whether it is one picture at hand, and not a set of them or a name."""
+    if not isinstance(item, np.ndarray | torch.Tensor):
+        return isinstance(item, Image.Image)
+    colours = item.shape[0 if isinstance(item, torch.Tensor) else -1] if item.ndim == 3 else 0
+    return item.ndim == 2 or colours in (1, 3, 4)
+
+
 class ListedSource(EncodedSource):
     """Image files, each by its path."""
 
@@ -102,20 +116,20 @@ class PictureSource(Source):
 
     in_memory = True
 
-    def __init__(self, pictures: Sequence[Any]) -> None:
+    def __init__(self, pictures: Sequence[Any], what: str = "data") -> None:
         super().__init__("images", _numbered(len(pictures)))
-        self._pictures = pictures
+        self._pictures, self._what = pictures, what
         self._broken: dict[int, str] = {}
         for i, picture in enumerate(pictures):
             try:  # now: worker processes would share the position in an open file
-                as_picture(picture, f"data[{i}]")
+                as_picture(picture, f"{what}[{i}]")
             except UnreadableImageError as error:
                 self._broken[i] = str(error)
 
     def image(self, i: int, *, at_least: int | None = None) -> Image.Image:
         if i in self._broken:
             raise UnreadableImageError(self._broken[i])
-        return as_picture(self._pictures[i], f"data[{i}]")
+        return as_picture(self._pictures[i], f"{self._what}[{i}]")
 
 
 class DatasetSource(Source):
@@ -139,7 +153,7 @@ class DatasetSource(Source):
         return as_picture(item, f"item {i} of {self.name}")
 
 
-def _at_hand(data: Any) -> Source:
+def _at_hand(data: Any, what: str) -> Source:
     if isinstance(data, Source):
         return data
     if isinstance(data, ImageSet):
@@ -153,45 +167,61 @@ def _at_hand(data: Any) -> Source:
             unreadable=data.skipped,
         )
     if isinstance(data, np.ndarray | torch.Tensor) and (data.ndim != 1 or isinstance(data, torch.Tensor)):
-        return _of_array(data)
+        return _of_array(data, what)
     if not isinstance(data, list | tuple) and hasattr(data, "tolist"):  # a column of paths
         data = data.tolist()
     if isinstance(data, list | tuple):
-        return _of_list(data)
+        return _of_list(data, what)
     by_position = hasattr(data, "__len__") and hasattr(data, "__getitem__")
     if not by_position or isinstance(data, (torch_data.IterableDataset, Mapping)):
         hint = " Give the loader's data set." if isinstance(data, torch_data.DataLoader) else ""
-        raise UsageError(f"data is of type {type(data).__name__}; expected {_DATA}.{hint}")
+        raise UsageError(f"{what} is of type {type(data).__name__}; expected {_DATA}.{hint}")
     if len(data) == 0:
-        raise UsageError(f"data is a {type(data).__name__} without items; expected at least one image.")
+        raise UsageError(f"{what} is a {type(data).__name__} without items; expected at least one image.")
     return DatasetSource(data)
 
 
-def _of_array(images: NDArray | torch.Tensor) -> Source:
+def _of_array(images: NDArray | torch.Tensor, what: str) -> Source:
     shape = tuple(images.shape)
     if len(shape) == 3 and shape[-1] in (3, 4):
         raise UsageError(
-            f"data is one picture of shape {shape}; expected several, (n, h, w, 3): data[None] makes one of it."
+            f"{what} is one picture of shape {shape}; expected several, (n, h, w, 3): {what}[None] makes one of it."
         )
     try:
         pixels = as_bytes(_numpy(images))
         return ArraySource(pixels, name="images", paths=_numbered(len(pixels)))
     except (ValueError, TypeError) as error:
-        raise UsageError(f"data cannot be used: {str(error).rstrip('.')}.") from error
+        raise UsageError(f"{what} cannot be used: {str(error).rstrip('.')}.") from error
 
 
-def _of_list(items: Sequence[Any]) -> Source:
+def _of_list(items: Sequence[Any], what: str) -> Source:
     if not items:
-        raise UsageError("data is an empty list; expected at least one image.")
+        raise UsageError(f"{what} is an empty list; expected at least one image.")
     paths = [isinstance(item, str | os.PathLike) for item in items]
     if not all(paths):
-        return PictureSource(items)
+        return PictureSource(items, what)
     files = [os.fspath(item) for item in items]
     if Path(files[0]).expanduser().is_dir():
         raise UsageError(
-            f"data[0], {files[0]}, is a folder; expected image files. A folder is given by itself, not in a list."
+            f"{what}[0], {files[0]}, is a folder; expected image files. A folder is given by itself, not in a list."
         )
+    if all(map(_missing, files)):
+        others = f", nor {'does' if len(files) == 2 else 'do'} {plural(len(files) - 1, 'other')}" * (
+            len(files) > 1
+        )
+        raise UsageError(f"the file {files[0]} does not exist{others}: expected paths of image files.")
     return ListedSource(files)
+
+
+def _missing(file: str) -> bool:
+    """Whether there is no such file; one that may not be looked at is none of these."""
+    try:
+        Path(file).expanduser().stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return True
+    except (OSError, ValueError, RuntimeError):
+        return False
+    return False
 
 
 def _stated_labels(dataset: Any) -> tuple[NDArray[np.int64] | None, list[str]]:

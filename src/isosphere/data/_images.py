@@ -1,7 +1,7 @@
 """A whole source in memory: square uint8 images of one size."""
 
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from isosphere.errors import RunError, option
+from isosphere.errors import RunError, option, plural
 
 from ._decode import UnreadableImageError, fit_square
 from ._source import DIGEST_BYTES, Source, to_tensor
@@ -179,13 +179,21 @@ def require_readable(source: Source, read: int, skipped: list[tuple[str, str]], 
 
     Raises: RunError that names the first files that cannot be read.
     """
+    whose = "" if source.name == "images" else f" of {source.name}"
     if strict and skipped:
         raise RunError(
-            f"{len(skipped)} images of {source.name} cannot be read: {name_skipped(skipped)}. Remove or "
-            f"repair them, or leave out {option('strict')} to go on with the other {read}."
+            f"{plural(len(skipped), 'image')}{whose} cannot be read: {name_skipped(skipped)}. Remove or repair "
+            f"{'it' if len(skipped) == 1 else 'them'}, or leave out {option('strict')} to go on with the other {read}."
         )
     if read == 0:
-        raise RunError(
-            f"None of the {len(source)} images of {source.name} can be read: {name_skipped(skipped)}. Give a "
-            "folder of images that an image viewer opens."
-        )
+        only = len(source) == 1
+        none = f"The only image{whose} cannot" if only else f"None of the {len(source)} images{whose} can"
+        reasons = f": {name_skipped(skipped)}" if skipped else ""
+        raise RunError(f"{none} be read{reasons}. Give images that an image viewer opens.")
+
+
+def left_out(skipped: Sequence[tuple[str, str]], whose: str = "") -> str:
+    """A sentence on files that cannot be used, for people; `whose` they are, such as ``the test images``."""
+    of, verb = f" of {whose}" if whose else "", "is" if len(skipped) == 1 else "are"
+    cannot = f"{plural(len(skipped), 'file')}{of} cannot be used and {verb} left out"
+    return f"{cannot}: {name_skipped(skipped)}."

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from isosphere.errors import RunError, UsageError, option
+from isosphere.errors import RunError, UsageError, option, plural
 
 from ._decode import UnreadableImageError
 from ._images import ImageSet, name_skipped, square
@@ -203,6 +203,6 @@ class Loader:
     def _refusal(self) -> RunError:
         way_out = f", or leave out {option('strict')} to go on without them." if self._strict else "."
         return RunError(
-            f"{len(self.skipped)} images cannot be read: {name_skipped(self.skipped.items())}. Remove or "
-            f"repair them{way_out}"
+            f"{plural(len(self.skipped), 'image')} cannot be read: {name_skipped(self.skipped.items())}. Remove or "
+            f"repair {'it' if len(self.skipped) == 1 else 'them'}{way_out}"
         )

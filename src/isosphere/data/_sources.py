@@ -49,6 +49,17 @@ def open_source(spec: str | Path, *, split: Split = None) -> Source:
     )
 
 
+def require_there(spec: str | Path) -> None:
+    """Refuse a text that is no built-in name and leads to no place; nothing is read.
+
+    Raises: UsageError with the nearest name to type.
+    """
+    whole, listed, _ = str(spec).rpartition(CLASS_LIST)
+    asked = Asked(whole if listed else str(spec))
+    if not any(each.names and each.recognises(asked) for each in FORMATS):
+        _require_there(asked)
+
+
 def _require_there(asked: Asked) -> None:
     """Refuse what names nothing, an address, and a place where nothing is."""
     if not asked.text.strip() or "\0" in asked.text:

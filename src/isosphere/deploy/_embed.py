@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from isosphere.atomic import write_json
-from isosphere.data import Source, images_bytes
+from isosphere.data import Source, images_bytes, require_readable
 from isosphere.deploy._embedder import Embedder, Progress, refuse_unreadable
 from isosphere.deploy._files import Embeddings, FileWriter, check_target, read_embeddings, write_embeddings
 from isosphere.deploy._layers import Layer
@@ -136,11 +136,7 @@ def join(blocks: list[Embeddings], source: Source) -> Embeddings:
     """One set of embeddings from blocks in order. Raises: RunError if they hold no image at all."""
     skipped = [item for block in blocks for item in block.skipped]
     if not any(len(block) for block in blocks):
-        first = f" The first: {skipped[0][0]} ({skipped[0][1]})." if skipped else ""
-        raise RunError(
-            f"None of the {len(source)} images of {source.name} can be read.{first} Give a folder of images "
-            "that an image viewer opens."
-        )
+        require_readable(source, 0, skipped, strict=False)
     return Embeddings(
         np.concatenate([block.values for block in blocks if len(block)]),
         np.concatenate([block.labels for block in blocks]),

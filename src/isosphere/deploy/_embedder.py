@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from isosphere.data import Source, digests, read_images, stream
 from isosphere.deploy._layers import Layer, named_layer
 from isosphere.deploy._pictures import source_of
-from isosphere.errors import UsageError, command
+from isosphere.errors import UsageError, command, plural
 from isosphere.evaluation import (
     WCCN,
     FeatureCache,
@@ -184,5 +184,5 @@ def refuse_unreadable(skipped: Sequence[tuple[str, str]]) -> None:
     """Raises: UsageError if an image that was asked for by name could not be read."""
     if skipped:
         path, reason = skipped[0]
-        others = f", nor can {len(skipped) - 1} others" if len(skipped) > 1 else ""
+        others = f", nor can {plural(len(skipped) - 1, 'other')}" if len(skipped) > 1 else ""
         raise UsageError(f"{path} cannot be read as an image ({reason}){others}: leave out what is none.")

@@ -3,11 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from PIL import Image
-from torch import Tensor
-
-from isosphere.data import Source, as_source, is_image_name
+from isosphere.data import Source, as_source, is_image_name, is_picture
 
 
 def source_of(images: Any) -> Source:
@@ -17,12 +13,7 @@ def source_of(images: Any) -> Source:
     """
     if isinstance(images, (str, Path)):
         return as_source(images if is_named(images) else [images])
-    if isinstance(images, Image.Image):
-        return as_source([images])
-    if isinstance(images, (np.ndarray, Tensor)):
-        colours = images.shape[0 if isinstance(images, Tensor) else -1] if images.ndim == 3 else 0
-        return as_source([images] if images.ndim == 2 or colours in (3, 4) else images)
-    return as_source(images)
+    return as_source([images] if is_picture(images) else images)
 
 
 def is_named(images: Any) -> bool:

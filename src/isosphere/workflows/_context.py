@@ -1,7 +1,6 @@
 """What an evaluation compares on what: the images, the models, and their features."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -9,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from isosphere.data import Source, digests, images_at, require_readable
-from isosphere.errors import IsosphereError, RunError
+from isosphere.data import Source, decode_batch, digests, images_at, require_readable
+from isosphere.errors import IsosphereError
 from isosphere.evaluation import (
     WCCN,
     FeatureCache,
@@ -38,6 +37,9 @@ PIXEL_SIDE = 32
 """Of the pixel baseline."""
 DESCRIBED = 2000
 """Training images by which the descriptor is brought to a common scale."""
+
+_TRIED = 10
+"""Images that the cache knows to be unreadable are read again, so many of them, to say why."""
 
 _OF_IMAGES = "images"
 """Stands for the weights in the keys of what is computed of the images alone."""
@@ -128,7 +130,7 @@ class EvaluationContext:
         if name not in self._identities:
             self._identities[name] = self.run.digest(self.model(name))
             known = {*self.models, *(f"epoch-{epoch}" for epoch in self.run.folder.kept_epochs())}
-            if self.cache is not None and known <= set(self._identities):
+            if self.cache is not None and self.baselines and known <= set(self._identities):
                 self.cache.forget_others([_OF_IMAGES, *self._identities.values()])
         return self._identities[name]
 
@@ -207,8 +209,7 @@ class EvaluationContext:
     def serve(self) -> None:
         """Do this rank's share of what rank 0 asks for, until it needs nothing more."""
         for part, *looks in self.ranks.requests():
-            with suppress(RunError):  # rank 0 says so
-                self._read(part, looks)
+            self._read(part, looks)
 
     def _compute(self, part: str, looks: list[str]) -> None:
         self.ranks.request(part, *looks)
@@ -226,14 +227,16 @@ class EvaluationContext:
         if self.cache is None:
             return False
         found = self.cache.find(self._key(look), digests=self._content(part))
-        if found is None:
+        if found is None or "positions" not in found:
             return False
         positions = found.pop("positions")
         self._positions[part], self._rows[part, look] = positions, found
         if part not in self.skipped:
             source = self._sources[part]
             lost = sorted(set(range(len(source))) - set(positions.tolist()))
-            self.skipped[part] = [(source.paths[i], "could not be read") for i in lost] + source.unreadable
+            why = decode_batch(source, self.run.canvas, lost[:_TRIED]).failed
+            lines = [(source.paths[i], why.get(i, "could not be read")) for i in lost]
+            self.skipped[part] = lines + source.unreadable
             require_readable(source, len(positions), self.skipped[part], strict=self._strict)
         return True
 

@@ -1,13 +1,14 @@
 """What an encoder is worth, beside what costs nothing: behind ``isosphere evaluate`` and ``Run.evaluate``."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, get_args
 
-from isosphere.data import name_skipped
+from isosphere.data import left_out
 from isosphere.errors import UsageError, option
-from isosphere.evaluation import FeatureCache, Solver, TaskResult, update_results
+from isosphere.evaluation import FeatureCache, Solver, TaskResult, read_results, update_results
 from isosphere.report import loss_curves
 from isosphere.runs import read_metrics
 from isosphere.workflows._context import EvaluationContext
@@ -16,9 +17,9 @@ from isosphere.workflows._keywords import keywords_checked
 from isosphere.workflows._progress import Callback, progress_bar
 from isosphere.workflows._ranks import process_group
 from isosphere.workflows._result import Evaluation
-from isosphere.workflows._splits import choose_ood, choose_splits, named
+from isosphere.workflows._splits import choose_ood, choose_splits, named, own_images
 from isosphere.workflows._trained import Trained
-from isosphere.workflows.tasks import choose_tasks, named_tasks
+from isosphere.workflows.tasks import choose_tasks, left_out_tasks, named_tasks
 
 
 @keywords_checked
@@ -41,15 +42,18 @@ def evaluate(
 ) -> Evaluation:
     """Judge the encoder of a run, with 95 % intervals, beside the untrained one and fixed features.
 
-    The figures go to ``evaluation.json`` in the run's folder, task by task, with pictures beside it. Memory grows by
+    The figures go to ``evaluation.json`` in the run's folder, task by task, with pictures beside it (not those of an
+    epoch: ``isosphere.load(path, epoch=10)``). Memory grows by
     features alone: images are decoded as they are read.
 
     Args:
         run: a run or its folder.
         data: images, as :func:`isosphere.train` takes them; None: those that it was trained on.
-        test: test images; None: the data's test part, else every fifth image.
+        test: test images; None: the data's test part, else every fifth image. At hand and with labels:
+            ``isosphere.data.as_source(array, labels=[...])``.
         tasks: names (:data:`isosphere.workflows.TASKS`); None: what is quick and the data allow.
-        ood: images of another kind, or a list of several sets.
+        ood: a set of images of another kind, a list of sets, or a mapping of sets by name. A list of pictures is one
+            set, a list of names several.
         labels: of `data`, where it has none of its own: integers, -1 for none.
         limit: so many training and test images, drawn by the run's seed.
         strict: refuse unreadable images instead of leaving them out.
@@ -68,12 +72,11 @@ def evaluate(
     """
     asked, solver = named_tasks(tasks), _solver(probe)
     run = run if isinstance(run, Trained) else Trained.read(run, cache=cache)
-    data = (run.images or run.config.data.source) if data is None else data
-    if data is None:
-        raise UsageError("the run does not say which images it was trained on: name some.")
+    data = own_images(run) if data is None else data
+    read_results(run.folder)  # a file that could not be added to is noticed before the work
     seed = run.config.train.seed
     splits = choose_splits(data, test, labels=labels, seed=seed, limit=limit)
-    others = choose_ood([ood] if isinstance(ood, (str, Path)) else list(ood), seed=seed, limit=limit)
+    others = choose_ood(ood, seed=seed, limit=limit)
     layers = [layer] if isinstance(layer, str) else list(dict.fromkeys(layer))
     kept = FeatureCache(run.folder.path / "features") if cache else None
     with process_group() as ranks, progress_bar("Computing features", progress and ranks.first) as bar:
@@ -114,24 +117,25 @@ def _trained_on(run: Trained) -> str:
 
 
 def _judge(context: EvaluationContext, asked: Any, data: str) -> dict[str, TaskResult]:
-    """Task by task; each is written when it is done, so that a failure later loses nothing."""
+    """Task by task; each is written when it is done, so that a failure later loses nothing. The file is the last
+    weights': those of an epoch are judged beside it.
+    """
     tasks = choose_tasks(context, asked)
     for task in tasks:
         context.plan(task.needs(context))
     results: dict[str, TaskResult] = {}
     for task in tasks:
         found = task.run(context)
-        results[task.name] = TaskResult(
-            **{**vars(found), "data": data, "weights": context.identity("trained")}
-        )
-        update_results(context.run.folder, [results[task.name]])
+        results[task.name] = replace(found, data=data, weights=context.identity("trained"))
+        if context.run.epoch is None:
+            update_results(context.run.folder, [results[task.name]])
     return results
 
 
 def _draw(context: EvaluationContext, results: dict[str, TaskResult]) -> dict[str, Path]:
     """The pictures that can be drawn here."""
     folder = context.run.folder
-    if find_spec("matplotlib") is None:
+    if find_spec("matplotlib") is None or context.run.epoch is not None:
         return {}
     drawn: dict[str, Path] = {}
     gallery = folder.path / "neighbours.png"
@@ -150,11 +154,12 @@ def _notes(context: EvaluationContext, results: dict[str, TaskResult], asked: An
     found = [context.note] if context.note else []
     for part, skipped in context.skipped.items():
         if skipped and part != "described":
-            found.append(
-                f"{len(skipped)} files of {part} cannot be used and are left out: {name_skipped(skipped)}."
-            )
-    if not context.splits.labelled and asked is None:
-        found.append("The images have no labels (no folder for each class): accuracy cannot be measured.")
+            whose = {"train": "the training images", "test": "the test images"}.get(part, part)
+            found.append(left_out(skipped, whose))
+    if asked is None:
+        if not context.splits.labelled:
+            found.append(f"{context.splits.without_labels()} Without, accuracy cannot be measured.")
+        found += left_out_tasks(context)
     found.append(f"Split: {context.splits.how}.")
     return (*found, *(result.hint for result in results.values() if result.hint))
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from isosphere.data import Source, as_source, images_at
+from isosphere.data import Source, images_at
 from isosphere.errors import IsosphereError, UsageError, command, option
 from isosphere.evaluation import TaskResult, read_results
 from isosphere.report import Embedded, Subject, check_map, collapse_words, report_page
@@ -15,7 +15,7 @@ from isosphere.runs import RunFolder, read_metrics
 from isosphere.training import CollapseMetrics, verdict
 from isosphere.workflows._progress import Callback, progress_bar
 from isosphere.workflows._result import tables_of
-from isosphere.workflows._splits import sample
+from isosphere.workflows._splits import check_limit, own_images, sample, shown_part
 from isosphere.workflows._trained import Trained
 
 SEED = 0
@@ -55,6 +55,7 @@ def report(
     if not given:
         raise UsageError("no run: name the folder of one.")
     chosen = check_map(map)
+    check_limit(limit)
     paths = [run.folder.path if isinstance(run, Trained) else RunFolder.open(run).path for run in given]
     target = paths[0] / "report.html" if out is None else Path(out)
     if out is not None and target.exists() and not overwrite:
@@ -84,14 +85,12 @@ def _subject(
 ) -> Subject:
     measured = _verdict(run)
     alarms = [measured, *said] if measured else list(said)
-    wanted = run.config.data.source if data is None else data
     embedded = None
     try:
-        if wanted is None:
-            raise UsageError("the run does not say which images it was trained on")
-        key = str(wanted) if isinstance(wanted, (str, Path)) else ""
+        wanted = own_images(run) if data is None else data
+        key = str(wanted) if isinstance(wanted, (str, Path)) else f"at hand {id(wanted)}"
         if key not in sources:
-            sources[key] = sample(_shown_part(wanted), limit, SEED)
+            sources[key] = sample(shown_part(wanted), limit, SEED)
         embedded = _embedded(run, sources[key], progress)
         if measured is None and (seen := collapse_words(embedded.head)):
             alarms.insert(0, f"{seen} {_longer(run)}")
@@ -103,15 +102,6 @@ def _subject(
             f"Its images could not be opened, so that none are shown ({said}). Name some with {option('data', 'DATA')}."
         )
     return Subject(name, run.folder, embedded, tuple(alarms))
-
-
-def _shown_part(data: Any) -> Source:
-    source = as_source(data, split="train")
-    return (
-        as_source(data, split="test").with_class_names(source.class_names)
-        if source.has_test_split
-        else source
-    )
 
 
 def _embedded(run: Trained, source: Source, progress: Callback) -> Embedded:

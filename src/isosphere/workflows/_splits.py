@@ -1,27 +1,52 @@
 """The images of an evaluation: to learn from, to be asked about, and out-of-distribution ones."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from isosphere.data import Source, Split, as_source, permutation, stratified_split
-from isosphere.errors import UsageError, option
+from isosphere.data import Source, Split, as_source, is_picture, permutation, require_there, stratified_split
+from isosphere.errors import UsageError, option, wording
+from isosphere.workflows._trained import Trained
+
+_IN_MEMORY = re.compile(r"\w+ of [\d,]+ images")
+"""What :func:`isosphere.train` calls images that it was given in memory."""
 
 
 @dataclass(frozen=True)
 class Splits:
-    """Images to learn from and images to be asked about, and how they were split."""
+    """Images to learn from and images to be asked about, and how they were split.
+
+    `lacking`: which of them came without labels: ``images``, ``training images``, ``test images``, or none.
+    """
 
     train: Source
     test: Source
     how: str
+    lacking: str = ""
 
     @property
     def labelled(self) -> bool:
         return self.train.has_labels and self.test.has_labels
+
+    def without_labels(self) -> str:
+        """Which images have no labels and how these are given, where the images are not :attr:`labelled`."""
+        if not self.lacking:
+            known = ", ".join(self.train.class_names[:3]) + ", ..." * (len(self.train.class_names) > 3)
+            return f"No test image is of a class of the training images ({known}): name the classes alike."
+        at_hand = {
+            "images": "labels=[...]",
+            "training images": "labels=[...]",
+            "test images": "test=isosphere.data.as_source(images, labels=[...])",
+        }
+        how = wording(
+            shell="a folder for each class gives them",
+            python=f"give {at_hand[self.lacking]}, or a folder for each class",
+        )
+        return f"The {self.lacking} have no labels: {how}."
 
     @property
     def textures(self) -> bool:
@@ -41,49 +66,99 @@ def choose_splits(
     Args:
         data, test: as :func:`isosphere.data.as_source` takes them. limit: images of each part, drawn by the seed.
 
-    Raises: UsageError if either part is empty.
+    Raises: UsageError if either part has fewer than two images, or should have.
     """
+    check_limit(limit)
     source = as_source(data, labels=labels, split="train")
     if test is not None:
-        other = _test_part(test)
-        splits = Splits(source, other.with_class_names(source.class_names), f"tested on {named(test)}")
-    elif source.has_test_split:
-        other = as_source(data, split="test").with_class_names(source.class_names)
-        splits = Splits(_labelled(source), other, "the data's own training and test parts")
+        splits = _parts(source, _test_part(test, "test"), f"tested on {named(test)}")
+    elif source.has_test_split and _is_name(data):
+        if labels is not None:
+            raise UsageError(
+                f"labels: {data} has a test part with labels of its own. Leave them out, or give test images too: "
+                "test=isosphere.data.as_source(images, labels=[...])."
+            )
+        splits = _parts(
+            _labelled(source), as_source(data, split="test"), "the data's own training and test parts"
+        )
     else:
         learned, asked = stratified_split(source.labels, test_fraction=0.2, seed=seed)
         how = f"80/20, stratified, seed {seed}; the encoder may have seen the test images, without labels"
-        splits = Splits(source.subset(learned), source.subset(asked), how)
+        splits = _parts(source.subset(learned), source.subset(asked), how)
     for part, name in ((splits.train, "training"), (splits.test, "test")):
         if len(part) < 2:
             raise UsageError(
                 f"{part.name} has {len(part)} {name} images, and at least 2 are needed: give more images, or "
                 f"{option('test', 'DATA')}."
             )
-    return Splits(sample(splits.train, limit, seed), sample(splits.test, limit, seed), splits.how)
+    return replace(splits, train=sample(splits.train, limit, seed), test=sample(splits.test, limit, seed))
 
 
-def choose_ood(data: Sequence[Any], *, seed: int = 0, limit: int | None = None) -> dict[str, Source]:
+def choose_ood(data: Any, *, seed: int = 0, limit: int | None = None) -> dict[str, Source]:
     """OOD sets under short names of their own: their test part where they have one, else all their images.
+
+    Args:
+        data: one set, as :func:`isosphere.data.as_source` takes it, a list of sets, or a mapping of sets by name. A
+            list of pictures is one set, a list of names several.
 
     Raises: UsageError for a set without images.
     """
     found: dict[str, Source] = {}
-    for spec in data:
-        source = _test_part(spec)
+    sets = list(_sets(data))
+    for what, name, spec in sets:
+        source = _test_part(spec, what)
         if len(source) == 0:
-            raise UsageError(f"{source.name} has no images, and an OOD set needs some.")
-        last = named(spec).rstrip("/").rsplit("/", 1)[-1]
+            called = spec if _is_name(spec) else what
+            raise UsageError(f"{called} has no images, and an OOD set needs some.")
+        last = (name or (str(spec) if _is_name(spec) else source.name)).rstrip("/").rsplit("/", 1)[-1]
         short = "".join(c if c.isalnum() or c in "-_.:=" else "-" for c in last)
         taken = {*found, "train", "test", "described"}  # these are the run's own
-        name = next(n for n in (short, *(f"{short}-{i}" for i in range(2, len(data) + 3))) if n not in taken)
-        found[name] = sample(source, limit, seed)
+        names = (short, *(f"{short}-{i}" for i in range(2, len(sets) + 3)))
+        found[next(n for n in names if n not in taken)] = sample(source, limit, seed)
     return found
+
+
+def own_images(run: Trained) -> str | Source:
+    """The images that a run was trained on: at hand, or as it names them.
+
+    Raises: UsageError if it names none, or if they were in memory or are no longer where they were.
+    """
+    if run.images is not None:
+        return run.images
+    source = run.config.data.source
+    if source is None:
+        raise UsageError("the run does not say which images it was trained on: name some.")
+    try:
+        require_there(source)
+    except UsageError as error:
+        if _IN_MEMORY.fullmatch(source):
+            raise UsageError(
+                f"the run was trained on images in memory ({source}), and does not hold them: give them again."
+            ) from error
+        raise UsageError(
+            f"the images that the run was trained on, {source}, are not here: name their place, or give them again "
+            f"if they were in memory. {error}"
+        ) from error
+    return source
+
+
+def shown_part(data: Any) -> Source:
+    """The test part of images that have one, else all of them; classes as of the training part."""
+    source = as_source(data, split="train")
+    if not (source.has_test_split and _is_name(data)):
+        return source
+    return as_source(data, split="test").with_class_names(source.class_names)
+
+
+def check_limit(limit: int | None) -> None:
+    """Raises: UsageError for a number of images with which nothing can be compared."""
+    if limit is not None and limit < 2:
+        raise UsageError(f"{option('limit')}: got {limit}, expected at least 2 images.")
 
 
 def named(data: Any) -> str:
     """What images were called: the text that names them, or the name of what was opened."""
-    return str(data) if isinstance(data, (str, Path)) else as_source(data).name
+    return str(data) if _is_name(data) else as_source(data).name
 
 
 def sample(source: Source, limit: int | None, seed: int) -> Source:
@@ -93,9 +168,34 @@ def sample(source: Source, limit: int | None, seed: int) -> Source:
     return source.subset(permutation(len(source), seed, 0)[:limit].sort().values.numpy())
 
 
-def _test_part(data: Any) -> Source:
-    source = as_source(data)
-    part: Split = "test" if source.has_test_split and isinstance(data, (str, Path)) else None
+def _parts(train: Source, test: Source, how: str) -> Splits:
+    """Both parts, the test images labelled by the classes of the training images."""
+    lacking = {
+        (False, False): "images",
+        (False, True): "training images",
+        (True, False): "test images",
+        (True, True): "",
+    }[train.has_labels, test.has_labels]
+    return Splits(train, test.with_class_names(train.class_names), how, lacking)
+
+
+def _sets(data: Any) -> Iterator[tuple[str, str, Any]]:
+    """OOD sets as they were given: how messages call each, its name if it was given one, and the set."""
+    if isinstance(data, Mapping):
+        yield from ((f'{option("ood")}["{name}"]', str(name), each) for name, each in data.items())
+    elif isinstance(data, (list, tuple)) and not (data and is_picture(data[0])):
+        yield from ((f"{option('ood')}[{i}]", "", each) for i, each in enumerate(data))
+    elif data is not None:
+        yield option("ood"), "", data
+
+
+def _is_name(data: Any) -> bool:
+    return isinstance(data, (str, Path))
+
+
+def _test_part(data: Any, what: str) -> Source:
+    source = as_source(data, what=what)
+    part: Split = "test" if source.has_test_split and _is_name(data) else None
     return as_source(data, split=part) if part else source
 
 

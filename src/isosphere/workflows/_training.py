@@ -8,7 +8,7 @@ from typing import Any, cast
 
 from isosphere.atomic import write_bytes
 from isosphere.data import Source
-from isosphere.errors import UsageError, command
+from isosphere.errors import UsageError, command, plural
 from isosphere.evaluation import learn_wccn
 from isosphere.models import Encoder
 from isosphere.runs import RunFolder
@@ -103,7 +103,9 @@ class Training:
         late = getattr(parts.loader, "skipped", {})
         if late:
             names = ", ".join(list(late)[:3])
-            ui.say(f"{len(late)} images could not be read and were passed over: {names}.", warning=True)
+            were = "was" if len(late) == 1 else "were"
+            count = plural(len(late), "image")
+            ui.say(f"{count} could not be read and {were} passed over: {names}.", warning=True)
         if not summary.interrupted:
             with closing(ui):
                 self._learn_wccn(summary, lambda done, total: ui.step(done / max(1, total), "WCCN"))

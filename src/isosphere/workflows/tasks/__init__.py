@@ -14,7 +14,7 @@ from isosphere.workflows.tasks.retrieval import RETRIEVAL
 from isosphere.workflows.tasks.ridge import RIDGE
 from isosphere.workflows.tasks.unlabelled import UNLABELLED
 
-__all__ = ["TASKS", "Task", "choose_tasks", "named_tasks"]
+__all__ = ["TASKS", "Task", "choose_tasks", "left_out_tasks", "named_tasks"]
 
 TASKS: dict[str, Task] = {
     task.name: task for task in (KNN, LINEAR, RIDGE, RETRIEVAL, OOD, GEOMETRY, UNLABELLED, CHECKPOINTS)
@@ -46,7 +46,7 @@ def choose_tasks(context: EvaluationContext, named: list[Task] | None) -> list[T
 
     Raises: UsageError where one of them cannot be done.
     """
-    tasks = [task for task in TASKS.values() if task.quick(context)] if named is None else list(named)
+    tasks = _quick(context, enough=True) if named is None else list(named)
     if context.ood and OOD not in tasks:
         tasks.append(OOD)
     if UNLABELLED in tasks and CHECKPOINTS not in tasks and context.run.folder.kept_epochs():
@@ -54,3 +54,14 @@ def choose_tasks(context: EvaluationContext, named: list[Task] | None) -> list[T
     for task in tasks:
         task.require(context)
     return tasks
+
+
+def left_out_tasks(context: EvaluationContext) -> list[str]:
+    """A sentence for each quick task for which there are too few test images."""
+    few = [task.too_few(context) for task in _quick(context, enough=False)]
+    return [f"{text[0].upper()}{text[1:]}: it is left out." for text in few]
+
+
+def _quick(context: EvaluationContext, *, enough: bool) -> list[Task]:
+    """The quick tasks for which there are images enough, or those for which there are not."""
+    return [task for task in TASKS.values() if task.quick(context) and enough == (not task.too_few(context))]

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from isosphere.errors import UsageError, option
+from isosphere.errors import UsageError, option, plural
 from isosphere.evaluation import TaskResult
 from isosphere.report import Layout
 from isosphere.workflows._context import VIEW_SEED, EvaluationContext, Need
@@ -23,7 +23,8 @@ class Task:
         needs: what it will ask the context for, so that images are decoded once for all tasks.
         layouts: of its tables.
         needs_labels: refused without.
-        quick: whether it belongs to an evaluation for which no tasks were named.
+        least: test images that it needs.
+        quick: whether it belongs to an evaluation for which no tasks were named, if there are images enough.
         check: raises UsageError where it cannot be done, before any image is read.
     """
 
@@ -33,30 +34,28 @@ class Task:
     needs: Callable[[EvaluationContext], list[Need]]
     layouts: Sequence[Layout]
     needs_labels: bool = False
+    least: int = 0
     quick: Callable[[EvaluationContext], bool] = lambda context: False
     check: Callable[[EvaluationContext], None] = lambda context: None
+
+    def too_few(self, context: EvaluationContext) -> str:
+        """What to say where there are too few test images for it; empty where they suffice."""
+        count = len(context.splits.test)
+        if count >= self.least:
+            return ""
+        there = "there is 1" if count == 1 else f"there are {count}"
+        return f"the task {self.name} needs at least {plural(self.least, 'test image')}, and {there}"
 
     def require(self, context: EvaluationContext) -> None:
         """Raises: UsageError where the task cannot be done with these images, or with this run."""
         if self.needs_labels and not context.splits.labelled:
             raise UsageError(
-                f"the task {self.name} needs labels, that is, a folder for each class, and there are none: leave "
-                f"{option('tasks')} out, or give {option('tasks', 'retrieval,geometry')}."
+                f"the task {self.name} needs labels. {context.splits.without_labels()} Or leave {option('tasks')} out, "
+                f"or give {option('tasks', 'retrieval,geometry')}."
             )
+        if few := self.too_few(context):
+            raise UsageError(f"{few}: leave it out.")
         self.check(context)
-
-
-def require_images(task: str, least: int) -> Callable[[EvaluationContext], None]:
-    """A check that there are so many test images."""
-
-    def check(context: EvaluationContext) -> None:
-        if len(context.splits.test) < least:
-            raise UsageError(
-                f"the task {task} needs at least {least} test images, and there are {len(context.splits.test)}: "
-                "leave it out."
-            )
-
-    return check
 
 
 def common_protocol(context: EvaluationContext) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from isosphere.evaluation import (
     wilson,
 )
 from isosphere.workflows._context import EvaluationContext, Need
-from isosphere.workflows.tasks._base import Task, require_images, views_protocol
+from isosphere.workflows.tasks._base import Task, views_protocol
 from isosphere.workflows.tasks.geometry import LEAST
 from isosphere.workflows.tasks.knn import NEIGHBOURS, TEMPERATURE
 from isosphere.workflows.tasks.retrieval import BATCH
@@ -89,7 +89,6 @@ def check(context: EvaluationContext) -> None:
             f"the task checkpoints needs the weights of 2 epochs or more, and the run has kept {len(epochs)}: train "
             f"with {option('train.keep_every', 1)}, or leave the task out."
         )
-    require_images("checkpoints", LEAST)(context)
 
 
 CHECKPOINTS = Task(
@@ -98,5 +97,6 @@ CHECKPOINTS = Task(
     run,
     lambda context: [],
     [],
+    least=LEAST,
     check=check,
 )

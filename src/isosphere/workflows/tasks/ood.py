@@ -1,6 +1,6 @@
 """Whether the encoder tells images of other sets from unseen ones of its own; out-of-distribution is positive."""
 
-from isosphere.errors import UsageError, option
+from isosphere.errors import UsageError, option, wording
 from isosphere.evaluation import SCORES, Estimate, Figure, TaskResult, detection, ood_scores
 from isosphere.report import Layout
 from isosphere.workflows._context import EvaluationContext, Need
@@ -78,9 +78,11 @@ def needs(context: EvaluationContext) -> list[Need]:
 
 def check(context: EvaluationContext) -> None:
     if not context.ood:
-        raise UsageError(
-            f"the task ood needs images of another kind: add {option('ood', 'DATA')}, once for each set."
+        how = wording(
+            shell=f"add {option('ood', 'DATA')}, once for each set",
+            python='give ood="DATA" or images at hand, several sets in a list',
         )
+        raise UsageError(f"the task ood needs images of another kind: {how}.")
 
 
 OOD = Task(

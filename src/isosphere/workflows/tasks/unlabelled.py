@@ -5,7 +5,7 @@ import torch
 from isosphere.evaluation import Estimate, Figure, TaskResult, unlabelled
 from isosphere.report import MEASURES, Layout, measure_words
 from isosphere.workflows._context import EvaluationContext
-from isosphere.workflows.tasks._base import Task, require_images, views_protocol
+from isosphere.workflows.tasks._base import Task, views_protocol
 from isosphere.workflows.tasks.geometry import LEAST, needs
 from isosphere.workflows.tasks.retrieval import BATCH
 
@@ -60,5 +60,5 @@ UNLABELLED = Task(
             corner="without labels",
         )
     ],
-    check=require_images("unlabelled", LEAST),
+    least=LEAST,
 )

@@ -1,0 +1,157 @@
+"""Images that are handed to an evaluation in Python: what is used of them, and what is said of the rest."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+import isosphere
+from isosphere.data import as_source, open_source
+from isosphere.errors import UsageError, for_a_shell, plural
+from isosphere.workflows._splits import choose_ood, choose_splits, own_images
+
+from .conftest import pixels
+
+KEPT = Path(__file__).parent.parent / "kept_run"
+IMAGES, LABELS = pixels(), [i % 2 for i in range(24)]
+QUIET = {"progress": False, "cache": False, "baselines": False}
+
+
+@pytest.fixture
+def run(tmp_path):
+    return isosphere.load(shutil.copytree(KEPT, tmp_path / "run"), device="cpu", cache=False)
+
+
+class Pairs(torch.utils.data.Dataset):
+    """Images with labels that nobody can know of without reading each."""
+
+    def __len__(self):
+        return len(IMAGES)
+
+    def __getitem__(self, i):
+        return Image.fromarray(IMAGES[i]), LABELS[i]
+
+
+class Stated(Pairs):
+    targets = LABELS
+
+
+def refusal(call, *args, **options) -> str:
+    with pytest.raises(UsageError) as caught:
+        call(*args, **options)
+    return str(caught.value)
+
+
+def test_labels_of_a_dataset_are_its_targets():
+    assert as_source(Stated()).labels.tolist() == LABELS
+    splits = choose_splits(Pairs())
+    assert splits.without_labels() == (
+        "The images have no labels: give labels=[...], or a folder for each class."
+    )
+    with for_a_shell():
+        assert splits.without_labels() == "The images have no labels: a folder for each class gives them."
+    assert choose_splits(Pairs(), labels=LABELS).labelled
+
+
+def test_the_part_without_labels_is_named(run):
+    said = refusal(run.evaluate, IMAGES, labels=LABELS, test=IMAGES, tasks="knn", **QUIET)
+    assert "The test images have no labels: give test=isosphere.data.as_source(images, labels=[...])" in said
+    labelled = as_source(IMAGES, labels=LABELS)
+    said = refusal(run.evaluate, IMAGES, test=labelled, tasks="knn", **QUIET)
+    assert "The training images have no labels: give labels=[...]" in said
+    named = as_source(IMAGES, labels=["cat", "dog"] * 12)
+    said = refusal(run.evaluate, IMAGES, labels=LABELS, test=named, tasks="knn", **QUIET)
+    assert "No test image is of a class of the training images (0, 1): name the classes alike." in said
+    found = run.evaluate(IMAGES, labels=LABELS, test=labelled, tasks="knn", **QUIET)
+    assert found["knn"].protocol["test_images"] == 24
+
+
+def test_what_is_left_out_for_want_of_images_is_said(run):
+    found = run.evaluate(IMAGES, labels=LABELS, **QUIET)
+    assert set(found) == {"knn"}
+    assert "The task geometry needs at least 20 test images, and there are 4: it is left out." in found.notes
+    # without labels
+    notes = run.evaluate(IMAGES, **QUIET).notes
+    assert any("have no labels: give labels=[...], or" in n and "accuracy cannot be" in n for n in notes)
+
+
+@pytest.mark.parametrize(
+    "one",
+    [
+        IMAGES,
+        torch.from_numpy(IMAGES).permute(0, 3, 1, 2),
+        list(IMAGES),
+        [Image.fromarray(x) for x in IMAGES],
+        Pairs(),
+        as_source(IMAGES),
+    ],
+    ids=["array", "tensor", "arrays", "pictures", "dataset", "source"],
+)
+def test_one_set_at_hand_is_one_ood_set(one):
+    ((_, found),) = choose_ood(one).items()
+    assert len(found) == 24
+
+
+def test_several_ood_sets(folder):
+    assert list(choose_ood([str(folder), folder])) == [folder.name, f"{folder.name}-2"]
+    sets = choose_ood([IMAGES, Pairs(), IMAGES[:5, ..., 0]])
+    assert {name: len(source) for name, source in sets.items()} == {"images": 24, "Pairs": 24, "images-2": 5}
+    assert list(choose_ood({"night": IMAGES, "test": folder})) == ["night", "test-2"]
+    assert choose_ood(()) == choose_ood(None) == {}
+
+
+def test_errors_of_ood_sets_name_them(run):
+    assert refusal(choose_ood, 7).startswith("ood is of type int; expected")
+    assert refusal(choose_ood, [IMAGES, 7]).startswith("ood[1] is of type int; expected")
+    assert refusal(choose_ood, {"a": 7}).startswith('ood["a"] is of type int; expected')
+    assert "ood[None] makes one of it" in refusal(choose_ood, IMAGES[0])
+    assert "several sets in a list" in refusal(run.evaluate, IMAGES, tasks="ood", **QUIET)
+
+
+@pytest.mark.parametrize("name", ["array of 1,059 images", "list of 59 images", "Pairs of 59 images"])
+def test_images_in_memory_are_to_be_given_again(run, name):
+    file = run.folder.path / "config.yaml"
+    file.write_text(file.read_text().replace("source: digits", f"source: {name}"))
+    for evaluate in (isosphere.load(run.folder.path).evaluate, lambda: isosphere.evaluate(run.folder.path)):
+        assert refusal(evaluate) == (
+            f"the run was trained on images in memory ({name}), and does not hold them: give them again."
+        )
+
+
+def test_images_that_have_gone_may_have_been_in_memory(folder, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for there in ("digits", "textures:wood", str(folder), f"{folder}?classes=list.txt"):
+        assert own_images(there) == there
+    said = refusal(own_images, "images")
+    assert "give them again if they were in memory. There is no file or folder images" in said
+
+
+def test_one_image_is_no_limit(run):
+    said, written = "limit: got 1, expected at least 2 images.", run.folder.path / "evaluation.json"
+    before = written.read_text()
+    assert refusal(run.evaluate, IMAGES, limit=1, **QUIET) == said
+    assert refusal(run.report, IMAGES, limit=1) == said
+    assert written.read_text() == before
+
+
+def test_a_second_evaluation_knows_why_a_file_was_left_out(run, folder, tmp_path):
+    copy = Path(shutil.copytree(folder, tmp_path / "copy"))
+    whole = (copy / "03.png").read_bytes()
+    (copy / "03.png").write_bytes(whole[: len(whole) // 2])
+    for _ in range(2):
+        notes = run.evaluate(copy, test=folder, tasks="retrieval", baselines=False, progress=False).notes
+        assert not any("cannot be used" in note for note in notes)  # retrieval reads no training images
+        notes = run.evaluate(copy, test=copy, tasks="geometry", baselines=False, progress=False).notes
+        assert notes[0].startswith("1 file of the test images cannot be used and is left out: 03.png (")
+        assert "could not be read" not in notes[0]
+
+
+def test_words_of_numbers():
+    assert [plural(n, "image") for n in (0, 1, 2000)] == ["0 images", "1 image", "2,000 images"]
+
+
+def test_open_source_takes_the_test_part_of_a_named_set(run):
+    ((name, found),) = choose_ood("digits").items()
+    assert (name, len(found)) == ("digits", len(open_source("digits", split="test")))
