@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 
 __all__ = [
+    "ABBREVIATED",
     "IsosphereError",
     "RunError",
     "UsageError",
@@ -39,13 +40,14 @@ class UsageError(IsosphereError):
     exit_code = 2
 
 
-_ABBREVIATED = {"lr": "learning_rate", "wd": "weight_decay", "bs": "batch_size", "arch": "encoder"}
+ABBREVIATED = {"lr": "learning_rate", "wd": "weight_decay", "bs": "batch_size", "arch": "encoder"}
+"""What people type for a setting."""
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
     """Return ``" Did you mean 'x'?"`` for the closest known name, or an empty string if none is close."""
     listed = list(known)
-    whole = _ABBREVIATED.get(name.rpartition(".")[2])
+    whole = ABBREVIATED.get(name.rpartition(".")[2])
     match = [known for known in listed if whole and known.rpartition(".")[2] == whole]
     match = match or difflib.get_close_matches(name, listed, n=1, cutoff=0.5)
     return f" Did you mean '{match[0]}'?" if match else ""

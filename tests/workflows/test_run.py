@@ -12,7 +12,7 @@ from PIL import Image
 import isosphere
 from isosphere.data import open_source
 from isosphere.deploy import LAYERS
-from isosphere.errors import UsageError
+from isosphere.errors import RunError, UsageError
 
 from .conftest import pixels
 
@@ -166,3 +166,41 @@ def test_what_is_not_in_an_evaluation_is_answered_with_what_is(tmp_path):
     with pytest.raises(KeyError, match="layer=head, metric=accuracy"):
         found["knn"].one(model="treined")
     assert "model=trained, layer=backbone, metric=accuracy: 0." in repr(found["knn"])
+
+
+def test_what_embed_has_kept_is_never_taken_for_figures(tmp_path, folder):
+    run = isosphere.load(shutil.copytree(KEPT, tmp_path / "copy"), device="cpu")
+    run.embed(folder)  # the whole set, image by image
+    options = {"tasks": "retrieval", "test": str(folder), "progress": False}
+    found = run.evaluate(str(folder), **options)
+    alone = isosphere.evaluate(shutil.copytree(KEPT, tmp_path / "alone"), str(folder), **options, cache=False)
+    assert [f.as_dict() for _, f in found.figures] == [f.as_dict() for _, f in alone.figures]
+
+
+def test_a_source_at_hand_with_a_test_part_elsewhere_is_split_itself(tmp_path):
+    run = isosphere.load(shutil.copytree(KEPT, tmp_path / "copy"), device="cpu", cache=False)
+    source = open_source("digits", split="train").subset(range(60))
+    found = run.evaluate(source, tasks="knn", progress=False, baselines=False)
+    assert found.split.startswith("80/20")
+    assert run.report(source, progress=False).path.exists()
+    with pytest.raises(UsageError, match="has a test part with labels of its own"):
+        run.evaluate("digits", labels=[0] * 1437, tasks="knn", progress=False)
+
+
+def test_an_epoch_is_judged_beside_the_figures_of_the_last_weights(folder, tmp_path, quick):
+    settings = {**quick, "epochs": 2, "set": {**quick["set"], "train.keep_every": 1}}
+    made = isosphere.train(folder, tmp_path / "r", **settings)
+    judge = {"tasks": "retrieval", "progress": False, "cache": False}
+    made.evaluate(folder, **judge)
+    before = made.folder.evaluation.read_bytes()
+    found = isosphere.load(made.folder.path, epoch=1, device="cpu").evaluate(folder, **judge)
+    assert found["retrieval"].weights not in before.decode()
+    assert made.folder.evaluation.read_bytes() == before
+
+
+@pytest.mark.parametrize("content", ["[1, 2]", "null", "{"])
+def test_a_damaged_file_of_figures_is_refused_before_the_work(tmp_path, content):
+    copy = Path(shutil.copytree(KEPT, tmp_path / "copy"))
+    (copy / "evaluation.json").write_text(content)
+    with pytest.raises(RunError, match="evaluation.json"):
+        isosphere.evaluate(copy, "no/such/images", progress=False)

@@ -13,6 +13,7 @@ from isosphere.evaluation import TaskResult, read_results
 from isosphere.report import Embedded, Subject, check_map, collapse_words, report_page
 from isosphere.runs import RunFolder, read_metrics
 from isosphere.training import CollapseMetrics, verdict
+from isosphere.workflows._keywords import keywords_checked
 from isosphere.workflows._progress import Callback, progress_bar
 from isosphere.workflows._result import tables_of
 from isosphere.workflows._splits import check_limit, own_images, sample, shown_part
@@ -30,6 +31,7 @@ class Report:
     warnings: tuple[tuple[str, str], ...] = ()
 
 
+@keywords_checked
 def report(
     runs: Trained | str | Path | Sequence[Trained | str | Path],
     data: Any = None,

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from isosphere.errors import UsageError, command, nearest, option
+from isosphere.errors import ABBREVIATED, UsageError, command, nearest, option
 from isosphere.runs import RunFolder
 from isosphere.training import Config, is_launched, known_keys, launched, load_config, parse_config
 
@@ -186,7 +186,7 @@ def refuse_unknown(sections: Mapping[str, Any], keywords: Iterable[str]) -> None
     for name, value in sections.items():
         if name in Config.model_fields:
             continue
-        keys = [key for key in known_keys() if key.split(".")[1] == name]
+        keys = [key for key in known_keys() if key.split(".")[1] == ABBREVIATED.get(name, name)]
         hint = (
             f" Did you mean {option(keys[0], value)}?"
             if keys
