@@ -202,5 +202,5 @@ def test_an_epoch_is_judged_beside_the_figures_of_the_last_weights(folder, tmp_p
 def test_a_damaged_file_of_figures_is_refused_before_the_work(tmp_path, content):
     copy = Path(shutil.copytree(KEPT, tmp_path / "copy"))
     (copy / "evaluation.json").write_text(content)
-    with pytest.raises(RunError, match="evaluation.json"):
+    with pytest.raises(RunError, match=r"evaluation\.json"):
         isosphere.evaluate(copy, "no/such/images", progress=False)

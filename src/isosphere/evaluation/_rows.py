@@ -95,8 +95,10 @@ class Rows:
         return self._mean_of(lambda block: block)
 
     def _mean_of(self, function: Callable[[Tensor], Tensor]) -> Tensor:
-        sums = [function(block).sum(0, dtype=torch.float64) for _, block in self.blocks()]
-        return (torch.stack(sums).sum(0) / len(self)).to(self.dtype)
+        total = torch.zeros(self.width, dtype=torch.float64, device=self.device)
+        for _, block in self.blocks():
+            total += function(block).sum(0, dtype=torch.float64)
+        return (total / len(self)).to(self.dtype)
 
     def standardised(self, *others: Tensor) -> "tuple[Rows, ...]":
         """These rows with mean 0 and variance 1, and other features by the same shift and scale; what is constant

@@ -26,7 +26,9 @@ def standardised(train: Tensor, *others: Tensor, shrinkage: float = 1.0) -> tupl
         raise ValueError(f"shrinkage: got {shrinkage}, expected 0 (whitened) to 1 (each feature by itself)")
     mean, second = moments(train)
     std = second.diagonal().clamp(min=0).sqrt()
-    largest = torch.stack([part.abs().amax(0) for part in _split(train)]).amax(0).double()
+    largest = torch.zeros_like(std)
+    for part in _split(train):
+        largest = torch.maximum(largest, part.abs().amax(0).double())
     scale = torch.where(std > 1e-9 * largest.clamp(min=1e-30), 1 / std, 0.0)
     basis = scale.diag()
     if shrinkage < 1:
@@ -45,7 +47,11 @@ def moments(x: Tensor, *, unit: float = 1.0) -> tuple[Tensor, Tensor]:
     Args:
         x: ``(n, p)``, of any number type. unit: what 1 is in it (255 for bytes that stand for values in [0, 1]).
     """
-    mean = torch.stack([part.sum(0, dtype=torch.float64) for part in _split(x)]).sum(0) / len(x)
+    # Added up in place: results that stay between blocks that go would keep the heap from using these again.
+    mean = torch.zeros(x.shape[1], dtype=torch.float64, device=x.device)
+    for part in _split(x):
+        mean += part.sum(0, dtype=torch.float64)
+    mean /= len(x)
     covariance = mean.new_zeros(x.shape[1], x.shape[1])
     for part in _split(x):
         centred = part.double() - mean
