@@ -40,7 +40,7 @@ def test_probes_stand_beside_pixels_and_say_what_they_chose(run, classes, quick,
         assert words in done.out
 
 
-def test_foreign_images_in_several_sets(run, classes, quick, tmp_path, figures, check_estimates):
+def test_ood_images_in_several_sets(run, classes, quick, tmp_path, figures, check_estimates):
     run("train", classes, "--out", "r", *quick)
     np.savez(tmp_path / "grey.npz", images=np.full((15, 16, 16, 3), 200, np.uint8))
     done = run(

@@ -188,7 +188,7 @@ def test_ood_sets_of_different_size_are_not_compared(kept):
     more = TaskResult("ood", ood.figures, {**ood.protocol, "images": {name: 1000}}, ood.data)
     made = table(LAYOUTS["ood"], {"a": ood, "b": more})
     assert made.title == "textures:wood against the 200 test images, % [95 %]"
-    assert made.note.endswith("a: foreign images 60; b: foreign images 1,000")
+    assert made.note.endswith("a: OOD images 60; b: OOD images 1,000")
 
 
 def test_a_table_for_each_subset_named_by_the_protocol_or_by_itself():

@@ -18,14 +18,14 @@ def judged_on(result: TaskResult, subset: str = "") -> dict[str, str]:
         "k": flat.get("k"),
         "training images": flat.get("train_images"),
         "test images": flat.get("test_images", flat.get("queries", flat.get("images"))),
-        "foreign images": foreign_images(flat, subset),
+        "OOD images": ood_images(flat, subset),
         "candidates": flat.get("candidates_per_query"),
         "split": flat.get("split"),
     }
     return {k: f"{v:,}" if isinstance(v, int) else str(v) for k, v in facts.items() if v is not None}
 
 
-def foreign_images(protocol: Mapping[str, Any], subset: str) -> int | None:
+def ood_images(protocol: Mapping[str, Any], subset: str) -> int | None:
     """Images of an OOD set; None where there is no such set, or the protocol does not say."""
     counts = protocol.get("images")
     return counts.get(subset) if isinstance(counts, Mapping) else None
@@ -62,8 +62,9 @@ def shared(protocols: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for name in protocols[0]:
         values = [protocol.get(name) for protocol in protocols]
-        if all(isinstance(value, Mapping) for value in values):
-            found[name] = shared(values)
+        nested = [value for value in values if isinstance(value, Mapping)]
+        if len(nested) == len(values):
+            found[name] = shared(nested)
         elif all(value == values[0] for value in values):
             found[name] = values[0]
     return found

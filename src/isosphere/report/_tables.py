@@ -9,7 +9,7 @@ from string import Formatter
 from typing import Any
 
 from isosphere.evaluation import Figure, TaskResult
-from isosphere.report._judged import differing, foreign_images, judged_note, judged_on, shared
+from isosphere.report._judged import differing, judged_note, judged_on, ood_images, shared
 
 ABSENT, UNDEFINED = "\u2013", "undefined"
 
@@ -166,7 +166,7 @@ def _tables(layout: Layout, results: Mapping[str, TaskResult]) -> Iterable[Table
         words = {name: _filled(text, facts) for name, text in layout.words.items()}
         subset = dict(zip(layout.each, part, strict=True)).get("subset", "")
         each = _name(layout.each, part, {**words, **facts.get("sets", {})})
-        title = _filled(layout.title, {**facts, "each": each, "foreign": foreign_images(facts, subset)})
+        title = _filled(layout.title, {**facts, "each": each, "foreign": ood_images(facts, subset)})
         judged = {run: judged_on(result, subset) for run, result in there.items()}
         if several:
             alike = not differing(judged.values())
