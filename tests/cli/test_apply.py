@@ -106,7 +106,7 @@ def test_search_in_text_json_and_pictures(run, trained, classes, tmp_path):
 
 def test_search_refusals(run, trained, classes):
     for words, said in (
-        (["absent.png", "--in", classes], "cannot be read as an image"),
+        (["absent.png", "--in", classes], "the file absent.png does not exist"),
         ([classes, "--in", classes], "holds 60 images, and one is searched for"),
         ([classes / "red" / "1.png", "--in", "absent"], "no file or folder"),
         ([classes / "red" / "1.png", "--in", classes, "--out", "a.gif"], r"ends in .html or .png"),

@@ -1,6 +1,7 @@
 """Images that are handed to an evaluation in Python: what is used of them, and what is said of the rest."""
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -120,11 +121,15 @@ def test_images_in_memory_are_to_be_given_again(run, name):
         )
 
 
-def test_images_that_have_gone_may_have_been_in_memory(folder, tmp_path, monkeypatch):
+def test_images_that_have_gone_may_have_been_in_memory(run, folder, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+
+    def trained_on(source):
+        return replace(run, config=run.config.replace(data={"source": source}))
+
     for there in ("digits", "textures:wood", str(folder), f"{folder}?classes=list.txt"):
-        assert own_images(there) == there
-    said = refusal(own_images, "images")
+        assert own_images(trained_on(there)) == there
+    said = refusal(own_images, trained_on("images"))
     assert "give them again if they were in memory. There is no file or folder images" in said
 
 
