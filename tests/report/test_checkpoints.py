@@ -59,7 +59,7 @@ def test_without_labels_the_choice_alone_is_shown():
     assert checkpoint_tables({}) == []
 
 
-def test_several_runs_are_put_together_where_they_were_judged_alike():
+def test_several_runs_are_put_together_where_they_were_evaluated_alike():
     runs = {"a": result([0.1, 0.2, 0.3]), "b": result([0.6, 0.5, 0.4])}
     (table,) = checkpoint_tables(runs)
     assert table.columns == ["a", "b", "all together"]

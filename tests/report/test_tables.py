@@ -142,7 +142,7 @@ def test_titles_lose_what_an_older_file_does_not_say_or_runs_do_not_share():
     two = {"a": accuracy(k=20, test_images=7), "b": accuracy(k=10, test_images=7)}
     assert table(LAYOUTS["knn"], two).title == "k-NN accuracy, % [95 %]; 7 test images"
     assert table(LAYOUTS["knn"], two).note == (
-        "test images 7. Not judged alike, so that none is marked as the best. a: k 20; b: k 10"
+        "test images 7. Not evaluated alike, so that none is marked as the best. a: k 20; b: k 10"
     )
 
 
@@ -154,14 +154,14 @@ def test_titles_lose_what_an_older_file_does_not_say_or_runs_do_not_share():
         ({"data": "a"}, {"data": "b"}),
     ],
 )
-def test_runs_that_were_judged_on_other_images_are_not_compared(mine, theirs):
+def test_runs_that_were_conditions_other_images_are_not_compared(mine, theirs):
     def result(better, data="", **protocol):
         return TaskResult("knn", accuracy(better=better).figures, protocol, data)
 
     made = table(LAYOUTS["knn"], {"a": result(0.0, **mine), "b": result(0.1, **theirs)})
     assert not any(cell.best for row in made.rows for cell in row.cells)
     assert "28" not in made.title
-    assert "Not judged alike" in made.note
+    assert "Not evaluated alike" in made.note
     (before,), (after,) = mine.values(), theirs.values()
     assert f"{before}; b: " in made.note
     assert str(after) in made.note

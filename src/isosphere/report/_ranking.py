@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from isosphere.evaluation import HIGHER_IS_BETTER, TaskResult, ranks, spearman
-from isosphere.report._judged import differing, judged_note, judged_on
+from isosphere.report._conditions import conditions, conditions_note, differing
 from isosphere.report._tables import ABSENT, Cell, Row, Table, number
 
 MEASURES = {
@@ -45,18 +45,18 @@ def ranking_table(runs: Mapping[str, Mapping[str, TaskResult]]) -> Table | None:
 
     `runs`: the results of each run's tasks by name. A last column holds Spearman's correlation of the places with those
     by accuracy, where three runs or more have all been evaluated with labels on the same data by the same task. Runs
-    that were not judged on the same images have no places. None unless at least two runs have been through the task.
+    that were not evaluated on the same images have no places. None unless at least two runs have been through the task.
     """
     results = {name: found["unlabelled"] for name, found in runs.items() if "unlabelled" in found}
     if len(results) < 2:
         return None
-    judged = {name: judged_on(result) for name, result in results.items()}
-    if differing(judged.values()):
+    evaluated = {name: conditions(result) for name, result in results.items()}
+    if differing(evaluated.values()):
         rows = [
             Row(words, [_shown(measure, v) for v in values]) for measure, words, values in _measured(results)
         ]
         return Table(
-            "Without labels", "", list(results), rows, f"{judged_note(judged)}. They are not ranked."
+            "Without labels", "", list(results), rows, f"{conditions_note(evaluated)}. They are not ranked."
         )
     accuracy, against = _accuracies([runs[name] for name in results])
     rows, places = [], []

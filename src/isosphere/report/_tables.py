@@ -9,7 +9,7 @@ from string import Formatter
 from typing import Any
 
 from isosphere.evaluation import Figure, TaskResult
-from isosphere.report._judged import differing, judged_note, judged_on, ood_images, shared
+from isosphere.report._conditions import conditions, conditions_note, differing, ood_images, shared
 
 ABSENT, UNDEFINED = "\u2013", "undefined"
 
@@ -120,7 +120,7 @@ def lay_out(layouts: Sequence[Layout], results: Mapping[str, TaskResult]) -> lis
 
     One run: rows and columns as the layout says. Several: a column a run, the best figure of trained models marked;
     the wider candidates of a retrieval, and other models where the layout has models for columns, are left out. Runs
-    that were not judged on the same images in the same way have none marked, and the note says so. A task without a
+    that were not evaluated on the same images in the same way have none marked, and the note says so. A task without a
     layout is shown as it is kept.
     """
     return [table for layout in layouts or [_plain(results)] for table in _tables(layout, results)]
@@ -167,13 +167,13 @@ def _tables(layout: Layout, results: Mapping[str, TaskResult]) -> Iterable[Table
         subset = dict(zip(layout.each, part, strict=True)).get("subset", "")
         each = _name(layout.each, part, {**words, **facts.get("sets", {})})
         title = _filled(layout.title, {**facts, "each": each, "foreign": ood_images(facts, subset)})
-        judged = {run: judged_on(result, subset) for run, result in there.items()}
+        evaluated = {run: conditions(result, subset) for run, result in there.items()}
         if several:
-            alike = not differing(judged.values())
+            alike = not differing(evaluated.values())
             columns, made = _rows_by_run(layout, held, list(results), words, alike=alike)
         else:
             columns, made = _rows_by_column(layout, held, words)
-        yield Table(title, layout.corner, columns, made, judged_note(judged))
+        yield Table(title, layout.corner, columns, made, conditions_note(evaluated))
 
 
 def _shown(layout: Layout, figure: Figure, several: bool) -> bool:

@@ -118,7 +118,7 @@ def _trained_on(run: Trained) -> str:
 
 def _judge(context: EvaluationContext, asked: Any, data: str) -> dict[str, TaskResult]:
     """Task by task; each is written when it is done, so that a failure later loses nothing. The file is the last
-    weights': those of an epoch are judged beside it.
+    weights': those of an epoch are evaluated beside it.
     """
     tasks = choose_tasks(context, asked)
     for task in tasks:

@@ -1,4 +1,4 @@
-"""A trained run in Python: judged, applied, handed on."""
+"""A trained run in Python: evaluated, applied, handed on."""
 
 from dataclasses import dataclass
 from functools import partial

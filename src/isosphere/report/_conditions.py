@@ -1,4 +1,4 @@
-"""On what the runs of a table were judged, and whether that is the same for all of them."""
+"""On what the runs of a table were evaluated, and whether that is the same for all of them."""
 
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 from isosphere.evaluation import TaskResult
 
 
-def judged_on(result: TaskResult, subset: str = "") -> dict[str, str]:
+def conditions(result: TaskResult, subset: str = "") -> dict[str, str]:
     """What a figure depends on beside the run, by name, as far as the protocol says it.
 
     `subset`: the set of other images that a table is about.
@@ -31,27 +31,27 @@ def ood_images(protocol: Mapping[str, Any], subset: str) -> int | None:
     return counts.get(subset) if isinstance(counts, Mapping) else None
 
 
-def differing(judged: Collection[Mapping[str, str]]) -> set[str]:
+def differing(evaluated: Collection[Mapping[str, str]]) -> set[str]:
     """Names of the facts in which runs differ; what one does not say differs from nothing."""
-    names = {name for facts in judged for name in facts}
-    return {name for name in names if len({facts[name] for facts in judged if name in facts}) > 1}
+    names = {name for facts in evaluated for name in facts}
+    return {name for name in names if len({facts[name] for facts in evaluated if name in facts}) > 1}
 
 
-def judged_note(judged: Mapping[str, Mapping[str, str]]) -> str:
-    """What all runs were judged on, then what each was alone, by its name."""
+def conditions_note(evaluated: Mapping[str, Mapping[str, str]]) -> str:
+    """What all runs were evaluated on, then what each was alone, by its name."""
 
     def said(facts: Mapping[str, str], common: bool) -> str:
         return ", ".join(
             f"{name} {value}"
             for name, value in facts.items()
-            if common == all(other.get(name) == value for other in judged.values())
+            if common == all(other.get(name) == value for other in evaluated.values())
         )
 
-    first = next(iter(judged.values()))
-    apart = {run: words for run, facts in judged.items() if (words := said(facts, False))}
+    first = next(iter(evaluated.values()))
+    apart = {run: words for run, facts in evaluated.items() if (words := said(facts, False))}
     parts = [
         said(first, True),
-        "Not judged alike, so that none is marked as the best" if differing(judged.values()) else "",
+        "Not evaluated alike, so that none is marked as the best" if differing(evaluated.values()) else "",
         "; ".join(f"{run}: {words}" for run, words in apart.items()),
     ]
     return ". ".join(filter(None, parts))
