@@ -112,7 +112,9 @@ def test_the_weights_of_an_epoch(folder, tmp_path, quick):
 
 
 def test_export_in_python_speaks_of_keywords(kept, tmp_path):
+    before = torch.get_rng_state()
     made = kept.export("safetensors", tmp_path / "e.safetensors")
+    assert torch.equal(torch.get_rng_state(), before)
     assert made.files[0].exists()
     with pytest.raises(UsageError, match='format="onnx"'):
         kept.export("timm", layer="wccn")

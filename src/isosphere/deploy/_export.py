@@ -68,7 +68,8 @@ def export(
         )
     make_folder(path.parent)
     writer = {"timm": _timm, "safetensors": _safetensors}.get(format)
-    return writer(run, path) if writer else _onnx(run, path, layer)
+    with torch.random.fork_rng([]):  # networks that are built to be compared draw their first weights
+        return writer(run, path) if writer else _onnx(run, path, layer)
 
 
 FORMATS: dict[str, str] = {
