@@ -81,6 +81,7 @@ def test_images_at_hand_are_searched(kept):
     (found,) = kept.search(arrays[5], arrays, k=3)
     assert found[0].row == 5
     assert found[0].similarity == pytest.approx(1, abs=1e-5)
+    assert kept.search(pixels(30)[0], pixels(30), k=30)._repr_html_().count("<img src=") == 30
     several = kept.search(arrays[:2], arrays, k=3)
     assert several._repr_html_().count("<img src=") == 6
     assert "query 2" in several._repr_html_()

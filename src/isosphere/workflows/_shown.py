@@ -12,7 +12,7 @@ from isosphere.report import Card, Group, gallery_html, thumbnail
 SIDE = 160
 """Pixels of a picture."""
 DRAWN, CARDS = 200, 24
-"""Groups, and images of a group, at the most."""
+"""Groups, and images of a group of near-duplicates, at the most; a search shows all that it was asked for."""
 
 T = TypeVar("T")
 
@@ -30,9 +30,9 @@ class Shown(list[T]):
 
 def match_groups(images: Any, found: Sequence[Sequence[Match]]) -> list[Group]:
     """What was found among `images` for each query, with its cosine and class."""
-    shown = _pictures(images, [match.path for matches in found[:DRAWN] for match in matches[:CARDS]])
+    shown = _pictures(images, [match.path for matches in found[:DRAWN] for match in matches])
     return [
-        Group(f"query {number}" if len(found) > 1 else "", [_card(match, shown) for match in matches[:CARDS]])
+        Group(f"query {number}" if len(found) > 1 else "", [_card(match, shown) for match in matches])
         for number, matches in enumerate(found[:DRAWN], 1)
     ]
 
