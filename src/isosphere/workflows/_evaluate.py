@@ -103,17 +103,10 @@ def evaluate(
         run.folder.path,
         named(data),
         splits.how,
-        trained_on=_trained_on(run),
+        trained_on=run.trained_on,
         notes=_notes(context, results, asked),
         pictures=pictures,
     )
-
-
-def _trained_on(run: Trained) -> str:
-    """The images of the training as a command names them; empty where it cannot be gone on with."""
-    if not run.folder.checkpoint.exists():
-        return ""
-    return "DATA" if run.images is not None else run.config.data.source or "DATA"
 
 
 def _judge(context: EvaluationContext, asked: Any, data: str) -> dict[str, TaskResult]:

@@ -160,10 +160,11 @@ def _said_of(run: Trained, stale: Mapping[str, TaskResult]) -> list[str]:
 
 def _longer(run: Trained) -> str:
     """What to do about embeddings that are nearly one point."""
-    longer = command("train", run.config.data.source or "DATA", out=run.folder.path, resume=True, epochs=...)
+    resumed = {"out": run.folder.path, "resume": True, "epochs": ...}
+    longer = f" ({command('train', run.trained_on, **resumed)})" if run.trained_on else ""
     setting = run.method.spread_setting
     anew = f"a larger {option(setting[0], ...)}" if setting else f"another {option('method')}"
-    return f"Train longer ({longer}), or anew with {anew}"
+    return f"Train longer{longer}, or anew with {anew}"
 
 
 def _verdict(run: Trained) -> str | None:

@@ -64,6 +64,13 @@ class Trained(Embedder):
         """The views it was trained on."""
         return build_views(self.config, self.encoder)
 
+    @property
+    def trained_on(self) -> str:
+        """The images of the training as a command names them; empty where it cannot be gone on with."""
+        if not self.folder.checkpoint.exists():
+            return ""
+        return "DATA" if self.images is not None else self.config.data.source or "DATA"
+
     @cached_property
     def identity(self) -> str:
         """Digest of the weights; of those of an epoch, which the run's files of weights do not hold, as well."""
