@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save
 
 from isosphere.errors import RunError, UsageError
 from isosphere.runs import RunFolder
@@ -122,6 +123,56 @@ def test_damaged_files_are_named(tmp_path):
     folder.evaluation.write_text("{")
     with pytest.raises(RunError, match=r"evaluation\.json is damaged"):
         folder.read_evaluation()
+
+
+def test_a_flipped_bit_of_the_weights_is_noticed(tmp_path):
+    folder = finished(tmp_path / "run")
+    folder.write_method({"head.w": torch.ones(3)})
+    folder.write_wccn({"mean": torch.zeros(2), "basis": torch.eye(2)})
+    folder.keep_weights(1, {"w": torch.ones(2)})
+    readers = {
+        folder.encoder: folder.read_encoder,
+        folder.method: folder.read_method,
+        folder.wccn: folder.read_wccn,
+        folder.checkpoint.parent / "epoch-0001.safetensors": lambda: folder.read_kept(1),
+    }
+    for file, read in readers.items():
+        read()
+        content = bytearray(file.read_bytes())
+        content[-2] ^= 1
+        file.write_bytes(content)
+        with pytest.raises(RunError, match=f"{file.stem}.* is damaged: its content is no"):
+            read()
+
+
+def test_files_of_weights_without_a_digest_are_read(tmp_path):
+    """As versions before wrote them."""
+    folder = finished(tmp_path / "run")
+    folder.encoder.write_bytes(save({"w": torch.zeros(2)}, metadata={"format": "pt"}))
+    assert torch.equal(folder.read_encoder()[0]["w"], torch.zeros(2))
+
+
+def test_weights_of_different_steps_are_not_combined(tmp_path):
+    """A kill between the two files of one checkpoint."""
+    folder = finished(tmp_path / "run")
+    folder.write_encoder({"w": torch.ones(2)}, {"name": "x", "step": 8})
+    folder.write_method({"head.w": torch.ones(2)}, step=8)
+    folder.write_wccn({"mean": torch.zeros(2)})
+    head, wccn = folder.method.read_bytes(), folder.wccn.read_bytes()
+    spec = folder.encoder_spec.read_text()
+    assert torch.equal(folder.read_method(step=8)["head.w"], torch.ones(2))
+    folder.write_encoder({"w": torch.ones(2)}, {"name": "x", "step": 16})
+    folder.method.write_bytes(head)
+    folder.wccn.write_bytes(wccn)
+    with pytest.raises(
+        RunError, match=r"method\.safetensors is of step 8 .* encoder\.json of step 16.*resume=True"
+    ):
+        folder.read_method(step=16)
+    with pytest.raises(RunError, match=r"wccn\.safetensors is of step 8"):
+        folder.read_wccn()
+    folder.encoder_spec.write_text(spec)
+    with pytest.raises(RunError, match=r"encoder\.safetensors is of step 16 .* encoder\.json of step 8"):
+        folder.read_encoder()
 
 
 def test_evaluation_keeps_what_is_not_replaced(tmp_path):

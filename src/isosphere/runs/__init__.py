@@ -3,10 +3,14 @@
 from isosphere.runs._environment import environment
 from isosphere.runs._folder import RunFolder
 from isosphere.runs._metrics import MetricsFile, read_metrics
+from isosphere.runs._tensors import pack_tensors, read_tensors, tensor_identity
 
 __all__ = [
     "MetricsFile",
     "RunFolder",
     "environment",
+    "pack_tensors",
     "read_metrics",
+    "read_tensors",
+    "tensor_identity",
 ]

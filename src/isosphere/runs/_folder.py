@@ -12,8 +12,10 @@ from isosphere.atomic import make_folder, write_bytes, write_json, write_text
 from isosphere.errors import RunError, UsageError, command, option
 from isosphere.runs._environment import environment
 from isosphere.runs._metrics import MetricsFile
+from isosphere.runs._tensors import pack_tensors, read_tensors
 
 ENCODER_FORMAT = "isosphere-encoder-1"
+_STEP = "step"
 
 
 class RunFolder:
@@ -152,10 +154,12 @@ class RunFolder:
     def write_encoder(self, state: Mapping[str, Any], spec: Mapping[str, Any]) -> None:
         """Write the encoder's weights and, beside them, what is needed to rebuild it without the training
         code. What was learnt from other weights, `wccn`, is removed.
+
+        A ``step`` in `spec`, of the training, is kept in the file of weights as well.
         """
         for file in (self.wccn, self.older_wccn):
             file.unlink(missing_ok=True)
-        write_bytes(self.encoder, _pack(state))
+        write_bytes(self.encoder, _pack(state, spec.get("step")))
         write_json(self.encoder_spec, {"format": ENCODER_FORMAT, **spec})
 
     def read_encoder(self) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -166,25 +170,28 @@ class RunFolder:
             raise RunError(f"{self.encoder_spec} cannot be read: {error}") from error
         if not isinstance(spec, dict) or spec.pop("format", None) != ENCODER_FORMAT:
             raise RunError(f"{self.encoder_spec} is of another format: {ENCODER_FORMAT!r} was expected.")
-        return _unpack(self.encoder), spec
+        return self._read(self.encoder, spec.get("step")), spec
 
-    def write_method(self, state: Mapping[str, Any]) -> None:
+    def write_method(self, state: Mapping[str, Any], *, step: int | None = None) -> None:
         """Write what the method has besides the encoder: head, teacher, inference network."""
-        write_bytes(self.method, _pack(state))
+        write_bytes(self.method, _pack(state, step))
 
-    def read_method(self) -> dict[str, Any]:
-        """The weights of `write_method`, on the CPU."""
-        return _unpack(self.method)
+    def read_method(self, *, step: int | None = None) -> dict[str, Any]:
+        """The weights of `write_method`, on the CPU.
+
+        Raises: RunError if they are of another `step` of the training than this one, that of the encoder.
+        """
+        return self._read(self.method, step)
 
     def write_wccn(self, state: Mapping[str, Any]) -> None:
         """Write the WCCN of the encoder that was written last."""
-        write_bytes(self.wccn, _pack(state))
+        write_bytes(self.wccn, _pack(state, self._step))
         self.older_wccn.unlink(missing_ok=True)
 
     def read_wccn(self) -> dict[str, Any] | None:
         """The tensors of `write_wccn`, on the CPU, also under the name of older versions; None where there are none."""
         found = next((file for file in (self.wccn, self.older_wccn) if file.exists()), None)
-        return None if found is None else _unpack(found)
+        return None if found is None else self._read(found, self._step)
 
     def keep_weights(self, epoch: int, state: Mapping[str, Any]) -> None:
         """Keep the weights of a whole method as they are after an epoch: ``checkpoints/epoch-0010.safetensors``."""
@@ -204,7 +211,26 @@ class RunFolder:
                 ", ".join(map(str, self.kept_epochs())) or f"none: train with {option('train.keep_every', 1)}"
             )
             raise UsageError(f"{self.path} has no weights of epoch {epoch}; kept are {some}.")
-        return _unpack(self._kept(epoch))
+        return self._read(self._kept(epoch))
+
+    @property
+    def _step(self) -> int | None:
+        """The step of the training that the encoder is of, where its file says so."""
+        try:
+            return json.loads(self.encoder_spec.read_text(encoding="utf-8")).get("step")
+        except (OSError, ValueError, AttributeError):
+            return None
+
+    def _read(self, file: Path, step: int | None = None) -> dict[str, Any]:
+        tensors, about = read_tensors(file)
+        of = about.get(_STEP)
+        if None not in (of, step) and of != str(step):
+            raise RunError(
+                f"the weights of {self.path} do not belong together: {file.name} is of step {of} of the training, and "
+                f"{self.encoder_spec.name} of step {step}. If it is being trained now, try again; a training that was "
+                f"stopped between the two writes both again: {command('train', 'DATA', out=self.path, resume=True)}"
+            )
+        return tensors
 
     def _kept(self, epoch: int) -> Path:
         return self.checkpoint.parent / f"epoch-{epoch:04d}.safetensors"
@@ -229,28 +255,12 @@ class RunFolder:
         return merged
 
 
-def _pack(state: Mapping[str, Any]) -> bytes:
-    """Tensors of a state in the safetensors format; what is not a tensor belongs to the checkpoint alone."""
+def _pack(state: Mapping[str, Any], step: int | None = None) -> bytes:
+    """Tensors of a state; what is not a tensor belongs to the checkpoint alone."""
     import torch
-    from safetensors.torch import save
 
-    # Weights in channels-last order or sharing a storage are refused by the format: store plain copies.
-    tensors = {
-        name: value.detach().cpu().contiguous().clone()
-        for name, value in state.items()
-        if torch.is_tensor(value)
-    }
-    return save(tensors, metadata={"format": "pt"})
-
-
-def _unpack(path: Path) -> dict[str, Any]:
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    try:
-        return load_file(path)
-    except (OSError, SafetensorError) as error:
-        raise RunError(f"{path} cannot be read: {error}") from error
+    tensors = {name: value for name, value in state.items() if torch.is_tensor(value)}
+    return pack_tensors(tensors, {} if step is None else {_STEP: str(step)})
 
 
 def _require_writable(path: Path, typed: str) -> None:

@@ -191,7 +191,8 @@ def write_weights(folder: RunFolder, method: Method, *, seed: int, step: int) ->
     encoder = cast(Encoder, method.encoder)
     spec = {**encoder.spec(), "weights": "student", "seed": seed, "step": step}
     folder.write_encoder(encoder.state_dict(), spec)
-    folder.write_method({k: v for k, v in method.state_dict().items() if not k.startswith("encoder.")})
+    rest = {k: v for k, v in method.state_dict().items() if not k.startswith("encoder.")}
+    folder.write_method(rest, step=step)
 
 
 def load_method(folder: RunFolder, *, epoch: int | None = None) -> tuple[Config, Method]:
@@ -206,8 +207,9 @@ def load_method(folder: RunFolder, *, epoch: int | None = None) -> tuple[Config,
     state, spec = folder.read_encoder()
     # Pretrained weights or a file of them are not needed again: the run has its own.
     _, method = build(config.replace(model={"init": "random"}))
-    rest = folder.read_method()
-    if epoch is not None:
+    if epoch is None:
+        rest = folder.read_method(step=spec.get("step"))
+    else:
         kept = folder.read_kept(epoch)
         state = {name[8:]: x for name, x in kept.items() if name.startswith("encoder.")}
         rest = {name: x for name, x in kept.items() if not name.startswith("encoder.")}
