@@ -10,7 +10,7 @@ import time
 
 import pytest
 
-from isosphere.atomic import atomic_file, write_bytes, write_json, write_text
+from isosphere.atomic import append_text, atomic_file, write_bytes, write_json, write_text
 from isosphere.errors import RunError
 
 
@@ -79,11 +79,15 @@ def test_a_kill_during_writing_keeps_the_old_file(tmp_path):
     (left,) = [p for p in tmp_path.iterdir() if p != path]
     assert left.name.startswith(".a.bin.")
     assert left.name.endswith(".tmp")
-    (tmp_path / ".a.bin2.x.tmp").touch()
-    for hidden in (left, tmp_path / ".a.bin2.x.tmp"):
+    others = [tmp_path / name for name in (".a.bin.mine.tmp", ".a.bin2.01234567.tmp", "b")]
+    for other in others:
+        other.touch()
+    link = tmp_path / ".a.bin.89abcdef.tmp"
+    link.symlink_to(others[2])
+    for hidden in (left, *others):
         os.utime(hidden, (time.time() - 90_000, time.time() - 90_000))
-    write_bytes(path, b"newer")  # a day later it goes, and what belongs to another file stays
-    assert sorted(p.name for p in tmp_path.iterdir()) == [".a.bin2.x.tmp", "a.bin"]
+    write_bytes(path, b"newer")  # a day later it goes, and what is not ours stays
+    assert sorted(tmp_path.iterdir()) == sorted([path, link, *others])
 
 
 def test_two_may_write_one_file_at_once(tmp_path):
@@ -103,6 +107,20 @@ def test_a_link_is_never_written_through(tmp_path, monkeypatch):
         write_bytes(tmp_path / "a", b"x")
     assert (tmp_path / "victim").read_bytes() == b"precious"
     assert (tmp_path / ".a.known.tmp").is_symlink(), "it is not ours to remove"
+
+
+@pytest.mark.parametrize("no_follow", [True, False])
+def test_a_link_is_never_added_to(tmp_path, monkeypatch, no_follow):
+    if not no_follow:
+        monkeypatch.delattr("os.O_NOFOLLOW")
+    (tmp_path / "victim").write_bytes(b"precious")
+    (tmp_path / "log").symlink_to(tmp_path / "victim")
+    with pytest.raises(RunError, match=r"cannot write .*log: it is a link to another file"):
+        append_text(tmp_path / "log", "x")
+    assert (tmp_path / "victim").read_bytes() == b"precious"
+    append_text(tmp_path / "other", "ü\n")
+    append_text(tmp_path / "other", "v\n")
+    assert (tmp_path / "other").read_text(encoding="utf-8") == "ü\nv\n"
 
 
 def test_a_new_file_has_the_rights_that_the_user_asked_for(tmp_path):

@@ -1,8 +1,10 @@
-"""Files that are either the old ones or the new ones, never half of each."""
+"""The one place that writes files: the old ones or the new ones, never half of each, and never through a link."""
 
-import glob
+import errno
 import json
+import math
 import os
+import re
 import secrets
 import time
 from collections.abc import Iterator
@@ -12,7 +14,16 @@ from typing import Any, BinaryIO
 
 from isosphere.errors import RunError, UsageError, option
 
-__all__ = ["atomic_file", "explain_failed_writes", "make_folder", "write_bytes", "write_json", "write_text"]
+__all__ = [
+    "append_text",
+    "atomic_file",
+    "explain_failed_writes",
+    "make_folder",
+    "remove_files",
+    "write_bytes",
+    "write_json",
+    "write_text",
+]
 
 _ABANDONED = 86_400.0  # seconds after which nobody writes to a hidden file any more
 
@@ -54,7 +65,7 @@ def atomic_file(path: Path) -> Iterator[BinaryIO]:
     with explain_failed_writes(path):
         if path.exists():
             _remove_abandoned(path)
-        handle = hidden.open("xb")  # a new file for certain, and no link to another
+        handle = hidden.open("xb")  # O_EXCL: a new file for certain, and no link to another
         try:
             with handle:
                 yield handle
@@ -68,10 +79,20 @@ def atomic_file(path: Path) -> Iterator[BinaryIO]:
 
 
 def _remove_abandoned(path: Path) -> None:
-    for hidden in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
-        with suppress(OSError):
-            if time.time() - hidden.stat().st_mtime > _ABANDONED:
-                hidden.unlink()
+    pattern = rf"\.{re.escape(path.name)}\.[0-9a-f]{{8}}\.tmp"
+    remove_files(path.parent, pattern, older=time.time() - _ABANDONED)
+
+
+def remove_files(folder: Path, pattern: str, *, older: float = math.inf) -> None:
+    """Remove the files of a folder whose whole name matches a regular expression, and that were last written to before
+    a time: those that we have written, and no link, folder or file of somebody else. What cannot be removed stays.
+    """
+    with suppress(OSError):
+        for found in os.scandir(folder):
+            with suppress(OSError):
+                ours = re.fullmatch(pattern, found.name) and found.is_file(follow_symlinks=False)
+                if ours and found.stat(follow_symlinks=False).st_mtime < older:
+                    Path(found).unlink()
 
 
 def _sync_folder(folder: Path) -> None:
@@ -89,6 +110,18 @@ def write_bytes(path: Path, content: bytes) -> None:
     """Replace the content of `path` atomically."""
     with atomic_file(path) as handle:
         handle.write(content)
+
+
+def append_text(path: Path, text: str) -> None:
+    """Add to a file that only grows, in UTF-8. Raises: RunError if that cannot be, or `path` is a link: what is added
+    would end up in another file.
+    """
+    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
+    with explain_failed_writes(path):
+        if path.is_symlink():
+            raise OSError(errno.ELOOP, "it is a link to another file")
+        with os.fdopen(os.open(path, flags, 0o666), "ab") as handle:
+            handle.write(text.encode("utf-8"))
 
 
 def write_text(path: Path, content: str) -> None:

@@ -86,6 +86,38 @@ def test_onnx(run, tmp_path, layer):
     expected = run.encode((x - mean) / std)[0 if layer == "backbone" else 1]
     (got,) = session.run(None, {"images": x.numpy()})
     assert np.abs(got - expected.numpy()).max() < 1e-4
+    content = (tmp_path / "e.onnx").read_bytes()
+    assert b".py" not in content, "where the source lies here is nobody's business"
+
+
+def test_onnx_of_another_opset_and_of_any_size(run, tmp_path):
+    for module in ("onnx", "onnxscript", "onnxruntime"):
+        pytest.importorskip(module, reason=f"{module} is not installed")
+    onnx, onnxruntime = __import__("onnx"), __import__("onnxruntime")
+    export(run, "onnx", tmp_path / "e.onnx", opset=21, dynamic_size=True)
+    (opset,) = [each.version for each in onnx.load(tmp_path / "e.onnx").opset_import if not each.domain]
+    assert opset == 21
+    session = onnxruntime.InferenceSession(str(tmp_path / "e.onnx"))
+    assert session.get_inputs()[0].shape == ["batch", 3, "height", "width"]
+    x = torch.rand(3, 3, 40, 56)
+    mean, std = (torch.tensor(v).view(-1, 1, 1) for v in (run.encoder.mean, run.encoder.std))
+    (got,) = session.run(None, {"images": x.numpy()})
+    assert np.abs(got - run.encode((x - mean) / std)[0].numpy()).max() < 1e-4
+    with pytest.raises(UsageError, match=r"opset=7: torch writes opset \d+ instead"):
+        export(run, "onnx", tmp_path / "f.onnx", opset=7)
+    assert [p.name for p in tmp_path.iterdir()] == ["e.onnx"]
+
+
+def test_an_encoder_of_one_size_has_no_dynamic_one(run, tmp_path, monkeypatch):
+    for module in ("onnx", "onnxscript", "onnxruntime"):
+        pytest.importorskip(module, reason=f"{module} is not installed")
+
+    def one_size(x):
+        assert x.shape[2:] == (24, 24)
+
+    monkeypatch.setattr(run.encoder, "forward", one_size)
+    with pytest.raises(UsageError, match="takes images of 24 px alone: leave dynamic_size=True out"):
+        export(run, "onnx", tmp_path / "e.onnx", dynamic_size=True)
 
 
 def test_onnx_without_its_packages(run, tmp_path, monkeypatch):
@@ -102,6 +134,10 @@ def test_a_file_that_computes_something_else_is_not_kept(run, tmp_path, monkeypa
     with pytest.raises(RunError, match=r"differs from the encoder by 1\.0e-03"):
         export(run, "safetensors", tmp_path / "e.safetensors")
     assert not (tmp_path / "e.safetensors").exists()
+    (tmp_path / "e.safetensors").write_bytes(b"of before")
+    with pytest.raises(RunError, match="nothing was written"):
+        export(run, "safetensors", tmp_path / "e.safetensors")
+    assert (tmp_path / "e.safetensors").read_bytes() == b"of before"
 
 
 @pytest.mark.parametrize(
@@ -111,6 +147,8 @@ def test_a_file_that_computes_something_else_is_not_kept(run, tmp_path, monkeypa
         ("onyx", {}, "Did you mean 'onnx'"),
         ("safetensors", {"out": "e.pt"}, r"ends in \.safetensors"),
         ("safetensors", {"layer": "head"}, "backbone alone"),
+        ("timm", {"opset": 18}, r"opset=18 belongs to the format onnx"),
+        ("safetensors", {"dynamic_size": True}, r"dynamic_size=True belongs to the format onnx"),
     ],
 )
 def test_refusals(run, format, options, words):

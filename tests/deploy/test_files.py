@@ -129,3 +129,17 @@ def test_pickles_are_not_loaded(tmp_path):
     np.savez(tmp_path / "e.npz", embeddings=np.array([{}], dtype=object), labels=[0], paths=["a"])
     with pytest.raises(RunError, match="damaged"):
         read_embeddings(tmp_path / "e.npz")
+
+
+def test_only_what_was_kept_by_us_is_removed(run, folder, tmp_path, monkeypatch):
+    small_blocks(monkeypatch)
+    source, parts = open_source(str(folder)), tmp_path / ".e.npz.parts"
+    parts.mkdir()
+    for name in ("thesis.npz", "000007.npz"):
+        (parts / name).write_bytes(b"precious")
+    embed_to_file(run, source, tmp_path / "e.npz")
+    assert [p.name for p in parts.iterdir()] == ["thesis.npz"]
+    (tmp_path / ".f.npz.parts").symlink_to(parts)
+    with pytest.raises(UsageError, match=r"f\.npz\.parts, .* is a link"):
+        embed_to_file(run, source, tmp_path / "f.npz")
+    assert [p.name for p in parts.iterdir()] == ["thesis.npz"]

@@ -140,6 +140,22 @@ def test_identities_see_every_bit_and_name():
     tensor_identity(torch.tensor(1.0))
 
 
+def test_what_is_not_the_caches_own_is_neither_read_nor_removed(tmp_path):
+    for name in ("model.safetensors", "w-old-all.safetensors", f"v-{'0' * 16}-all.safetensors.bak"):
+        (tmp_path / name).write_bytes(b"precious")
+    link = tmp_path / f"v-{'0' * 16}-all.safetensors"
+    link.symlink_to(tmp_path / "model.safetensors")
+    before = sorted(tmp_path.iterdir())
+    cache = FeatureCache(tmp_path, limit_bytes=1000)
+    for weights in ("w", "v"):
+        cache.keep(
+            {**KEY, "weights": weights}, {"x": torch.zeros(200)}
+        )  # the second takes the place of the first
+    assert len(set(tmp_path.iterdir()) - set(before)) == 1
+    cache.forget_others([])
+    assert sorted(tmp_path.iterdir()) == before
+
+
 def test_a_negative_limit_is_refused(tmp_path):
     with pytest.raises(ValueError, match="limit_bytes"):
         FeatureCache(tmp_path, limit_bytes=-1)

@@ -53,6 +53,25 @@ def test_a_file_is_not_a_folder(tmp_path):
         RunFolder.create(tmp_path / "run")
 
 
+@pytest.mark.parametrize("name", ["checkpoints", "features", "search", "export"])
+def test_a_folder_within_that_is_a_link_is_refused(tmp_path, name):
+    finished(tmp_path / "run")
+    others = tmp_path / "models"
+    others.mkdir()
+    inside = tmp_path / "run" / name
+    if inside.exists():
+        inside.rmdir()
+    inside.symlink_to(others)
+    (tmp_path / "linked").symlink_to(tmp_path / "run")  # a run itself may lie behind one
+    for path in (tmp_path / "run", tmp_path / "linked"):
+        with pytest.raises(UsageError, match=f"{name} is a link"):
+            RunFolder.open(path)
+        with pytest.raises(UsageError, match=f"{name} is a link"):
+            RunFolder.vacant(path, resume=True)
+    inside.unlink()
+    assert RunFolder.open(tmp_path / "linked")
+
+
 def test_a_folder_that_may_not_be_written_is_refused_before_any_work(tmp_path, monkeypatch):
     monkeypatch.setattr(
         os, "access", lambda path, mode: path != tmp_path

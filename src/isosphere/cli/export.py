@@ -23,6 +23,12 @@ def export(
     layer: Annotated[
         str, typer.Option(metavar=LAYERS, help="Output (wccn and head: onnx only).")
     ] = "backbone",
+    opset: Annotated[
+        int | None, typer.Option(help="Version of ONNX's operators.", show_default="torch's choice")
+    ] = None,
+    dynamic_size: Annotated[
+        bool, typer.Option("--dynamic-size", help="ONNX that takes images of any height and width.")
+    ] = False,
     overwrite: Overwrite = False,
 ) -> None:
     """Write the encoder for use elsewhere, check it, and print the lines of Python that use it.
@@ -36,7 +42,7 @@ def export(
         check_page(out, (out.suffix.lower(),), overwrite=overwrite)
     import isosphere
 
-    made = isosphere.load(run).export(format_, out, layer=chosen)
+    made = isosphere.load(run).export(format_, out, layer=chosen, opset=opset, dynamic_size=dynamic_size)
     console = output_console()
     facts(console, {"written": ", ".join(str(file) for file in made.files), "checked": made.check})
     typer.echo(f"\n{made.snippet}", nl=False)

@@ -1,13 +1,14 @@
 """``isosphere views``: a picture of what the encoder will be asked to ignore."""
 
+import io
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from isosphere.atomic import make_folder, write_bytes
 from isosphere.cli.console import facts, output_console
 from isosphere.cli.options import Data, ImageSize, Overwrite, Set
-from isosphere.errors import RunError
 
 __all__ = ["views"]
 
@@ -39,9 +40,9 @@ def views(
 
     flags = {"data.source": data, "data.image_size": image_size, "views.recipe": recipe, "train.seed": seed}
     sheet, shown = draw_views(load_config(None, set_ or [], flags), count=count)
-    try:
-        sheet.save(out)
-    except OSError as error:
-        raise RunError(f"cannot write {out}: {error.strerror or error}.") from error
+    picture = io.BytesIO()
+    sheet.save(picture, "PNG")
+    make_folder(out.parent)
+    write_bytes(out, picture.getvalue())
     first = {name: shown.pop(name) for name in ("recipe", "views")}
     facts(output_console(), {**first, "picture": str(out), **shown})

@@ -2,9 +2,9 @@
 
 import hashlib
 import json
-import shutil
 import zipfile
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -12,13 +12,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from isosphere.atomic import write_json
+from isosphere.atomic import make_folder, remove_files, write_json
 from isosphere.data import Source, images_bytes, require_readable
 from isosphere.deploy._embedder import Embedder, Progress, refuse_unreadable
 from isosphere.deploy._files import Embeddings, FileWriter, check_target, read_embeddings, write_embeddings
 from isosphere.deploy._layers import Layer
 from isosphere.deploy._pictures import is_named, source_of
-from isosphere.errors import RunError, option
+from isosphere.errors import UsageError, option
 
 BLOCK_BYTES = 64 << 20
 
@@ -128,7 +128,7 @@ def embed_to_file(
         write_embeddings(parts / f"{b:06d}.npz", block)
         write_json(parts / f"{b:06d}.json", block.skipped)
     summary = _assemble(path, parts, count, source)
-    shutil.rmtree(parts, ignore_errors=True)
+    _clear(parts)
     return summary
 
 
@@ -206,15 +206,22 @@ def _open_parts(parts: Path, identity: dict[str, str | int]) -> None:
         same = json.loads(state.read_text(encoding="utf-8")) == identity
     except (OSError, ValueError):
         same = False
+    if parts.is_symlink():
+        raise UsageError(
+            f"{parts}, where embeddings are kept until all are done, is a link: remove it, or give another "
+            f"{option('out')}."
+        )
     if not same:
-        shutil.rmtree(parts, ignore_errors=True)
-        try:
-            parts.mkdir(parents=True)
-        except OSError as error:
-            raise RunError(
-                f"cannot write beside {parts}: {error.strerror}. Give another {option('out')}."
-            ) from error
+        _clear(parts)
+        make_folder(parts)
         write_json(state, identity)
+
+
+def _clear(parts: Path) -> None:
+    """Remove what was kept there, and the folder where nothing else is in it."""
+    remove_files(parts, r"\d{6}\.npz|\d{6}\.json|state\.json|\..+\.[0-9a-f]{8}\.tmp")
+    with suppress(OSError):
+        parts.rmdir()
 
 
 def _complete(part: Path) -> bool:

@@ -11,7 +11,7 @@ from typing import Any
 
 import timm
 import torch
-from safetensors.torch import load_file, save
+from safetensors.torch import load, save
 from torch import Tensor, nn
 
 from isosphere.atomic import make_folder, write_bytes, write_json
@@ -35,7 +35,13 @@ class Exported:
 
 
 def export(
-    run: Embedder, format: str, out: str | Path | None = None, *, layer: Layer | str = "backbone"
+    run: Embedder,
+    format: str,
+    out: str | Path | None = None,
+    *,
+    layer: Layer | str = "backbone",
+    opset: int | None = None,
+    dynamic_size: bool = False,
 ) -> Exported:
     """Write the encoder of a run in another form, and check it against the encoder on random images.
 
@@ -46,9 +52,14 @@ def export(
         out: of the file; ``RUN/export/encoder-FORMAT`` if None.
         layer: ``wccn`` adds the normalisation (:class:`isosphere.evaluation.WCCN`), ``head`` the projection head (onnx
             only).
+        opset: version of ONNX's operators, torch's choice if None (onnx only).
+        dynamic_size: height and width of the images are free, as their number always is (onnx only).
 
-    Raises: UsageError for another format, a layer that a format cannot hold, an encoder that timm does not
-        have, or a missing package; RunError if the file computes something else than the encoder.
+    The file is written when it has been checked, and holds no path of this machine.
+
+    Raises: UsageError for another format, a layer or option that a format cannot hold, an encoder that timm does not
+        have or that takes images of one size, or a missing package; RunError if the file would compute something else
+        than the encoder, cannot be converted or written.
     """
     if format not in FORMATS:
         raise UsageError(
@@ -60,6 +71,11 @@ def export(
             f"the format {format} holds the backbone alone: give {option('format', 'onnx')}, or leave "
             f"{option('layer')} out."
         )
+    for name, given in (("opset", opset), ("dynamic_size", dynamic_size or None)):
+        if given is not None and format != "onnx":
+            raise UsageError(
+                f"{option(name, given)} belongs to the format onnx: give {option('format', 'onnx')}."
+            )
     ending = ".onnx" if format == "onnx" else ".safetensors"
     path = run.folder.path / "export" / f"encoder-{format}{ending}" if out is None else Path(out)
     if path.suffix != ending:
@@ -69,7 +85,7 @@ def export(
     make_folder(path.parent)
     writer = {"timm": _timm, "safetensors": _safetensors}.get(format)
     with torch.random.fork_rng([]):  # networks that are built to be compared draw their first weights
-        return writer(run, path) if writer else _onnx(run, path, layer)
+        return writer(run, path) if writer else _onnx(run, path, layer, opset, dynamic_size)
 
 
 FORMATS: dict[str, str] = {
@@ -96,14 +112,15 @@ def _timm(run: Embedder, path: Path) -> Exported:
         else None
     )
     stem = stem if isinstance(stem, nn.Conv2d) else None
-    write_bytes(path, save(_plain(encoder.backbone), metadata={"format": "pt", "architecture": encoder.name}))
+    content = save(_plain(encoder.backbone), metadata={"format": "pt", "architecture": encoder.name})
     model = timm.create_model(encoder.name, **options)
     if stem is not None:
         model.conv1 = nn.Conv2d(encoder.in_chans, stem.out_channels, 3, 1, 1, bias=False)  # type: ignore[assignment]
         model.maxpool = nn.Identity()  # type: ignore[assignment]
-    model.load_state_dict(load_file(path))
+    model.load_state_dict(load(content))
     error = _difference(encoder, model.to(run.device).eval(), run)
-    _accept(error, path)
+    _accept(error)
+    write_bytes(path, content)
     card = {
         "architecture": encoder.name,
         "num_features": encoder.feature_dim,
@@ -126,12 +143,13 @@ def _timm(run: Embedder, path: Path) -> Exported:
 
 def _safetensors(run: Embedder, path: Path) -> Exported:
     spec = json.loads(run.folder.encoder_spec.read_text(encoding="utf-8"))
-    write_bytes(path, save(_plain(run.encoder), metadata={"format": "pt", "architecture": run.encoder.name}))
-    write_json(path.with_suffix(".json"), spec)
+    content = save(_plain(run.encoder), metadata={"format": "pt", "architecture": run.encoder.name})
     rebuilt = Encoder.from_spec(spec)
-    rebuilt.load_state_dict(load_file(path))
+    rebuilt.load_state_dict(load(content))
     error = _difference(run.encoder, rebuilt.to(run.device).eval(), run)
-    _accept(error, path)
+    _accept(error)
+    write_bytes(path, content)
+    write_json(path.with_suffix(".json"), spec)
     snippet = safetensors_snippet(path, run.size, run.encoder)
     return Exported((path, path.with_suffix(".json")), snippet, _words(error, "isosphere.models"))
 
@@ -161,7 +179,7 @@ class _FromPixels(nn.Module):
         return features
 
 
-def _onnx(run: Embedder, path: Path, layer: Layer) -> Exported:
+def _onnx(run: Embedder, path: Path, layer: Layer, opset: int | None, dynamic_size: bool) -> Exported:
     try:
         onnxruntime = [importlib.import_module(name) for name in ("onnx", "onnxscript", "onnxruntime")][-1]
     except ImportError as error:
@@ -169,38 +187,43 @@ def _onnx(run: Embedder, path: Path, layer: Layer) -> Exported:
             f"ONNX needs {error.name}, which is not installed. Type: pip install onnx onnxscript onnxruntime"
         ) from error
     module = _FromPixels(run, layer).cpu().eval()
-    hidden = path.with_name(f".{path.name}.tmp.onnx")
-    example = torch.rand(
-        2, run.encoder.in_chans, run.size, run.size, generator=torch.Generator().manual_seed(0)
-    )
+    shapes = [(n, run.encoder.in_chans, run.size, run.size) for n in (1, 5)]
+    free: dict[int, Any] = {0: torch.export.Dim("batch", min=1)}
+    if dynamic_size:
+        shapes.append((2, run.encoder.in_chans, 2 * run.size, run.size))
+        free |= {2: torch.export.Dim("height"), 3: torch.export.Dim("width")}
+        _require_any_size(module, run, _noise(shapes[-1]))
     try:
         with _quiet():
-            torch.onnx.export(
+            program = torch.onnx.export(
                 module,
-                (example,),
-                hidden,
+                (_noise((2, *shapes[0][1:])),),
                 dynamo=True,
-                external_data=False,
+                opset_version=opset,
                 input_names=["images"],
                 output_names=["features"],
-                dynamic_shapes={"images": {0: torch.export.Dim("batch", min=1)}},
+                dynamic_shapes={"images": free},
                 verbose=False,
             )
-        session = onnxruntime.InferenceSession(str(hidden), providers=["CPUExecutionProvider"])
+        assert program is not None
+        content = _without_places(program.model_proto)
+        made = next(each.version for each in program.model_proto.opset_import if not each.domain)
+        if opset not in (None, made):  # the exporter says nothing where it cannot convert
+            raise UsageError(f"{option('opset', opset)}: torch writes opset {made} instead: leave it out.")
+        session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
 
         def other(x: Tensor) -> Tensor:
             return torch.from_numpy(session.run(None, {"images": x.numpy()})[0])
 
-        error = max(_compare(module, other, _noise(run, n)) for n in (1, 5))
-        _accept(error, path)
-        hidden.replace(path)
+        error = max(_compare(module, other, x) for x in map(_noise, shapes))
+        _accept(error)
+        write_bytes(path, content)
     except (UsageError, RunError):
         raise
     except Exception as error:  # exporters raise nearly anything
         first = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
         raise RunError(f"{run.encoder.name} could not be written as ONNX: {first}") from error
     finally:
-        hidden.unlink(missing_ok=True)
         module.to(run.device)
     return Exported((path,), onnx_snippet(path, run.size), _words(error, "ONNX Runtime"))
 
@@ -209,13 +232,35 @@ def _plain(module: nn.Module) -> dict[str, Tensor]:
     return {k: v.detach().cpu().contiguous().clone() for k, v in module.state_dict().items()}
 
 
-def _noise(run: Embedder, n: int) -> Tensor:
-    shape = (n, run.encoder.in_chans, run.size, run.size)
-    return torch.rand(shape, generator=torch.Generator().manual_seed(n))
+def _noise(shape: tuple[int, ...]) -> Tensor:
+    return torch.rand(shape, generator=torch.Generator().manual_seed(shape[0]))
 
 
 def _difference(ours: nn.Module, theirs: nn.Module, run: Embedder) -> float:
-    return _compare(ours.eval(), theirs, _noise(run, 4).to(run.device))
+    x = _noise((4, run.encoder.in_chans, run.size, run.size))
+    return _compare(ours.eval(), theirs, x.to(run.device))
+
+
+def _require_any_size(module: nn.Module, run: Embedder, x: Tensor) -> None:
+    try:
+        with torch.no_grad():
+            module(x)
+    except Exception as error:  # each architecture has its own way to refuse
+        raise UsageError(
+            f"{run.encoder.name} takes images of {run.size} px alone: leave {option('dynamic_size', True)} out."
+        ) from error
+
+
+def _without_places(model: Any) -> bytes:
+    """An ONNX model without what the exporter notes of each node: lines of source files, by their paths here."""
+    waiting = [model]
+    for message in waiting:
+        for kind, value in message.ListFields():
+            if kind.name in ("metadata_props", "doc_string"):
+                message.ClearField(kind.name)
+            elif kind.message_type is not None:
+                waiting += [value] if hasattr(value, "ListFields") else value
+    return model.SerializeToString()
 
 
 def _compare(ours: Callable[[Tensor], Tensor], theirs: Callable[[Tensor], Tensor], x: Tensor) -> float:
@@ -226,12 +271,11 @@ def _compare(ours: Callable[[Tensor], Tensor], theirs: Callable[[Tensor], Tensor
     return float((got - expected).abs().max() / expected.abs().max().clamp(min=1.0))
 
 
-def _accept(error: float, path: Path) -> None:
+def _accept(error: float) -> None:
     if not error <= TOLERANCE:
-        path.unlink(missing_ok=True)
         raise RunError(
             f"the exported file differs from the encoder by {error:.1e}, and at most {TOLERANCE:.0e} is accepted: "
-            "nothing was kept. Please report this with the name of the encoder."
+            "nothing was written. Please report this with the name of the encoder."
         )
 
 

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -25,6 +26,7 @@ LIMIT_BYTES = 2 << 30
 
 _VERSIONS = {"isosphere": __version__, "torch": str(torch.__version__), "pillow": PIL.__version__}
 _DIGESTS = "digests of images"
+_OWN = re.compile(r"[^-]+-[0-9a-f]{16}-(all|[0-9a-f]{32})(-gathered)?\.safetensors")
 _NOTHING = np.empty((0, 2), np.int64)
 
 
@@ -187,7 +189,9 @@ class FeatureCache:
             total -= size
 
     def _files(self, pattern: str = "*") -> list[Path]:
-        return sorted(self.folder.glob(f"{pattern}.safetensors"))
+        """The cache's own files: what else somebody keeps in the folder is neither read nor removed."""
+        found = self.folder.glob(f"{pattern}.safetensors")
+        return sorted(path for path in found if _OWN.fullmatch(path.name) and not path.is_symlink())
 
 
 def centre_key(

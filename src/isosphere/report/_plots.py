@@ -1,5 +1,6 @@
 """Pictures of a run: queries with their nearest neighbours, and the curves of its training."""
 
+import io
 import math
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,6 +12,7 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
+from isosphere.atomic import make_folder, write_bytes
 from isosphere.errors import UsageError
 from isosphere.report._style import COLOURS, FAINT, GRID, running_median, style
 from isosphere.runs import read_metrics
@@ -42,7 +44,8 @@ def neighbour_gallery(
 
     Returns: the path.
 
-    Raises: UsageError if matplotlib is not installed; ValueError if shapes disagree.
+    Raises: UsageError if matplotlib is not installed; RunError if the file cannot be written; ValueError if shapes
+        disagree.
     """
     matplotlib = matplotlib_or_words()
     if queries.ndim != 4 or found.ndim != 5 or len(queries) != len(found) or found.numel() == 0:
@@ -107,7 +110,8 @@ def loss_curves(metrics_csv: str | Path, path: str | Path, *, title: str | None 
 
     Returns: the path.
 
-    Raises: UsageError if matplotlib is not installed, or the file is absent or has no numbers to draw.
+    Raises: UsageError if matplotlib is not installed, or the file is absent or has no numbers to draw; RunError if the
+        picture cannot be written.
     """
     matplotlib = matplotlib_or_words()
     source = Path(metrics_csv)
@@ -150,9 +154,10 @@ def matplotlib_or_words() -> ModuleType:
 
 
 def _save(figure: Any, path: str | Path) -> Path:
-    target = Path(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(target, dpi=_DPI, format="png")
+    target, drawn = Path(path), io.BytesIO()
+    figure.savefig(drawn, dpi=_DPI, format="png")
+    make_folder(target.parent)
+    write_bytes(target, drawn.getvalue())
     return target
 
 

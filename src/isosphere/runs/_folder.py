@@ -16,6 +16,7 @@ from isosphere.runs._tensors import pack_tensors, read_tensors
 
 ENCODER_FORMAT = "isosphere-encoder-1"
 _STEP = "step"
+_WITHIN = ("checkpoints", "features", "search", "export")
 
 
 class RunFolder:
@@ -40,6 +41,18 @@ class RunFolder:
         self.older_wccn = self.path / "view_metric.safetensors"
         self.evaluation = self.path / "evaluation.json"
         self.log = self.path / "train.log"
+
+    def _refuse_links(self) -> None:
+        """Raises: UsageError if a folder within the run is a link: what is written and removed there would be
+        another's.
+        """
+        for name in _WITHIN:
+            found = self.path / name
+            if found.is_symlink():
+                raise UsageError(
+                    f"{found} is a link, and the folders within a run must be its own, since files are removed there: "
+                    f"put the folder itself in its place, or remove the link."
+                )
 
     def __repr__(self) -> str:
         return f"RunFolder({str(self.path)!r})"
@@ -66,6 +79,7 @@ class RunFolder:
             there = folder.path.exists()
             found = [p.name for p in folder.path.iterdir() if not p.name.endswith(".tmp")] if there else []
             _require_writable(folder.path, typed)
+            folder._refuse_links()
         except OSError as error:
             raise UsageError(
                 f"{typed} cannot be used ({(error.strerror or str(error)).lower()}): give another {other}."
@@ -118,6 +132,7 @@ class RunFolder:
             raise UsageError(
                 f"{path} is not a run: it has no config.yaml, which isosphere train writes.{hint}"
             )
+        folder._refuse_links()
         if not (folder.encoder.exists() and folder.encoder_spec.exists()):
             raise UsageError(
                 f"the run {path} has saved no encoder yet: it stopped before its first checkpoint. "

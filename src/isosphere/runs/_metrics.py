@@ -2,10 +2,10 @@
 
 import csv
 import io
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from isosphere.atomic import explain_failed_writes, write_text
+from isosphere.atomic import append_text, write_text
 
 Cell = int | float | str
 
@@ -41,10 +41,7 @@ class MetricsFile:
             rows = read_metrics(self.path)
             self._columns += new
             self._rewrite(rows)
-        with explain_failed_writes(self.path), self.path.open("a", encoding="utf-8", newline="") as handle:
-            csv.writer(handle, lineterminator="\n").writerow(
-                [_text(row.get(name, "")) for name in self._columns]
-            )
+        append_text(self.path, _lines([[_text(row.get(name, "")) for name in self._columns]]))
 
     def rewind(self, step: int) -> None:
         """Drop the rows after `step`: a resumed run writes them again."""
@@ -60,11 +57,16 @@ class MetricsFile:
             self.path.unlink(missing_ok=True)
 
     def _rewrite(self, rows: list[dict[str, str]]) -> None:
-        text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(self._columns)
-        writer.writerows([[row.get(name, "") for name in self._columns] for row in rows])
-        write_text(self.path, text.getvalue())
+        write_text(
+            self.path,
+            _lines([self._columns, *([row.get(name, "") for name in self._columns] for row in rows)]),
+        )
+
+
+def _lines(rows: Iterable[list[str]]) -> str:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    return text.getvalue()
 
 
 def _text(cell: Cell) -> str:

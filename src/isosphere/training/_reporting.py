@@ -16,7 +16,7 @@ from rich.text import Text
 from torch import Tensor
 from torch.nn import functional
 
-from isosphere.atomic import explain_failed_writes
+from isosphere.atomic import append_text, explain_failed_writes
 from isosphere.data import Views
 from isosphere.runs import RunFolder
 from isosphere.training._checkpoint import Position
@@ -116,8 +116,7 @@ class ConsoleReporter:
         """A line of the log alone."""
         if self._log is not None:
             stamp = time.strftime("%Y-%m-%d %H:%M:%S")
-            with explain_failed_writes(self._log), self._log.open("a", encoding="utf-8") as log:
-                log.write(f"{stamp}  {text}\n")
+            append_text(self._log, f"{stamp}  {text}\n")
 
 
 def loss_line(parts: Mapping[str, float]) -> str:

@@ -96,10 +96,16 @@ class Run(Trained):
 
     @keywords_checked
     def export(
-        self, format: str, out: str | Path | None = None, *, layer: Layer | str = "backbone"
+        self,
+        format: str,
+        out: str | Path | None = None,
+        *,
+        layer: Layer | str = "backbone",
+        opset: int | None = None,
+        dynamic_size: bool = False,
     ) -> Exported:
         """The encoder as timm, safetensors or onnx, checked; :func:`isosphere.deploy.export`."""
-        return deploy.export(self, format, out, layer=layer)
+        return deploy.export(self, format, out, layer=layer, opset=opset, dynamic_size=dynamic_size)
 
     def __repr__(self) -> str:
         epoch = "" if self.epoch is None else f", epoch {self.epoch}"
