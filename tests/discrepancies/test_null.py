@@ -15,7 +15,7 @@ from isosphere.discrepancies import (
     Rayleigh,
     build_discrepancy,
 )
-from isosphere.discrepancies.null import pair_skewness, sample_skewness, upper_tail
+from isosphere.discrepancies._null import pair_skewness, sample_skewness, upper_tail
 from isosphere.kernels import BandlimitedKernel, HeatKernel, VonMisesFisherKernel
 from isosphere.sphere import sample_uniform
 

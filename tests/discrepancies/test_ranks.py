@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from isosphere.discrepancies import DISCREPANCIES, KL, MMD, build_discrepancy
-from isosphere.discrepancies.operator import as_operator
+from isosphere.discrepancies._operator import as_operator
 from isosphere.kernels import HeatKernel, VonMisesFisherKernel
 from isosphere.sphere import normalize
 

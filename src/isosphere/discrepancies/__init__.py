@@ -1,16 +1,16 @@
 """What is tested: how far a sample is from the uniform law, exact and calibrated."""
 
-from isosphere.discrepancies.base import Discrepancy
-from isosphere.discrepancies.energy import HypersphericalEnergy, network_energy
-from isosphere.discrepancies.kl import KL
-from isosphere.discrepancies.koleo import KoLeo
-from isosphere.discrepancies.mixture import Mixture
-from isosphere.discrepancies.mmd import KSD, MMD
-from isosphere.discrepancies.moments import Bingham, Rayleigh
-from isosphere.discrepancies.named import DISCREPANCIES, build_discrepancy
-from isosphere.discrepancies.null import NullMoments
-from isosphere.discrepancies.sliced import SIGReg, SUSReg
-from isosphere.discrepancies.uniformity import Uniformity
+from isosphere.discrepancies._base import Discrepancy
+from isosphere.discrepancies._energy import HypersphericalEnergy, layer_weights, network_energy, neurons
+from isosphere.discrepancies._kl import KL
+from isosphere.discrepancies._koleo import KoLeo
+from isosphere.discrepancies._mixture import Mixture
+from isosphere.discrepancies._mmd import KSD, MMD
+from isosphere.discrepancies._moments import Bingham, Rayleigh
+from isosphere.discrepancies._named import DISCREPANCIES, build_discrepancy
+from isosphere.discrepancies._null import NullMoments
+from isosphere.discrepancies._sliced import SIGReg, SUSReg
+from isosphere.discrepancies._uniformity import Uniformity
 
 __all__ = [
     "DISCREPANCIES",
@@ -28,5 +28,7 @@ __all__ = [
     "SUSReg",
     "Uniformity",
     "build_discrepancy",
+    "layer_weights",
     "network_energy",
+    "neurons",
 ]

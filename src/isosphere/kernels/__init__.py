@@ -4,13 +4,13 @@ Every kernel is a frozen value with ``kernel(1) = 1`` and nonnegative weights th
 a sliced statistic (in the mean over directions) differ only in these weights.
 """
 
-from isosphere.kernels.bandlimited import BandlimitedKernel
-from isosphere.kernels.heat import HeatKernel
-from isosphere.kernels.induced import InducedKernel
-from isosphere.kernels.positive import FejerKernel, JacksonKernel
-from isosphere.kernels.stein import SteinKernel, stein
-from isosphere.kernels.von_mises_fisher import VonMisesFisherKernel
-from isosphere.kernels.zonal import ZonalKernel
+from isosphere.kernels._bandlimited import BandlimitedKernel
+from isosphere.kernels._heat import HeatKernel
+from isosphere.kernels._induced import InducedKernel
+from isosphere.kernels._positive import FejerKernel, JacksonKernel
+from isosphere.kernels._stein import SteinKernel, stein
+from isosphere.kernels._von_mises_fisher import VonMisesFisherKernel
+from isosphere.kernels._zonal import ZonalKernel
 
 __all__ = [
     "BandlimitedKernel",

@@ -7,8 +7,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from isosphere.discrepancies import HypersphericalEnergy, network_energy
-from isosphere.discrepancies.energy import layer_weights, neurons
+from isosphere.discrepancies import HypersphericalEnergy, layer_weights, network_energy, neurons
 from isosphere.reductions import Group, all_reduce, world_size
 
 

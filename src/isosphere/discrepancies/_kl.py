@@ -8,7 +8,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from isosphere.discrepancies.base import Discrepancy
+from isosphere.discrepancies._base import Discrepancy
 from isosphere.kernels import ZonalKernel
 from isosphere.reductions import Group, pair_log_sum
 from isosphere.sphere import log_surface_area

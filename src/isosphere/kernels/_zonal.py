@@ -8,9 +8,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from isosphere.kernels.constants import constant_when_compiled
-from isosphere.kernels.evaluation import evaluate
-from isosphere.kernels.fitting import Profile, folded_polynomial
+from isosphere.kernels._constants import constant_when_compiled
+from isosphere.kernels._evaluation import evaluate
+from isosphere.kernels._fitting import Profile, folded_polynomial
 from isosphere.sphere import gegenbauer_derivative_at_one, gegenbauer_sum, log_harmonic_dimensions
 
 __all__ = ["ZonalKernel"]

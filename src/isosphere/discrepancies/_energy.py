@@ -8,8 +8,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from isosphere.discrepancies.base import Discrepancy
-from isosphere.discrepancies.null import NullMoments
+from isosphere.discrepancies._base import Discrepancy
+from isosphere.discrepancies._null import NullMoments
 from isosphere.reductions import Group, pair_sum
 from isosphere.sphere import normalize
 

@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-from isosphere.discrepancies.base import Discrepancy
+from isosphere.discrepancies._base import Discrepancy
 from isosphere.reductions import Group, pair_sum
 
 

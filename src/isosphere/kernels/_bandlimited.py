@@ -5,9 +5,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from isosphere.kernels.zonal import ZonalKernel
-from isosphere.sphere import log_harmonic_dimensions
-from isosphere.sphere.harmonics import check_degree, check_dim
+from isosphere.kernels._zonal import ZonalKernel
+from isosphere.sphere import check_degree, check_dim, log_harmonic_dimensions
 
 __all__ = ["BandlimitedKernel"]
 

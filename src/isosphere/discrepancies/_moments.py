@@ -5,8 +5,8 @@ __all__ = ["Bingham", "Rayleigh"]
 import torch
 from torch import Tensor
 
-from isosphere.discrepancies.base import Discrepancy
-from isosphere.discrepancies.null import NullMoments, pair_skewness
+from isosphere.discrepancies._base import Discrepancy
+from isosphere.discrepancies._null import NullMoments, pair_skewness
 from isosphere.reductions import Group, all_reduce
 
 

@@ -9,7 +9,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from isosphere.discrepancies.base import Discrepancy
+from isosphere.discrepancies._base import Discrepancy
 from isosphere.kernels import InducedKernel
 from isosphere.reductions import Group, sliced_characteristic_distance
 from isosphere.sphere import marginal_cf, mixed_seed, sample_uniform

@@ -9,12 +9,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from isosphere.kernels.constants import constant_when_compiled
-from isosphere.kernels.evaluation import as_cosines
-from isosphere.kernels.zonal import ZonalKernel, require_positive
-from isosphere.sphere import jacobi_off_diagonal, log_harmonic_dimension, log_harmonic_dimensions
-from isosphere.sphere.elementwise import Elementwise
-from isosphere.sphere.harmonics import check_degree, check_dim
+from isosphere.kernels._constants import constant_when_compiled
+from isosphere.kernels._evaluation import as_cosines
+from isosphere.kernels._zonal import ZonalKernel, require_positive
+from isosphere.sphere import (
+    Elementwise,
+    check_degree,
+    check_dim,
+    jacobi_off_diagonal,
+    log_harmonic_dimension,
+    log_harmonic_dimensions,
+)
 
 __all__ = ["FejerKernel", "JacksonKernel"]
 

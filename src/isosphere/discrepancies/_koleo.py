@@ -4,7 +4,7 @@ __all__ = ["KoLeo"]
 
 from torch import Tensor
 
-from isosphere.discrepancies.base import Discrepancy
+from isosphere.discrepancies._base import Discrepancy
 from isosphere.reductions import Group, nearest_log_distance
 
 

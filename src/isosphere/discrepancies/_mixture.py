@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from isosphere.discrepancies.base import Discrepancy
+from isosphere.discrepancies._base import Discrepancy
 
 
 class Mixture(Discrepancy):

@@ -6,8 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from isosphere.sphere.elementwise import Elementwise
-from isosphere.sphere.harmonics import check_dim
+from isosphere.sphere._elementwise import Elementwise
+from isosphere.sphere._harmonics import check_dim
 
 __all__ = ["log_vmf_normalizer", "mean_resultant_length"]
 

@@ -9,8 +9,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from isosphere.discrepancies.base import Discrepancy
-from isosphere.discrepancies.null import NullMoments, pair_skewness
+from isosphere.discrepancies._base import Discrepancy
+from isosphere.discrepancies._null import NullMoments, pair_skewness
 from isosphere.kernels import ZonalKernel, stein
 from isosphere.reductions import Group, all_reduce, pair_sum
 

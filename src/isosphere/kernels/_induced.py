@@ -8,10 +8,9 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-from isosphere.kernels.von_mises_fisher import exponential_log_ratios
-from isosphere.kernels.zonal import ZonalKernel
-from isosphere.sphere import log_harmonic_dimensions, marginal_quadrature
-from isosphere.sphere.harmonics import check_dim
+from isosphere.kernels._von_mises_fisher import exponential_log_ratios
+from isosphere.kernels._zonal import ZonalKernel
+from isosphere.sphere import check_dim, log_harmonic_dimensions, marginal_quadrature
 
 __all__ = ["InducedKernel"]
 

@@ -1,4 +1,4 @@
-"""The law of one coordinate of a uniform point: density, quadrature, characteristic function, quantile."""
+"""The law of one coordinate of a uniform point: density, quadrature, characteristic function."""
 
 import math
 from functools import lru_cache
@@ -8,15 +8,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from isosphere.sphere.elementwise import Elementwise
-from isosphere.sphere.harmonics import check_dim, jacobi_off_diagonal
+from isosphere.sphere._elementwise import Elementwise
+from isosphere.sphere._harmonics import check_dim, jacobi_off_diagonal
 
 __all__ = [
     "log_marginal_density",
-    "marginal_cdf",
     "marginal_cf",
     "marginal_quadrature",
-    "marginal_quantile",
 ]
 
 _LARGEST_FREQUENCY = 2000.0
@@ -134,108 +132,3 @@ class _MarginalCF(Elementwise):
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
         (s,), (dim,) = ctx.saved_tensors, ctx.rest
         return grads[0] * (-s / dim) * marginal_cf(s, dim + 2), None
-
-
-def marginal_cdf(t: Tensor, dim: int) -> Tensor:
-    """Distribution function of one coordinate of a uniform point.
-
-    ``F_d(t) = I_{(1+t)/2}((d-1)/2, (d-1)/2)``, the regularised incomplete beta function.
-
-    Shape:
-        Any shape, elementwise; 0 below -1 and 1 above 1.
-    Raises:
-        ValueError: dim < 2. TypeError: t is not floating point.
-    Numerics:
-        Continued fraction of the lower tail in float64: the tail is accurate relative to itself, so use
-        ``marginal_cdf(-t)`` for ``1 - F(t)``. Differentiable (the gradient is the density).
-    Reference:
-        DLMF 8.17.22.
-    """
-    check_dim(dim)
-    if not t.is_floating_point():
-        raise TypeError(f"t must be floating point, got {t.dtype}: use t.double()")
-    if t.dtype in (torch.float16, torch.bfloat16):
-        t = t.float()
-    return _MarginalCDF.apply(t, dim)
-
-
-class _MarginalCDF(Elementwise):
-    @staticmethod
-    def forward(t: Tensor, dim: int) -> Tensor:
-        x = t.detach().cpu().double().clamp(-1, 1)
-        tail = torch.exp(_log_tail(x.abs(), dim))
-        return torch.where(x > 0, 1 - tail, tail).to(t.dtype).to(t.device)
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
-        (t,), (dim,) = ctx.saved_tensors, ctx.rest
-        return grads[0] * torch.exp(log_marginal_density(t, dim)), None
-
-
-def _log_tail(t: Tensor, dim: int) -> Tensor:
-    """log P(T > t) for 0 <= t <= 1, float64: log I_x(a, a) at x = (1-t)/2, where the fraction converges."""
-    a = (dim - 1) / 2
-    x = (1 - t) / 2
-    # x^a (1-x)^a / (a B(a,a)) = (1-t^2)^a c_d / (2a) because 4^-a / B(a,a) = c_d / 2.
-    front = a * torch.log1p(-(t * t)) + _log_constant(dim) - math.log(2 * a)
-    tiny = 1e-300
-    c = torch.ones_like(x)
-    d = 1 / _away_from_zero(1 - 2 * a * x / (a + 1), tiny)
-    fraction = d
-    for m in range(1, 10_000):
-        even = m * (a - m) * x / ((a + 2 * m - 1) * (a + 2 * m))
-        d = 1 / _away_from_zero(1 + even * d, tiny)
-        c = _away_from_zero(1 + even / c, tiny)
-        fraction = fraction * d * c
-        odd = -(a + m) * (2 * a + m) * x / ((a + 2 * m) * (a + 2 * m + 1))
-        d = 1 / _away_from_zero(1 + odd * d, tiny)
-        c = _away_from_zero(1 + odd / c, tiny)
-        step = d * c
-        fraction = fraction * step
-        if bool(((step - 1).abs() < 4e-16).all()):
-            break
-    return front + torch.log(fraction)
-
-
-def _away_from_zero(x: Tensor, tiny: float) -> Tensor:
-    return torch.where(x.abs() < tiny, torch.full_like(x, tiny), x)
-
-
-def marginal_quantile(p: Tensor, dim: int) -> Tensor:
-    """Quantile function of one coordinate of a uniform point, the inverse of :func:`marginal_cdf`.
-
-    ``F_d^{-1}(p) = 2 betaincinv((d-1)/2, (d-1)/2, p) - 1``.
-
-    Shape:
-        Any shape, elementwise, p in [0, 1]. Not differentiable.
-    Raises:
-        ValueError: dim < 2 or a p outside [0, 1]. TypeError: p is not floating point.
-    Numerics:
-        Newton steps on the logarithm of the tail, kept inside a shrinking bracket, in float64.
-    Reference:
-        DLMF 8.17.
-    """
-    check_dim(dim)
-    if not p.is_floating_point():
-        raise TypeError(f"p must be floating point, got {p.dtype}: use p.double()")
-    dtype = torch.float32 if p.dtype in (torch.float16, torch.bfloat16) else p.dtype
-    q = p.detach().cpu().double()
-    if bool(((q < 0) | (q > 1)).any()):
-        raise ValueError("p must lie in [0, 1]")
-    target = torch.log(torch.minimum(q, 1 - q))
-    low, high = torch.zeros_like(q), torch.ones_like(q)
-    t = (torch.special.ndtri(1 - torch.minimum(q, 1 - q)) / math.sqrt(dim)).clamp(0, 0.99)
-    for _ in range(200):
-        value = _log_tail(t, dim)
-        excess = value - target  # log tail decreases in t
-        low, high = torch.where(excess > 0, t, low), torch.where(excess > 0, high, t)
-        step = excess * torch.exp(value - log_marginal_density(t, dim))
-        proposal = t + step
-        inside = (proposal > low) & (proposal < high)
-        new = torch.where(inside, proposal, (low + high) / 2)
-        done = (new - t).abs() <= 1e-16 + 2e-16 * t
-        t = new
-        if bool(done.all()):
-            break
-    t = torch.where(target == -math.inf, torch.ones_like(t), torch.where(q == 0.5, torch.zeros_like(t), t))
-    return torch.where(q < 0.5, -t, t).to(p.device, dtype)

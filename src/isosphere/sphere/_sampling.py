@@ -1,14 +1,14 @@
-"""Random points and rotations, from the caller's generator."""
+"""Random points, from the caller's generator."""
 
 import math
 
 import torch
 from torch import Tensor
 
-from isosphere.sphere.geometry import normalize
-from isosphere.sphere.harmonics import check_dim
+from isosphere.sphere._geometry import normalize
+from isosphere.sphere._harmonics import check_dim
 
-__all__ = ["mixed_seed", "sample_rotation", "sample_uniform", "sample_vmf"]
+__all__ = ["mixed_seed", "sample_uniform", "sample_vmf"]
 
 
 def mixed_seed(seed: int, draw: int) -> int:
@@ -110,23 +110,3 @@ def _vmf_cosines(
         kept.append(good)
         missing -= good.numel()
     return torch.cat(kept) if kept else torch.empty(0, dtype=torch.float64, device=device)
-
-
-def sample_rotation(
-    dim: int, *, generator: torch.Generator | None = None, dtype: torch.dtype | None = None
-) -> Tensor:
-    """Haar-distributed rotation (determinant 1).
-
-    Shape:
-        Returns (dim, dim) on the generator's device.
-    Raises:
-        ValueError: dim < 2.
-    Reference:
-        Mezzadri, Notices AMS 54 (2007), 592-604, section 5 (QR with the signs of R's diagonal moved into Q).
-    """
-    check_dim(dim)
-    source = generator.device if generator is not None else torch.device("cpu")
-    q, r = torch.linalg.qr(torch.randn(dim, dim, generator=generator, dtype=torch.float64, device=source))
-    q = q * torch.sign(torch.diagonal(r))
-    q[:, 0] = q[:, 0] * torch.sign(torch.linalg.det(q))
-    return q.to(dtype or torch.get_default_dtype())

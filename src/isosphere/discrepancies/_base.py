@@ -9,8 +9,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from isosphere.discrepancies.null import NullMoments, sample_skewness, upper_tail
-from isosphere.discrepancies.operator import Registered, as_operator
+from isosphere.discrepancies._null import NullMoments, sample_skewness, upper_tail
+from isosphere.discrepancies._operator import Registered, as_operator
 from isosphere.reductions import Group, full_precision, row_counts
 from isosphere.sphere import sample_uniform
 
@@ -122,7 +122,7 @@ class Discrepancy(Registered, ABC):
         r"""Probability that uniform points would give as much or more, one-sided; shape ``(*views,)``, float64.
 
         By the gamma law of the null's mean, standard deviation and skewness
-        (:func:`~isosphere.discrepancies.null.upper_tail`): the normal tail of a z-score is wrong by orders of
+        (:func:`~isosphere.discrepancies._null.upper_tail`): the normal tail of a z-score is wrong by orders of
         magnitude in low dimension. As exact as the moments are (simulated ones: a rough guide below 0.01).
 
         Raises ValueError where the null has no variance (Riesz energies with 2 s >= d - 1).

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from isosphere.kernels.zonal import ZonalKernel
+from isosphere.kernels._zonal import ZonalKernel
 from isosphere.sphere import laplacian_eigenvalue
 
 __all__ = ["SteinKernel", "stein"]

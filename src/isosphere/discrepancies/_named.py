@@ -5,15 +5,15 @@ __all__ = ["DISCREPANCIES", "DiscrepancyEntry", "build_discrepancy"]
 from collections.abc import Callable
 from typing import NamedTuple
 
-from isosphere.discrepancies.base import Discrepancy
-from isosphere.discrepancies.energy import HypersphericalEnergy
-from isosphere.discrepancies.kl import KL
-from isosphere.discrepancies.koleo import KoLeo
-from isosphere.discrepancies.mixture import Mixture
-from isosphere.discrepancies.mmd import KSD, MMD
-from isosphere.discrepancies.moments import Bingham, Rayleigh
-from isosphere.discrepancies.sliced import SIGReg, SUSReg
-from isosphere.discrepancies.uniformity import Uniformity
+from isosphere.discrepancies._base import Discrepancy
+from isosphere.discrepancies._energy import HypersphericalEnergy
+from isosphere.discrepancies._kl import KL
+from isosphere.discrepancies._koleo import KoLeo
+from isosphere.discrepancies._mixture import Mixture
+from isosphere.discrepancies._mmd import KSD, MMD
+from isosphere.discrepancies._moments import Bingham, Rayleigh
+from isosphere.discrepancies._sliced import SIGReg, SUSReg
+from isosphere.discrepancies._uniformity import Uniformity
 from isosphere.errors import UsageError, listing, nearest
 from isosphere.kernels import BandlimitedKernel, HeatKernel, VonMisesFisherKernel
 from isosphere.reductions import Group

@@ -7,11 +7,10 @@ from fractions import Fraction
 import torch
 from torch import Tensor
 
-from isosphere.kernels.fitting import Profile
-from isosphere.kernels.heat_logarithm import log_heat_derivatives
-from isosphere.kernels.zonal import ZonalKernel, cut_geometric_tail
-from isosphere.sphere import log_harmonic_dimensions
-from isosphere.sphere.harmonics import check_dim
+from isosphere.kernels._fitting import Profile
+from isosphere.kernels._heat_logarithm import log_heat_derivatives
+from isosphere.kernels._zonal import ZonalKernel, cut_geometric_tail
+from isosphere.sphere import check_dim, log_harmonic_dimensions
 
 __all__ = ["HeatKernel"]
 

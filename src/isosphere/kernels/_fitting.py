@@ -13,10 +13,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from isosphere.kernels.folding import fold
+from isosphere.kernels._folding import fold
 
 if TYPE_CHECKING:
-    from isosphere.kernels.zonal import ZonalKernel
+    from isosphere.kernels._zonal import ZonalKernel
 
 __all__ = ["Plan", "Profile", "folded_polynomial", "plan", "stretched"]
 

@@ -6,11 +6,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from isosphere.kernels.evaluation import as_cosines
-from isosphere.kernels.fitting import Profile
-from isosphere.kernels.zonal import ZonalKernel, check_order, cut_geometric_tail
-from isosphere.sphere import log_harmonic_dimensions
-from isosphere.sphere.harmonics import check_dim
+from isosphere.kernels._evaluation import as_cosines
+from isosphere.kernels._fitting import Profile
+from isosphere.kernels._zonal import ZonalKernel, check_order, cut_geometric_tail
+from isosphere.sphere import check_dim, log_harmonic_dimensions
 
 __all__ = ["VonMisesFisherKernel", "exponential_log_ratios"]
 

@@ -1,6 +1,6 @@
 """Values of a kernel's profiles: fitted sums, in passes that stay in cache, with derivatives of their own.
 
-Every derivative of a profile is a sum of its own (:mod:`isosphere.kernels.fitting`), so autograd needs c
+Every derivative of a profile is a sum of its own (:mod:`isosphere.kernels._fitting`), so autograd needs c
 alone and keeps no intermediate of the sum.
 """
 
@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from isosphere.kernels.constants import constant_when_compiled
-from isosphere.kernels.fitting import Plan, Profile, plan, stretched
-from isosphere.kernels.folding import horner
-from isosphere.sphere.elementwise import Elementwise
+from isosphere.kernels._constants import constant_when_compiled
+from isosphere.kernels._fitting import Plan, Profile, plan, stretched
+from isosphere.kernels._folding import horner
+from isosphere.sphere import Elementwise
 
 if TYPE_CHECKING:
-    from isosphere.kernels.zonal import ZonalKernel
+    from isosphere.kernels._zonal import ZonalKernel
 
 __all__ = ["as_cosines", "evaluate"]
 

@@ -1,0 +1,52 @@
+"""Points on the unit sphere, and its surface."""
+
+import math
+
+import torch
+from torch import Tensor
+
+from isosphere.sphere._harmonics import check_dim
+
+__all__ = [
+    "log_surface_area",
+    "normalize",
+]
+
+
+def normalize(z: Tensor) -> Tensor:
+    """Put every row on the unit sphere, ``z / |z|``; a zero row stays zero and gets zero gradient.
+
+    Shape:
+        (*, d) to (*, d).
+    Raises:
+        TypeError: z is not floating point.
+    Numerics:
+        In the dtype of z, float32 at least. Rows are scaled by their largest entry first, so that neither
+        1e-30 nor 1e30 under- or overflows in float32.
+    Reference:
+        SPHERE-JEPA (arXiv 2605.26900), section 3: every view is normalised before both terms.
+    """
+    if not z.is_floating_point():
+        raise TypeError(f"z must be floating point, got {z.dtype}: use z.float()")
+    if z.dtype in (torch.float16, torch.bfloat16):
+        z = z.float()
+    # z/|z| does not depend on the length of z, so the scale is a constant for the gradient too.
+    largest = z.detach().abs().amax(dim=-1, keepdim=True)
+    empty = largest == 0
+    scaled = z * torch.where(
+        empty, torch.zeros_like(largest), 1 / torch.where(empty, torch.ones_like(largest), largest)
+    )
+    square = scaled.square().sum(dim=-1, keepdim=True)
+    return scaled * torch.rsqrt(torch.where(empty, torch.ones_like(square), square))
+
+
+def log_surface_area(dim: int) -> float:
+    """Logarithm of the surface of S^{d-1}, ``log 2 + (d/2) log pi - log Gamma(d/2)``.
+
+    Scale:
+        A log density with respect to the uniform law minus this is one with respect to the surface measure.
+    Raises:
+        ValueError: dim < 2.
+    """
+    check_dim(dim)
+    return math.log(2) + dim / 2 * math.log(math.pi) - math.lgamma(dim / 2)
