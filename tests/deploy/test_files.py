@@ -1,5 +1,7 @@
 """Embeddings in files: plain arrays, complete or absent, the same however many blocks they were made in."""
 
+import shutil
+
 import numpy as np
 import pytest
 
@@ -7,6 +9,8 @@ from isosphere.data import open_source
 from isosphere.deploy import Embeddings, embed_source, embed_to_file, read_embeddings, write_embeddings
 from isosphere.deploy import _embed as embedding
 from isosphere.errors import RunError, UsageError
+
+from .conftest import picture
 
 
 @pytest.fixture
@@ -89,6 +93,33 @@ def test_an_interrupted_embedding_goes_on_where_it_stopped(run, folder, tmp_path
     embed_to_file(run, source, tmp_path / "f.npz", layer="head", progress=lambda c, t: done.append(c))
     assert done == [4, 8, 11]  # the parts were those of another layer
     assert_same(read_embeddings(tmp_path / "f.npz"), embed_source(run, source, layer="head"))
+
+
+def test_blocks_of_other_images_are_not_gone_on_with(run, folder, tmp_path, monkeypatch):
+    """Neither those of the same names elsewhere, nor those before an image was replaced."""
+    small_blocks(monkeypatch)
+    (tmp_path / "B").mkdir()
+    other = shutil.copytree(folder, tmp_path / "B" / folder.name)
+    first = sorted(folder.rglob("*.png"))[0]
+    for again in (other, folder):
+        with pytest.raises(KeyboardInterrupt):
+            embed_to_file(run, open_source(folder), tmp_path / "e.npz", overwrite=True, progress=_stop)
+        picture(99).save(first)
+        done: list[int] = []
+        source = open_source(again)
+        embed_to_file(
+            run,
+            source,
+            tmp_path / "e.npz",
+            overwrite=True,
+            progress=lambda count, _, done=done: done.append(count),
+        )
+        assert done == [4, 8, 11]
+        assert_same(read_embeddings(tmp_path / "e.npz"), embed_source(run, source))
+
+
+def _stop(count, total):
+    raise KeyboardInterrupt
 
 
 def test_what_is_written_comes_back(tmp_path):

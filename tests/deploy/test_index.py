@@ -1,6 +1,8 @@
 """The index: exact, built once, extended by what is new and nothing else."""
 
+import io
 import os
+import tarfile
 
 import numpy as np
 import pytest
@@ -117,7 +119,76 @@ def test_layers_and_archives_have_their_own(own, tmp_path):
     assert (backbone.unit.shape, head.unit.shape) == ((3, 256), (3, 12))
     assert open_index(own, tmp_path / "set.npz", layer="head").reused == 3
     np.savez(tmp_path / "set.npz", images=stack[:2])
-    assert figures(open_index(own, tmp_path / "set.npz")) == (2, 0, 3)
+    assert figures(open_index(own, tmp_path / "set.npz")) == (0, 2, 1)
+    np.savez(tmp_path / "set.npz", images=stack[::-1])
+    assert figures(open_index(own, tmp_path / "set.npz")) == (2, 1, 1)
+
+
+def write_shard(file, seeds):
+    with tarfile.open(file, "w") as archive:
+        for k, seed in enumerate(seeds):
+            body = io.BytesIO()
+            picture(seed).save(body, "PNG")
+            entry = tarfile.TarInfo(f"{k}.png")
+            entry.size = body.tell()
+            body.seek(0)
+            archive.addfile(entry, body)
+
+
+def test_the_same_words_in_another_folder_are_other_images(own, pictures, tmp_path, monkeypatch):
+    for name, seeds in (("A", (0, 1)), ("B", (2, 3))):
+        (tmp_path / name).mkdir()
+        write_shard(tmp_path / name / "s-0.tar", seeds)
+        pictures([f"{name}/frames/0.png"], under=".")
+    for words in ("s-{0..0}.tar", "s-*.tar", "s-0.tar", "frames", "."):
+        monkeypatch.chdir(tmp_path / "A")
+        first = open_index(own, words)
+        assert figures(open_index(own, words)) == (0, len(first), 0)
+        monkeypatch.chdir(tmp_path / "B")
+        assert figures(open_index(own, words)) == (len(first), 0, 0), words
+
+
+def test_an_image_that_is_replaced_behind_any_words_is_embedded_again(own, pictures, tmp_path):
+    folder = pictures(["a/0.png", "b/1.png"])
+    (tmp_path / "classes.txt").write_text("a\nb\n")
+    shards = tmp_path / "shards"
+    shards.mkdir()
+    write_shard(shards / "s-0.tar", (0, 1))
+    all_words = (folder, f"{folder}?classes={tmp_path / 'classes.txt'}", f"{shards}/s-*.tar", shards)
+    for words in all_words:
+        assert figures(open_index(own, str(words))) == (2, 0, 0)
+        assert figures(open_index(own, str(words))) == (0, 2, 0)  # of shards too
+    picture(7).save(folder / "b/1.png")
+    os.utime(folder / "b/1.png", (1, 1))
+    write_shard(shards / "s-0.tar", (0, 7))
+    os.utime(shards / "s-0.tar", (1, 1))
+    for words in all_words:
+        now = open_index(own, str(words))
+        assert now.added >= 1
+        assert np.allclose(own.embed(picture(7)) @ now.unit[1].numpy(), np.linalg.norm(own.embed(picture(7))))
+
+
+def test_one_long_name_makes_the_file_no_larger_than_itself(own, pictures):
+    names = [f"{i}.png" for i in range(30)]
+    folder = pictures(names)
+    deep = "/".join(["d" * 200] * 10)
+    plain = open_index(own, str(folder))
+    pictures([f"{deep}/x.png"])
+    longer = open_index(own, str(folder))
+    assert plain.saved == longer.saved
+    assert longer.saved is not None
+    assert longer.saved.stat().st_size < 31 * (4 * 256 + 100) + 2 * 2010 + 4000
+    again = open_index(own, str(folder))
+    assert (again.reused, again.paths) == (31, longer.paths)
+
+
+def test_links_are_one_image_for_duplicates(own, pictures):
+    folder = pictures(["0.png", "1.png", "2.png"])
+    os.link(folder / "1.png", folder / "3.png")
+    (folder / "4.png").symlink_to(folder / "0.png")
+    picture(2).save(folder / "5.png")  # a copy is a second file
+    assert [group.paths for group in own.dedup(str(folder), threshold=0.9999)] == [("2.png", "5.png")]
+    assert len(own.index(str(folder))) == 6
 
 
 def test_both_engines_find_the_same():

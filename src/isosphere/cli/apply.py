@@ -7,6 +7,7 @@ from isosphere.cli.console import error_console, paragraph
 from isosphere.errors import UsageError, option
 
 if TYPE_CHECKING:
+    from isosphere.data import Source
     from isosphere.deploy import Index, Layer
     from isosphere.reductions import SearchEngine
     from isosphere.workflows import Run
@@ -52,13 +53,12 @@ def check_page(out: Path | None, endings: tuple[str, ...], *, overwrite: bool) -
         raise UsageError(f"{out} exists: add {option('overwrite', True)}, or give another {option('out')}.")
 
 
-def indexed(run: "Run", data: str, layer: "Layer") -> "Index":
+def indexed(run: "Run", data: "str | Source", layer: "Layer") -> "Index":
     """The index of the images, with a bar while it is built; a run without a cache keeps no index either."""
-    from isosphere.data import open_source
     from isosphere.workflows import progress_bar
 
     with progress_bar("Indexing") as progress:
-        return run.index(data if run.cache else open_source(data), layer=layer, progress=progress)
+        return run.index(data, layer=layer, progress=progress)
 
 
 def indexing_note(index: "Index", *, cache: bool = True) -> str:

@@ -48,9 +48,11 @@ def dedup(
             f"{option('threshold')}: got {threshold:g}, expected a cosine, above -1 and at most 1."
         )
     import isosphere
+    from isosphere.data import open_source
     from isosphere.deploy import near_duplicates
 
-    index = indexed(isosphere.load(run, cache=not no_cache), data, chosen)
+    source = open_source(data)
+    index = indexed(isosphere.load(run, cache=not no_cache), source, chosen).of_files(source)
     groups = near_duplicates(index.unit, threshold, index.paths)
     console = output_console()
     extra = sum(len(group) - 1 for group in groups)

@@ -5,6 +5,7 @@ from ._class_list import CLASS_LIST
 from ._decode import UnreadableImageError, decode, fit_square
 from ._formats import BUILTIN, FORMATS, Format, describe_formats
 from ._given import as_picture, as_source, is_picture
+from ._identity import fingerprint, first_of_each, stamps
 from ._images import (
     ImageSet,
     digests,
@@ -20,7 +21,7 @@ from ._loader import Batch, Loader
 from ._random import permutation
 from ._recipes import IMAGENET_MEAN, IMAGENET_STD, RECIPES, ViewRecipe, recipe
 from ._source import Source, Split, stratified_split, to_tensor
-from ._sources import open_source, require_there
+from ._sources import located, open_source, require_there
 from ._stream import Decoded, decode_batch, images_at, stream
 from ._suggestion import Suggestion, suggest
 from ._textures import texture, textures
@@ -53,6 +54,8 @@ __all__ = [
     "decode_batch",
     "describe_formats",
     "digests",
+    "fingerprint",
+    "first_of_each",
     "fit_square",
     "images_at",
     "images_bytes",
@@ -60,6 +63,7 @@ __all__ = [
     "is_picture",
     "left_out",
     "load_images",
+    "located",
     "name_skipped",
     "open_source",
     "permutation",
@@ -67,6 +71,7 @@ __all__ = [
     "recipe",
     "require_readable",
     "require_there",
+    "stamps",
     "stratified_split",
     "stream",
     "suggest",

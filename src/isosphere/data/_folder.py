@@ -11,7 +11,7 @@ from isosphere.errors import UsageError
 from ._encoded import EncodedSource, read_file
 from ._label_map import LABEL_MAPS, by_label, read_label_map
 from ._layout import arrange, foreign_format, is_ignored, is_image_name, printable
-from ._source import Split
+from ._source import Origin, Split
 
 _NEARER = {
     **dict.fromkeys(
@@ -69,10 +69,13 @@ class FolderSource(EncodedSource):
             unreadable=[(printable(p), reason) for p, reason in found.unreadable],
             left_out=[(printable(p), remark) for p, remark in layout.left_out],
         )
-        self._folder, self._files = folder, files
+        self._folder, self._files = folder.absolute(), files
 
     def body(self, i: int) -> bytes:
         return read_file(self._folder / self._files[i])
+
+    def origin(self, i: int) -> Origin:
+        return Origin(f"{self._folder}/{self._files[i]}")
 
 
 def _by_lists(folder: Path, members: list[str], lists: list[str]) -> list[str]:

@@ -29,7 +29,10 @@ class Asked:
 
     @cached_property
     def path(self) -> Path:
-        return Path(self.text).expanduser()
+        try:
+            return Path(self.text).expanduser()
+        except RuntimeError:  # ~nosuchuser
+            return Path(self.text)
 
     @cached_property
     def suffix(self) -> str:
@@ -56,6 +59,10 @@ class Format:
     recognises: Callable[[Asked], bool]
     open: Callable[[Asked], Source]
     names: Mapping[str, str] = field(default_factory=dict)
+
+    def recognises_name(self, asked: Asked) -> bool:
+        """Whether what was typed is the name of built-in images of this format."""
+        return bool(self.names) and self.recognises(asked)
 
 
 def _is_folder(asked: Asked) -> bool:

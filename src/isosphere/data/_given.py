@@ -20,7 +20,7 @@ from ._encoded import EncodedSource, read_file
 from ._images import ImageSet
 from ._labels import class_positions, one_label_each, positions_of
 from ._layout import no_test_part, printable
-from ._source import Source, Split
+from ._source import Origin, Source, Split
 from ._sources import open_source
 
 _PICTURE = "a PIL image, a uint8 array (h, w) or (h, w, 3), or a uint8 tensor (3, h, w)"
@@ -109,6 +109,9 @@ class ListedSource(EncodedSource):
 
     def body(self, i: int) -> bytes:
         return read_file(Path(self._files[i]).expanduser())
+
+    def origin(self, i: int) -> Origin:
+        return Origin(str(Path(self._files[i]).expanduser().absolute()))
 
 
 class PictureSource(Source):

@@ -15,7 +15,7 @@ from isosphere.errors import UsageError
 from ._arrays import as_bytes
 from ._decode import UnreadableImageError
 from ._named_arrays import name_arrays
-from ._source import Source, Split, array_digest
+from ._source import Origin, Source, Split, array_digest
 
 HDF5_SUFFIXES = (".h5", ".hdf5", ".hdf")
 _SIGNATURE = b"\x89HDF\r\n\x1a\n"
@@ -122,6 +122,9 @@ class Hdf5Source(Source):
 
     def digest(self, i: int) -> bytes:
         return array_digest(self._row(i))
+
+    def origin(self, i: int) -> Origin:
+        return Origin(str(self.file.absolute()), i, 0)
 
     def _row(self, i: int) -> NDArray:
         """The numbers of an image as they are stored."""

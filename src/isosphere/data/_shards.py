@@ -16,7 +16,7 @@ from ._decode import UnreadableImageError
 from ._encoded import EncodedSource, require_fitting
 from ._labels import class_positions
 from ._layout import TEST_NAMES, TRAIN_NAMES, Layout, arrange, foreign_format, no_test_part
-from ._source import Split
+from ._source import Origin, Split
 from ._tar_index import TarIndex, index_tar
 
 _MOST_SHARDS = 100_000
@@ -149,10 +149,13 @@ class ShardSource(EncodedSource):
             unreadable=unreadable,
             left_out=[*layout.left_out, *_second(shards)],
         )
-        self._files = [str(shard.file) for shard in shards]
+        self._files = [str(shard.file.absolute()) for shard in shards]
         self.shard = np.repeat(np.arange(len(shards)), [len(x.members) for x in indexes])[chosen]
         self._offset = np.concatenate([np.array(x.offsets, dtype=np.int64) for x in indexes])[chosen]
         self._bytes = np.concatenate([np.array(x.sizes, dtype=np.int64) for x in indexes])[chosen]
+
+    def origin(self, i: int) -> Origin:
+        return Origin(self._files[self.shard[i]], int(self._offset[i]), int(self._bytes[i]))
 
     def body(self, i: int) -> bytes:
         size = int(self._bytes[i])

@@ -4,7 +4,7 @@ import copy
 import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Literal, Self
+from typing import Literal, NamedTuple, Self
 
 import numpy as np
 import torch
@@ -18,6 +18,14 @@ DIGEST_BYTES = 16
 """Length of the digest of an image: 128 bits, so that no two images of any collection share one by chance."""
 
 Split = Literal["train", "test"] | None
+
+
+class Origin(NamedTuple):
+    """Where an image lies on the disk: in a file, and where it is only a part of one, from where on and how long."""
+
+    file: str
+    start: int = 0
+    size: int | None = None
 
 
 def to_tensor(image: Image.Image) -> Tensor:
@@ -37,10 +45,12 @@ class Source(ABC):
 
     ``labels`` holds positions in ``class_names``, -1 where an image has none. Both parts of a source that is
     split into training and test images share one list of class names. ``left_out`` names what was found and
-    not listed, with the reason. ``in_memory`` says that the pixels are at hand: nothing is read or decoded.
-    ``thread_safe`` says that threads may read it at once.
+    not listed, with the reason. ``location`` is the name under which it was opened, whatever the current folder;
+    empty for images at hand, and for some of those of a name. ``in_memory`` says that the pixels are at hand: nothing
+    is read or decoded. ``thread_safe`` says that threads may read it at once.
     """
 
+    location = ""
     in_memory = False
     thread_safe = True
 
@@ -100,6 +110,10 @@ class Source(ABC):
         """
         return array_digest(self.read(i).numpy())
 
+    def origin(self, i: int) -> Origin | None:
+        """Where image ``i`` lies on the disk; None where it does not, or nobody knows."""
+        return None
+
     def subset(self, indices: Sequence[int] | NDArray[np.int64]) -> "Source":
         """The images at these positions, in this order, with the same class names."""
         return Subset(self, np.asarray(indices, dtype=np.int64))
@@ -136,6 +150,9 @@ class Subset(Source):
 
     def digest(self, i: int) -> bytes:
         return self.source.digest(int(self.indices[i]))
+
+    def origin(self, i: int) -> Origin | None:
+        return self.source.origin(int(self.indices[i]))
 
 
 def stratified_split(

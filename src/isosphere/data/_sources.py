@@ -25,15 +25,45 @@ def open_source(spec: str | Path, *, split: Split = None) -> Source:
 
     Raises: UsageError saying what was found and what to type instead.
     """
-    text = str(spec)
     if split not in ("train", "test", None):
         raise ValueError(f"split is {split!r}; expected 'train', 'test' or None.")
+    source = _open(str(spec), split)
+    source.location = located(spec) + (f" ({split})" if split else "")
+    return source
+
+
+def located(spec: str | Path) -> str:
+    """What names the same images from any folder: the absolute path in place of a relative one, links followed.
+
+    Nothing is opened, and a name that leads nowhere is as good as any.
+    """
+    whole, listed, classes = str(spec).rpartition(CLASS_LIST)
+    if listed:
+        return located(whole) + CLASS_LIST + _absolute(classes)
+    asked = Asked(str(spec))
+    builtin = next((name for each in FORMATS if each.recognises_name(asked) for name in each.names), None)
+    if builtin is None:
+        return _absolute(asked.text)
+    if not builtin.endswith(":PATH"):
+        return asked.text
+    *words, path = asked.text.split(":", builtin.count(":"))
+    return ":".join([*words, _absolute(path)])
+
+
+def _absolute(text: str) -> str:
+    try:
+        return str(Path(text).expanduser().resolve())
+    except (OSError, RuntimeError, ValueError):  # no such user, links in a circle, a null byte
+        return text
+
+
+def _open(text: str, split: Split) -> Source:
     whole, listed, classes = text.rpartition(CLASS_LIST)
     if listed:
         return only_classes(open_source(whole, split=split), classes)
     asked = Asked(text, split)
     for each in FORMATS:
-        if each.names and each.recognises(asked):
+        if each.recognises_name(asked):
             return each.open(asked)
     _require_there(asked)
     for each in FORMATS:
@@ -56,7 +86,7 @@ def require_there(spec: str | Path) -> None:
     """
     whole, listed, _ = str(spec).rpartition(CLASS_LIST)
     asked = Asked(whole if listed else str(spec))
-    if not any(each.names and each.recognises(asked) for each in FORMATS):
+    if not any(each.recognises_name(asked) for each in FORMATS):
         _require_there(asked)
 
 

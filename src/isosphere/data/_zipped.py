@@ -11,7 +11,7 @@ from ._decode import UnreadableImageError
 from ._encoded import EncodedSource, require_fitting
 from ._folder import no_images
 from ._layout import arrange, foreign_format, is_ignored, is_image_name, leads_out
-from ._source import Split
+from ._source import Origin, Split
 
 
 class ZipSource(EncodedSource):
@@ -59,6 +59,10 @@ class ZipSource(EncodedSource):
 
     def __getstate__(self) -> dict[str, object]:
         return {**self.__dict__, "_archive": None, "_owner": -1}
+
+    def origin(self, i: int) -> Origin:
+        info = self._open().getinfo(self.paths[i])
+        return Origin(str(self.file.absolute()), info.header_offset, info.file_size)
 
     def body(self, i: int) -> bytes:
         archive = self._open()

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import secrets
 import zipfile
 from collections.abc import Iterator
 from contextlib import suppress
@@ -13,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from isosphere.atomic import make_folder, remove_files, write_json
-from isosphere.data import Source, images_bytes, require_readable
+from isosphere.data import Source, images_bytes, require_readable, stamps
 from isosphere.deploy._embedder import Embedder, Progress, refuse_unreadable
 from isosphere.deploy._files import Embeddings, FileWriter, check_target, read_embeddings, write_embeddings
 from isosphere.deploy._layers import Layer
@@ -187,14 +188,16 @@ def _block(
 
 
 def _identity(run: Embedder, source: Source, layer: Layer) -> dict[str, str | int]:
-    digest = hashlib.blake2b(digest_size=16)
+    """What the blocks depend on; images of which nothing is known are those of this call alone."""
+    found = stamps(source)
+    digest = hashlib.blake2b(found.tobytes(), digest_size=16)
     for path in source.paths:
-        digest.update(path.encode() + b"\0")
+        digest.update(path.encode("utf-8", "surrogateescape") + b"\0")
     return {
         "weights": run.identity,
         "layer": layer,
         "source": source.name,
-        "paths": digest.hexdigest(),
+        "images": digest.hexdigest() if found.any() else secrets.token_hex(16),
         "block": block_length(run.canvas),
     }
 

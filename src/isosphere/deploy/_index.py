@@ -1,8 +1,8 @@
 """Search by cosine among the images of a source: embedded once, kept in the run's folder, extended as needed."""
 
 import hashlib
-from contextlib import suppress
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -14,14 +14,18 @@ from torch import Tensor
 from torch.nn import functional
 
 from isosphere.atomic import atomic_file
-from isosphere.data import Source
+from isosphere.data import Source, first_of_each, stamps
 from isosphere.deploy._embed import embed_source, join
 from isosphere.deploy._embedder import Embedder, Progress
 from isosphere.deploy._files import Embeddings
 from isosphere.deploy._layers import Layer
-from isosphere.deploy._pictures import is_named, source_of
+from isosphere.deploy._pictures import source_of
+from isosphere.deploy._texts import pack_texts, unpack_texts
 from isosphere.errors import RunError
 from isosphere.reductions import SearchEngine, find_neighbours
+
+_UNKNOWN = bytes(16)
+"""The stamp of an image of which nothing is known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +72,15 @@ class Index:
             unit, embeddings.paths, embeddings.labels, embeddings.class_names, layer, embeddings.skipped
         )
 
+    def of_files(self, source: Source) -> "Index":
+        """Without the rows of images of `source` that are the same file as an earlier one, by a link."""
+        own = {source.paths[i] for i in first_of_each(source)}
+        rows = [row for row, path in enumerate(self.paths) if path in own]
+        if len(rows) == len(self):
+            return self
+        paths = [self.paths[row] for row in rows]
+        return replace(self, unit=self.unit[rows], paths=paths, labels=self.labels[rows])
+
     @cached_property
     def _radius(self) -> float:
         """Largest norm of a row: 1, unless all are zero; not a number if one is not finite."""
@@ -111,31 +124,29 @@ def open_index(
 ) -> Index:
     """The images of `data` made searchable.
 
-    The embeddings are kept in the run's folder, under ``search/``. On later calls only images are embedded
-    that are new or whose file has changed (size or time), and those that are gone are dropped; other weights
-    in the run's folder start afresh. Pictures at hand, or a ``Source`` that was opened by hand, have no name to be
-    kept under, and are embedded every time.
+    The embeddings are kept in the run's folder, under ``search/``, unless the run has no cache. On later calls only
+    images are embedded that are new or have changed (:func:`isosphere.data.stamps`), and those that are gone are
+    dropped; other weights in the run's folder start afresh. Pictures at hand have no name to be kept under, and are
+    embedded every time.
 
     Raises: RunError if no image can be read.
     """
     layer = run.check_layer(layer)
     source = source_of(data)
-    if not is_named(data):
+    if run.cache is None or not source.location:
         return Index.of(embed_source(run, source, layer=layer, workers=workers, progress=progress), layer)
-    stamps = _stamps(str(data), source)
-    file = _index_file(run, str(data), layer)
+    marks = stamps(source)
+    file = _index_file(run, source, layer)
     old = _read(file, run.identity)
-    known = {} if old is None else {key: i for i, key in enumerate(zip(old.paths, old.stamps, strict=True))}
-    rows = [
-        known.get((path, stamp), -1) if stamp else -1
-        for path, stamp in zip(source.paths, stamps, strict=True)
-    ]
+    known = {} if old is None else {key: i for i, key in enumerate(_keys(old.paths, old.stamps))}
+    rows = [known.get(key, -1) if key[1] != _UNKNOWN else -1 for key in _keys(source.paths, marks)]
     todo = [i for i, row in enumerate(rows) if row < 0]
-    kept = [(i, row) for i, row in enumerate(rows) if row >= 0]
-    blocks, positions = [], []
+    kept = [i for i, row in enumerate(rows) if row >= 0]
+    blocks: list[Embeddings] = []
+    positions: list[int] = []
     if old is not None and kept:
-        blocks.append(old.take([row for _, row in kept], source, [i for i, _ in kept]))
-        positions += [i for i, row in kept if old.readable[row]]
+        blocks.append(old.take([rows[i] for i in kept], source, kept))
+        positions += [i for i in kept if old.readable[rows[i]]]
     if todo:
         part = source.subset(todo)
         try:
@@ -162,22 +173,11 @@ def open_index(
     gone = 0 if old is None else len(old.paths) - len(kept)
     saved: Path | None = file
     if todo or gone or old is None:
-        by_path = dict(zip(source.paths, stamps, strict=True))
-        saved = _write(file, run.identity, whole, by_path)
+        saved = _write(file, run.identity, whole, dict(zip(source.paths, marks, strict=True)))
     made = Index.of(whole, layer)
-    added = sum(1 for i in todo if source.paths[i] not in {p for p, _ in whole.skipped})
-    return Index(
-        made.unit,
-        made.paths,
-        made.labels,
-        made.class_names,
-        layer,
-        made.skipped,
-        added,
-        len(whole) - added,
-        gone,
-        saved,
-    )
+    lost = {path for path, _ in whole.skipped}
+    added = sum(source.paths[i] not in lost for i in todo)
+    return replace(made, added=added, reused=len(whole) - added, removed=gone, saved=saved)
 
 
 @dataclass(frozen=True)
@@ -186,7 +186,7 @@ class _Stored:
 
     values: NDArray[np.float32]
     paths: list[str]
-    stamps: list[str]
+    stamps: NDArray[np.int64]
     place: NDArray[np.int64]
     reasons: list[str]
 
@@ -203,32 +203,16 @@ class _Stored:
         return Embeddings(self.values[place[good]], source.labels[chosen], paths, source.class_names, skipped)
 
 
-def _index_file(run: Embedder, data: str, layer: Layer) -> Path:
-    where = Path(data).expanduser()
-    full = str(where.resolve()) if where.exists() else data
-    digest = hashlib.blake2b(f"{full}\n{layer}\n{run.canvas}".encode(), digest_size=4).hexdigest()
-    name = "".join(c if c.isalnum() or c in "-_" else "-" for c in (where.name or data))[:40]
+def _index_file(run: Embedder, source: Source, layer: Layer) -> Path:
+    facts = f"{source.location}\n{layer}\n{run.canvas}".encode("utf-8", "surrogateescape")
+    name = "".join(c if c.isalnum() or c in "-_" else "-" for c in source.name)[:40]
+    digest = hashlib.blake2b(facts, digest_size=8).hexdigest()
     return run.folder.path / "search" / f"{name}-{layer}-{digest}.npz"
 
 
-def _stamps(data: str, source: Source) -> list[str]:
-    """What changes when an image does: size and time of its file, or of the archive that it is in.
-
-    Empty where a file cannot be looked at (a name that is not what it is shown as): embedded anew each time.
-    """
-    root = Path(data).expanduser()
-    if not root.exists():  # a built-in: the same for ever
-        return [data] * len(source)
-    if not root.is_dir():
-        return [_stamp(root)] * len(source)
-    return [_stamp(root / path) for path in source.paths]
-
-
-def _stamp(file: Path) -> str:
-    with suppress(OSError):
-        found = file.stat()
-        return f"{found.st_size}:{found.st_mtime_ns}"
-    return ""
+def _keys(paths: list[str], stamps: NDArray[np.int64]) -> Iterator[tuple[str, bytes]]:
+    """What an image is known by: its name, and what changes when the image does."""
+    return zip(paths, (row.tobytes() for row in stamps), strict=True)
 
 
 def _read(file: Path, identity: str) -> _Stored | None:
@@ -239,16 +223,16 @@ def _read(file: Path, identity: str) -> _Stored | None:
                 return None
             return _Stored(
                 arrays["embeddings"],
-                arrays["paths"].tolist(),
-                arrays["stamps"].tolist(),
+                unpack_texts(arrays["paths"], arrays["path_ends"]),
+                arrays["stamps"],
                 arrays["place"],
-                arrays["reasons"].tolist(),
+                unpack_texts(arrays["reasons"], arrays["reason_ends"]),
             )
     except Exception:  # absent, cut short, of an older kind: numpy and zipfile raise nearly anything
         return None
 
 
-def _write(file: Path, identity: str, found: Embeddings, stamps: dict[str, str]) -> Path | None:
+def _write(file: Path, identity: str, found: Embeddings, stamps: dict[str, NDArray[np.int64]]) -> Path | None:
     """Keep the index; a run's folder that cannot be written to costs time, not the search."""
     listed = [(path, reason) for path, reason in found.skipped if path in stamps]
     paths = found.paths + [path for path, _ in listed]
@@ -256,12 +240,13 @@ def _write(file: Path, identity: str, found: Embeddings, stamps: dict[str, str])
     arrays = {
         "identity": np.asarray(identity),
         "embeddings": found.values,
-        "labels": found.labels,
-        "paths": np.asarray(paths, dtype=np.str_),
-        "stamps": np.asarray([stamps[path] for path in paths], dtype=np.str_),
+        "stamps": np.array([stamps[path] for path in paths], np.int64).reshape(-1, 2),
         "place": place,
-        "reasons": np.asarray([""] * len(found) + [reason for _, reason in listed], dtype=np.str_),
     }
+    arrays["paths"], arrays["path_ends"] = pack_texts(paths)
+    arrays["reasons"], arrays["reason_ends"] = pack_texts(
+        [""] * len(found) + [reason for _, reason in listed]
+    )
     try:
         file.parent.mkdir(exist_ok=True)
         with atomic_file(file) as handle:

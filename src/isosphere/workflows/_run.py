@@ -88,9 +88,11 @@ class Run(Trained):
 
         A notebook shows their pictures.
 
-        `threshold` is the cosine from which two images are linked; see :func:`isosphere.deploy.near_duplicates`.
+        `threshold` is the cosine from which two images are linked; see :func:`isosphere.deploy.near_duplicates`. Links
+        to one file are one image.
         """
-        index = self.index(data, layer=layer, progress=progress)
+        source = deploy.source_of(data)
+        index = self.index(source, layer=layer, progress=progress).of_files(source)
         groups = deploy.near_duplicates(index.unit, threshold, index.paths)
         return Shown(groups, partial(duplicate_groups, data))
 

@@ -1,0 +1,95 @@
+"""Whether images are those of an earlier time: by their files, without decoding any."""
+
+import hashlib
+import os
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ._decode import UnreadableImageError
+from ._source import DIGEST_BYTES, Origin, Source
+
+_LENGTHS, _CONTENTS = 10_000, 256
+"""Images whose lengths and contents take part in a fingerprint, spread over the source: a look at each of millions
+would take minutes on a network's disk."""
+
+
+def stamps(source: Source) -> NDArray[np.int64]:
+    """What changes for each image as soon as it may be another: place, length and time of the file that it lies in, and
+    where in it; of images in memory a digest of the numbers. Zeros where nothing can be said.
+
+    Shape: int64 (n, 2). Nothing is read but the files' entries in their folders.
+    """
+    found = np.zeros((len(source), DIGEST_BYTES // 8), np.int64)
+    for i, (origin, state) in enumerate(_states(source)):
+        if origin is not None and state is not None:
+            facts = f"{origin.file}\0{origin.start}\0{origin.size}\0{state.st_size}\0{state.st_mtime_ns}"
+            digest = hashlib.blake2b(
+                facts.encode("utf-8", "surrogateescape"), digest_size=DIGEST_BYTES
+            ).digest()
+            found[i] = np.frombuffer(digest, np.int64)
+        elif origin is None and source.in_memory:
+            with suppress(UnreadableImageError):
+                found[i] = np.frombuffer(source.digest(i), np.int64)
+    return found
+
+
+def first_of_each(source: Source) -> NDArray[np.int64]:
+    """Positions of the images without those that are the same file as an earlier one, by another name or a link.
+
+    Shape: (m,), ascending.
+    """
+    seen: set[tuple[int, int, int]] = set()
+    chosen = []
+    for i, (origin, state) in enumerate(_states(source)):
+        if (
+            origin is not None and state is not None and state.st_ino
+        ):  # 0 where the system has no such numbers
+            place = (state.st_dev, state.st_ino, origin.start)
+            if place in seen:
+                continue
+            seen.add(place)
+        chosen.append(i)
+    return np.array(chosen, dtype=np.int64)
+
+
+def fingerprint(source: Source) -> str:
+    """A digest of the images wherever they lie: of all names, and of the lengths and contents of some.
+
+    The same after the folder was moved or copied, another once images are added, removed, renamed or changed. (Of more
+    than 10,000 files lengths are compared of so many, spread evenly, and contents of 256.) The images of a data set of
+    torch, which only reading would tell apart, are as many as they are.
+
+    Shape: 32 hexadecimal digits.
+    """
+    digest = hashlib.blake2b(digest_size=DIGEST_BYTES)
+    for name in source.paths:
+        digest.update(name.encode("utf-8", "surrogateescape") + b"\0")
+    for origin, state in _states(source.subset(_spread(len(source), _LENGTHS))):
+        if origin is not None and state is not None:
+            digest.update(f"{state.st_size if origin.size is None else origin.size}\0".encode())
+    for i in _spread(len(source), _CONTENTS):
+        if source.in_memory or source.origin(i) is not None:
+            with suppress(UnreadableImageError):
+                digest.update(source.digest(i))
+    return digest.hexdigest()
+
+
+def _states(source: Source) -> Iterator[tuple[Origin | None, os.stat_result | None]]:
+    """Where each image lies, and what the system says of the file; that of an archive is asked for once."""
+    file, state = "", None
+    for i in range(len(source)):
+        origin = source.origin(i)
+        if origin is not None and origin.file != file:
+            file, state = origin.file, None
+            with suppress(OSError, ValueError):
+                state = Path(file).stat()
+        yield origin, state
+
+
+def _spread(count: int, most: int) -> list[int]:
+    """So many positions at the most, evenly spread, the last among them."""
+    return np.unique(np.linspace(0, count - 1, min(count, most)).round().astype(np.int64)).tolist()
