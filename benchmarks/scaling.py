@@ -323,7 +323,7 @@ def probe_memory(batch: int, pieces: int, bound: int = 32) -> None:
     from isosphere.training import Differentiator, Step, StepTimer, make_fabric
 
     torch.set_num_threads(1)
-    method = build_method("kl-vmf", build_encoder("small-conv", image_size=bound)).train()
+    method = build_method("kl-vmf", build_encoder("small-conv", image_size=bound), weight=0.5).train()
     fabric = make_fabric("cpu", "float32")
     network = fabric.setup(Step(method))
     for rows in (2 * pieces, batch):

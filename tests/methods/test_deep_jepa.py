@@ -53,11 +53,9 @@ def test_loss_written_out(space):
 
 def test_the_weights_of_both_depths_are_told_before_the_start():
     method = deep(MMD(HeatKernel(DIM)), MMD(HeatKernel(WIDTH)))
-    facts, views = method.describe(), some_views(n=32)
-    assert "of it" not in facts["depths"]
-    told = method.describe(views)["depths"]
-    method(views)
-    assert f"{method.features.weight.item():.4g} of it" in told
+    assert "of the invariance" not in method.describe()["depths"]
+    told = method.prepare(n=32, views=3).describe()["depths"]
+    assert f"{method.features.weight.item():.4g} of the regulariser" in told
 
 
 def test_each_depth_has_the_balanced_weight_of_its_own_dimension():
@@ -65,8 +63,7 @@ def test_each_depth_has_the_balanced_weight_of_its_own_dimension():
         KL(VonMisesFisherKernel(DIM, concentration=3.0)),
         KL(VonMisesFisherKernel(WIDTH, concentration=3.0)),
     )
-    method = deep(*tests)
-    method(some_views(n=64, count=2))
+    method = deep(*tests).prepare(n=64, views=2)
     found = method.weight.item(), method.features.weight.item()
     assert found == pytest.approx([balanced_weight(t, 64, invariance_slope(2, 0)) for t in tests])
     assert found[0] != found[1]
@@ -85,7 +82,7 @@ def test_directions_move_at_both_depths():
 
 
 def test_without_the_embeddings_the_head_learns_nothing():
-    method = deep(MMD(HeatKernel(DIM)), MMD(HeatKernel(WIDTH)), share=1.0)
+    method = deep(MMD(HeatKernel(DIM)), MMD(HeatKernel(WIDTH)), share=1.0).prepare(n=16, views=3)
     method(some_views()).total.backward()
     assert not method.head.weight.grad.any()
     assert method.encoder[1].weight.grad.any()

@@ -134,28 +134,13 @@ def test_teacher_follows():
         linear_jepa(MMD(HeatKernel(DIM)), weight=0.5, teacher=1.0)
 
 
-def test_weight_is_found_once_and_kept_in_the_state():
-    method = linear_jepa(MMD(HeatKernel(DIM)))
-    assert math.isnan(method.weight.item())
-    method(some_views(16))
-    found = method.weight.item()
-    assert found == pytest.approx(balanced_weight(MMD(HeatKernel(DIM)), 16, 0.5), rel=1e-6)
-    method(some_views(8))
-    assert method.weight.item() == found
-    other = linear_jepa(MMD(HeatKernel(DIM)))
-    other.load_state_dict(method.state_dict())
-    other(some_views(8))
-    assert other.weight.item() == found
-
-
 @pytest.mark.parametrize(
     "discrepancy", [MMD(HeatKernel(DIM)), KL(VonMisesFisherKernel(DIM)), SUSReg(DIM), SIGReg(DIM)]
 )
 def test_expansion_and_weight_are_inverse(discrepancy):
     weight = weight_of_expansion(discrepancy, 3.0, 32, 0.5)
     assert expansion_ratio(discrepancy, weight, 32, 0.5) == pytest.approx(3.0)
-    method = linear_jepa(discrepancy, expansion=3.0)
-    method(some_views(32))
+    method = linear_jepa(discrepancy, expansion=3.0).prepare(n=32, views=2)
     assert method.weight.item() == pytest.approx(weight)
     assert method.expansion_ratio(32, 2) == pytest.approx(3.0)
 
@@ -163,8 +148,7 @@ def test_expansion_and_weight_are_inverse(discrepancy):
 def test_the_cutoff_sets_the_balanced_weight():
     weights = []
     for cutoff in (0.3, None, 0.8):
-        method = linear_jepa(MMD(HeatKernel(DIM)), cutoff=cutoff)
-        method(some_views(32))
+        method = linear_jepa(MMD(HeatKernel(DIM)), cutoff=cutoff).prepare(n=32, views=2)
         assert method.weight.item() == pytest.approx(
             balanced_weight(method.discrepancy, 32, 0.5, cutoff=cutoff or 0.5)
         )
@@ -271,13 +255,14 @@ def test_slices_lighten_the_balanced_weight_by_the_share_of_the_signal(kind):
         odds.append(1 / share - 1)
     assert odds[0] / odds[1] == pytest.approx(4, rel=0.5)
     assert odds[1] / odds[2] == pytest.approx(4, rel=0.5)
-    assert "of its gradient is signal" in linear_jepa(kind(DIM)).describe(some_views(32))["weight"]
+    assert "of its gradient is signal" in linear_jepa(kind(DIM)).prepare(n=32, views=2).describe()["weight"]
 
 
 @pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
 def test_the_weight_of_slices_is_found_without_gradients_too(mode):
     method = linear_jepa(SUSReg(DIM))
     with mode():
+        method.prepare(n=32, views=2)
         assert math.isfinite(method(some_views(32)).total)
     assert method.weight.item() == pytest.approx(balanced_weight(SUSReg(DIM), 32, 0.5))
 
@@ -298,12 +283,12 @@ def test_describe_changes_nothing():
     encoder = build_encoder("small-conv", image_size=16)
     method = build_method("mmd-heat", encoder, dim=16, hidden=32)
     views = [torch.randn(24, 3, 16, 16) for _ in range(2)]
-    before = {k: v.clone() for k, v in method.state_dict().items() if k != "weight"}
+    before = {k: v.clone() for k, v in method.state_dict().items()}
     state = torch.get_rng_state()
-    method.describe(views)
+    assert method.describe(views)["weight"] == "balanced: r_c = 0.5, found by prepare"
     assert torch.equal(torch.get_rng_state(), state)
     for key, value in before.items():
-        assert torch.equal(method.state_dict()[key], value), key
+        torch.testing.assert_close(method.state_dict()[key], value, rtol=0, atol=0, equal_nan=True)
 
 
 def test_wrong_use_is_refused_in_words():
@@ -346,7 +331,7 @@ def test_head_widths_and_refusal():
     [({"weight": 0.5}, "given"), ({"expansion": 2.0}, "from expansion"), ({}, "balanced")],
 )
 def test_describe_says_where_the_weight_comes_from(options, source):
-    method = linear_jepa(MMD(HeatKernel(DIM)), **options)
+    method = linear_jepa(MMD(HeatKernel(DIM)), **options).prepare(n=16, views=2)
     assert f"({source}" in method.describe(some_views())["weight"]
 
 
@@ -354,7 +339,7 @@ def test_describe_says_where_the_weight_comes_from(options, source):
 def test_a_step_compiles_to_one_graph(name):
     method = build_method(name, build_encoder("small-conv", image_size=32), dim=16, hidden=32)
     views = [torch.randn(8, 3, 32, 32) for _ in range(2)]
-    method.describe(views)  # finds the weight, once, outside the graph
+    method.prepare(n=8, views=2)
     eager = method(views).total
     torch._dynamo.reset()
     compiled = torch.compile(method, backend="aot_eager", fullgraph=True)(views).total

@@ -8,7 +8,7 @@ from isosphere.discrepancies import build_discrepancy
 from isosphere.methods import JEPA
 
 
-def total_and_gradient(rank, group, name, views, weights):
+def total_and_gradient(rank, group, name, n, views, weights):
     torch.manual_seed(rank)
     discrepancy = build_discrepancy(name, 6)
     discrepancy.group = group
@@ -16,7 +16,7 @@ def total_and_gradient(rank, group, name, views, weights):
     with torch.no_grad():
         encoder.weight.copy_(weights[0])
         head.weight.copy_(weights[1])
-    method = JEPA(encoder, head, discrepancy).double()
+    method = JEPA(encoder, head, discrepancy).double().prepare(n=n, views=3)
     loss = method(views)
     loss.total.backward()
     return loss.total.detach(), loss.parts, encoder.weight.grad, method.weight
@@ -28,11 +28,12 @@ def test_ranks_equal_one_process(ranks, name, counts):
     weights = torch.randn(7, 5, dtype=torch.float64), torch.randn(6, 7, dtype=torch.float64)
     views = [[torch.randn(n, 5, dtype=torch.float64) for _ in range(3)] for n in counts]
     whole = [torch.cat(v) for v in zip(*views, strict=True)]
-    total, parts, gradient, weight = total_and_gradient(0, False, name, whole, weights)
+    total, parts, gradient, weight = total_and_gradient(0, False, name, sum(counts), whole, weights)
     world = len(counts)
-    outcomes = ranks.run(total_and_gradient, world, [(name, mine, weights) for mine in views])
+    given = [(name, sum(counts), mine, weights) for mine in views]
+    outcomes = ranks.run(total_and_gradient, world, given)
     for theirs, their_parts, _, their_weight in outcomes:
-        assert their_weight == weight  # the balanced weight is that of the global batch
+        assert their_weight == weight
         torch.testing.assert_close(theirs, total, rtol=1e-9, atol=1e-10)
         for key, value in parts.items():
             torch.testing.assert_close(their_parts[key], value, rtol=1e-9, atol=1e-10)

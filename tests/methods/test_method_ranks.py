@@ -97,7 +97,7 @@ def total_and_gradient(rank, group, name, views, state):
 def test_ranks_equal_one_process(ranks, name, counts):
     build, arguments, options = BUILD[name]
     torch.manual_seed(3)
-    method = build(*arguments, **options).double()
+    method = build(*arguments, **options).double().prepare(n=sum(counts), views=3)
     with torch.no_grad():
         for key, parameter in method.named_parameters():
             if key.startswith("teacher"):
@@ -168,7 +168,7 @@ def test_training_under_ddp_is_that_of_one_process(ranks, name):
     """Three steps, the energy's weight found in the first, teacher and directions moved after each."""
     build, arguments, options = BUILD[name]
     torch.manual_seed(3)
-    state = build(*arguments, **options).double().state_dict()
+    state = build(*arguments, **options).double().prepare(n=8, views=3).state_dict()
     views = [[torch.randn(n, CHANNELS, dtype=torch.float64) for _ in range(3)] for n in (5, 3)]
     whole = steps_under_ddp(0, False, name, [torch.cat(v) for v in zip(*views, strict=True)], state)
     for theirs in ranks.run(steps_under_ddp, 2, [(name, mine, state) for mine in views]):

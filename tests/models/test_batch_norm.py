@@ -227,8 +227,8 @@ def test_methods_with_batch_norm_train_alike(ranks, name):
     """Weights, teacher and running statistics after two steps on unequal batches."""
     torch.manual_seed(0)
     method = build_method(name, Tiny(), hidden=16, **({} if name.startswith("vje") else {"dim": 8})).double()
-    state = method.state_dict()
     counts = (7, 4)
+    state = method.prepare(n=sum(counts), views=2).state_dict()
     views = [[torch.randn(n, 3, 8, 8, dtype=torch.float64) for _ in range(2)] for n in counts]
     whole = [torch.cat(v) for v in zip(*views, strict=True)]
     expected = steps_of_a_method(0, False, name, whole, state)

@@ -23,7 +23,7 @@ def some_method(name, *, dropout=0.0):
     method = build_method(name, encoder, **widths)
     if dropout:
         method.head = nn.Sequential(nn.Dropout(dropout), method.head)
-    return method
+    return method.prepare(n=ROWS, views=2)
 
 
 def some_views(seed=0):

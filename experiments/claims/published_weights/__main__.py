@@ -81,7 +81,7 @@ def run(job: dict[str, Any], train: ImageSet, test: ImageSet) -> dict[str, float
     given: dict[str, Any] = (
         {"expansion": float(job["rule"])} if job["rule"] != "published" else {"weight": published}
     )
-    method = JEPA(encoder, head, discrepancy, **given).train()
+    method = JEPA(encoder, head, discrepancy, **given).train().prepare(n=BATCH, views=2)
     views = Views(recipe("textures" if job["data"] == "wood" else "crops", SIZE))
     shares = within_share(embeddings(encoder, head, views, train)[0])
     loader = Loader(train, batch_size=BATCH, seed=job["seed"])

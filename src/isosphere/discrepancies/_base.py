@@ -24,7 +24,8 @@ class Discrepancy(Registered, ABC):
     gradient is that of one process on the whole sample. Statistics run in float32 or wider, autocast off. Under
     ``torch.compile`` each is one operator of the graph.
 
-    ``dim`` may be None where the statistic has no kernel: then it is that of the first sample.
+    ``dim`` may be None where the statistic has no kernel: then a sample may have any, and null and slope, which depend
+    on it, are those of :meth:`alone` with a dimension. A call changes nothing.
     ``space`` says what ``z`` should be: unit rows (``"sphere"``) or plain vectors (``"euclidean"``).
     ``self_pairs`` says whether a row is compared with itself: then the slope of a batch of n is ``slope * (1 - 1/n)``.
     ``random`` says whether the value rests on directions that ``after_step`` moves.
@@ -40,12 +41,10 @@ class Discrepancy(Registered, ABC):
             raise ValueError(f"got dim={dim}, expected the ambient dimension of the sphere, at least 2")
         self._dim = dim
         self.group: Group = group
-        self._simulated: dict[int, Tensor] = {}
+        self._simulated: dict[tuple[int, int], Tensor] = {}
 
     def forward(self, z: Tensor) -> Tensor:
-        if self._dim is None and z.ndim >= 2 and z.shape[-1] >= 2:
-            self._dim = z.shape[-1]
-        if z.ndim < 2 or z.shape[-1] != self._dim:
+        if z.ndim < 2 or not self.takes(z.shape[-1]):
             raise ValueError(
                 f"got z of shape {tuple(z.shape)}, expected (*views, n, {self._dim or 'd'}): "
                 f"build the discrepancy with dim={z.shape[-1] if z.ndim else '?'} or transpose z"
@@ -78,10 +77,16 @@ class Discrepancy(Registered, ABC):
 
     @property
     def dim(self) -> int:
-        """The dimension, given or met in the first sample."""
+        """The dimension it was built for. Raises: ValueError where it was built for any."""
         if self._dim is None:
-            raise ValueError(f"{type(self).__name__} has met no sample yet: build it with dim=...")
+            raise ValueError(
+                f"{type(self).__name__} was built for any dimension, and this depends on it: give dim=..."
+            )
         return self._dim
+
+    def takes(self, dim: int) -> bool:
+        """Whether a sample may have this dimension."""
+        return dim >= 2 if self._dim is None else dim == self._dim
 
     def _check_null(self, n: int) -> None:
         if n < 2:
@@ -96,7 +101,7 @@ class Discrepancy(Registered, ABC):
     def _simulation(self, n: int) -> Tensor:
         """Values for seeded samples of the target law, 64 to 512 of them by their size; kept."""
         self._check_null(n)
-        if n not in self._simulated:
+        if (n, self.dim) not in self._simulated:
             draws = max(64, min(512, (1 << 15) // n))
             generator = torch.Generator().manual_seed(n)
             alone = self.alone()
@@ -104,18 +109,30 @@ class Discrepancy(Registered, ABC):
             for i in range(draws):
                 values[i] = alone(self._sample_target(n, generator)).double()
                 alone.after_step()
-            self._simulated[n] = values
-        return self._simulated[n]
+            self._simulated[n, self.dim] = values
+        return self._simulated[n, self.dim]
 
-    def alone(self) -> "Discrepancy":
-        """A copy on the CPU, for this rank alone, whose directions may be moved without moving this one's."""
+    def alone(self, dim: int | None = None) -> "Discrepancy":
+        """A copy on the CPU, for this rank alone, whose directions may be moved without moving this one's.
+
+        Args:
+            dim: of the copy, where this one was built for any.
+        """
         twin = copy.deepcopy(self, {id(self.group): self.group}).cpu()  # a process group cannot be copied
         twin.group = False
-        return twin.train()
+        return (twin if dim is None else twin._for(dim)).train()
+
+    def _for(self, dim: int) -> "Discrepancy":
+        """This one, or where it was built for any dimension the same for ``dim``; what was simulated is shared."""
+        if self._dim is not None or dim < 2:
+            return self
+        twin = copy.copy(self)
+        twin._dim = dim
+        return twin
 
     def zscore(self, z: Tensor) -> Tensor:
         """Standard deviations above the uniform law, ``(D - mean_n)/std_n``; shape ``(*views,)``."""
-        null = self.null(self.count(z))
+        null = self._for(z.shape[-1]).null(self.count(z))
         return (self(z) - null.mean) / null.std
 
     def pvalue(self, z: Tensor) -> Tensor:
@@ -127,14 +144,14 @@ class Discrepancy(Registered, ABC):
 
         Raises ValueError where the null has no variance (Riesz energies with 2 s >= d - 1).
         """
-        n = self.count(z)
-        null = self.null(n)
+        n, known = self.count(z), self._for(z.shape[-1])
+        null = known.null(n)
         if not 0 < null.std < float("inf"):
             raise ValueError(
                 f"got n={n}, for which {type(self).__name__} has a standard deviation of {null.std} under the uniform "
                 "law, expected a finite one: take a smaller power, or a larger dimension"
             )
-        return upper_tail((self(z).double() - null.mean) / null.std, self.skewness(n))
+        return upper_tail((self(z).double() - null.mean) / null.std, known.skewness(n))
 
     @abstractmethod
     def slope(self, n: int) -> float:

@@ -18,6 +18,7 @@ from isosphere.methods.momentum import Momentum
 from isosphere.methods.named import METHODS, MethodEntry, build_method
 from isosphere.methods.network_energy import NetworkEnergy
 from isosphere.methods.redundancy import BarlowTwins, VICReg
+from isosphere.methods.regulariser import Pull, Regulariser
 from isosphere.methods.simsiam import SimSiam
 from isosphere.methods.vi_simsiam import VISimSiam
 from isosphere.methods.vje import VJE
@@ -42,6 +43,8 @@ __all__ = [
     "MethodEntry",
     "Momentum",
     "NetworkEnergy",
+    "Pull",
+    "Regulariser",
     "SimCLR",
     "SimSiam",
     "VICReg",

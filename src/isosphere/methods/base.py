@@ -16,7 +16,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from itertools import groupby
-from typing import Literal
+from typing import Any, ClassVar, Literal, Self
 
 import torch
 from torch import Tensor, nn
@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from isosphere.discrepancies import MMD, Discrepancy
 from isosphere.kernels import VonMisesFisherKernel
 from isosphere.methods.pairs import check_views
+from isosphere.methods.regulariser import Pull, Regulariser
 from isosphere.reductions import Group, full_precision
 from isosphere.sphere import normalize
 from isosphere.statistics import within_share
@@ -46,7 +47,8 @@ class Method(nn.Module, ABC):
     """Encoder, head and loss: ``forward(views) -> Loss``.
 
     ``views`` is a list of tensors ``(n, channels, size, size)``, the global ones first. A loop calls
-    ``after_step(progress)`` once after each optimiser step; nothing else is asked of it.
+    ``prepare(n=..., views=...)`` once before its first step, with the size of its batches, and ``after_step(progress)``
+    after each step; nothing else is asked of it. A forward pass changes no state but that of batch norm.
 
     When a process group is initialised the loss is that of the concatenated batch of all ranks of :attr:`group`,
     and after DistributedDataParallel's averaging the parameter gradient is that of one process on all of it.
@@ -60,6 +62,8 @@ class Method(nn.Module, ABC):
 
     space: Literal["sphere", "euclidean"] = "euclidean"
     _group: Group = None
+    _renamed: ClassVar[dict[str, str]] = {}
+    """Names in the state dict of earlier versions, with those of now; a module's stands for all within it."""
 
     def __init__(self, encoder: nn.Module, head: nn.Module, global_views: int = 2):
         super().__init__()
@@ -101,6 +105,25 @@ class Method(nn.Module, ABC):
     def indivisible(self) -> str | None:
         """Why a batch cannot be taken in pieces (:class:`~isosphere.training.Differentiator`), in words; else None."""
         return None if type(self).forward is Method.forward else "its forward pass is not made of two halves"
+
+    def prepare(self, *, n: int, views: int) -> Self:
+        """Find the weights that a rule finds, for batches of ``n`` rows over all ranks in so many views.
+
+        Call once before the first step; before a state dict is loaded, whose weights are then taken. A weight that was
+        given, or has been found for the same numbers, stays. Returns the method.
+
+        Raises: ValueError where the rule cannot tell, in words.
+        """
+        for part in self._regularisers():
+            part.prepare(self._pull(n, views))
+        return self
+
+    def _regularisers(self) -> list[Regulariser]:
+        return [part for part in self.modules() if isinstance(part, Regulariser)]
+
+    def _pull(self, n: int, views: int) -> Pull:
+        """What a regulariser weighs against here."""
+        raise NotImplementedError(f"{type(self).__name__} does not say what its regulariser weighs against")
 
     def after_step(self, progress: float) -> None:
         """Move teachers and random directions; ``progress`` runs from 0 to 1 over the training."""
@@ -150,6 +173,14 @@ class Method(nn.Module, ABC):
         """Steps before which the method has hardly begun: something of it must be learned first; 0: from the start."""
         return 0
 
+    def _load_from_state_dict(
+        self, state_dict: dict[str, Tensor], prefix: str, *args: Any, **kwargs: Any
+    ) -> None:
+        for old, new in self._renamed.items():
+            for key in [k for k in state_dict if f"{k}.".startswith(f"{prefix}{old}.")]:
+                state_dict[f"{prefix}{new}{key.removeprefix(prefix + old)}"] = state_dict.pop(key)
+        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
+
 
 def spread_test(method: nn.Module, dim: int) -> Discrepancy:
     """What tells whether the method's embeddings of ``dim`` dimensions are spread: its own discrepancy, if that is of
@@ -159,8 +190,8 @@ def spread_test(method: nn.Module, dim: int) -> Discrepancy:
     first order, the same z-score as its logarithm's, with exact null moments.
     """
     own = getattr(method, "discrepancy", None)
-    if isinstance(own, Discrepancy) and own._dim in (None, dim):
-        return own.alone().eval()
+    if isinstance(own, Discrepancy) and own.takes(dim):
+        return own.alone(dim).eval()
     return MMD(VonMisesFisherKernel(dim, concentration=4.0), "u", group=False)
 
 

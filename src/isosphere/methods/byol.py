@@ -3,7 +3,7 @@
 __all__ = ["BYOL", "teacher_momentum"]
 
 import math
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -20,9 +20,8 @@ from isosphere.methods.pairs import (
     squared_distance,
     undirected_pairs,
 )
-from isosphere.methods.weighting import balanced_weight
+from isosphere.methods.regulariser import Pull, Regulariser
 from isosphere.reductions import full_precision
-from isosphere.sphere import normalize
 
 _PLACES = ("projection", "prediction", "features")
 # The slope of the invariance for the balanced weight: with the identity as predictor and the student as teacher, the
@@ -60,7 +59,7 @@ class BYOL(Method):
         discrepancy: D, a :class:`~isosphere.discrepancies.Discrepancy` of the online views (``Uniformity(2)``:
             2105.00925). place: where: on the ``"projection"`` (default; 2105.00925 speaks of the representations
             and does not say which), the ``"prediction"`` or the backbone's ``"features"``.
-        weight: w in (0, 1); None: the balanced weight (:mod:`isosphere.methods.weighting`).
+        weight: w in (0, 1); None: the balanced weight (:mod:`isosphere.methods.weighting`), found by ``prepare``.
         temperature: of the contrastive term, :func:`~isosphere.methods.nt_xent` of the online projections; None: no
             such term. weight_contrastive: w_c in (0, 1), .5 unless given.
         energy: E, a :class:`~isosphere.methods.NetworkEnergy` of the online network; None: no such term.
@@ -75,8 +74,8 @@ class BYOL(Method):
     """
 
     space = "sphere"
-    weight: Tensor
     weight_energy: Tensor
+    _renamed: ClassVar = {"discrepancy": "regulariser.discrepancy", "weight": "regulariser.weight"}
 
     def __init__(
         self,
@@ -99,7 +98,7 @@ class BYOL(Method):
         super().__init__(encoder, head, global_views)
         if place not in _PLACES or (discrepancy is None and place != "projection"):
             raise ValueError(f"got place={place!r}, expected one of {_PLACES}, with a discrepancy")
-        if weight is not None and (discrepancy is None or not 0 < weight < 1):
+        if weight is not None and discrepancy is None:
             raise ValueError(f"got weight={weight}, expected a number between 0 and 1, with a discrepancy")
         if temperature is not None and not temperature > 0:
             raise ValueError(f"got temperature={temperature}, expected a positive number (SimCLR: 0.5)")
@@ -115,17 +114,26 @@ class BYOL(Method):
             )
         self.predictor = predictor
         self.teacher = Momentum(nn.Sequential(encoder, head), teacher, memory)
-        self.discrepancy, self.place, self.temperature, self.energy = discrepancy, place, temperature, energy
+        self.regulariser = None if discrepancy is None else Regulariser(discrepancy, weight=weight)
+        self.place, self.temperature, self.energy = place, temperature, energy
         self.weight_contrastive = 0.5 if weight_contrastive is None else weight_contrastive
         self.energy_ratio = 1.0 if energy_ratio is None else energy_ratio
-        # Whether the weights are known to be found, so that no step has to look.
-        self._resolved = self._weighed = False
-        if discrepancy is not None:
-            self.register_buffer("weight", torch.tensor(math.nan if weight is None else weight))
+        self._weighed = (
+            False  # whether the weight of the energy is known to be found, so that no step has to look
+        )
         if energy is not None:
             self.register_buffer(
                 "weight_energy", torch.tensor(math.nan if weight_energy is None else weight_energy)
             )
+
+    @property
+    def discrepancy(self) -> Discrepancy | None:
+        return None if self.regulariser is None else self.regulariser.discrepancy
+
+    @property
+    def weight(self) -> Tensor | None:
+        """The weight of the regulariser, if there is one; nan before ``prepare``."""
+        return None if self.regulariser is None else self.regulariser.weight
 
     @property
     def online(self) -> nn.ModuleList:
@@ -163,8 +171,10 @@ class BYOL(Method):
             distances = [squared_distance(p[v], target[g], n, self.group) for g, v in pairs]
             invariance = 2 * torch.stack(distances).mean()
             total, parts = invariance, {"invariance": invariance.detach()}
-            if self.discrepancy is not None:
-                total, parts["regulariser"] = self._spread(total, raw[self.place], n)
+            if self.regulariser is not None:
+                spread = self.regulariser.place(raw[self.place])
+                total, value = self.regulariser(total, spread, self._pull(n, len(z)))
+                parts["regulariser"] = value.detach()
             if self.temperature is not None:
                 contrast = z.new_zeros(())
                 for a, b, share in undirected_pairs(self.global_views, len(z)):
@@ -176,12 +186,8 @@ class BYOL(Method):
                 total, parts["energy"] = self._spread_weights(total)
         return Loss(total, parts)
 
-    def _spread(self, total: Tensor, z: Tensor, n: int) -> tuple[Tensor, Tensor]:
-        assert self.discrepancy is not None
-        z = z if z.dtype == torch.float64 else z.float()
-        value = self.discrepancy(normalize(z) if self.discrepancy.space == "sphere" else z).mean()
-        self._resolve(n)
-        return (1 - self.weight) * total + self.weight * value, value.detach()
+    def _pull(self, n: int, views: int) -> Pull:
+        return Pull(n, views, _SLOPE, self.space)
 
     def _spread_weights(self, total: Tensor) -> tuple[Tensor, Tensor]:
         assert self.energy is not None
@@ -195,18 +201,11 @@ class BYOL(Method):
             self._weighed = True
         return total + self.weight_energy * excess, excess.detach()
 
-    def _resolve(self, n: int) -> None:
-        """Fix the weight of the regulariser for batches of n rows; kept in the state dict."""
-        if not self._resolved and self.discrepancy is not None:
-            if self.weight.isnan():
-                self.weight.fill_(balanced_weight(self.discrepancy, n, _SLOPE, space=self.space))
-            self._resolved = True
-
     def after_step(self, progress: float) -> None:
         momentum = teacher_momentum(self.teacher.bounded(progress), progress)
         self.teacher.follow(nn.Sequential(self.encoder, self.head), momentum)
-        if self.discrepancy is not None:
-            self.discrepancy.after_step()
+        if self.regulariser is not None:
+            self.regulariser.after_step()
 
     @property
     def spread_setting(self) -> tuple[str, float] | None:
@@ -227,15 +226,9 @@ class BYOL(Method):
             f"{self.teacher.memory:g} of the training",
             "expansion ratio": "none: predictor and teacher, not a slope, keep it from collapse",
         }
-        if self.discrepancy is not None:
-            kind = f"{type(self.discrepancy).__name__}({self.discrepancy.extra_repr()})"
-            facts["discrepancy"] = f"{kind} of the {self.place}"
-            if views is not None:
-                self._resolve(row_total(views[0].flatten(1), self.group))
-            found = not self.weight.isnan()
-            facts["weight"] = (
-                f"{self.weight.item():.4g} of the regulariser" if found else "balanced, at the first step"
-            )
+        if self.regulariser is not None:
+            facts["discrepancy"] = f"{self.regulariser.name} of the {self.place}"
+            facts["weight"] = self.regulariser.describe()
         if self.temperature is not None:
             facts["contrastive term"] = (
                 f"{self.weight_contrastive:g} of NT-Xent, temperature {self.temperature:g}"

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from isosphere.discrepancies import Discrepancy
 from isosphere.methods.base import Loss, embed_views
 from isosphere.methods.jepa import JEPA
-from isosphere.methods.pairs import check_views, row_total
+from isosphere.methods.pairs import check_views
+from isosphere.methods.regulariser import Regulariser
 from isosphere.reductions import full_precision
 
 
@@ -58,7 +59,8 @@ class DeepJEPA(JEPA):
                 f"embeddings: {discrepancy.space}"
             )
         self.share = share
-        self.features = JEPA(nn.Identity(), nn.Identity(), features, **options)
+        weights = {name: options.get(name) for name in ("weight", "expansion", "cutoff")}
+        self.features = Regulariser(features, **weights)
         self.standardise = nn.BatchNorm1d(features.dim, affine=False)
 
     def _network(self, x: Tensor) -> Tensor:
@@ -75,22 +77,19 @@ class DeepJEPA(JEPA):
 
     def combine(self, *outputs: Tensor) -> Loss:
         z, y = outputs
-        shallow, deep = self.features.combine(y), super().combine(z)
+        deep = self._weighed(z, z[: self.global_views].mean(0), self.regulariser)
+        shallow = self._weighed(y, y[: self.global_views].mean(0), self.features)
         parts = deep.parts | {f"features_{name}": part for name, part in shallow.parts.items()}
         return Loss((1 - self.share) * deep.total + self.share * shallow.total, parts)
 
     def after_step(self, progress: float) -> None:
         super().after_step(progress)
-        self.features.after_step(progress)
+        self.features.after_step()
 
     def describe(self, views: list[Tensor] | None = None) -> dict[str, str]:
         facts = super().describe(views)
-        inner = self.features.describe()["discrepancy"]
-        if views is not None:
-            self.features._resolve(row_total(views[0].flatten(1), self.group), len(views))
-            weight = self.features.weight.item()
-            inner += f", {weight:.4g} of it, {1 - weight:.4g} of the invariance"
         facts["depths"] = (
-            f"{1 - self.share:.4g} of the loss at the embeddings, {self.share:.4g} at the features: {inner}"
+            f"{1 - self.share:.4g} of the loss at the embeddings, {self.share:.4g} at the features: "
+            f"{self.features.name}, {self.features.describe(invariance=True)}"
         )
         return facts

@@ -2,8 +2,7 @@
 
 __all__ = ["VJE"]
 
-import math
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +12,7 @@ from isosphere.methods.base import SLOW_START, Loss, Method, embed_views
 from isosphere.methods.evidence import Posterior, RadialFactor, directional_factor, evidence_scores
 from isosphere.methods.likelihood import diagonal_gaussian_kl, log_norm
 from isosphere.methods.pairs import check_views, directed_pairs, row_mean
-from isosphere.methods.weighting import balanced_weight
+from isosphere.methods.regulariser import Pull, Regulariser
 from isosphere.models import InferenceNetwork
 from isosphere.reductions import first_row, full_precision, row_counts
 from isosphere.sphere import mixed_seed, normalize
@@ -70,7 +69,7 @@ class VJE(Method):
         radial, radial_degrees_of_freedom, radial_scale: the radial factor, or none.
         kl_weight: beta; 1 is the bound. samples: of z per view and step.
         stop_gradient: whether the target is held fixed.
-        discrepancy: D; weight: w in (0, 1), None: the balanced weight, found at the first batch.
+        discrepancy: D; weight: w in (0, 1), None: the balanced weight, found by ``prepare``.
         global_views: how many of the views, the first ones, are targets. seed: of the samples' own generator.
 
     *Scale.* The total is in nats per dimension. *Parts* (nats per image): ``directional`` and ``radial``, the
@@ -83,7 +82,7 @@ class VJE(Method):
 
     space = "sphere"
     draw: Tensor
-    weight: Tensor
+    _renamed: ClassVar = {"discrepancy": "regulariser.discrepancy", "weight": "regulariser.weight"}
     head: InferenceNetwork  # pyright: ignore[reportIncompatibleVariableOverride]
 
     def __init__(
@@ -113,7 +112,7 @@ class VJE(Method):
             raise ValueError(
                 f"got kl_weight={kl_weight}, samples={samples}, expected a number of at least 0 and at least 1 sample"
             )
-        if weight is not None and (discrepancy is None or not 0 < weight < 1):
+        if weight is not None and discrepancy is None:
             raise ValueError(f"got weight={weight}, expected a number between 0 and 1, with a discrepancy")
         dim = head.in_dim
         self.factor = directional_factor(
@@ -132,11 +131,18 @@ class VJE(Method):
         self.radius = RadialFactor(radial_degrees_of_freedom, radial_scale) if radial else None
         self.standardise = nn.BatchNorm1d(dim, affine=False) if standardise else nn.Identity()
         self.kl_weight, self.samples, self.stop_gradient = kl_weight, samples, stop_gradient
-        self.discrepancy, self.seed = discrepancy, seed
+        self.regulariser = None if discrepancy is None else Regulariser(discrepancy, weight=weight)
+        self.seed = seed
         self.register_buffer("draw", torch.zeros((), dtype=torch.int64))
-        if discrepancy is not None:
-            self.register_buffer("weight", torch.tensor(math.nan if weight is None else weight))
-        self._resolved = weight is not None
+
+    @property
+    def discrepancy(self) -> Discrepancy | None:
+        return None if self.regulariser is None else self.regulariser.discrepancy
+
+    @property
+    def weight(self) -> Tensor | None:
+        """The weight of the regulariser, if there is one; nan before ``prepare``."""
+        return None if self.regulariser is None else self.regulariser.weight
 
     def _network(self, x: Tensor) -> Tensor:
         """The embedding and the inference network's outputs about it, one after the other."""
@@ -179,11 +185,9 @@ class VJE(Method):
         parts["kl"] = row_mean(kl[[v for _, v in pairs]], n, self.group).mean()
         bound = parts["directional"] + parts.get("radial", 0.0) - self.kl_weight * parts["kl"]
         total = -bound / h.shape[-1]
-        if self.discrepancy is not None:
-            self._resolve(n)
-            spread = normalize(h) if self.discrepancy.space == "sphere" else h
-            parts["regulariser"] = self.discrepancy(spread).mean()
-            total = (1 - self.weight) * total + self.weight * parts["regulariser"]
+        if self.regulariser is not None:
+            spread = self.regulariser.place(h)
+            total, parts["regulariser"] = self.regulariser(total, spread, self._pull(n, len(h)))
         return Loss(total, {name: part.detach() for name, part in parts.items()})
 
     def _noise(self, h: Tensor, counts: list[int]) -> Tensor:
@@ -197,8 +201,8 @@ class VJE(Method):
     def after_step(self, progress: float) -> None:
         if self.training:
             self.draw += 1
-        if self.discrepancy is not None:
-            self.discrepancy.after_step()
+        if self.regulariser is not None:
+            self.regulariser.after_step()
 
     @torch.no_grad()
     def embed(self, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -231,15 +235,11 @@ class VJE(Method):
             noise = torch.randn(samples, 1, h.shape[-1], generator=generator).to(h.device, h.dtype)
             return evidence_scores(h, posterior, self.factor, self.radius, noise)
 
-    def _resolve(self, n: int) -> None:
-        """Fix the weight of the regulariser for batches of n rows; kept in the state dict."""
-        if not self._resolved and self.discrepancy is not None:
-            if self.weight.isnan():
-                # With the target fixed, the two directions pull half as much as a cost of both views; and the inference
-                # network stands between target and encoder.
-                slope = self.factor.slope * (0.5 if self.stop_gradient else 1.0) * _PASSED
-                self.weight.fill_(balanced_weight(self.discrepancy, n, slope, space=self.space))
-            self._resolved = True
+    def _pull(self, n: int, views: int) -> Pull:
+        # With the target fixed, the two directions pull half as much as a cost of both views; and the inference network
+        # stands between target and encoder.
+        slope = self.factor.slope * (0.5 if self.stop_gradient else 1.0) * _PASSED
+        return Pull(n, views, slope, self.space)
 
     @property
     def least_steps(self) -> int:
@@ -253,12 +253,6 @@ class VJE(Method):
             "dimension": f"{self.head.in_dim}, the encoder's: there is no projection head",
             "expansion ratio": "none: a predictor and a stopped gradient, not a slope, keep it from collapse",
         }
-        if self.discrepancy is not None:
-            facts["discrepancy"] = f"{type(self.discrepancy).__name__}({self.discrepancy.extra_repr()})"
-            if views is not None:
-                self._resolve(sum(row_counts(len(views[0]), views[0].device, self.group)))
-            found = not self.weight.isnan()
-            facts["weight"] = (
-                f"{self.weight.item():.4g} of the regulariser" if found else "balanced, at the first step"
-            )
+        if self.regulariser is not None:
+            facts["discrepancy"], facts["weight"] = self.regulariser.name, self.regulariser.describe()
         return facts

@@ -94,6 +94,7 @@ def prepare(config: Config, *, source: Source | None = None, progress: LoadProgr
     if fabric.world_size > 1:
         synchronise(method)
     views = build_views(config, cast(Encoder, method.encoder))
+    _find_weights(config, method, batch, views.recipe.views)
     images, shown, looked_at = hold_out(config, images, config.model.dim or 2, test=test)
     check_batch(batch, len(images), source.name)
     observer = None if shown is None else Observer(shown.images, views, batch)
@@ -202,6 +203,14 @@ def untrained(config: Config) -> Method:
 def build_views(config: Config, encoder: Encoder) -> Views:
     """The views of the configured recipe, normalised as the encoder expects."""
     return Views(_recipe(config, encoder))
+
+
+def _find_weights(config: Config, method: Method, batch: int, views: int) -> None:
+    """The weights that are found by a rule, before a checkpoint brings its own. Raises: UsageError in words."""
+    try:
+        method.prepare(n=batch, views=views)
+    except ValueError as error:
+        raise UsageError(f"method '{config.method.name}': {error}.") from error
 
 
 def _recipe(config: Config, encoder: Encoder) -> ViewRecipe:

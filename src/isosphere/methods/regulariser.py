@@ -1,0 +1,186 @@
+"""A discrepancy that weighs against an invariance: its weight by number or by rule, its space, its share of signal."""
+
+__all__ = ["Pull", "Regulariser"]
+
+import math
+import warnings
+from typing import Any, Literal, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from isosphere.discrepancies import Discrepancy
+from isosphere.methods.weighting import (
+    CUTOFF,
+    balanced_weight,
+    check_expansion,
+    expansion_ratio,
+    signal_share,
+    weight_of_expansion,
+)
+from isosphere.sphere import normalize
+
+FAR, SIZES = 1.5, 8
+"""Ratio of two weights from which on one is no longer taken for the other without a word, and how many other sizes of a
+batch are compared, each of which costs the rule.
+"""
+
+
+class Pull(NamedTuple):
+    """What a regulariser weighs against: the invariance of batches of ``n`` rows over all ranks in so many ``views``.
+
+    ``slope`` is its :func:`~isosphere.methods.invariance_slope`, ``space`` that of the embeddings it compares.
+    """
+
+    n: int
+    views: int
+    slope: float
+    space: Literal["sphere", "euclidean"]
+
+
+class Regulariser(nn.Module):
+    r"""Keeps embeddings uniform against an invariance that draws views together.
+
+    .. math:: \mathcal L = (1 - w)\, \mathcal I + w\, \frac1V \sum_v D(z_v)
+
+    A weight that is not given is found by a rule (:mod:`isosphere.methods.weighting`) from the size of the batch, the
+    number of views and the discrepancy. :meth:`prepare` finds it, and nothing else does: it does not depend on what
+    happens to be looked at first. With one that is given there is nothing to prepare.
+
+    Args:
+        discrepancy: D.
+        weight: w in (0, 1). expansion: the expansion ratio to take the weight from. cutoff: of the balanced weight,
+            in (0, 1]. One of them or none: the balanced weight.
+
+    *Shape.* ``regulariser(invariance, z, pull)`` with ``z`` ``(views, n, d)`` -> total and mean discrepancy, two
+    scalars; z is in the discrepancy's space (:meth:`place`). *State.* ``weight`` (nan until it is found) and
+    ``found_for``: the n and the views that it was found for, 0 for a weight that was given. *Raises* RuntimeError
+    without a weight; ValueError for numbers that can be no weight.
+    """
+
+    weight: Tensor
+    found_for: Tensor
+
+    def __init__(
+        self,
+        discrepancy: Discrepancy,
+        *,
+        weight: float | None = None,
+        expansion: float | None = None,
+        cutoff: float | None = None,
+    ):
+        super().__init__()
+        if sum(given is not None for given in (weight, expansion, cutoff)) > 1:
+            raise ValueError(
+                f"got weight={weight}, expansion={expansion} and cutoff={cutoff}, expected one of them or none"
+            )
+        if cutoff is not None and not 0 < cutoff <= 1:
+            raise ValueError(f"got cutoff={cutoff}, expected a share of variance in (0, 1]")
+        if weight is not None and not 0 < weight < 1:
+            raise ValueError(f"got weight={weight}, expected a number strictly between 0 and 1")
+        if expansion is not None:
+            check_expansion(expansion)
+        self.discrepancy = discrepancy
+        self.expansion, self.cutoff, self.given = expansion, cutoff, weight is not None
+        self.register_buffer("weight", torch.tensor(math.nan if weight is None else weight))
+        self.register_buffer("found_for", torch.zeros(2, dtype=torch.int64))
+        # The same facts where reading them does not wait for a device, and the sizes already compared with them.
+        self._ready, self._found_for = self.given, (0, 0)
+        self._compared: set[tuple[int, int]] = set()
+        self._said = False
+
+    def prepare(self, pull: Pull) -> None:
+        """Find the weight for such batches; one that is given, or was found for the same, is kept."""
+        if self.given or (self._ready and self._found_for == (pull.n, pull.views)):
+            return
+        self.weight.fill_(self._rule(pull))
+        self.found_for.copy_(torch.tensor([pull.n, pull.views]))
+        self._note()
+
+    def forward(self, invariance: Tensor, z: Tensor, pull: Pull) -> tuple[Tensor, Tensor]:
+        self._check(pull)
+        value = self.discrepancy(z).mean()
+        return (1 - self.weight) * invariance + self.weight * value, value
+
+    def place(self, z: Tensor) -> Tensor:
+        """Rows where the discrepancy wants them, in float32 or wider: on the sphere their directions."""
+        z = z if z.dtype == torch.float64 else z.float()
+        return normalize(z) if self.discrepancy.space == "sphere" else z
+
+    def _rule(self, pull: Pull) -> float:
+        if self.expansion is not None:
+            return weight_of_expansion(self.discrepancy, self.expansion, pull.n, pull.slope)
+        return balanced_weight(self.discrepancy, pull.n, pull.slope, cutoff=self.cutoff, space=pull.space)
+
+    def _check(self, pull: Pull) -> None:
+        """Refuse to go on without a weight; say once where this batch would have another one."""
+        if not self._ready:
+            raise RuntimeError(
+                "got no weight of the regulariser, which is found for one size of batch before the first step: call "
+                f"method.prepare(n={pull.n}, views={pull.views}) or give weight=..."
+            )
+        size = pull.n, pull.views
+        known = self._said or self._found_for in ((0, 0), size) or size in self._compared
+        if known or torch.compiler.is_compiling() or len(self._compared) == SIZES:
+            return
+        self._compared.add(size)
+        try:
+            wanted = self._rule(pull)
+        except ValueError:  # too few rows to tell: the discrepancy says so itself
+            return
+        weight, (n, views) = self.weight.item(), self._found_for
+        if max(wanted / weight, weight / wanted) > FAR:
+            self._said = True
+            warnings.warn(
+                f"the weight of the regulariser, {weight:.3g}, was found for {n} rows in {views} views, and this batch "
+                f"has {pull.n} in {pull.views}, for which the rule gives {wanted:.3g}: call "
+                f"method.prepare(n={pull.n}, views={pull.views}) if such batches are the rule, or give weight=...",
+                stacklevel=2,
+            )
+
+    def after_step(self) -> None:
+        """Move what moves between steps (random directions)."""
+        self.discrepancy.after_step()
+
+    def expansion_ratio(self, pull: Pull) -> float | None:
+        """The expansion ratio r* of the weight for such batches, inf without a slope; None without a weight."""
+        if not self._ready:
+            return None
+        return expansion_ratio(self.discrepancy, self.weight.item(), pull.n, pull.slope)
+
+    @property
+    def name(self) -> str:
+        """The discrepancy with its settings."""
+        return f"{type(self.discrepancy).__name__}({self.discrepancy.extra_repr()})"
+
+    def describe(self, *, invariance: bool = False) -> str:
+        """The weight and where it comes from, in words; with that of the invariance if asked for. Changes nothing."""
+        if not self._ready:
+            return f"{self._source()}, found by prepare"
+        weight = self.weight.item()
+        rest = f", {1 - weight:.4g} of the invariance" if invariance else ""
+        return f"{weight:.4g} of the regulariser{rest} ({self._source()})"
+
+    def _source(self) -> str:
+        if self.given:
+            return "given"
+        if self.expansion is not None:
+            return "from expansion"
+        said = f"balanced: r_c = {self.cutoff or CUTOFF:g}"
+        n = self._found_for[0]
+        if self.cutoff is None and self.discrepancy.random and n:
+            share = signal_share(self.discrepancy, n)
+            return f"{said}; {share:.0%} of its gradient is signal, the rest noise of slices"
+        return said
+
+    def _note(self) -> None:
+        n, views = self.found_for.tolist()
+        self._ready, self._found_for = not math.isnan(self.weight.item()), (n, views)
+        self._compared = set()
+
+    def _load_from_state_dict(
+        self, state_dict: dict[str, Tensor], prefix: str, *args: Any, **kwargs: Any
+    ) -> None:
+        state_dict.setdefault(f"{prefix}found_for", torch.zeros_like(self.found_for))  # of earlier versions
+        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
+        self._note()
