@@ -6,11 +6,12 @@ import signal
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 
 import pytest
 
-from isosphere.atomic import append_text, atomic_file, write_bytes, write_json, write_text
+from isosphere.atomic import append_text, atomic_file, locked, write_bytes, write_json, write_text
 from isosphere.errors import RunError
 
 
@@ -154,3 +155,65 @@ def test_a_missing_folder_is_an_error_in_words(tmp_path):
     with pytest.raises(RunError, match="No such file"):
         write_text(tmp_path / "absent" / "a.txt", "x")
     assert time.perf_counter() - start < 5
+
+
+HOLDER = """
+import os, sys, time
+from pathlib import Path
+from isosphere.atomic import locked
+with locked(Path(sys.argv[1]), "it is being written", "wait"):
+    if os.fork() == 0:
+        time.sleep(60)  # a worker that outlives its parent
+        os._exit(0)
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
+
+def test_a_lock_is_held_by_one_and_given_back_by_a_kill(tmp_path):
+    path = tmp_path / ".lock"
+    command = [sys.executable, "-c", HOLDER, path]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "held\n"
+        message = rf"it is being written by process {holder.pid}: wait\."
+        with pytest.raises(RunError, match=message), locked(path, "it is being written", "wait"):
+            pass
+        assert path.exists()
+        holder.kill()
+        holder.wait()
+        with locked(path, "it is being written", "wait"):
+            assert path.read_text() == str(os.getpid())
+        os.killpg(holder.pid, signal.SIGKILL)
+    assert not path.exists()
+
+
+def test_a_lock_holds_back_the_threads_of_one_process(tmp_path):
+    path, said = tmp_path / ".lock", []
+
+    def second():
+        try:
+            with locked(path, "it is being written", "wait"):
+                pass
+        except RunError as error:
+            said.append(str(error))
+
+    with locked(path, "it is being written", "wait"):
+        for _ in range(2):
+            thread = threading.Thread(target=second)
+            thread.start()
+            thread.join()
+        with pytest.raises(RunError, match="by process"), locked(path, "it is being written", "wait"):
+            pass
+    assert said == [f"it is being written by process {os.getpid()}, which is this one: wait."] * 2
+    second()
+    assert len(said) == 2
+    assert not path.exists()
+
+
+def test_a_lock_follows_no_link(tmp_path):
+    (tmp_path / "victim").write_text("kept")
+    (tmp_path / ".lock").symlink_to("victim")
+    with pytest.raises(RunError, match="cannot write"), locked(tmp_path / ".lock", "", ""):
+        pass
+    assert (tmp_path / "victim").read_text() == "kept"

@@ -190,8 +190,8 @@ def train(
 
 def finish(training: Training, callbacks: Sequence[Callback] = ()) -> tuple[Run, Summary]:
     """Train what is prepared, without a word; the run has the images that it was trained on."""
-    training.start()
-    summary = training.run(ConsoleReporter(Console(quiet=True)), callbacks)
+    with training.started():
+        summary = training.run(ConsoleReporter(Console(quiet=True)), callbacks)
     return replace(load(training.folder.path), images=as_source(training.parts.images)), summary
 
 

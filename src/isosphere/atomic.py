@@ -1,4 +1,6 @@
-"""The one place that writes files: the old ones or the new ones, never half of each, and never through a link."""
+"""The one place that writes files: the old ones or the new ones, never half of each, never through a link; and one at a
+time where only one may write.
+"""
 
 import errno
 import json
@@ -6,6 +8,8 @@ import math
 import os
 import re
 import secrets
+import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -14,10 +18,16 @@ from typing import Any, BinaryIO
 
 from isosphere.errors import RunError, UsageError, option
 
+if sys.platform == "win32":
+    import msvcrt
+else:
+    import fcntl
+
 __all__ = [
     "append_text",
     "atomic_file",
     "explain_failed_writes",
+    "locked",
     "make_folder",
     "remove_files",
     "write_bytes",
@@ -134,3 +144,88 @@ def write_json(path: Path, content: Any) -> None:
     none.
     """
     write_text(path, json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+# --- one at a time ------------------------------------------------------------------------------------------
+
+_WITHOUT_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP}
+"""What file systems say that have no locks."""
+
+_LOCKED_BYTE = 2**20
+
+_held: set[Path] = set()
+_guard = threading.Lock()
+
+
+@contextmanager
+def locked(path: Path, what: str, instead: str) -> Iterator[None]:
+    """Hold `path`, a file that is made for it and removed at the end, within the block: nobody else can meanwhile.
+
+    The system takes the lock back when the process ends, however it ends. On a file system without locks nobody is
+    held back.
+
+    Args:
+        what, instead: what is said to the second one: ``"the run a is being trained"``, ``"wait for its end"``.
+
+    Raises: RunError if another process, or another thread of this one, holds it, or if `path` cannot be written.
+    """
+    key = path.resolve()
+    with _guard, explain_failed_writes(path):
+        # Our own are known: a file that is opened a second time and closed gives up the lock of the whole process.
+        handle = None if key in _held else _take(path)
+        if handle is None:
+            who = f"process {os.getpid()}, which is this one" if key in _held else _holder(path)
+            raise RunError(f"{what} by {who}: {instead}.")
+        _held.add(key)
+    try:
+        yield
+    finally:
+        with _guard:
+            _held.discard(key)
+            _release(path, handle)
+
+
+def _holder(path: Path) -> str:
+    with suppress(OSError):
+        if (number := path.read_text(errors="replace")[:20]).isdecimal():
+            return f"process {number}"
+    return "another process"
+
+
+def _take(path: Path) -> int | None:
+    """A descriptor of the file with the lock on it, the number of this process written in; None if another has it."""
+    while True:
+        handle = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o644)
+        try:
+            _lock(handle)
+        except OSError as error:
+            if error.errno not in _WITHOUT_LOCKS:
+                os.close(handle)
+                if error.errno in (errno.EACCES, errno.EAGAIN, errno.EDEADLK):
+                    return None
+                raise
+        with suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(handle), path.stat()):
+                os.ftruncate(handle, 0)
+                os.write(handle, str(os.getpid()).encode())
+                return handle
+        os.close(handle)  # the one before has just removed it: this is nobody's file any more
+
+
+def _lock(handle: int) -> None:
+    if sys.platform == "win32":
+        os.lseek(handle, _LOCKED_BYTE, os.SEEK_SET)  # beyond the number, which others can read so
+        msvcrt.locking(handle, msvcrt.LK_NBLCK, 1)
+        os.lseek(handle, 0, os.SEEK_SET)
+    else:
+        fcntl.lockf(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)  # of this process, not of those that it forks
+
+
+def _release(path: Path, handle: int) -> None:
+    """Remove the file, then give up the lock; Windows removes no file that is open."""
+    if sys.platform == "win32":
+        os.close(handle)
+    with suppress(OSError):
+        path.unlink()
+    if sys.platform != "win32":
+        os.close(handle)

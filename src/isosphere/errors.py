@@ -53,9 +53,9 @@ def nearest(name: str, known: Iterable[str]) -> str:
     return f" Did you mean '{match[0]}'?" if match else ""
 
 
-def plural(count: int, one: str) -> str:
-    """A number of things: ``1 image``, ``2,000 images``."""
-    return f"{count:,} {one}{'' if count == 1 else 's'}"
+def plural(count: float, one: str) -> str:
+    """A number of things: ``1 image``, ``2,000 images``, ``1.5 epochs``."""
+    return f"{count:,.4g} {one}s" if count % 1 else f"{count:,.0f} {one}{'' if count == 1 else 's'}"
 
 
 # --- settings as the reader of a message would type them ----------------------------------------------------------

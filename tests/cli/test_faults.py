@@ -161,6 +161,18 @@ def test_a_damaged_table_of_figures_costs_its_damaged_lines(run, trained):
     assert run("train", "--out", "r", "--resume", "--epochs=2").code == 0
 
 
+def test_a_run_is_trained_by_one_at_a_time(run, trained):
+    before = trained.checkpoint.read_bytes()
+    with trained.locked():
+        for words in (["--resume", "--epochs", 2], ["--resume", "--epochs", 2, "--dry-run"]):
+            said = paragraph(run("train", "--out", "r", *words))
+            assert f"the run in r is being trained by process {os.getpid()}" in said
+            assert "wait for its end, or give another --out." in said
+    assert trained.checkpoint.read_bytes() == before
+    assert run("train", "--out", "r", "--resume", "--epochs", 2).code == 0
+    assert not trained.lock.exists()
+
+
 def test_a_run_folder_that_is_removed_ends_the_run(run, classes, quick, monkeypatch):
     save = state.save_checkpoint
 

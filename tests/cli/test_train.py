@@ -1,6 +1,7 @@
 """``isosphere train`` as it is typed."""
 
 import os
+import re
 import shlex
 import signal
 import subprocess
@@ -21,7 +22,7 @@ def test_a_run_from_a_folder(run, classes, quick):
     assert "60 images of 16 px" in done.out
     assert "expansion ratio" in done.out
     assert "epoch 1/1  total" in done.out
-    assert "Trained 1 epochs (7 steps)" in done.out
+    assert "Trained 1 epoch (7 steps)" in done.out
     folder = RunFolder.open("r")
     assert {p.name for p in folder.path.iterdir()} == {
         "checkpoints",
@@ -42,14 +43,25 @@ def test_a_run_from_a_folder(run, classes, quick):
 
 def test_the_commands_that_are_offered_can_be_typed(run, classes, quick):
     done = run("train", classes, "--out", "a run", *quick)
-    offered = dict(line.split("  ", 1) for line in done.out.splitlines() if "isosphere " in line)
-    assert shlex.split(offered["judge it"])[:3] == ["isosphere", "evaluate", "a run"]
-    again = shlex.split(offered["go on   "] if "go on   " in offered else offered["go on"])[1:]
-    longer = run(*again)
+    offered = offers(done.out)
+    assert "this training has 7: give --epochs 15 or more" in done.out
+    assert "7 steps are too few to have learned anything: kl-vmf needs about 100. Go on with: " in done.out
+    assert "judge it" not in offered
+    longer = run(*shlex.split(offered["go on"])[1:])
     assert longer.code == 0, longer.err
     assert "Resuming after step 7" in longer.out
-    assert "train.epochs was 1 and is 2" in longer.out
-    assert "(14 steps)" in longer.out
+    assert "train.epochs was 1 and is 15" in longer.out
+    assert "Trained 15 epochs (105 steps)" in longer.out
+    assert "too few" not in longer.out
+    offered = offers(longer.out)
+    assert shlex.split(offered["judge it"])[:3] == ["isosphere", "evaluate", "a run"]
+    assert shlex.split(offered["go on"])[-2:] == ["--epochs", "30"]
+
+
+def offers(out):
+    """Commands by what is written before them."""
+    lines = [line.split("  ", 1) for line in out.splitlines() if "  isosphere " in line]
+    return {name.strip(): command for name, command in lines}
 
 
 def test_dry_run_says_all_and_writes_nothing(run, classes, quick, tmp_path):
@@ -109,9 +121,12 @@ def test_zero_epochs_save_the_untrained_encoder(run, classes, quick):
 
 
 def test_minutes(run, classes, quick):
-    done = run("train", classes, "--out", "r", *quick[1:], "--minutes", 0.05)
+    done = run("train", classes, "--out", "r", *quick[1:], "--minutes", 0.004)
     assert done.code == 0, done.err
-    assert "0.05 minutes" in done.out
+    assert "0.004 minutes" in done.out
+    assert "too few to have learned anything" in done.out
+    assert re.search(r"go on +isosphere train .* --resume --minutes \d+$", done.out, re.MULTILINE)
+    assert "judge it" not in done.out
     assert float(read_metrics(RunFolder("r").metrics)[-1]["seconds"]) < 6
 
 
@@ -134,6 +149,14 @@ def test_resume_goes_on_with_the_settings_of_the_run(run, classes, quick):
     done = run("train", "--out", "r", "--resume", "--epochs", 2)
     assert done.code == 0, done.err
     assert RunFolder("r").read_config()["train"]["seed"] == 3
+    assert RunFolder("r").read_config()["train"]["epochs"] == 2
+    for words, said in (
+        (["--epochs", 1], "has been trained for 2 epochs, and --epochs 1 asks for less: what is learned"),
+        (["--set", "train.epochs=null", "--minutes", 1e-6], "s, and --minutes 1e-06 asks for less"),
+    ):
+        less = run("train", "--out", "r", "--resume", *words)
+        assert less.code == 2
+        assert said in less.err
     assert RunFolder("r").read_config()["train"]["epochs"] == 2
 
 

@@ -1,5 +1,7 @@
 """Blocked pair sums against the dense formula: values, gradients, second gradients, small blocks."""
 
+import operator
+
 import pytest
 import torch
 
@@ -103,3 +105,21 @@ def test_the_users_matmul_precision_neither_enters_nor_is_lost():
     finally:
         torch.set_float32_matmul_precision("highest")
     torch.testing.assert_close(product, exact, rtol=1e-5, atol=1e-4)
+
+
+@pytest.mark.skipif(not hasattr(torch.backends, "fp32_precision"), reason="settings of torch 2.9")
+@pytest.mark.parametrize("place", ["cuda.matmul", "mkldnn.matmul"])
+def test_the_newer_settings_of_precision_neither_enter_nor_are_lost(place):
+    """With one of them set, torch's older setting can no longer be read."""
+    z = torch.randn(64, 64)
+    backend = operator.attrgetter(place)(torch.backends)
+    before = backend.fp32_precision
+    backend.fp32_precision = "tf32"
+    try:
+        with full_precision(z.device):
+            assert backend.fp32_precision == "ieee"
+            product = z @ z.T
+        assert backend.fp32_precision == "tf32"
+    finally:
+        backend.fp32_precision = before
+    torch.testing.assert_close(product, (z.double() @ z.double().T).float(), rtol=1e-5, atol=1e-4)

@@ -125,6 +125,20 @@ def test_frozen_teachers_are_not_stepped():
         assert stepped == {id(p) for p in method.parameters() if p.requires_grad}
 
 
+@pytest.mark.parametrize(("before", "after", "place"), [("fp16", "bf16", "meta"), ("bf16", "fp16", "cpu")])
+def test_counters_of_steps_lie_where_the_optimiser_of_now_has_them(before, after, place):
+    """A fused one on the device, another on the CPU, whichever has saved them; no GPU is needed to see it."""
+    layer = nn.Linear(2, 2)
+    old, new = (build_optimizer(layer, OptimConfig(), scaled=name == "fp16") for name in (before, after))
+    layer(torch.ones(1, 2)).sum().backward()
+    old.step()
+    for group in new.param_groups:
+        group["params"] = [nn.Parameter(p.to("meta")) for p in group["params"]]
+    load_optimizer(new, old.state_dict())
+    assert {state["step"].device.type for state in new.state.values()} == {place}
+    assert {group["fused"] for group in new.param_groups} == {after == "bf16"}
+
+
 def test_restored_moments_keep_the_settings_of_now_and_other_optimisers_are_refused():
     layer = nn.Linear(2, 1)
     old = build_optimizer(layer, OptimConfig(name="sgd", weight_decay=0.5, momentum=0.5))

@@ -260,7 +260,7 @@ def test_unreadable_images_are_skipped_and_named(tmp_path):
         pixels = np.random.default_rng(i).integers(0, 256, (20, 20, 3), dtype=np.uint8)
         Image.fromarray(pixels).save(tmp_path / f"{i}.png")
     (tmp_path / "broken.png").write_bytes(b"\x89PNG nothing")
-    parts = prepare(config_of(tmp_path, "train.batch_size=4"))
+    parts = prepare(config_of(tmp_path, "train.batch_size=4", "train.epochs=50"))
     assert len(parts.images) == 12
     assert len(parts.warnings) == 1
     assert "1 of 13 files cannot be used and is skipped: broken.png" in parts.warnings[0]

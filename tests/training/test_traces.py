@@ -11,7 +11,9 @@ import numpy as np
 import pytest
 import torch
 
-from isosphere.training import Callback, make_fabric
+from isosphere.errors import RunError
+from isosphere.training import Callback, build, load_config, make_fabric
+from isosphere.training._generators import drawing
 
 
 def state_of_the_process():
@@ -105,6 +107,48 @@ def test_in_a_thread_it_is_the_same_run(unchanged, bench, tiny, equal_bits):
     thread.start()
     thread.join()
     assert equal_bits(here.method, done[0].method)
+
+
+class Watching(Callback):
+    """At the first step another thread does something; what it raised is kept."""
+
+    def __init__(self, other):
+        self.other, self.error = other, None
+
+    def on_step(self, progress):
+        if progress.step == 1:
+            thread = threading.Thread(target=self.try_it)
+            thread.start()
+            thread.join(20)
+            assert not thread.is_alive()
+
+    def try_it(self):
+        try:
+            self.other()
+        except RunError as error:
+            self.error = str(error)
+
+
+def test_a_second_training_in_another_thread_is_refused(bench, tiny, equal_bits):
+    """Both would draw from one stream of random numbers; the first goes on undisturbed."""
+    networks = [tiny() for _ in range(2)]
+    networks[1].load_state_dict(networks[0].state_dict())
+    alone = bench.run("alone", method=networks[0])
+    watch = Watching(lambda: bench.run("second", method=tiny()))
+    watched = bench.run("first", method=networks[1], callbacks=[watch])
+    assert "another thread of this process is training" in watch.error
+    assert equal_bits(alone.method, watched.method)
+
+
+def test_what_a_training_draws_and_what_builds_a_network_take_turns():
+    held, config = [], load_config(None, ["data.image_size=16", "model.encoder=small-conv"])
+    with drawing:
+        thread = threading.Thread(target=lambda: held.append(build(config)))
+        thread.start()
+        thread.join(0.2)
+        assert held == []
+    thread.join(20)
+    assert len(held) == 1
 
 
 def test_a_caller_who_records_no_gradients_can_train(bench, tiny, equal_bits):

@@ -172,7 +172,7 @@ def test_what_is_said(folder, tmp_path, quick, capsys):
     isosphere.train(folder, tmp_path / "r", **{**quick, "progress": True})
     out, said = capsys.readouterr()
     assert out == ""
-    assert "Trained 1 epochs (3 steps)" in said
+    assert "Trained 1 epoch (3 steps)" in said
 
 
 def test_nothing_of_the_process_is_changed(folder, tmp_path, quick):

@@ -18,17 +18,18 @@ def run_training(console: "Console", training: "Training") -> int:
     """Train, and say what was done and what to type next; the exit code."""
     from isosphere.training import ConsoleReporter, is_first
 
-    if added := training.start():
-        facts(console, added)
     ui = ConsoleReporter(console, training.folder.log if is_first() else None)
-    summary = training.run(ui)
+    with training.started() as added:
+        if added:
+            facts(console, added)
+        summary = training.run(ui)
     if is_first():
         if summary.shares is not None:
             _print_shares(console, summary)
         for text, warning in training.closing(summary):
             ui.say(text, warning=warning)
         if not summary.interrupted:
-            _print_next(console, training)
+            _print_next(console, training, summary)
     return 1 if summary.interrupted else 0
 
 
@@ -44,14 +45,7 @@ def _print_shares(console: "Console", summary: "Summary") -> None:
     paragraph(console, f"Outside network, optimiser and views: {100 * outside:.1f} %.")
 
 
-def _print_next(console: "Console", training: "Training") -> None:
-    train, run = training.config.train, training.folder.path
-    longer = {"minutes": 2 * train.minutes} if train.minutes else {"epochs": 2 * (train.epochs or 0) or 10}
-    commands(
-        console,
-        {
-            "judge it": command("evaluate", run, training.data),
-            "go on": training.again(**longer),
-            "its views": str(run / "views.png"),
-        },
-    )
+def _print_next(console: "Console", training: "Training", summary: "Summary") -> None:
+    run = training.folder.path
+    judge = {} if training.is_too_short(summary) else {"judge it": command("evaluate", run, training.data)}
+    commands(console, {**judge, "go on": training.longer(summary), "its views": str(run / "views.png")})

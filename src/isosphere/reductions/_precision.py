@@ -8,6 +8,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
+_PRODUCTS: list[Any] = [
+    backend.matmul
+    for backend in (torch.backends.cuda, torch.backends.mkldnn)
+    if hasattr(backend, "matmul") and hasattr(backend.matmul, "fp32_precision")
+]
+"""Whose settings say how float32 matrices are multiplied, from torch 2.9 on: its older setting cannot be read where one
+of them was set.
+"""
+
 
 @contextmanager
 def full_precision(device: torch.device) -> Iterator[None]:
@@ -19,13 +28,20 @@ def full_precision(device: torch.device) -> Iterator[None]:
         with torch.autocast(device.type, enabled=False):
             yield
         return
-    before = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision("highest")
+    older = None if _PRODUCTS else torch.get_float32_matmul_precision()
+    if older is not None:
+        torch.set_float32_matmul_precision("highest")
+    before = [product.fp32_precision for product in _PRODUCTS]
+    for product in _PRODUCTS:
+        product.fp32_precision = "ieee"
     try:
         with torch.autocast(device.type, enabled=False):
             yield
     finally:
-        torch.set_float32_matmul_precision(before)
+        for product, precision in zip(_PRODUCTS, before, strict=True):
+            product.fp32_precision = precision
+        if older is not None:
+            torch.set_float32_matmul_precision(older)
 
 
 def in_full_precision(step: Callable[..., Any]) -> Callable[..., Any]:

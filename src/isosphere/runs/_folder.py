@@ -3,12 +3,13 @@
 import json
 import os
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from isosphere.atomic import make_folder, write_bytes, write_json, write_text
+from isosphere.atomic import locked, make_folder, write_bytes, write_json, write_text
 from isosphere.errors import RunError, UsageError, command, option
 from isosphere.runs._environment import environment
 from isosphere.runs._metrics import MetricsFile
@@ -41,6 +42,7 @@ class RunFolder:
         self.older_wccn = self.path / "view_metric.safetensors"
         self.evaluation = self.path / "evaluation.json"
         self.log = self.path / "train.log"
+        self.lock = self.path / ".lock"
 
     def _refuse_links(self) -> None:
         """Raises: UsageError if a folder within the run is a link: what is written and removed there would be
@@ -70,14 +72,14 @@ class RunFolder:
         """Check that a run may be written to `path`, and touch nothing.
 
         Raises: UsageError if the folder holds something else, or a run that `resume` does not ask for, or if
-        there is no right to write there.
+        there is no right to write there; RunError if it is being trained.
         """
         folder, typed, other = cls(path), option("out", path), option("out")
         try:
             if folder.path.is_file():
                 raise UsageError(f"{typed} is a file, and a run is a folder: give a name that is not taken.")
             there = folder.path.exists()
-            found = [p.name for p in folder.path.iterdir() if not p.name.endswith(".tmp")] if there else []
+            found = [p.name for p in folder.path.iterdir() if not _passing(p)] if there else []
             _require_writable(folder.path, typed)
             folder._refuse_links()
         except OSError as error:
@@ -97,7 +99,18 @@ class RunFolder:
                 f"{typed} already holds a run. Add {option('resume', True)} to go on with it, or give another {other}, "
                 f"for example {option('out', _free_name(folder.path))}."
             )
+        if folder.lock.exists():
+            with folder.locked():
+                pass
         return folder
+
+    def locked(self) -> AbstractContextManager[None]:
+        """Hold the folder for the block: a second training of it is refused, a reader is not.
+
+        Raises: RunError if it is being trained.
+        """
+        another = f"wait for its end, or give another {option('out')}"
+        return locked(self.lock, f"the run in {self.path} is being trained", another)
 
     @classmethod
     def create(cls, path: str | Path, *, resume: bool = False) -> "RunFolder":
@@ -288,6 +301,11 @@ def _require_writable(path: Path, typed: str) -> None:
             f"{typed} cannot be written: there is no right to write in {nearest}. Give another {option('out')}, or "
             "mend the permissions."
         )
+
+
+def _passing(path: Path) -> bool:
+    """Whether it is what a training leaves behind that was killed before it had written anything."""
+    return path.name.endswith((".tmp", ".lock")) or (path.name == "checkpoints" and not any(path.iterdir()))
 
 
 def _free_name(path: Path) -> Path:

@@ -5,12 +5,14 @@ from isosphere.training._checkpoint import (
     Position,
     load_checkpoint,
     load_method,
+    read_position,
     require_same_run,
     save_checkpoint,
 )
 from isosphere.training._config import Config, describe_keys, known_keys, parse_config
 from isosphere.training._defaults import resolve
 from isosphere.training._distributed import is_first, is_launched, launch, launched, lost
+from isosphere.training._facts import enough_steps
 from isosphere.training._fit import fit
 from isosphere.training._gradient import Differentiator, Step
 from isosphere.training._hardware import (
@@ -78,6 +80,7 @@ __all__ = [
     "contact_sheet",
     "describe_keys",
     "duration",
+    "enough_steps",
     "explain_precision",
     "fit",
     "hold_out",
@@ -100,6 +103,7 @@ __all__ = [
     "prepare",
     "prepare_without_images",
     "presets",
+    "read_position",
     "read_preset",
     "require_device",
     "require_same_run",

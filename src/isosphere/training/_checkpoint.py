@@ -1,15 +1,12 @@
 """All that a run needs to go on as if it had never stopped, and its weights in files that need no training code."""
 
 import io
-import random
 import warnings
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
-import numpy as np
 import torch
 from torch import nn
 
@@ -19,6 +16,7 @@ from isosphere.methods import Method
 from isosphere.models import Encoder
 from isosphere.runs import RunFolder
 from isosphere.training._config import Config, parse_config
+from isosphere.training._generators import random_state, restore_random_state
 from isosphere.training._interrupt import NotFiniteError
 from isosphere.training._optimizer import load_optimizer
 from isosphere.training._setup import build
@@ -60,7 +58,7 @@ def save_checkpoint(
         "method": method.state_dict(),
         "optimizer": optimizer.state_dict(),
         "position": asdict(position),
-        "random": _random_state(),
+        "random": random_state(),
         "facts": dict(facts),
         "scaler": {} if scaler is None else scaler.state_dict(),
     }
@@ -98,8 +96,13 @@ def load_checkpoint(
         raise RunError(f"the checkpoint {path} does not fit this network: {_first_line(error)}") from None
     if scaler is not None and content.get("scaler"):  # none, if it was made in another precision
         scaler.load_state_dict(content["scaler"])
-    _restore_random_state(content["random"])
+    restore_random_state(content["random"])
     return Position(**content["position"])
+
+
+def read_position(path: Path) -> Position:
+    """Where a checkpoint stands, without reading its weights. Raises: RunError if the file is damaged."""
+    return Position(**_read(path, {}, mapped=True)["position"])
 
 
 def require_same_run(path: Path, facts: Mapping[str, Any]) -> None:
@@ -136,48 +139,6 @@ def _read(path: Path, facts: Mapping[str, Any], *, mapped: bool = False) -> dict
 def _first_line(error: Exception) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return " ".join(lines[:2])[:300] if lines else type(error).__name__
-
-
-# --- random generators --------------------------------------------------------------------------------------
-
-
-@contextmanager
-def generators_kept() -> Iterator[None]:
-    """Put the global generators of torch, numpy and Python back afterwards: a training seeds its own."""
-    state = _random_state()
-    try:
-        yield
-    finally:
-        _restore_random_state(state)
-
-
-def _random_state() -> dict[str, Any]:
-    """States of the global generators of torch (CPU and every GPU), numpy and Python."""
-    kind, keys, place, has_gauss, gauss = np.random.get_state()  # noqa: NPY002  (the global one is what is saved)
-    version, words, following = random.getstate()
-    return {
-        "torch": torch.get_rng_state(),
-        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
-        "numpy": [
-            str(kind),
-            torch.from_numpy(np.asarray(keys).astype(np.int64)),
-            int(place),
-            int(has_gauss),
-            float(gauss),
-        ],
-        "python": [version, list(words), following],
-    }
-
-
-def _restore_random_state(state: Mapping[str, Any]) -> None:
-    """Put the global generators back into the states of `_random_state`."""
-    torch.set_rng_state(state["torch"])
-    if state["cuda"] and torch.cuda.is_available() and len(state["cuda"]) == torch.cuda.device_count():
-        torch.cuda.set_rng_state_all(state["cuda"])
-    kind, keys, place, has_gauss, gauss = state["numpy"]
-    np.random.set_state((kind, keys.numpy().astype(np.uint32), place, has_gauss, gauss))  # noqa: NPY002
-    version, words, following = state["python"]
-    random.setstate((version, tuple(words), following))
 
 
 # --- weights in files ---------------------------------------------------------------------------------------

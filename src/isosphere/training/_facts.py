@@ -8,7 +8,7 @@ from lightning.fabric import Fabric
 from torch import Tensor
 
 from isosphere.data import ImageSet, Loader, Source, Views
-from isosphere.errors import UsageError, option
+from isosphere.errors import UsageError, option, plural
 from isosphere.methods import Method, by_size
 from isosphere.models import evaluation_mode
 from isosphere.training._config import Config
@@ -30,9 +30,9 @@ def facts_of(
     parameters = sum(p.numel() for p in method.encoder.parameters())
     local = f", {made.local_views} local of {made.local_size} px" if made.local_views else ""
     length = (
-        f"{train.minutes:g} minutes, an epoch is"
+        f"{plural(train.minutes, 'minute')}, an epoch is"
         if train.minutes is not None
-        else f"{train.epochs} epochs of"
+        else f"{plural(train.epochs or 0, 'epoch')} of"
     )
     return {
         "data": f"{len(images):,} images of {config.data.canvas_size} px from {origin}, {place}",
@@ -41,7 +41,7 @@ def facts_of(
         "method": config.method.name,
         **_method_facts(method, views, fabric, loader),
         **_pieces_fact(train.batch_size, train.micro_batch),
-        "length": f"{length} {len(loader)} steps of {train.batch_size} images, seed {train.seed}",
+        "length": f"{length} {plural(len(loader), 'step')} of {train.batch_size} images, seed {train.seed}",
         **({"ranks": f"{fabric.world_size}, batch norm over all of them"} if fabric.world_size > 1 else {}),
         "precision": explain_precision(precision_of(fabric), fabric.device),
     }
@@ -85,14 +85,25 @@ def _check_size(method: Method, view: Tensor, views: Views) -> None:
         ) from error
 
 
+FEWEST = 100
+"""Steps below which no method has learned anything to speak of, at any batch (docs/decisions.md)."""
+
+
+def enough_steps(method: Method) -> int:
+    """Steps that a training needs at the least before its encoder is worth judging."""
+    return max(FEWEST, method.least_steps)
+
+
 def too_short(config: Config, method: Method, epoch: int) -> str | None:
     """What to say of a training that ends before its method has begun; one in minutes cannot be known beforehand."""
-    steps = (config.train.epochs or 0) * epoch
-    if not 0 < steps < method.least_steps:
+    steps, enough = (config.train.epochs or 0) * epoch, enough_steps(method)
+    if not 0 < steps < enough:
         return None
-    return (
-        f"{config.method.name} learns through a predictor, which needs about {method.least_steps:,} steps before it "
-        f"tells images apart, and this training has {steps:,}: give "
-        f"{option('epochs', math.ceil(method.least_steps / epoch))} or more, or a method that starts at once, such as "
-        f"{option('method', 'kl-vmf')}."
-    )
+    needs, more = f"needs about {plural(enough, 'step')}", option("epochs", math.ceil(enough / epoch))
+    if method.least_steps:
+        return (
+            f"{config.method.name} learns through a predictor, which {needs} before it tells images apart, and this "
+            f"training has {steps:,}: give {more} or more, or a method that starts at once, such as "
+            f"{option('method', 'kl-vmf')}."
+        )
+    return f"Any method {needs} to learn something, and this training has {steps:,}: give {more} or more."

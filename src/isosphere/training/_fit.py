@@ -12,8 +12,8 @@ from isosphere.errors import RunError
 from isosphere.methods import Method
 from isosphere.runs import RunFolder
 from isosphere.training._callbacks import Callback, Callbacks
-from isosphere.training._checkpoint import generators_kept
 from isosphere.training._config import Config
+from isosphere.training._generators import generators_kept, only_training
 from isosphere.training._interrupt import Interrupt, failure_in_words
 from isosphere.training._monitor import Observer
 from isosphere.training._reporting import Reporter, SilentReporter
@@ -47,11 +47,11 @@ def fit(
     handlers, whether torch records gradients.
 
     Raises: RunError when the loss or a weight is not finite (the last good checkpoint is kept), or when a
-    file cannot be written or read.
+    file cannot be written or read; when another thread of this process trains.
     """
     watching = Callbacks(callbacks, fabric.device)
     try:
-        with generators_kept(), torch.enable_grad(), Interrupt() as interrupt:
+        with only_training(), generators_kept(), torch.enable_grad(), Interrupt() as interrupt:
             torch.manual_seed(config.train.seed)
             given = config, folder, method, loader, views, fabric
             run = TrainState(*given, facts or {}, observer, probe, ui or SilentReporter(), watching)

@@ -80,9 +80,9 @@ def load_optimizer(optimizer: torch.optim.Optimizer, state: Mapping[str, Any]) -
         raise ValueError(
             f"it is not the state of {type(optimizer).__name__}: give the optim.name it was made with"
         )
-    optimizer.load_state_dict(dict(state))
-    for group, kept in zip(optimizer.param_groups, settings, strict=True):
-        group.update(kept)
+    # Beforehand: whether the optimiser is fused decides on which device torch puts its counters of steps.
+    groups = [{**group, **kept} for group, kept in zip(state["param_groups"], settings, strict=True)]
+    optimizer.load_state_dict({**state, "param_groups": groups})
 
 
 def set_learning_rate(groups: Iterable[dict], value: float) -> None:

@@ -28,6 +28,7 @@ from isosphere.training._config import Config
 from isosphere.training._defaults import check_batch, resolve, resolve_sizes
 from isosphere.training._distributed import alike
 from isosphere.training._facts import facts_of, too_short
+from isosphere.training._generators import drawing
 from isosphere.training._gradient import check_micro_batch
 from isosphere.training._hardware import (
     compile_networks,
@@ -179,7 +180,7 @@ def build(config: Config) -> tuple[Config, Method]:
     The same configuration gives the same bits, also years later: nothing is drawn from the global generator's state.
     """
     model, seed = config.model, config.train.seed
-    with torch.random.fork_rng(devices=[]):
+    with drawing, torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         encoder = build_encoder(
             model.encoder or "small-conv", image_size=config.data.image_size or 32, init=model.init

@@ -22,6 +22,7 @@ from isosphere.training._checkpoint import (
 )
 from isosphere.training._config import Config
 from isosphere.training._distributed import agreed, alike, common
+from isosphere.training._generators import drawing
 from isosphere.training._gradient import Differentiator, Step, pieces_of
 from isosphere.training._hardware import check_scale, memory_format, scaler_of
 from isosphere.training._meters import Meter, StepTimer
@@ -148,7 +149,9 @@ class TrainState:
             seed = self.config.train.seed
             made = self.views(batch.images, index=batch.index, epoch=at.epoch, seed=seed)
             self.batch_views = [view.contiguous(memory_format=self.layout) for view in made]
-        self.meter.add(at.step + 1, at.epoch + 1, *self.differentiate(self.batch_views))
+        with drawing:
+            losses = self.differentiate(self.batch_views)
+        self.meter.add(at.step + 1, at.epoch + 1, *losses)
         with timer("optimiser"):
             if optim.clip is not None:
                 limits = {"max_norm": optim.clip, "error_if_nonfinite": False}

@@ -1,13 +1,23 @@
 """From what a person gives, keywords or flags, to the configuration of a training, new or resumed."""
 
+import math
 import multiprocessing
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from isosphere.errors import ABBREVIATED, UsageError, command, nearest, option
+from isosphere.errors import ABBREVIATED, UsageError, command, nearest, option, plural
 from isosphere.runs import RunFolder
-from isosphere.training import Config, is_launched, known_keys, launched, load_config, parse_config
+from isosphere.training import (
+    Config,
+    duration,
+    is_launched,
+    known_keys,
+    launched,
+    load_config,
+    parse_config,
+    read_position,
+)
 
 FLAGS = {
     "data": "data.source",
@@ -98,8 +108,31 @@ def configure(
             f"the run in {folder.path} has {key} = {old}, and now {new} is asked for: that would be another run. Leave "
             f"it out to go on as before, or give another {option('out')}."
         )
+    if any(key in ("train.epochs", "train.minutes") for key, *_ in changed):
+        _require_longer(config, folder)
     said = ", ".join(f"{k} was {old} and is {new}" for k, old, new in changed)
     return config, f"Changed since the start: {said}." if changed else None
+
+
+def _require_longer(config: Config, folder: RunFolder) -> None:
+    """Raises: UsageError for a length that the run has left behind."""
+    train, at = config.train, read_position(folder.checkpoint)
+    whole = at.epoch + (at.batch > 0)
+    if train.minutes is None and (train.epochs or 0) < whole:
+        lasted, asked, more = (
+            plural(whole, "epoch"),
+            option("epochs", train.epochs),
+            option("epochs", 2 * whole),
+        )
+    elif train.minutes is not None and 60 * train.minutes < at.elapsed:
+        lasted = duration(at.elapsed)
+        asked, more = option("minutes", train.minutes), option("minutes", math.ceil(at.elapsed / 30))
+    else:
+        return
+    raise UsageError(
+        f"the run in {folder.path} has been trained for {lasted}, and {asked} asks for less: what is learned is not "
+        f"taken back. Give more, such as {more}, or leave it out."
+    )
 
 
 def require_out(out: str | Path | None, data: object = None) -> None:

@@ -118,13 +118,13 @@ def train(
     if dry_run:
         _show(console, training.facts, training.config)
         return Run.of(training.folder, training.config, training.parts.method.eval())
-    training.start()
-    ui = ConsoleReporter(console, training.folder.log if is_first() else None)
-    if note:
-        ui.say(note)
-    for text in training.warnings:
-        reading.say(text, warning=True)
-    summary = training.run(ui, callbacks)
+    with training.started():
+        ui = ConsoleReporter(console, training.folder.log if is_first() else None)
+        if note:
+            ui.say(note)
+        for text in training.warnings:
+            reading.say(text, warning=True)
+        summary = training.run(ui, callbacks)
     for text, warning in training.closing(summary):
         ui.say(text, warning=warning)
     if summary.interrupted == "Ctrl-C":

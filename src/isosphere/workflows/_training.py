@@ -1,8 +1,9 @@
 """A training step by step: prepared, started in its folder, run, and what is said at its end."""
 
 import io
-from collections.abc import Callable, Sequence
-from contextlib import closing
+import math
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -20,6 +21,7 @@ from isosphere.training import (
     Summary,
     contact_sheet,
     duration,
+    enough_steps,
     fit,
     is_first,
     loss_line,
@@ -35,7 +37,7 @@ Count = Callable[[int, int], None]
 
 @dataclass
 class Training:
-    """A training that is prepared: ``start()`` makes its folder, ``run(ui)`` trains and returns what became of it."""
+    """A training that is prepared: within ``started()`` its folder is there and held, ``run(ui)`` trains in it."""
 
     parts: Parts
     folder: RunFolder
@@ -61,14 +63,22 @@ class Training:
         """What is worth a second thought."""
         return self.parts.warnings
 
-    def start(self) -> dict[str, str]:
-        """Make the folder, with the configuration and a sheet of views; the facts that this has added.
+    @contextmanager
+    def started(self) -> Iterator[dict[str, str]]:
+        """Make the folder, with the configuration and a sheet of views, and hold it within the block; yields the facts
+        that this has added.
 
-        Raises: UsageError or RunError for a folder that cannot be used, or holds a run of other images.
+        Raises: UsageError or RunError for a folder that cannot be used, is being trained, or holds a run of other
+            images.
         """
         if not is_first():
-            return {}
+            yield {}
+            return
         RunFolder.create(self.folder.path, resume=self.resume)
+        with self.folder.locked():
+            yield self._start()
+
+    def _start(self) -> dict[str, str]:
         parts, folder = self.parts, self.folder
         if folder.checkpoint.exists():  # a run that is refused keeps its config.yaml
             seed = self.config.train.seed
@@ -140,22 +150,40 @@ class Training:
 
     def closing(self, summary: Summary) -> list[tuple[str, bool]]:
         """Sentences on what was done, each with whether it is a warning."""
+        steps = plural(summary.steps, "step")
         if summary.interrupted:
-            said = f"Stopped by {summary.interrupted} after {summary.steps:,} steps; everything is saved. Go on with: "
+            said = f"Stopped by {summary.interrupted} after {steps}; everything is saved. Go on with: "
             return [(said + self.again(), False)]
         if summary.stopped_by:
-            said = (
-                f"Stopped by {summary.stopped_by} after {summary.steps:,} steps. Go on with: {self.again()}"
-            )
+            said = f"Stopped by {summary.stopped_by} after {steps}. Go on with: {self.again()}"
         elif summary.steps == 0:
             said = f"{self.folder.path} holds the untrained encoder of seed {self.config.train.seed}."
         else:
             losses = {k: summary.last[k] for k in summary.losses}
             said = (
-                f"Trained {summary.epochs:.4g} epochs ({summary.steps:,} steps) in {duration(summary.seconds)}, "
+                f"Trained {plural(summary.epochs, 'epoch')} ({steps}) in {duration(summary.seconds)}, "
                 f"{summary.images_per_second:,.0f} images/s. {loss_line(losses)}"
             )
-        return [(said, False), *([(summary.warning, True)] if summary.warning else [])]
+        warnings = [summary.warning] if summary.warning else []
+        if self.is_too_short(summary):
+            warnings.append(
+                f"{steps} {'is' if summary.steps == 1 else 'are'} too few to have learned anything: "
+                f"{self.config.method.name} needs about {enough_steps(self.parts.method):,}. Go on with: "
+                f"{self.longer(summary)}"
+            )
+        return [(said, False), *((warning, True) for warning in warnings)]
+
+    def is_too_short(self, summary: Summary) -> bool:
+        """Whether it has ended before its method has begun."""
+        return summary.stopped_by is None and 0 < summary.steps < enough_steps(self.parts.method)
+
+    def longer(self, summary: Summary) -> str:
+        """What to type to go on for twice the time, or for as long as its method needs to begin."""
+        train, enough = self.config.train, enough_steps(self.parts.method)
+        if not train.minutes:
+            return self.again(epochs=max(2 * (train.epochs or 0), math.ceil(enough / len(self.parts.loader))))
+        missing = enough / summary.steps if self.is_too_short(summary) else 0.0
+        return self.again(minutes=max(2 * train.minutes, math.ceil(missing * summary.seconds / 60)))
 
 
 def prepare_training(
