@@ -30,6 +30,7 @@ def test_a_run_from_a_folder(run, classes, quick):
         "encoder.json",
         "encoder.safetensors",
         "environment.json",
+        "images.json",
         "method.safetensors",
         "metrics.csv",
         "train.log",

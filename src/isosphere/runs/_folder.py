@@ -23,16 +23,17 @@ _WITHIN = ("checkpoints", "features", "search", "export")
 class RunFolder:
     """Paths and files of one run.
 
-    ``config.yaml``, ``environment.json``, ``metrics.csv``, ``checkpoints/last.ckpt`` (and ``epoch-N.safetensors``
-    where weights are kept), ``encoder.safetensors`` with ``encoder.json``, ``method.safetensors``,
-    ``wccn.safetensors``, ``evaluation.json`` and ``train.log``; every one but the log and the metrics, which only
-    grow, is replaced atomically.
+    ``config.yaml``, ``environment.json``, ``images.json``, ``metrics.csv``, ``checkpoints/last.ckpt`` (and
+    ``epoch-N.safetensors`` where weights are kept), ``encoder.safetensors`` with ``encoder.json``,
+    ``method.safetensors``, ``wccn.safetensors``, ``evaluation.json`` and ``train.log``; every one but the log and the
+    metrics, which only grow, is replaced atomically.
     """
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
         self.config = self.path / "config.yaml"
         self.environment = self.path / "environment.json"
+        self.images = self.path / "images.json"
         self.metrics = self.path / "metrics.csv"
         self.checkpoint = self.path / "checkpoints" / "last.ckpt"
         self.encoder = self.path / "encoder.safetensors"
@@ -172,6 +173,21 @@ class RunFolder:
     def write_environment(self) -> None:
         """Record versions and hardware."""
         write_json(self.environment, environment())
+
+    def write_images(self, source: str, location: str, count: int, fingerprint: str) -> None:
+        """Record the images of the training: what was typed for them, where that is from any folder, how many they
+        were, and what they are known again by.
+        """
+        found = {"source": source, "location": location, "count": count, "fingerprint": fingerprint}
+        write_json(self.images, found)
+
+    def read_images(self) -> dict[str, Any]:
+        """What `write_images` wrote; empty for a run of an earlier version."""
+        try:
+            found = json.loads(self.images.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return {}
+        return found if isinstance(found, dict) else {}
 
     def open_metrics(self) -> MetricsFile:
         """The appender of metrics.csv."""

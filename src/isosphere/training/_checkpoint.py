@@ -19,7 +19,7 @@ from isosphere.training._config import Config, parse_config
 from isosphere.training._generators import random_state, restore_random_state
 from isosphere.training._interrupt import NotFiniteError
 from isosphere.training._optimizer import load_optimizer
-from isosphere.training._setup import build
+from isosphere.training._setup import FINGERPRINT, build
 
 FORMAT = 1
 
@@ -127,12 +127,20 @@ def _read(path: Path, facts: Mapping[str, Any], *, mapped: bool = False) -> dict
     if found != FORMAT:
         raise RunError(f"the checkpoint {path} is of another format (got {found}, expected {FORMAT}).")
     for name, expected in content["facts"].items():
-        if name in facts and facts[name] != expected:
+        if name not in facts or facts[name] == expected:
+            continue
+        if name == FINGERPRINT:
+            encoder = path.parent.parent / "encoder.safetensors"
             raise RunError(
-                f"the checkpoint {path} was made with {name} = {expected}, and now it is {facts[name]}: the run cannot "
-                "go on as the same run. Resume with the same data and settings, or start anew with another "
-                f"{option('out')}."
+                f"the checkpoint {path} was made with other images than there are now, though with as many: names, "
+                "lengths or contents of files have changed. Put the former ones back to go on with it, or begin on "
+                f"these from its weights: {option('init', encoder)} with another {option('out')}."
             )
+        raise RunError(
+            f"the checkpoint {path} was made with {name} = {expected}, and now it is {facts[name]}: the run cannot "
+            "go on as the same run. Resume with the same data and settings, or start anew with another "
+            f"{option('out')}."
+        )
     return content
 
 

@@ -15,6 +15,7 @@ from isosphere.data import (
     Source,
     ViewRecipe,
     Views,
+    fingerprint,
     load_images,
     name_skipped,
     open_source,
@@ -40,6 +41,9 @@ from isosphere.training._monitor import Observer, hold_out
 IN_MEMORY = 4 * 2**30
 """Bytes of decoded images up to which all are kept on the device; beyond, workers decode them as they are needed."""
 
+FINGERPRINT = "fingerprint of the images"
+"""The fact by which a checkpoint knows them again."""
+
 LoadProgress = Callable[[int, int], None]
 
 
@@ -58,11 +62,14 @@ class Parts:
     warnings: tuple[str, ...] = ()
     test: Source | None = None
     """The test part of the source, where it has one."""
+    fingerprint: str = ""
+    """Of the images that were opened: :func:`isosphere.data.fingerprint`."""
 
     @property
-    def identity(self) -> dict[str, int]:
+    def identity(self) -> dict[str, Any]:
         """What must be unchanged for a checkpoint to be continued."""
-        return {"images": len(self.images), "batch size": self.config.train.batch_size or 0}
+        batch = self.config.train.batch_size or 0
+        return {"images": len(self.images), "batch size": batch, FINGERPRINT: self.fingerprint}
 
 
 def prepare(config: Config, *, source: Source | None = None, progress: LoadProgress | None = None) -> Parts:
@@ -86,7 +93,8 @@ def prepare(config: Config, *, source: Source | None = None, progress: LoadProgr
     train = config.train
     fabric = make_fabric(train.device, train.precision, timeout_minutes=train.timeout_minutes)
     images, warnings = _load(config, source, progress)
-    alike(fabric, {**_flat(config), "the number of images": len(images)})
+    print_of = fingerprint(source)
+    alike(fabric, {**_flat(config), "the number of images": len(images), f"the {FINGERPRINT}": print_of})
     batch = train.batch_size or 2
     check_batch(batch, len(images), source.name)
     check_micro_batch(batch, train.micro_batch, fabric.world_size)
@@ -122,7 +130,7 @@ def prepare(config: Config, *, source: Source | None = None, progress: LoadProgr
         facts["views"] += f"; {suggestion.reason}"
         if suggestion.cautions:
             facts["advice"] = " ".join(suggestion.cautions)
-    return Parts(config, images, views, method, loader, fabric, observer, facts, warnings, test)
+    return Parts(config, images, views, method, loader, fabric, observer, facts, warnings, test, print_of)
 
 
 def _flat(config: Config) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from isosphere.workflows._keywords import keywords_checked
 from isosphere.workflows._progress import Callback, progress_bar
 from isosphere.workflows._ranks import process_group
 from isosphere.workflows._result import Evaluation
-from isosphere.workflows._splits import choose_ood, choose_splits, named, own_images
+from isosphere.workflows._splits import changed_images, choose_ood, choose_splits, named, own_images
 from isosphere.workflows._trained import Trained
 from isosphere.workflows.tasks import choose_tasks, left_out_tasks, named_tasks
 
@@ -72,7 +72,10 @@ def evaluate(
     """
     asked, solver = named_tasks(tasks), _solver(probe)
     run = run if isinstance(run, Trained) else Trained.read(run, cache=cache)
-    data = own_images(run) if data is None else data
+    changed = None
+    if data is None:
+        data = own_images(run)
+        changed = changed_images(run, data)
     read_results(run.folder)  # a file that could not be added to is noticed before the work
     seed = run.config.train.seed
     splits = choose_splits(data, test, labels=labels, seed=seed, limit=limit)
@@ -104,7 +107,7 @@ def evaluate(
         named(data),
         splits.how,
         trained_on=run.trained_on,
-        notes=_notes(context, results, asked),
+        notes=(*([changed] if changed else []), *_notes(context, results, asked)),
         pictures=pictures,
     )
 

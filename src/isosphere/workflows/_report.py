@@ -16,7 +16,7 @@ from isosphere.training import CollapseMetrics, verdict
 from isosphere.workflows._keywords import keywords_checked
 from isosphere.workflows._progress import Callback, progress_bar
 from isosphere.workflows._result import tables_of
-from isosphere.workflows._splits import check_limit, own_images, sample, shown_part
+from isosphere.workflows._splits import changed_images, check_limit, own_images, sample, shown_part
 from isosphere.workflows._trained import Trained
 
 SEED = 0
@@ -90,6 +90,8 @@ def _subject(
     embedded = None
     try:
         wanted = own_images(run) if data is None else data
+        if data is None and (changed := changed_images(run, wanted)):
+            alarms.append(changed)
         key = str(wanted) if isinstance(wanted, (str, Path)) else f"at hand {id(wanted)}"
         if key not in sources:
             sources[key] = sample(shown_part(wanted), limit, SEED)

@@ -8,8 +8,19 @@ from typing import Any
 
 import numpy as np
 
-from isosphere.data import Source, Split, as_source, is_picture, permutation, require_there, stratified_split
+from isosphere.data import (
+    Source,
+    Split,
+    as_source,
+    fingerprint,
+    is_picture,
+    located,
+    permutation,
+    require_there,
+    stratified_split,
+)
 from isosphere.errors import UsageError, option, wording
+from isosphere.training import open_training_source
 from isosphere.workflows._trained import Trained
 
 _IN_MEMORY = re.compile(r"\w+ of [\d,]+ images")
@@ -119,7 +130,8 @@ def choose_ood(data: Any, *, seed: int = 0, limit: int | None = None) -> dict[st
 
 
 def own_images(run: Trained) -> str | Source:
-    """The images that a run was trained on: at hand, or as it names them.
+    """The images that a run was trained on: at hand, or where they lay then, whatever the current folder; where that is
+    gone, what was typed for them, if it leads to the same images here.
 
     Raises: UsageError if it names none, or if they were in memory or are no longer where they were.
     """
@@ -128,6 +140,10 @@ def own_images(run: Trained) -> str | Source:
     source = run.config.data.source
     if source is None:
         raise UsageError("the run does not say which images it was trained on: name some.")
+    known = run.folder.read_images()
+    kept = str(known.get("location") or "") if known.get("source") == source else ""
+    if kept and _is_there(kept):
+        return kept
     try:
         require_there(source)
     except UsageError as error:
@@ -139,7 +155,35 @@ def own_images(run: Trained) -> str | Source:
             f"the images that the run was trained on, {source}, are not here: name their place, or give them again "
             f"if they were in memory. {error}"
         ) from error
+    if kept and not _are_those(run, source):
+        raise UsageError(
+            f"the run was trained on images at {kept}, where there are none now, and {located(source)} holds others: "
+            "name their place, or these if they are meant."
+        )
     return source
+
+
+def changed_images(run: Trained, data: Any) -> str | None:
+    """A sentence where the run's own images, which `own_images` has found at `data`, are not what they were."""
+    if not _is_name(data) or _are_those(run, data):
+        return None
+    return f"The images in {data} have changed since the training (files added, removed, renamed or written anew)."
+
+
+def _is_there(data: str) -> bool:
+    try:
+        require_there(data)
+    except UsageError:
+        return False
+    return True
+
+
+def _are_those(run: Trained, data: str) -> bool:
+    """Whether the images of the training lie there; of a run that does not say what it was trained on, they do."""
+    before = run.folder.read_images().get("fingerprint")
+    if not before:
+        return True
+    return fingerprint(open_training_source(run.config.replace(data={"source": str(data)}))) == before
 
 
 def shown_part(data: Any) -> Source:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, cast
 
 from isosphere.atomic import write_bytes
-from isosphere.data import Source
+from isosphere.data import Source, located
 from isosphere.errors import UsageError, command, plural
 from isosphere.evaluation import learn_wccn
 from isosphere.models import Encoder
@@ -86,6 +86,9 @@ class Training:
             require_same_run(folder.checkpoint, known)
         folder.write_config(self.config.as_mapping())
         folder.write_environment()
+        typed = self.config.data.source or ""
+        where = "" if self.at_hand else located(typed)
+        folder.write_images(typed, where, len(parts.images), parts.fingerprint)
         if not folder.checkpoint.exists():
             first, picture = next(iter(parts.loader.epoch(0))).images[:8], io.BytesIO()
             contact_sheet(first, parts.views, seed=self.config.train.seed).save(picture, "PNG")
