@@ -16,7 +16,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from isosphere.errors import RunError, UsageError, option
+from isosphere.errors import RunError, UsageError, option, printable
 
 if sys.platform == "win32":
     import msvcrt
@@ -140,10 +140,11 @@ def write_text(path: Path, content: str) -> None:
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Replace the content of `path` atomically by indented JSON; not-a-number is refused, since JSON has
-    none.
+    """Replace the content of `path` atomically by indented JSON, in which names read back as they were, those that are
+    not UTF-8 too; not-a-number is refused, since JSON has none.
     """
-    write_text(path, json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+    text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False)
+    write_text(path, printable(text, lines=True) + "\n")
 
 
 # --- one at a time ------------------------------------------------------------------------------------------

@@ -1,6 +1,8 @@
 """Errors that are addressed to a person: what was got, what was expected, what to type instead."""
 
 import difflib
+import json
+import re
 import shlex
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -17,6 +19,7 @@ __all__ = [
     "nearest",
     "option",
     "plural",
+    "printable",
     "shell",
     "wording",
 ]
@@ -56,6 +59,21 @@ def nearest(name: str, known: Iterable[str]) -> str:
 def plural(count: float, one: str) -> str:
     """A number of things: ``1 image``, ``2,000 images``, ``1.5 epochs``."""
     return f"{count:,.4g} {one}s" if count % 1 else f"{count:,.0f} {one}{'' if count == 1 else 's'}"
+
+
+# Controls of a terminal (ESC, CSI, ...), marks that turn the direction of writing, ends of lines that are none, and
+# halves of characters, as names that are not UTF-8 hold them.
+_UNSEEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+def printable(text: str, *, lines: bool = False) -> str:
+    """Text as a terminal, a log or a page may be given it: what would move the cursor, turn the direction of writing
+    or cannot be encoded is written out, as in ``\\u001b``; so are tabs and ends of lines, unless `lines` are meant.
+
+    What stands in quotes in JSON, YAML or Python reads back as it was.
+    """
+    text = _UNSEEN.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+    return text if lines else text.replace("\n", "\\n").replace("\t", "\\t")
 
 
 # --- settings as the reader of a message would type them ----------------------------------------------------------
@@ -108,7 +126,7 @@ def command(name: str, *arguments: object, **options: object) -> str:
     """
     chosen = [option(key, value) for key, value in options.items() if value is not None]
     if _shell.get():
-        return " ".join(["isosphere", name, shell(*arguments), *chosen]).replace("  ", " ")
+        return " ".join(filter(None, ["isosphere", name, shell(*arguments), *chosen]))
     return f"isosphere.{name}({', '.join([*map(_literal, arguments), *chosen])})"
 
 
@@ -124,12 +142,22 @@ def listing(kind: str) -> str:
 
 
 def shell(*words: object) -> str:
-    """Words of a command line, quoted where the shell needs it."""
-    return " ".join(_word(str(word)) for word in words)
+    """Names on a command line, quoted where the shell needs it; one that begins with a hyphen is no option."""
+    return " ".join(_word(f"./{word}" if str(word).startswith("-") else str(word)) for word in words)
 
 
 def _word(text: str) -> str:
-    return text if text.isupper() or text.endswith("...") else shlex.quote(text)
+    if text == printable(text):
+        return shlex.quote(text)
+    # $'...' of bash and zsh: what cannot be shown is written as bytes, and the command can still be copied.
+    escaped = text.replace("\\", "\\\\").replace("'", "\\'")
+    return "$'" + printable(_UNSEEN.sub(_bytes, escaped)) + "'"
+
+
+def _bytes(found: re.Match[str]) -> str:
+    # A name that is not UTF-8 holds bytes as halves of characters.
+    how = "surrogateescape" if "\udc80" <= found[0] <= "\udcff" else "replace"
+    return "".join(f"\\x{byte:02x}" for byte in found[0].encode("utf-8", how))
 
 
 def _shown(value: object) -> str:
@@ -142,4 +170,4 @@ def _literal(value: object) -> str:
     if isinstance(value, float):
         return f"{value:g}"
     plain = isinstance(value, (bool, int, list, tuple, dict)) or value is None
-    return repr(value) if plain else '"' + str(value).replace('"', '\\"') + '"'
+    return repr(value) if plain else printable(json.dumps(str(value), ensure_ascii=False), lines=True)

@@ -4,6 +4,7 @@ import contextlib
 import io
 import json
 import re
+import shutil
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -150,3 +151,39 @@ def test_export_prints_lines_that_run(run, trained):
     wrong = run("export", trained, "--format", "timm")
     assert wrong.code == 2
     assert "--format safetensors" in wrong.err
+
+
+def test_names_cannot_speak_to_the_terminal(run, trained, tmp_path):
+    folder = tmp_path / "odd\x1b[2J"
+    folder.mkdir()
+    name, broken = "a\x1b[31m\u202egnp\n$_$.png", "b\x9b1m\udcff.png"
+    for i, each in enumerate([name, "2.png", "3.png"]):
+        noise = np.random.default_rng(i % 2).integers(0, 256, (16, 16, 3), dtype=np.uint8)
+        Image.fromarray(noise).save(folder / each)
+    (folder / broken).write_bytes(b"broken")
+    written = r"a\u001b[31m\u202egnp\n$_$.png"
+    unseen = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u202e\udc80-\udcff]")
+
+    search = ["search", trained, folder / name, "--in", folder]
+    for words in (search, [*search, "--out", "s.png"], ["dedup", trained, folder]):
+        done = run(*words)
+        assert done.code == 0, done.err
+        assert written in done.out
+        assert not unseen.search(done.out + done.err)
+    embedded = run("embed", trained, folder, "--out", "e.npz")
+    assert r"b\u009b1m" in embedded.out
+    assert not unseen.search(embedded.out + embedded.err)
+    found = run(*search, "--json", "--out", "s.html").out
+    assert not unseen.search(found)
+    result = json.loads(found)
+    assert result["query"] == str(folder / name)
+    assert name in [match["path"] for match in result["matches"]]
+    assert not unseen.search(Path("s.html").read_text(encoding="utf-8"))
+    absent = run("search", trained, "absent\x1b[31m.png", "--in", folder)
+    assert absent.code == 2
+    assert r"absent\u001b[31m.png" in absent.err
+    shutil.move("r", "\x1b[1mr")
+    done = run("train", "--out", "\x1b[1mr", "--resume", "--epochs", 2)
+    assert done.code == 0, done.err
+    assert not unseen.search(done.out + done.err + Path("\x1b[1mr/train.log").read_text())
+    assert r"--out $'\x1b[1mr'" in done.out

@@ -1,10 +1,15 @@
 """Where the commands write, and the few shapes in which they write."""
 
+import json
 from collections.abc import Mapping
+from typing import Any
 
+import typer
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
+
+from isosphere.errors import printable
 
 __all__ = [
     "commands",
@@ -12,6 +17,8 @@ __all__ = [
     "facts",
     "output_console",
     "paragraph",
+    "print_json",
+    "text",
     "table",
 ]
 
@@ -26,9 +33,19 @@ def error_console() -> Console:
     return Console(stderr=True, highlight=False)
 
 
-def paragraph(console: Console, text: str, style: str = "") -> None:
+def text(words: str, style: str = "", *, lines: bool = False) -> Text:
+    """Words as a console may show them, whatever they hold: all that the commands print passes here."""
+    return Text(printable(words, lines=lines), style=style)
+
+
+def print_json(value: Any) -> None:
+    """A value as JSON on standard output; it reads back as it was, and a terminal can be shown it."""
+    typer.echo(printable(json.dumps(value, ensure_ascii=False, indent=2), lines=True))
+
+
+def paragraph(console: Console, words: str, style: str = "") -> None:
     """One paragraph: wrapped on a terminal, a single line elsewhere."""
-    console.print(Text(text, style=style), soft_wrap=not console.is_terminal)
+    console.print(text(words, style), soft_wrap=not console.is_terminal)
 
 
 def facts(console: Console, values: Mapping[str, str]) -> None:
@@ -36,39 +53,42 @@ def facts(console: Console, values: Mapping[str, str]) -> None:
     if not console.is_terminal:
         width = max((len(name) for name in values), default=0)
         for name, value in values.items():
-            console.print(Text(f"{name:<{width}}  {value}"), soft_wrap=True)
+            console.print(text(f"{name:<{width}}  {value}"), soft_wrap=True)
         return
     grid = Table.grid(padding=(0, 2))
     grid.add_column(style="bold", no_wrap=True)
     grid.add_column()
     for name, value in values.items():
-        grid.add_row(Text(name), Text(value))
+        grid.add_row(text(name), text(value))
     console.print(grid)
 
 
 def table(console: Console, title: str, columns: list[str], rows: list[list[str]]) -> None:
     """A table on a terminal; elsewhere the same as aligned plain lines."""
     if console.is_terminal:
-        made = Table(title=title, title_justify="left", title_style="bold", show_edge=False, pad_edge=False)
+        made = Table(
+            title=text(title), title_justify="left", title_style="bold", show_edge=False, pad_edge=False
+        )
         for i, column in enumerate(columns):
             made.add_column(column, justify="left" if i == 0 else "right", no_wrap=i > 0)
         for row in rows:
-            made.add_row(*(Text(cell) for cell in row))
+            made.add_row(*(text(cell) for cell in row))
         console.print(made)
         return
-    widths = [max(len(row[i]) for row in [columns, *rows]) for i in range(len(columns))]
-    console.print(Text(title), soft_wrap=True)
-    for row in [columns, *rows]:
+    shown = [[printable(cell) for cell in row] for row in [columns, *rows]]
+    widths = [max(len(row[i]) for row in shown) for i in range(len(columns))]
+    console.print(text(title), soft_wrap=True)
+    for row in shown:
         cells = [
             f"{cell:<{w}}" if i == 0 else f"{cell:>{w}}"
             for i, (cell, w) in enumerate(zip(row, widths, strict=True))
         ]
-        console.print(Text("  " + "  ".join(cells).rstrip()), soft_wrap=True)
+        console.print(text("  " + "  ".join(cells).rstrip()), soft_wrap=True)
 
 
 def commands(console: Console, values: Mapping[str, str]) -> None:
     """What to type, on one line each, so that it can be copied also where the terminal is narrow."""
     width = max((len(name) for name in values), default=0)
     for name, value in values.items():
-        line = Text(f"{name:<{width}}  ", style="bold") if console.is_terminal else Text(f"{name:<{width}}  ")
-        console.print(line.append(value, style="not bold"), soft_wrap=True)
+        line = text(f"{name:<{width}}  ", "bold" if console.is_terminal else "")
+        console.print(line.append(printable(value), style="not bold"), soft_wrap=True)

@@ -1,12 +1,11 @@
 """``isosphere dedup``: images that are nearly the same."""
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from isosphere.cli.console import error_console, output_console, paragraph, table
+from isosphere.cli.console import error_console, output_console, paragraph, print_json, table
 from isosphere.cli.options import LAYERS, Data, NoCache, Overwrite, Run
 from isosphere.errors import UsageError, command, option
 
@@ -63,7 +62,7 @@ def dedup(
             "images": len(index),
             "groups": [_named(group) for group in groups],
         }
-        typer.echo(json.dumps(result, ensure_ascii=False, indent=2))
+        print_json(result)
     else:
         rows = [
             [_first(group.paths), str(len(group)), f"{min(group.similarities):.4f}"]

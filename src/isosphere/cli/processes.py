@@ -19,7 +19,8 @@ def start_together(words: Sequence[str], devices: int, nodes: int) -> int:
     from isosphere.training import launch
 
     def say(text: str) -> None:
-        paragraph(error_console(), text, style="red")
+        for line in text.splitlines():
+            paragraph(error_console(), line, style="red")
 
     if nodes == 1:
         return launch(words, devices=devices, say=say)

@@ -1,12 +1,11 @@
 """``isosphere search``: the images most like one."""
 
-import json
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from isosphere.cli.console import error_console, output_console, paragraph, table
+from isosphere.cli.console import error_console, output_console, paragraph, print_json, table
 from isosphere.cli.options import LAYERS, NoCache, Overwrite, Run
 from isosphere.errors import UsageError
 
@@ -72,7 +71,7 @@ def search(
             "images": len(index),
             "matches": [m.as_dict() for m in found],
         }
-        typer.echo(json.dumps(result, ensure_ascii=False, indent=2))
+        print_json(result)
     else:
         rows = [[str(i), f"{m.similarity:.4f}", m.label or "", m.path] for i, m in enumerate(found, 1)]
         labelled = any(m.label for m in found)

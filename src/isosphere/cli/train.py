@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from isosphere.cli.console import facts, output_console, paragraph
+from isosphere.cli.console import facts, output_console, paragraph, text
 from isosphere.cli.options import ImageSize, Seed, Set
 
 if TYPE_CHECKING:
@@ -119,9 +119,9 @@ def train(
         return _print_config(console, known[0])
     with progress_bar("Reading images", is_first()) as progress:
         training = prepare_training(asked, folder, resume=resume, note=note, progress=progress)
-    for text, style in [(note or "", ""), *((warning, "yellow") for warning in training.warnings)]:
-        if text:
-            paragraph(console, text, style=style)
+    for words, style in [(note or "", ""), *((warning, "yellow") for warning in training.warnings)]:
+        if words:
+            paragraph(console, words, style=style)
     facts(console, training.facts)
     if dry_run:
         return _print_config(console, training.config)
@@ -134,6 +134,6 @@ def _print_config(console: "Console", config: "Config") -> int:
     import yaml
 
     console.print()
-    text = yaml.safe_dump(config.as_mapping(), sort_keys=False, allow_unicode=True).rstrip()
-    console.print(text, markup=False, soft_wrap=True)
+    shown = yaml.safe_dump(config.as_mapping(), sort_keys=False, allow_unicode=True).rstrip()
+    console.print(text(shown, lines=True), soft_wrap=True)
     return 0

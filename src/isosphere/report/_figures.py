@@ -4,6 +4,7 @@ import io
 import itertools
 import math
 import re
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -13,6 +14,7 @@ from PIL import Image, ImageDraw
 from torch import Tensor
 from torch.nn import functional
 
+from isosphere.errors import printable
 from isosphere.reductions import inner_product_blocks
 from isosphere.report._collapse import paired
 from isosphere.report._plots import matplotlib_or_words
@@ -92,7 +94,7 @@ def spectrum_figure(samples: Mapping[str, Tensor]) -> str:
         n, d = z.shape
         values = (covariance_spectrum(functional.normalize(z.double(), dim=1)) * d)[: min(n - 1, d)]
         kept = values[values > 1e-9 * values[0].clamp(min=1e-300)]
-        axes.plot(range(1, len(kept) + 1), kept, color=colour(i), linewidth=1.9, label=name)
+        axes.plot(range(1, len(kept) + 1), kept, color=colour(i), linewidth=1.9, label=_label(name))
         smallest = min([smallest, *kept[-1:].tolist()])
     for i, (n, d) in enumerate(dict.fromkeys((z.shape[0], z.shape[1]) for z in samples.values())):
         null = (covariance_spectrum(_uniform(n, d)) * d)[: min(n - 1, d)]
@@ -134,7 +136,7 @@ def cosine_figure(samples: Mapping[str, Tensor]) -> str:
         axes.fill_between(
             x[seen], y[seen], step="mid", color=colour(i), alpha=0.28 if len(counts) > 1 else 0.4, linewidth=0
         )
-        axes.step(x[seen], y[seen], where="mid", color=colour(i), linewidth=1.5, label=name)
+        axes.step(x[seen], y[seen], where="mid", color=colour(i), linewidth=1.5, label=_label(name))
     t = torch.linspace(low, high, 600, dtype=torch.float64)
     t = t[(t.abs() < 1)]
     for number, d in enumerate(sorted(dims)):
@@ -235,6 +237,11 @@ def _figure(width: float, height: float) -> tuple[Any, Any]:
         return figure, figure.subplots()
 
 
+def _label(name: str) -> str:
+    """The name of a run in a legend, from which matplotlib leaves out what begins with an underscore."""
+    return printable(f" {name}" if name.startswith("_") else name)
+
+
 def _locator(most: int) -> Any:
     from matplotlib.ticker import MaxNLocator
 
@@ -245,7 +252,10 @@ def _svg(figure: Any) -> str:
     """The figure as an <svg> element: colours as variables of the page, ids that no other figure has."""
     matplotlib = matplotlib_or_words()
     stream = io.BytesIO()
-    with matplotlib.rc_context(_STYLE):
+    with (
+        matplotlib.rc_context(_STYLE),
+        warnings.catch_warnings(action="ignore"),
+    ):  # of characters without a glyph
         figure.savefig(
             stream, format="svg", transparent=True, dpi=180, metadata={"Date": None, "Creator": None}
         )

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from html import escape
 from pathlib import Path
 
+from isosphere.errors import printable
 from isosphere.report._template import write_page
 
 
@@ -37,12 +38,13 @@ def gallery_page(path: str | Path, title: str, groups: Sequence[Group], *, summa
 
 def gallery_html(groups: Sequence[Group]) -> str:
     """The groups as HTML that a notebook shows by itself."""
-    return "".join(
+    made = "".join(
         (f"<h4>{escape(group.title)}</h4>" if group.title else "")
         + f'<div style="display:flex;flex-wrap:wrap;gap:8px">{"".join(map(_figure, group.cards))}</div>'
         + (f"<p>{escape(group.note)}</p>" if group.note else "")
         for group in groups
     )
+    return printable(made, lines=True)
 
 
 def _figure(card: Card) -> str:

@@ -2,6 +2,7 @@
 
 import io
 import math
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
@@ -13,7 +14,7 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 from isosphere.atomic import make_folder, write_bytes
-from isosphere.errors import UsageError
+from isosphere.errors import UsageError, printable
 from isosphere.report._style import COLOURS, FAINT, GRID, running_median, style
 from isosphere.runs import read_metrics
 
@@ -73,7 +74,9 @@ def neighbour_gallery(
             return figure.add_axes((x / width, y / height, side / width, side / height))
 
         if title:
-            figure.text(0.15 / width, 1 - 0.12 / height, title, fontsize=11, fontweight="bold", va="top")
+            figure.text(
+                0.15 / width, 1 - 0.12 / height, printable(title), fontsize=11, fontweight="bold", va="top"
+            )
         heads = ["query", "nearest", *[str(j) for j in range(2, k + 1)], *["sought"] * extra]
         for column, words in enumerate(heads):
             x = 0.15 + cell * column + gap * ((column > 0) + (column > k)) + 0.465 * cell
@@ -135,7 +138,9 @@ def loss_curves(metrics_csv: str | Path, path: str | Path, *, title: str | None 
         for axes in list(figure.axes)[len(columns) :]:
             axes.axis("off")
         if title:
-            figure.text(0.12 / size[0], 1 - 0.12 / size[1], title, fontsize=11, fontweight="bold", va="top")
+            figure.text(
+                0.12 / size[0], 1 - 0.12 / size[1], printable(title), fontsize=11, fontweight="bold", va="top"
+            )
         figure.tight_layout(rect=(0, 0, 1, 1 - (0.3 / size[1] if title else 0)), h_pad=1.2, w_pad=1.6)
         return _save(figure, path)
 
@@ -155,7 +160,8 @@ def matplotlib_or_words() -> ModuleType:
 
 def _save(figure: Any, path: str | Path) -> Path:
     target, drawn = Path(path), io.BytesIO()
-    figure.savefig(drawn, dpi=_DPI, format="png")
+    with warnings.catch_warnings(action="ignore"):  # of characters that the font has not
+        figure.savefig(drawn, dpi=_DPI, format="png")
     make_folder(target.parent)
     write_bytes(target, drawn.getvalue())
     return target

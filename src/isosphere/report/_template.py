@@ -7,7 +7,7 @@ from typing import Any
 
 from isosphere import __version__
 from isosphere.atomic import make_folder, write_text
-from isosphere.errors import UsageError
+from isosphere.errors import UsageError, printable
 
 
 def write_page(path: str | Path, template: str, values: Mapping[str, Any]) -> Path:
@@ -32,6 +32,5 @@ def write_page(path: str | Path, template: str, values: Mapping[str, Any]) -> Pa
     text = environment.get_template(template).render(given)
     target = Path(path)
     make_folder(target.parent)
-    # A name of a file may hold half a character; a page may not.
-    write_text(target, text.encode("utf-8", "replace").decode("utf-8"))
+    write_text(target, printable(text, lines=True))
     return target

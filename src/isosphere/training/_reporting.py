@@ -18,6 +18,7 @@ from torch.nn import functional
 
 from isosphere.atomic import append_text, explain_failed_writes
 from isosphere.data import Views
+from isosphere.errors import printable
 from isosphere.runs import RunFolder
 from isosphere.training._checkpoint import Position
 
@@ -73,9 +74,8 @@ class ConsoleReporter:
 
     def say(self, text: str, *, warning: bool = False) -> None:
         self.note(text)
-        self.console.print(
-            Text(text, style="yellow" if warning else ""), soft_wrap=not self.console.is_terminal
-        )
+        shown = Text(printable(text), style="yellow" if warning else "")
+        self.console.print(shown, soft_wrap=not self.console.is_terminal)
 
     def step(self, progress: float, line: str) -> None:
         now = time.perf_counter()
@@ -116,7 +116,7 @@ class ConsoleReporter:
         """A line of the log alone."""
         if self._log is not None:
             stamp = time.strftime("%Y-%m-%d %H:%M:%S")
-            append_text(self._log, f"{stamp}  {text}\n")
+            append_text(self._log, f"{stamp}  {printable(text)}\n")
 
 
 def loss_line(parts: Mapping[str, float]) -> str:

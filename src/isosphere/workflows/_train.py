@@ -10,9 +10,10 @@ from typing import Any
 import yaml
 from numpy.typing import ArrayLike
 from rich.console import Console
+from rich.text import Text
 
 from isosphere.data import ImageSet, Source, as_source
-from isosphere.errors import UsageError, option
+from isosphere.errors import UsageError, option, printable
 from isosphere.runs import RunFolder
 from isosphere.training import Callback, Config, ConsoleReporter, build, is_first
 from isosphere.workflows._progress import has_widgets
@@ -145,9 +146,9 @@ def _source(data: Any, labels: ArrayLike | None) -> Source:
 
 
 def _show(console: Console, facts: Mapping[str, str], config: Config) -> None:
-    text = "\n".join(f"{name}: {value}" for name, value in facts.items())
+    text = "\n".join(printable(f"{name}: {value}") for name, value in facts.items())
     shown = yaml.safe_dump(config.as_mapping(), sort_keys=False, allow_unicode=True)
-    console.print(f"{text}\n\n{shown.rstrip()}", markup=False, soft_wrap=True)
+    console.print(Text(f"{text}\n\n{printable(shown.rstrip(), lines=True)}"), soft_wrap=True)
 
 
 def _console(shown: bool) -> Console:
