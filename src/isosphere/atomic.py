@@ -21,7 +21,10 @@ from isosphere.errors import RunError, UsageError, option, printable
 if sys.platform == "win32":
     import msvcrt
 else:
-    import fcntl
+    try:
+        import fcntl
+    except ImportError:  # neither Windows nor a POSIX system: nobody is held back
+        fcntl = None
 
 __all__ = [
     "append_text",
@@ -218,7 +221,7 @@ def _lock(handle: int) -> None:
         os.lseek(handle, _LOCKED_BYTE, os.SEEK_SET)  # beyond the number, which others can read so
         msvcrt.locking(handle, msvcrt.LK_NBLCK, 1)
         os.lseek(handle, 0, os.SEEK_SET)
-    else:
+    elif fcntl is not None:
         fcntl.lockf(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)  # of this process, not of those that it forks
 
 

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import save
+from safetensors.torch import load, save
 
 from isosphere.errors import RunError, UsageError
-from isosphere.runs import RunFolder
+from isosphere.runs import RunFolder, pack_tensors
 
 
 def finished(path):
@@ -213,3 +213,10 @@ def test_environment_has_versions_and_nothing_personal(tmp_path, monkeypatch):
     assert content["cpu"]["cores"] == os.cpu_count()
     assert "sesame-open" not in text
     assert platform.node() not in text
+
+
+def test_the_same_weights_are_the_same_bytes():
+    about = {name: name for name in "abcdefgh"}
+    packed = {pack_tensors({"y": torch.ones(2), "x": torch.zeros(3)}, about) for _ in range(5)}
+    assert len(packed) == 1
+    assert load(packed.pop())["y"].tolist() == [1, 1]

@@ -1,6 +1,7 @@
 """Files of tensors that know their own content: damage is noticed when they are read."""
 
 import hashlib
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,7 +20,12 @@ def pack_tensors(tensors: "Mapping[str, Tensor]", about: Mapping[str, str] | Non
 
     # Weights in channels-last order or sharing a storage are refused by the format: store plain copies.
     plain = {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}
-    return save(plain, metadata={"format": "pt", **(about or {}), _DIGEST: _content(plain)})
+    packed = save(plain, metadata={"format": "pt", **(about or {}), _DIGEST: _content(plain)})
+    # The library orders what is said by chance: sorted, the same tensors are the same bytes.
+    start = 8 + int.from_bytes(packed[:8], "little")
+    header = json.dumps(json.loads(packed[8:start]), sort_keys=True, separators=(",", ":")).encode()
+    header += b" " * (-len(header) % 8)
+    return len(header).to_bytes(8, "little") + header + packed[start:]
 
 
 def read_tensors(path: Path) -> "tuple[dict[str, Tensor], dict[str, str]]":
