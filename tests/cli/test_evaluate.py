@@ -1,6 +1,6 @@
 """``isosphere evaluate`` as it is typed."""
 
-import sys
+import importlib
 from pathlib import Path
 
 import pytest
@@ -108,8 +108,8 @@ def test_pictures_where_matplotlib_is_installed(run, textures_run):
 
 
 def test_without_matplotlib_figures_are_still_measured(run, textures_run, monkeypatch):
-    module = sys.modules["isosphere.workflows._evaluate"]
-    monkeypatch.setattr(module, "find_spec", lambda name: None)
+    for module in ("isosphere.workflows._evaluate", "isosphere.cli.evaluate"):
+        monkeypatch.setattr(importlib.import_module(module), "find_spec", lambda name: None)
     done = run("evaluate", "r", textures_run, "--tasks", "geometry")
     assert done.code == 0, done.err
     assert "pip install 'isosphere[report]'" in done.out

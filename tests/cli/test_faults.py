@@ -5,13 +5,15 @@ import pickle
 import resource
 import shutil
 import signal
+from importlib.util import find_spec
 
 import numpy as np
 import pytest
 import torch
 
 from isosphere.cli import main
-from isosphere.runs import RunFolder
+from isosphere.errors import RunError
+from isosphere.runs import RunFolder, pack_tensors, read_tensors
 from isosphere.training import _state as state
 
 from .conftest import QUICK, Outcome
@@ -287,3 +289,82 @@ def test_names_in_any_script_and_links_in_circles(run, classes, quick, tmp_path)
     )
     judged = run("evaluate", "läufe/erster 1", folder, "--tasks=knn")
     assert judged.code == 0, judged.err
+
+
+# --- an evaluation whose figures cannot be kept ----------------------------------------------------------------------
+
+
+def test_an_evaluation_on_a_full_disk_prints_its_figures_first(run, trained, classes, small_disk):
+    small_disk(500)
+    done = run("evaluate", "r", classes, "--tasks", "knn,linear")
+    small_disk(resource.RLIM_INFINITY)
+    said = paragraph(done)
+    assert "The figures could not be kept: cannot write r/evaluation.json: File too large" in said
+    for title in ("k-NN accuracy", "Linear probe accuracy"):
+        assert title in done.out
+    assert "r/evaluation.json" not in done.out
+    assert not trained.evaluation.exists()
+    if find_spec("matplotlib") is not None:
+        assert "neighbours.png is not drawn: cannot write r/neighbours.png: File too large" in done.out
+
+
+def test_a_disk_that_has_room_again_gets_all_figures(run, trained, classes, monkeypatch):
+    """The first task meets a full disk, the second does not."""
+    real, calls = RunFolder.update_evaluation, []
+
+    def full_at_first(folder, tasks):
+        calls.append(list(tasks))
+        if len(calls) == 1:
+            raise RunError("cannot write r/evaluation.json: No space left on device.")
+        return real(folder, tasks)
+
+    monkeypatch.setattr(RunFolder, "update_evaluation", full_at_first)
+    done = run("evaluate", "r", classes, "--tasks", "knn,linear")
+    assert (done.code, done.err) == (0, "")
+    assert calls == [["knn"], ["knn", "linear"]]
+    assert set(trained.read_evaluation()) == {"knn", "linear"}
+
+
+def test_an_evaluation_in_a_folder_that_may_not_be_written(run, trained, classes, monkeypatch):
+    monkeypatch.setattr(RunFolder, "writable", False)  # an administrator may write anywhere
+    done = run("evaluate", "r", classes, "--tasks", "knn")
+    assert done.code == 0
+    assert done.err == "r cannot be written to: the figures are printed, and not kept.\n"
+    assert "k-NN accuracy" in done.out
+    assert not trained.evaluation.exists()
+    assert not (trained.path / "neighbours.png").exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('{"format": "isosphere-evaluation-7", "knn": {"runs": []}}', "is of another version of isosphere"),
+        ('{"knn": {"runs": [1, 2]}}', "is damaged"),
+        ("[1, 2]", "is damaged"),
+        ("{", "is damaged"),
+        ("[" * 100_000, "is damaged"),
+    ],
+)
+def test_a_file_of_figures_that_is_not_understood_is_not_added_to(
+    run, trained, classes, monkeypatch, text, said
+):
+    monkeypatch.setattr("isosphere.workflows._evaluate.EvaluationContext", None)  # before any work
+    trained.evaluation.write_text(text)
+    assert said in paragraph(run("evaluate", "r", classes, "--tasks", "knn"))
+    assert trained.evaluation.read_text() == text
+
+
+def test_a_run_handed_on_with_other_features_gets_its_own_figures(run, trained, classes):
+    """Noise in place of the features, its digest made to fit: every figure is as before."""
+    words = ("evaluate", "r", classes, "--tasks", "knn,retrieval")
+    assert run(*words).code == 0
+    first = trained.evaluation.read_text()
+    for file in (trained.path / "features").iterdir():
+        tensors, about = read_tensors(file)
+        noise = {n: torch.randn_like(x) if x.is_floating_point() else x for n, x in tensors.items()}
+        file.write_bytes(pack_tensors(noise, about))
+    done = run(*words)
+    assert done.code == 0
+    assert trained.evaluation.read_text() == first
+    assert "files of kept features did not hold what this encoder computes" in done.out
+    assert "did not hold" not in run(*words).out

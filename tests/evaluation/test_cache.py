@@ -10,7 +10,8 @@ from torch import nn
 
 from isosphere.evaluation import FeatureCache
 from isosphere.evaluation import _cache as cache_module
-from isosphere.evaluation._cache import tensor_identity, weights_identity
+from isosphere.evaluation._cache import weights_identity
+from isosphere.runs import pack_tensors, read_tensors, tensor_identity
 
 
 def get(cache, key, compute, digests=None):
@@ -146,7 +147,7 @@ def test_what_is_not_the_caches_own_is_neither_read_nor_removed(tmp_path):
     link = tmp_path / f"v-{'0' * 16}-all.safetensors"
     link.symlink_to(tmp_path / "model.safetensors")
     before = sorted(tmp_path.iterdir())
-    cache = FeatureCache(tmp_path, limit_bytes=1000)
+    cache = FeatureCache(tmp_path, limit_bytes=1200)
     for weights in ("w", "v"):
         cache.keep(
             {**KEY, "weights": weights}, {"x": torch.zeros(200)}
@@ -224,3 +225,90 @@ def test_damaged_sets_give_no_rows(tmp_path, damage):
     ask = Gatherer(tmp_path)
     assert torch.equal(ask(x)["head/0"], describe(x)["head/0"])
     assert ask.computed == [0, 1, 2, 3]
+
+
+# --- what somebody else has written -------------------------------------------------------------------------------
+
+
+def kept_set(folder, x):
+    """A set in the cache, its file, and how to ask for it with a check."""
+    cache = FeatureCache(folder)
+    cache.keep(KEY, describe(x), digests=image_digests(x))
+    (file,) = folder.glob("*.safetensors")
+
+    def ask():
+        return cache.find(KEY, digests=image_digests(x), check=lambda rows: describe(x[rows]))
+
+    return cache, file, ask
+
+
+def rewritten(file, change):
+    """The file with other tensors, its digest made to fit, as somebody who wants to would."""
+    tensors, about = read_tensors(file)
+    file.write_bytes(pack_tensors(change(tensors), about))
+
+
+def test_a_flipped_bit_is_computed_anew(tmp_path):
+    cache, file, ask = kept_set(tmp_path, pictures(6))
+    assert ask() is not None
+    content = bytearray(file.read_bytes())
+    content[-3] ^= 1
+    file.write_bytes(content)
+    assert ask() is None
+    assert (cache.wrong, file.exists()) == (1, False)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda t: t | {"head/0": t["head/0"].flip(0)},
+        lambda t: t | {"backbone/0": torch.randn_like(t["backbone/0"])},
+        lambda t: t | {"backbone/0": t["backbone/0"][:, :5].contiguous()},
+        lambda t: {name: x for name, x in t.items() if name != "head/0"},
+        lambda t: {name: x[:3] for name, x in t.items()},
+        lambda t: t | {"positions": torch.tensor([5, 4, 3, 2, 1, 10**9])},
+        lambda t: t | {"positions": torch.zeros(6, dtype=torch.int64)},
+        lambda t: t | {"head/0": torch.full_like(t["head/0"], float("nan"))},
+    ],
+    ids=["rows", "noise", "narrow", "a table less", "rows less", "beyond", "the same", "not a number"],
+)
+def test_rows_that_are_not_what_is_computed_are_not_taken_whatever_the_digest(tmp_path, change):
+    x = pictures(6)
+    _, file, ask = kept_set(tmp_path, x)
+    rewritten(file, change)
+    assert ask() is None
+    assert not file.exists()
+    _, file, _ = kept_set(tmp_path, x)
+    rewritten(file, change)
+    cache = FeatureCache(tmp_path)
+
+    def compute(rows):
+        return describe(x[rows])
+
+    found = cache.gather(KEY, image_digests(x), compute, check=compute)
+    assert all(torch.equal(found[name], value) for name, value in describe(x).items())
+
+
+def test_rounding_is_no_difference(tmp_path):
+    _, file, ask = kept_set(tmp_path, pictures(6))
+    rewritten(file, lambda t: t | {"backbone/0": t["backbone/0"] * (1 + 1e-4)})
+    assert ask() is not None
+
+
+def test_what_is_not_finite_is_not_kept(tmp_path):
+    cache = FeatureCache(tmp_path)
+    cache.keep(KEY, {"a": torch.tensor([1.0, float("inf")])})
+    assert not list(tmp_path.iterdir())
+
+
+def test_of_many_small_sets_few_files_remain(tmp_path):
+    """One image more with each search: each row is found, without a file for every search."""
+    x, ask = pictures(70), Gatherer(tmp_path)
+    for i in range(70):
+        ask(x[i : i + 1])
+    assert ask.computed == [0] * 70
+    assert len(list(tmp_path.iterdir())) <= 7
+    again = Gatherer(tmp_path)
+    assert torch.equal(ask(x)["head/0"], describe(x)["head/0"])
+    assert torch.equal(again(x.flip(0))["head/0"], describe(x.flip(0))["head/0"])
+    assert again.computed == [] == ask.computed[70:]

@@ -1,11 +1,14 @@
 """``isosphere evaluate``: what an encoder is worth, beside what costs nothing."""
 
+from importlib.util import find_spec
 from typing import Annotated
 
 import typer
 
-from isosphere.cli.console import facts, output_console, paragraph, table
+from isosphere.cli.console import error_console, facts, output_console, paragraph, table
 from isosphere.cli.options import Data, NoCache, Run
+from isosphere.errors import RunError
+from isosphere.runs import RunFolder
 
 __all__ = ["evaluate"]
 
@@ -66,6 +69,9 @@ def evaluate(
     """
     from isosphere.workflows import evaluate as workflow
 
+    writable = RunFolder(run).writable
+    if run.exists() and not writable:
+        paragraph(error_console(), f"{run} cannot be written to: the figures are printed, and not kept.")
     found = workflow(
         run,
         data,
@@ -89,7 +95,12 @@ def evaluate(
         console.print()
     for note in found.notes:
         paragraph(console, note)
-    missing = {} if found.pictures else {"pictures": "not drawn: pip install 'isosphere[report]'"}
     files = {name: str(path) for name, path in found.pictures.items()}
-    facts(console, {"figures": str(run / "evaluation.json"), **files, **missing})
+    if writable and not found.unwritten:
+        files = {"figures": str(run / "evaluation.json")} | files
+    if find_spec("matplotlib") is None:
+        files["pictures"] = "not drawn: pip install 'isosphere[report]'"
+    facts(console, files)
     paragraph(console, found.summary())
+    if found.unwritten:
+        raise RunError(found.unwritten)

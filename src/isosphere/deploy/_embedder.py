@@ -152,7 +152,15 @@ class Embedder:
                 device=self.device,
                 canvas=self.canvas,
             )
-            found = self.cache.gather(key, torch.from_numpy(digests(source)), compute)
+
+            def check(positions: Tensor) -> dict[str, Tensor]:
+                few = read_images(source.subset(positions.numpy()), self.canvas, workers=0)
+                if not len(few):
+                    return {}
+                seen = self._extract(few.images, batch_size, None)
+                return {"backbone/0": seen.backbone, "head/0": seen.head}
+
+            found = self.cache.gather(key, torch.from_numpy(digests(source)), compute, check=check)
         positions = found.pop("positions").numpy()
         empty = Features(torch.empty(0, 0), torch.empty(0, 0))
         return positions, unpacked(found)[0].cpu() if found else empty, failed

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import random
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
@@ -14,12 +15,13 @@ import PIL
 import torch
 from numpy.typing import NDArray
 from safetensors import safe_open
-from safetensors.torch import save
 from torch import Tensor, nn
 
 from isosphere import __version__
 from isosphere.atomic import write_bytes
 from isosphere.errors import RunError
+from isosphere.evaluation._digest_index import DigestIndex
+from isosphere.runs import pack_tensors, read_tensors, tensor_identity
 
 LIMIT_BYTES = 2 << 30
 """Of all files together; the longest unused go first."""
@@ -27,6 +29,12 @@ LIMIT_BYTES = 2 << 30
 _VERSIONS = {"isosphere": __version__, "torch": str(torch.__version__), "pillow": PIL.__version__}
 _DIGESTS = "digests of images"
 _OWN = re.compile(r"[^-]+-[0-9a-f]{16}-(all|[0-9a-f]{32})(-gathered)?\.safetensors")
+_CHECKED = 4
+"""Rows of a file that are computed again, to see whether it holds what this encoder computes."""
+_TOLERANCE = 1e-2
+"""Of such a row, relative to its norm: batches of another size round differently, on a GPU by a thousandth."""
+_MERGED = 4096
+"""Rows up to which files of gathered rows are merged."""
 _NOTHING = np.empty((0, 2), np.int64)
 
 
@@ -38,28 +46,46 @@ class FeatureCache:
         limit_bytes: the files together never exceed it: those unused for longest are removed, and what is
             larger alone is not kept.
 
-    A file that is damaged, cut short or of another key is computed again; a folder that cannot be written to
-    costs time, not the result. Values are kept in their own dtype, so that figures are the same to the bit
-    with and without. `hits` and `misses` count.
+    A file that is damaged, cut short, of another key or not finite is computed again, and so is one of which a few
+    rows, drawn anew each time, are not what is computed now; a folder that cannot be written to costs time, not the
+    result. Values are kept in their own dtype, so that figures are the same to the bit with and without. `hits` and
+    `misses` count, and `wrong` the files that held something else than what belongs there.
     """
 
     def __init__(self, folder: str | Path, *, limit_bytes: int = LIMIT_BYTES) -> None:
         if limit_bytes < 0:
             raise ValueError(f"limit_bytes: got {limit_bytes}, expected 0 (keep nothing) or more")
         self.folder, self.limit_bytes = Path(folder), limit_bytes
-        self.hits = self.misses = 0
-        self._sorted: dict[Path, tuple[NDArray[np.int64], NDArray[np.int64]]] = {}
+        self.hits = self.misses = self.wrong = 0
+        self._indexes: dict[str, DigestIndex] = {}
 
-    def find(self, key: Mapping[str, Any], *, digests: Tensor | None = None) -> dict[str, Tensor] | None:
+    def find(
+        self,
+        key: Mapping[str, Any],
+        *,
+        digests: Tensor | None = None,
+        check: Callable[[Tensor], Mapping[str, Tensor]] | None = None,
+    ) -> dict[str, Tensor] | None:
         """The tensors that were kept under this key; None if there are none.
 
         Args:
             key: everything that the tensors depend on, as JSON; ``weights`` (a digest) begins the file's
                 name. Versions of isosphere and torch are added.
             digests: int64 (n, 2), of the images in their order; they take part in the key.
+            check: computes the rows of a few images anew, by their positions, of which it may leave some out.
         """
         path, text = self._place(key, digests)
-        found = _read(path, text)
+        found = self._read(path, text)
+        if found is not None and check is not None:
+            rows = {name: x for name, x in found.items() if name not in (_DIGESTS, "positions")}
+            everyone = torch.arange(0 if digests is None else len(digests))
+            positions = found.get("positions", everyone)
+            # Ascending and of the images; else somebody else wrote it.
+            known = torch.equal(everyone[torch.isin(everyone, positions)], positions)
+            if not known:
+                self._discard(path)
+            if not known or not self._as_computed(path, rows, positions, check):
+                found = None
         if found is None:
             self.misses += 1
             return None
@@ -83,12 +109,17 @@ class FeatureCache:
         self._keep(path, {**made, _DIGESTS: own}, text)
 
     def gather(
-        self, key: Mapping[str, Any], digests: Tensor, compute: Callable[[Tensor], dict[str, Tensor]]
+        self,
+        key: Mapping[str, Any],
+        digests: Tensor,
+        compute: Callable[[Tensor], dict[str, Tensor]],
+        *,
+        check: Callable[[Tensor], Mapping[str, Tensor]] | None = None,
     ) -> dict[str, Tensor]:
         """The rows of single images, from whichever sets of images they were computed in.
 
         Args:
-            key: as for :meth:`find`.
+            key, check: as for :meth:`find`.
             digests: int64 (n, 2), of the images.
             compute: called with the positions of those that are in no file; gives their rows, which are kept, and where
                 it cannot give all, ``positions``: which of those it was asked for they belong to.
@@ -100,18 +131,14 @@ class FeatureCache:
         """
         missing = torch.ones(len(digests), dtype=torch.bool)
         parts: list[tuple[Tensor, dict[str, Tensor]]] = []
-        asked = digests.numpy()
-        whole, _ = self._place(key, digests)
-        for path in sorted(self._files(f"{self._family(key)}-*"), key=lambda p: p != whole):
-            if not missing.any():
-                break
-            place = torch.from_numpy(self._find(path, asked))
-            here = (missing & (place >= 0)).nonzero()[:, 0]
-            if len(here) == 0 or (found := _read(path, None)) is None:
+        for path, here, rows in self._kept(key, digests):
+            if (found := self._read(path)) is None:
+                continue
+            some = {name: x[rows] for name, x in found.items() if name not in (_DIGESTS, "positions")}
+            if check is not None and not self._as_computed(path, some, here, check):
                 continue
             self._touch(path)
-            rows = {n: x[place[here]] for n, x in found.items() if n not in (_DIGESTS, "positions")}
-            parts.append((here, rows))
+            parts.append((here, some))
             missing[here] = False
         rest = missing.nonzero()[:, 0]
         self.hits, self.misses = self.hits + (len(rest) == 0), self.misses + (len(rest) > 0)
@@ -119,14 +146,56 @@ class FeatureCache:
             made = dict(compute(rest))
             rest = rest[made.pop("positions", torch.arange(len(rest)))]
             if len(rest):
-                path, text = self._place(key, digests[rest], gathered=True)
-                self._keep(path, {**made, _DIGESTS: digests[rest]}, text)
+                self._keep_gathered(key, made, digests[rest])
             parts.append((rest, made))
         parts = [part for part in parts if len(part[0])] or parts[:1]
         places = torch.cat([rows for rows, _ in parts])
         order = places.argsort()
         found = {name: torch.cat([part[name] for _, part in parts])[order] for name in parts[0][1]}
         return {**found, "positions": places[order]}
+
+    def _kept(self, key: Mapping[str, Any], digests: Tensor) -> list[tuple[Path, Tensor, Tensor]]:
+        """The files in which images are, which of these, and the rows; those of just this set from its own file."""
+        whole, _ = self._place(key, digests)
+        asked, index = digests.numpy(), self._index(key)
+        own = DigestIndex()
+        own.add(whole, _read_digests(whole))
+        mine = own.find(asked)
+        here = next((here for here, _ in mine.values()), np.empty(0, np.int64))
+        rest = np.setdiff1d(np.arange(len(asked)), here)
+        others = {path: (rest[at], rows) for path, (at, rows) in index.find(asked[rest]).items()}
+        found = [*mine.items(), *others.items()]
+        return [(path, torch.from_numpy(at), torch.from_numpy(rows)) for path, (at, rows) in found]
+
+    def _index(self, key: Mapping[str, Any]) -> DigestIndex:
+        """Of all files that hold the same kind of features; they are looked into once."""
+        family = self._family(key)
+        if family not in self._indexes:
+            index = self._indexes[family] = DigestIndex()
+            for path in self._files(f"{family}-*"):
+                index.add(path, _read_digests(path))
+        return self._indexes[family]
+
+    def _keep_gathered(self, key: Mapping[str, Any], made: Mapping[str, Tensor], digests: Tensor) -> None:
+        """Keep rows with those of files that hold no more: of many small files few remain, each row is written again a
+        few times.
+        """
+        tables = {**made, _DIGESTS: digests}
+        joined: list[tuple[Path, int]] = []
+        for path in sorted(self._files(f"{self._family(key)}-*-gathered"), key=_size):
+            count = len(tables[_DIGESTS])
+            if count + len(_read_digests(path)) > min(2 * count, _MERGED):
+                break
+            if (found := self._read(path)) is not None and set(found) == set(tables):
+                joined.append((path, count))
+                tables = {name: torch.cat([x.cpu(), found[name]]) for name, x in tables.items()}
+        path, text = self._place(key, tables[_DIGESTS], gathered=True)
+        index = self._index(key)
+        if self._keep(path, tables, text):
+            index.add(path, digests.numpy())
+            for old, offset in joined:
+                index.move(old, path, offset)
+                old.unlink(missing_ok=True)
 
     def forget_others(self, weights: Collection[str]) -> None:
         """Remove what was computed with other weights than these."""
@@ -150,34 +219,69 @@ class FeatureCache:
         text = json.dumps({**key, "digests": images}, sort_keys=True)
         return self.folder / f"{name}.safetensors", f"{name} {text}"
 
-    def _find(self, path: Path, asked: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Row of each image in a file, -1 where it is not in it."""
-        if path not in self._sorted:
-            known = _read_digests(path)
-            order = np.lexsort((known[:, 1], known[:, 0]))
-            self._sorted[path] = known[order], order
-        known, order = self._sorted[path]
-        if len(known) == 0:
-            return np.full(len(asked), -1)
-        # 64 of the 128 bits find the row, the others confirm it.
-        at = np.minimum(np.searchsorted(known[:, 0], asked[:, 0]), len(known) - 1)
-        return np.where((known[at] == asked).all(1), order[at], -1)
+    def _read(self, path: Path, text: str | None = None) -> dict[str, Tensor] | None:
+        """The tensors of a file; None where there is none that can be used, or `text` says that it holds others."""
+        if not path.exists():
+            return None
+        try:
+            found, about = read_tensors(path)
+        except Exception:  # cut short, no such format, other content: it can always be made again
+            self._discard(path)
+            return None
+        if text is not None and about.get("key") != text:
+            return None
+        whole = _DIGESTS not in found or all(len(x) == len(found[_DIGESTS]) for x in found.values())
+        if not (whole and _finite(found)):
+            self._discard(path)
+            return None
+        return found
+
+    def _as_computed(
+        self,
+        path: Path,
+        rows: Mapping[str, Tensor],
+        positions: Tensor,
+        check: Callable[[Tensor], Mapping[str, Tensor]],
+    ) -> bool:
+        """Whether a few rows, of which nobody can know beforehand which, are what is computed now.
+
+        `positions` are those of the rows' images.
+        """
+        drawn = random.SystemRandom().sample(range(len(positions)), min(_CHECKED, len(positions)))
+        some = torch.tensor(sorted(drawn), dtype=torch.int64)
+        now = check(positions[some]) if len(some) else {}
+        whole = all(len(x) == len(positions) for x in rows.values()) and (now or not len(some))
+        if whole and all(name in rows and _close(rows[name][some], x) for name, x in now.items()):
+            return True
+        self._discard(path)
+        return False
+
+    def _discard(self, path: Path) -> None:
+        """Remove a file of the cache that holds what it should not."""
+        self.wrong += 1
+        for index in self._indexes.values():
+            index.drop(path)
+        with suppress(OSError):
+            path.unlink(missing_ok=True)
 
     @staticmethod
     def _touch(path: Path) -> None:
         with suppress(OSError):
             os.utime(path)
 
-    def _keep(self, path: Path, made: Mapping[str, Tensor], text: str) -> None:
+    def _keep(self, path: Path, made: Mapping[str, Tensor], text: str) -> bool:
+        """Whether the tensors could be kept; what is not finite is not worth it."""
         size = sum(x.numel() * x.element_size() for x in made.values())
-        if size > self.limit_bytes:
-            return
+        if size > self.limit_bytes or not _finite(made):
+            return False
         with suppress(OSError, RunError):
-            content = save({name: x.cpu().contiguous().clone() for name, x in made.items()}, {"key": text})
+            content = pack_tensors(made, {"key": text})
             self.folder.mkdir(parents=True, exist_ok=True)
             self._make_room(len(content))
             if len(content) <= self.limit_bytes:
                 write_bytes(path, content)
+                return True
+        return False
 
     def _make_room(self, needed: int) -> None:
         sizes = [(stat.st_mtime_ns, stat.st_size, path) for path in self._files() if (stat := path.stat())]
@@ -218,15 +322,6 @@ def weights_identity(module: nn.Module, *about: object) -> str:
     return digest.hexdigest()
 
 
-def tensor_identity(x: Tensor) -> str:
-    """Digest of a tensor's dtype, shape and content, wherever it lies."""
-    digest = hashlib.blake2b(f"{x.dtype} {tuple(x.shape)}".encode(), digest_size=16)
-    flat = x.detach().contiguous().reshape(-1).view(torch.uint8) if x.numel() else x.new_empty(0)
-    for part in flat.split(1 << 24):
-        digest.update(part.cpu().numpy().data)
-    return digest.hexdigest()
-
-
 def _short(text: str) -> str:
     return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
 
@@ -240,12 +335,22 @@ def _read_digests(path: Path) -> NDArray[np.int64]:
         return _NOTHING
 
 
-def _read(path: Path, text: str | None) -> dict[str, Tensor] | None:
-    """The tensors of a file; None where there is none that can be used, or `text` says that it holds others."""
+def _size(path: Path) -> int:
     try:
-        with safe_open(path, framework="pt") as file:
-            if text is not None and (file.metadata() or {}).get("key") != text:
-                return None
-            return {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
-    except Exception:  # absent, cut short, no such format: it can always be made again
-        return None
+        return path.stat().st_size
+    except OSError:  # another process has removed it
+        return 0
+
+
+def _finite(tensors: Mapping[str, Tensor]) -> bool:
+    numbers = (part for x in tensors.values() if x.is_floating_point() for part in x.split(65536))
+    return all(bool(torch.isfinite(part).all()) for part in numbers)
+
+
+def _close(kept: Tensor, now: Tensor) -> bool:
+    """Whether rows agree but for rounding."""
+    if kept.shape != now.shape:
+        return False
+    kept, now = (x.cpu().double().reshape(len(x), -1) for x in (kept, now))
+    scale = torch.maximum(now.norm(dim=1), now.square().sum(1).mean().sqrt())
+    return bool(((kept - now).norm(dim=1) <= _TOLERANCE * scale).all())

@@ -4,7 +4,7 @@ import json
 import math
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from isosphere.errors import RunError
@@ -67,6 +67,8 @@ class TaskResult:
         protocol: how the figures were made, as plain values.
         data: the images as they were named.
         weights: digest of the trained weights; empty in an older file.
+        images: digest of the images and labels of each part that was looked at, by its name (``train``, ``test``, an
+            OOD set); nothing in an older file.
         gain: difference of the trained encoder to the best of the others on the task's first figure, with its interval,
             and `rival`, who that is; None for a task without a winner.
         headline: the first figure in a sentence. remark: says that the encoder is no good, and takes the place of the
@@ -78,6 +80,7 @@ class TaskResult:
     protocol: dict[str, Any]
     data: str = ""
     weights: str = ""
+    images: Mapping[str, str] = field(default_factory=dict)
     gain: Estimate | None = None
     rival: str = ""
     headline: str = ""
@@ -114,13 +117,14 @@ class TaskResult:
             "protocol": self.protocol,
             "data": self.data,
             "weights": self.weights,
+            "images": dict(self.images),
         }
 
 
 def read_results(folder: RunFolder) -> dict[str, TaskResult]:
     """The tasks that a run has been through, by name; also those that an older version wrote.
 
-    Raises: RunError if the file is damaged.
+    Raises: RunError if the file is damaged, or of a version that this one does not know.
     """
     found = folder.read_evaluation()
     try:
@@ -143,13 +147,16 @@ def _result(task: str, entry: Mapping[str, Any]) -> TaskResult:
         figures = tuple(Figure.of_dict(each) for each in entry["figures"])
     else:
         estimates = {k: v for k, v in entry.items() if isinstance(v, Mapping) and {"value", "low"} <= set(v)}
+        if not estimates:
+            raise ValueError(f"{task} has no figures")
         figures = tuple(_older(task, key, _estimate(each)) for key, each in estimates.items())
     facts: Mapping[str, Any] = entry.get("protocol", {})
     protocol = {_OLDER_FACTS.get(name, name): fact for name, fact in facts.items()}
     if task == "geometry" and {"images", "dimension"} <= set(protocol):
         protocol.setdefault("most", min(protocol["images"] - 1, protocol["dimension"]))
     data, weights = (str(entry.get(name, "")) for name in ("data", "weights"))
-    return TaskResult(task, figures, protocol, data, weights)
+    images = {part: str(digest) for part, digest in entry.get("images", {}).items()}
+    return TaskResult(task, figures, protocol, data, weights, images)
 
 
 def _estimate(entry: Mapping[str, Any]) -> Estimate:

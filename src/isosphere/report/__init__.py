@@ -2,6 +2,7 @@
 
 from isosphere.report._checkpoints import checkpoint_tables
 from isosphere.report._collapse import collapse_words
+from isosphere.report._conditions import mixed
 from isosphere.report._gallery import Card, Group, gallery_html, gallery_page
 from isosphere.report._maps import MapKind, check_map
 from isosphere.report._page import Embedded, Subject, report_page
@@ -35,6 +36,7 @@ __all__ = [
     "lay_out",
     "loss_curves",
     "measure_words",
+    "mixed",
     "model_words",
     "neighbour_gallery",
     "number",

@@ -5,6 +5,9 @@ from typing import Any
 
 from isosphere.evaluation import TaskResult
 
+_CONTENT = "content of the"
+"""How the facts begin that are digests: worth a word only where they differ."""
+
 
 def conditions(result: TaskResult, subset: str = "") -> dict[str, str]:
     """What a figure depends on beside the run, by name, as far as the protocol says it.
@@ -22,7 +25,36 @@ def conditions(result: TaskResult, subset: str = "") -> dict[str, str]:
         "candidates": flat.get("candidates_per_query"),
         "split": flat.get("split"),
     }
-    return {k: f"{v:,}" if isinstance(v, int) else str(v) for k, v in facts.items() if v is not None}
+    said = {k: f"{v:,}" if isinstance(v, int) else str(v) for k, v in facts.items() if v is not None}
+    return said | _contents(result, ("train", "test", subset))
+
+
+def _contents(result: TaskResult, parts: Collection[str]) -> dict[str, str]:
+    words = {"train": "training images", "test": "test images"}
+    return {
+        f"{_CONTENT} {words.get(part, f'OOD images {part}')}": digest[:8]
+        for part, digest in result.images.items()
+        if part in parts
+    }
+
+
+def mixed(results: Mapping[str, TaskResult]) -> str:
+    """Which tasks of one run were measured on which images, where these are not the same for all; else nothing."""
+    compared = {
+        task: _contents(result, ("train", "test"))
+        or {"data": result.data, "split": conditions(result).get("split", "")}
+        for task, result in results.items()
+    }
+    if not differing(compared.values()):
+        return ""
+    groups: dict[str, list[str]] = {}
+    for task, result in results.items():
+        facts = conditions(result) | compared[task]
+        shown = ("data", "training images", "test images", *sorted(differing(compared.values())))
+        groups.setdefault(", ".join(f"{name} {facts[name]}" for name in shown if facts.get(name)), []).append(
+            task
+        )
+    return "; ".join(f"{', '.join(tasks)}: {facts}" for facts, tasks in groups.items())
 
 
 def ood_images(protocol: Mapping[str, Any], subset: str) -> int | None:
@@ -45,6 +77,7 @@ def conditions_note(evaluated: Mapping[str, Mapping[str, str]]) -> str:
             f"{name} {value}"
             for name, value in facts.items()
             if common == all(other.get(name) == value for other in evaluated.values())
+            and not (common and name.startswith(_CONTENT))
         )
 
     first = next(iter(evaluated.values()))

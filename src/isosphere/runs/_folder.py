@@ -16,6 +16,7 @@ from isosphere.runs._metrics import MetricsFile
 from isosphere.runs._tensors import pack_tensors, read_tensors
 
 ENCODER_FORMAT = "isosphere-encoder-1"
+EVALUATION_FORMAT = "isosphere-evaluation-1"
 _STEP = "step"
 _WITHIN = ("checkpoints", "features", "search", "export")
 
@@ -282,21 +283,35 @@ class RunFolder:
     # --- results --------------------------------------------------------------------------------------------
 
     def read_evaluation(self) -> dict[str, Any]:
-        """All that was evaluated so far, empty before the first evaluation."""
+        """All that was evaluated so far, by task; empty before the first evaluation.
+
+        Raises: RunError if the file is damaged, or of a version that this one does not know.
+        """
         if not self.evaluation.exists():
             return {}
         try:
-            return json.loads(self.evaluation.read_text(encoding="utf-8"))
-        except (UnicodeDecodeError, json.JSONDecodeError) as error:
+            found = dict(json.loads(self.evaluation.read_text(encoding="utf-8")))
+        except (OSError, TypeError, ValueError, RecursionError) as error:
             raise RunError(
                 f"{self.evaluation} is damaged ({error}): remove it and evaluate again."
             ) from error
+        if (other := found.pop("format", EVALUATION_FORMAT)) != EVALUATION_FORMAT:
+            raise RunError(
+                f"{self.evaluation} is of another version of isosphere (format {other!r}; this one knows "
+                f"{EVALUATION_FORMAT!r}): evaluate with that version, or move the file away."
+            )
+        return found
 
     def update_evaluation(self, tasks: Mapping[str, Any]) -> dict[str, Any]:
         """Replace the named tasks, keep the others, and return all of them."""
         merged = {**self.read_evaluation(), **tasks}
-        write_json(self.evaluation, merged)
+        write_json(self.evaluation, {"format": EVALUATION_FORMAT, **merged})
         return merged
+
+    @property
+    def writable(self) -> bool:
+        """Whether files can be put into the folder; a disk that is full is noticed in writing."""
+        return os.access(self.path, os.W_OK | os.X_OK)
 
 
 def _pack(state: Mapping[str, Any], step: int | None = None) -> bytes:

@@ -1,5 +1,6 @@
 """What an evaluation compares on what: the images, the models, and their features."""
 
+import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -8,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from isosphere.data import Source, decode_batch, digests, images_at, require_readable
-from isosphere.errors import IsosphereError
+from isosphere.data import Source, decode_batch, digests, images_at, read_images, require_readable
+from isosphere.errors import IsosphereError, RunError, option, plural
 from isosphere.evaluation import (
     WCCN,
     FeatureCache,
@@ -20,11 +21,13 @@ from isosphere.evaluation import (
     centre_key,
     centre_look,
     first_two,
+    look_through,
     unpacked,
     views_look,
 )
 from isosphere.methods import Method
 from isosphere.models import layer_blocks
+from isosphere.runs import tensor_identity
 from isosphere.training import untrained
 from isosphere.workflows import _features as features
 from isosphere.workflows._ranks import Ranks
@@ -217,16 +220,39 @@ class EvaluationContext:
         assert found is not None
         self._positions[part], self.skipped[part] = found.positions, found.skipped
         for look, rows in found.rows.items():
+            self._require_finite(part, look, rows, found.positions)
             self._rows[part, look] = rows
             if self.cache is not None:
                 made = {**rows, "positions": found.positions}
                 self.cache.keep(self._key(look), made, digests=self._content(part))
 
+    def _require_finite(self, part: str, look: str, rows: Mapping[str, Tensor], positions: Tensor) -> None:
+        """Raises: RunError if the encoder gives numbers that no figure can be computed from."""
+        broken = torch.zeros(len(positions), dtype=torch.bool)
+        for x in rows.values():
+            if x.is_floating_point():
+                broken |= ~torch.isfinite(x).reshape(len(x), -1).all(1).cpu()
+        if count := int(broken.sum()):
+            first = self._sources[part].paths[int(positions[broken][0])]
+            raise RunError(
+                f"the {look.partition('/')[0]} encoder gives numbers that are not finite for {plural(count, 'image')}, "
+                f"the first of them {first}: leave them out, or train anew with a lower "
+                f"{option('optim.learning_rate')}."
+            )
+
     def _recalled(self, part: str, look: str) -> bool:
         """Whether the cache has these rows, which are then in memory."""
         if self.cache is None:
             return False
-        found = self.cache.find(self._key(look), digests=self._content(part))
+
+        def check(positions: Tensor) -> Mapping[str, Tensor]:
+            few = read_images(self._sources[part].subset(positions.numpy()), self.run.canvas)
+            batches = [(few.images, positions)] if len(few) == len(positions) else []
+            return look_through(
+                batches, {look: self._look(look)}, capacity=len(few), device=self.ranks.device
+            )[look]
+
+        found = self.cache.find(self._key(look), digests=self._content(part), check=check)
         if found is None or "positions" not in found:
             return False
         positions = found.pop("positions")
@@ -239,6 +265,13 @@ class EvaluationContext:
             self.skipped[part] = lines + source.unreadable
             require_readable(source, len(positions), self.skipped[part], strict=self._strict)
         return True
+
+    def content(self, part: str) -> str:
+        """Digest of a part's images and labels, wherever they lie."""
+        labels = tensor_identity(torch.as_tensor(self._sources[part].labels))
+        return hashlib.blake2b(
+            f"{tensor_identity(self._content(part))} {labels}".encode(), digest_size=8
+        ).hexdigest()
 
     def _content(self, part: str) -> Tensor:
         if part not in self._digests:

@@ -1,13 +1,14 @@
 """What an encoder is worth, beside what costs nothing: behind ``isosphere evaluate`` and ``Run.evaluate``."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, get_args
 
 from isosphere.data import left_out
-from isosphere.errors import UsageError, option
+from isosphere.errors import RunError, UsageError, option, plural
 from isosphere.evaluation import FeatureCache, Solver, TaskResult, read_results, update_results
 from isosphere.report import loss_curves
 from isosphere.runs import read_metrics
@@ -43,7 +44,7 @@ def evaluate(
     """Judge the encoder of a run, with 95 % intervals, beside the untrained one and fixed features.
 
     The figures go to ``evaluation.json`` in the run's folder, task by task, with pictures beside it (not those of an
-    epoch: ``isosphere.load(path, epoch=10)``). Memory grows by
+    epoch: ``isosphere.load(path, epoch=10)``); where they cannot be written, the result says so. Memory grows by
     features alone: images are decoded as they are read.
 
     Args:
@@ -99,55 +100,82 @@ def evaluate(
         if not ranks.first:
             context.serve()
             return Evaluation({}, run.folder.path)
-        results = _judge(context, asked, named(data))
-        pictures = _draw(context, results)
+        results, unwritten = _judge(context, asked, named(data))
+        pictures, undrawn = _draw(context, results)
     return Evaluation(
         results,
         run.folder.path,
         named(data),
         splits.how,
         trained_on=run.trained_on,
-        notes=(*([changed] if changed else []), *_notes(context, results, asked)),
+        notes=(*([changed] if changed else []), *_notes(context, results, asked), *undrawn),
         pictures=pictures,
+        unwritten=unwritten,
     )
 
 
-def _judge(context: EvaluationContext, asked: Any, data: str) -> dict[str, TaskResult]:
-    """Task by task; each is written when it is done, so that a failure later loses nothing. The file is the last
+def _judge(context: EvaluationContext, asked: Any, data: str) -> tuple[dict[str, TaskResult], str]:
+    """Task by task, and why the figures could not be written. All that there are go to the file when a task is done, so
+    that a failure later loses nothing, and a disk that is full keeps nothing from being judged. The file is the last
     weights': those of an epoch are evaluated beside it.
     """
     tasks = choose_tasks(context, asked)
     for task in tasks:
         context.plan(task.needs(context))
     results: dict[str, TaskResult] = {}
+    folder, unwritten = context.run.folder, ""
+    kept = context.run.epoch is None and folder.writable
     for task in tasks:
         found = task.run(context)
-        results[task.name] = replace(found, data=data, weights=context.identity("trained"))
-        if context.run.epoch is None:
-            update_results(context.run.folder, [results[task.name]])
-    return results
+        parts = {need.part for need in task.needs(context)} - {"described"} or {"train", "test"}
+        results[task.name] = replace(
+            found,
+            data=data,
+            weights=context.identity("trained"),
+            images={part: context.content(part) for part in sorted(parts)},
+        )
+        try:
+            if kept:
+                update_results(folder, results.values())
+            unwritten = ""
+        except RunError as error:
+            unwritten = f"The figures could not be kept: {error}"
+    return results, unwritten
 
 
-def _draw(context: EvaluationContext, results: dict[str, TaskResult]) -> dict[str, Path]:
-    """The pictures that can be drawn here."""
+def _draw(context: EvaluationContext, results: dict[str, TaskResult]) -> tuple[dict[str, Path], list[str]]:
+    """The pictures that can be drawn here, and why others cannot be."""
     folder = context.run.folder
-    if find_spec("matplotlib") is None or context.run.epoch is not None:
-        return {}
-    drawn: dict[str, Path] = {}
-    gallery = folder.path / "neighbours.png"
+    if find_spec("matplotlib") is None or context.run.epoch is not None or not folder.writable:
+        return {}, []
+    wanted: dict[str, Callable[[Path], object]] = {}
     if "retrieval" in results:
-        draw_view_neighbours(context, gallery)
-        drawn["neighbours"] = gallery
+        wanted["neighbours"] = partial(draw_view_neighbours, context)
     elif "knn" in results:
-        draw_label_neighbours(context, gallery)
-        drawn["neighbours"] = gallery
+        wanted["neighbours"] = partial(draw_label_neighbours, context)
     if len(read_metrics(folder.metrics)) >= 2:
-        drawn["curves"] = loss_curves(folder.metrics, folder.path / "curves.png", title=folder.path.name)
-    return drawn
+        wanted["curves"] = partial(loss_curves, folder.metrics, title=folder.path.name)
+    drawn: dict[str, Path] = {}
+    undrawn: list[str] = []
+    for name, draw in wanted.items():
+        path = folder.path / f"{name}.png"
+        try:
+            draw(path)
+            drawn[name] = path
+        except (OSError, RunError) as error:
+            undrawn.append(f"{path.name} is not drawn: {error}")
+    return drawn, undrawn
 
 
 def _notes(context: EvaluationContext, results: dict[str, TaskResult], asked: Any) -> tuple[str, ...]:
     found = [context.note] if context.note else []
+    if context.cache is not None and context.cache.wrong:
+        found.append(
+            f"{plural(context.cache.wrong, 'file')} of kept features did not hold what this encoder computes, or "
+            "was damaged: the features were computed anew."
+        )
+    if not context.run.folder.writable:
+        found.append(f"{context.run.folder.path} cannot be written to: the figures are not kept.")
     for part, skipped in context.skipped.items():
         if skipped and part != "described":
             whose = {"train": "the training images", "test": "the test images"}.get(part, part)

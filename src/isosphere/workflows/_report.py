@@ -10,7 +10,7 @@ import numpy as np
 from isosphere.data import Source, images_at
 from isosphere.errors import IsosphereError, UsageError, command, option
 from isosphere.evaluation import TaskResult, read_results
-from isosphere.report import Embedded, Subject, check_map, collapse_words, report_page
+from isosphere.report import Embedded, Subject, check_map, collapse_words, mixed, report_page
 from isosphere.runs import RunFolder, read_metrics
 from isosphere.training import CollapseMetrics, verdict
 from isosphere.workflows._keywords import keywords_checked
@@ -70,7 +70,8 @@ def report(
         for name, one in zip(names, given, strict=True):
             run = one if isinstance(one, Trained) else Trained.read(one, cache=cache)
             found[name], stale = _of_these_weights(run, read_results(run.folder))
-            subjects.append(_subject(name, run, data, limit, sources, bar, _said_of(run, stale)))
+            said = [*_said_of(run, stale), *_doubts(run, found[name])]
+            subjects.append(_subject(name, run, data, limit, sources, bar, said))
     report_page(subjects, target, tables=tables_of(found), map_kind=chosen)
     warnings = tuple((subject.name, alarm) for subject in subjects for alarm in subject.alarms)
     return Report(target, warnings)
@@ -147,17 +148,40 @@ def _said_of(run: Trained, stale: Mapping[str, TaskResult]) -> list[str]:
     """Which figures are left out, and how to have them again: a sentence for each set of images."""
     said = []
     for data in dict.fromkeys(result.data for result in stale.values()):
-        tasks = ",".join(task for task, result in stale.items() if result.data == data)
-        if run.epoch is None:
-            ood = ... if "ood" in tasks.split(",") else None
-            again = command("evaluate", run.folder.path, data or "DATA", tasks=tasks, ood=ood)
-        else:
-            again = f'isosphere.load("{run.folder.path}", epoch={run.epoch}).evaluate(tasks="{tasks}")'
+        tasks = [task for task, result in stale.items() if result.data == data]
         said.append(
-            f"The figures of {tasks.replace(',', ', ')} were measured with other weights than this run has now, and "
-            f"are left out. Evaluate it again: {again}"
+            f"The figures of {', '.join(tasks)} were measured with other weights than this run has now, and are left "
+            f"out. Evaluate it again: {_again(run, tasks, stale)}"
         )
     return said
+
+
+def _doubts(run: Trained, shown: Mapping[str, TaskResult]) -> list[str]:
+    """What the figures that are shown do not say of themselves: whose weights they are of, that their images differ."""
+    said = []
+    if unknown := [task for task, result in shown.items() if not result.weights]:
+        said.append(
+            f"The figures of {', '.join(unknown)} do not say of which weights they are, as an earlier version wrote "
+            f"them. Evaluate again where the run was trained further since: {_again(run, unknown, shown)}"
+        )
+    if apart := mixed(shown):
+        said.append(
+            f"The figures are not all of the same images ({apart}). To have them of the same: "
+            f"{_again(run, list(shown), shown)}"
+        )
+    return said
+
+
+def _again(run: Trained, tasks: Sequence[str], results: Mapping[str, TaskResult]) -> str:
+    """How these tasks are evaluated again."""
+    named = ",".join(tasks)
+    if run.epoch is not None:
+        return f'isosphere.load("{run.folder.path}", epoch={run.epoch}).evaluate(tasks="{named}")'
+    data = {results[task].data for task in tasks}
+    first = data.pop() if len(data) == 1 else ""
+    return command(
+        "evaluate", run.folder.path, first or "DATA", tasks=named, ood=... if "ood" in tasks else None
+    )
 
 
 def _longer(run: Trained) -> str:

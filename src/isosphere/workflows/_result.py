@@ -32,6 +32,7 @@ class Evaluation(Mapping[str, TaskResult]):
         trained_on: the images of the training as a command names them; empty where it cannot be gone on with.
         notes: what a reader should know beside the figures.
         pictures: files that were drawn, by what they show.
+        unwritten: why the figures are not in the run's ``evaluation.json``, where that failed.
     """
 
     results: Mapping[str, TaskResult]
@@ -41,6 +42,7 @@ class Evaluation(Mapping[str, TaskResult]):
     trained_on: str = ""
     notes: tuple[str, ...] = ()
     pictures: Mapping[str, Path] = field(default_factory=dict)
+    unwritten: str = ""
 
     def __getitem__(self, task: str) -> TaskResult:
         if task not in self.results:
@@ -97,13 +99,15 @@ class Evaluation(Mapping[str, TaskResult]):
         return _verdict(first, first.gain, longer, command("views", self.trained_on or "DATA"))
 
     def __str__(self) -> str:
-        return "\n\n".join([self.table(), *self.notes, self.summary()])
+        return "\n\n".join(filter(None, [self.table(), *self.notes, self.unwritten, self.summary()]))
 
     def __repr__(self) -> str:
         return f"Evaluation({', '.join(self.results)}; {len(self.figures)} figures; {self.run})"
 
     def _repr_html_(self) -> str:
-        said = "".join(f"<p>{escape(text)}</p>" for text in (*self.notes, self.summary()))
+        said = "".join(
+            f"<p>{escape(text)}</p>" for text in (*self.notes, self.unwritten, self.summary()) if text
+        )
         drawn = "".join(
             f'<img src="{data_uri(picture)}" style="max-width:100%" alt="{escape(name)}">'
             for name, path in self.pictures.items()
