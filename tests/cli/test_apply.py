@@ -44,7 +44,7 @@ def test_embed(run, trained, classes):
     assert again.code == 2
     assert "--overwrite" in again.err
     assert run("embed", trained, classes, "--out", "e.npz", "--overwrite").code == 0
-    assert run("embed", trained, classes, "--out", "e.csv").code == 2
+    assert run("embed", trained, classes, "--out", "e.txt").code == 2
     wrong = run("embed", trained, classes, "--out", "f.npz", "--layer", "neck")
     assert wrong.code == 2
     assert "expected backbone, wccn or head" in wrong.err

@@ -1,9 +1,13 @@
 """Embeddings in files: plain arrays, complete or absent, the same however many blocks they were made in."""
 
+import csv
+import resource
 import shutil
+import signal
 
 import numpy as np
 import pytest
+import torch
 
 from isosphere.data import open_source
 from isosphere.deploy import Embeddings, embed_source, embed_to_file, read_embeddings, write_embeddings
@@ -47,10 +51,7 @@ def test_an_npz_holds_plain_arrays(run, folder, tmp_path):
     assert [p.name for p in (tmp_path / "out").iterdir()] == ["e.npz"]
 
 
-@pytest.mark.parametrize("ending", ["npz", "parquet"])
 def test_blocks_change_nothing(run, folder, tmp_path, monkeypatch, ending):
-    if ending == "parquet":
-        pytest.importorskip("pyarrow", reason="pyarrow is not installed")
     (folder / "b" / "03é.png").write_bytes(b"broken")
     source = open_source(str(folder))
     whole = embed_source(run, source, layer="head")
@@ -122,18 +123,117 @@ def _stop(count, total):
     raise KeyboardInterrupt
 
 
-def test_what_is_written_comes_back(tmp_path):
-    write_embeddings(tmp_path / "e.npz", sample())
-    assert_same(read_embeddings(tmp_path / "e.npz"), sample())
-    pytest.importorskip("pyarrow", reason="pyarrow is not installed")
-    write_embeddings(tmp_path / "e.parquet", sample())
-    assert_same(read_embeddings(tmp_path / "e.parquet"), sample())
+@pytest.fixture(params=["npz", "parquet", "csv", "pt"])
+def ending(request):
+    if request.param == "parquet":
+        pytest.importorskip("pyarrow", reason="pyarrow is not installed")
+    return request.param
+
+
+def test_what_is_written_comes_back(tmp_path, ending):
+    odd = Embeddings(
+        sample().values * 1e-30, sample().labels, ['a,"b"\n', "=1+1", "", " x ", "猫"], ["two\nlines", "b"]
+    )
+    for each in (sample(), odd):
+        write_embeddings(tmp_path / f"e.{ending}", each)
+        assert_same(read_embeddings(tmp_path / f"e.{ending}"), each)
+    assert [p.name for p in tmp_path.iterdir()] == [f"e.{ending}"]
+
+
+def test_a_name_that_is_no_utf_8_is_written_out(tmp_path, ending):
+    each = Embeddings(np.ones((1, 2), np.float32), np.array([-1]), ["half\udcff"])
+    write_embeddings(tmp_path / f"e.{ending}", each)
+    exact = ending == "npz"
+    assert read_embeddings(tmp_path / f"e.{ending}").paths == ["half\udcff" if exact else r"half\udcff"]
+
+
+def test_tables_and_tensors_are_what_others_read(tmp_path):
+    write_embeddings(tmp_path / "e.csv", sample())
+    with (tmp_path / "e.csv").open(encoding="utf-8", newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    assert [row["path"] for row in rows] == sample().paths
+    assert [row["class"] for row in rows] == ["", "a", "b", "", "a"]
+    numbers = np.array([[row["e0"], row["e1"], row["e2"]] for row in rows], np.float32)
+    assert np.array_equal(numbers, sample().values)
+    write_embeddings(tmp_path / "e.pt", sample())
+    found = torch.load(tmp_path / "e.pt", weights_only=True)
+    assert torch.equal(found["embeddings"], torch.from_numpy(sample().values))
+    assert found["labels"].tolist() == sample().labels.tolist()
+
+
+def test_parquet_of_before_is_still_read(tmp_path):
+    pa = pytest.importorskip("pyarrow", reason="pyarrow is not installed")
+    pq = pytest.importorskip("pyarrow.parquet")
+    vectors = pa.FixedSizeListArray.from_arrays(pa.array(np.ones(4, np.float32)), 2)
+    table = pa.table({"path": ["a", "b"], "label": [0, 1], "embedding": vectors})
+    pq.write_table(table.replace_schema_metadata({"class_names": "cats\ndogs"}), tmp_path / "e.parquet")
+    assert read_embeddings(tmp_path / "e.parquet").class_names == ["cats", "dogs"]
+
+
+@pytest.mark.parametrize("damage", ["cut", "flipped", "empty", "other arrays", "rows missing", "words"])
+def test_a_damaged_block_is_made_again(run, folder, tmp_path, monkeypatch, damage):
+    small_blocks(monkeypatch)
+    source, out = open_source(str(folder)), tmp_path / "e.npz"
+    with pytest.raises(KeyboardInterrupt):
+        embed_to_file(run, source, out, progress=lambda done, total: done == 8 and _stop(done, total))
+    part = tmp_path / ".e.npz.parts" / "000000.npz"
+    whole = part.read_bytes()
+    if damage == "other arrays":
+        np.savez(part, embeddings=np.ones(4), labels=np.zeros(3), paths=["a"])
+    elif damage == "rows missing":
+        write_embeddings(part, sample(3))
+    elif damage == "words":
+        part.with_suffix(".json").write_text('{"a": 1}')
+    else:
+        middle = len(whole) // 2
+        flipped = whole[:middle] + bytes([whole[middle] ^ 255]) + whole[middle + 1 :]
+        part.write_bytes({"cut": whole[:middle], "flipped": flipped, "empty": b""}[damage])
+    done: list[int] = []
+    embed_to_file(run, source, out, progress=lambda count, _: done.append(count))
+    assert done == [4, 11]
+    assert_same(read_embeddings(out), embed_source(run, source))
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["e.npz", "pictures"]
+
+
+def test_one_at_a_time_writes_a_file(run, folder, tmp_path, monkeypatch):
+    small_blocks(monkeypatch)
+    source, out, said = open_source(str(folder)), tmp_path / "e.npz", []
+
+    def again(done, total):
+        with pytest.raises(
+            RunError, match=r"e\.npz is being written by process .*: wait for its end, or .*out"
+        ) as e:
+            embed_to_file(run, source, out)
+        said.append(e)
+
+    embed_to_file(run, source, out, progress=again)
+    assert len(said) == 3
+    assert_same(read_embeddings(out), embed_source(run, source))
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["e.npz", "pictures"]
+
+
+def test_a_disk_that_fills_leaves_nothing_half_written(tmp_path, ending):
+    values = (
+        np.random.default_rng(0).normal(size=(4000, 8)).astype(np.float32)
+    )  # 128 kB that no codec makes fewer
+    whole = Embeddings(values, np.zeros(4000, np.int64), ["p"] * 4000, ["a"])
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    try:
+        for size in (1 << 10, 128_500):  # as rows are written, and as the end of the file is
+            resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+            with pytest.raises(RunError, match=r"cannot write .*File too large.*unchanged"):
+                write_embeddings(tmp_path / f"e.{ending}", whole)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        signal.signal(signal.SIGXFSZ, handler)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_refusals(run, folder, tmp_path):
     source = open_source(str(folder))
-    with pytest.raises(UsageError, match=r"ends in \.npz or \.parquet"):
-        embed_to_file(run, source, tmp_path / "e.csv")
+    with pytest.raises(UsageError, match=r"ends in \.npz, \.parquet, \.csv or \.pt"):
+        embed_to_file(run, source, tmp_path / "e.txt")
     (tmp_path / "e.npz").write_bytes(b"mine")
     with pytest.raises(UsageError, match="overwrite=True"):
         embed_to_file(run, source, tmp_path / "e.npz")

@@ -15,7 +15,8 @@ def embed(
     run: Run,
     data: Data,
     out: Annotated[
-        Path, typer.Option("--out", "-o", help="File to write: .npz or .parquet.", show_default=False)
+        Path,
+        typer.Option("--out", "-o", help="File to write: .npz, .parquet, .csv or .pt.", show_default=False),
     ],
     layer: Annotated[
         str, typer.Option(metavar=LAYERS, help="Which output; wccn for neighbours.")
@@ -30,7 +31,8 @@ def embed(
     isosphere embed RUN PICTURES --out embeddings.npz
 
     The .npz holds embeddings (float32, images x dimensions), labels (-1: none), paths and class_names, and
-    no pickled objects. Interrupted, the same command goes on where it stopped.
+    no pickled objects; the .pt holds the same for torch.load; .parquet and .csv have a row an image.
+    Interrupted, the same command goes on where it stopped.
     """
     from isosphere.cli.apply import check_layer
     from isosphere.deploy import check_target

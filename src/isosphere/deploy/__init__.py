@@ -4,8 +4,9 @@ from isosphere.deploy._duplicates import DuplicateGroup, near_duplicates
 from isosphere.deploy._embed import embed_images, embed_source, embed_to_file
 from isosphere.deploy._embedder import Embedder
 from isosphere.deploy._export import FORMATS, Exported, export
-from isosphere.deploy._files import Embeddings, check_target, read_embeddings, write_embeddings
+from isosphere.deploy._files import check_target, read_embeddings, write_embeddings
 from isosphere.deploy._index import Index, Match, open_index
+from isosphere.deploy._kinds import Embeddings
 from isosphere.deploy._layers import LAYERS, Layer, named_layer
 from isosphere.deploy._pictures import source_of
 

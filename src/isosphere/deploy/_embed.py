@@ -3,7 +3,6 @@
 import hashlib
 import json
 import secrets
-import zipfile
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -13,13 +12,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from isosphere.atomic import make_folder, remove_files, write_json
+from isosphere.atomic import locked, make_folder, remove_files, write_json
 from isosphere.data import Source, images_bytes, require_readable, stamps
 from isosphere.deploy._embedder import Embedder, Progress, refuse_unreadable
-from isosphere.deploy._files import Embeddings, FileWriter, check_target, read_embeddings, write_embeddings
+from isosphere.deploy._files import check_target, file_writer, read_embeddings, write_embeddings
+from isosphere.deploy._kinds import Embeddings
 from isosphere.deploy._layers import Layer
 from isosphere.deploy._pictures import is_named, source_of
-from isosphere.errors import UsageError, option
+from isosphere.errors import IsosphereError, UsageError, option
 
 BLOCK_BYTES = 64 << 20
 
@@ -104,31 +104,48 @@ def embed_to_file(
     overwrite: bool = False,
     progress: Progress | None = None,
 ) -> Summary:
-    """Write the embeddings of a source to an .npz or .parquet file.
+    """Write the embeddings of a source to an .npz, .parquet, .csv or .pt file.
 
     Of a source of more than one block the finished blocks are kept in a hidden folder beside `out` until all
     are done: after an interruption the same call goes on where it stopped. The file appears when it is
-    complete, never before.
+    complete, never before; meanwhile nobody else can write to it.
 
     Raises: UsageError for a name with another ending, or a file that exists without `overwrite`; RunError if
-        no image can be read or the file cannot be written.
+        no image can be read, the file cannot be written, or another process is writing it.
     """
     chosen = run.check_layer(layer)
     path = check_target(out, overwrite=overwrite)
+    lock = path.with_name(f".{path.name}.lock")
+    with locked(lock, f"{path} is being written", f"wait for its end, or give another {option('out')}"):
+        check_target(path, overwrite=overwrite)  # the one before may have just ended
+        return _embed_to(path, run, source, chosen, batch_size, workers, progress)
+
+
+def _embed_to(
+    path: Path,
+    run: Embedder,
+    source: Source,
+    layer: Layer,
+    batch_size: int,
+    workers: int,
+    progress: Progress | None,
+) -> Summary:
     count = _count(run, source)
     if count <= 1:
         made = embed_source(
-            run, source, layer=chosen, batch_size=batch_size, workers=workers, progress=progress
+            run, source, layer=layer, batch_size=batch_size, workers=workers, progress=progress
         )
         write_embeddings(path, made)
         return Summary(len(made), made.values.shape[1], made.skipped)
     parts = path.with_name(f".{path.name}.parts")
-    _open_parts(parts, _identity(run, source, chosen))
-    todo = [b for b in range(count) if not _complete(parts / f"{b:06d}.npz")]
-    for b, block in _blocks(run, source, chosen, batch_size, workers, progress, todo):
-        write_embeddings(parts / f"{b:06d}.npz", block)
-        write_json(parts / f"{b:06d}.json", block.skipped)
-    summary = _assemble(path, parts, count, source)
+    _open_parts(parts, _identity(run, source, layer))
+    lengths = [_kept(_part(parts, b), len(_rows(run, source, b))) for b in range(count)]
+    todo = [b for b, length in enumerate(lengths) if length is None]
+    for b, block in _blocks(run, source, layer, batch_size, workers, progress, todo):
+        write_embeddings(_part(parts, b), block)
+        write_json(_part(parts, b).with_suffix(".json"), block.skipped)
+        lengths[b] = len(block)
+    summary = _assemble(path, parts, [length or 0 for length in lengths], source)
     _clear(parts)
     return summary
 
@@ -160,15 +177,16 @@ def _blocks(
     progress: Progress | None,
     numbers: range | list[int],
 ) -> Iterator[tuple[int, Embeddings]]:
-    length = block_length(run.canvas)
     for b in numbers:
-        start = b * length
-        yield (
-            b,
-            _block(run, source, range(start, min(start + length, len(source))), layer, batch_size, workers),
-        )
+        rows = _rows(run, source, b)
+        yield b, _block(run, source, rows, layer, batch_size, workers)
         if progress is not None:
-            progress(min(start + length, len(source)), len(source))
+            progress(rows.stop, len(source))
+
+
+def _rows(run: Embedder, source: Source, b: int) -> range:
+    start = b * block_length(run.canvas)
+    return range(start, min(start + block_length(run.canvas), len(source)))
 
 
 def _block(
@@ -227,19 +245,36 @@ def _clear(parts: Path) -> None:
         parts.rmdir()
 
 
-def _complete(part: Path) -> bool:
-    return part.exists() and zipfile.is_zipfile(part) and part.with_suffix(".json").exists()
+def _part(parts: Path, b: int) -> Path:
+    return parts / f"{b:06d}.npz"
 
 
-def _assemble(path: Path, parts: Path, count: int, source: Source) -> Summary:
-    names = [parts / f"{b:06d}.npz" for b in range(count)]
-    skipped = [(p, r) for name in names for p, r in json.loads(name.with_suffix(".json").read_text())]
-    lengths = [len(np.load(name)["labels"]) for name in names]
-    names = [name for name, length in zip(names, lengths, strict=True) if length]
-    if not names:
+def _kept(part: Path, count: int) -> int | None:
+    """Rows of a finished block of so many images; None where there is none, or it is damaged: it is made again."""
+    try:
+        rows, skipped = len(read_embeddings(part)), len(_skipped(part))
+    except (IsosphereError, OSError, ValueError):
+        return None
+    return rows if rows + skipped == count else None
+
+
+def _skipped(part: Path) -> list[tuple[str, str]]:
+    return [
+        (path, reason) for path, reason in json.loads(part.with_suffix(".json").read_text(encoding="utf-8"))
+    ]
+
+
+def _assemble(path: Path, parts: Path, lengths: list[int], source: Source) -> Summary:
+    names = [_part(parts, b) for b in range(len(lengths))]
+    skipped = [item for name in names for item in _skipped(name)]
+    if not any(lengths):
         join([Embeddings(np.empty((0, 0), np.float32), np.empty(0, np.int64), [], [], skipped)], source)
-    with FileWriter(path, sum(lengths), source.class_names) as writer:
-        for name in names:
-            writer.add(read_embeddings(name))
+    dim = 0
+    with file_writer(path, sum(lengths), source.class_names) as add:
+        for name, length in zip(names, lengths, strict=True):
+            if length:
+                block = read_embeddings(name)
+                dim = block.values.shape[1]
+                add(replace(block, class_names=source.class_names))
     skipped += [item for item in source.unreadable if item not in skipped]
-    return Summary(sum(lengths), writer.dim, skipped)
+    return Summary(sum(lengths), dim, skipped)

@@ -1,38 +1,16 @@
-"""Files of embeddings: .npz of plain arrays, or .parquet; complete or absent, never half there."""
+"""Files of embeddings: .npz of plain arrays, .parquet, .csv or .pt; complete or absent, never half there."""
 
-import importlib
-import zipfile
-from contextlib import ExitStack
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from types import TracebackType
-from typing import Any, BinaryIO, Self
 
 import numpy as np
-from numpy.typing import NDArray
 
 from isosphere.atomic import atomic_file, make_folder
+from isosphere.deploy._kinds import KINDS, Embeddings, pyarrow
 from isosphere.errors import RunError, UsageError, option
 
-SUFFIXES = (".npz", ".parquet")
-
-
-@dataclass(frozen=True)
-class Embeddings:
-    """Embeddings of the readable images of a source, in its order.
-
-    Shape: `values` float32 (n, d), `labels` int64 (n,) with -1 for none, `paths` n names. `skipped` names the
-    images that could not be read, with reasons.
-    """
-
-    values: NDArray[np.float32]
-    labels: NDArray[np.int64]
-    paths: list[str]
-    class_names: list[str] = field(default_factory=list)
-    skipped: list[tuple[str, str]] = field(default_factory=list)
-
-    def __len__(self) -> int:
-        return len(self.values)
+_ENDINGS = f"{', '.join([*KINDS][:-1])} or {[*KINDS][-1]}"
 
 
 def check_target(out: str | Path, *, overwrite: bool = False) -> Path:
@@ -41,13 +19,12 @@ def check_target(out: str | Path, *, overwrite: bool = False) -> Path:
     Raises: UsageError for another ending, a missing package, or a file that exists without `overwrite`.
     """
     path = Path(out)
-    if path.suffix.lower() not in SUFFIXES:
+    if path.suffix.lower() not in KINDS:
         raise UsageError(
-            f"{option('out', out)}: expected a name that ends in .npz or .parquet, for example "
-            f"{path.with_suffix('.npz')}."
+            f"{option('out', out)}: expected a name that ends in {_ENDINGS}, for example {path.with_suffix('.npz')}."
         )
     if path.suffix.lower() == ".parquet":
-        _pyarrow()
+        pyarrow()
     if path.exists() and not overwrite:
         raise UsageError(f"{out} exists: add {option('overwrite', True)}, or give another {option('out')}.")
     make_folder(path.parent)
@@ -55,140 +32,72 @@ def check_target(out: str | Path, *, overwrite: bool = False) -> Path:
 
 
 def write_embeddings(path: str | Path, embeddings: Embeddings) -> None:
-    """Write embeddings that are in memory: arrays ``embeddings`` float32 (n, d), ``labels`` int64 (n,),
-    ``paths`` and ``class_names`` as text; as .parquet the columns path, label, class and embedding.
+    """Write embeddings that are in memory: as .npz the arrays ``embeddings`` float32 (n, d), ``labels`` int64 (n,),
+    ``paths`` and ``class_names`` as text; as .pt the same in a mapping; as .parquet the columns path, label, class and
+    embedding; as .csv path, label, class and a column a number.
     """
-    with FileWriter(Path(path), len(embeddings), embeddings.class_names) as writer:
+    with file_writer(Path(path), len(embeddings), embeddings.class_names) as add:
         if len(embeddings):
-            writer.add(embeddings)
+            add(embeddings)
 
 
 def read_embeddings(path: str | Path) -> Embeddings:
     """Read a file that `write_embeddings` wrote; nothing is unpickled.
 
-    Raises: UsageError if it is absent or another kind of file; RunError if it is damaged.
+    Raises: UsageError if it is absent; RunError if it is damaged or another kind of file.
     """
     file = Path(path)
     if not file.is_file():
         raise UsageError(f"there is no file {path}: expected embeddings that isosphere embed wrote.")
-    if file.suffix.lower() == ".parquet":
-        table = _pyarrow().parquet.read_table(file)
-        dim = table.schema.field("embedding").type.list_size
-        values = table["embedding"].combine_chunks().flatten().to_numpy(zero_copy_only=False)
-        names = (table.schema.metadata or {}).get(b"class_names", b"")
-        return Embeddings(
-            values.reshape(-1, dim).astype(np.float32, copy=False),
-            table["label"].to_numpy(),
-            table["path"].to_pylist(),
-            names.decode().split("\n") if names else [],
-        )
     try:
-        with np.load(file, allow_pickle=False) as arrays:
-            return Embeddings(
-                arrays["embeddings"],
-                arrays["labels"],
-                arrays["paths"].tolist(),
-                arrays["class_names"].tolist() if "class_names" in arrays else [],
-            )
-    except (ValueError, KeyError, OSError, zipfile.BadZipFile) as error:
+        return _checked(KINDS.get(file.suffix.lower(), KINDS[".npz"]).read(file))
+    except UsageError:
+        raise
+    except Exception as error:  # numpy, zipfile, torch and pyarrow raise nearly anything
+        said = str(error).splitlines()
         raise RunError(
-            f"{path} is damaged or no file of embeddings ({error}): embed the images again."
+            f"{path} is damaged or no file of embeddings ({said[0] if said else type(error).__name__}): embed the "
+            "images again."
         ) from error
 
 
-class FileWriter:
-    """Writes embeddings block by block: ``with FileWriter(path, n, class_names) as w: w.add(block)``.
+def _checked(found: Embeddings) -> Embeddings:
+    """The same, if its parts belong together. Raises: ValueError."""
+    n, names = len(found), [*found.paths, *found.class_names]
+    sound = (
+        (found.values.ndim == 2 and found.values.dtype.kind == "f")
+        and (found.labels.shape == (n,) and found.labels.dtype.kind in "iu")
+        and len(found.paths) == n
+        and all(isinstance(name, str) for name in names)
+    )
+    if not sound:
+        raise ValueError("its arrays do not belong together")
+    values, labels = found.values.astype(np.float32, copy=False), found.labels.astype(np.int64, copy=False)
+    return Embeddings(values, labels, found.paths, found.class_names)
 
-    `count` is the number of rows that will come. The file replaces what was there when all have come.
+
+@contextmanager
+def file_writer(path: Path, count: int, class_names: list[str]) -> Iterator[Callable[[Embeddings], None]]:
+    """Yield a function that adds a block of rows. The file, of `count` rows, replaces what was there on leaving the
+    block, if nothing has failed.
     """
+    done = dim = 0
+    with atomic_file(path) as handle:
+        writer = KINDS[path.suffix.lower()].writer(handle, count, class_names)
 
-    def __init__(self, path: Path, count: int, class_names: list[str]) -> None:
-        self.path, self.count, self.class_names = path, count, class_names
-        self.dim = 0
-        self._stack = ExitStack()
-        self._done = 0
-        self._parquet: Any = None
-        self._member: Any = None
-        self._labels: list[np.ndarray] = []
-        self._paths: list[np.ndarray] = []
+        def add(block: Embeddings) -> None:
+            nonlocal done, dim
+            dim = dim or block.values.shape[1]
+            if block.values.shape[1] != dim:
+                raise ValueError(f"got rows of {block.values.shape[1]} dimensions, expected {dim} as before")
+            writer.add(block)
+            done += len(block)
 
-    def __enter__(self) -> Self:
-        self._handle: BinaryIO = self._stack.enter_context(atomic_file(self.path))
-        if self.path.suffix.lower() != ".parquet":
-            # An archive has one open member at a time: labels and paths wait, they are small.
-            self._zip = self._stack.enter_context(zipfile.ZipFile(self._handle, "w", allowZip64=True))
-        return self
-
-    def add(self, block: Embeddings) -> None:
-        """Append rows."""
-        self.dim = block.values.shape[1]
-        self._done += len(block)
-        if self.path.suffix.lower() == ".parquet":
-            self._add_rows(block)
-            return
-        if self._member is None:
-            self._member = self._zip.open("embeddings.npy", "w", force_zip64=True)
-            _header(self._member, (self.count, self.dim), np.dtype("<f4"))
-        self._member.write(np.ascontiguousarray(block.values, "<f4").tobytes())
-        self._labels.append(block.labels)
-        self._paths.append(np.asarray(block.paths, dtype=np.str_))
-
-    def _add_rows(self, block: Embeddings) -> None:
-        pa = _pyarrow()
-        flat = pa.array(np.ascontiguousarray(block.values, np.float32).reshape(-1))
-        named = [self.class_names[i] if 0 <= i < len(self.class_names) else None for i in block.labels]
-        columns = {
-            "path": pa.array(block.paths, pa.string()),
-            "label": pa.array(block.labels, pa.int64()),
-            "class": pa.array(named, pa.string()),
-            "embedding": pa.FixedSizeListArray.from_arrays(flat, self.dim),
-        }
-        table = pa.table(columns).replace_schema_metadata({"class_names": "\n".join(self.class_names)})
-        if self._parquet is None:
-            self._parquet = pa.parquet.ParquetWriter(self._handle, table.schema)
-        self._parquet.write_table(table)
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> bool | None:
-        if kind is None:
-            if self._done != self.count:
-                raise ValueError(f"got {self._done} rows, expected {self.count}")
-            self._finish()
-        elif self._member is not None:
-            self._member.close()
-        return self._stack.__exit__(kind, error, trace)
-
-    def _finish(self) -> None:
-        if self._parquet is not None:
-            self._parquet.close()
-        if self.path.suffix.lower() == ".parquet":
-            return
-        if self._member is None:
-            self._array("embeddings", np.empty((0, self.dim), np.float32))
-        else:
-            self._member.close()
-        width = max((part.dtype.itemsize for part in self._paths), default=4)
-        self._array("labels", np.concatenate([*self._labels, np.empty(0, np.int64)]).astype("<i8"))
-        self._array("paths", np.concatenate([*self._paths, np.empty(0, f"<U{width // 4}")]))
-        self._array("class_names", np.asarray(self.class_names, dtype=np.str_))
-
-    def _array(self, name: str, array: np.ndarray) -> None:
-        with self._zip.open(f"{name}.npy", "w", force_zip64=True) as member:
-            np.lib.format.write_array(member, array, allow_pickle=False)
-
-
-def _header(member: Any, shape: tuple[int, ...], dtype: np.dtype) -> None:
-    fields = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": shape}
-    np.lib.format.write_array_header_1_0(member, fields)
-
-
-def _pyarrow() -> Any:
-    try:
-        importlib.import_module("pyarrow.parquet")
-        return importlib.import_module("pyarrow")
-    except ImportError as error:
-        raise UsageError(
-            "Parquet needs pyarrow, which is not installed. Type: pip install pyarrow, or give a name that "
-            "ends in .npz."
-        ) from error
+        try:
+            yield add
+            if done != count:
+                raise ValueError(f"got {done} rows, expected {count}")
+            writer.finish()
+        except BaseException:
+            writer.abandon()
+            raise

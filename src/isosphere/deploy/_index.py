@@ -17,7 +17,7 @@ from isosphere.atomic import atomic_file
 from isosphere.data import Source, first_of_each, stamps
 from isosphere.deploy._embed import embed_source, join
 from isosphere.deploy._embedder import Embedder, Progress
-from isosphere.deploy._files import Embeddings
+from isosphere.deploy._kinds import Embeddings
 from isosphere.deploy._layers import Layer
 from isosphere.deploy._pictures import source_of
 from isosphere.deploy._texts import pack_texts, unpack_texts

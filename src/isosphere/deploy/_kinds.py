@@ -1,0 +1,254 @@
+"""The kinds of files that hold embeddings: each is written block by block, and read back whole."""
+
+import contextlib
+import csv
+import importlib
+import io
+import json
+import zipfile
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from isosphere.errors import UsageError
+
+
+@dataclass(frozen=True)
+class Embeddings:
+    """Embeddings of the readable images of a source, in its order.
+
+    Shape: `values` float32 (n, d), `labels` int64 (n,) with -1 for none, `paths` n names. `skipped` names the
+    images that could not be read, with reasons.
+    """
+
+    values: NDArray[np.float32]
+    labels: NDArray[np.int64]
+    paths: list[str]
+    class_names: list[str] = field(default_factory=list)
+    skipped: list[tuple[str, str]] = field(default_factory=list)
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def name_of(self, label: int) -> str | None:
+        """The class of a label; None for none."""
+        return self.class_names[label] if 0 <= label < len(self.class_names) else None
+
+
+class Writer:
+    """Rows that go to a handle: ``add(block)`` as often as there are blocks, then ``finish()``, or ``abandon()`` where
+    something has failed. Blocks speak of the same classes; `count` rows will come.
+    """
+
+    def __init__(self, handle: BinaryIO, count: int, class_names: list[str]) -> None:
+        self.handle, self.count, self.class_names = handle, count, class_names
+
+    def add(self, block: Embeddings) -> None:
+        raise NotImplementedError
+
+    def finish(self) -> None:
+        """Write what comes after the rows."""
+
+    def abandon(self) -> None:
+        """Give up; the handle is closed by others."""
+
+
+class NpzWriter(Writer):
+    """Arrays ``embeddings``, ``labels``, ``paths`` and ``class_names``; the last three wait until all rows have come,
+    since an archive has one open member at a time.
+    """
+
+    def __init__(self, handle: BinaryIO, count: int, class_names: list[str]) -> None:
+        super().__init__(handle, count, class_names)
+        self._zip = zipfile.ZipFile(handle, "w", allowZip64=True)
+        self._member: Any = None
+        self._labels: list[np.ndarray] = []
+        self._paths: list[np.ndarray] = []
+
+    def add(self, block: Embeddings) -> None:
+        if self._member is None:
+            self._member = self._zip.open("embeddings.npy", "w", force_zip64=True)
+            shape = (self.count, block.values.shape[1])
+            descr = np.lib.format.dtype_to_descr(np.dtype("<f4"))
+            header = {"descr": descr, "fortran_order": False, "shape": shape}
+            np.lib.format.write_array_header_1_0(self._member, header)
+        self._member.write(np.ascontiguousarray(block.values, "<f4").tobytes())
+        self._labels.append(block.labels)
+        self._paths.append(np.asarray(block.paths, dtype=np.str_))
+
+    def finish(self) -> None:
+        if self._member is None:
+            self._array("embeddings", np.empty((0, 0), np.float32))
+        else:
+            self._member.close()
+        self._array("labels", np.concatenate([*self._labels, np.empty(0, np.int64)]).astype("<i8"))
+        self._array("paths", np.concatenate([*self._paths, np.empty(0, np.str_)]))
+        self._array("class_names", np.asarray(self.class_names, dtype=np.str_))
+        self._zip.close()
+
+    def abandon(self) -> None:
+        with contextlib.suppress(OSError, ValueError):
+            if self._member is not None:
+                self._member.close()
+        with contextlib.suppress(OSError, ValueError):
+            self._zip.close()
+
+    def _array(self, name: str, array: np.ndarray) -> None:
+        with self._zip.open(f"{name}.npy", "w", force_zip64=True) as member:
+            np.lib.format.write_array(member, array, allow_pickle=False)
+
+
+def read_npz(file: Path) -> Embeddings:
+    with file.open("rb") as stream, np.load(stream, allow_pickle=False) as arrays:
+        return Embeddings(
+            arrays["embeddings"],
+            arrays["labels"],
+            arrays["paths"].tolist(),
+            arrays["class_names"].tolist() if "class_names" in arrays else [],
+        )
+
+
+class ParquetWriter(Writer):
+    """Columns ``path``, ``label``, ``class`` and ``embedding``, a row group a block."""
+
+    _writer: Any = None
+
+    def add(self, block: Embeddings) -> None:
+        pa = pyarrow()
+        flat = pa.array(np.ascontiguousarray(block.values, np.float32).reshape(-1))
+        columns = {
+            "path": pa.array([_utf8(path) for path in block.paths], pa.string()),
+            "label": pa.array(block.labels, pa.int64()),
+            "class": pa.array([block.name_of(label) for label in block.labels], pa.string()),
+            "embedding": pa.FixedSizeListArray.from_arrays(flat, block.values.shape[1]),
+        }
+        table = pa.table(columns).replace_schema_metadata({"class_names": json.dumps(self.class_names)})
+        if self._writer is None:
+            self._writer = pa.parquet.ParquetWriter(self.handle, table.schema)
+        self._writer.write_table(table)
+
+    def finish(self) -> None:
+        if self._writer is not None:
+            self._writer.close()
+
+    def abandon(self) -> None:
+        with contextlib.suppress(Exception):
+            self.finish()
+
+
+def read_parquet(file: Path) -> Embeddings:
+    table = pyarrow().parquet.read_table(file)
+    dim = table.schema.field("embedding").type.list_size
+    values = table["embedding"].combine_chunks().flatten().to_numpy(zero_copy_only=False)
+    names = (table.schema.metadata or {}).get(b"class_names", b"").decode()
+    return Embeddings(
+        values.reshape(-1, dim),
+        table["label"].to_numpy(),
+        table["path"].to_pylist(),
+        # Until 0.9 the names were lines.
+        json.loads(names) if names.startswith("[") else names.split("\n") if names else [],
+    )
+
+
+class CsvWriter(Writer):
+    """A line an image: path, label, class, and the numbers as ``e0``, ``e1``, ..., with the nine digits that say all
+    of a float32.
+    """
+
+    _dim = 0
+
+    def add(self, block: Embeddings) -> None:
+        text = io.StringIO()
+        lines = csv.writer(text, lineterminator="\n")
+        if not self._dim:
+            self._dim = block.values.shape[1]
+            lines.writerow(["path", "label", "class", *(f"e{i}" for i in range(self._dim))])
+        number = "%.9g".__mod__
+        for path, label, row in zip(block.paths, block.labels.tolist(), block.values.tolist(), strict=True):
+            lines.writerow([_utf8(path), label, block.name_of(label) or "", *map(number, row)])
+        self.handle.write(text.getvalue().encode("utf-8"))
+
+
+def read_csv(file: Path) -> Embeddings:
+    """The classes are those that have an image: a table does not name the others."""
+    with file.open(encoding="utf-8", newline="") as stream:
+        header, *rows = csv.reader(stream)
+    if header[:3] != ["path", "label", "class"]:
+        raise ValueError(f"its columns are {', '.join(header[:3])}, ...")
+    labels = [int(row[1]) for row in rows]
+    names = {label: row[2] for label, row in zip(labels, rows, strict=True) if label >= 0}
+    values = np.array([row[3:] for row in rows], np.float32).reshape(len(rows), len(header) - 3)
+    top = max(names, default=-1)
+    if top > len(rows):
+        raise ValueError(f"it has a label of {top} and {len(rows)} rows")
+    classes = [names.get(label, "") for label in range(top + 1)]
+    return Embeddings(values, np.array(labels, np.int64), [row[0] for row in rows], classes)
+
+
+class TorchWriter(Writer):
+    """A mapping of tensors and lists, as ``torch.load(path, weights_only=True)`` gives it back; in memory until all
+    rows have come.
+    """
+
+    def __init__(self, handle: BinaryIO, count: int, class_names: list[str]) -> None:
+        super().__init__(handle, count, class_names)
+        self._blocks: list[Embeddings] = []
+
+    def add(self, block: Embeddings) -> None:
+        self._blocks.append(block)
+
+    def finish(self) -> None:
+        blocks, buffer = self._blocks, io.BytesIO()
+        content = {
+            "embeddings": torch.cat([torch.from_numpy(np.ascontiguousarray(b.values)) for b in blocks]),
+            "labels": torch.cat([torch.from_numpy(np.ascontiguousarray(b.labels)) for b in blocks]),
+            "paths": [_utf8(path) for block in blocks for path in block.paths],
+            "class_names": self.class_names,
+        }
+        torch.save(content, buffer)
+        self.handle.write(buffer.getbuffer())
+
+
+def read_torch(file: Path) -> Embeddings:
+    found = torch.load(file, map_location="cpu", weights_only=True)
+    names = list(found["paths"]), list(found["class_names"])
+    return Embeddings(found["embeddings"].numpy(), found["labels"].numpy(), *names)
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of file."""
+
+    writer: Callable[[BinaryIO, int, list[str]], Writer]
+    read: Callable[[Path], Embeddings]
+
+
+KINDS = {
+    ".npz": Kind(NpzWriter, read_npz),
+    ".parquet": Kind(ParquetWriter, read_parquet),
+    ".csv": Kind(CsvWriter, read_csv),
+    ".pt": Kind(TorchWriter, read_torch),
+}
+"""By the ending of the file's name."""
+
+
+def pyarrow() -> Any:
+    """The package. Raises: UsageError if it is not installed."""
+    try:
+        importlib.import_module("pyarrow.parquet")
+        return importlib.import_module("pyarrow")
+    except ImportError as error:
+        raise UsageError(
+            "Parquet needs pyarrow, which is not installed. Type: pip install pyarrow, or give a name that "
+            "ends in .npz."
+        ) from error
+
+
+def _utf8(name: str) -> str:
+    """A name that may hold bytes that are no UTF-8, which are written out: these files hold characters alone."""
+    return name.encode("utf-8", "backslashreplace").decode("utf-8")
