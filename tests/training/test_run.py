@@ -135,6 +135,60 @@ def test_the_encoder_can_be_rebuilt_from_its_two_files(archive, tmp_path):
     assert spec["weights"] == "student"
 
 
+DAMAGES = {
+    "no file": lambda text: None,
+    "nothing": lambda text: "",
+    "half": lambda text: text[: len(text) // 2],
+    "no words": lambda text: b"\xff\xfe\x00",
+    "deep": lambda text: "[" * 100_000,
+    "digits": lambda text: text.replace("24", "9" * 5000),
+    "long": lambda text: text.replace("{", "{" + " " * (1 << 20), 1),
+    "a list": lambda text: "[1]",
+    "another format": lambda text: text.replace("isosphere-encoder-1", "other"),
+    "no name": lambda text: text.replace('"name"', '"nam"'),
+    "a name that is a number": lambda text: text.replace('"small-conv"', "7"),
+    "another name": lambda text: text.replace('"small-conv"', '"resnet18"'),
+    "an unknown name": lambda text: text.replace('"small-conv"', '"../x"'),
+    "a long name": lambda text: text.replace("small-conv", "x" * 10_000),
+    "size in words": lambda text: text.replace('"image_size": 24', '"image_size": "24"'),
+    "a size of none": lambda text: text.replace('"image_size": 24', '"image_size": 0'),
+    "a huge size": lambda text: text.replace('"image_size": 24', '"image_size": 1e9'),
+    "channels": lambda text: text.replace('"in_chans": 3', '"in_chans": true'),
+    "other channels": lambda text: text.replace('"in_chans": 3', '"in_chans": 4'),
+    "width": lambda text: text.replace('"feature_dim": 256', '"feature_dim": 128'),
+    "not a number": lambda text: text.replace("0.485", "NaN"),
+    "a mean of two": lambda text: text.replace("0.485,", ""),
+    "no spread": lambda text: text.replace("0.229", "0"),
+    "a mean of words": lambda text: text.replace("0.485", '"x"'),
+    "step": lambda text: text.replace('"step": ', '"step": "x", "was": '),
+    "a negative step": lambda text: text.replace('"step": ', '"step": -1'),
+    "stem": lambda text: text.replace("{", '{"stem": "wide",', 1),
+    "arguments": lambda text: text.replace(
+        '"arguments": {', '"arguments": {"pretrained_cfg_overlay": {"file": "/x"}'
+    ),
+    "no arguments": lambda text: text.replace('"arguments": {}', '"arguments": 3'),
+}
+
+
+def test_a_damaged_description_of_the_encoder_is_a_sentence(archive, tmp_path):
+    train(config_of(archive, "train.epochs=0"), tmp_path / "run")
+    folder = RunFolder.open(tmp_path / "run")
+    whole = folder.encoder_spec.read_text()
+    for kind, damage in DAMAGES.items():
+        changed = damage(whole)
+        assert changed != whole, kind
+        folder.encoder_spec.unlink(missing_ok=True)
+        if changed is not None:
+            folder.encoder_spec.write_bytes(changed if isinstance(changed, bytes) else changed.encode())
+        with pytest.raises((RunError, UsageError)) as caught:
+            load_method(folder)
+        assert len(said := str(caught.value)) < 400, kind
+        assert "encoder.json" in said or "do not fit" in said or "in its description" in said, (kind, said)
+        assert "\n" not in said, kind
+    folder.encoder_spec.write_text(whole)
+    load_method(folder)
+
+
 def test_untrained_is_the_network_of_the_seed(archive, tmp_path):
     train(config_of(archive, "train.epochs=0", "train.seed=4"), tmp_path / "zero")
     train(config_of(archive, "train.epochs=1", "train.seed=4"), tmp_path / "one")
@@ -230,14 +284,10 @@ def test_weights_of_another_run_are_refused(archive, tmp_path):
         (["train.batch_size=100"], "more than the 48 readable images"),
         (["train.micro_batch=5"], 'give train={"micro_batch": 4}'),
         (["method.options.teachr=1"], "teachr"),
-        (["model.encoder=swin_tiny_patch4_window7_224"], "cannot take images of 24 px"),
+        (["model.encoder=test_vit"], "cannot take images of 24 px (Input height (24) should be divisible by"),
+        (["model.encoder=test_vit"], '; it was made for 160 px): give another set={"data.image_size": ...}'),
         (
-            [
-                "model.encoder=swin_tiny_patch4_window7_224",
-                "data.image_size=224",
-                "views.local_views=1",
-                "views.local_size=20",
-            ],
+            ["model.encoder=test_vit", "data.image_size=32", "views.local_views=1", "views.local_size=20"],
             'give another views={"local_size": ...}',
         ),
     ],

@@ -20,8 +20,8 @@ KEPT = Path(__file__).parent.parent / "kept_run"
 
 
 @pytest.fixture
-def kept():
-    return isosphere.load(KEPT, device="cpu", cache=False)
+def kept(tmp_path):
+    return isosphere.load(shutil.copytree(KEPT, tmp_path / "kept"), device="cpu", cache=False)
 
 
 def test_a_run_of_the_version_before_gives_the_embeddings_it_gave(kept):
@@ -37,7 +37,7 @@ def test_a_run_is_its_parts(kept):
     assert kept.method.encoder is kept.encoder
     assert not kept.method.training
     assert kept.views.recipe.size == kept.size
-    assert repr(kept) == f"Run('{KEPT}', test_efficientnet, {kept.size} px, cpu)"
+    assert repr(kept) == f"Run('{kept.folder.path}', test_efficientnet, {kept.size} px, cpu)"
     shown = kept._repr_html_()
     assert "<table>" in shown
     assert "test_efficientnet" in shown

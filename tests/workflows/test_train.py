@@ -1,7 +1,9 @@
 """``isosphere.train``: the run of the command line, from Python, without a trace in the process."""
 
+import json
 import multiprocessing
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -10,11 +12,13 @@ import threading
 
 import numpy as np
 import pytest
+import timm
 import torch
 from PIL import Image
 
 import isosphere
 from isosphere.cli import main
+from isosphere.data import as_source
 from isosphere.errors import UsageError
 from isosphere.runs import RunFolder, read_metrics
 from isosphere.training import Callback
@@ -147,6 +151,60 @@ def test_an_occupied_folder_and_resuming(folder, tmp_path, quick):
     assert (longer.config.train.epochs, longer.config.model.dim) == (2, 16)
     assert longer.folder.read_encoder()[1]["step"] == 6
     assert "train.epochs was 1 and is 2" in longer.folder.log.read_text()
+
+
+def test_weights_that_a_training_began_with_are_read_once(folder, tmp_path, quick):
+    """A resumed run needs them no more; as a baseline they are the same weights, or none."""
+    file = isosphere.train(folder, tmp_path / "first", **quick).folder.encoder
+    given = {**quick, "init": file}
+    isosphere.train(folder, tmp_path / "r", **given)
+    shutil.copytree(tmp_path / "r", tmp_path / "twin")
+    twin = isosphere.train(out=tmp_path / "twin", resume=True, epochs=2, progress=False)
+    log = (tmp_path / "r" / "train.log").read_text()
+    assert "all 30 tensors from " in log
+    assert "those of backbone" in log
+    begun = file.read_bytes()
+    file.unlink()
+    resumed = isosphere.train(out=tmp_path / "r", resume=True, epochs=2, progress=False)
+    assert_same_weights(resumed, twin)
+    assert resumed.encoder.start == twin.encoder.start is not None
+    images = as_source(pixels(), labels=[0, 1] * 12)
+    note = "The network as it was before training cannot be had again"
+
+    def judged():
+        made = isosphere.load(tmp_path / "r", device="cpu")
+        return made.evaluate(images, tasks=["knn"], progress=False)
+
+    assert any(note in line and "no file" in line for line in judged().notes)
+    file.write_bytes(twin.folder.encoder.read_bytes())
+    assert any(note in line and "others now than" in line for line in judged().notes)
+    file.write_bytes(begun)
+    assert not any(note in line for line in judged().notes)
+
+
+def test_timms_weights_are_fetched_once(folder, tmp_path, quick, monkeypatch):
+    """Below 80 px they keep their stem, and every command opens the run, with the network or without."""
+    trained = timm.create_model("resnet18").state_dict()
+    hub = "timm.models._builder.load_state_dict_from_hf"
+    with monkeypatch.context() as reached:
+        reached.setattr("isosphere.models._timm._answers", lambda address: True)
+        reached.setattr(hub, lambda *_, **__: dict(trained))
+        given = {**quick, "encoder": "resnet18", "init": "pretrained", "epochs": 0}
+        run = isosphere.train(folder, tmp_path / "r", **given)
+        assert torch.equal(run.encoder.backbone.conv1.weight, trained["conv1.weight"])
+        assert "timm's weights resnet18." in run.folder.log.read_text()
+    monkeypatch.setattr("isosphere.models._timm._answers", lambda address: False)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    again = isosphere.load(tmp_path / "r", device="cpu")
+    np.testing.assert_array_equal(again.embed(pixels(3)), run.embed(pixels(3)))
+    assert again.encoder.spec() == run.encoder.spec()
+    isosphere.train(out=tmp_path / "r", resume=True, epochs=0, progress=False)
+    assert again.export("safetensors").files[0].exists()
+    spec = json.loads(run.folder.encoder_spec.read_text())
+    older = {key: x for key, x in spec.items() if key not in ("stem", "arguments", "start")}
+    run.folder.encoder_spec.write_text(json.dumps(older))  # as an earlier version has written it
+    older_run = isosphere.load(tmp_path / "r", device="cpu")
+    np.testing.assert_array_equal(older_run.embed(pixels(3)), run.embed(pixels(3)))
 
 
 def test_a_dry_run_writes_nothing_and_has_the_whole_configuration(

@@ -1,7 +1,6 @@
 """The encoder in files that other programs load, each checked against the encoder before it is handed over."""
 
 import importlib
-import json
 import logging
 import warnings
 from collections.abc import Callable
@@ -103,15 +102,11 @@ def _timm(run: Embedder, path: Path) -> Exported:
             f"{encoder.name} is isosphere's own, and timm has no such network: give {option('format', 'safetensors')} "
             f"or {option('format', 'onnx')}, or train with a timm encoder ({option('encoder', 'resnet18')})."
         )
-    options: dict[str, Any] = {"num_classes": 0, "in_chans": encoder.in_chans}
-    if hasattr(encoder.backbone, "patch_embed") and getattr(encoder.backbone, "dynamic_img_size", False):
-        options |= {"img_size": encoder.image_size, "dynamic_img_size": True}
-    stem = (
-        encoder.backbone.conv1
-        if isinstance(getattr(encoder.backbone, "maxpool", None), nn.Identity)
-        else None
-    )
-    stem = stem if isinstance(stem, nn.Conv2d) else None
+    options: dict[str, Any] = {
+        **{"num_classes": 0, "in_chans": encoder.in_chans},
+        **encoder.arguments.given(),
+    }
+    stem = getattr(encoder.backbone, "conv1", None) if encoder.stem == "small" else None
     content = save(_plain(encoder.backbone), metadata={"format": "pt", "architecture": encoder.name})
     model = timm.create_model(encoder.name, **options)
     if stem is not None:
@@ -142,7 +137,7 @@ def _timm(run: Embedder, path: Path) -> Exported:
 
 
 def _safetensors(run: Embedder, path: Path) -> Exported:
-    spec = json.loads(run.folder.encoder_spec.read_text(encoding="utf-8"))
+    spec = {**run.folder.read_spec(), **run.encoder.spec()}  # an older run's tells no stem
     content = save(_plain(run.encoder), metadata={"format": "pt", "architecture": run.encoder.name})
     rebuilt = Encoder.from_spec(spec)
     rebuilt.load_state_dict(load(content))

@@ -1,15 +1,24 @@
 """Encoders and heads, and batch norm over ranks."""
 
 from isosphere.models._batch_norm import RankBatchNorm, synchronise
-from isosphere.models._encoder import Encoder, build_encoder, encoder_names, load_weights
+from isosphere.models._encoder import (
+    Encoder,
+    build_encoder,
+    encoder_names,
+    load_weights,
+    require_encoder_name,
+)
 from isosphere.models._heads import MLPHead, ProjectionHead
 from isosphere.models._inference import InferenceNetwork
 from isosphere.models._inspection import evaluation_mode
+from isosphere.models._record import EncoderRecord
 from isosphere.models._small_conv import SmallConv
 from isosphere.models._tokens import class_tokens, layer_blocks
+from isosphere.models._weights import require_weights_file
 
 __all__ = [
     "Encoder",
+    "EncoderRecord",
     "InferenceNetwork",
     "MLPHead",
     "ProjectionHead",
@@ -21,5 +30,7 @@ __all__ = [
     "evaluation_mode",
     "layer_blocks",
     "load_weights",
+    "require_encoder_name",
+    "require_weights_file",
     "synchronise",
 ]

@@ -2,6 +2,8 @@
 
 from torch import Tensor, nn
 
+SMALL_CONV = "small-conv"
+
 
 def _layer(channels_in: int, channels: int, stride: int) -> nn.Sequential:
     return nn.Sequential(

@@ -3,7 +3,7 @@
 from isosphere.runs._environment import environment
 from isosphere.runs._folder import RunFolder
 from isosphere.runs._metrics import MetricsFile, read_metrics
-from isosphere.runs._tensors import pack_tensors, read_tensors, tensor_identity
+from isosphere.runs._tensors import pack_tensors, read_tensors, tensor_identity, tensors_identity
 
 __all__ = [
     "MetricsFile",
@@ -13,4 +13,5 @@ __all__ = [
     "read_metrics",
     "read_tensors",
     "tensor_identity",
+    "tensors_identity",
 ]

@@ -18,6 +18,7 @@ from isosphere.runs._tensors import pack_tensors, read_tensors
 ENCODER_FORMAT = "isosphere-encoder-1"
 EVALUATION_FORMAT = "isosphere-evaluation-1"
 _STEP = "step"
+_SPEC_BYTES = 1 << 20
 _WITHIN = ("checkpoints", "features", "search", "export")
 
 
@@ -209,13 +210,19 @@ class RunFolder:
 
     def read_encoder(self) -> tuple[dict[str, Any], dict[str, Any]]:
         """The encoder's weights (on the CPU) and its specification."""
+        spec = self.read_spec()
+        return self._read(self.encoder, spec.get("step")), spec
+
+    def read_spec(self) -> dict[str, Any]:
+        """What is written of the encoder beside its weights. Raises: RunError if that is damaged."""
         try:
-            spec = json.loads(self.encoder_spec.read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+            with self.encoder_spec.open("rb") as file:
+                spec = json.loads(file.read(_SPEC_BYTES).decode("utf-8"))
+        except (OSError, ValueError, RecursionError) as error:  # a number of 5,000 digits is a ValueError
             raise RunError(f"{self.encoder_spec} cannot be read: {error}") from error
         if not isinstance(spec, dict) or spec.pop("format", None) != ENCODER_FORMAT:
             raise RunError(f"{self.encoder_spec} is of another format: {ENCODER_FORMAT!r} was expected.")
-        return self._read(self.encoder, spec.get("step")), spec
+        return spec
 
     def write_method(self, state: Mapping[str, Any], *, step: int | None = None) -> None:
         """Write what the method has besides the encoder: head, teacher, inference network."""
@@ -262,8 +269,8 @@ class RunFolder:
     def _step(self) -> int | None:
         """The step of the training that the encoder is of, where its file says so."""
         try:
-            return json.loads(self.encoder_spec.read_text(encoding="utf-8")).get("step")
-        except (OSError, ValueError, AttributeError):
+            return self.read_spec().get("step")
+        except RunError:
             return None
 
     def _read(self, file: Path, step: int | None = None) -> dict[str, Any]:

@@ -20,7 +20,7 @@ def pack_tensors(tensors: "Mapping[str, Tensor]", about: Mapping[str, str] | Non
 
     # Weights in channels-last order or sharing a storage are refused by the format: store plain copies.
     plain = {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}
-    packed = save(plain, metadata={"format": "pt", **(about or {}), _DIGEST: _content(plain)})
+    packed = save(plain, metadata={"format": "pt", **(about or {}), _DIGEST: tensors_identity(plain)})
     # The library orders what is said by chance: sorted, the same tensors are the same bytes.
     start = 8 + int.from_bytes(packed[:8], "little")
     header = json.dumps(json.loads(packed[8:start]), sort_keys=True, separators=(",", ":")).encode()
@@ -41,7 +41,7 @@ def read_tensors(path: Path) -> "tuple[dict[str, Tensor], dict[str, str]]":
             about = dict(file.metadata() or {})
     except (OSError, SafetensorError) as error:
         raise RunError(f"{path} cannot be read: {error}") from error
-    if about.pop(_DIGEST, "") not in ("", _content(tensors)):
+    if about.pop(_DIGEST, "") not in ("", tensors_identity(tensors)):
         raise RunError(
             f"{path} is damaged: its content is no longer what was written. Put a copy in its place."
         )
@@ -59,7 +59,7 @@ def tensor_identity(x: "Tensor") -> str:
     return digest.hexdigest()
 
 
-def _content(tensors: "Mapping[str, Tensor]") -> str:
+def tensors_identity(tensors: "Mapping[str, Tensor]") -> str:
     whole = hashlib.blake2b(digest_size=16)
     for name in sorted(tensors):
         whole.update(f"{name} {tensor_identity(tensors[name])}\n".encode())

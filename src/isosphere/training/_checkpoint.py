@@ -13,7 +13,7 @@ from torch import nn
 from isosphere.atomic import write_bytes
 from isosphere.errors import RunError, option
 from isosphere.methods import Method
-from isosphere.models import Encoder
+from isosphere.models import Encoder, EncoderRecord
 from isosphere.runs import RunFolder
 from isosphere.training._config import Config, parse_config
 from isosphere.training._generators import random_state, restore_random_state
@@ -173,9 +173,11 @@ def load_method(folder: RunFolder, *, epoch: int | None = None) -> tuple[Config,
         belong together.
     """
     config = parse_config(folder.read_config())
+    named = EncoderRecord.parse(folder.read_spec(), folder.encoder_spec).name
+    if named != (config.model.encoder or "small-conv"):
+        raise _misfit(folder, f"they are of {named}, and {config.model.encoder} is named there.")
     state, spec = folder.read_encoder()
-    # Pretrained weights or a file of them are not needed again: the run has its own.
-    _, method = build(config.replace(model={"init": "random"}))
+    _, method = build(config, spec, state)
     if epoch is None:
         rest = folder.read_method(step=spec.get("step"))
     else:
@@ -190,8 +192,6 @@ def load_method(folder: RunFolder, *, epoch: int | None = None) -> tuple[Config,
     absent = [k for k in left.missing_keys if not k.startswith("encoder.") and not k.endswith("_extra_state")]
     if absent or left.unexpected_keys:
         raise _misfit(folder, f"{[*absent, *left.unexpected_keys][0]} is missing or unknown.")
-    encoder = cast(Encoder, method.encoder)
-    encoder.mean, encoder.std = tuple(spec["mean"]), tuple(spec["std"])
     return config, method.eval()
 
 

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping
+from typing import cast
 
 import torch
 from lightning.fabric import Fabric
@@ -10,7 +11,7 @@ from torch import Tensor
 from isosphere.data import ImageSet, Loader, Source, Views
 from isosphere.errors import UsageError, option, plural
 from isosphere.methods import Method, by_size
-from isosphere.models import evaluation_mode
+from isosphere.models import Encoder, evaluation_mode
 from isosphere.training._config import Config
 from isosphere.training._gradient import pieces_of
 from isosphere.training._hardware import explain_precision, precision_of
@@ -27,7 +28,6 @@ def facts_of(
     """What a person should know before the start, in plain words."""
     made, origin = views.recipe, config.data.source or images.name
     train, place = config.train, "in memory" if isinstance(images, ImageSet) else "decoded as needed"
-    parameters = sum(p.numel() for p in method.encoder.parameters())
     local = f", {made.local_views} local of {made.local_size} px" if made.local_views else ""
     length = (
         f"{plural(train.minutes, 'minute')}, an epoch is"
@@ -37,7 +37,7 @@ def facts_of(
     return {
         "data": f"{len(images):,} images of {config.data.canvas_size} px from {origin}, {place}",
         "views": f"{config.views.recipe}: {made.global_views} of {made.size} px{local}",
-        "encoder": f"{config.model.encoder}, {parameters / 1e6:.1f} M parameters, {config.model.init}",
+        "encoder": encoder_fact(config, method),
         "method": config.method.name,
         **_method_facts(method, views, fabric, loader),
         **_pieces_fact(train.batch_size, train.micro_batch),
@@ -45,6 +45,15 @@ def facts_of(
         **({"ranks": f"{fabric.world_size}, batch norm over all of them"} if fabric.world_size > 1 else {}),
         "precision": explain_precision(precision_of(fabric), fabric.device),
     }
+
+
+def encoder_fact(config: Config, method: Method) -> str:
+    """The encoder, its size, and what weights it has begun with."""
+    encoder = cast(Encoder, method.encoder)
+    parameters = sum(p.numel() for p in encoder.parameters())
+    return (
+        f"{config.model.encoder}, {parameters / 1e6:.1f} M parameters, {encoder.origin or config.model.init}"
+    )
 
 
 def _pieces_fact(batch: int | None, micro_batch: int | None) -> dict[str, str]:
@@ -75,12 +84,14 @@ def _check_size(method: Method, view: Tensor, views: Views) -> None:
         method.embed(view)
     except torch.OutOfMemoryError:
         raise
-    except (RuntimeError, AssertionError) as error:
+    except Exception as error:  # networks raise nearly anything on a size that is not theirs
         first = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
-        size = view.shape[-1]
+        first, size = first.rstrip("."), view.shape[-1]
         setting = "data.image_size" if size == views.recipe.size else "views.local_size"
+        own = cast(Encoder, method.encoder).own_size
+        made = f"; it was made for {own} px" if own not in (None, size) else ""
         raise UsageError(
-            f"the encoder cannot take images of {size} px ({first}): give another {option(setting, ...)} or "
+            f"the encoder cannot take images of {size} px ({first}{made}): give another {option(setting, ...)} or "
             f"{option('encoder')}."
         ) from error
 

@@ -1,13 +1,13 @@
 """From a configuration to the parts of a run: images, views, method, loader."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from importlib.util import find_spec
-from pathlib import Path
 from typing import Any, cast
 
 import torch
 from lightning.fabric import Fabric
+from torch import Tensor
 
 from isosphere.data import (
     ImageSet,
@@ -22,13 +22,20 @@ from isosphere.data import (
     permutation,
     recipe,
 )
-from isosphere.errors import UsageError, command, listing, nearest, option
+from isosphere.errors import RunError, UsageError, command, listing, nearest, option
 from isosphere.methods import METHODS, Method, build_method
-from isosphere.models import Encoder, build_encoder, encoder_names, synchronise
+from isosphere.models import (
+    Encoder,
+    build_encoder,
+    require_encoder_name,
+    require_weights_file,
+    synchronise,
+)
+from isosphere.runs import tensors_identity
 from isosphere.training._config import Config
 from isosphere.training._defaults import check_batch, resolve, resolve_sizes
 from isosphere.training._distributed import alike
-from isosphere.training._facts import facts_of, too_short
+from isosphere.training._facts import encoder_fact, facts_of, too_short
 from isosphere.training._generators import drawing
 from isosphere.training._gradient import check_micro_batch
 from isosphere.training._hardware import (
@@ -45,6 +52,8 @@ FINGERPRINT = "fingerprint of the images"
 """The fact by which a checkpoint knows them again."""
 
 LoadProgress = Callable[[int, int], None]
+Record = Mapping[str, Any]
+"""What ``encoder.json`` says of an encoder."""
 
 
 @dataclass(frozen=True)
@@ -72,17 +81,25 @@ class Parts:
         return {"images": len(self.images), "batch size": batch, FINGERPRINT: self.fingerprint}
 
 
-def prepare(config: Config, *, source: Source | None = None, progress: LoadProgress | None = None) -> Parts:
+def prepare(
+    config: Config,
+    *,
+    source: Source | None = None,
+    record: Record | None = None,
+    progress: LoadProgress | None = None,
+) -> Parts:
     """Open the data, fill in what the configuration leaves open, and build everything; nothing is written.
 
     Args:
         source: the images to train on, instead of those that ``data.source`` names; there is no test part then, and
             ``data.source`` is at most a description.
+        record: of the encoder of the run that is gone on with: its weights come from the checkpoint, and the file or
+            the network that the first ones came from is not needed again.
         progress: called with the numbers of images read and to be read.
 
     Raises: UsageError in words for anything in data or configuration that cannot be trained on.
     """
-    _check_names(config)
+    _check_names(config, begun=record is not None)
     test = None
     if source is None:
         source = open_training_source(config)
@@ -98,7 +115,7 @@ def prepare(config: Config, *, source: Source | None = None, progress: LoadProgr
     batch = train.batch_size or 2
     check_batch(batch, len(images), source.name)
     check_micro_batch(batch, train.micro_batch, fabric.world_size)
-    config, method = build(config)
+    config, method = build(config, record)
     method.to(device=fabric.device).to(memory_format=memory_format(fabric.device))  # type: ignore[call-overload]
     if fabric.world_size > 1:
         synchronise(method)
@@ -157,9 +174,8 @@ def prepare_without_images(config: Config) -> tuple[Config, dict[str, str]]:
             f"{option(missing[0], ...)}, or a {option('preset')} ({listing('presets')})."
         )
     config, method = build(resolve_sizes(config))
-    parameters = sum(p.numel() for p in method.encoder.parameters())
     facts = {
-        "encoder": f"{config.model.encoder}, {parameters / 1e6:.1f} M parameters, {config.model.init}",
+        "encoder": encoder_fact(config, method),
         "method": config.method.name,
         **method.describe(),
     }
@@ -182,17 +198,26 @@ def _limited(source: Source, config: Config) -> Source:
     return source.subset(permutation(len(source), config.train.seed, 0)[:limit].sort().values.numpy())
 
 
-def build(config: Config) -> tuple[Config, Method]:
+def build(
+    config: Config, record: Record | None = None, state: Mapping[str, Tensor] | None = None
+) -> tuple[Config, Method]:
     """Encoder and method as the seed initialises them, with the configuration completed by what the method chose.
 
     The same configuration gives the same bits, also years later: nothing is drawn from the global generator's state.
+    With the `record` of an encoder that very architecture is built, for the weights that a run has kept (`state`), and
+    none are read that it began with.
     """
     model, seed = config.model, config.train.seed
     with drawing, torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        encoder = build_encoder(
-            model.encoder or "small-conv", image_size=config.data.image_size or 32, init=model.init
+        size = config.data.image_size or 32
+        encoder = (
+            build_encoder(model.encoder or "small-conv", image_size=size, init=model.init)
+            if record is None
+            else Encoder.from_spec(record, state)
         )
+        if encoder.origin is not None:
+            encoder.start = tensors_identity(encoder.backbone.state_dict())
         method = build_method(
             config.method.name,
             encoder,
@@ -204,9 +229,20 @@ def build(config: Config) -> tuple[Config, Method]:
     return config.replace(model=chosen), method
 
 
-def untrained(config: Config) -> Method:
-    """The method as the seed of its run initialised it, in evaluation mode: what training has to be better than."""
-    return build(config)[1].eval()
+def untrained(config: Config, start: str | None = None) -> Method:
+    """The method as the seed of its run initialised it, in evaluation mode: what training has to be better than.
+
+    `start`: digest of the weights that its encoder was given at first, as the run has recorded it.
+
+    Raises: RunError if the weights that are there now are others; UsageError if there are none.
+    """
+    method = build(config)[1].eval()
+    now = cast(Encoder, method.encoder).start
+    if start not in (None, now):
+        raise RunError(
+            f"the weights of {option('init', config.model.init)} are others now than the training began with"
+        )
+    return method
 
 
 def build_views(config: Config, encoder: Encoder) -> Views:
@@ -229,19 +265,15 @@ def _recipe(config: Config, encoder: Encoder) -> ViewRecipe:
     )
 
 
-def _check_names(config: Config) -> None:
+def _check_names(config: Config, *, begun: bool = False) -> None:
     """Refuse a mistyped method or recipe at once, before images are read for minutes."""
     name = config.method.name
     if name not in METHODS:
         raise UsageError(f"Unknown method '{name}'.{nearest(name, METHODS)} See {listing('methods')}.")
-    if config.model.encoder is not None and config.model.encoder not in (known := encoder_names()):
-        hint = nearest(config.model.encoder, known)
-        raise UsageError(f"Unknown encoder '{config.model.encoder}'.{hint} See {listing('encoders')}.")
-    init = config.model.init
-    if init not in ("random", "pretrained") and not Path(init).is_file():
-        raise UsageError(
-            f"{option('init')}: no file '{init}'. Expected random, pretrained, or a .safetensors or .pth file."
-        )
+    if config.model.encoder is not None:
+        require_encoder_name(config.model.encoder)
+    if config.model.init not in ("random", "pretrained") and not begun:
+        require_weights_file(config.model.init)
     if config.train.wandb is not None and find_spec("wandb") is None:
         raise UsageError("train.wandb needs Weights & Biases: pip install wandb, or leave train.wandb out.")
     recipe(config.views.recipe or "crops", config.data.image_size or 32, **config.views.overrides)

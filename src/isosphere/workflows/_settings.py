@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from isosphere.errors import ABBREVIATED, UsageError, command, nearest, option, plural
+from isosphere.models import EncoderRecord
 from isosphere.runs import RunFolder
 from isosphere.training import (
     Config,
@@ -92,7 +93,7 @@ def configure(
     saved = folder.read_config()
     config = load_config(file, sets, flags, base=saved)
     if not folder.checkpoint.exists():
-        if folder.encoder.exists() and folder.read_encoder()[1].get("step", 0) > 0:
+        if folder.encoder.exists() and _steps(folder) > 0:
             raise UsageError(
                 f"{folder.path} holds a trained encoder and no checkpoint to go on from: a training would begin anew "
                 f"and replace it. Begin from its weights in another folder: "
@@ -133,6 +134,11 @@ def _require_longer(config: Config, folder: RunFolder) -> None:
         f"the run in {folder.path} has been trained for {lasted}, and {asked} asks for less: what is learned is not "
         f"taken back. Give more, such as {more}, or leave it out."
     )
+
+
+def _steps(folder: RunFolder) -> int:
+    """The steps of training behind the encoder of a run."""
+    return EncoderRecord.parse(folder.read_spec(), folder.encoder_spec).step
 
 
 def require_out(out: str | Path | None, data: object = None) -> None:

@@ -160,7 +160,13 @@ class Training:
         if summary.stopped_by:
             said = f"Stopped by {summary.stopped_by} after {steps}. Go on with: {self.again()}"
         elif summary.steps == 0:
-            said = f"{self.folder.path} holds the untrained encoder of seed {self.config.train.seed}."
+            given = self.config.model.init != "random"
+            begun = (
+                "weights that it was given"
+                if given
+                else f"untrained encoder of seed {self.config.train.seed}"
+            )
+            said = f"{self.folder.path} holds the {begun}."
         else:
             losses = {k: summary.last[k] for k in summary.losses}
             said = (
@@ -205,9 +211,10 @@ def prepare_training(
         source: the images, where they are at hand and not named by the configuration.
         progress: called with (images read, images in all).
     """
-    return Training(
-        prepare(config, source=source, progress=progress), folder, resume, note, source is not None
-    )
+    begun = resume and folder.checkpoint.exists() and folder.encoder_spec.exists()
+    record = folder.read_spec() if begun else None
+    parts = prepare(config, source=source, record=record, progress=progress)
+    return Training(parts, folder, resume, note, source is not None)
 
 
 def resolve_without_images(config: Config) -> tuple[Config, dict[str, str]] | None:

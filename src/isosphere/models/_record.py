@@ -1,0 +1,76 @@
+"""What is written down of an encoder beside its weights, so that the same network can be built again."""
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from isosphere.errors import RunError
+
+Stem = Literal["small", "full"]
+"""``small``: a residual network's 3x3 convolution of stride 1 without max-pool; ``full``: its own."""
+
+_Text = Annotated[str, Field(min_length=1, max_length=200)]
+_Side = Annotated[int, Field(ge=8, le=4096)]
+
+
+class _Closed(BaseModel):
+    model_config = ConfigDict(strict=True, frozen=True, allow_inf_nan=False)
+
+
+class Arguments(_Closed):
+    """What timm's constructor was given of the size of the images; nothing else may be passed on from a file."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    img_size: _Side | None = None
+    dynamic_img_size: bool | None = None
+    strict_img_size: bool | None = None
+
+    def given(self) -> dict[str, Any]:
+        """Those that are given, as keywords."""
+        return self.model_dump(exclude_none=True)
+
+
+class EncoderRecord(_Closed):
+    """The content of ``encoder.json``. `stem` and `arguments` are absent in files of earlier versions, which decided
+    them by name and size; `start` is the digest of the weights that a training from given ones began with.
+    """
+
+    name: _Text
+    image_size: _Side
+    in_chans: Annotated[int, Field(ge=1, le=1024)]
+    feature_dim: Annotated[int, Field(ge=1, le=2**20)]
+    mean: Annotated[list[float], Field(min_length=1, max_length=1024)]
+    std: Annotated[list[Annotated[float, Field(gt=0)]], Field(min_length=1, max_length=1024)]
+    interpolation: _Text = "bicubic"
+    stem: Stem | None = None
+    arguments: Arguments | None = None
+    start: _Text | None = None
+    weights: _Text = "student"
+    seed: int = 0
+    step: Annotated[int, Field(ge=0)] = 0
+
+    @classmethod
+    def parse(
+        cls, spec: Mapping[str, Any], where: object = "the description of the encoder"
+    ) -> "EncoderRecord":
+        """The record in a mapping, such as ``encoder.json`` holds. Raises: RunError in one sentence if it is none."""
+        try:
+            record = cls.model_validate(spec)
+        except ValidationError as error:
+            first = error.errors(include_url=False)[0]
+            key = ".".join(map(str, first["loc"])) or "it"
+            got = "" if first["type"] == "missing" else f" (got {str(first['input'])[:60]!r})"
+            said = first["msg"][:1].lower() + first["msg"][1:]
+            raise RunError(f"{where} is damaged: {key}: {said}{got}.") from None
+        if not len(record.mean) == len(record.std) == record.in_chans:
+            raise RunError(
+                f"{where} is damaged: mean has {len(record.mean)} and std {len(record.std)} values, and there are "
+                f"{record.in_chans} channels."
+            )
+        return record
+
+    def as_spec(self) -> dict[str, Any]:
+        """What describes the network, as plain values; `weights`, `seed` and `step` are of a training."""
+        return self.model_dump(mode="json", exclude_none=True, exclude={"weights", "seed", "step"})
