@@ -206,7 +206,9 @@ def test_a_truncated_file_is_refused(kind):
 
 def test_what_is_no_image_is_refused(tmp_path):
     postscript = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n%%EndComments\nshowpage\n"
-    for body in (b"", b"hello", b"<svg/>", bytes(1000), postscript):
+    with pytest.raises(UnreadableImageError, match="the file is empty"):
+        decode(b"")
+    for body in (b"hello", b"<svg/>", bytes(1000), postscript):
         with pytest.raises(UnreadableImageError, match="not an image in a format that is read here"):
             decode(body)
     with pytest.raises(UnreadableImageError, match="no such file"):

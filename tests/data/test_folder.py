@@ -126,12 +126,12 @@ def test_pipes_are_never_opened(make_folder):
 
 
 def test_suffixes_are_read_in_any_case_and_unknown_formats_are_named(make_folder):
-    folder = make_folder(["a.png", "notes.txt", "b.HEIC", "c.dcm"])
+    folder = make_folder(["a.png", "notes.txt", "b.JXL", "c.dcm"])
     (folder / "a.png").rename(folder / "A.PNG")
     for source in (FolderSource(folder), ZipSource(zip_of(folder))):
         assert source.paths == ["A.PNG"]
-        assert [p for p, _ in source.unreadable] == ["b.HEIC", "c.dcm"]
-        assert source.unreadable[0][1] == ".heic is not read here: convert it to .png or .jpg"
+        assert [p for p, _ in source.unreadable] == ["b.JXL", "c.dcm"]
+        assert source.unreadable[0][1] == ".jxl is not read here: convert it to .png or .jpg"
         assert source.subset([0]).unreadable == source.unreadable
 
 
@@ -180,7 +180,7 @@ def test_empty_and_huge_files_are_named(make_folder, monkeypatch):
         with pytest.raises(UnreadableImageError, match="the file is empty"):
             source.read(1)
         with monkeypatch.context() as patch:
-            patch.setattr("isosphere.data._encoded.MAX_FILE_BYTES", 50)
+            patch.setattr("isosphere.data._limits.MAX_FILE_BYTES", 50)
             with pytest.raises(UnreadableImageError, match=r"bytes.*more than 50"):
                 source.read(0)
 

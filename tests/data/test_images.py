@@ -19,7 +19,7 @@ from isosphere.errors import RunError
 def folder(make_folder):
     """Six pictures of two classes, of which two are broken, and one of a format that is not read."""
     folder = make_folder(
-        ["cat/0.png", "cat/1.png", "cat/2.jpg", "dog/3.png", "dog/4.png", "dog/5.png", "dog/6.heic"]
+        ["cat/0.png", "cat/1.png", "cat/2.jpg", "dog/3.png", "dog/4.png", "dog/5.png", "dog/6.jxl"]
     )
     (folder / "cat/1.png").write_bytes(b"hello")
     body = (folder / "dog/4.png").read_bytes()
@@ -34,7 +34,7 @@ def test_unreadable_images_are_left_out_counted_and_named(folder):
     assert images.paths == ["cat/0.png", "cat/2.jpg", "dog/3.png", "dog/5.png"]
     assert images.labels.tolist() == [0, 0, 1, 1]
     assert images.class_names == ["cat", "dog"]
-    assert [p for p, _ in images.skipped] == ["cat/1.png", "dog/4.png", "dog/6.heic"]
+    assert [p for p, _ in images.skipped] == ["cat/1.png", "dog/4.png", "dog/6.jxl"]
     assert images.skipped[0][1] == "not an image in a format that is read here, or damaged at its start"
     assert (len(images), images.size, images.has_labels, images.name) == (4, 10, True, "pictures")
     for k, path in enumerate(images.paths):
@@ -50,9 +50,9 @@ def test_strict_refuses_and_names_them(folder):
         load_images(open_source(folder), 10, strict=True)
     (folder / "cat/1.png").unlink()
     (folder / "dog/4.png").unlink()
-    with pytest.raises(RunError, match=r"1 image of pictures cannot be read: dog/6.heic"):
+    with pytest.raises(RunError, match=r"1 image of pictures cannot be read: dog/6.jxl"):
         load_images(open_source(folder), 10, strict=True)
-    (folder / "dog/6.heic").unlink()
+    (folder / "dog/6.jxl").unlink()
     assert len(load_images(open_source(folder), 10, strict=True)) == 4
 
 

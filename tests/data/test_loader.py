@@ -125,15 +125,15 @@ def test_the_global_generators_are_left_alone(source, workers):
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_an_unreadable_image_is_replaced_by_the_next_and_named(make_folder, workers):
-    folder = make_folder([f"{i:02}.png" for i in range(12)] + ["x.heic"])
+    folder = make_folder([f"{i:02}.png" for i in range(12)] + ["x.jxl"])
     for i in (3, 4, 11):
         (folder / f"{i:02}.png").write_bytes(b"broken")
     loader = Loader(open_source(folder), batch_size=4, size=8, seed=1, workers=workers)
-    assert loader.skipped == {"x.heic": ".heic is not read here: convert it to .png or .jpg"}
+    assert loader.skipped == {"x.jxl": ".jxl is not read here: convert it to .png or .jpg"}
     replaced = {3: 5, 4: 5, 11: 0}
     expected = [[replaced.get(i, i) for i in b] for b in permutation(12, 1, 0).view(3, 4).tolist()]
     assert positions(loader, 0) == expected
-    assert sorted(loader.skipped) == ["03.png", "04.png", "11.png", "x.heic"]
+    assert sorted(loader.skipped) == ["03.png", "04.png", "11.png", "x.jxl"]
     assert positions(loader, 0) == expected
 
 
@@ -148,8 +148,8 @@ def test_strict_and_hopeless_streams_end_with_the_names(make_folder):
     hopeless = Loader(open_source(folder), batch_size=4, size=8, workers=0)
     with pytest.raises(RunError, match=r"4 images cannot be read: .*and 1 more\. Remove or repair them\."):
         positions(hopeless, 0)
-    (folder / "x.heic").write_bytes(b"x")
-    with pytest.raises(RunError, match=r"x\.heic"):
+    (folder / "x.jxl").write_bytes(b"x")
+    with pytest.raises(RunError, match=r"x\.jxl"):
         Loader(open_source(folder), batch_size=2, size=8, strict=True)
 
 

@@ -131,7 +131,7 @@ REFUSED = {
     "no images": ({"y_train": [1]}, r"it holds y_train \(1,\); expected x_train"),
     "nothing": ({}, "it holds no arrays; expected x_train"),
     "jpeg bodies": ({"jpeg_header": [1]}, "Decode its JPEG bodies to plain arrays first"),
-    "flat": ({"x": np.zeros((3, 64))}, r"the images have shape \(3, 64\); expected \(n, h, w\)"),
+    "flat": ({"x": np.zeros((3, 64))}, r"x has shape \(3, 64\); expected \(n, h, w\)"),
     "two channels": ({"x": np.zeros((3, 8, 8, 2))}, "c = 1, 3 or 4"),
     "none": ({"x": np.zeros((0, 8, 8))}, "at least one image"),
     "negative": ({"x": -np.ones((1, 2, 2))}, "from -1 to -1; expected bytes, or floats that fill"),

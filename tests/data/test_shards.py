@@ -287,12 +287,12 @@ def test_json_index_is_not_trusted_blindly(shards, tmp_path):
 
 def test_names_that_lead_out_and_foreign_formats_are_named(tmp_path):
     write_tar(
-        tmp_path / "a.tar", {"../0.png": body(0), "/1.png": body(1), "2.heic": b"x", "a..b/3.png": body(3)}
+        tmp_path / "a.tar", {"../0.png": body(0), "/1.png": body(1), "2.jxl": b"x", "a..b/3.png": body(3)}
     )
     source = open_source(tmp_path / "a.tar")
     assert source.paths == ["a.tar/a..b/3.png"]
     assert dict(source.unreadable) == {
         "a.tar/../0.png": "its name leads out of the archive",
         "a.tar//1.png": "its name leads out of the archive",
-        "a.tar/2.heic": ".heic is not read here: convert it to .png or .jpg",
+        "a.tar/2.jxl": ".jxl is not read here: convert it to .png or .jpg",
     }

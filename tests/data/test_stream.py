@@ -95,8 +95,8 @@ def test_strict_ends_with_the_names(source, workers, new_processes):
     assert new_processes() == 0
     clean = source.subset([i for i in range(99) if i not in (3, 4)])
     assert sum(len(b.index) for b in stream(clean, 8, batch_size=10, workers=workers, strict=True)) == 97
-    clean.unreadable.append(("x.heic", "not read"))
-    with pytest.raises(RunError, match=r"1 image of pictures cannot be read: x\.heic"):
+    clean.unreadable.append(("x.jxl", "not read"))
+    with pytest.raises(RunError, match=r"1 image of pictures cannot be read: x\.jxl"):
         stream(clean, 8, strict=True)
 
 

@@ -1,19 +1,26 @@
 """Images that are already arrays."""
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from ._limits import MAX_FILE_BYTES, MAX_PIXELS
 from ._source import Source, array_digest
+from ._transparency import opaque
+
+_AT_A_TIME = 1 << 20
+"""Numbers that are scaled at a time: in double precision a large image would take eight times its memory."""
+_CHANNELS = (1, 3, 4)
 
 
 class ArraySource(Source):
     """Images of one array: (n, h, w) grey, (n, h, w, c) or (n, c, h, w) with 1, 3 or 4 channels.
 
     Numbers may be uint8, uint16 (divided by 257), bool, or floats in [0, 1] or [0, 255]. The array is kept as
-    uint8, channels last; transparency is laid over white.
+    uint8, channels last; transparency is laid over white, as of files.
 
     Raises: ValueError if shape or numbers are something else.
     """
@@ -55,22 +62,42 @@ def as_bytes(images: NDArray) -> NDArray[np.uint8]:
 
     Raises: ValueError if shape or numbers are something else.
     """
-    return _opaque(_bytes(_channels_last(images)))
+    require_images("the images have", images.shape, images.dtype)
+    return opaque(_bytes(_channels_last(images)))
+
+
+def is_one_picture(shape: Sequence[int]) -> bool:
+    """Whether an array that should hold several images is one in colour: (h, w, 3), and not n images of 3 columns."""
+    return len(shape) == 3 and shape[2] in (3, 4) and min(shape[:2]) > 4
+
+
+def require_images(what: str, shape: Sequence[int], dtype: np.dtype) -> None:
+    """Refuse an array, before it is read, that holds no images or too large ones; ``what`` is "the images have".
+
+    Raises: ValueError.
+    """
+    last = len(shape) == 3 or (len(shape) == 4 and shape[3] in _CHANNELS)
+    if not last and not (len(shape) == 4 and shape[1] in _CHANNELS):
+        raise ValueError(
+            f"{what} shape {tuple(shape)}; expected (n, h, w), (n, h, w, c) or (n, c, h, w) with c = 1, 3 or 4"
+        )
+    if min(shape) < 1:
+        raise ValueError(f"{what} shape {tuple(shape)}; expected at least one image of one pixel")
+    if is_one_picture(shape):
+        raise ValueError(f"{what} shape {tuple(shape)}: one picture; expected several, (n, h, w, {shape[2]})")
+    height, width = shape[1:3] if last else shape[2:4]
+    if height * width > MAX_PIXELS:
+        raise ValueError(
+            f"{what} shape {tuple(shape)}, images of more than the {MAX_PIXELS:,} pixels that are read"
+        )
+    if (each := math.prod(shape[1:]) * dtype.itemsize) > MAX_FILE_BYTES:
+        raise ValueError(f"{what} images of {each:,} bytes, more than {MAX_FILE_BYTES:,}")
 
 
 def _channels_last(images: NDArray) -> NDArray:
-    if 0 in images.shape:
-        raise ValueError(f"the images have shape {images.shape}; expected at least one image of one pixel")
     if images.ndim == 3:
         return images[..., None]
-    if images.ndim == 4 and images.shape[3] in (1, 3, 4):
-        return images
-    if images.ndim == 4 and images.shape[1] in (1, 3, 4):
-        return np.moveaxis(images, 1, 3)
-    raise ValueError(
-        f"the images have shape {images.shape}; expected (n, h, w), (n, h, w, c) or (n, c, h, w) "
-        "with c = 1, 3 or 4"
-    )
+    return images if images.shape[3] in _CHANNELS else np.moveaxis(images, 1, 3)
 
 
 def _bytes(images: NDArray) -> NDArray[np.uint8]:
@@ -91,14 +118,9 @@ def _bytes(images: NDArray) -> NDArray[np.uint8]:
             "[0, 1] or [0, 255]"
         )
     scaled = np.empty(images.shape, np.uint8)
-    for i in range(len(images)):  # one image at a time: the whole array in float64 may not fit
-        scaled[i] = np.rint(images[i].astype(np.float64) * (255.0 / top))
+    rows = max(1, _AT_A_TIME // math.prod(images.shape[2:]))
+    for image, made in zip(images, scaled, strict=True):
+        for start in range(0, len(image), rows):
+            part = slice(start, start + rows)
+            made[part] = np.rint(image[part].astype(np.float64) * (255.0 / top))
     return scaled
-
-
-def _opaque(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Lay images with an alpha channel over white."""
-    if images.shape[-1] != 4:
-        return images
-    colour, alpha = images[..., :3].astype(np.uint16), images[..., 3:].astype(np.uint16)
-    return ((colour * alpha + 255 * (255 - alpha) + 127) // 255).astype(np.uint8)

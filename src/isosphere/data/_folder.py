@@ -8,9 +8,10 @@ from pathlib import Path
 
 from isosphere.errors import UsageError
 
-from ._encoded import EncodedSource, read_file
+from ._encoded import EncodedSource
 from ._label_map import LABEL_MAPS, by_label, read_label_map
 from ._layout import arrange, foreign_format, is_ignored, is_image_name, printable
+from ._limits import read_file
 from ._source import Origin, Split
 
 _NEARER = {

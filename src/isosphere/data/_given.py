@@ -15,11 +15,12 @@ from torch.utils import data as torch_data
 from isosphere.errors import UsageError, plural
 
 from ._arrays import ArraySource, as_bytes
-from ._decode import UnreadableImageError, decode, upright_rgb
-from ._encoded import EncodedSource, read_file
+from ._decode import decode, upright_rgb
+from ._encoded import EncodedSource
 from ._images import ImageSet
 from ._labels import class_positions, one_label_each, positions_of
 from ._layout import no_test_part, printable
+from ._limits import UnreadableImageError, read_file
 from ._source import Origin, Source, Split
 from ._sources import open_source
 
@@ -86,7 +87,7 @@ def as_picture(item: Any, what: str = "the image") -> Image.Image:
             f"{what} holds {array.dtype}, shape {tuple(item.shape)}; expected {_PICTURE}, values 0 to 255.{hint}"
         )
     try:
-        pixels = as_bytes(array[None])[0]
+        pixels = as_bytes(array[None, ..., None] if array.ndim == 2 else array[None])[0]
     except ValueError:
         raise UsageError(f"{what} has shape {tuple(item.shape)}; expected {_PICTURE}.") from None
     return Image.fromarray(np.broadcast_to(pixels, (*pixels.shape[:2], 3)))

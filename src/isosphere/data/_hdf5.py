@@ -1,5 +1,6 @@
 """Images in an HDF5 file, read as they are needed: Galaxy10 and others of its form."""
 
+import math
 import os
 import threading
 from collections import OrderedDict
@@ -12,14 +13,14 @@ from PIL import Image
 
 from isosphere.errors import UsageError
 
-from ._arrays import as_bytes
-from ._decode import UnreadableImageError
+from ._arrays import as_bytes, require_images
+from ._limits import MAX_FILE_BYTES, UnreadableImageError, reason_of, require_stored
 from ._named_arrays import name_arrays
 from ._source import Origin, Source, Split, array_digest
 
 HDF5_SUFFIXES = (".h5", ".hdf5", ".hdf")
 _SIGNATURE = b"\x89HDF\r\n\x1a\n"
-_BLOCK_BYTES, _BLOCKS = 128 * 2**20, 3
+_BLOCK_BYTES, _KEPT_BYTES = 128 * 2**20, 3 * 128 * 2**20
 
 GALAXY10: dict[int, tuple[str, ...]] = {
     256: (
@@ -87,6 +88,8 @@ class Hdf5Source(Source):
     Numerics: a chunk that holds many images is unpacked as a whole, and the last few are kept, so reading in order
     unpacks each once; reading such a file in random order unpacks a chunk for nearly every image.
 
+    What lies in other files (external storage, virtual data sets) is not read: any file could be shown as an image.
+
     Raises: UsageError if h5py is not installed, or the file holds something else, with what it holds.
     """
 
@@ -99,7 +102,7 @@ class Hdf5Source(Source):
                 held = _data_sets(archive, h5py)
                 found = name_arrays(
                     {name: data.shape for name, data in held.items()},
-                    lambda name: _read(held[name]),
+                    lambda name: _read(name, held[name]),
                     split,
                     str(file),
                     known_classes=GALAXY10 if galaxy10 else None,
@@ -107,8 +110,10 @@ class Hdf5Source(Source):
                 for name in found.counts:
                     _check(name, held[name])
                 self._rows = {name: _rows(held[name]) for name in found.counts}
-        except (OSError, ValueError, KeyError, RuntimeError) as error:
-            raise UsageError(f"{file} cannot be used: {_first_line(error)}.") from error
+        except UsageError:
+            raise
+        except Exception as error:  # HDF5 raises nearly anything on a damaged file
+            raise UsageError(f"{file} cannot be used: {reason_of(error)}.") from error
         super().__init__(file.stem, **found.facts())
         self._names = list(found.counts)
         self._starts = np.cumsum([0, *found.counts.values()])
@@ -117,7 +122,7 @@ class Hdf5Source(Source):
         try:
             pixels = as_bytes(self._row(i)[None])[0]
         except ValueError as error:
-            raise UnreadableImageError(_first_line(error)) from error
+            raise UnreadableImageError(reason_of(error)) from error
         return Image.fromarray(np.broadcast_to(pixels, (*pixels.shape[:2], 3)))
 
     def digest(self, i: int) -> bytes:
@@ -133,8 +138,8 @@ class Hdf5Source(Source):
         try:
             with self._lock:
                 return self._block(name, k // self._rows[name])[k % self._rows[name]]
-        except (OSError, ValueError, RuntimeError, KeyError) as error:
-            raise UnreadableImageError(_first_line(error)) from error
+        except Exception as error:  # HDF5 raises nearly anything on a damaged file
+            raise UnreadableImageError(reason_of(error)) from error
 
     def _block(self, name: str, number: int) -> NDArray:
         """Images that are unpacked together, from memory if they were asked for a moment ago."""
@@ -147,7 +152,7 @@ class Hdf5Source(Source):
             rows = self._rows[name]
             assert self._archive is not None
             self._kept[key] = self._archive[name][number * rows : (number + 1) * rows]
-            while len(self._kept) > _BLOCKS:
+            while len(self._kept) > 1 and sum(x.nbytes for x in self._kept.values()) > _KEPT_BYTES:
                 self._kept.popitem(last=False)
         self._kept.move_to_end(key)
         return self._kept[key]
@@ -169,16 +174,23 @@ class Hdf5Source(Source):
 
 
 def _check(name: str, data: Any) -> None:
-    shape, channels = data.shape, (1, 3, 4)
-    whole = len(shape) == 3 or (len(shape) == 4 and (shape[3] in channels or shape[1] in channels))
-    if not whole or 0 in shape:
-        raise ValueError(
-            f"{name} has shape {shape}; expected (n, h, w), (n, h, w, c) or (n, c, h, w) with c = 1, 3 or 4"
-        )
+    """Refuse a data set, before it is read, that holds no images, or none that lie in this file."""
+    require_images(f"{name} has", data.shape, data.dtype)
+    _require_own(name, data)
+    require_stored(len(data), data.size * data.dtype.itemsize, data.id.get_storage_size())
+    if data.chunks and math.prod(data.chunks) * data.dtype.itemsize > MAX_FILE_BYTES:
+        raise ValueError(f"{name} has chunks of shape {data.chunks}, more than {MAX_FILE_BYTES:,} bytes each")
     if data.dtype.kind not in "bui":
         raise ValueError(
             f"{name} holds {data.dtype}; expected uint8 (floats have no scale of their own: bring them to 0 to "
             "255 and write them as uint8)"
+        )
+
+
+def _require_own(name: str, data: Any) -> None:
+    if data.is_virtual or data.external:
+        raise ValueError(
+            f"the numbers of {name} lie in other files, which are not read: write them into this one"
         )
 
 
@@ -193,8 +205,11 @@ def _data_sets(archive: Any, h5py: Any) -> dict[str, Any]:
     return held
 
 
-def _read(data: Any) -> NDArray:
+def _read(name: str, data: Any) -> NDArray:
     """The numbers of a data set, or its words."""
+    _require_own(name, data)
+    if data.size * data.dtype.itemsize > MAX_FILE_BYTES:
+        raise ValueError(f"{name} has shape {data.shape}; expected one label for each image")
     return data.asstr()[()].astype(str) if data.dtype.kind in "OS" else data[()]
 
 
@@ -214,8 +229,3 @@ def _h5py(file: Path) -> Any:
             f"{file} is an HDF5 file, and h5py, which reads them, is not installed. Type: pip install h5py."
         ) from error
     return h5py
-
-
-def _first_line(error: Exception) -> str:
-    text = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
-    return (text.strip().splitlines() or [type(error).__name__])[0].rstrip(".")

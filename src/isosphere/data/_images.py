@@ -129,8 +129,10 @@ def read_images(
     failed = sorted(reasons)
     skipped = [(source.paths[i], reasons[i]) for i in failed] + source.unreadable
     kept = np.setdiff1d(np.arange(total), failed)
-    if failed:
-        images = images[torch.from_numpy(kept)]
+    for k, i in enumerate(kept):  # in place: a copy would need the memory twice
+        if k != i:
+            images[k] = images[i]
+    images = images[: len(kept)]
     paths = [source.paths[i] for i in kept]
     return ImageSet(images, source.labels[kept], paths, source.class_names, skipped, source.name)
 

@@ -4,10 +4,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 
+def require_one_each(name: str, shape: tuple[int, ...], images: tuple[int, ...]) -> None:
+    """Refuse labels of another number than that of the images. Raises: ValueError."""
+    if shape[:1] != images:
+        raise ValueError(f"{name} has shape {shape} for {images[0]} images; expected {images}")
+
+
 def one_label_each(name: str, labels: NDArray, n: int) -> NDArray | None:
     """One label an image; a column is flattened, and several labels an image are not a class."""
-    if labels.shape[:1] != (n,):
-        raise ValueError(f"{name} has shape {labels.shape} for {n} images; expected ({n},)")
+    require_one_each(name, labels.shape, (n,))
     if labels.ndim == 2 and labels.shape[1] == 1:
         labels = labels[:, 0]
     if labels.ndim > 1:

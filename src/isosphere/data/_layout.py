@@ -12,6 +12,7 @@ from isosphere.errors import UsageError, option
 
 from ._decode import IMAGE_SUFFIXES
 from ._source import Split
+from ._unknown import HEIF_HINT, HEIF_IS_READ, HEIF_SUFFIXES
 
 TRAIN_NAMES = ("train", "training")
 TEST_NAMES = (
@@ -23,7 +24,7 @@ TEST_NAMES = (
 )  # of several, the first with labels is the test part
 _FOREIGN = frozenset(
     f".{suffix}"
-    for kinds in ("heic heif jxl svg psd tga exr hdr dcm fits", "raw dng cr2 cr3 nef arw orf rw2 eps ico")
+    for kinds in ("jxl svg psd tga exr hdr dcm fits", "raw dng cr2 cr3 nef arw orf rw2 eps ico")
     for suffix in kinds.split()
 )
 _IGNORED = ("__macosx", "@eadir", "$recycle.bin")
@@ -63,6 +64,8 @@ def is_image_name(name: str) -> bool:
 def foreign_format(name: str) -> str | None:
     """Why a file that is an image all the same is not read; None for anything else."""
     suffix = PurePosixPath(name).suffix.casefold()
+    if suffix in HEIF_SUFFIXES and not HEIF_IS_READ:
+        return f"{suffix} {HEIF_HINT}"
     return f"{suffix} is not read here: convert it to .png or .jpg" if suffix in _FOREIGN else None
 
 

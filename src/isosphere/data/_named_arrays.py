@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ._labels import class_positions, one_label_each, positions_of
+from ._labels import class_positions, one_label_each, positions_of, require_one_each
 from ._layout import no_test_part
 from ._source import Split
 
@@ -102,4 +102,7 @@ def _labels(
     else:
         names = [images.lower().replace("x_", "y_").replace("images", "labels")]
     found = next((name for name in names if name in shapes), None)
-    return None if found is None else one_label_each(found, read(found), shapes[images][0])
+    if found is None:
+        return None
+    require_one_each(found, shapes[found], shapes[images][:1])
+    return one_label_each(found, read(found), shapes[images][0])

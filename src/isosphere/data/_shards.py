@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 
 from isosphere.errors import UsageError
 
-from ._decode import UnreadableImageError
-from ._encoded import EncodedSource, require_fitting
+from ._encoded import EncodedSource
 from ._labels import class_positions
 from ._layout import TEST_NAMES, TRAIN_NAMES, Layout, arrange, foreign_format, no_test_part
+from ._limits import UnreadableImageError, require_fitting
 from ._source import Origin, Split
 from ._tar_index import TarIndex, index_tar
 

@@ -9,13 +9,15 @@ import time
 import traceback
 import warnings
 from collections.abc import Callable, Generator, Iterable, Sequence
+from multiprocessing.reduction import ForkingPickler
 from typing import Any, Generic, TypeVar
 
 import torch
 from torch._C import _remove_worker_pids
 from torch.utils.data import DataLoader, Dataset
+from torch.utils.data._utils.pin_memory import pin_memory as pinned
 
-from isosphere.errors import RunError
+from isosphere.errors import RunError, UsageError, option
 
 T = TypeVar("T")
 
@@ -25,13 +27,26 @@ def worker_count(asked: int | None = None) -> int:
 
     Where processes are not forked (Windows, macOS) each of them imports the caller's program, which only a program
     with a guard against it can take: none unless they are asked for.
+
+    Raises: UsageError for fewer than none.
     """
+    if asked is not None and asked < 0:
+        raise UsageError(f"{option('workers', asked)}: expected 0 or more processes that decode images.")
     if multiprocessing.current_process().daemon:  # which may have no children
         return 0
     if asked is None:
         asked = 2 if multiprocessing.get_start_method() == "fork" else 0
     processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(asked, processors)  # more would only wait for each other, and torch warns
+    most = processors if _locks_can_be_had() else 0
+    return min(asked, most)  # more than processors would only wait for each other, and torch warns
+
+
+def _locks_can_be_had() -> bool:
+    """Whether processes can talk to each other at all: their locks take some pages of /dev/shm."""
+    try:
+        return bool([multiprocessing.Lock() for _ in range(64)])
+    except OSError:
+        return False
 
 
 class Ahead(Generic[T]):
@@ -39,7 +54,8 @@ class Ahead(Generic[T]):
 
     An exception in ``work`` surfaces as itself, with a note of where in the worker it was raised; a worker that is
     killed as a RunError. Workers end with the iteration, used up, dropped or failed; those that are kept with one that
-    fails. The global random generators are left alone.
+    fails. The global random generators are left alone. Results come through shared memory, and where a container has
+    too little of it through a pipe, which costs a copy more.
 
     Args:
         workers: as :func:`worker_count` gives them; with 0 each result is computed here, when it is asked for.
@@ -76,6 +92,8 @@ class Ahead(Generic[T]):
             while True:
                 try:
                     result = next(results)
+                    if isinstance(result, _Sent):
+                        result = result.opened()
                 except StopIteration:
                     return
                 except (RuntimeError, OSError, EOFError) as error:
@@ -129,12 +147,31 @@ class _Work(Dataset):
         return self.__getitems__([index])
 
     def __getitems__(self, positions: list[int]) -> Any:
-        try:
+        if not self.in_worker:
             return self.work(positions)
+        try:
+            return _Sent(self.work(positions))
         except Exception as error:
-            if not self.in_worker:
-                raise
             return _Raised(error)
+
+
+class _Sent:
+    """A result on its way out of a worker, made ready here: in the thread in which torch does that by itself, a lack of
+    shared memory is an error that nobody hears of, and the result would be waited for for ever.
+    """
+
+    def __init__(self, result: Any) -> None:
+        try:
+            self._body = bytes(ForkingPickler.dumps(result))  # tensors go to shared memory
+        except (RuntimeError, OSError):  # which has no room for them
+            self._body = pickle.dumps(result, protocol=pickle.HIGHEST_PROTOCOL)
+
+    def opened(self) -> Any:
+        return pickle.loads(self._body)
+
+    def pin_memory(self, device: object = None) -> Any:
+        """Torch's thread for pinned memory asks for this."""
+        return pinned(self.opened())
 
 
 class _Raised:

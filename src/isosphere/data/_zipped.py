@@ -7,10 +7,10 @@ from pathlib import Path, PurePosixPath
 
 from isosphere.errors import UsageError
 
-from ._decode import UnreadableImageError
-from ._encoded import EncodedSource, require_fitting
+from ._encoded import EncodedSource
 from ._folder import no_images
 from ._layout import arrange, foreign_format, is_ignored, is_image_name, leads_out
+from ._limits import UnreadableImageError, require_fitting
 from ._source import Origin, Split
 
 
