@@ -1,15 +1,20 @@
 """Every kind of file that a folder of photographs, scans and downloads can hold."""
 
 import io
+import os
 import struct
 import zlib
+from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from isosphere.data._decode import MAX_PIXELS, UnreadableImageError, decode, fit_square
+from isosphere.data._arrays import as_bytes
+from isosphere.data._decode import MAX_PIXELS, UnreadableImageError, decode, fit_square, upright_rgb
+from isosphere.data._layout import foreign_format
 
 RNG = np.random.default_rng(0)
 
@@ -90,31 +95,167 @@ def test_sixteen_bits_of_colour_and_of_transparency(channels, colour_type):
     assert np.abs(shown - expected / 257).max() <= 2  # Pillow drops the low byte of each channel
 
 
-def tiff16(values: np.ndarray, order: str) -> bytes:
-    """An uncompressed TIFF of 16-bit channels in either order of bytes."""
-    h, w, channels = values.shape
-    pixels = values.astype(f"{order}u2").tobytes()
-    bits = struct.pack(f"{order}3H", 16, 16, 16)
-    tags = [(256, 3, 1, w), (257, 3, 1, h), (258, 3, channels, 0 if channels == 3 else 16), (259, 3, 1, 1)]
-    tags += [(262, 3, 1, 2 if channels == 3 else 1), (273, 4, 1, 0), (277, 3, 1, channels)]
-    tags += [(278, 3, 1, h), (279, 4, 1, len(pixels))]
-    after = 8 + 2 + 12 * len(tags) + 4
-    body = (b"II" if order == "<" else b"MM") + struct.pack(f"{order}HIH", 42, 8, len(tags))
-    for tag, kind, count, value in tags:
-        value = {258: after if channels == 3 else value, 273: after + 6}.get(tag, value)
-        short = kind == 3 and count == 1
-        body += struct.pack(
-            f"{order}HHI" + ("HH" if short else "I"), tag, kind, count, *([value, 0] if short else [value])
-        )
-    return body + struct.pack(f"{order}I", 0) + bits + pixels
+def tiff(
+    values: np.ndarray, order: Literal["<", ">"] = "<", *, white_is_zero: bool = False, planes: bool = False
+) -> bytes:
+    """An uncompressed TIFF of any numbers, (h, w, bands), in either order of bytes."""
+    h, w, bands = values.shape
+    pixels = (
+        (np.moveaxis(values, 2, 0) if planes else values).astype(values.dtype.newbyteorder(order)).tobytes()
+    )
+    shown = 0 if white_is_zero else 2 if bands == 3 else 1
+    kind = {"u": 1, "i": 2, "f": 3}[values.dtype.kind]
+    plane, parts = len(pixels) // bands, bands if planes else 1
+    at = 8 + 2 + 12 * 11 + 4
+    tags = {256: [w], 257: [h], 258: [8 * values.itemsize] * bands, 259: [1], 262: [shown]}
+    tags |= {273: [0], 277: [bands], 278: [h], 279: [len(pixels)], 284: [1 + planes], 339: [kind] * bands}
+    after, entries = b"", b""
+    tags[273] = [plane * i for i in range(parts)]
+    tags[279] = [len(pixels) // parts] * parts
+    lists = sum(4 * len(found) for found in tags.values() if len(found) > 1)
+    tags[273] = [at + lists + place for place in tags[273]]
+    for tag, found in tags.items():
+        body = struct.pack(f"{order}{len(found)}I", *found)
+        if len(found) > 1:
+            body, after = struct.pack(f"{order}I", at + len(after)), after + body
+        entries += struct.pack(f"{order}HHI", tag, 4, len(found)) + body
+    header = (b"II" if order == "<" else b"MM") + struct.pack(f"{order}HIH", 42, 8, len(tags))
+    return header + entries + struct.pack(f"{order}I", 0) + after + pixels
 
 
 @pytest.mark.parametrize("order", "<>")
 @pytest.mark.parametrize("channels", [1, 3])
 def test_sixteen_bits_of_a_scanner(order, channels):
-    values = RNG.integers(0, 65536, (5, 4, channels))
-    shown = np.asarray(decode(tiff16(values, order))).astype(float)
+    values = RNG.integers(0, 65536, (5, 4, channels), dtype=np.uint16)
+    shown = np.asarray(decode(tiff(values, order))).astype(float)
     assert np.abs(shown - np.broadcast_to(values, (5, 4, 3)) / 257).max() <= 1
+
+
+@pytest.mark.parametrize("kind", [np.uint8, np.uint16, np.float32])
+def test_where_zero_is_white_grey_is_shown_as_it_looks(kind):
+    values = np.array([[0, 51, 255]], dtype=np.uint8)[..., None]
+    values = (
+        values * kind(257)
+        if kind is np.uint16
+        else (values / 255).astype(kind)
+        if kind is np.float32
+        else values
+    )
+    shown = np.asarray(decode(tiff(values, white_is_zero=True)))
+    np.testing.assert_array_equal(shown[..., 0], [[255, 204, 0]])
+
+
+@pytest.mark.parametrize("compression", [None, "group3", "group4", "packbits"])
+def test_bilevel_scans_are_shown_as_they_look(compression):
+    page = np.zeros((8, 8), bool)
+    page[2:] = True
+    body = encoded(Image.fromarray(page), "TIFF", compression=compression)
+    np.testing.assert_array_equal(np.asarray(decode(body))[..., 0], page * 255)
+    entry = struct.pack("<HHI", 262, 3, 1)
+    at = body.index(entry) + len(entry)
+    faxed = body[:at] + b"\0\0" + body[at + 2 :]  # the same bits, in which zero is white
+    np.testing.assert_array_equal(np.asarray(decode(faxed))[..., 0], ~page * np.uint8(255))
+
+
+@pytest.mark.parametrize(
+    ("values", "options", "said"),
+    [
+        (
+            np.zeros((4, 4, 5), np.uint8),
+            {},
+            "a TIFF of 5 bands of 8-bit unsigned integers, which is not read",
+        ),
+        (
+            np.zeros((4, 4, 1), np.float64),
+            {},
+            "a TIFF of 1 band of 64-bit floats, which is not read here; expected",
+        ),
+        (np.zeros((4, 4, 3), np.float32), {}, "a TIFF of 3 bands of 32-bit floats"),
+        (
+            np.zeros((4, 4, 3), np.uint16),
+            {"planes": True},
+            "3 bands of 16-bit unsigned integers, each band by itself",
+        ),
+        (np.zeros((4, 4, 1), np.int8), {}, "1 band of 8-bit signed integers"),
+    ],
+)
+def test_what_a_scientific_tiff_holds_is_said(values, options, said):
+    body = tiff(values, **options)
+    with pytest.raises(UnreadableImageError, match=said):
+        decode(body)
+    with pytest.raises(UnreadableImageError, match="damaged"):
+        decode(body[:60])
+
+
+def test_a_tiff_that_pillow_does_not_know_is_described():
+    values = np.zeros((2, 2, 1), np.uint16)
+    with pytest.raises(
+        UnreadableImageError, match="1 band of 16-bit unsigned integers of a form that is not read"
+    ):
+        decode(tiff(values, ">", white_is_zero=True))
+
+
+def test_a_tiff_of_planes_is_read_in_eight_bits():
+    values = RNG.integers(0, 256, (5, 4, 3), dtype=np.uint8)
+    np.testing.assert_array_equal(np.asarray(decode(tiff(values, planes=True))), values)
+
+
+def test_a_photograph_of_a_phone_says_what_reads_it(monkeypatch):
+    body = b"\0\0\0\x1cftypheic\0\0\0\0mif1heicmiaf" + bytes(99)
+    monkeypatch.setattr("isosphere.data._unknown.HEIF_IS_READ", False)
+    with pytest.raises(UnreadableImageError, match=r"it is a HEIC image, .* pip install pillow-heif"):
+        decode(body)
+    monkeypatch.setattr("isosphere.data._layout.HEIF_IS_READ", False)
+    assert "pip install pillow-heif" in (foreign_format("a/IMG_1.HEIC") or "")
+
+
+def glyph(colour: int, alpha: int = 255) -> np.ndarray:
+    drawn = np.zeros((16, 16, 4), np.uint8)
+    drawn[..., :3], drawn[4:12, 6:10, 3] = colour, alpha
+    return drawn
+
+
+@pytest.mark.parametrize(("colour", "ground"), [(255, 0), (240, 0), (200, 255), (0, 255)])
+def test_glyphs_are_laid_over_a_ground_that_shows_them(colour, ground):
+    drawn = glyph(colour)
+    shown = np.asarray(decode(encoded(Image.fromarray(drawn), "PNG")))
+    assert shown[0, 0].tolist() == [ground] * 3
+    assert shown[8, 8].tolist() == [colour] * 3
+    np.testing.assert_array_equal(as_bytes(drawn[None])[0], shown)
+    np.testing.assert_array_equal(upright_rgb(Image.fromarray(drawn)), shown)
+
+
+def test_nothing_but_transparency_is_white():
+    assert decode(encoded(Image.fromarray(glyph(255, 0)), "PNG")).getpixel((8, 8)) == (255, 255, 255)
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "PA", "I;16", "I", "F"])
+def test_large_pictures_are_converted_some_rows_at_a_time(monkeypatch, mode):
+    drawn = Image.fromarray(RNG.integers(0, 256, (9, 7, 4), dtype=np.uint8))
+    if mode in ("RGBA", "LA", "PA"):
+        image = drawn.convert(mode)
+    else:
+        image = Image.fromarray(np.asarray(drawn)[..., 0].astype({"I;16": "u2", "I": "i4", "F": "f4"}[mode]))
+    assert image.mode == mode
+    whole = np.asarray(upright_rgb(image))
+    monkeypatch.setattr("isosphere.data._decode._STRIP", 20)
+    np.testing.assert_array_equal(upright_rgb(image), whole)
+
+
+def test_a_picture_at_hand_is_left_as_it_is():
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    with Image.open(io.BytesIO(encoded(Image.new("RGB", (4, 2)), "PNG", exif=exif))) as image:
+        assert upright_rgb(image).size == (2, 4)
+        assert image.size == (4, 2)
+
+
+def test_devices_and_pipes_are_not_read(tmp_path):
+    pipe = tmp_path / "pipe.png"
+    os.mkfifo(pipe)
+    for file in (Path("/dev/zero"), pipe):
+        with pytest.raises(UnreadableImageError, match="a device or a pipe"):
+            decode(file)
 
 
 def test_floats_are_brought_to_bytes_and_strange_ranges_refused():

@@ -154,3 +154,39 @@ def test_without_h5py(write, monkeypatch):
         "is an HDF5 file, and h5py, which reads them, is not installed. Type: pip install h5py."
         in refusal(file)
     )
+
+
+def test_what_lies_in_other_files_is_not_read(tmp_path):
+    (tmp_path / "secret.txt").write_bytes(bytes(range(64)) * 3)
+    with h5py.File(tmp_path / "outside.h5", "w") as archive:
+        archive.create_dataset("images", (1, 8, 8, 3), "u1", external=[(tmp_path / "secret.txt", 0, 192)])
+    layout = h5py.VirtualLayout((4, 8, 8, 3), "u1")
+    layout[:] = h5py.VirtualSource(tmp_path / "other.h5", "images", (4, 8, 8, 3))
+    with h5py.File(tmp_path / "virtual.h5", "w") as archive:
+        archive.create_virtual_dataset("images", layout)
+    with h5py.File(tmp_path / "labels.h5", "w") as archive:
+        archive["images"] = colours(4)
+        archive.create_dataset("labels", (4,), "u1", external=[(tmp_path / "secret.txt", 0, 4)])
+    for name, what in (("outside", "images"), ("virtual", "images"), ("labels", "labels")):
+        assert f"the numbers of {what} lie in other files, which are not read" in refusal(
+            tmp_path / f"{name}.h5"
+        )
+
+
+@pytest.mark.parametrize(
+    ("shape", "storage", "said"),
+    [
+        ((4, 30_000, 30_000, 3), {}, "images of more than the 178,956,970 pixels"),
+        (
+            (40, 5000, 5000),
+            {"chunks": (1, 500, 500), "compression": "gzip"},
+            "promises 40 images, 1,000,000,000 bytes",
+        ),
+        ((10**12, 1, 1), {"chunks": (10**6, 1, 1)}, "promises 1,000,000,000,000 images"),
+        ((100, 9000, 9000, 3), {"chunks": (100, 2000, 2000, 3)}, "and stores 0 bytes"),
+    ],
+)
+def test_a_small_file_that_promises_much_is_refused(tmp_path, shape, storage, said):
+    with h5py.File(tmp_path / "a.h5", "w") as archive:
+        archive.create_dataset("images", shape, "u1", **storage)
+    assert said in refusal(tmp_path / "a.h5")

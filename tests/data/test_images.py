@@ -31,6 +31,9 @@ def test_unreadable_images_are_left_out_counted_and_named(folder):
     images = load_images(open_source(folder), 10)
     assert images.images.shape == (4, 3, 10, 10)
     assert images.images.dtype == torch.uint8
+    assert (
+        images.images.untyped_storage().nbytes() == 6 * 3 * 10 * 10
+    )  # no second copy without those left out
     assert images.paths == ["cat/0.png", "cat/2.jpg", "dog/3.png", "dog/5.png"]
     assert images.labels.tolist() == [0, 0, 1, 1]
     assert images.class_names == ["cat", "dog"]

@@ -224,3 +224,50 @@ def test_the_packed_folders(real_data, pack, train, test, classes):
     images = load_images(source.subset(np.arange(0, train, train // 40)), 48)
     assert images.images.shape[1:] == (3, 48, 48)
     assert not images.skipped
+
+
+def test_an_array_file_of_one_picture_in_colour_is_one_picture(tmp_path, npz):
+    values = pictures(12, 9, 3)
+    np.save(tmp_path / "one.npy", values)
+    source = open_source(tmp_path / "one.npy")
+    assert len(source) == 1
+    np.testing.assert_array_equal(source.read(0).permute(1, 2, 0), values)
+    with pytest.raises(UsageError, match=r"images has shape \(12, 9, 3\): one picture"):
+        open_source(npz(images=values))
+
+
+def header_of(shape: str, kind: str = "|u1") -> bytes:
+    words = f"{{'descr': '{kind}', 'fortran_order': False, 'shape': {shape}, }}".ljust(117) + "\n"
+    return b"\x93NUMPY\1\0" + len(words).to_bytes(2, "little") + words.encode()
+
+
+LIES = {
+    "(1000000, 1000, 1000)": "is not all there",
+    "(-1, 4, 4)": "is not all there",
+    "(4, 4": "damaged at the header",
+    "(True, 'a', 4)": "damaged at the header",
+    f"({10**30}, 4, 4)": "is not all there",
+    "(0, 9, 9)": "at least one image",
+}
+
+
+@pytest.mark.parametrize("shape", LIES)
+def test_what_a_header_says_is_compared_with_what_is_there(tmp_path, shape):
+    body = header_of(shape) + bytes(500)
+    (tmp_path / "x.npy").write_bytes(body)
+    with zipfile.ZipFile(tmp_path / "x.npz", "w") as archive:
+        archive.writestr("images.npy", body)
+    for name in ("x.npy", "x.npz"):
+        with pytest.raises(UsageError, match=f"{name} cannot be used: .*{LIES[shape]}"):
+            open_source(tmp_path / name)
+
+
+def test_arrays_that_do_not_fit_are_refused_before_they_are_read(tmp_path, npz, monkeypatch):
+    with zipfile.ZipFile(tmp_path / "wide.npz", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("images.npy", header_of("(1, 20000, 20000)") + bytes(4 * 10**8))
+    with pytest.raises(UsageError, match="images of more than the 178,956,970 pixels"):
+        open_source(tmp_path / "wide.npz")
+    (tmp_path / "wide.npz").unlink()
+    monkeypatch.setattr("isosphere.data._limits.os.sysconf", lambda name: 10)
+    with pytest.raises(UsageError, match="more than this machine's memory; in an HDF5 file"):
+        open_source(npz(images=pictures()))

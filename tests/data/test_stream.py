@@ -19,7 +19,7 @@ from PIL import Image
 from isosphere.data import Decoded, Source, images_at, load_images, open_source, stream
 from isosphere.data._arrays import ArraySource
 from isosphere.data._workers import worker_count
-from isosphere.errors import RunError
+from isosphere.errors import RunError, UsageError
 
 
 @pytest.fixture
@@ -209,6 +209,33 @@ def test_a_killed_worker_is_an_error_in_words(new_processes):
     ):
         list(stream(Killed(200, at=50), 4, batch_size=20, workers=2))
     assert new_processes() == 0
+
+
+def no_room(*args):
+    raise RuntimeError(
+        "unable to allocate shared memory(shm) for file </torch_1>: No space left on device (28)"
+    )
+
+
+def test_without_room_in_shared_memory_results_come_all_the_same(source, monkeypatch, new_processes):
+    expected = list(stream(source, 8, batch_size=40, workers=0))
+    monkeypatch.setattr(torch.UntypedStorage, "_share_fd_cpu_", no_room)  # as the workers inherit it
+    monkeypatch.setattr(torch.UntypedStorage, "_share_filename_cpu_", no_room)
+    assert equal(list(stream(source, 8, batch_size=40, workers=2)), expected)
+    assert new_processes() == 0
+
+
+def test_where_processes_can_have_no_locks_there_are_none(monkeypatch):
+    def full():
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(multiprocessing, "Lock", full)
+    assert worker_count(2) == worker_count() == 0
+
+
+def test_fewer_workers_than_none_are_refused():
+    with pytest.raises(UsageError, match="workers=-1: expected 0 or more processes"):
+        worker_count(-1)
 
 
 def test_a_stream_that_is_broken_off_leaves_no_process(new_processes):

@@ -56,9 +56,14 @@ class _Header:
 
 def _header(stream: IO[bytes], length: int, stored: int) -> _Header:
     """Read the header of an array of which ``length`` bytes are there, header included."""
-    version = np.lib.format.read_magic(stream)
-    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-    shape, _, dtype = read(stream)
+    try:
+        version = np.lib.format.read_magic(stream)
+        read = (
+            np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        )
+        shape, _, dtype = read(stream)
+    except Exception as error:  # words that Python cannot parse, in many ways
+        raise ValueError("it is damaged at the header of an array") from error
     if dtype.hasobject:
         raise ValueError("it holds pickled objects, which can run code")
     size = math.prod(shape) * dtype.itemsize

@@ -30,7 +30,12 @@ def described(body: bytes) -> str | None:
     if body[:4] in TiffImagePlugin.PREFIXES:
         try:
             tags = _tags(body)
-            return _not_read(tags) if _is_foreign(tags) else None
+            said = f"it is a TIFF of {_kind(tags)}"
+            return (
+                _not_read(tags)
+                if _is_foreign(tags)
+                else f"{said} of a form that is not read here, or damaged"
+            )
         except Exception:  # damaged after all
             return None
     return None
