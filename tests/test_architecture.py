@@ -22,7 +22,7 @@ IMPORTS = {
     "methods": {"sphere", "reductions", "kernels", "statistics", "discrepancies", "models"},
     "data": set(),
     "runs": set(),
-    "training": {"methods", "models", "data", "runs", "statistics"},
+    "training": {"methods", "models", "data", "runs", "statistics", "reductions"},
     "evaluation": {"models", "data", "runs", "statistics", "reductions"},
     "deploy": {"models", "data", "runs", "reductions", "evaluation"},
     "report": {"sphere", "reductions", "statistics", "runs", "evaluation"},

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from isosphere.discrepancies._null import NullMoments, sample_skewness, upper_tail
 from isosphere.discrepancies._operator import Registered, as_operator
-from isosphere.reductions import Group, full_precision, row_counts
+from isosphere.reductions import Group, full_precision, in_float64, row_counts
 from isosphere.sphere import sample_uniform
 
 
@@ -151,7 +151,7 @@ class Discrepancy(Registered, ABC):
                 f"got n={n}, for which {type(self).__name__} has a standard deviation of {null.std} under the uniform "
                 "law, expected a finite one: take a smaller power, or a larger dimension"
             )
-        return upper_tail((self(z).double() - null.mean) / null.std, known.skewness(n))
+        return upper_tail((in_float64(self(z)) - null.mean) / null.std, known.skewness(n))
 
     @abstractmethod
     def slope(self, n: int) -> float:

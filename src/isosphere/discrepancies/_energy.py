@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from isosphere.discrepancies._base import Discrepancy
 from isosphere.discrepancies._null import NullMoments
-from isosphere.reductions import Group, pair_sum
+from isosphere.reductions import Group, in_float64, pair_sum
 from isosphere.sphere import normalize
 
 _CLOSEST = 1e-12  # squared distance below which a pair has no gradient
@@ -68,8 +68,8 @@ class HypersphericalEnergy(Discrepancy):
             plus, slope = value, derivative
             value = lambda c: (plus(c) + plus(-c)) / 2  # noqa: E731
             derivative = lambda c: (slope(c) - slope(-c)) / 2  # noqa: E731
-        total = pair_sum(normalize(z.double()), value, derivative, diagonal=False, group=self.group)
-        return (total / (n * (n - 1))).to(z.dtype)
+        total = pair_sum(normalize(in_float64(z)), value, derivative, diagonal=False, group=self.group)
+        return (total / (n * (n - 1))).to(z)
 
     def null(self, n: int) -> NullMoments:
         """Exact: the pairs of uniform points are uncorrelated. Infinite where the moment is (2 s >= d - 1: the std)."""

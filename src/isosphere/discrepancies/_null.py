@@ -9,6 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from isosphere.reductions import in_float64
 from isosphere.sphere import gegenbauer_sum, log_harmonic_dimensions, marginal_quadrature
 
 _NODES = 512
@@ -32,7 +33,7 @@ def upper_tail(x: Tensor, skewness: float) -> Tensor:
     negative, normal where it is zero. (Pearson's type III; for a weighted sum of chi-squares of equal weights it
     is exact, and then it is Welch and Satterthwaite's.) float64, elementwise.
     """
-    x = x.double()
+    x = in_float64(x)
     if abs(skewness) < 1e-3:
         return torch.special.erfc(x / math.sqrt(2)) / 2
     shape = torch.full_like(x, 4 / skewness**2)

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from isosphere.evaluation._labels import judged
 from isosphere.evaluation._whitening import moments, projected
 
 PRINCIPAL = 256
@@ -52,6 +53,7 @@ def pca_whitened(train: Tensor, test: Tensor, dim: int | None = None) -> tuple[T
         raise ValueError(
             f"train, test: got shapes {tuple(train.shape)}, {tuple(test.shape)}, expected (n, p) and (m, p)"
         )
+    train, test = judged(train), judged(test)
     unit = 255.0 if train.dtype == torch.uint8 else 1.0
     n, p = train.shape
     if p <= n:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from isosphere.evaluation._cosines import on_grid, unit_rows
 from isosphere.evaluation._intervals import Estimate, bootstrap, wilson
+from isosphere.evaluation._labels import judged
 from isosphere.reductions import inner_product_blocks
 
 
@@ -64,7 +65,7 @@ def class_outcomes(
     x: ArrayLike | Tensor, y: ArrayLike | Tensor, *, k: tuple[int, ...] = (1, 5, 10)
 ) -> ClassOutcomes:
     """The raw outcome per query of :func:`class_retrieval`; arguments and errors as there."""
-    x, y = torch.as_tensor(x), torch.as_tensor(y).long()
+    x, y = judged(x), torch.as_tensor(y).long()
     if x.ndim != 2 or y.shape != x.shape[:1]:
         raise ValueError(f"x, y: got shapes {tuple(x.shape)} and {tuple(y.shape)}, expected (n, p) and (n,)")
     if min(k) < 1:

@@ -10,6 +10,7 @@ from torch.nn import functional
 
 from isosphere.evaluation._intervals import Estimate, bootstrap
 from isosphere.evaluation._jackknife import GROUPS, jackknife, symmetric
+from isosphere.evaluation._labels import judged
 from isosphere.reductions import inner_product_blocks
 from isosphere.statistics import (
     covariance_spectrum,
@@ -64,19 +65,19 @@ def geometry(
 
     Raises: ValueError for another shape or non-finite rows.
     """
-    raw = torch.as_tensor(z)
+    raw = judged(z)
     if raw.ndim != 2 or len(raw) < 2 * GROUPS:
         raise ValueError(f"z: got shape {tuple(raw.shape)}, expected (n, d) with at least {2 * GROUPS} rows")
     if not torch.isfinite(raw).all():
         raise ValueError("z: got non-finite numbers, expected finite ones; drop or repair these rows first")
-    raw = raw.detach().float()
+    raw = raw.float()
     x = functional.normalize(raw, dim=1)
     result = {"uniformity": _uniformity(x, t), "mean_cosine": _mean_cosine(x)}
     result |= _spectral(x)
     result["local_dimension"] = _local_dimension(x)
     if views is not None:
-        result["alignment"] = _alignment(torch.as_tensor(views))
-        result["lidar"] = _lidar(torch.as_tensor(views))
+        result["alignment"] = _alignment(judged(views))
+        result["lidar"] = _lidar(judged(views))
     for name, discrepancy in (discrepancies or {}).items():
         sample = raw if getattr(discrepancy, "space", "sphere") == "euclidean" else x
         result[f"zscore/{name}"] = _zscore(discrepancy, sample)
@@ -133,12 +134,12 @@ def _alignment(views: Tensor) -> Estimate:
         raise ValueError(
             f"views: got shape {tuple(views.shape)}, expected (views, n, d) with at least two views"
         )
-    x = functional.normalize(views.detach().double(), dim=-1)
+    x = functional.normalize(views.double(), dim=-1)
     return bootstrap(2 * x.var(dim=0, correction=1).sum(-1))
 
 
 def _lidar(views: Tensor) -> Estimate:
-    x = functional.normalize(views.detach().double(), dim=-1)
+    x = functional.normalize(views.double(), dim=-1)
     if x.shape[1] < 2 * GROUPS:
         return Estimate(*[float("nan")] * 3)
     error = jackknife(x.transpose(0, 1), lambda images: lidar(images.transpose(0, 1)))

@@ -5,7 +5,7 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 from isosphere.evaluation._intervals import Estimate, wilson
-from isosphere.evaluation._labels import integer_labels, labelled_rows
+from isosphere.evaluation._labels import integer_labels, judged, labelled_rows
 from isosphere.reductions import nearest_neighbours
 
 _ROWS = 4096  # queries whose votes are counted at once
@@ -72,7 +72,7 @@ def knn_predict(
     eq. 8.
     """
     train_x, train_y = labelled_rows(
-        torch.as_tensor(train_x), integer_labels(train_y, "train_y"), ("train_x", "train_y")
+        judged(train_x), integer_labels(train_y, "train_y"), ("train_x", "train_y")
     )
     if k < 1:
         raise ValueError(f"k: got {k}, expected 1 or more, such as 20")

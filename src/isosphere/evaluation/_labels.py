@@ -1,8 +1,10 @@
-"""Labels as every judge reads them: integers, -1 for unlabelled."""
+"""Features and labels as every judge reads them: where there is float64; integers, -1 for unlabelled."""
 
 import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
+
+from isosphere.reductions import has_float64
 
 
 def integer_labels(labels: ArrayLike | Tensor, name: str) -> Tensor:
@@ -15,14 +17,19 @@ def integer_labels(labels: ArrayLike | Tensor, name: str) -> Tensor:
     return tensor.long()
 
 
+def judged(x: ArrayLike | Tensor) -> Tensor:
+    """Features as a tensor without a graph, where float64 is: on the CPU for those of a device that has none."""
+    tensor = torch.as_tensor(x).detach()
+    return tensor if has_float64(tensor.device) else tensor.cpu()
+
+
 def finite_rows(x: ArrayLike | Tensor, name: str) -> Tensor:
     """Features as float32 or float64 ``(n, p)``. Raises: ValueError for another shape or non-finite numbers."""
-    tensor = torch.as_tensor(x)
+    tensor = judged(x)
     if tensor.ndim != 2 or tensor.is_complex():
         raise ValueError(
             f"{name}: got {tensor.dtype} of shape {tuple(tensor.shape)}, expected (n, p) features"
         )
-    tensor = tensor.detach()
     tensor = tensor if tensor.dtype == torch.float64 else tensor.float()
     if not all(torch.isfinite(part).all() for part in tensor.split(65536)):
         raise ValueError(

@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from isosphere.evaluation._intervals import Estimate
-from isosphere.evaluation._labels import finite_rows, integer_labels, labelled_rows
+from isosphere.evaluation._labels import finite_rows, integer_labels, judged, labelled_rows
 from isosphere.reductions import full_precision, nearest_neighbours
 
 SCORES = ("knn", "mahalanobis", "class-cosine", "norm")
@@ -70,7 +70,7 @@ def detection(
 
     Raises: ValueError for other shapes or scores that are not finite.
     """
-    a, b = (torch.as_tensor(part).detach().double().cpu() for part in (inside, outside))
+    a, b = (judged(part).cpu().double() for part in (inside, outside))
     if a.ndim != 1 or b.ndim != 1 or not (torch.isfinite(a).all() and torch.isfinite(b).all()):
         raise ValueError(
             f"inside, outside: got shapes {tuple(a.shape)} and {tuple(b.shape)}, expected (m,) and (q,), finite"

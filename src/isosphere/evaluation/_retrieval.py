@@ -13,6 +13,7 @@ from torch import Tensor
 
 from isosphere.evaluation._cosines import on_grid, unit_rows
 from isosphere.evaluation._intervals import Estimate, bootstrap, wilson
+from isosphere.evaluation._labels import judged
 
 Candidates = Literal["targets", "all"]
 
@@ -191,7 +192,7 @@ def instance_protocol(
 
 
 def _pairs(queries: ArrayLike | Tensor, targets: ArrayLike | Tensor, batch: int) -> tuple[Tensor, Tensor]:
-    x, y = torch.as_tensor(queries), torch.as_tensor(targets)
+    x, y = judged(queries), judged(targets)
     if x.ndim != 2 or x.shape != y.shape:
         raise ValueError(
             f"queries, targets: got shapes {tuple(x.shape)}, {tuple(y.shape)}, expected one (m, d) for both"

@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from isosphere.data import permutation
 from isosphere.evaluation._intervals import Estimate, bootstrap, wilson
-from isosphere.evaluation._labels import finite_rows, integer_labels, labelled_rows
+from isosphere.evaluation._labels import finite_rows, integer_labels, judged, labelled_rows
 from isosphere.reductions import full_precision, nearest_neighbours
 
 Kernel = Literal["exponential", "linear"]
@@ -139,7 +139,7 @@ def ridge_regress(
     Reference: SPHERE-JEPA (arXiv 2605.26900), kernel exp(kappa <x, y>): the same up to lambda e^-kappa.
     """
     x, test = finite_rows(train_x, "train_x"), finite_rows(test_x, "test_x")
-    y = torch.as_tensor(targets).double().to(x.device)
+    y = torch.as_tensor(targets).to(x.device).double()
     if x.shape[1] != test.shape[1] or y.ndim not in (1, 2) or len(y) != len(x):
         raise ValueError(
             f"train_x, targets, test_x: got shapes {tuple(x.shape)}, {tuple(y.shape)}, {tuple(test.shape)}, "
@@ -201,7 +201,7 @@ def knn_regress(
     Raises: ValueError for shapes that disagree, non-finite features, no row with targets, or k < 1.
     """
     x, test = finite_rows(train_x, "train_x"), finite_rows(test_x, "test_x")
-    y = torch.as_tensor(targets).double().to(x.device)
+    y = torch.as_tensor(targets).to(x.device).double()
     if y.ndim not in (1, 2) or len(y) != len(x) or k < 1:
         raise ValueError(
             f"train_x, targets, k: got {len(x)} rows, targets {tuple(y.shape)} and {k}, expected (n, p), (n,) "
@@ -230,7 +230,7 @@ def r_squared(predicted: ArrayLike | Tensor, actual: ArrayLike | Tensor, *, seed
 
     Raises: ValueError if shapes differ or a prediction is not finite.
     """
-    a, b = (torch.as_tensor(part).detach().double().cpu() for part in (predicted, actual))
+    a, b = (judged(part).cpu().double() for part in (predicted, actual))
     if a.shape != b.shape or a.ndim not in (1, 2):
         raise ValueError(
             f"predicted, actual: got shapes {tuple(a.shape)} and {tuple(b.shape)}, expected (m,) or (m, t) both"

@@ -6,6 +6,8 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
+from isosphere.evaluation._labels import judged
+
 _WHOLE = 1 << 25
 """Numbers up to which the standardised rows are kept: 128 MiB in float32."""
 _BLOCK = 1 << 23
@@ -35,7 +37,7 @@ class Rows:
     @classmethod
     def checked(cls, x: ArrayLike | Tensor, name: str) -> "Rows":
         """The rows of finite features ``(n, p)``. Raises: ValueError for another shape or numbers."""
-        tensor = torch.as_tensor(x).detach()
+        tensor = judged(x)
         if tensor.ndim != 2 or tensor.is_complex():
             raise ValueError(
                 f"{name}: got {tensor.dtype} of shape {tuple(tensor.shape)}, expected (n, p) features"

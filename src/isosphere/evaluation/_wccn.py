@@ -8,6 +8,7 @@ from torch import Tensor
 from isosphere.data import ImageSet, Source, permutation, read_images, require_readable
 from isosphere.evaluation._features import Encode, MakesViews, Progress, extract_views, first_two
 from isosphere.evaluation._whitening import inverse_root, shrunk
+from isosphere.reductions import in_float64
 from isosphere.runs import RunFolder
 from isosphere.statistics import within_covariance
 
@@ -52,12 +53,12 @@ class WCCN:
                 f"views, shrinkage: got shape {tuple(views.shape)} and {shrinkage}, expected (at least 2 views, "
                 "images, features) and a shrinkage above 0, at most 1 (centred only)"
             )
-        x = views.double()
+        x = in_float64(views)
         within = within_covariance(x)
         scale = within.diagonal().mean()
         basis = inverse_root(shrunk(within / scale if scale > 0 else torch.zeros_like(within), shrinkage))
         centre = x.mean((0, 1)) if mean is None else mean
-        return cls(centre.float(), basis.float())
+        return cls(centre.float().to(views.device), basis.float().to(views.device))
 
     @classmethod
     def of_run(cls, folder: RunFolder) -> "WCCN | None":
@@ -70,7 +71,7 @@ class WCCN:
         folder.write_wccn({"mean": self.mean, "basis": self.basis})
 
     def __call__(self, features: Tensor) -> Tensor:
-        return (features.float() - self.mean) @ self.basis
+        return (features.float() - self.mean.to(features.device)) @ self.basis.to(features.device)
 
 
 def learn_wccn(

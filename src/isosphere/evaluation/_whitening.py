@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor
 
+from isosphere.evaluation._labels import judged
+
 _BLOCK = 1 << 22
 """Numbers that are looked at together where all of them would be too many in float64: 32 MiB."""
 
@@ -24,6 +26,7 @@ def standardised(train: Tensor, *others: Tensor, shrinkage: float = 1.0) -> tupl
     """
     if not 0 <= shrinkage <= 1:
         raise ValueError(f"shrinkage: got {shrinkage}, expected 0 (whitened) to 1 (each feature by itself)")
+    train = judged(train)
     mean, second = moments(train)
     std = second.diagonal().clamp(min=0).sqrt()
     largest = torch.zeros_like(std)
@@ -33,7 +36,7 @@ def standardised(train: Tensor, *others: Tensor, shrinkage: float = 1.0) -> tupl
     basis = scale.diag()
     if shrinkage < 1:
         basis = basis @ inverse_root(shrunk(scale[:, None] * second * scale, shrinkage))
-    return tuple(projected(x, mean, basis) for x in (train, *others))
+    return tuple(projected(x, mean, basis) for x in (train, *map(judged, others)))
 
 
 def _split(x: Tensor, like: Tensor | None = None) -> tuple[Tensor, ...]:

@@ -25,6 +25,7 @@ import math
 import torch
 from torch import Tensor
 
+from isosphere.reductions import widest
 from isosphere.sphere import log_surface_area
 
 _SHORTEST = 1e-12
@@ -175,7 +176,7 @@ def power_spherical_kl(concentration: Tensor, dim: int) -> Tensor:
     Reference: De Cao and Aziz (2020), eq. 20.
     """
     kappa = _wide(concentration)
-    wide = _widest(kappa)
+    wide = widest(kappa)
     beta = (dim - 1) / 2
     mean_log = math.log(2) + torch.digamma(wide + beta) - torch.digamma(wide + 2 * beta)
     value = wide * mean_log - _power_spherical_normalizer(kappa, dim) + log_surface_area(dim)
@@ -184,7 +185,7 @@ def power_spherical_kl(concentration: Tensor, dim: int) -> Tensor:
 
 def _power_spherical_normalizer(kappa: Tensor, dim: int) -> Tensor:
     """log C: differences of large lgamma, so in float64."""
-    wide = _widest(kappa)
+    wide = widest(kappa)
     beta = (dim - 1) / 2
     ratio = torch.lgamma(wide + beta) - torch.lgamma(wide + 2 * beta)
     return (wide + 2 * beta) * math.log(2) + beta * math.log(math.pi) + ratio
@@ -209,7 +210,3 @@ def _check_degrees(degrees_of_freedom: float) -> None:
 
 def _wide(x: Tensor) -> Tensor:
     return x if x.dtype == torch.float64 else x.float()
-
-
-def _widest(x: Tensor) -> Tensor:
-    return x.float() if x.device.type == "mps" else x.double()

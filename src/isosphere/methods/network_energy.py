@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from isosphere.discrepancies import HypersphericalEnergy, layer_weights, network_energy, neurons
-from isosphere.reductions import Group, all_reduce, world_size
+from isosphere.reductions import Group, all_reduce, in_float64, world_size
 
 
 class NetworkEnergy(nn.Module):
@@ -86,7 +86,7 @@ def gradient_norm_ratio(loss: Tensor, energy: Tensor, network: nn.Module, group:
     weights = neurons(network)
     pull = torch.autograd.grad(loss, weights, retain_graph=True, allow_unused=True)
     push = torch.autograd.grad(energy, weights, retain_graph=True)
-    local = torch.cat([g.double().flatten() for g in pull if g is not None])
+    local = torch.cat([in_float64(g).flatten() for g in pull if g is not None])
     ours = (all_reduce(local, group) / world_size(group)).norm().item()
-    theirs = torch.cat([g.double().flatten() for g in push]).norm().item()
+    theirs = torch.cat([in_float64(g).flatten() for g in push]).norm().item()
     return ours / theirs if theirs > 0 else 0.0

@@ -6,7 +6,7 @@ from isosphere.reductions._flat_index import SearchEngine, find_neighbours
 from isosphere.reductions._nearest import nearest_log_distance
 from isosphere.reductions._neighbours import inner_product_blocks, nearest_neighbours
 from isosphere.reductions._pairwise import pair_log_sum, pair_sum
-from isosphere.reductions._precision import full_precision
+from isosphere.reductions._precision import full_precision, has_float64, in_float64, widest
 
 __all__ = [
     "Group",
@@ -16,6 +16,8 @@ __all__ = [
     "first_row",
     "full_precision",
     "gather_rows",
+    "has_float64",
+    "in_float64",
     "inner_product_blocks",
     "nearest_log_distance",
     "nearest_neighbours",
@@ -23,5 +25,6 @@ __all__ = [
     "pair_sum",
     "row_counts",
     "sliced_characteristic_distance",
+    "widest",
     "world_size",
 ]

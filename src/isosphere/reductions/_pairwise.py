@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from isosphere.reductions._collective import Group, all_reduce, first_row, gather_rows, row_counts, world_size
-from isosphere.reductions._precision import in_full_precision
+from isosphere.reductions._precision import in_full_precision, widest
 
 Elementwise = Callable[[Tensor], Tensor]
 
@@ -65,7 +65,7 @@ def _blocks(x: Tensor, everyone: Tensor, offset: int, alone: bool) -> Iterator[_
 
 def _sum64(x: Tensor) -> Tensor:
     """Sum of a block: pairwise in its own type, then carried in float64 where the device has it."""
-    return x.sum().to(torch.float64 if x.device.type != "mps" else x.dtype)
+    return widest(x.sum())
 
 
 def _add_products(
@@ -92,7 +92,7 @@ class _PairSum(torch.autograd.Function):
         everyone = gather_rows(x, counts, group)
         offset, alone = first_row(counts, group), len(counts) == 1
         gradient = torch.zeros_like(x) if ctx.needs_input_grad[0] else None
-        total = torch.zeros((), dtype=torch.float64 if x.device.type != "mps" else x.dtype, device=x.device)
+        total = widest(x.new_zeros(()))
         for rows, columns, twice, selves in _blocks(x, everyone, offset, alone):
             c = x[rows] @ columns.mT
             values = function(c)
@@ -146,7 +146,7 @@ class _PairLogSum(torch.autograd.Function):
         ctx.save_for_backward(x, everyone, row_logs, gather_rows(row_logs[:, None], counts, group)[:, 0])
         ctx.log_function, ctx.diagonal, ctx.group = log_function, diagonal, group
         ctx.offset, ctx.alone = offset, alone
-        wide = row_logs if x.device.type == "mps" else row_logs.double()
+        wide = widest(row_logs)
         return all_reduce((wide - centre).sum(), group).to(x.dtype)
 
     @staticmethod

@@ -44,6 +44,25 @@ def full_precision(device: torch.device) -> Iterator[None]:
             torch.set_float32_matmul_precision(older)
 
 
+WITHOUT_FLOAT64 = {"mps"}
+"""Apple's GPUs have no such type."""
+
+
+def has_float64(device: torch.device) -> bool:
+    """Whether a device computes in float64."""
+    return device.type not in WITHOUT_FLOAT64
+
+
+def in_float64(x: Tensor) -> Tensor:
+    """The same in float64, where it is or, if that has no float64, on the CPU: for what is looked at."""
+    return x.double() if has_float64(x.device) else x.cpu().double()
+
+
+def widest(x: Tensor) -> Tensor:
+    """The same in float64 if its device has it, else in float32: for what every step needs."""
+    return x.double() if has_float64(x.device) else x.float()
+
+
 def in_full_precision(step: Callable[..., Any]) -> Callable[..., Any]:
     """The ``forward`` or ``backward`` of an autograd function under :func:`full_precision`, wherever it is called from.
 

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from isosphere.reductions import pair_sum
+from isosphere.reductions import in_float64, pair_sum
 
 COLLAPSED = 0.95
 """Mean cosine between different images above which embeddings hold next to nothing (of an untrained network it is often
@@ -77,7 +77,7 @@ def mean_cosine(z: Tensor) -> Tensor:
     Numerics: float64, linear time.
     """
     n = _rows(z)
-    x = z.double()
+    x = in_float64(z)
     return (x.sum(-2).square().sum(-1) - x.square().sum((-2, -1))) / (n * (n - 1))
 
 

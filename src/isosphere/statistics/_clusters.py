@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor
 
+from isosphere.reductions import in_float64
+
 _BLOCK = 8192
 
 
@@ -43,7 +45,7 @@ def kmeans(
             sums = torch.zeros_like(centres).index_add_(0, assigned, rows)
             centres = torch.where(counts[:, None] > 0, sums / counts.clamp(min=1)[:, None], centres)
         assigned, squares = _assign(rows, centres)
-        total = float(squares.double().sum())
+        total = float(in_float64(squares).sum())
         if best is None or total < best[2]:
             best = assigned, centres + shift, total
     assert best is not None
@@ -72,7 +74,7 @@ def normalised_mutual_information(a: Tensor, b: Tensor) -> Tensor:
     _, second = b[known].unique(return_inverse=True)
     wide = int(second.max()) + 1
     joint = torch.bincount(first * wide + second, minlength=(int(first.max()) + 1) * wide).view(-1, wide)
-    joint = joint.double() / len(first)
+    joint = in_float64(joint) / len(first)
     entropies = [torch.special.entr(p).sum() for p in (joint.sum(1), joint.sum(0))]
     information = entropies[0] + entropies[1] - torch.special.entr(joint).sum()
     total = entropies[0] + entropies[1]
@@ -85,12 +87,12 @@ def _spread_out(rows: Tensor, k: int, generator: torch.Generator) -> Tensor:
     chosen = [rows[int(torch.randint(len(rows), (1,), generator=generator))]]
     nearest = (rows - chosen[0]).square().sum(1)
     for _ in range(k - 1):
-        heights = nearest.double().cumsum(0)
+        heights = in_float64(nearest).cumsum(0)
         if not heights[-1] > 0:
             chosen.append(rows[0])  # every distinct row is a centre already
             continue
-        draws = torch.rand(trials, generator=generator, dtype=torch.float64).to(rows.device) * heights[-1]
-        places = torch.searchsorted(heights, draws, right=True).clamp(max=len(rows) - 1)
+        draws = torch.rand(trials, generator=generator, dtype=torch.float64).to(heights.device) * heights[-1]
+        places = torch.searchsorted(heights, draws, right=True).clamp(max=len(rows) - 1).to(rows.device)
         candidates = torch.minimum(nearest, torch.cdist(rows[places], rows).square())
         winner = int(candidates.sum(1).argmin())
         nearest = candidates[winner]

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from isosphere.reductions import full_precision, nearest_neighbours
+from isosphere.reductions import full_precision, in_float64, nearest_neighbours
 from isosphere.statistics._within import within_covariance
 
 _BLOCK = 4096
@@ -34,17 +34,17 @@ def local_intrinsic_dimensions(x: Tensor, k: int = 20) -> Tensor:
         raise ValueError(
             f"x, k: got shape {tuple(x.shape)} and {k}, expected (n, p) and 3 to n - 1 neighbours"
         )
-    rows = x.detach().double()
+    rows = in_float64(x.detach())
     rows = rows - rows.mean(0)
     scale = rows.square().sum(1).mean().sqrt()
     small = (rows / scale.clamp(min=torch.finfo(torch.float64).tiny)).float()
     # The nearest by distance have the largest <x, y> - |y|^2 / 2.
-    one = torch.ones(len(x), 1, device=x.device)
+    one = torch.ones(len(x), 1, device=rows.device)
     _, near = nearest_neighbours(
         torch.cat([small, one], 1),
         torch.cat([small, -small.square().sum(1, keepdim=True) / 2], 1),
         min(k + _SPARE, len(x) - 1),
-        exclude=torch.arange(len(x), device=x.device),
+        exclude=torch.arange(len(x), device=rows.device),
     )
     found = []
     for block, indices in zip(rows.split(_BLOCK), near.split(_BLOCK), strict=True):
@@ -76,7 +76,7 @@ def lidar(views: Tensor, *, delta: float = 1e-4) -> Tensor:
         raise ValueError(
             f"views: got shape {tuple(views.shape)}, expected (views, n, p): at least two views of two images"
         )
-    x = views.detach().double()
+    x = in_float64(views.detach())
     v, n, p = x.shape
     with full_precision(x.device):
         means = x.mean(0)

@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor
 
+from isosphere.reductions import in_float64
+
 # Variance below this share of the mean square is the rounding of a float32 network, not variance.
 _CONSTANT = 1e-12
 
@@ -21,7 +23,7 @@ def covariance_spectrum(z: Tensor) -> Tensor:
     Numerics: float64, from the smaller of the two Gram matrices.
     """
     _check(z)
-    x = z.double()
+    x = in_float64(z)
     return _squared_singular_values(x - x.mean(-2, keepdim=True)) / (z.shape[-2] - 1)
 
 
@@ -40,7 +42,7 @@ def effective_rank(z: Tensor) -> Tensor:
     Reference: O. Roy, M. Vetterli, The effective rank (EUSIPCO 2007), eq. 4; here after centring.
     """
     _check(z)
-    x = z.double()
+    x = in_float64(z)
     squares = _squared_singular_values(x - x.mean(-2, keepdim=True))
     constant = squares.sum(-1) <= _CONSTANT * x.square().sum((-2, -1))
     return torch.where(constant, 0.0, _exp_entropy(squares.sqrt()))
@@ -60,7 +62,7 @@ def rankme(z: Tensor, *, epsilon: float = 1e-7) -> Tensor:
     Reference: Q. Garrido et al., RankMe (ICML 2023), eq. 1.
     """
     _check(z)
-    return _exp_entropy(_squared_singular_values(z.double()).sqrt(), epsilon)
+    return _exp_entropy(_squared_singular_values(in_float64(z)).sqrt(), epsilon)
 
 
 def participation_ratio(z: Tensor) -> Tensor:
@@ -74,7 +76,7 @@ def participation_ratio(z: Tensor) -> Tensor:
     Raises: ValueError for fewer than two rows.
     """
     _check(z)
-    x = z.double()
+    x = in_float64(z)
     squares = _squared_singular_values(x - x.mean(-2, keepdim=True))
     constant = squares.sum(-1) <= _CONSTANT * x.square().sum((-2, -1))
     ratio = squares.sum(-1).square() / squares.square().sum(-1).clamp(min=torch.finfo(torch.float64).tiny)

@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor
 
+from isosphere.reductions import in_float64
+
 _BLOCK = 1024
 
 
@@ -104,9 +106,10 @@ def _labelled(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         raise ValueError(
             f"x, y: got shapes {tuple(x.shape)} and {tuple(y.shape)} ({y.dtype}), expected (n, p) and integers (n,)"
         )
-    known = y.to(x.device) >= 0
-    rows = x.detach()[known].double()
-    _, column, counts = y.to(x.device)[known].unique(return_inverse=True, return_counts=True)
+    y = y.to(x.device)
+    known = y >= 0
+    rows = in_float64(x.detach()[known])
+    _, column, counts = y[known].to(rows.device).unique(return_inverse=True, return_counts=True)
     return rows, column, counts
 
 

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from isosphere.reductions import full_precision
+from isosphere.reductions import full_precision, in_float64
 
 _FOLDS = 5
 
@@ -53,7 +53,7 @@ def within_share(features: Tensor, *, ridge: float = 0.1) -> Tensor:
             f"features: got shape {tuple(features.shape)}, expected (views >= 2, images >= 10, p): one row "
             f"per view of an image"
         )
-    x = features.detach().double()
+    x = in_float64(features.detach())
     if not torch.isfinite(x).all():
         raise ValueError("features: got non-finite numbers, expected finite ones")
     views, n, p = x.shape

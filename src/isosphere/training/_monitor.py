@@ -13,6 +13,7 @@ from isosphere.data import ImageSet, Source, Views, load_images, permutation
 from isosphere.errors import UsageError, option
 from isosphere.methods import Method, spread_test
 from isosphere.models import evaluation_mode
+from isosphere.reductions import in_float64
 from isosphere.statistics import (
     COLLAPSED,
     alignment,
@@ -74,7 +75,7 @@ def collapse_metrics(first: Tensor, second: Tensor) -> CollapseMetrics:
         raise ValueError(
             f"got views of shapes {tuple(first.shape)} and {tuple(second.shape)}, expected two of one (n >= 2, d)"
         )
-    pair = torch.stack([first, second]).double()
+    pair = in_float64(torch.stack([first, second]))
     if not torch.isfinite(pair).all():
         raise ValueError("got embeddings that are not finite, expected numbers: the network has overflowed")
     x, y = pair
