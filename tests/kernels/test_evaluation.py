@@ -17,11 +17,9 @@ from isosphere.kernels import (
     ZonalKernel,
     stein,
 )
-from isosphere.kernels import (
-    _evaluation as evaluation,
-)
-from isosphere.kernels._constants import constant_when_compiled
-from isosphere.kernels._folding import fold
+from isosphere.kernels import _approximate as approximate
+from isosphere.kernels._approximate import constant_when_compiled, fold, shortest_sum
+from isosphere.kernels._zonal import _centred, _logarithm, _value
 from isosphere.sphere import gegenbauer, marginal_quadrature
 
 KERNELS: list[ZonalKernel] = [
@@ -40,7 +38,8 @@ every_kernel = pytest.mark.parametrize("kernel", KERNELS, ids=repr)
 def test_large_and_strided_inputs_give_what_small_ones_give(kernel, dtype, monkeypatch):
     c = torch.rand(70, 130, dtype=dtype) * 2 - 1
     whole = kernel(c)
-    monkeypatch.setattr(evaluation, "_CHUNK", 1000)
+    monkeypatch.setattr(approximate, "_CHUNK", 1000)
+    monkeypatch.setattr(approximate, "_LARGE_CHUNK", 1000)
     assert torch.equal(kernel(c), whole)
     assert torch.equal(kernel(c.mT), whole.mT)
     assert torch.equal(kernel(c[::2, 3:9]), whole[::2, 3:9])
@@ -137,6 +136,7 @@ def test_import_loads_neither_the_compiler_nor_anything_optional():
 
 
 @every_kernel
+@pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated:FutureWarning")
 def test_function_transforms(kernel):
     """torch.func: a Hessian by vmap over the backward pass of the backward pass."""
     c = torch.tensor([-0.3, 0.2, 0.8], dtype=torch.float64)
@@ -144,6 +144,8 @@ def test_function_transforms(kernel):
     torch.testing.assert_close(hessian, torch.diag(kernel.derivative(c, 2)), rtol=1e-12, atol=1e-12)
     batched = torch.func.vmap(kernel, in_dims=1, out_dims=1)(c.reshape(1, 3).expand(2, 3))
     torch.testing.assert_close(batched, kernel(c).expand(2, 3), rtol=0, atol=0)
+    _, tangent = torch.func.jvp(kernel, (c,), (torch.ones_like(c),))
+    torch.testing.assert_close(tangent, kernel.derivative(c), rtol=1e-12, atol=1e-12)
     if kernel.is_positive:
         slopes = torch.func.vmap(torch.func.grad(kernel.log))(c)
         c.requires_grad_()
@@ -156,12 +158,17 @@ def test_function_transforms(kernel):
 def test_folding_keeps_the_mean_and_the_first_degrees(family, dim):
     """The mean of the polynomial under the uniform law is p_0 to float64, though its values differ by 1e-8."""
     kernel = family(dim)
-    coefficients = kernel.polynomial()
-    if coefficients is None:
+    how = shortest_sum(_value, kernel, 0, True)
+    if not how.monomial:
         pytest.skip("no polynomial is accurate in float32 here")
+    coefficients = how.coefficients
     t, w = marginal_quadrature(dim, 64)
     value = torch.from_numpy(np.polynomial.polynomial.polyval(t.numpy(), np.array(coefficients)))
     assert float(w @ value) == pytest.approx(kernel.mean, rel=1e-13)
+    centred = np.polynomial.polynomial.polyval(
+        t.numpy(), shortest_sum(_centred, kernel, 0, True).coefficients
+    )
+    assert float(w @ torch.from_numpy(centred)) == pytest.approx(0, abs=1e-14)
     first = float(w @ (value * t)) * dim
     assert first == pytest.approx(float(kernel.weights()[1]), rel=1e-12)
     c = torch.linspace(-1, 1, 1001, dtype=torch.float64)
@@ -172,22 +179,22 @@ def test_folding_keeps_the_mean_and_the_first_degrees(family, dim):
 
 def test_papers_default_folds_into_a_short_polynomial():
     for dim in (128, 256, 512):
-        coefficients = HeatKernel(dim).polynomial()
-        slope = HeatKernel(dim).polynomial(1)
-        log = HeatKernel(dim).log_polynomial()
-        assert coefficients is not None
-        assert slope is not None
-        assert log is not None
-        assert len(coefficients) <= 12
-        assert len(slope) <= 12
-        assert len(log) <= 9
+        for profile_of, order, terms in (
+            (_value, 0, 12),
+            (_centred, 0, 12),
+            (_centred, 1, 12),
+            (_logarithm, 0, 9),
+        ):
+            how = shortest_sum(profile_of, HeatKernel(dim), order, True)
+            assert how.monomial
+            assert len(how.coefficients) <= terms
 
 
 def test_folding_refuses_what_float32_would_lose():
     k = np.arange(22)
     wild = np.where(k == 21, 1.0, 0.0)  # T_21: monomials of 1e7 that cancel
     assert fold(wild, None, 3) is None
-    assert HeatKernel(256, time=2 / 256).polynomial() is None
+    assert not shortest_sum(_value, HeatKernel(256, time=2 / 256), 0, True).monomial
     line = fold(np.array([0.5, 0.25]), None, 3)
     assert line == (0.5, 0.25)
 

@@ -48,7 +48,7 @@ def test_weights(dim, sharp):
     assert p.tolist() == pytest.approx(expected, rel=1e-12)
     assert kernel.mean == pytest.approx(expected[0], rel=1e-12)
     assert kernel.log_mean == pytest.approx(float(mp.log(terms[0] / total)), rel=1e-13)
-    assert kernel.chi2 == pytest.approx(chi2, rel=1e-12)
+    assert kernel.pair_variance == pytest.approx(chi2, rel=1e-12)
     assert tail <= 1e-24  # the bound holds ...
     assert longer > 1e-25  # ... and is not loose
 
@@ -80,7 +80,7 @@ def test_logarithm_is_exact_up_to_the_antipode(dim, time):
     torch.testing.assert_close(log, expected, rtol=1e-14, atol=1e-25)
     (gradient,) = torch.autograd.grad(log.sum(), c)
     # Next to the antipode of a sharp kernel the slope is ill-conditioned: the rounding of c shows in it.
-    visible = 1e-15 / kernel.antipodal_width() ** 2 if kernel.time < 0.1 else 0.0
+    visible = 1e-15 / kernel.log_profile().width ** 2 if kernel.time < 0.1 else 0.0
     torch.testing.assert_close(gradient, slope, rtol=1e-12 + visible, atol=1e-13 * float(slope.max()))
     single = kernel.log(c.detach().float())
     torch.testing.assert_close(single.double(), kernel.log(c.detach().float().double()), rtol=3e-6, atol=0)

@@ -94,7 +94,7 @@ def test_window_and_rule_weights_give_the_mean_and_sum_to_one(dim):
         assert float(p.sum()) == pytest.approx(1, abs=1e-14)
         assert bool((p >= 0).all())
         assert kernel.mean == pytest.approx(float(mass @ kernel(t)), rel=1e-12)
-        assert kernel.chi2 == pytest.approx(float(mass @ (kernel(t) - kernel.mean) ** 2), rel=1e-11)
+        assert kernel.pair_variance == pytest.approx(float(mass @ (kernel(t) - kernel.mean) ** 2), rel=1e-11)
 
 
 def test_a_fine_rule_is_the_window():

@@ -2,8 +2,6 @@
 
 __all__ = ["KSD", "MMD"]
 
-from collections.abc import Callable
-from functools import lru_cache
 from typing import Literal
 
 import torch
@@ -13,43 +11,6 @@ from isosphere.discrepancies._base import Discrepancy
 from isosphere.discrepancies._null import NullMoments, pair_skewness
 from isosphere.kernels import ZonalKernel, stein
 from isosphere.reductions import Group, all_reduce, pair_sum
-
-
-@lru_cache(maxsize=64)
-def _constants(coefficients: tuple[float, ...], device: torch.device) -> tuple[Tensor, ...]:
-    return torch.tensor(coefficients, dtype=torch.float32, device=device).unbind()
-
-
-def _horner(coefficients: tuple[float, ...]) -> Callable[[Tensor], Tensor]:
-    """Evaluate a polynomial in a float32 c: one fused operation a degree, in place where no graph is recorded."""
-
-    def polynomial(c: Tensor) -> Tensor:
-        *lower, leading = _constants(coefficients, c.device)
-        value = leading.expand_as(c)
-        for k, a in enumerate(reversed(lower)):
-            in_place = k > 0 and not torch.is_grad_enabled()
-            value = torch.addcmul(a, value, c, out=value) if in_place else torch.addcmul(a, value, c)
-        return value
-
-    return polynomial
-
-
-@lru_cache(maxsize=64)
-def _excess(kernel: ZonalKernel, order: int) -> Callable[[Tensor], Tensor]:
-    """(phi - p_0)/(1 - p_0) or its first derivative; the l = 0 term is dropped before anything is rounded."""
-    scale = 1 / (1 - kernel.mean)
-    shift = kernel.mean if order == 0 else 0.0
-    polynomial = kernel.polynomial(order)
-    folded = None
-    if polynomial is not None:  # as accurate as float32 can tell
-        folded = _horner(((polynomial[0] - shift) * scale, *(a * scale for a in polynomial[1:])))
-
-    def excess(c: Tensor) -> Tensor:
-        if folded is not None and c.dtype == torch.float32:
-            return folded(c)
-        return ((kernel(c) if order == 0 else kernel.derivative(c, order)) - shift) * scale
-
-    return excess
 
 
 class MMD(Discrepancy):
@@ -86,8 +47,8 @@ class MMD(Discrepancy):
             return value if self.estimator == "v" else (n * value - 1) / (n - 1)
         total = pair_sum(
             z,
-            _excess(self.kernel, 0),
-            _excess(self.kernel, 1),
+            self.kernel.centred,
+            lambda c: self.kernel.centred(c, 1),
             diagonal=self.estimator == "v",
             group=self.group,
         )
@@ -106,7 +67,7 @@ class MMD(Discrepancy):
     def null(self, n: int) -> NullMoments:
         """Exact: the diagonal is constant and distinct pairs are uncorrelated."""
         self._check_null(n)
-        pair_variance = self.kernel.chi2 / (1 - self.kernel.mean) ** 2
+        pair_variance = self.kernel.pair_variance / (1 - self.kernel.mean) ** 2
         if self.estimator == "u":
             return NullMoments(0.0, (2 * pair_variance / (n * (n - 1))) ** 0.5)
         return NullMoments(1 / n, (2 * (n - 1) * pair_variance / n**3) ** 0.5)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from isosphere.discrepancies._base import Discrepancy
-from isosphere.kernels import InducedKernel
+from isosphere.kernels import QuadratureRuleKernel
 from isosphere.reductions import Group, sliced_characteristic_distance
 from isosphere.sphere import marginal_cf, mixed_seed, sample_uniform
 
@@ -132,10 +132,10 @@ class SUSReg(_Sliced):
     def target(self) -> Tensor:
         return self._target
 
-    def kernel(self) -> InducedKernel:
+    def kernel(self) -> QuadratureRuleKernel:
         """The zonal kernel whose MMD this statistic estimates: the very knots and weights of its rule."""
         points, rule = self._points * self.scale, self._rule
-        return InducedKernel(self.dim, knots=tuple(points.tolist()), weights=tuple(rule.tolist()))
+        return QuadratureRuleKernel(self.dim, points, rule)
 
     def slope(self, n: int) -> float:
         # n sum_k w_k phi(c), phi'(1) = sum_k w_k s_k^2 / (d sum_k w_k)

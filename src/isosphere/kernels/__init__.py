@@ -8,16 +8,20 @@ from isosphere.kernels._bandlimited import BandlimitedKernel
 from isosphere.kernels._heat import HeatKernel
 from isosphere.kernels._induced import InducedKernel
 from isosphere.kernels._positive import FejerKernel, JacksonKernel
+from isosphere.kernels._quadrature_rule import QuadratureRuleKernel
 from isosphere.kernels._stein import SteinKernel, stein
 from isosphere.kernels._von_mises_fisher import VonMisesFisherKernel
+from isosphere.kernels._window import GaussianWindowKernel
 from isosphere.kernels._zonal import ZonalKernel
 
 __all__ = [
     "BandlimitedKernel",
     "FejerKernel",
+    "GaussianWindowKernel",
     "HeatKernel",
     "InducedKernel",
     "JacksonKernel",
+    "QuadratureRuleKernel",
     "SteinKernel",
     "VonMisesFisherKernel",
     "ZonalKernel",

@@ -7,16 +7,15 @@ from fractions import Fraction
 import torch
 from torch import Tensor
 
-from isosphere.kernels._fitting import Profile
+from isosphere.kernels._approximate import Profile
 from isosphere.kernels._heat_logarithm import log_heat_derivatives
-from isosphere.kernels._zonal import ZonalKernel, cut_geometric_tail
+from isosphere.kernels._zonal import MOST_DEGREES, ZonalKernel, cut_geometric_tail
 from isosphere.sphere import check_dim, log_harmonic_dimensions
 
 __all__ = ["HeatKernel"]
 
 _CONCENTRATION = 1.76
 _LEAST_CONCENTRATION = 1e-12
-_MOST_DEGREES = 20_000
 
 
 @dataclass(frozen=True, init=False)
@@ -83,7 +82,7 @@ class HeatKernel(ZonalKernel):
 
     def log_weights(self) -> Tensor:
         size = 64
-        while size <= _MOST_DEGREES:
+        while size <= MOST_DEGREES:
             l = torch.arange(size + 1, dtype=torch.float64, device="cpu")
             # Ratios of neighbouring terms decrease in l: see cut_geometric_tail.
             kept = cut_geometric_tail(
@@ -93,21 +92,22 @@ class HeatKernel(ZonalKernel):
                 return kept - torch.logsumexp(kept, 0)
             size *= 2
         raise ValueError(
-            f"{self!r} needs more than {_MOST_DEGREES} degrees, it is close to an identity matrix: "
+            f"{self!r} needs more than {MOST_DEGREES} degrees, it is close to an identity matrix: "
             f"raise the time, e.g. to the papers' 5/dim = {5 / self.dim:.4g}"
         )
 
-    def samples(self, c: Tensor, profile: Profile, order: int) -> Tensor:
-        if profile != "log":
-            return super().samples(c, profile, order)
-        return self._exact([Fraction(v) for v in c.tolist()], order)
+    def log_profile(self) -> Profile:
+        """The exact logarithm, relative to itself also where phi is 1e-60."""
 
-    def log_samples(self, x: Tensor, order: int) -> Tensor:
-        return self._exact([2 * Fraction(v) ** 2 - 1 for v in x.tolist()], order)
+        def samples(c: Tensor, order: int) -> Tensor:
+            return self._exact([Fraction(v) for v in c.tolist()], order)
 
-    def antipodal_width(self) -> float:
+        def samples_near(x: Tensor, order: int) -> Tensor:
+            return self._exact([2 * Fraction(v) ** 2 - 1 for v in x.tolist()], order)
+
         # Where the Gaussians of angle from the two sides of the antipode meet, times the ways round it.
-        return min(1.0, self.time * max(1.0, self.dim / 4) / 2)
+        width = min(1.0, self.time * max(1.0, self.dim / 4) / 2)
+        return Profile(self.dim, samples, width=width, samples_near=samples_near)
 
     def _exact(self, points: list[Fraction], order: int) -> Tensor:
         values = log_heat_derivatives(points, self.dim, self.time, order)

@@ -9,8 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from isosphere.kernels._constants import constant_when_compiled
-from isosphere.kernels._evaluation import as_cosines
+from isosphere.kernels._approximate import as_cosines, constant_when_compiled
 from isosphere.kernels._zonal import ZonalKernel, require_positive
 from isosphere.sphere import (
     Elementwise,
@@ -23,7 +22,7 @@ from isosphere.sphere import (
 
 __all__ = ["FejerKernel", "JacksonKernel"]
 
-_MOST_DEGREES = 400
+_MOST_SQUARED = 400
 _MOST_PEAKED = 69.0  # log of the density at coincidence: 1e30, whose square root float32 still squares
 
 
@@ -38,9 +37,9 @@ class _SquaredKernel(ZonalKernel):
     def __post_init__(self) -> None:
         check_dim(self.dim)
         check_degree(self.max_degree, "max_degree")
-        if self.max_degree % 2 or not 2 <= self.max_degree <= _MOST_DEGREES:
+        if self.max_degree % 2 or not 2 <= self.max_degree <= _MOST_SQUARED:
             raise ValueError(
-                f"max_degree is that of a square: even, 2 to {_MOST_DEGREES}; got {self.max_degree}: try 2"
+                f"max_degree is that of a square: even, 2 to {_MOST_SQUARED}; got {self.max_degree}: try 2"
             )
         if log_harmonic_dimension(self.max_degree // 2, self.dim) > _MOST_PEAKED:
             raise ValueError(
@@ -67,11 +66,8 @@ class _SquaredKernel(ZonalKernel):
     def log(self, c: Tensor) -> Tensor:
         require_positive(self)
         # Through q, whose typical size is 1: phi itself is a difference of large terms nearly everywhere.
-        q = _Root.apply(as_cosines(c), self, 0)
+        q = _root(as_cosines(c), self)
         return torch.log((1 - self.floor) * q.square() + self.floor) + self.log_mean
-
-    def log_polynomial(self, order: int = 0) -> tuple[float, ...] | None:
-        return None  # singular next to the zeros of q
 
 
 class _Root(Elementwise):
@@ -91,7 +87,16 @@ class _Root(Elementwise):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
         (c,), (kernel, order) = ctx.saved_tensors, ctx.rest
-        return grads[0] * _Root.apply(c, kernel, order + 1), None, None
+        return grads[0] * _root(c, kernel, order + 1), None, None
+
+
+class _TracedRoot(_Root):
+    # A compiler refuses functions that bring one.
+    jvp = torch.autograd.Function.jvp  # pyright: ignore[reportAssignmentType]
+
+
+def _root(c: Tensor, kernel: _SquaredKernel, order: int = 0) -> Tensor:
+    return (_TracedRoot if torch.compiler.is_compiling() else _Root).apply(c, kernel, order)
 
 
 @constant_when_compiled

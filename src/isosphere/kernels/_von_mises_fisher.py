@@ -6,8 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from isosphere.kernels._evaluation import as_cosines
-from isosphere.kernels._fitting import Profile
+from isosphere.kernels._approximate import as_cosines
 from isosphere.kernels._zonal import ZonalKernel, check_order, cut_geometric_tail
 from isosphere.sphere import check_dim, log_harmonic_dimensions
 
@@ -72,12 +71,6 @@ class VonMisesFisherKernel(ZonalKernel):
                 # Summed to 1: log M_d(kappa) - kappa would lose the digits of kappa.
                 return kept - torch.logsumexp(kept, 0)
             size *= 2
-
-    def samples(self, c: Tensor, profile: Profile, order: int) -> Tensor:
-        if profile == "value":
-            return self.derivative(c, order)
-        linear = (self.concentration * (c - 1), torch.full_like(c, self.concentration))
-        return linear[order] if order < 2 else torch.zeros_like(c)
 
 
 def exponential_log_ratios(max_degree: int, dim: int, concentration: Tensor) -> Tensor:

@@ -8,12 +8,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from isosphere.kernels._constants import constant_when_compiled
-from isosphere.kernels._evaluation import evaluate
-from isosphere.kernels._fitting import Profile, folded_polynomial
+from isosphere.kernels._approximate import Profile, constant_when_compiled, evaluate
 from isosphere.sphere import gegenbauer_derivative_at_one, gegenbauer_sum, log_harmonic_dimensions
 
-__all__ = ["ZonalKernel"]
+__all__ = ["MOST_DEGREES", "ZonalKernel", "check_order", "cut_geometric_tail", "require_positive"]
+
+MOST_DEGREES = 20_000
+"""Degrees beyond which a kernel is as good as an identity matrix, and refused."""
 
 
 class ZonalKernel(ABC):
@@ -30,12 +31,14 @@ class ZonalKernel(ABC):
         Any shape, elementwise. Evaluated in the dtype of c, float32 at least; c is expected in [-1, 1], and a
         few units in the last place beyond are harmless.
     Raises:
-        TypeError: c is not floating point, or dim is not an int. ValueError: a parameter outside its range.
+        TypeError: c is not floating point, or dim is not an int.
+        ValueError: a parameter outside its range.
     Numerics:
         d from 2 to 4096 and beyond. Weights are log-space sums of positive terms, cut where a bound of the
         tail says so. Values come from a Chebyshev fit of the Gegenbauer series (float64 coefficients, cached
         by device and dtype); float32 uses Horner's rule where it is within two units in the last place of
-        phi(1). Differentiable to any order, without intermediates kept for the backward pass.
+        phi(1). Differentiable to any order, forward and backward, and through ``torch.func``, without
+        intermediates kept for the backward pass.
     Reference:
         Schoenberg, Duke Math. J. 9 (1942), theorem 1; arXiv 2606.17603 (its w(lambda_l) is our a_l).
     """
@@ -59,7 +62,16 @@ class ZonalKernel(ABC):
             ValueError: order is not one of 0, 1, 2, 3, 4.
         """
         check_order(order)
-        return evaluate(c, self, "value", order)
+        return evaluate(c, _value, self, order)
+
+    def centred(self, c: Tensor, order: int = 0) -> Tensor:
+        """``(phi(c) - p_0) / (1 - p_0)`` or its m-th derivative, elementwise: 1 at coincidence, of mean 0 under the
+        uniform law.
+
+        What statistics of pairs sum. The term of degree 0 is left out before anything is rounded: near uniformity
+        the sum is a small difference of large numbers otherwise.
+        """
+        return evaluate(c, _centred, self, order)
 
     def log(self, c: Tensor) -> Tensor:
         """``log phi(c)``, accurate over all of [-1, 1]; ``log(c) - log_mean`` is a log density in nats.
@@ -68,27 +80,12 @@ class ZonalKernel(ABC):
             ValueError: the kernel is not positive on all of [-1, 1].
         """
         require_positive(self)
-        return evaluate(c, self, "log")
+        return evaluate(c, _logarithm, self)
 
     @property
     def is_positive(self) -> bool:
         """Whether ``phi > 0`` on all of [-1, 1], so that ``log`` and the KL discrepancy are defined."""
         return False
-
-    def polynomial(self, order: int = 0) -> tuple[float, ...] | None:
-        """Monomial coefficients in c of the order-th derivative, lowest first, or None.
-
-        For blocked reductions that fuse the kernel into their loop. Given only where a float32 Horner sum of
-        them is within 2.4e-7 of the largest value (two units in the last place at 1), of which 1e-8 is
-        truncation. The first three Gegenbauer coefficients, so the mean, are kept to float64.
-        """
-        check_order(order)
-        return _polynomial(self, "value", order)
-
-    def log_polynomial(self, order: int = 0) -> tuple[float, ...] | None:
-        """As :meth:`polynomial`, for ``log phi`` (the mean is not kept); None too without a logarithm."""
-        check_order(order)
-        return _polynomial(self, "log", order) if self.is_positive else None
 
     # -- spectrum
 
@@ -112,7 +109,7 @@ class ZonalKernel(ABC):
         return _summary(self)[0]
 
     @property
-    def chi2(self) -> float:
+    def pair_variance(self) -> float:
         """Variance of the kernel over independent uniform pairs, ``sum_{l >= 1} p_l^2 / N(l, d)``."""
         return _summary(self)[1]
 
@@ -124,34 +121,48 @@ class ZonalKernel(ABC):
         p += [0.0] * (3 - len(p))
         return p[0], p[1], p[2]
 
-    # -- what the evaluation asks for
+    # -- what is approximated
 
-    def samples(self, c: Tensor, profile: Profile, order: int) -> Tensor:
-        """Exact but slow values of the order-th derivative of a profile at float64 points."""
-        if profile == "log":
-            return log_derivatives([self.samples(c, "value", m) for m in range(order + 1)])[order]
-        p = _weights(self)
-        if order >= p.numel():
-            return torch.zeros_like(c)
-        scaled = p * gegenbauer_derivative_at_one(p.numel() - 1, self.dim, order)
-        return gegenbauer_sum(c, scaled[order:], self.dim + 2 * order)
+    def log_profile(self) -> Profile:
+        """The logarithm, for :meth:`log`: here from the series, so as accurate as ``phi`` is small."""
+        series = _value(self)
 
-    def leading_coefficients(self, order: int) -> np.ndarray:
-        """The first three Gegenbauer coefficients, in dimension d + 2m, of the m-th derivative."""
-        p = _weights(self)
-        scaled = p * gegenbauer_derivative_at_one(p.numel() - 1, self.dim, order)
-        return scaled[order : order + 3].numpy() if order < p.numel() else np.zeros(1)
+        def samples(c: Tensor, order: int) -> Tensor:
+            return log_derivatives([series.samples(c, m) for m in range(order + 1)])[order]
 
-    def antipodal_width(self) -> float | None:
-        """Distance from the antipode within which the logarithm may change its form.
+        return Profile(self.dim, samples)
 
-        Given by kernels whose logarithms are sampled exactly, relative to themselves, in :meth:`log_samples`.
-        """
-        return None
 
-    def log_samples(self, x: Tensor, order: int) -> Tensor:
-        """As :meth:`samples` of the logarithm, at ``c = 2 x^2 - 1`` without rounding that."""
-        raise NotImplementedError(f"{type(self).__name__} has no exact logarithm")
+# Module functions of the kernel, so that equal kernels share what was fitted (see `_approximate`).
+
+
+def _value(kernel: ZonalKernel) -> Profile:
+    return _series(_weights(kernel), kernel.dim)
+
+
+def _centred(kernel: ZonalKernel) -> Profile:
+    p = _weights(kernel).clone()
+    p[0] = 0
+    return _series(p / math.fsum(p.tolist()), kernel.dim)
+
+
+def _logarithm(kernel: ZonalKernel) -> Profile:
+    return kernel.log_profile()
+
+
+def _series(p: Tensor, dim: int) -> Profile:
+    """``sum_l p_l P_l``, whose m-th derivative is a series in dimension d + 2m."""
+
+    def scaled(order: int) -> Tensor:
+        return (p * gegenbauer_derivative_at_one(p.numel() - 1, dim, order))[order:]
+
+    def samples(c: Tensor, order: int) -> Tensor:
+        return gegenbauer_sum(c, scaled(order), dim + 2 * order) if order < p.numel() else torch.zeros_like(c)
+
+    def leading(order: int) -> np.ndarray:
+        return scaled(order)[:3].numpy() if order < p.numel() else np.zeros(1)
+
+    return Profile(dim, samples, leading)
 
 
 def log_derivatives(values: list[Tensor]) -> list[Tensor]:
@@ -164,7 +175,7 @@ def log_derivatives(values: list[Tensor]) -> list[Tensor]:
     return logs
 
 
-# A compiler takes the results of the next three as constants: it must not trace sums that it need never repeat.
+# A compiler takes the results of the next two as constants: it must not trace sums that it need never repeat.
 
 
 @constant_when_compiled
@@ -189,11 +200,6 @@ def _cached_summary(kernel: ZonalKernel) -> tuple[float, float]:
     logs = _log_weights(kernel)
     squares = 2 * logs - log_harmonic_dimensions(logs.numel() - 1, kernel.dim)
     return float(logs[0]), math.fsum(torch.exp(squares[1:]).tolist())
-
-
-@constant_when_compiled
-def _polynomial(kernel: ZonalKernel, profile: Profile, order: int) -> tuple[float, ...] | None:
-    return folded_polynomial(kernel, profile, order)
 
 
 def cut_geometric_tail(logs: Tensor) -> Tensor | None:

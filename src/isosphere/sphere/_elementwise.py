@@ -12,13 +12,19 @@ class Elementwise(torch.autograd.Function):
     """An elementwise function of a tensor, with other arguments that are no tensors.
 
     A subclass gives ``forward(x, *rest)`` and ``backward(ctx, grad)``, where ``ctx.saved_tensors`` is ``(x,)`` and
-    ``ctx.rest`` are the others. ``torch.func`` transforms work: any dimension may be the batch.
+    ``ctx.rest`` are the others. Forward derivatives and ``torch.func`` transforms work: what a backward pass
+    multiplies by is the derivative, and any dimension may be the batch.
     """
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
         x, *ctx.rest = inputs
         ctx.save_for_backward(x)
+        ctx.save_for_forward(x)
+
+    @classmethod
+    def jvp(cls, ctx: Any, *tangents: Any) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
+        return cls.backward(ctx, tangents[0])[0]
 
     @classmethod
     def vmap(  # pyright: ignore[reportIncompatibleMethodOverride]
