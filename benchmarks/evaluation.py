@@ -26,7 +26,6 @@ import threading
 import time
 import warnings
 from collections.abc import Mapping
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import numpy as np
@@ -35,7 +34,7 @@ from torch import Tensor
 from torch.nn import functional
 
 import isosphere
-from experiments.command import parser
+from experiments.command import parser, version_of
 from experiments.records import Table
 from isosphere.evaluation import Logistic, fit_logistic
 from isosphere.reductions import nearest_neighbours
@@ -218,13 +217,6 @@ def _report(times: dict[str, list[float]], base: str) -> Rows:
     return rows
 
 
-def _version(name: str) -> str:
-    try:
-        return f"{name} {version(name)}"
-    except PackageNotFoundError:
-        return f"{name} absent"
-
-
 def main() -> None:
     options = parser(__doc__)
     options.add_argument("--train", type=int, default=50_000)
@@ -278,7 +270,7 @@ def _figures(row: Mapping[str, float]) -> dict[str, str]:
 
 
 def _versions() -> str:
-    return "; ".join(_version(name) for name in PACKAGES)
+    return "; ".join(map(version_of, PACKAGES))
 
 
 if __name__ == "__main__":

@@ -13,12 +13,13 @@ found before. "At this precision" compares like with like; "free choice" the fas
 
 import argparse
 import itertools
+import math
 import os
 import statistics
 import tempfile
 import time
 from collections.abc import Iterator
-from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
-from experiments.command import parser
+from experiments.command import parser, version_of
 from experiments.records import Table
 from isosphere.runs import RunFolder
 from isosphere.training import fit, load_config, prepare
@@ -159,7 +160,8 @@ def best_workers(job: str, precision: str, a: argparse.Namespace) -> int:
 def contenders(a: argparse.Namespace) -> Iterator[tuple[str, str, str, int]]:
     for job, precision in itertools.product(a.jobs.split(","), ("float32", "bf16")):
         yield job, "isosphere", precision, 0
-        yield job, "lightly", precision, best_workers(job, precision, a)
+        if find_spec("lightly") is not None:
+            yield job, "lightly", precision, best_workers(job, precision, a)
 
 
 def main() -> None:
@@ -177,7 +179,7 @@ def main() -> None:
     )
     a = options.parse_args()
     torch.set_num_threads(a.threads)
-    versions = " ".join(f"{name} {version(name)}" for name in ("torch", "torchvision", "timm", "lightly"))
+    versions = " ".join(map(version_of, ("torch", "torchvision", "timm", "lightly")))
     print(f"{versions}; {a.device}, {a.threads} threads, batch {a.batch_size}", flush=True)
     runs: dict[tuple[str, str, str, int], list[float]] = {}
     outside: dict[tuple[str, str, str, int], float] = {}
@@ -195,8 +197,9 @@ def main() -> None:
     for key, speeds in runs.items():
         job, library, precision, workers = key
         middle = statistics.median(speeds)
-        rival = next(k for k in runs if k[:3] == (job, "lightly", precision))
-        ratio = middle / statistics.median(runs[rival])
+        rival = next((k for k in runs if k[:3] == (job, "lightly", precision)), None)
+        ratio = math.nan if rival is None else middle / statistics.median(runs[rival])
+        beside = f"{ratio:.2f} times lightly's at this precision" if rival else "lightly is absent"
         note = (
             f", {100 * outside[key]:.1f} % of a step outside network, optimiser and views"
             if key in outside
@@ -205,7 +208,7 @@ def main() -> None:
         print(
             f"{job:8s}{library:11s}{precision:9s}{workers} workers {middle:9.1f} images/s "
             f"[{min(speeds):.1f}, {max(speeds):.1f}], an epoch of 50,000 in {50000 / middle:.0f} s, "
-            f"{ratio:.2f} times lightly's at this precision{note}"
+            f"{beside}{note}"
         )
         if a.records:
             names = dict(zip(KEY, (*key, a.batch_size, a.device, a.threads), strict=True))
@@ -216,10 +219,10 @@ def main() -> None:
                     "low": f"{min(speeds):.4g}",
                     "high": f"{max(speeds):.4g}",
                 }
-                | {"epoch_seconds": f"{50000 / middle:.4g}", "ratio": f"{ratio:.3g}"}
+                | {"epoch_seconds": f"{50000 / middle:.4g}", "ratio": f"{ratio:.3g}" if rival else ""}
                 | {"outside": f"{outside[key]:.3g}" if key in outside else "", "versions": versions}
             )
-    for job in a.jobs.split(","):
+    for job in a.jobs.split(",") if find_spec("lightly") is not None else ():
         best = {
             library: max(statistics.median(v) for k, v in runs.items() if k[:2] == (job, library))
             for library in ("isosphere", "lightly")

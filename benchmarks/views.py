@@ -16,12 +16,11 @@ import statistics
 import time
 import warnings
 from collections.abc import Callable
-from importlib.metadata import version
 
 import torch
 from torch import Tensor
 
-from experiments.command import parser
+from experiments.command import parser, version_of
 from isosphere.data import IMAGENET_MEAN, IMAGENET_STD, Views, recipe
 
 Maker = Callable[[], int]  # makes the views of all images once and says how many
@@ -140,7 +139,7 @@ def main() -> None:
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
     names = ("torch", "torchvision", "lightly", "kornia")
-    print(f"Python {platform.python_version()}, " + ", ".join(f"{name} {version(name)}" for name in names))
+    print(f"Python {platform.python_version()}, " + ", ".join(map(version_of, names)))
     print(f"{platform.machine()}, {torch.backends.cpu.get_cpu_capability()}, one thread")
     for case in arguments.case or [(32, 32), (128, 96), (128, 32)]:
         for blur in arguments.blur or (0.5, 0.0):

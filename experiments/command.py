@@ -1,8 +1,9 @@
 """What the commands of experiments and benchmarks have in common."""
 
 import argparse
+from importlib.metadata import PackageNotFoundError, version
 
-__all__ = ["integers", "parser"]
+__all__ = ["integers", "parser", "version_of"]
 
 
 def parser(doc: str | None, *, draw: str = "") -> argparse.ArgumentParser:
@@ -16,3 +17,11 @@ def parser(doc: str | None, *, draw: str = "") -> argparse.ArgumentParser:
 def integers(text: str) -> list[int]:
     """``3,8,32``."""
     return [int(number) for number in text.split(",")]
+
+
+def version_of(package: str) -> str:
+    """``lightly 1.5.0``, or ``lightly absent``: what is compared with need not be installed."""
+    try:
+        return f"{package} {version(package)}"
+    except PackageNotFoundError:
+        return f"{package} absent"

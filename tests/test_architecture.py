@@ -149,6 +149,44 @@ def test_the_mathematics_loads_torch_and_numpy_alone(part):
     assert loaded.stdout.split() == []
 
 
+ELSEWHERE = """
+import os, pkgutil, signal, sys
+from pathlib import Path
+
+import lightning.fabric, timm, torch, torchvision, typer  # theirs are their own business
+
+for name in ("fcntl", "resource", "termios", "pwd", "grp"):
+    sys.modules[name] = None
+lacking = (
+    (os, ("O_NOFOLLOW", "O_CLOEXEC", "O_DIRECTORY", "O_NONBLOCK", "fork", "sysconf", "geteuid", "sched_getaffinity")),
+    (signal, ("SIGKILL", "SIGHUP", "SIGUSR1", "SIGXFSZ", "SIGALRM", "SIGCHLD", "SIGPIPE", "pthread_sigmask")),
+)
+for module, names in lacking:
+    for name in names:
+        if hasattr(module, name):
+            delattr(module, name)
+import isosphere
+
+for found in pkgutil.walk_packages(isosphere.__path__, "isosphere."):
+    if not found.name.endswith("__main__"):
+        __import__(found.name)
+from isosphere.atomic import append_text, locked, write_text
+
+with locked(Path(".a.lock"), "a is being written", "wait"):
+    write_text(Path("a"), "1")
+    append_text(Path("a"), "2")
+print(sorted(os.listdir()), Path("a").read_text())
+"""
+
+
+def test_every_module_can_be_imported_where_posix_is_lacking(tmp_path):
+    """As on Windows and macOS, as far as that can be had here: without fcntl, O_NOFOLLOW and their like."""
+    done = subprocess.run(
+        [sys.executable, "-c", ELSEWHERE], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout) == (0, "['a'] 12\n"), done.stderr
+
+
 REFERENCE = re.compile(r":(?:attr|class|func|meth|mod):`~?([\w.]+)`")
 
 

@@ -83,8 +83,10 @@ def test_images_at_hand_train_as_files_do(folder, tmp_path, quick):
         assert_same_weights(made, from_files)
         assert "24" in str(made.config.data.source)
         assert made.images is not None
+        assert made.trained_on == isosphere.load(made.folder.path).trained_on == "DATA"
     again = isosphere.train(arrays, tmp_path / "array", **{**quick, "epochs": 2}, resume=True)
     assert again.config.train.epochs == 2
+    assert isosphere.load(tmp_path / "files").trained_on == str(folder)
 
 
 def test_labels_are_watched_and_never_trained_on(tmp_path, quick):

@@ -1,6 +1,5 @@
 """The images of an evaluation: to learn from, to be asked about, and out-of-distribution ones."""
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,10 +20,7 @@ from isosphere.data import (
 )
 from isosphere.errors import UsageError, option, wording
 from isosphere.training import open_training_source
-from isosphere.workflows._trained import Trained
-
-_IN_MEMORY = re.compile(r"\w+ of [\d,]+ images")
-"""What :func:`isosphere.train` calls images that it was given in memory."""
+from isosphere.workflows._trained import IN_MEMORY, Trained
 
 
 @dataclass(frozen=True)
@@ -147,7 +143,7 @@ def own_images(run: Trained) -> str | Source:
     try:
         require_there(source)
     except UsageError as error:
-        if _IN_MEMORY.fullmatch(source):
+        if IN_MEMORY.fullmatch(source):
             raise UsageError(
                 f"the run was trained on images in memory ({source}), and does not hold them: give them again."
             ) from error

@@ -1,5 +1,6 @@
 """A run read back: its configuration and its method, ready to be applied."""
 
+import re
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -14,6 +15,9 @@ from isosphere.methods import Method
 from isosphere.models import Encoder
 from isosphere.runs import RunFolder
 from isosphere.training import Config, build_views, load_method, require_device
+
+IN_MEMORY = re.compile(r"\w+ of [\d,]+ images")
+"""What :func:`isosphere.train` calls images that it was given in memory."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -69,7 +73,10 @@ class Trained(Embedder):
         """The images of the training as a command names them; empty where it cannot be gone on with."""
         if not self.folder.checkpoint.exists():
             return ""
-        return "DATA" if self.images is not None else self.config.data.source or "DATA"
+        source, known = self.config.data.source or "", self.folder.read_images()
+        in_memory = self.images is not None or not source or IN_MEMORY.fullmatch(source)
+        nowhere = known.get("source") == source and not known.get("location")
+        return "DATA" if in_memory or nowhere else source
 
     @cached_property
     def identity(self) -> str:
