@@ -187,3 +187,35 @@ def test_names_cannot_speak_to_the_terminal(run, trained, tmp_path):
     assert done.code == 0, done.err
     assert not unseen.search(done.out + done.err + Path("\x1b[1mr/train.log").read_text())
     assert r"--out $'\x1b[1mr'" in done.out
+
+
+def test_files_that_cannot_be_read_are_named_by_every_command(run, trained, tmp_path):
+    folder = tmp_path / "partly"
+    folder.mkdir()
+    for i in range(24):
+        noise = np.random.default_rng(200 + i).integers(0, 256, (16, 16, 3), dtype=np.uint8)
+        Image.fromarray(noise).save(folder / f"{i}.png")
+    (folder / "junk.png").write_bytes(b"junk")
+    (folder / "zero.png").write_bytes(b"")
+    said = (
+        "2 files cannot be used and are left out: junk.png (not an image in a format that is read here, or damaged at "
+        "its start); zero.png (the file is empty)."
+    )
+    query = folder / "0.png"
+    for words in (
+        ["search", trained, query, "--in", folder],
+        ["search", trained, query, "--in", folder],  # from the index as it was kept
+        ["dedup", trained, folder],
+        ["embed", trained, folder, "--out", "e.npz"],
+        ["views", folder, "--count", 26],
+    ):
+        done = run(*words)
+        assert said in " ".join(done.out.split()), words
+    for words in (["search", trained, query, "--in", folder, "--json"], ["dedup", trained, folder, "--json"]):
+        done = run(*words)
+        assert [found["path"] for found in json.loads(done.out)["left_out"]] == ["junk.png", "zero.png"]
+        assert said in " ".join(done.err.split())
+    done = run("report", trained, "--data", folder, "--out", "r.html")
+    assert said.replace("files", "files of the images shown here", 1) in " ".join(done.out.split())
+    done = run("evaluate", trained, folder, "--test", folder, "--tasks", "geometry")
+    assert "junk.png (not an image in a format" in " ".join(done.out.split())

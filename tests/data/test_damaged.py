@@ -15,7 +15,7 @@ from isosphere.data._class_list import read_class_list
 from isosphere.data._label_map import read_label_map
 from isosphere.errors import IsosphereError
 
-from .conftest import picture
+from .conftest import picture, refusal
 
 SEED = 20261130
 PICTURES = {
@@ -147,6 +147,14 @@ def test_damaged_containers(tmp_path, monkeypatch, suffix):
     assert refused
     assert all(reason.endswith(".") for reason in refused)
     assert not any("\n" in reason for reason in refused + unreadable)
+
+
+def test_a_zip_of_the_future(tmp_path):
+    pack_zip(tmp_path / "a.zip")
+    body = bytearray((tmp_path / "a.zip").read_bytes())
+    body[body.index(b"PK\1\2") + 6] = 99  # the version that is needed to read it
+    (tmp_path / "a.zip").write_bytes(body)
+    assert "cannot be read as a zip archive (zip file version 9.9)" in refusal(tmp_path / "a.zip")
 
 
 @pytest.mark.parametrize("read", [read_class_list, read_label_map])

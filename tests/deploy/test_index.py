@@ -79,6 +79,9 @@ def test_unreadable_images_are_remembered(own, pictures):
     assert again.skipped == first.skipped
     (folder / "worse.png").write_bytes(b"\x89PNG")
     assert [p for p, _ in open_index(own, str(folder)).skipped] == ["broken.png", "worse.png"]
+    reasons = {"not an image in a format that is read here, or damaged at its start"}
+    for _ in range(2):  # found now, and as it was kept
+        assert {reason for _, reason in open_index(own, str(folder)).skipped} == reasons
     picture(4).save(folder / "broken.png")
     assert len(open_index(own, str(folder))) == 3
 

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from isosphere.cli.console import error_console, paragraph
+from isosphere.cli.console import error_console, output_console, paragraph
 from isosphere.errors import UsageError, option
 
 if TYPE_CHECKING:
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from isosphere.reductions import SearchEngine
     from isosphere.workflows import Run
 
-__all__ = ["check_engine", "check_layer", "check_page", "indexed", "indexing_note"]
+__all__ = ["check_engine", "check_layer", "check_page", "indexed", "indexing_note", "listed", "say_left_out"]
 
 
 def check_layer(name: str) -> "Layer":
@@ -67,3 +67,17 @@ def indexing_note(index: "Index", *, cache: bool = True) -> str:
     changes += [f"{index.removed:,} gone or changed"] if index.removed else []
     kept = "" if index.saved or not cache else "; it could not be kept in the run's folder"
     return f"{len(index):,} images" + (f" ({', '.join(changes)})" if changes else " (as before)") + kept
+
+
+def say_left_out(index: "Index", *, as_json: bool) -> None:
+    """Name the files that could not be read, and count them; beside JSON on standard error."""
+    from isosphere.data import left_out
+
+    if index.skipped:
+        console = error_console() if as_json else output_console()
+        paragraph(console, left_out(index.skipped), style="yellow")
+
+
+def listed(index: "Index") -> list[dict[str, str]]:
+    """The files that could not be read, for JSON."""
+    return [{"path": path, "reason": reason} for path, reason in index.skipped]

@@ -38,7 +38,7 @@ def dedup(
     threshold. Nothing is deleted. The right threshold depends on the encoder (with --layer head it is lower):
     look at a page of groups before trusting one.
     """
-    from isosphere.cli.apply import check_layer, check_page, indexed, indexing_note
+    from isosphere.cli.apply import check_layer, check_page, indexed, indexing_note, listed, say_left_out
 
     chosen = check_layer(layer)
     check_page(out, (".html",), overwrite=overwrite)
@@ -61,6 +61,7 @@ def dedup(
             "layer": chosen,
             "images": len(index),
             "groups": [_named(group) for group in groups],
+            "left_out": listed(index),
         }
         print_json(result)
     else:
@@ -72,6 +73,7 @@ def dedup(
         table(console, title, ["images", "count", "lowest cosine"], rows)
         more = f" The first {LISTED} are listed: --json prints all." if len(groups) > LISTED else ""
         paragraph(console, f"{len(groups):,} groups; {extra:,} images repeat another one.{more}")
+    say_left_out(index, as_json=as_json)
     largest = len(groups[0]) if groups else 0
     if largest > max(10, len(index) // 4):
         paragraph(

@@ -49,7 +49,15 @@ def search(
     The images are embedded once; the index stays in the run's folder and is extended when images are added.
     Every image is compared, by FAISS where it is installed and the index is large.
     """
-    from isosphere.cli.apply import check_engine, check_layer, check_page, indexed, indexing_note
+    from isosphere.cli.apply import (
+        check_engine,
+        check_layer,
+        check_page,
+        indexed,
+        indexing_note,
+        listed,
+        say_left_out,
+    )
 
     named, searcher = check_layer(layer) if layer else None, check_engine(engine)
     check_page(out, (".html", ".png"), overwrite=overwrite)
@@ -70,6 +78,7 @@ def search(
             "layer": chosen,
             "images": len(index),
             "matches": [m.as_dict() for m in found],
+            "left_out": listed(index),
         }
         print_json(result)
     else:
@@ -79,6 +88,7 @@ def search(
         rows = rows if labelled else [[a, b, d] for a, b, _, d in rows]
         console = output_console()
         table(console, f"Like {image.name} among {indexing_note(index, cache=not no_cache)}", columns, rows)
+    say_left_out(index, as_json=as_json)
     if out is not None:
         from isosphere.cli.drawing import draw_matches
 

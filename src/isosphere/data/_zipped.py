@@ -10,7 +10,7 @@ from isosphere.errors import UsageError
 from ._encoded import EncodedSource
 from ._folder import no_images
 from ._layout import arrange, foreign_format, is_ignored, is_image_name, leads_out
-from ._limits import UnreadableImageError, require_fitting
+from ._limits import UnreadableImageError, reason_of, require_fitting
 from ._source import Origin, Split
 
 
@@ -23,9 +23,9 @@ class ZipSource(EncodedSource):
         self._owner = -1
         try:
             names = [info.filename for info in self._open().infolist() if not info.is_dir()]
-        except (zipfile.BadZipFile, OSError) as error:
+        except Exception as error:  # Python's reader raises nearly anything on a damaged archive
             raise UsageError(
-                f"{file} cannot be read as a zip archive ({error}). Fetch it again, or unpack it and give "
+                f"{file} cannot be read as a zip archive ({reason_of(error)}). Fetch it again, or unpack it and give "
                 "the folder."
             ) from error
         outside = [n for n in names if leads_out(n)]

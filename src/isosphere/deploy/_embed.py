@@ -88,6 +88,21 @@ def embed_source(
 
     Raises: RunError if no image can be read; UsageError for a layer that the run does not have.
     """
+    made = embed_readable(run, source, layer=layer, batch_size=batch_size, workers=workers, progress=progress)
+    require_readable(source, len(made), made.skipped, strict=False)
+    return made
+
+
+def embed_readable(
+    run: Embedder,
+    source: Source,
+    *,
+    layer: Layer | str = "backbone",
+    batch_size: int = 256,
+    workers: int = 2,
+    progress: Progress | None = None,
+) -> Embeddings:
+    """As :func:`embed_source`, but a source of which nothing can be read gives no rows, and the reasons."""
     chosen = run.check_layer(layer)
     blocks = _blocks(run, source, chosen, batch_size, workers, progress, range(_count(run, source)))
     return join([block for _, block in blocks], source)
@@ -151,12 +166,11 @@ def _embed_to(
 
 
 def join(blocks: list[Embeddings], source: Source) -> Embeddings:
-    """One set of embeddings from blocks in order. Raises: RunError if they hold no image at all."""
+    """One set of embeddings from blocks in order."""
     skipped = [item for block in blocks for item in block.skipped]
-    if not any(len(block) for block in blocks):
-        require_readable(source, 0, skipped, strict=False)
+    values = [block.values for block in blocks if len(block)]
     return Embeddings(
-        np.concatenate([block.values for block in blocks if len(block)]),
+        np.concatenate(values) if values else np.empty((0, 0), np.float32),
         np.concatenate([block.labels for block in blocks]),
         [path for block in blocks for path in block.paths],
         source.class_names,
@@ -268,7 +282,7 @@ def _assemble(path: Path, parts: Path, lengths: list[int], source: Source) -> Su
     names = [_part(parts, b) for b in range(len(lengths))]
     skipped = [item for name in names for item in _skipped(name)]
     if not any(lengths):
-        join([Embeddings(np.empty((0, 0), np.float32), np.empty(0, np.int64), [], [], skipped)], source)
+        require_readable(source, 0, skipped, strict=False)
     dim = 0
     with file_writer(path, sum(lengths), source.class_names) as add:
         for name, length in zip(names, lengths, strict=True):

@@ -14,8 +14,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from isosphere.atomic import atomic_file
-from isosphere.data import Source, first_of_each, stamps
-from isosphere.deploy._embed import embed_source, join
+from isosphere.data import Source, first_of_each, require_readable, stamps
+from isosphere.deploy._embed import embed_readable, embed_source, join
 from isosphere.deploy._embedder import Embedder, Progress
 from isosphere.deploy._kinds import Embeddings
 from isosphere.deploy._layers import Layer
@@ -149,19 +149,12 @@ def open_index(
         positions += [i for i in kept if old.readable[rows[i]]]
     if todo:
         part = source.subset(todo)
-        try:
-            fresh = embed_source(run, part, layer=layer, workers=workers, progress=progress)
-        except RunError:
-            if not any(len(block) for block in blocks):
-                raise
-            reason = "could not be read"
-            fresh = Embeddings(
-                np.empty((0, 0), np.float32), np.empty(0, np.int64), [], [], [(p, reason) for p in part.paths]
-            )
+        fresh = embed_readable(run, part, layer=layer, workers=workers, progress=progress)
         blocks.append(fresh)
         lost = {path for path, _ in fresh.skipped}
         positions += [i for i in todo if source.paths[i] not in lost]
     whole = join(blocks, source)
+    require_readable(source, len(whole), whole.skipped, strict=False)
     order = np.argsort(np.asarray(positions), kind="stable")
     whole = Embeddings(
         whole.values[order],

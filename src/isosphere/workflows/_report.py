@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from isosphere.data import Source, images_at
+from isosphere.data import Source, images_at, left_out
 from isosphere.errors import IsosphereError, UsageError, command, option
 from isosphere.evaluation import TaskResult, read_results
 from isosphere.report import Embedded, Subject, check_map, collapse_words, mixed, report_page
@@ -96,7 +96,9 @@ def _subject(
         key = str(wanted) if isinstance(wanted, (str, Path)) else f"at hand {id(wanted)}"
         if key not in sources:
             sources[key] = sample(shown_part(wanted), limit, SEED)
-        embedded = _embedded(run, sources[key], progress)
+        embedded, skipped = _embedded(run, sources[key], progress)
+        if skipped:
+            alarms.append(left_out(skipped, "the images shown here"))
         if measured is None and (seen := collapse_words(embedded.head)):
             alarms.insert(0, f"{seen} {_longer(run)}")
     except IsosphereError as error:
@@ -109,13 +111,14 @@ def _subject(
     return Subject(name, run.folder, embedded, tuple(alarms))
 
 
-def _embedded(run: Trained, source: Source, progress: Callback) -> Embedded:
+def _embedded(run: Trained, source: Source, progress: Callback) -> tuple[Embedded, list[tuple[str, str]]]:
+    """The images of a source with their features, and which cannot be read."""
     kept, features, failed = run.source_features(source)
     progress(len(source), len(source))
     if not len(kept):
         first = next(iter(failed.values()), "there are none")
         raise UsageError(f"none of the images of {source.name} can be read ({first})")
-    return Embedded(
+    shown = Embedded(
         lambda rows: images_at(source, kept[np.asarray(rows)], run.canvas),
         source.labels[kept],
         [source.paths[i] for i in kept],
@@ -123,6 +126,7 @@ def _embedded(run: Trained, source: Source, progress: Callback) -> Embedded:
         features.head,
         features.backbone,
     )
+    return shown, [(source.paths[i], reason) for i, reason in sorted(failed.items())] + source.unreadable
 
 
 def _names(paths: Sequence[Path]) -> list[str]:

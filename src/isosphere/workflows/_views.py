@@ -6,7 +6,7 @@ from typing import Any
 
 from PIL import Image
 
-from isosphere.data import Source, as_source, load_images
+from isosphere.data import Source, as_source, left_out, load_images
 from isosphere.models import build_encoder
 from isosphere.training import Config, build_views, contact_sheet, load_config, open_training_source, resolve
 
@@ -52,6 +52,8 @@ def draw_views(
     made = build_views(config, build_encoder("small-conv", image_size=config.data.image_size or 32))
     sheet = contact_sheet(images.images, made, seed=config.train.seed)
     facts = {"recipe": str(config.views.recipe), "views": f"{made.recipe.views} of {made.recipe.size} px"}
+    if images.skipped:
+        facts["left out"] = left_out(images.skipped)
     if suggestion is not None:
         facts |= {"images": suggestion.reason, "advice": " ".join(suggestion.cautions) or "none"}
     return sheet, facts
