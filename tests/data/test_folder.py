@@ -1,7 +1,9 @@
 """Folders and zip archives of images: what is listed, how it is split and labelled, what cannot be read."""
 
+import io
 import os
 import pickle
+import tarfile
 import zipfile
 from pathlib import Path
 
@@ -9,12 +11,15 @@ import numpy as np
 import pytest
 import torch
 
-from isosphere.data._decode import UnreadableImageError
-from isosphere.data._folder import FolderSource
+from isosphere.data import UnreadableImageError, as_source, first_of_each, open_source
+from isosphere.data._decode import _known_formats
+from isosphere.data._folder import FolderSource, is_image_file
 from isosphere.data._layout import arrange
 from isosphere.data._source import Source, stratified_split
 from isosphere.data._zipped import ZipSource
 from isosphere.errors import UsageError
+
+from .conftest import picture, refusal
 
 
 def zip_of(folder: Path, prefix: str = "") -> Path:
@@ -89,16 +94,34 @@ def test_layouts_with_a_split():
     assert arrange(members, "test", "x").members == ["TEST/b.png"]
 
     members = ["logo.png", "masks/a.png", "masks/b.png", "test/c.png", "train/d.png", "val/e.png"]
-    layout = arrange(members, None, "x")  # a test/ wins over a val/
-    assert layout.members == ["test/c.png", "train/d.png"]
+    layout = arrange(members, "train", "x")  # a test/ wins over a val/
+    assert layout.members == ["train/d.png"]
     remarks = [
         (p, f"{n} images outside train/ and test/") for p, n in (("./", 1), ("masks/", 2), ("val/", 1))
     ]
     assert layout.left_out == remarks
+    assert arrange(members, "test", "x").left_out == remarks
+    assert arrange(members, None, "x").left_out == []
 
     members = ["test/images/cat/a.png", "train/images/dog/b.png"]
     assert arrange(members, "train", "x").class_names == ["cat", "dog"]
     assert arrange(members, "train", "x").labels.tolist() == [1]
+
+
+def test_all_that_was_named_is_taken_without_a_split():
+    members = [
+        *("extra/a/0.png", "loose.png", "test/a/1.png", "train/a/2.png", "train/b/3.png"),
+        *("val/b/4.png", "val/c/5.png", "val/6.png"),
+    ]
+    layout = arrange(members, None, "x")
+    assert layout.members == members
+    assert layout.positions == list(range(8))
+    assert layout.class_names == ["a", "b"]
+    assert layout.labels.tolist() == [-1, -1, 0, 0, 1, 1, -1, -1]
+    within = [f"{name.replace('/', '/images/', 1)}" for name in members]
+    assert arrange(within, None, "x").labels.tolist() == layout.labels.tolist()
+    assert arrange(members, "train", "x").labels.tolist() == [0, 1]
+    assert arrange(members, "test", "x").labels.tolist() == [0]
 
 
 def test_links_are_followed_without_going_in_circles(make_folder, tmp_path):
@@ -118,11 +141,83 @@ def test_links_are_followed_without_going_in_circles(make_folder, tmp_path):
         source.read(4)
 
 
+def test_a_split_of_links_into_one_folder_beside_it(make_folder):
+    folder = make_folder(["all/a/0.png", "all/b/1.png", "all/a/2.png", "all/b/3.png"])
+    for part, name in (("train", "0.png"), ("train", "1.png"), ("test", "2.png"), ("test", "3.png")):
+        label = "ab"[int(name[0]) % 2]
+        (folder / part / label).mkdir(parents=True, exist_ok=True)
+        (folder / part / label / name).symlink_to(folder / "all" / label / name)
+    (folder / "val").mkdir()
+    for label in "ab":
+        (folder / "val" / label).symlink_to(folder / "all" / label)
+    train, test, everything = (open_source(folder, split=split) for split in ("train", "test", None))
+    assert (train.paths, test.paths) == (["train/a/0.png", "train/b/1.png"], ["test/a/2.png", "test/b/3.png"])
+    assert train.labels.tolist() == test.labels.tolist() == [0, 1]
+    assert train.left_out == [(f"{place}/", "4 images outside train/ and test/") for place in ("all", "val")]
+    assert len(everything) == 12
+    assert len(first_of_each(everything)) == 4
+
+
+def test_links_that_lead_to_each_other_end(make_folder):
+    folder = make_folder([f"{name}/x.png" for name in "abcdefgh"])
+    for one in "abcdefgh":
+        for other in set("abcdefgh") - {one}:
+            (folder / one / f"to-{other}").symlink_to(folder / other)
+    source = FolderSource(folder)
+    assert 8 <= len(source) <= 800
+    assert source.unreadable[0][1] == "100 links lead there already"
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_files_without_an_ending_are_images_by_their_content(make_folder, packed):
+    folder = make_folder(["cat/a.png", "cat/IMG_0001", "dog/scan.001", "dog/LICENSE", "dog/b.txt"])
+    for name, kind in (("cat/IMG_0001", "JPEG"), ("dog/scan.001", "TIFF")):
+        picture(7).save(folder / name, kind)
+    picture(8).save(folder / "dog" / "b.txt", "PNG")  # its name says that it is text
+    source = open_source(zip_of(folder) if packed else folder)
+    assert source.paths == ["cat/IMG_0001", "cat/a.png", "dog/scan.001"]
+    assert source.labels.tolist() == [0, 0, 1]
+    assert source.read(2).shape == (3, 12, 12)
+
+
+@pytest.mark.parametrize("kind", ["BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP", "JPEG2000", "AVIF"])
+def test_every_format_is_known_by_its_content(kind, tmp_path):
+    if kind not in _known_formats():
+        pytest.skip(f"this Pillow does not read {kind}")
+    picture().save(tmp_path / "IMG", kind)
+    assert is_image_file(tmp_path / "IMG")
+
+
+def test_folders_of_a_zip_may_be_parted_by_backslashes(tmp_path):
+    with zipfile.ZipFile(tmp_path / "w.zip", "w") as archive:
+        for seed, name in enumerate(
+            ("train\\a\\0.png", "train\\b\\1.png", "test\\a\\2.png", "..\\3.png", "C:\\4.png")
+        ):
+            stream = io.BytesIO()
+            picture(seed).save(stream, "PNG")
+            archive.writestr(name, stream.getvalue())
+    train, test = (open_source(tmp_path / "w.zip", split=split) for split in ("train", "test"))
+    assert (train.paths, test.paths) == (["train/a/0.png", "train/b/1.png"], ["test/a/2.png"])
+    assert train.labels.tolist() == [0, 1]
+    assert np.array_equal(test.read(0).permute(1, 2, 0).numpy(), np.asarray(picture(2)))
+    assert [reason for _, reason in train.unreadable] == ["its name leads out of the archive"] * 2
+
+
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
 def test_pipes_are_never_opened(make_folder):
     folder = make_folder(["a.png"])
-    os.mkfifo(folder / "pipe.png")
+    for name in ("pipe.png", "IMG", "val.txt", "classnames.txt"):
+        os.mkfifo(folder / name)
     assert FolderSource(folder).paths == ["a.png"]
+    for spec in (folder / "pipe.png", folder / "IMG", "/dev/zero"):
+        assert "is a pipe or a device, which could go on for ever" in refusal(spec)
+        assert "it is a device or a pipe" in refusal(f"{folder}?classes={spec}")
+        with pytest.raises(UnreadableImageError, match="a device or a pipe"):
+            as_source([folder / "a.png", spec]).image(1)
+    with tarfile.open(folder / "s.tar", "w") as archive:
+        archive.add(folder / "a.png", "a.png")
+    (folder / "a.png").unlink()
+    assert len(open_source(folder)) == 1  # shards, with a pipe for their class names
 
 
 def test_suffixes_are_read_in_any_case_and_unknown_formats_are_named(make_folder):

@@ -102,7 +102,7 @@ def test_class_lists_that_cannot_be_used(imagenet, make_folder, tmp_path):
     assert "names no class; expected one name a line" in refusal(f"{imagenet}?classes={file}")
     assert "cannot be read (no such file or directory)" in refusal(f"{imagenet}?classes={tmp_path}/absent")
     file.write_bytes(b"\xff\xfe\x00")
-    assert "cannot be read (it is not text in utf-8)" in refusal(f"{imagenet}?classes={file}")
+    assert "cannot be read (it is not text in UTF-8)" in refusal(f"{imagenet}?classes={file}")
     file.write_text("cat")
     assert "has no classes, and the class list" in refusal(
         f"{make_folder(['a.png', 'b.png'])}?classes={file}"

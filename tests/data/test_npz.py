@@ -71,9 +71,13 @@ def test_names_of_arrays(npz, names, split):
 
 def test_a_validation_part_beside_both_is_left_out_and_named(npz):
     x = pictures(2)
-    source = open_source(npz(x_train=x, x_test=x, x_val=pictures(3)))
-    assert len(source) == 4
+    file = npz(x_train=x, x_test=x, x_val=pictures(3), y_val=[1, 0, 1], y_train=[0, 1])
+    source = open_source(file, split="train")
+    assert len(source) == 2
     assert source.left_out == [("x_val", "3 images outside both parts")]
+    everything = open_source(file)
+    assert everything.left_out == []
+    assert everything.labels.tolist() == [0, 1, -1, -1, 1, 0, 1]
 
 
 def test_labels_may_be_absent_named_words_columns_or_negative(npz):

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from isosphere.data import Loader, load_images, open_source
+from isosphere.data import Loader, first_of_each, load_images, open_source
 from isosphere.data._decode import UnreadableImageError
 from isosphere.data._shards import ShardSource, expand_braces
 
@@ -146,11 +146,12 @@ def test_words_in_the_names_split_and_names_of_classes_stand_beside(tmp_path):
     write_shards(folder, [2], "imagenet-extra", first=40)
     (folder / "classnames.txt").write_text("ape\nbee\ncat\n")
     train, test, both = (open_source(folder, split=s) for s in ("train", "test", None))
-    assert (len(train), len(test), len(both)) == (6, 3, 9)
+    assert (len(train), len(test), len(both)) == (6, 3, 11)
     assert train.class_names == test.class_names == ["ape", "bee", "cat"]
     assert test.labels.tolist() == [0, 1, 2]
     assert train.has_test_split
     assert train.left_out == [("imagenet-extra-000.tar", "2 images in neither part")]
+    assert both.left_out == []
     only = open_source(f"{folder}/imagenet-train-*.tar", split="train")
     assert len(only) == 6
     assert not only.has_test_split
@@ -217,7 +218,10 @@ def test_pickled_entries_are_refused(tmp_path, suffix):
         ("train-{000..003.tar", "has a brace without its partner"),
         ("absent-{0..2}.tar", "3 of 3 names lead to no file"),
         ("absent-*.tar", "1 of 1 name leads to no file"),
-        ("train-{0..999999}.tar", "stands for more than 100,000 shards"),
+        ("train-{0..999999}.tar", "stands for more than 100,000 files"),
+        ("x{0..99999}{0..99999}.tar", "stands for more than 100,000 files"),
+        ("x{0..99999999999999999}.tar", "stands for more than 100,000 files"),
+        ("x{a,b}" * 40 + ".tar", "stands for more than 100,000 files"),
     ],
 )
 def test_what_is_typed_wrongly_is_refused(typed, said, tmp_path, monkeypatch):
@@ -296,3 +300,55 @@ def test_names_that_lead_out_and_foreign_formats_are_named(tmp_path):
         "a.tar//1.png": "its name leads out of the archive",
         "a.tar/2.jxl": ".jxl is not read here: convert it to .png or .jpg",
     }
+
+
+def test_dots_in_names_make_no_sample_of_them(tmp_path):
+    """As the convention has it, all that agrees up to the first dot is one; scans of a day are not."""
+    scans = {f"scan_2023.01.{n:02d}.png": body(n) for n in range(5)}
+    write_tar(tmp_path / "a.tar", scans | {"scan_2023.01.03.cls": b"7", "scan_2023.json": b'{"label": 2}'})
+    source = open_source(tmp_path / "a.tar")
+    assert source.paths == [f"a.tar/{name}" for name in scans]
+    assert [source.class_names[k] for k in source.labels] == ["2", "2", "2", "7", "2"]
+    assert source.left_out == []
+    masks = {"0.png": body(0), "0.seg.png": body(1), "1.png": body(2), "1.v2.png": body(3)}
+    write_tar(tmp_path / "b.tar", masks)
+    source = open_source(tmp_path / "b.tar")
+    assert source.paths == ["b.tar/0.png", "b.tar/1.png"]
+    assert source.left_out == [("b.tar", "2 further images of samples with several")]
+
+
+def test_names_without_an_ending_and_of_other_systems(tmp_path):
+    members = {
+        "scan.001": body(0),
+        "scan.002": body(1),
+        "./c/IMG": body(2),
+        "d\\x.png": body(3),
+        "README": b"text",
+    }
+    write_tar(tmp_path / "a.tar", members)
+    assert open_source(tmp_path / "a.tar").paths == [
+        f"a.tar/{name}" for name in ("scan.001", "scan.002", "c/IMG", "d/x.png")
+    ]
+
+
+def test_links_within_a_shard_are_followed(tmp_path):
+    write_tar(tmp_path / "a.tar", {"all/0.png": body(0), "all/1.png": body(1)})
+    links = {
+        "a/hard.png": (tarfile.LNKTYPE, "all/0.png"),
+        "b/far.png": (tarfile.SYMTYPE, "near.png"),  # by way of a later one
+        "b/near.png": (tarfile.SYMTYPE, "../all/1.png"),
+        "b/gone.png": (tarfile.SYMTYPE, "../../else/1.png"),
+        "b/text": (tarfile.SYMTYPE, "../README"),
+    }
+    with tarfile.open(tmp_path / "a.tar", "a") as archive:
+        for name, (kind, target) in links.items():
+            header = tarfile.TarInfo(name)
+            header.type, header.linkname = kind, target
+            archive.addfile(header)
+    source = open_source(tmp_path / "a.tar")
+    read = {path: source.read(i) for i, path in enumerate(source.paths)}
+    assert set(read) == {f"a.tar/{name}" for name in ("all/0.png", "all/1.png", *list(links)[:3])}
+    for link, image in (("a/hard", 0), ("b/far", 1), ("b/near", 1)):
+        assert torch.equal(read[f"a.tar/{link}.png"], read[f"a.tar/all/{image}.png"])
+    assert source.unreadable == [("a.tar/b/gone.png", "a link to what is no image of the archive")]
+    assert len(first_of_each(source)) == 2

@@ -40,7 +40,7 @@ def embed(
     chosen = check_layer(layer)
     check_target(out, overwrite=overwrite)
     import isosphere
-    from isosphere.data import left_out, open_source
+    from isosphere.data import left_out, open_source, set_aside
     from isosphere.deploy import embed_to_file
     from isosphere.workflows import progress_bar
 
@@ -58,5 +58,6 @@ def embed(
         )
     console = output_console()
     facts(console, {"written": str(out), "embeddings": f"{made.count:,} of {made.dim} dimensions ({chosen})"})
-    if made.skipped:
-        paragraph(console, left_out(made.skipped), style="yellow")
+    for said in (left_out(made.skipped) if made.skipped else None, set_aside(source)):
+        if said:
+            paragraph(console, said, style="yellow")

@@ -15,6 +15,7 @@ from ._images import (
     name_skipped,
     read_images,
     require_readable,
+    set_aside,
 )
 from ._layout import is_image_name
 from ._loader import Batch, Loader
@@ -71,6 +72,7 @@ __all__ = [
     "recipe",
     "require_readable",
     "require_there",
+    "set_aside",
     "stamps",
     "stratified_split",
     "stream",

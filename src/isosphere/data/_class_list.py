@@ -7,6 +7,7 @@ import numpy as np
 
 from isosphere.errors import UsageError
 
+from ._limits import read_text, reason_of
 from ._source import Source
 
 CLASS_LIST = "?classes="
@@ -18,12 +19,12 @@ def read_class_list(file: str | Path) -> list[str]:
 
     Raises: UsageError if the file cannot be read, or names nothing.
     """
-    path = Path(file).expanduser()
     try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or "it is not text in UTF-8"
-        raise UsageError(f"the class list {file} cannot be read ({reason.lower()}).") from error
+        path = Path(file).expanduser()
+        lines = read_text(path).splitlines()
+    except (OSError, RuntimeError, ValueError) as error:  # RuntimeError: no such user
+        reason = "it is not text in UTF-8" if isinstance(error, UnicodeDecodeError) else reason_of(error)
+        raise UsageError(f"the class list {file} cannot be read ({reason}).") from error
     names = [name for line in lines if (name := line.partition("#")[0].strip())]
     if not names:
         raise UsageError(

@@ -10,9 +10,21 @@ from isosphere.errors import UsageError
 
 from ._encoded import EncodedSource
 from ._label_map import LABEL_MAPS, by_label, read_label_map
-from ._layout import arrange, foreign_format, is_ignored, is_image_name, printable
+from ._layout import (
+    arrange,
+    begins_as_image,
+    foreign_format,
+    is_bare_name,
+    is_ignored,
+    is_image_name,
+    printable,
+)
 from ._limits import read_file
 from ._source import Origin, Split
+
+_Place = tuple[int, int]
+_MOST_WAYS = 100
+"""So often one folder is entered, by as many links: links that lead to each other would else never end."""
 
 _NEARER = {
     **dict.fromkeys(
@@ -39,7 +51,8 @@ def no_images(name: str, other: Counter[str]) -> UsageError:
 
 
 class FolderSource(EncodedSource):
-    """Images of a folder. Hidden files are ignored, links are followed, and no folder is entered twice.
+    """Images of a folder. Hidden files are ignored, links are followed, but not back up. Files whose names end in
+    nothing that says what they are, are images by their content.
 
     Where validation images lie in one folder (ImageNet, Tiny ImageNet), ``LOC_val_solution.csv``,
     ``val_annotations.txt`` or ``val.txt`` within says their classes, a line ``NAME CLASS`` each.
@@ -104,19 +117,50 @@ class FolderWalk:
     other: Counter[str] = field(default_factory=Counter)
     unreadable: list[tuple[str, str]] = field(default_factory=list)
 
+    def enter(self, entry: os.DirEntry[str], name: str) -> None:
+        """Note a file under its relative name."""
+        if is_image_name(entry.name) or (is_bare_name(entry.name) and is_image_file(Path(entry.path))):
+            self.members.append(name)  # a link to nothing too, so that reading it names it
+            return
+        suffix = Path(entry.name).suffix.lower()
+        self.other[suffix] += 1
+        if suffix == ".tar":
+            self.tars.append(name)
+        elif entry.name in LABEL_MAPS:
+            self.lists.append(name)
+        if reason := foreign_format(entry.name):
+            self.unreadable.append((name, reason))
+
+
+def is_image_file(path: Path) -> bool:
+    """Whether it is a file that is called like an image, or begins as one where its name says nothing."""
+    try:
+        if not path.is_file():
+            return False
+        if not is_bare_name(path.name):
+            return is_image_name(path.name)
+        with path.open("rb") as stream:
+            return begins_as_image(stream.read(16))
+    except (OSError, ValueError):
+        return False
+
 
 def walk_folder(folder: Path) -> FolderWalk:
-    """List a folder at any depth; nothing is opened."""
+    """List a folder at any depth; only files without an ending are looked into."""
     found = FolderWalk()
-    entered: set[tuple[int, int]] = set()
-    pending = [""]
+    ways: Counter[_Place] = Counter()
+    pending: list[tuple[str, frozenset[_Place]]] = [("", frozenset())]  # a folder, and those that it lies in
     while pending:
-        relative = pending.pop()
+        relative, above = pending.pop()
         try:
-            identity = (folder / relative).stat()
-            if (identity.st_dev, identity.st_ino) in entered:  # a link back up, or a second way to one place
+            state = (folder / relative).stat()
+            place = state.st_dev, state.st_ino
+            if place in above:  # a link back up
                 continue
-            entered.add((identity.st_dev, identity.st_ino))
+            ways[place] += 1
+            if ways[place] > _MOST_WAYS:
+                found.unreadable.append((relative + "/", f"{_MOST_WAYS} links lead there already"))
+                continue
             with os.scandir(folder / relative) as scan:
                 entries = sorted(scan, key=lambda e: e.name, reverse=True)
         except OSError as error:
@@ -128,20 +172,9 @@ def walk_folder(folder: Path) -> FolderWalk:
                 continue
             mode = _mode(entry)
             if stat.S_ISDIR(mode):
-                pending.append(name)
-            elif mode and not stat.S_ISREG(mode):
-                continue  # sockets and pipes: opening one could wait for ever
-            elif is_image_name(entry.name):
-                found.members.append(name)  # a link to nothing too, so that reading it names it
-            else:
-                suffix = Path(entry.name).suffix.lower()
-                found.other[suffix] += 1
-                if suffix == ".tar":
-                    found.tars.append(name)
-                elif entry.name in LABEL_MAPS:
-                    found.lists.append(name)
-                if reason := foreign_format(entry.name):
-                    found.unreadable.append((name, reason))
+                pending.append((name, above | {place}))
+            elif not mode or stat.S_ISREG(mode):  # sockets and pipes: opening one could wait for ever
+                found.enter(entry, name)
     found.unreadable.sort()
     return found
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from ._decode import UnreadableImageError
+from ._limits import UnreadableImageError
 from ._source import DIGEST_BYTES, Origin, Source
 
 _LENGTHS, _CONTENTS = 10_000, 256

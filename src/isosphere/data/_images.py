@@ -199,3 +199,11 @@ def left_out(skipped: Sequence[tuple[str, str]], whose: str = "") -> str:
     of, verb = f" of {whose}" if whose else "", "is" if len(skipped) == 1 else "are"
     cannot = f"{plural(len(skipped), 'file')}{of} cannot be used and {verb} left out"
     return f"{cannot}: {name_skipped(skipped)}."
+
+
+def set_aside(source: Source, whose: str = "") -> str | None:
+    """A sentence on what was found with the images of a source and is none of them, such as those of ``val/`` beside
+    ``train/`` and ``test/``; None where there is nothing.
+    """
+    of = f" of {whose}" if whose else ""
+    return f"Not among the images{of}: {name_skipped(source.left_out)}." if source.left_out else None

@@ -3,6 +3,8 @@
 import re
 from pathlib import Path, PurePosixPath
 
+from ._limits import read_text
+
 LABEL_MAPS = ("LOC_val_solution.csv", "val_annotations.txt", "val_labels.csv", "val_labels.txt", "val.txt")
 """Names of files that say the class of each validation image: Kaggle's, Tiny ImageNet's, and one's own."""
 
@@ -13,7 +15,7 @@ def read_label_map(file: Path) -> dict[str, str]:
     Fields are parted by commas or white space, and those after the second mean nothing.
     """
     try:
-        text = file.read_text(encoding="utf-8-sig")
+        text = read_text(file)
     except (OSError, UnicodeDecodeError):
         return {}
     fields = (re.split(r"[,\s]+", line.strip()) for line in text.splitlines())

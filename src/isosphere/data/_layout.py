@@ -1,9 +1,10 @@
 """What the names of folders mean: which part of a split an image belongs to, and its label."""
 
+import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import PurePosixPath
+from pathlib import PurePosixPath, PureWindowsPath
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,12 +28,16 @@ _FOREIGN = frozenset(
     for kinds in ("jxl svg psd tga exr hdr dcm fits", "raw dng cr2 cr3 nef arw orf rw2 eps ico")
     for suffix in kinds.split()
 )
+_SIGNATURES = (
+    *(b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF87a", b"GIF89a"),
+    *(b"II*\0", b"MM\0*", b"\0\0\0\x0cjP  "),
+)
 _IGNORED = ("__macosx", "@eadir", "$recycle.bin")
 
 
 @dataclass(frozen=True)
 class Layout:
-    """Images of one part, with their labels, and a remark on each place whose images are in no part.
+    """Images of one part, or all, with their labels, and a remark on each place whose images are in no part.
 
     ``positions`` are those of ``members`` in the list that was arranged.
     """
@@ -50,15 +55,35 @@ def is_ignored(name: str) -> bool:
     return name.startswith(".") or name.casefold() in _IGNORED
 
 
+def normal_name(name: str) -> str:
+    """The name of a member of an archive with / between its folders, whatever system it was packed on, and no ./"""
+    return str(PurePosixPath(name.replace("\\", "/")))
+
+
 def leads_out(name: str) -> bool:
     """Whether the name of a member of an archive would lead out of the folder into which it is unpacked."""
-    path = PurePosixPath(name)
-    return path.is_absolute() or ".." in path.parts
+    path = PurePosixPath(normal_name(name))
+    return path.is_absolute() or ".." in path.parts or bool(PureWindowsPath(name).drive)
 
 
 def is_image_name(name: str) -> bool:
     """Whether a file name ends like that of an image."""
     return PurePosixPath(name).suffix.casefold() in IMAGE_SUFFIXES
+
+
+def is_bare_name(name: str) -> bool:
+    """Whether a file name has no ending that says what it is, so that only its content can: ``IMG``, ``scan.001``."""
+    suffix = PurePosixPath(name).suffix[1:]
+    return not suffix or suffix.isdecimal()
+
+
+def begins_as_image(start: bytes) -> bool:
+    """Whether the first 16 bytes of a file are those of an image that is read here."""
+    if start[:2] == b"BM":
+        return start[6:10] == bytes(4)
+    if start[:1] == b"P":
+        return bool(re.match(rb"P[4-6]\s+[#0-9]", start))
+    return start.startswith(_SIGNATURES) or start[8:12] == b"WEBP" or start[4:12] == b"ftypavif"
 
 
 def foreign_format(name: str) -> str | None:
@@ -96,9 +121,10 @@ def arrange(members: Sequence[str], split: Split, name: str) -> Layout:
     """Read splits and labels off the relative paths of images.
 
     A source is split when ``train/`` and one of ``test/``, ``val/`` stand side by side at its top (or
-    ``train/`` stands there alone); the label of an image is the folder below the split, and folders that hold
-    everything mean nothing. Fewer than two classes are none. Of ``test/`` and ``val/`` the first is taken whose
-    images lie in folders of training classes, if any is: the test images of ImageNet have no labels.
+    ``train/`` stands there alone). Without `split` all images are taken. The label of an image is the folder below
+    the split, and folders that hold everything mean nothing. Fewer than two classes are none. Of ``test/`` and
+    ``val/`` the first is taken whose images lie in folders of training classes, if any is: the test images of ImageNet
+    have no labels.
 
     Raises: UsageError if the test part is asked of a source without one.
     """
@@ -113,18 +139,33 @@ def arrange(members: Sequence[str], split: Split, name: str) -> Layout:
         labels, class_names = _labels(parts)
         return Layout(list(members), list(range(len(members))), labels, class_names, False, [])
 
-    wanted = {"train": (train,), "test": (test,), None: (train, test)}[split]
     within = [k for k, p in enumerate(parts) if len(p) > 1 and p[0].casefold() in (train, test)]
     below = _without_wrappers([parts[k][1:] for k in within])
-    labels, class_names = _labels(below)
-    kept = [j for j, k in enumerate(within) if parts[k][0].casefold() in wanted]
+    of_within, class_names = _labels(below)
+    labels = np.full(len(parts), -1, np.int64)
+    labels[within] = of_within
+    if split is None:
+        # Further parts (val/ beside train/ and test/) have the classes of the two.
+        wrappers = len(parts[within[0]]) - 1 - len(below[0])
+        for k in set(range(len(parts))) - set(within):
+            inside = parts[k][1 + wrappers :]
+            if (
+                parts[k][0].casefold() in (*TRAIN_NAMES, *TEST_NAMES)
+                and len(inside) > 1
+                and inside[0] in class_names
+            ):
+                labels[k] = class_names.index(inside[0])
+        return Layout(list(members), list(range(len(members))), labels, class_names, test is not None, [])
+
+    wanted = train if split == "train" else test
+    kept = [k for k in within if parts[k][0].casefold() == wanted]
     outside = Counter(
         parts[k][0] + "/" if len(parts[k]) > 1 else "./" for k in set(range(len(parts))) - set(within)
     )
     reason = f"outside {train}/" + (f" and {test}/" if test else "")
     return Layout(
-        [members[within[j]] for j in kept],
-        [within[j] for j in kept],
+        [members[k] for k in kept],
+        kept,
         labels[kept],
         class_names,
         test is not None,

@@ -82,3 +82,8 @@ def read_file(path: Path) -> bytes:
         raise UnreadableImageError(reason_of(error)) from error
     require_fitting(len(body))
     return body
+
+
+def read_text(file: Path) -> str:
+    """The text of a file in UTF-8, such as a list of classes. Raises: UnreadableImageError, UnicodeDecodeError."""
+    return read_file(file).decode("utf-8-sig")

@@ -50,9 +50,10 @@ def name_arrays(
     *,
     known_classes: Mapping[int, Sequence[str]] | None = None,
 ) -> NamedArrays:
-    """Find ``x_train``, ``y_train``, ``x_test``, ``y_test``, ``x_val``, ``y_val`` (the test part where there is no
-    ``x_test``); ``train_images``, ``train_labels`` and so on, ``train/images``, ``train/labels`` and so on; or
-    ``images``, ``x`` or ``data`` with ``labels``, ``ans`` (Galaxy10) or ``y``; and ``class_names``.
+    """Find ``x_train``, ``y_train``, ``x_test``, ``y_test``, ``x_val``, ``y_val``; ``train_images``, ``train_labels``
+    and so on, ``train/images``, ``train/labels`` and so on; or ``images``, ``x`` or ``data`` with ``labels``, ``ans``
+    (Galaxy10) or ``y``; and ``class_names``. ``x_val`` is the test part where there is no ``x_test``; else it is in
+    neither, and taken where everything is asked for.
 
     The labels of both parts are read whichever is asked for: they share one list of classes.
 
@@ -74,20 +75,21 @@ def name_arrays(
         )
     if split == "test" and second is None:
         raise no_test_part(file)
-    both = [first] if second is None else [first, second]
-    labels = {name: _labels(name, shapes, read) for name in both}
+    third = validation if test else None
+    every = [name for name in (first, second, third) if name]
+    labels = {name: _labels(name, shapes, read) for name in every if name != third or split is None}
     stated = next((read(name) for name in _CLASS_NAMES if name in shapes), None)
     if stated is None and known_classes and len(shapes[first]) > 1:
         stated = np.array(known_classes.get(shapes[first][1], ()))
     table, class_names = class_positions([x for x in labels.values() if x is not None], stated)
-    chosen = {"train": both[:1], "test": both[1:], None: both}[split]
+    chosen = {"train": every[:1], "test": every[1:2], None: every}[split]
     return NamedArrays(
         {name: shapes[name][0] for name in chosen},
         labels,
         table,
         class_names,
         second is not None,
-        [(validation, f"{shapes[validation][0]} images outside both parts")] if test and validation else [],
+        [(third, f"{shapes[third][0]} images outside both parts")] if third and split else [],
     )
 
 

@@ -1,6 +1,7 @@
 """WebDataset shards: tar files whose members share a key, read in place."""
 
 import itertools
+import math
 import re
 import tarfile
 from collections.abc import Callable, Sequence
@@ -15,13 +16,13 @@ from isosphere.errors import UsageError
 from ._encoded import EncodedSource
 from ._labels import class_positions
 from ._layout import TEST_NAMES, TRAIN_NAMES, Layout, arrange, foreign_format, no_test_part
-from ._limits import UnreadableImageError, require_fitting
+from ._limits import UnreadableImageError, read_text, require_fitting
 from ._source import Origin, Split
 from ._tar_index import TarIndex, index_tar
 
-_MOST_SHARDS = 100_000
+_MOST = 100_000
 _BRACES = re.compile(r"\{([^{}]*)\}")
-_RANGE = re.compile(r"(\d+)\.\.(\d+)")
+_RANGE = re.compile(r"(\d{1,18})\.\.(\d{1,18})")
 _URL = re.compile(r"(pipe|[a-z][a-z0-9+.-]*(?=://)):")
 
 
@@ -49,32 +50,30 @@ def is_shard_pattern(text: str) -> bool:
 def expand_braces(pattern: str) -> list[str]:
     """The names that braces stand for, as a shell has it: ``{000..003}`` counts, ``{a,b}`` lists.
 
-    Raises: UsageError for braces that do not close, or more than 100,000 names.
+    Raises: UsageError for braces that do not close, or more than 100,000 names, which are counted before they are made.
     """
-    found = _BRACES.search(pattern)
-    if found is None:
-        if "{" in pattern or "}" in pattern:
-            raise UsageError(
-                f"{pattern} has a brace without its partner: type it as in train-{{000..003}}.tar."
-            )
-        return [pattern]
-    between = _RANGE.fullmatch(found[1])
-    if between:
-        low, high = int(between[1]), int(between[2])
-        step = 1 if low <= high else -1
-        if abs(high - low) >= _MOST_SHARDS:
-            raise UsageError(f"{pattern} stands for more than {_MOST_SHARDS:,} shards.")
-        choices = [f"{k:0{len(between[1])}d}" for k in range(low, high + step, step)]
-    else:
-        choices = found[1].split(",")
-    names = [
-        name
-        for choice in choices
-        for name in expand_braces(pattern[: found.start()] + choice + pattern[found.end() :])
-    ]
-    if len(names) > _MOST_SHARDS:
-        raise UsageError(f"{pattern} stands for more than {_MOST_SHARDS:,} shards.")
-    return names
+    pieces, fields = _BRACES.split(pattern)[::2], _BRACES.findall(pattern)
+    if any(c in piece for piece in pieces for c in "{}"):
+        raise UsageError(f"{pattern} has a brace without its partner: type it as in train-{{000..003}}.tar.")
+    if math.prod(map(_count, fields)) > _MOST:
+        raise UsageError(f"{pattern} stands for more than {_MOST:,} files.")
+    chosen = itertools.product(*map(_choices, fields))
+    return ["".join(itertools.chain(*zip(pieces, (*words, ""), strict=True))) for words in chosen]
+
+
+def _count(field: str) -> int:
+    """How many names the inside of braces stands for."""
+    between = _RANGE.fullmatch(field)
+    return abs(int(between[2]) - int(between[1])) + 1 if between else field.count(",") + 1
+
+
+def _choices(field: str) -> list[str]:
+    between = _RANGE.fullmatch(field)
+    if not between:
+        return field.split(",")
+    low, high = int(between[1]), int(between[2])
+    step = 1 if low <= high else -1
+    return [f"{k:0{len(between[1])}d}" for k in range(low, high + step, step)]
 
 
 def open_shards(pattern: str, *, split: Split = None) -> "ShardSource":
@@ -109,10 +108,10 @@ def open_shards(pattern: str, *, split: Split = None) -> "ShardSource":
 class ShardSource(EncodedSource):
     """Samples of tar shards, each image of which can be read on its own: no order is imposed by the files.
 
-    The members of a sample agree in their names up to the first dot (``000.jpg``, ``000.cls``). Its label is the
-    ``.cls`` text or number, or ``label``, ``cls`` or ``class`` of its ``.json``; where no sample has one, the
-    folders in the members' names are, as in a folder of images. Words ``train``, ``test`` or ``val`` in the names of
-    shards split the source. ``classnames.txt`` beside the shards names numbered classes, one a line.
+    The members of a sample agree in their names up to the first dot (``000.jpg``, ``000.cls``; see `index_tar`). Its
+    label is the ``.cls`` text or number, or ``label``, ``cls`` or ``class`` of its ``.json``; where no sample has one,
+    the folders in the members' names are, as in a folder of images. Words ``train``, ``test`` or ``val`` in the names
+    of shards split the source. ``classnames.txt`` beside the shards names numbered classes, one a line.
 
     A shard that ends too early gives what lies before its end and is named in ``unreadable``. Nothing is unpacked, no
     command is run, and shards with pickled entries are refused.
@@ -207,6 +206,10 @@ def _read_indexes(shards: list[_Shard]) -> list[tuple[str, str]]:
             (f"{shard.place}/{name}", foreign_format(name) or "its name leads out of the archive")
             for name in shard.index.foreign
         ]
+        unreadable += [
+            (f"{shard.place}/{name}", "a link to what is no image of the archive")
+            for name in shard.index.astray
+        ]
         if shard.index.fault:
             kept = len(shard.index.members)
             unreadable.append((shard.place, f"{shard.index.fault}; the {kept} images before are used"))
@@ -241,17 +244,17 @@ def _arrange(shards: list[_Shard], split: Split, typed: str) -> Layout:
     if split == "test" and test is None:
         raise no_test_part(typed)
     everything = arrange(members, None, typed)  # for the labels, which both parts share
-    wanted = {"train": (train,), "test": (test,), None: (train, test)}[split]
+    wanted = {"train": (train,), "test": (test,), None: present}[split]
     of_shard = np.repeat([shard.part in wanted for shard in shards], [len(x.index.members) for x in shards])
-    taken = [k for k, position in enumerate(everything.positions) if of_shard[position]]
-    outside = [shard for shard in shards if shard.part not in (train, test)]
+    taken = np.flatnonzero(of_shard)
+    outside = [] if split is None else [shard for shard in shards if shard.part not in (train, test)]
     return Layout(
-        [everything.members[k] for k in taken],
-        [everything.positions[k] for k in taken],
+        [members[k] for k in taken],
+        taken.tolist(),
         everything.labels[taken],
         everything.class_names,
         test is not None,
-        [(x.place, f"{len(x.index.members)} images in neither part") for x in outside] + everything.left_out,
+        [(x.place, f"{len(x.index.members)} images in neither part") for x in outside],
     )
 
 
@@ -266,7 +269,7 @@ def _labels(indexes: list[TarIndex], stated: NDArray | None) -> tuple[NDArray[np
 
 def _class_names(folder: Path) -> NDArray | None:
     try:
-        lines = (folder / "classnames.txt").read_text(encoding="utf-8").splitlines()
+        lines = read_text(folder / "classnames.txt").splitlines()
     except (OSError, UnicodeDecodeError):
         return None
     return np.array([line.strip() for line in lines if line.strip()])

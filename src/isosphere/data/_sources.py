@@ -103,6 +103,11 @@ def _require_there(asked: Asked) -> None:
         ) from error
     if not there:
         raise UsageError(_absent(asked.text, asked.path))
+    if not asked.is_pattern and not (asked.path.is_file() or asked.path.is_dir()):
+        raise UsageError(
+            f"{asked.text} is a pipe or a device, which could go on for ever; expected {describe_formats()}. Write "
+            "what it gives to a file first."
+        )
 
 
 def _absent(text: str, path: Path) -> str:

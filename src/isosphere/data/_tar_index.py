@@ -4,17 +4,26 @@ import contextlib
 import hashlib
 import json
 import os
+import posixpath
 import tarfile
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 from ._cache import cache_folder, keep
 from ._decode import IMAGE_SUFFIXES
-from ._layout import foreign_format, is_ignored, leads_out
+from ._layout import (
+    begins_as_image,
+    foreign_format,
+    is_bare_name,
+    is_ignored,
+    is_image_name,
+    leads_out,
+    normal_name,
+)
 
-_VERSION = 1
+_VERSION = 2
 _PICKLED = frozenset({"pyd", "pickle", "pkl", "pt", "pth"})
 _LABEL_KEYS = ("cls", "label", "class", "class_id", "target", "y")
 _MOST_LABEL_BYTES = 1 << 20
@@ -27,7 +36,8 @@ class TarIndex:
     ``members`` are the names of the images in the archive, ``offsets`` and ``sizes`` their bytes, ``labels`` what the
     ``.cls`` or ``.json`` beside each says (empty for nothing). ``fault`` says where an archive ends too early,
     ``pickled`` names the first entry that could run code, ``second`` counts further images of a sample, ``foreign``
-    lists images that are not read, for their format or for a name that leads out of the archive.
+    lists images that are not read, for their format or for a name that leads out of the archive, ``astray`` links to
+    what is no image of the archive.
     """
 
     members: list[str] = field(default_factory=list)
@@ -38,6 +48,7 @@ class TarIndex:
     pickled: str = ""
     second: int = 0
     foreign: list[str] = field(default_factory=list)
+    astray: list[str] = field(default_factory=list)
 
 
 @dataclass
@@ -46,25 +57,28 @@ class _Sample:
 
     key: str | None = None
     images: list[tuple[str, str, int, int]] = field(default_factory=list)  # extension, name, offset, size
-    label: str = ""
+    labels: dict[str, str] = field(default_factory=dict)  # by name up to the last dot
 
     def close(self, index: TarIndex) -> None:
-        if not self.images:
-            return
-        # Of several, the one whose extension is the plain one: a mask beside it is called key.seg.png.
-        _, name, offset, size = min(self.images, key=lambda image: image[0].count("."))
-        index.members.append(name)
-        index.offsets.append(offset)
-        index.sizes.append(size)
-        index.labels.append(self.label)
-        index.second += len(self.images) - 1
+        # A sample has one image: a mask beside it is called key.seg.png. Where none has the plain extension, they are
+        # no sample: the names have dots of their own (scan_2023.01.05.png).
+        plain = [image for image in self.images if not image[0] or f".{image[0]}" in IMAGE_SUFFIXES]
+        chosen = plain[:1] or self.images
+        for _, name, offset, size in chosen:
+            index.members.append(name)
+            index.offsets.append(offset)
+            index.sizes.append(size)
+            own = (self.labels.get(stem) for stem in (_stem(name), name, self.key or ""))
+            index.labels.append(next(filter(None, own), ""))
+        index.second += len(self.images) - len(chosen)
 
 
 def index_tar(file: Path) -> TarIndex:
     """Read the headers of a tar file in the WebDataset form, or what an earlier call kept of them.
 
-    A sample is a run of members whose names agree up to the first dot of the last component. An archive that ends
-    too early gives what lies whole before its end.
+    A sample is a run of members whose names agree up to the first dot of the last component; if that would merge images
+    of which none is ``KEY.SUFFIX``, up to the last dot. A link to an image of the archive is one too. An archive that
+    ends too early gives what lies whole before its end.
 
     Raises: OSError if the file cannot be read, tarfile.ReadError if it is no plain tar file.
     """
@@ -79,20 +93,51 @@ def index_tar(file: Path) -> TarIndex:
 
 def _scan(file: Path, length: int) -> TarIndex:
     index, sample = TarIndex(), _Sample()
+    places: dict[str, tuple[int, int]] = {}  # of images: offset and size
+    links: dict[str, str] = {}  # to what comes later, if anywhere
     with file.open("rb") as stream, tarfile.open(fileobj=stream, mode="r:") as archive:
         for member in _members(archive, index):
-            if not member.isreg() or member.issparse() or _is_meta(member.name):
+            name = normal_name(member.name)
+            if member.issparse() or _is_meta(name):
                 continue
-            if member.offset_data + member.size > length:
+            key, extension = _divide(name)
+            if member.islnk() or member.issym():
+                if not is_image_name(name) or leads_out(name):
+                    continue
+                if (target := _target(member, name)) not in places:
+                    links[name] = target
+                    continue
+                offset, size = places[target]
+            elif not member.isreg():
+                continue
+            else:
+                offset, size = member.offset_data, member.size
+            if offset + size > length:
                 index.fault = f"it ends within {member.name}"
                 break
-            key, extension = _divide(member.name)
             if key != sample.key:
                 sample.close(index)
                 sample = _Sample(key)
-            _enter(index, sample, member, extension, stream)
+            if _enter(index, sample, _Member(member.name, name, extension, offset, size), stream):
+                places[name] = offset, size
     sample.close(index)
+    _follow(links, places, index)
     return index
+
+
+def _target(member: tarfile.TarInfo, name: str) -> str:
+    """The member that a link leads to: a hard link names it whole, a symbolic one from its own folder."""
+    folder = "" if member.islnk() else posixpath.dirname(name)
+    return posixpath.normpath(posixpath.join(folder, normal_name(member.linkname)))
+
+
+def _follow(links: dict[str, str], places: dict[str, tuple[int, int]], index: TarIndex) -> None:
+    """Enter the links that lead to images, also by other links, each as a sample of its own."""
+    while found := [name for name, target in links.items() if target in places]:
+        for name in found:
+            places[name] = places[links.pop(name)]
+            _Sample(images=[("", name, *places[name])]).close(index)
+    index.astray += links
 
 
 def _members(archive: tarfile.TarFile, index: TarIndex) -> Iterator[tarfile.TarInfo]:
@@ -111,23 +156,46 @@ def _members(archive: tarfile.TarFile, index: TarIndex) -> Iterator[tarfile.TarI
         yield member
 
 
-def _enter(
-    index: TarIndex, sample: _Sample, member: tarfile.TarInfo, extension: str, stream: BinaryIO
-) -> None:
-    suffix = extension.rpartition(".")[2]
+class _Member(NamedTuple):
+    """A member of an archive: its name as it is stored and as it is read, and where its bytes lie."""
+
+    stored: str
+    name: str
+    extension: str
+    offset: int
+    size: int
+
+
+def _enter(index: TarIndex, sample: _Sample, member: _Member, stream: BinaryIO) -> bool:
+    """Note a member; whether it is an image."""
+    name, suffix = member.name, member.extension.rpartition(".")[2]
     if suffix in _PICKLED:
-        index.pickled = index.pickled or member.name
-    elif f".{suffix}" in IMAGE_SUFFIXES and not leads_out(member.name):
-        sample.images.append((extension, member.name, member.offset_data, member.size))
-    elif extension in ("cls", "json") and member.size <= _MOST_LABEL_BYTES:
-        stream.seek(member.offset_data)
-        body = stream.read(member.size)
-        if extension == "cls":
-            sample.label = body.decode("utf-8", "replace").strip()
+        index.pickled = index.pickled or name
+    elif suffix in ("cls", "json") and member.size <= _MOST_LABEL_BYTES:
+        body = _read(stream, member, member.size)
+        if suffix == "cls":
+            sample.labels[_stem(name)] = body.decode("utf-8", "replace").strip()
         else:
-            sample.label = sample.label or _label_of_json(body)
-    elif foreign_format(member.name) or f".{suffix}" in IMAGE_SUFFIXES:
-        index.foreign.append(member.name)
+            sample.labels.setdefault(_stem(name), _label_of_json(body))
+    elif is_image_name(name) or (is_bare_name(name) and begins_as_image(_read(stream, member, 16))):
+        if leads_out(member.stored):
+            index.foreign.append(name)
+            return False
+        sample.images.append((member.extension, name, member.offset, member.size))
+        return True
+    elif foreign_format(name):
+        index.foreign.append(name)
+    return False
+
+
+def _read(stream: BinaryIO, member: _Member, size: int) -> bytes:
+    stream.seek(member.offset)
+    return stream.read(min(size, member.size))
+
+
+def _stem(name: str) -> str:
+    """A name up to its last dot."""
+    return name.removesuffix(PurePosixPath(name).suffix)
 
 
 def _label_of_json(body: bytes) -> str:

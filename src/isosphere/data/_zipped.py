@@ -9,7 +9,16 @@ from isosphere.errors import UsageError
 
 from ._encoded import EncodedSource
 from ._folder import no_images
-from ._layout import arrange, foreign_format, is_ignored, is_image_name, leads_out
+from ._layout import (
+    arrange,
+    begins_as_image,
+    foreign_format,
+    is_bare_name,
+    is_ignored,
+    is_image_name,
+    leads_out,
+    normal_name,
+)
 from ._limits import UnreadableImageError, reason_of, require_fitting
 from ._source import Origin, Split
 
@@ -22,16 +31,18 @@ class ZipSource(EncodedSource):
         self._archive: zipfile.ZipFile | None = None
         self._owner = -1
         try:
-            names = [info.filename for info in self._open().infolist() if not info.is_dir()]
+            infos = [info for info in self._open().infolist() if not info.is_dir()]
         except Exception as error:  # Python's reader raises nearly anything on a damaged archive
             raise UsageError(
                 f"{file} cannot be read as a zip archive ({reason_of(error)}). Fetch it again, or unpack it and give "
                 "the folder."
             ) from error
-        outside = [n for n in names if leads_out(n)]
-        names = [n for n in names if not leads_out(n)]
-        names = [n for n in names if not any(is_ignored(p) for p in PurePosixPath(n).parts)]
-        members = sorted({n for n in names if is_image_name(n)})
+        outside = [info.filename for info in infos if leads_out(info.filename)]
+        self._infos = {normal_name(info.filename): info for info in infos if not leads_out(info.filename)}
+        names = [n for n in self._infos if not any(is_ignored(p) for p in PurePosixPath(n).parts)]
+        members = sorted(
+            n for n in names if is_image_name(n) or (is_bare_name(n) and self._begins_as_image(n))
+        )
         if outside and not members:
             raise UsageError(
                 f"{file} holds no images that are read: {len(outside)} of its members have names that lead out of it "
@@ -57,17 +68,24 @@ class ZipSource(EncodedSource):
             self._archive, self._owner = zipfile.ZipFile(self.file), os.getpid()
         return self._archive
 
+    def _begins_as_image(self, name: str) -> bool:
+        try:
+            with self._open().open(self._infos[name]) as stream:
+                return begins_as_image(stream.read(16))
+        except Exception:  # encrypted, damaged, or packed by a method that Python lacks
+            return False
+
     def __getstate__(self) -> dict[str, object]:
         return {**self.__dict__, "_archive": None, "_owner": -1}
 
     def origin(self, i: int) -> Origin:
-        info = self._open().getinfo(self.paths[i])
+        info = self._infos[self.paths[i]]
         return Origin(str(self.file.absolute()), info.header_offset, info.file_size)
 
     def body(self, i: int) -> bytes:
         archive = self._open()
         try:
-            info = archive.getinfo(self.paths[i])
+            info = self._infos[self.paths[i]]
             require_fitting(info.file_size)
             return archive.read(info)
         except UnreadableImageError:

@@ -13,6 +13,7 @@ from isosphere.data import (
     ImageSet,
     Loader,
     Source,
+    Split,
     ViewRecipe,
     Views,
     fingerprint,
@@ -21,6 +22,7 @@ from isosphere.data import (
     open_source,
     permutation,
     recipe,
+    set_aside,
 )
 from isosphere.errors import RunError, UsageError, command, listing, nearest, option
 from isosphere.methods import METHODS, Method, build_method
@@ -110,6 +112,8 @@ def prepare(
     train = config.train
     fabric = make_fabric(train.device, train.precision, timeout_minutes=train.timeout_minutes)
     images, warnings = _load(config, source, progress)
+    if aside := set_aside(source):
+        warnings = (*warnings, aside)
     print_of = fingerprint(source)
     alike(fabric, {**_flat(config), "the number of images": len(images), f"the {FINGERPRINT}": print_of})
     batch = train.batch_size or 2
@@ -182,12 +186,12 @@ def prepare_without_images(config: Config) -> tuple[Config, dict[str, str]]:
     return config, facts
 
 
-def open_training_source(config: Config) -> Source:
-    """The training part of the configured source, or `data.limit` images of it that the seed draws."""
+def open_training_source(config: Config, split: Split = "train") -> Source:
+    """The training part (or another) of the configured source, or `data.limit` images of it that the seed draws."""
     if config.data.source is None:
         example = command("train", "PICTURES", out="RUN")
         raise UsageError(f"no data: name a folder of images, for example: {example}")
-    return _limited(open_source(config.data.source, split="train"), config)
+    return _limited(open_source(config.data.source, split=split), config)
 
 
 def _limited(source: Source, config: Config) -> Source:

@@ -7,7 +7,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, get_args
 
-from isosphere.data import left_out
+from isosphere.data import left_out, set_aside
 from isosphere.errors import RunError, UsageError, option, plural
 from isosphere.evaluation import FeatureCache, Solver, TaskResult, read_results, update_results
 from isosphere.report import loss_curves
@@ -180,6 +180,8 @@ def _notes(context: EvaluationContext, results: dict[str, TaskResult], asked: An
         if skipped and part != "described":
             whose = {"train": "the training images", "test": "the test images"}.get(part, part)
             found.append(left_out(skipped, whose))
+    asides = (set_aside(context.splits.train), set_aside(context.splits.test))
+    found += [aside for aside in dict.fromkeys(asides) if aside]
     if asked is None:
         if not context.splits.labelled:
             found.append(f"{context.splits.without_labels()} Without, accuracy cannot be measured.")

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from isosphere.data import Source, images_at, left_out
+from isosphere.data import Source, as_source, images_at, left_out
 from isosphere.errors import IsosphereError, UsageError, command, option
 from isosphere.evaluation import TaskResult, read_results
 from isosphere.report import Embedded, Subject, check_map, collapse_words, mixed, report_page
@@ -47,7 +47,7 @@ def report(
 
     Args:
         runs: one or several runs, or their folders.
-        data: images to show; None: those of the run, their test part if any.
+        data: images to show; None: those of the run, of these the test part if any.
         map: how embeddings are brought to the plane, ``pca`` or ``umap``.
         limit: show the runs so many images. out: file to write; None: ``report.html`` in the first run's folder.
 
@@ -95,7 +95,7 @@ def _subject(
             alarms.append(changed)
         key = str(wanted) if isinstance(wanted, (str, Path)) else f"at hand {id(wanted)}"
         if key not in sources:
-            sources[key] = sample(shown_part(wanted), limit, SEED)
+            sources[key] = sample(shown_part(wanted) if data is None else as_source(wanted), limit, SEED)
         embedded, skipped = _embedded(run, sources[key], progress)
         if skipped:
             alarms.append(left_out(skipped, "the images shown here"))

@@ -44,7 +44,7 @@ def draw_views(
 
     Raises: UsageError for images that cannot be opened, or a recipe that there is not.
     """
-    source = open_training_source(config) if source is None else source
+    source = open_training_source(config, split=None) if source is None else source
     config, suggestion = resolve(config, source)
     stride = max(1, len(source) // count)
     chosen = source.subset(list(range(0, len(source), stride))[:count])
