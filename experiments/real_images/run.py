@@ -41,7 +41,7 @@ def main() -> None:
             with tempfile.TemporaryDirectory() as folder:
                 run = train(spec, Path(folder) / "run", minutes=a.minutes, seed=int(seed), set=settings)
                 found = run.evaluate(spec, tasks="knn")["knn"]
-            for figure in found.figures:
+            for figure in found.find(metric="accuracy"):
                 numbers = {k: f"{100 * v:.2f}" for k, v in figure.estimate.as_dict().items()}
                 features = "/".join(filter(None, (figure.model, figure.layer)))
                 images = found.protocol["test_images"]

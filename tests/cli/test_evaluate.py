@@ -26,8 +26,9 @@ def test_labelled_images_without_a_split(run, classes, quick, figures, check_est
         ("untrained", "whitened"),
         ("pixels", ""),
         ("pca", ""),
+        ("largest-class", ""),
     }
-    assert {f.metric for f in knn.figures} == {"accuracy"}
+    assert {f.metric for f in knn.figures} == {"accuracy", "balanced_accuracy", "recall"}
     assert knn.one(model="pixels").value == 1.0  # red and blue: pixels tell them apart
     assert knn.data == str(classes)
     assert len(knn.weights) == 16
@@ -149,7 +150,7 @@ def test_weights_to_start_from_may_be_gone(run, classes, quick, figures):
     done = run("evaluate", "r", classes, "--tasks", "knn")
     assert done.code == 0, done.err
     assert "cannot be had again" in done.out
-    assert {f.model for f in figures()["knn"].figures} == {"trained", "pixels", "pca"}
+    assert {f.model for f in figures()["knn"].figures} == {"trained", "pixels", "pca", "largest-class"}
 
 
 @pytest.mark.parametrize(

@@ -23,9 +23,11 @@ def test_probes_stand_beside_pixels_and_say_what_they_chose(run, classes, quick,
     for task, variants in (("linear", {""}), ("ridge", {"exponential", "linear"})):
         result = found[task]
         check_estimates(result)
-        keys = {(f.model, f.layer, f.variant) for f in result.figures}
-        assert keys == {(*key, variant) for key in candidates for variant in variants}
-        assert all(f.value == 1.0 for f in result.find(model="pixels"))  # red and blue
+        keys = {(f.model, f.layer, f.variant) for f in result.find(metric="balanced_accuracy")}
+        assert keys == {
+            (*key, variant) for key in candidates | {("largest-class", "")} for variant in variants
+        }
+        assert all(f.value == 1.0 for f in result.find(model="pixels", metric="accuracy"))  # red and blue
         assert result.protocol["test_images"] == 12
         assert {(each["model"], each["layer"]) for each in result.protocol["chosen"]} == candidates
     first = found["ridge"].protocol["chosen"][0]
@@ -141,7 +143,7 @@ def test_baselines_can_be_left_out(run, classes, quick, figures):
     run("train", classes, "--out", "r", *quick)
     done = run("evaluate", "r", classes, "--tasks", "knn,linear,retrieval", "--no-baselines")
     assert (done.code, done.err) == (0, "")
-    assert {f.model for result in figures().values() for f in result.figures} == {"trained"}
+    assert {f.model for result in figures().values() for f in result.figures} == {"trained", "largest-class"}
     assert "Compare with another run" in done.out
     assert not list(Path("r/features").glob("images-*"))
 

@@ -24,9 +24,9 @@ def brute(z, threshold):
 
 
 @pytest.mark.parametrize("threshold", [0.2, 0.6, 0.8, 0.9, 0.99])
-@pytest.mark.parametrize("entries", [1 << 22, 700])
-def test_groups_are_connected_components(threshold, entries, monkeypatch):
-    monkeypatch.setattr(duplicates, "_ENTRIES", entries)
+@pytest.mark.parametrize("side", [2048, 26])
+def test_groups_are_connected_components(threshold, side, monkeypatch):
+    monkeypatch.setattr(duplicates, "_SIDE", side)
     rng = np.random.default_rng(1)
     z = rng.normal(size=(40, 5))[rng.integers(0, 40, 150)] + 0.15 * rng.normal(size=(150, 5))
     found = near_duplicates(z, threshold)

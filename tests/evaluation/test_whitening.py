@@ -5,7 +5,8 @@ import pytest
 import torch
 from sklearn.preprocessing import StandardScaler
 
-from isosphere.evaluation import standardised
+from isosphere.evaluation import WCCN, pca_whitened, standardised
+from isosphere.statistics import class_angles, covariance_spectrum, effective_rank, kmeans, lidar, silhouettes
 
 
 def test_standardising_is_scikit_learns_and_constants_vanish():
@@ -34,3 +35,27 @@ def test_shrinkage_goes_from_single_features_to_full_whitening():
     )
     with pytest.raises(ValueError, match="0 \\(whitened\\) to 1"):
         standardised(train, shrinkage=1.5)
+
+
+@pytest.mark.parametrize("broken", [float("nan"), float("inf")])
+def test_numbers_that_are_not_finite_are_a_sentence(broken):
+    """And no error of linear algebra; also where there are more features than rows."""
+    x = torch.randn(12, 5)
+    x[3, 2] = broken
+    for asked in (
+        lambda: standardised(x, x),
+        lambda: standardised(x, shrinkage=0.1),
+        lambda: pca_whitened(x, x),
+        lambda: pca_whitened(x.T, x.T),
+        lambda: WCCN.fit(torch.stack([x, x])),
+        lambda: covariance_spectrum(x),
+        lambda: effective_rank(x),
+        lambda: lidar(torch.stack([x, x])),
+        lambda: silhouettes(x, torch.arange(12) % 2),
+        lambda: class_angles(x, torch.arange(12) % 2),
+        lambda: kmeans(x, 2),
+    ):
+        with pytest.raises(ValueError, match="non-finite numbers, expected finite ones"):
+            asked()
+    with pytest.raises(ValueError, match="no rows"):
+        standardised(x[:0])

@@ -153,6 +153,40 @@ def test_a_second_evaluation_knows_why_a_file_was_left_out(run, folder, tmp_path
         assert "could not be read" not in notes[0]
 
 
+def test_classes_of_different_sizes_are_judged_one_by_one(run):
+    """21 pictures of one class and 3 of another: always naming the first is right in 87.5 %."""
+    few = ["many"] * 21 + ["few"] * 3
+    test = as_source(IMAGES, labels=few)
+    found = run.evaluate(as_source(IMAGES, labels=few), test=test, tasks="knn", cache=False, progress=False)
+    knn = found["knn"]
+    base = {"model": "largest-class"}
+    assert knn.one(**base).value == 21 / 24
+    assert knn.one(**base, metric="balanced_accuracy").value == 0.5
+    ours = {"model": "trained", "layer": "backbone"}
+    recalls = knn.find(**ours, metric="recall")
+    assert {f.subset for f in recalls} == {"many", "few"}
+    balanced = knn.one(**ours, metric="balanced_accuracy").value
+    assert balanced == pytest.approx(sum(f.value for f in recalls) / 2)
+    assert recalls[0].value <= recalls[1].value
+    assert knn.protocol["largest_class"] == "many"
+    said = found.summary()
+    assert said.startswith("The classes are of different sizes (")
+    assert "87.5 % by always naming many). Of an average class" in said
+    assert f"{100 * balanced:.1f} % is found (balanced accuracy)" in said
+    table = found.table()
+    for words in ("always the largest class", "balanced", "k-NN recall of each class"):
+        assert words in table
+    even = run.evaluate(IMAGES, labels=LABELS, test=as_source(IMAGES, labels=LABELS), tasks="knn", **QUIET)
+    assert "% of the labels are right" in even["knn"].headline
+    assert not even["knn"].headline.startswith("The classes")
+
+
+def test_what_is_given_for_a_task_adds_it(run):
+    found = run.evaluate(IMAGES, labels=LABELS, tasks="knn", ood=IMAGES, probe="sgd", **QUIET)
+    assert set(found) == {"knn", "ood", "linear"}
+    assert "needs labels" in refusal(run.evaluate, IMAGES, tasks="retrieval", probe="sgd", **QUIET)
+
+
 def test_words_of_numbers():
     assert [plural(n, "image") for n in (0, 1, 2000)] == ["0 images", "1 image", "2,000 images"]
 
@@ -160,3 +194,16 @@ def test_words_of_numbers():
 def test_open_source_takes_the_test_part_of_a_named_set(run):
     ((name, found),) = choose_ood("digits").items()
     assert (name, len(found)) == ("digits", len(open_source("digits", split="test")))
+
+
+def test_of_many_images_so_many_are_paired_and_it_is_said(run, monkeypatch):
+    """Geometry and the figures without labels compare all pairs."""
+    monkeypatch.setattr("isosphere.workflows.tasks._base.PAIRED", 22)
+    found = run.evaluate(IMAGES, test=IMAGES, tasks="geometry,unlabelled", **QUIET)
+    for task in ("geometry", "unlabelled"):
+        assert (found[task].protocol["images"], found[task].protocol["drawn_from"]) == (22, "24")
+    assert "22 test images (drawn from 24)" in found.table()
+    whole = isosphere.evaluation.geometry(run.embed(IMAGES, layer="head"))
+    some = found["geometry"].one(model="trained", metric="uniformity").value
+    assert some != whole["uniformity"].value
+    assert some == pytest.approx(whole["uniformity"].value, abs=0.2)

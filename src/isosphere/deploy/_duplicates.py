@@ -8,9 +8,9 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 from torch.nn import functional
 
-from isosphere.reductions import inner_product_blocks
+from isosphere.reductions import pair_tiles
 
-_ENTRIES = 1 << 21
+_SIDE = 2048
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,8 +37,8 @@ def near_duplicates(
 
     Raises: ValueError for another shape, non-finite rows or a threshold outside (-1, 1].
 
-    Numerics: exact, all pairs, float32 in blocks of 8 MB; of cosines within 1e-6 of the threshold rounding
-    decides. A zero row is like nothing.
+    Numerics: exact, every pair once, float32 in squares of 16 MB: n^2 d operations, and memory that does not grow with
+    n; of cosines within 1e-6 of the threshold rounding decides. A zero row is like nothing.
     """
     x = torch.as_tensor(z)
     if x.ndim != 2:
@@ -49,17 +49,20 @@ def near_duplicates(
         raise ValueError(f"threshold: got {threshold}, expected a cosine above -1 and at most 1")
     unit = functional.normalize(x.float(), dim=1)
     n = len(unit)
-    parent, column = torch.arange(n), torch.arange(n)
-    best = torch.full((n,), -1.0)
-    for here, cosines in inner_product_blocks(unit, unit, rows=max(1, _ENTRIES // max(n, 1))):
-        own = column[here]
-        cosines[own - here.start, own] = -1.0
-        best[here] = cosines.amax(1)
-        # A cosine of 1 is rarely computed as 1: identical rows must pass a threshold of 1. Pairs that are
-        # together already are left out, so that a collapsed encoder does not make n^2 of them.
-        linked = (cosines >= threshold - 1e-6) & (column > own[:, None]) & (parent != parent[own][:, None])
-        a, b = linked.nonzero(as_tuple=True)
-        _unite(parent, a + here.start, b)
+    parent, best = torch.arange(n), torch.full((n,), -1.0)
+    for rows, columns, cosines in pair_tiles(unit, side=_SIDE):
+        if rows == columns:
+            cosines.fill_diagonal_(-1.0)
+        along, down = (cosines.amax(axis).cpu() for axis in (1, 0))
+        best[rows] = torch.maximum(best[rows], along)
+        best[columns] = torch.maximum(best[columns], down)
+        # A cosine of 1 is rarely computed as 1: identical rows must pass a threshold of 1.
+        if not bool((along >= threshold - 1e-6).any()):
+            continue
+        # Pairs that are together already are left out, so that a collapsed encoder does not make n^2 of them.
+        apart = parent[rows][:, None] != parent[columns]
+        a, b = ((cosines.cpu() >= threshold - 1e-6) & apart).nonzero(as_tuple=True)
+        _unite(parent, a + rows.start, b + columns.start)
     _, sizes = torch.unique(parent, return_counts=True)
     members = parent.argsort(stable=True).split(sizes.tolist()) if n else []
     groups = [

@@ -1,5 +1,6 @@
 """Judging a frozen encoder: neighbours, probes, retrieval, OOD, geometry; each figure with its interval."""
 
+from isosphere.evaluation._balance import balanced_accuracy, class_recalls, class_weights
 from isosphere.evaluation._baselines import (
     pca_whitened,
     pixels,
@@ -79,12 +80,15 @@ __all__ = [
     "RidgePrediction",
     "Solver",
     "TaskResult",
+    "balanced_accuracy",
     "bootstrap",
     "centre_key",
     "centre_look",
     "class_outcomes",
+    "class_recalls",
     "class_retrieval",
     "class_structure",
+    "class_weights",
     "detection",
     "extract",
     "extract_views",

@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from isosphere.evaluation._labels import judged
-from isosphere.evaluation._whitening import moments, projected
+from isosphere.evaluation._whitening import moments, projected, require_finite
 
 PRINCIPAL = 256
 """Principal components of pixels, where there are so many."""
@@ -44,7 +44,7 @@ def pca_whitened(train: Tensor, test: Tensor, dim: int | None = None) -> tuple[T
 
     Shape: float32 ``(n, dim)``, ``(m, dim)``.
 
-    Raises: ValueError if the training set has fewer than `dim` directions of variance.
+    Raises: ValueError if the training set has fewer than `dim` directions of variance, or rows that are not finite.
 
     Numerics: exact, float64, from the smaller Gram matrix: min(n, p) up to about 5,000 in under a minute. Beyond it
     the memory is that of the result.
@@ -62,6 +62,7 @@ def pca_whitened(train: Tensor, test: Tensor, dim: int | None = None) -> tuple[T
     else:
         x = train.double() / unit
         mean = x.mean(0)
+        require_finite(mean)
         x = x - mean
         eigenvalues, rows = torch.linalg.eigh(x @ x.T / n)
         vectors = x.T @ rows / (n * eigenvalues).clamp(min=torch.finfo(x.dtype).tiny).sqrt()

@@ -69,7 +69,7 @@ class TaskResult:
         weights: digest of the trained weights; empty in an older file.
         images: digest of the images and labels of each part that was looked at, by its name (``train``, ``test``, an
             OOD set); nothing in an older file.
-        gain: difference of the trained encoder to the best of the others on the task's first figure, with its interval,
+        gain: difference of the trained encoder to the best of the others in what the headline says, with its interval,
             and `rival`, who that is; None for a task without a winner.
         headline: the first figure in a sentence. remark: says that the encoder is no good, and takes the place of the
             closing sentence. hint: what else can be done with it.
@@ -94,11 +94,15 @@ class TaskResult:
         return [f for f in self.figures if all(getattr(f, name) == value for name, value in wanted.items())]
 
     def one(self, **wanted: str) -> Figure:
-        """The only figure whose fields are these; those that are not named must be empty or the same in all.
+        """The only figure whose fields are these. Where several are, and no metric or subset is named, it is of those
+        that the task begins with, such as accuracy.
 
         Raises: KeyError if there is none, or more than one.
         """
         found = self.find(**wanted)
+        for name in {"metric", "subset"} - set(wanted):
+            if len(found) > 1:
+                found = [f for f in found if getattr(f, name) == getattr(self.figures[0], name)] or found
         if len(found) != 1:
             among = "\n".join(map(str, found or self.figures))
             raise KeyError(

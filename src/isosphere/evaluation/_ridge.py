@@ -1,6 +1,6 @@
 """Kernel ridge and nearest-neighbour regression: two of the three estimators that uniformity is optimal for."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from typing import Literal
@@ -94,7 +94,7 @@ def ridge_classify(
     if len(y) == 0:
         raise ValueError("train_y: got no labelled row, expected at least one label >= 0 (-1: unlabelled)")
     classes, column = y.unique(return_inverse=True)
-    made = ridge_regress(x, functional.one_hot(column).double(), test_x, **options)
+    made = _regress(x, _Targets(column, len(classes)), finite_rows(test_x, "test_x"), **options)
     return classes.to(made.values.device)[made.values.argmax(1)], made
 
 
@@ -134,52 +134,104 @@ def ridge_regress(
     Raises: ValueError for other shapes, non-finite features, no rows, or a grid that is empty or not positive.
 
     Numerics: float64. Cholesky: two thirds n^3 operations per point of the grid and 16 n^2 bytes (1.6 GB and
-    about half a minute per point on one core at n = 10,000). Otherwise n q^2 for q features, once per kappa.
+    about half a minute per point on one core at n = 10,000). Otherwise 2 n q^2 for q features, once per kappa, and
+    8 q^2 bytes: rows are mapped block by block, and none are kept beside the features.
 
     Reference: SPHERE-JEPA (arXiv 2605.26900), kernel exp(kappa <x, y>): the same up to lambda e^-kappa.
     """
     x, test = finite_rows(train_x, "train_x"), finite_rows(test_x, "test_x")
     y = torch.as_tensor(targets).to(x.device).double()
-    if x.shape[1] != test.shape[1] or y.ndim not in (1, 2) or len(y) != len(x):
+    if y.ndim not in (1, 2) or len(y) != len(x):
         raise ValueError(
-            f"train_x, targets, test_x: got shapes {tuple(x.shape)}, {tuple(y.shape)}, {tuple(test.shape)}, "
-            "expected (n, p), (n,) or (n, t), and (m, p)"
+            f"train_x, targets: got shapes {tuple(x.shape)} and {tuple(y.shape)}, expected (n, p), and (n,) or (n, t)"
+        )
+    y = y[:, None] if y.ndim == 1 else y
+    known = torch.isfinite(y).all(1)
+    return _regress(
+        x[known],
+        _Targets(y[known]),
+        test,
+        kernel=kernel,
+        kappas=kappas,
+        penalties=penalties,
+        normalise=normalise,
+        exact_up_to=exact_up_to,
+        landmarks=landmarks,
+        seed=seed,
+    )
+
+
+class _Targets:
+    """Targets ``(n, t)`` as they are, or the indicators of so many classes ``(n,)``, which are not kept."""
+
+    def __init__(self, y: Tensor, classes: int = 0) -> None:
+        self._y, self._classes = y, classes
+
+    def __getitem__(self, here: slice) -> Tensor:
+        return functional.one_hot(self._y[here], self._classes).double() if self._classes else self._y[here]
+
+
+def _regress(
+    x: Tensor,
+    y: _Targets,
+    test: Tensor,
+    *,
+    kernel: Kernel = "exponential",
+    kappas: tuple[float, ...] = (8.0,),
+    penalties: tuple[float, ...] = RIDGES,
+    normalise: bool = True,
+    exact_up_to: int = _EXACT,
+    landmarks: int = _LANDMARKS,
+    seed: int = 0,
+) -> RidgePrediction:
+    """:func:`ridge_regress` of rows that all have targets."""
+    if x.shape[1] != test.shape[1]:
+        raise ValueError(
+            f"train_x, test_x: got shapes {tuple(x.shape)} and {tuple(test.shape)}, expected (n, p) and (m, p)"
         )
     if kernel not in ("exponential", "linear"):
         raise ValueError(f"kernel: got {kernel!r}, expected 'exponential' or 'linear'")
     for name, grid in (("penalties", penalties), ("kappas", kappas)):
         if not grid or not min(grid) > 0:
             raise ValueError(f"{name}: got {grid}, expected positive numbers such as (0.1, 1.0)")
-    y = y[:, None] if y.ndim == 1 else y
-    known = torch.isfinite(y).all(1)
-    x, y, test = x[known].double(), y[known], test.to(x.device).double()
     if len(x) == 0:
         raise ValueError("targets: got no row with finite targets, expected at least one")
-    if normalise:
-        x, test = functional.normalize(x, dim=1), functional.normalize(test, dim=1)
+
+    def prepared(rows: Tensor) -> Tensor:
+        rows = rows.to(x.device).double()
+        return functional.normalize(rows, dim=1) if normalise else rows
+
+    def blocks() -> Iterator[tuple[Tensor, Tensor]]:
+        for start in range(0, len(x), _BLOCK):
+            here = slice(start, min(start + _BLOCK, len(x)))
+            yield prepared(x[here]), y[here]
+
     ordered = sorted(set(penalties), reverse=True)
     with full_precision(x.device), torch.no_grad():
+        solve: Callable[[_Map], dict[float, _Fit]] = partial(_solve_primal, blocks=blocks, penalties=ordered)
         if kernel == "linear":
             maps: dict[float, _Map] = {float("nan"): lambda rows: rows}
             solver = f"exact, from the {x.shape[1]} features"
         elif len(x) <= exact_up_to:
-            maps = {kappa: partial(_exponential, other=x, kappa=kappa) for kappa in kappas}
+            whole = prepared(x)
+            maps = {kappa: partial(_exponential, other=whole, kappa=kappa) for kappa in kappas}
+            solve = partial(_solve_dual, x=whole, y=y[:], penalties=ordered)
             solver = "exact, by Cholesky factorisation"
         else:
-            marks = x[permutation(len(x), seed, 0)[: min(landmarks, len(x))].to(x.device)]
+            drawn = permutation(len(x), seed, 0)[: min(landmarks, len(x))].to(x.device)
+            marks = prepared(x[drawn])
             maps = {kappa: _nystroem(marks, kappa) for kappa in kappas}
             solver = f"approximate: Nyström, {len(marks):,} landmarks of {len(x):,} training rows"
-        solve = _solve_dual if solver.endswith("factorisation") else _solve_primal
         best, errors = None, {}
         for kappa, features in maps.items():
-            fits = solve(features, x, y, ordered)
+            fits = solve(features)
             errors |= {(kappa, penalty): fit.error for penalty, fit in fits.items()}
             near = min(fits, key=lambda penalty: fits[penalty].error)
             if best is None or fits[near].error < best[2].error:
                 best = kappa, near, fits[near]
         assert best is not None
         kappa, penalty, fit = best
-        values = [maps[kappa](block) @ fit.coefficients for block in test.split(_BLOCK)]
+        values = [maps[kappa](prepared(block)) @ fit.coefficients for block in test.split(_BLOCK)]
     return RidgePrediction(
         torch.cat(values),
         kappa,
@@ -278,21 +330,29 @@ def _solve_dual(features: _Map, x: Tensor, y: Tensor, penalties: list[float]) ->
     return fits
 
 
-def _solve_primal(features: _Map, x: Tensor, y: Tensor, penalties: list[float]) -> dict[float, _Fit]:
-    """``(F^T F + lambda I) w = F^T Y`` for all lambda, from one eigen-decomposition of ``F^T F``."""
-    f = torch.cat([features(block) for block in x.split(_BLOCK)])
-    values, basis = torch.linalg.eigh(f.T @ f)
-    values, rotated = values.clamp(min=0), f @ basis
-    projected, squares = rotated.T @ y, rotated.square()
-    fits = {}
-    for penalty in penalties:
-        weights = projected / (values + penalty)[:, None]
-        leverage = squares @ (1 / (values + penalty))
-        # lambda / (lambda + ...) in exact arithmetic: positive, whatever the rounding.
-        rest = (1 - leverage).clamp(min=torch.finfo(f.dtype).eps)
-        residuals = (y - rotated @ weights) / rest[:, None]
-        fits[penalty] = _Fit(basis @ weights, float(residuals.square().mean()))
-    return fits
+def _solve_primal(
+    features: _Map, blocks: Callable[[], Iterable[tuple[Tensor, Tensor]]], penalties: list[float]
+) -> dict[float, _Fit]:
+    """``(F^T F + lambda I) w = F^T Y`` for all lambda, from one eigen-decomposition of ``F^T F``; F is never whole."""
+    gram, right = torch.zeros((), dtype=torch.float64), torch.zeros((), dtype=torch.float64)
+    for rows, y in blocks():
+        f = features(rows)
+        gram, right = f.T @ f + gram.to(f), f.T @ y + right.to(f)
+    values, basis = torch.linalg.eigh(gram)
+    values, projected = values.clamp(min=0), basis.T @ right
+    weights = {penalty: projected / (values + penalty)[:, None] for penalty in penalties}
+    errors, count = dict.fromkeys(penalties, 0.0), 0
+    for rows, y in blocks():
+        rotated = features(rows) @ basis
+        squares = rotated.square()
+        count += y.numel()
+        for penalty in penalties:
+            leverage = squares @ (1 / (values + penalty))
+            # lambda / (lambda + ...) in exact arithmetic: positive, whatever the rounding.
+            rest = (1 - leverage).clamp(min=torch.finfo(rotated.dtype).eps)
+            residuals = (y - rotated @ weights[penalty]) / rest[:, None]
+            errors[penalty] += float(residuals.square().sum())
+    return {penalty: _Fit(basis @ weights[penalty], errors[penalty] / count) for penalty in penalties}
 
 
 def _exponential(rows: Tensor, other: Tensor, kappa: float) -> Tensor:

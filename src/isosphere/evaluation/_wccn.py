@@ -46,7 +46,7 @@ class WCCN:
             mean: ``(p,)``, the centre; that of the views if None.
             shrinkage: s in (0, 1]; 1 only centres, as views do that do not differ at all.
 
-        Raises: ValueError for another shape of the views, or a shrinkage outside (0, 1].
+        Raises: ValueError for another shape of the views, or a shrinkage outside (0, 1], or non-finite numbers.
         """
         if views.ndim != 3 or len(views) < 2 or views.shape[1] == 0 or not 0 < shrinkage <= 1:
             raise ValueError(
@@ -54,6 +54,8 @@ class WCCN:
                 "images, features) and a shrinkage above 0, at most 1 (centred only)"
             )
         x = in_float64(views)
+        if not torch.isfinite(x.sum()):
+            raise ValueError("views: got non-finite numbers, expected finite ones")
         within = within_covariance(x)
         scale = within.diagonal().mean()
         basis = inverse_root(shrunk(within / scale if scale > 0 else torch.zeros_like(within), shrinkage))

@@ -22,7 +22,8 @@ def standardised(train: Tensor, *others: Tensor, shrinkage: float = 1.0) -> tupl
     the correlation matrix of the training rows. 0 is full whitening. A feature that is constant on the
     training rows becomes 0.
 
-    Shape: ``(n, p)`` each, float32 out. Raises: ValueError for a shrinkage outside [0, 1].
+    Shape: ``(n, p)`` each, float32 out. Raises: ValueError for a shrinkage outside [0, 1], no training rows, or some
+    that are not finite.
     """
     if not 0 <= shrinkage <= 1:
         raise ValueError(f"shrinkage: got {shrinkage}, expected 0 (whitened) to 1 (each feature by itself)")
@@ -49,17 +50,28 @@ def moments(x: Tensor, *, unit: float = 1.0) -> tuple[Tensor, Tensor]:
 
     Args:
         x: ``(n, p)``, of any number type. unit: what 1 is in it (255 for bytes that stand for values in [0, 1]).
+
+    Raises: ValueError for no rows, or some that are not finite.
     """
     # Added up in place: results that stay between blocks that go would keep the heap from using these again.
     mean = torch.zeros(x.shape[1], dtype=torch.float64, device=x.device)
     for part in _split(x):
         mean += part.sum(0, dtype=torch.float64)
     mean /= len(x)
+    require_finite(mean)
     covariance = mean.new_zeros(x.shape[1], x.shape[1])
     for part in _split(x):
         centred = part.double() - mean
         covariance.addmm_(centred.T, centred)
     return mean / unit, covariance / (len(x) * unit**2)
+
+
+def require_finite(mean: Tensor) -> None:
+    """Raises: ValueError if a mean shows that there were no training rows, or one of them is not finite."""
+    if not torch.isfinite(mean).all():
+        raise ValueError(
+            "train: got no rows or non-finite numbers, expected finite ones; drop or repair these rows first"
+        )
 
 
 def projected(x: Tensor, mean: Tensor, basis: Tensor, *, unit: float = 1.0) -> Tensor:

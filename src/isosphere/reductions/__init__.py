@@ -4,7 +4,7 @@ from isosphere.reductions._characteristic import sliced_characteristic_distance
 from isosphere.reductions._collective import Group, all_reduce, first_row, gather_rows, row_counts, world_size
 from isosphere.reductions._flat_index import SearchEngine, find_neighbours
 from isosphere.reductions._nearest import nearest_log_distance
-from isosphere.reductions._neighbours import inner_product_blocks, nearest_neighbours
+from isosphere.reductions._neighbours import inner_product_blocks, nearest_neighbours, pair_tiles
 from isosphere.reductions._pairwise import pair_log_sum, pair_sum
 from isosphere.reductions._precision import full_precision, has_float64, in_float64, widest
 
@@ -23,6 +23,7 @@ __all__ = [
     "nearest_neighbours",
     "pair_log_sum",
     "pair_sum",
+    "pair_tiles",
     "row_counts",
     "sliced_characteristic_distance",
     "widest",

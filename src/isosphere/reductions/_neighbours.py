@@ -94,6 +94,24 @@ def inner_product_blocks(
         yield here, product
 
 
+def pair_tiles(x: Tensor, *, side: int = 2048) -> Iterator[tuple[slice, slice, Tensor]]:
+    """Inner products of rows with each other, in squares: ``(rows, columns, (rows, columns))``, no graph.
+
+    Squares below the diagonal, which hold the same pairs again, are left out. The memory is ``side^2`` numbers, however
+    many rows there are, and a square is large enough for a fast product.
+
+    Shape: ``(n, d)``; float32 at least.
+    """
+    x = x.to(torch.promote_types(x.dtype, torch.float32))
+    for top in range(0, len(x), side):
+        rows = slice(top, min(top + side, len(x)))
+        for left in range(top, len(x), side):
+            columns = slice(left, min(left + side, len(x)))
+            with torch.no_grad(), full_precision(x.device):
+                product = x[rows] @ x[columns].T
+            yield rows, columns, product
+
+
 def _unit(rows: Tensor) -> Tensor:
     return functional.normalize(rows.float(), dim=1)
 

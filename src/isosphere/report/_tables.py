@@ -18,6 +18,7 @@ _MODELS = {
     "trained/method": "the method's own score",
     "pixels": "raw pixels",
     "pca": "PCA-whitened pixels",
+    "largest-class": "always the largest class",
     "descriptor": "fixed rotation-invariant descriptor",
 }
 _LAYERS = {"backbone": "encoder", "wccn": "encoder, WCCN", "whitened": "encoder, whitened"}
@@ -102,6 +103,7 @@ class Layout:
             alone. What is not named is written as it is, a subset as the protocol's ``sets`` name it; what has no words
             ("") is not written.
         corner: heading of the first column.
+        most: rows at the most; 0 for all.
     """
 
     title: str
@@ -113,6 +115,7 @@ class Layout:
     lower: frozenset[str] = frozenset()
     words: Mapping[str, str] = field(default_factory=dict)
     corner: str = "features"
+    most: int = 0
 
 
 def lay_out(layouts: Sequence[Layout], results: Mapping[str, TaskResult]) -> list[Table]:
@@ -173,7 +176,7 @@ def _tables(layout: Layout, results: Mapping[str, TaskResult]) -> Iterable[Table
             columns, made = _rows_by_run(layout, held, list(results), words, alike=alike)
         else:
             columns, made = _rows_by_column(layout, held, words)
-        yield Table(title, layout.corner, columns, made, conditions_note(evaluated))
+        yield Table(title, layout.corner, columns, made[: layout.most or None], conditions_note(evaluated))
 
 
 def _shown(layout: Layout, figure: Figure, several: bool) -> bool:

@@ -20,7 +20,7 @@ def kmeans(
 
     Returns: cluster of each row int64 ``(n,)``, centres ``(k, p)``, and the sum of squared distances to them.
 
-    Raises: ValueError for another shape or k outside 1..n.
+    Raises: ValueError for another shape, non-finite rows or k outside 1..n.
 
     Numerics: centred, float32 at least; n k p operations per round, blocked.
 
@@ -30,6 +30,8 @@ def kmeans(
         raise ValueError(f"x, k: got shape {tuple(x.shape)} and {k}, expected (n, p) and 1 to n")
     rows = x.detach().to(torch.promote_types(x.dtype, torch.float32))
     shift = rows.mean(0)
+    if not torch.isfinite(shift).all():
+        raise ValueError("x: got non-finite numbers, expected finite ones")
     rows = rows - shift
     generator = torch.Generator().manual_seed(seed)
     best: tuple[Tensor, Tensor, float] | None = None

@@ -68,7 +68,7 @@ def lidar(views: Tensor, *, delta: float = 1e-4) -> Tensor:
     Scale: 1 (one direction tells images apart) to min(n - 1, p); 0 if all images have the same mean. `delta` is
     absolute: compare features of one scale. It depends on n and on the number of views; compare at equal ones.
 
-    Raises: ValueError for another shape.
+    Raises: ValueError for another shape, or non-finite numbers.
 
     Reference: V. Thilak et al., LiDAR (arXiv 2312.04000), section 4; the rank without its epsilon of 1e-7.
     """
@@ -77,6 +77,8 @@ def lidar(views: Tensor, *, delta: float = 1e-4) -> Tensor:
             f"views: got shape {tuple(views.shape)}, expected (views, n, p): at least two views of two images"
         )
     x = in_float64(views.detach())
+    if not torch.isfinite(x).all():
+        raise ValueError("views: got non-finite numbers, expected finite ones")
     v, n, p = x.shape
     with full_precision(x.device):
         means = x.mean(0)

@@ -18,7 +18,7 @@ def covariance_spectrum(z: Tensor) -> Tensor:
     Scale: each about 1/d for uniform points on the sphere (exactly in expectation of their mean); all 0 at
     collapse.
 
-    Raises: ValueError for fewer than two rows.
+    Raises: ValueError for fewer than two rows, or non-finite numbers.
 
     Numerics: float64, from the smaller of the two Gram matrices.
     """
@@ -37,7 +37,7 @@ def effective_rank(z: Tensor) -> Tensor:
     Scale: 1 for points on a line, min(n - 1, d) when all directions carry the same variance, 0 for a constant
     sample. It depends on n unless n is many times d: compare at equal n.
 
-    Raises: ValueError for fewer than two rows.
+    Raises: ValueError for fewer than two rows, or non-finite numbers.
 
     Reference: O. Roy, M. Vetterli, The effective rank (EUSIPCO 2007), eq. 4; here after centring.
     """
@@ -57,7 +57,7 @@ def rankme(z: Tensor, *, epsilon: float = 1e-7) -> Tensor:
 
     Scale: 1 at collapse, where :func:`effective_rank` is 0; up to min(n, d). Compare at equal n.
 
-    Raises: ValueError for fewer than two rows.
+    Raises: ValueError for fewer than two rows, or non-finite numbers.
 
     Reference: Q. Garrido et al., RankMe (ICML 2023), eq. 1.
     """
@@ -73,7 +73,7 @@ def participation_ratio(z: Tensor) -> Tensor:
     Scale: 1 for points on a line, d for a covariance that is a multiple of the identity, 0 for a constant
     sample.
 
-    Raises: ValueError for fewer than two rows.
+    Raises: ValueError for fewer than two rows, or non-finite numbers.
     """
     _check(z)
     x = in_float64(z)
@@ -96,3 +96,5 @@ def _exp_entropy(values: Tensor, epsilon: float = 0.0) -> Tensor:
 def _check(z: Tensor) -> None:
     if z.ndim < 2 or z.shape[-2] < 2:
         raise ValueError(f"z: got shape {tuple(z.shape)}, expected (*views, n, d) with at least two rows")
+    if not torch.isfinite(z).all():
+        raise ValueError("z: got non-finite numbers, expected finite ones")

@@ -19,7 +19,7 @@ def fisher_ratio(x: Tensor, y: Tensor) -> Tensor:
     C) expected for C classes without meaning; nan if all rows are the same, or none is labelled. No change by
     shifts, rotations and a common factor.
 
-    Raises: ValueError for other shapes.
+    Raises: ValueError for other shapes, or non-finite rows.
     """
     rows, column, counts = _labelled(x, y)
     if len(rows) == 0:
@@ -44,7 +44,7 @@ def class_angles(x: Tensor, y: Tensor, *, centred: bool = True) -> Tensor:
     Scale: 0 to 180; all equal to ``arccos(-1 / (C - 1))`` for C means spread as widely as possible (a simplex,
     called neural collapse when classes are points as well). nan for a mean at the centre.
 
-    Raises: ValueError for other shapes.
+    Raises: ValueError for other shapes, or non-finite rows.
 
     Reference: V. Papyan, X. Han, D. Donoho, Prevalence of neural collapse (PNAS 2020), section 2.
     """
@@ -73,7 +73,7 @@ def silhouettes(x: Tensor, y: Tensor) -> Tensor:
     Scale: 1 when classes are points, 0 on the border, negative nearer to another class. 0 for rows alone in their
     class and where all distances are 0; nan if there is one class only.
 
-    Raises: ValueError for other shapes.
+    Raises: ValueError for other shapes, or non-finite rows.
 
     Numerics: float64, blocked: n^2 p operations, memory about 1024 n.
 
@@ -109,6 +109,8 @@ def _labelled(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     y = y.to(x.device)
     known = y >= 0
     rows = in_float64(x.detach()[known])
+    if not torch.isfinite(rows).all():
+        raise ValueError("x: got non-finite numbers, expected finite ones")
     _, column, counts = y[known].to(rows.device).unique(return_inverse=True, return_counts=True)
     return rows, column, counts
 

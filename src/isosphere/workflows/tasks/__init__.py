@@ -42,13 +42,18 @@ def named_tasks(names: str | Sequence[str] | None) -> list[Task] | None:
 def choose_tasks(context: EvaluationContext, named: list[Task] | None) -> list[Task]:
     """The tasks to run: those that were named, else the quick ones; and what goes with them.
 
-    An OOD set that is given is looked at; kept checkpoints are ranked beside ``unlabelled``.
+    What is given for one task alone adds it: an OOD set, a solver of the linear probe, layers to judge. Checkpoints
+    that were kept are ranked beside ``unlabelled``.
 
     Raises: UsageError where one of them cannot be done.
     """
     tasks = _quick(context, enough=True) if named is None else list(named)
     if context.ood and OOD not in tasks:
         tasks.append(OOD)
+    if context.probe != "lbfgs" and LINEAR not in tasks:
+        tasks.append(LINEAR)
+    if context.blocks and not any(task in tasks for task in (KNN, LINEAR, RIDGE)):
+        tasks.append(KNN)
     if UNLABELLED in tasks and CHECKPOINTS not in tasks and context.run.folder.kept_epochs():
         tasks.append(CHECKPOINTS)
     for task in tasks:

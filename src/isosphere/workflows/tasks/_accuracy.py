@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from isosphere.errors import option
@@ -13,6 +14,9 @@ from isosphere.evaluation import (
     WHITENING,
     Figure,
     TaskResult,
+    balanced_accuracy,
+    class_recalls,
+    class_weights,
     paired_difference,
     pca_whitened,
     standardised,
@@ -21,6 +25,13 @@ from isosphere.evaluation import (
 from isosphere.report import Layout, model_words
 from isosphere.workflows._context import EvaluationContext, Need
 from isosphere.workflows.tasks._base import SHARES, common_protocol
+
+LARGEST = "largest-class"
+"""Whoever always names the class that has the most training images: the base rate."""
+IMBALANCED = 1.5
+"""Share of the largest class, relative to an even one, from which balanced accuracy is compared."""
+RECALLS_SHOWN = 10
+"""Classes in the table of recalls; all are kept."""
 
 Predict = Callable[["Candidate", Tensor, Tensor, Tensor], Tensor]
 """From the candidate, training features and labels, and test features, to labels."""
@@ -46,10 +57,32 @@ def needs(context: EvaluationContext) -> list[Need]:
     return [Need(part, look) for part in ("train", "test") for look in looks]
 
 
-def accuracy_layout(title: str, **words: str) -> Layout:
-    """Features down; one column, or one for each variant that has words."""
-    columns = ("variant",) if words else ("metric",)
-    return Layout(f"{title}; {{test_images:,}} test images", columns=columns, percent=SHARES, words=words)
+def accuracy_layouts(title: str, **words: str) -> list[Layout]:
+    """Features down, and for each variant that has words accuracy and balanced accuracy; then the recall of classes.
+
+    `title`: with ``{measure}`` for what is measured.
+    """
+    plain = {f"accuracy/{variant}": said for variant, said in words.items()}  # goes without saying
+    words = {"accuracy": "accuracy", "balanced_accuracy": "balanced", "recall": "recall", **words, **plain}
+    return [
+        Layout(
+            title.format(measure="accuracy") + "; {test_images:,} test images",
+            columns=("metric", "variant"),
+            only=lambda f: f.metric != "recall",
+            percent=SHARES,
+            words=words,
+        ),
+        Layout(
+            title.format(measure="recall of each class") + "; the lowest of {recalled}",
+            rows=("subset",),
+            columns=("model", "metric"),
+            only=lambda f: f.metric == "recall",
+            percent=SHARES,
+            words=words,
+            corner="class",
+            most=RECALLS_SHOWN,
+        ),
+    ]
 
 
 def candidates(context: EvaluationContext) -> list[Candidate]:
@@ -103,6 +136,9 @@ def compare(
     train_y, test_y = context.labels("train"), context.labels("test")
     known = test_y >= 0
     first = next(iter(predictors))
+    classes = _Classes(train_y, test_y[known])
+    # What each class counts in the comparison: alike, where one of them would decide it.
+    weights = class_weights(classes.asked) if classes.imbalanced else torch.ones(len(classes.asked)).double()
     correct: dict[tuple[str, str], Tensor] = {}
     figures: list[Figure] = []
     components = 0
@@ -110,31 +146,79 @@ def compare(
         train_x, test_x = candidate.features()
         for variant, predict in predictors.items():
             right = (predict(candidate, train_x, train_y, test_x).cpu() == test_y)[known].double()
-            estimate = wilson(float(right.sum()), int(known.sum()))
-            figures.append(Figure(candidate.model, candidate.layer, "accuracy", estimate, variant=variant))
+            figures += _shares(candidate.model, candidate.layer, right, classes, variant)
             if variant == first:
                 correct[candidate.model, candidate.layer] = right
         components = train_x.shape[1] if candidate.model == "pca" else components
         del train_x, test_x
+    for variant in predictors:
+        figures += _shares(LARGEST, "", classes.largest_named, classes, variant)
     ours = correct["trained", "backbone"]
-    others = [key for key in correct if key[0] != "trained"]
-    rival = max(others, key=lambda key: float(correct[key].mean())) if others else None
+    names = context.splits.train.class_names
+    recalls = [
+        Figure("trained", "backbone", "recall", estimate, subset=names[label], variant=first)
+        for label, estimate in class_recalls(ours, classes.asked).items()
+    ]
+    recalls.sort(key=lambda figure: figure.value)
+    if context.baselines:
+        correct[LARGEST, ""] = classes.largest_named
+    scored = {key: weights * right for key, right in correct.items()}
+    others = [key for key in scored if key[0] != "trained"]
+    rival = max(others, key=lambda key: float(scored[key].mean())) if others else None
     return TaskResult(
         task,
-        tuple(figures),
+        (*figures, *recalls),
         {
             **protocol,
             **common_protocol(context),
             "train_images": len(train_y),
             "test_images": int(known.sum()),
-            "classes": len(context.splits.train.class_names),
+            "classes": len(names),
+            "largest_class": names[classes.largest],
+            "imbalanced": classes.imbalanced,
+            **({"recalled": f"{len(recalls):,} classes"} if len(recalls) > RECALLS_SHOWN else {}),
             "pixel_side": context.pixel_side,
             "principal_components": components,
         },
-        gain=paired_difference(ours, correct[rival]) if rival else None,
+        gain=paired_difference(scored["trained", "backbone"], scored[rival]) if rival else None,
         rival=model_words(*rival) if rival else "",
-        headline=f"{100 * float(ours.mean()):.1f} % of the labels are right",
-        hint=_worth_a_metric(correct),
+        headline=_headline(ours, classes, names[classes.largest]),
+        hint=_worth_a_metric(scored),
+    )
+
+
+class _Classes:
+    """The classes of the labelled test images, `asked`, and how one fares that always names the largest."""
+
+    def __init__(self, learned: Tensor, asked: Tensor) -> None:
+        self.asked = asked
+        self.largest = int(learned[learned >= 0].bincount().argmax())
+        self.largest_named = (asked == self.largest).double()
+
+    @property
+    def imbalanced(self) -> bool:
+        """Whether accuracy says little: the largest class has half as much again as an even share, or more."""
+        counts = self.asked.unique(return_counts=True)[1]
+        return len(counts) > 1 and int(counts.max()) * len(counts) >= IMBALANCED * len(self.asked)
+
+
+def _shares(model: str, layer: str, right: Tensor, classes: _Classes, variant: str) -> list[Figure]:
+    accuracy = wilson(float(right.sum()), len(right))
+    balanced = balanced_accuracy(right, classes.asked)
+    return [
+        Figure(model, layer, "accuracy", accuracy, variant=variant),
+        Figure(model, layer, "balanced_accuracy", balanced, variant=variant),
+    ]
+
+
+def _headline(right: Tensor, classes: _Classes, largest: str) -> str:
+    accuracy = f"{100 * float(right.mean()):.1f} % of the labels are right"
+    if not classes.imbalanced:
+        return accuracy
+    balanced, base = balanced_accuracy(right, classes.asked).value, float(classes.largest_named.mean())
+    return (
+        f"The classes are of different sizes ({accuracy}, and {100 * base:.1f} % by always naming {largest}). Of an "
+        f"average class {100 * balanced:.1f} % is found (balanced accuracy)"
     )
 
 

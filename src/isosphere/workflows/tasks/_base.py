@@ -4,12 +4,22 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import torch
+from torch import Tensor
+
+from isosphere.data import permutation
 from isosphere.errors import UsageError, option, plural
 from isosphere.evaluation import TaskResult
 from isosphere.report import Layout
 from isosphere.workflows._context import VIEW_SEED, EvaluationContext, Need
 
-SHARES = frozenset({"accuracy", "recall@1", "recall@3", "recall@5", "recall@10", "map"})
+PAIRED = 10_000
+"""Test images of which all pairs are measured, at the most: the time grows with the square, and ranks depend on the
+number: more would be another measure.
+"""
+SHARES = frozenset(
+    {"accuracy", "balanced_accuracy", "recall", "recall@1", "recall@3", "recall@5", "recall@10", "map"}
+)
 """Metrics that are shares, shown in percent."""
 
 
@@ -56,6 +66,14 @@ class Task:
         if few := self.too_few(context):
             raise UsageError(f"{few}: leave it out.")
         self.check(context)
+
+
+def measured_rows(context: EvaluationContext) -> Tensor:
+    """The test images whose pairs are measured, int64: all, or as many as a minute is enough for, drawn by a seed."""
+    count = context.count("test")
+    if count <= PAIRED:
+        return torch.arange(count)
+    return permutation(count, VIEW_SEED, 0)[:PAIRED].sort().values
 
 
 def common_protocol(context: EvaluationContext) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from isosphere.evaluation import (
     wilson,
 )
 from isosphere.workflows._context import EvaluationContext, Need
-from isosphere.workflows.tasks._base import Task, views_protocol
+from isosphere.workflows.tasks._base import Task, measured_rows, views_protocol
 from isosphere.workflows.tasks.geometry import LEAST
 from isosphere.workflows.tasks.knn import NEIGHBOURS, TEMPERATURE
 from isosphere.workflows.tasks.retrieval import BATCH
@@ -43,7 +43,7 @@ def run(context: EvaluationContext) -> TaskResult:
         if labelled:
             figures.append(Figure(model, "backbone", "accuracy", _accuracy(context, model)))
         context.forget(model)
-    count = context.count("test")
+    count = len(measured_rows(context))
     return TaskResult(
         "checkpoints",
         (*figures, *(_agreement(figures) if labelled else [])),

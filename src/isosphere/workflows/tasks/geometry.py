@@ -9,7 +9,7 @@ from isosphere.evaluation import STRUCTURE_ROWS, Estimate, Figure, TaskResult, c
 from isosphere.report import Layout
 from isosphere.statistics import COLLAPSED
 from isosphere.workflows._context import EvaluationContext, Need
-from isosphere.workflows.tasks._base import Task, views_protocol
+from isosphere.workflows.tasks._base import Task, measured_rows, views_protocol
 
 __all__ = ["GEOMETRY", "LEAST"]
 
@@ -35,14 +35,15 @@ _WORDS = {
 
 
 def run(context: EvaluationContext) -> TaskResult:
-    labels = context.labels("test")
+    rows = measured_rows(context)
+    labels = context.labels("test")[rows]
     labelled = int((labels >= 0).sum())
     structured = context.several_classes() and labelled >= LEAST
     figures: list[Figure] = []
     dim, cosine = 0, 0.0
     for model in context.models:
-        z = context.centre(model, "test").head
-        pair = torch.stack([features.head for features in context.views(model)])
+        z = context.centre(model, "test").head[rows]
+        pair = torch.stack([features.head[rows] for features in context.views(model)])
         tests = {
             name: build_discrepancy(name, z.shape[1], group=False) for name in ("mmd-heat", "mmd-bandlimited")
         }
@@ -55,6 +56,7 @@ def run(context: EvaluationContext) -> TaskResult:
     protocol: dict[str, Any] = {
         **views_protocol(context),
         "images": len(labels),
+        **({"drawn_from": f"{context.count('test'):,}"} if len(rows) < context.count("test") else {}),
         "dimension": dim,
         "most": min(len(labels) - 1, dim),
         "layer": "head",
@@ -92,7 +94,7 @@ GEOMETRY = Task(
     needs,
     [
         Layout(
-            "Geometry of the embeddings of {images:,} test images [95 %]",
+            "Geometry of the embeddings of {images:,} test images (drawn from {drawn_from}) [95 %]",
             rows=("metric", "variant"),
             columns=("model",),
             only=lambda f: (f"{f.metric}/{f.variant}" if f.variant else f.metric) in _WORDS,

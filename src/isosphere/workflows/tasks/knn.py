@@ -4,7 +4,7 @@ from torch import Tensor
 
 from isosphere.evaluation import WHITENING, TaskResult, knn_predict
 from isosphere.workflows._context import EvaluationContext
-from isosphere.workflows.tasks._accuracy import Candidate, accuracy_layout, compare, needs, other_metrics
+from isosphere.workflows.tasks._accuracy import Candidate, accuracy_layouts, compare, needs, other_metrics
 from isosphere.workflows.tasks._base import Task
 
 __all__ = ["KNN", "NEIGHBOURS", "TEMPERATURE"]
@@ -27,7 +27,7 @@ KNN = Task(
     "accuracy of the 20 nearest neighbours",
     run,
     needs,
-    [accuracy_layout("k-NN accuracy, % [95 %]; k = {k}")],
+    accuracy_layouts("k-NN {measure}, % [95 %]; k = {{k}}"),
     needs_labels=True,
     quick=lambda context: context.splits.labelled,
 )

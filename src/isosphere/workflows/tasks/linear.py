@@ -6,7 +6,7 @@ from torch import Tensor
 
 from isosphere.evaluation import ADAMW_RATES, EPOCHS, PENALTIES, SGD_RATES, TaskResult, linear_predict
 from isosphere.workflows._context import EvaluationContext
-from isosphere.workflows.tasks._accuracy import Candidate, accuracy_layout, compare, needs
+from isosphere.workflows.tasks._accuracy import Candidate, accuracy_layouts, compare, needs
 from isosphere.workflows.tasks._base import Task
 
 __all__ = ["LINEAR"]
@@ -45,6 +45,6 @@ LINEAR = Task(
     "accuracy of a linear probe",
     run,
     needs,
-    [accuracy_layout("Linear probe accuracy, % [95 %]; {solver}")],
+    accuracy_layouts("Linear probe {measure}, % [95 %]; {{solver}}"),
     needs_labels=True,
 )

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from isosphere.evaluation import RIDGES, TaskResult, ridge_classify
 from isosphere.workflows._context import EvaluationContext
-from isosphere.workflows.tasks._accuracy import Candidate, accuracy_layout, compare, needs
+from isosphere.workflows.tasks._accuracy import Candidate, accuracy_layouts, compare, needs
 from isosphere.workflows.tasks._base import Task
 
 __all__ = ["RIDGE"]
@@ -62,12 +62,10 @@ RIDGE = Task(
     "accuracy of kernel ridge regression",
     run,
     needs,
-    [
-        accuracy_layout(
-            "Kernel ridge accuracy, % [95 %]; {approximation}",
-            exponential="exponential kernel",
-            linear="linear kernel",
-        )
-    ],
+    accuracy_layouts(
+        "Kernel ridge {measure}, % [95 %]; {{approximation}}",
+        exponential="exponential kernel",
+        linear="linear kernel",
+    ),
     needs_labels=True,
 )

@@ -5,7 +5,7 @@ import torch
 from isosphere.evaluation import Estimate, Figure, TaskResult, unlabelled
 from isosphere.report import MEASURES, Layout, measure_words
 from isosphere.workflows._context import EvaluationContext
-from isosphere.workflows.tasks._base import Task, views_protocol
+from isosphere.workflows.tasks._base import Task, measured_rows, views_protocol
 from isosphere.workflows.tasks.geometry import LEAST, needs
 from isosphere.workflows.tasks.retrieval import BATCH
 
@@ -16,7 +16,7 @@ LAYERS = ("head", "backbone")
 
 def run(context: EvaluationContext) -> TaskResult:
     """Two-view retrieval, RankMe, LiDAR, uniformity, alignment of head and backbone."""
-    count = context.count("test")
+    count = len(measured_rows(context))
     figures = [figure for model in context.models for figure in measures(context, model)]
     features = context.centre("trained", "test")
     return TaskResult(
@@ -25,6 +25,7 @@ def run(context: EvaluationContext) -> TaskResult:
         {
             **views_protocol(context),
             "images": count,
+            **({"drawn_from": f"{context.count('test'):,}"} if count < context.count("test") else {}),
             "batch": min(BATCH, count),
             "dimensions": {layer: getattr(features, layer).shape[1] for layer in LAYERS},
             "uniformity_t": 2.0,
@@ -34,11 +35,12 @@ def run(context: EvaluationContext) -> TaskResult:
 
 def measures(context: EvaluationContext, model: str) -> list[Figure]:
     """The five measures of a model's head and backbone on the test images."""
-    batch = min(BATCH, context.count("test"))
+    rows = measured_rows(context)
+    batch = min(BATCH, len(rows))
     figures = []
     for layer in LAYERS:
-        z = getattr(context.centre(model, "test"), layer)
-        pair = torch.stack([getattr(view, layer) for view in context.views(model)])
+        z = getattr(context.centre(model, "test"), layer)[rows]
+        pair = torch.stack([getattr(view, layer)[rows] for view in context.views(model)])
         found: dict[str, Estimate] = unlabelled(z, pair, batch=batch)
         figures += [Figure(model, layer, metric, estimate) for metric, estimate in found.items()]
     return figures
@@ -51,7 +53,7 @@ UNLABELLED = Task(
     needs,
     [
         Layout(
-            "Without labels [95 %]; {images:,} test images",
+            "Without labels [95 %]; {images:,} test images (drawn from {drawn_from})",
             rows=("metric",),
             columns=("model", "layer"),
             percent=frozenset({"recall@1"}),
