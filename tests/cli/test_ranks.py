@@ -1,5 +1,6 @@
 """Two processes that torchrun starts train as one, into one folder, and judge as one."""
 
+import contextlib
 import os
 import shutil
 import signal
@@ -14,6 +15,7 @@ from safetensors.torch import load_file
 
 from isosphere.cli import main
 from isosphere.runs import RunFolder, read_metrics
+from isosphere.training import read_position
 
 WORDS = ["digits", "--method", "byol", "--epochs", "2", "--batch-size", "64"]
 KEYS = [
@@ -127,6 +129,25 @@ def ranks_of(launcher: int) -> dict[str, int]:
     return found
 
 
+def listening(pids: set[int]) -> set[str]:
+    """Addresses on which processes accept connections from anywhere, as Linux writes them."""
+    sockets = set()
+    for pid in pids:
+        for handle in Path(f"/proc/{pid}/fd").iterdir():
+            with contextlib.suppress(OSError):
+                sockets.add(os.readlink(handle))  # noqa: PTH115
+    found = set()
+    for table in ("tcp", "tcp6"):
+        for line in Path(f"/proc/net/{table}").read_text().splitlines()[1:]:
+            _, local, _, state, *rest = line.split()
+            if state == "0A" and f"socket:[{rest[5]}]" in sockets:
+                found.add(local.split(":")[0])
+    return found
+
+
+LOOPBACK = {"0100007F", "0" * 24 + "01000000"}
+
+
 @pytest.fixture
 def endless(tmp_path):
     """Two processes in the middle of a run that has written a checkpoint."""
@@ -150,7 +171,8 @@ def endless(tmp_path):
 
 
 def resumed(tmp_path):
-    command = [*ISOSPHERE, "train", WORDS[0], "--out", "run", "--resume", "--epochs", "1"]
+    epochs = read_position(RunFolder(tmp_path / "run").checkpoint).epoch + 1
+    command = [*ISOSPHERE, "train", WORDS[0], "--out", "run", "--resume", "--epochs", str(epochs)]
     return subprocess.run(command, capture_output=True, text=True, env=environment(), cwd=tmp_path)
 
 
@@ -180,6 +202,9 @@ def test_a_lost_process_ends_the_others(endless, tmp_path, number, within):
 
 @pytest.mark.slow
 def test_sigterm_is_handed_on_and_all_is_saved(endless):
+    """And until then nobody else could have joined them."""
+    if sys.platform == "linux":
+        assert listening({endless.pid, *ranks_of(endless.pid).values()}) <= LOOPBACK
     endless.terminate()
     out, said = endless.communicate(timeout=60)
     assert endless.returncode == 1

@@ -11,7 +11,7 @@ from isosphere.training._checkpoint import (
 )
 from isosphere.training._config import Config, describe_keys, known_keys, parse_config
 from isosphere.training._defaults import resolve
-from isosphere.training._distributed import is_first, is_launched, launch, launched, lost
+from isosphere.training._distributed import is_first, is_launched, launch, launched, lost, meet
 from isosphere.training._facts import enough_steps
 from isosphere.training._fit import fit
 from isosphere.training._gradient import Differentiator, Step
@@ -98,6 +98,7 @@ __all__ = [
     "lost",
     "make_fabric",
     "measure",
+    "meet",
     "open_training_source",
     "parse_config",
     "prepare",

@@ -1,5 +1,6 @@
 """Several processes as one run: how they are started, what they decide together, and the signs of one that died."""
 
+import atexit
 import ctypes
 import json
 import os
@@ -11,6 +12,8 @@ import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
+from datetime import timedelta
+from pathlib import Path
 from typing import IO, Any
 
 import torch
@@ -23,6 +26,7 @@ _SIGNS_OF_LOSS = (
     "connection closed by peer",
     "connection reset",
     "timed out waiting",
+    "timeout waiting",
     "broken pipe",
     "gloo/transport",
 )
@@ -66,6 +70,43 @@ def is_first() -> bool:
     if "LOCAL_WORLD_SIZE" in os.environ:
         return os.environ.get("RANK", "0") == "0"
     return not _by_slurm() or os.environ.get("SLURM_PROCID", "0") == "0"
+
+
+_MEETING = "ISOSPHERE_MEETING"
+"""Names the file in a private folder in which the processes of one host find each other."""
+
+
+def meet(backend: str, patience: timedelta) -> None:
+    """Join the other processes: those of ``--devices`` on one host by a file, so that nothing listens on a network;
+    others at MASTER_ADDR, as torchrun and srun set it.
+    """
+    file, local = os.environ.get(_MEETING), int(os.environ.get("LOCAL_RANK", "0"))
+    if file is None:
+        dist.init_process_group(backend, timeout=patience)
+        return
+    dist.init_process_group(
+        backend,
+        init_method=f"file://{file}",
+        rank=int(os.environ["RANK"]),
+        world_size=int(os.environ["WORLD_SIZE"]),
+        timeout=patience,
+        device_id=torch.device("cuda", local) if backend == "nccl" else None,
+    )
+    if backend == "nccl":
+        atexit.register(dist.destroy_process_group)
+
+
+def has_meeting() -> bool:
+    """Whether ``--devices`` has started this process, and all others are on this host."""
+    return _MEETING in os.environ
+
+
+def _within_this_host(folder: str) -> dict[str, str]:
+    """Variables of processes that talk to each other through a file and the loopback interface."""
+    loopback = {"lo", "lo0"} & {name for _, name in socket.if_nameindex()}
+    talk = {f"{library}_SOCKET_IFNAME": name for library in ("GLOO", "NCCL") for name in loopback}
+    given = {name: os.environ[name] for name in talk if name in os.environ}
+    return {_MEETING: str(Path(folder) / "meeting"), **talk, **given}
 
 
 def agreed(fabric: Fabric, *flags: bool) -> tuple[bool, ...]:
@@ -138,7 +179,8 @@ def launch(
     """Run ``python -m isosphere WORDS`` as `devices` processes of this host, and return the exit code.
 
     Each has torchrun's variables (``RANK``, ``LOCAL_RANK``, ``WORLD_SIZE``, ``LOCAL_WORLD_SIZE``, ``MASTER_ADDR``,
-    ``MASTER_PORT``); with several hosts this is number `node` of `nodes`, and all know the first one's address.
+    ``MASTER_PORT``); with several hosts this is number `node` of `nodes`, and all know the first one's address. On one
+    host they meet in a file of a private folder, and nothing listens but on the loopback interface.
     The first process speaks; what the others wrote is shown if one of them fails first. When one fails, the others
     have `grace` seconds, then they are killed, and `say` gets a sentence about the one that failed. Ctrl-C and SIGTERM
     are handed on once, and all save. If this process is killed, Linux ends its processes.
@@ -159,6 +201,8 @@ def launch(
     notes: list[IO[bytes] | None] = []
     group = _Group(processes)
     with ExitStack() as files, group:
+        if nodes == 1:
+            common |= _within_this_host(files.enter_context(tempfile.TemporaryDirectory()))
         for local in range(devices):
             rank = {"RANK": str(node * devices + local), "LOCAL_RANK": str(local)}
             # The first one's output is the run's; that of the others is kept for the case of their failure.

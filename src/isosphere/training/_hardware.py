@@ -16,7 +16,7 @@ from torch import nn
 
 from isosphere.errors import UsageError, option
 from isosphere.models import RankBatchNorm
-from isosphere.training._distributed import launched
+from isosphere.training._distributed import has_meeting, launched, meet
 from isosphere.training._interrupt import NotFiniteError
 
 Precision = Literal["bf16", "fp16", "float32"]
@@ -131,6 +131,8 @@ def make_fabric(
         if precision in ("auto", "fp16"):
             probe = Fabric(accelerator=device, devices=1, precision="32-true")
             precision = choose_precision(precision, probe.device)
+        if has_meeting() and not torch.distributed.is_initialized():  # Fabric takes the group that there is
+            meet("nccl" if device != "cpu" and torch.cuda.is_available() else "gloo", patience)
         fabric = Fabric(
             accelerator=device,
             devices=devices,

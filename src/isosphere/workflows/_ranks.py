@@ -11,7 +11,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from isosphere.errors import IsosphereError, RunError
-from isosphere.training import is_first, lost
+from isosphere.training import is_first, lost, meet
 
 _PATIENCE = timedelta(days=7)
 """The others wait while rank 0 fits its probes."""
@@ -106,7 +106,7 @@ def process_group() -> Iterator[Ranks]:
         yield Ranks()
         return
     # Features are gathered on the CPU, whatever they are computed on.
-    dist.init_process_group("gloo", timeout=_PATIENCE)
+    meet("gloo", _PATIENCE)
     ranks = Ranks(size)
     try:
         try:
