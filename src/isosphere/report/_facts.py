@@ -1,6 +1,5 @@
 """What was run, from the files of a run's folder."""
 
-import json
 from collections.abc import Mapping, Sequence
 
 from isosphere.runs import RunFolder, read_metrics
@@ -47,9 +46,9 @@ def _length(last: Mapping[str, str]) -> str:
 
 
 def _machine(folder: RunFolder) -> dict[str, str]:
+    found = folder.read_environment()
     try:
-        found = json.loads(folder.environment.read_text(encoding="utf-8"))
-        packages = found.get("packages", {})
+        packages = found["packages"]
         gpus, cpu = found.get("gpus") or [], found.get("cpu", {})
         return {
             "machine": ", ".join(gpus) or f"{cpu.get('name')}, {cpu.get('cores')} cores",
@@ -57,5 +56,5 @@ def _machine(folder: RunFolder) -> dict[str, str]:
                 f"{k} {packages[k]}" for k in ("isosphere", "torch", "timm") if k in packages
             ),
         }
-    except (OSError, ValueError, AttributeError):
+    except (AttributeError, KeyError, TypeError):  # absent, or damaged
         return {}

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
+from isosphere.reading import read_text
 from isosphere.reductions import nearest_neighbours
 from isosphere.report import _figures as figures
 from isosphere.report._collapse import PAIRED, collapse_tiles
@@ -135,7 +136,7 @@ def _lead(subjects: Sequence[Subject]) -> str:
 
 
 def _section(subject: Subject, map_kind: MapKind) -> _Section:
-    text = subject.folder.config.read_text(encoding="utf-8")
+    text = read_text(subject.folder.config)
     section = _Section(subject.name, text, subject.alarms)
     shown = subject.embedded
     if shown is None:

@@ -1,6 +1,5 @@
 """The folder of a run: where each file is, how it is written, and what is refused."""
 
-import json
 import os
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
@@ -11,6 +10,7 @@ import yaml
 
 from isosphere.atomic import locked, make_folder, write_bytes, write_json, write_text
 from isosphere.errors import RunError, UsageError, command, option
+from isosphere.reading import UnreadableError, read_json, read_yaml
 from isosphere.runs._environment import environment
 from isosphere.runs._metrics import MetricsFile
 from isosphere.runs._tensors import pack_tensors, read_tensors
@@ -18,7 +18,6 @@ from isosphere.runs._tensors import pack_tensors, read_tensors
 ENCODER_FORMAT = "isosphere-encoder-1"
 EVALUATION_FORMAT = "isosphere-evaluation-1"
 _STEP = "step"
-_SPEC_BYTES = 1 << 20
 _WITHIN = ("checkpoints", "features", "search", "export")
 
 
@@ -165,9 +164,9 @@ class RunFolder:
     def read_config(self) -> dict[str, Any]:
         """The configuration of the run as nested mappings."""
         try:
-            values = yaml.safe_load(self.config.read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-            raise RunError(f"{self.config} cannot be read: {error}") from error
+            values = read_yaml(self.config)
+        except UnreadableError as error:
+            raise RunError(f"{self.config} cannot be read: {error}.") from None
         if not isinstance(values, dict) or not all(isinstance(section, dict) for section in values.values()):
             raise RunError(f"{self.config} is damaged: a mapping of sections was expected.")
         return values
@@ -186,8 +185,16 @@ class RunFolder:
     def read_images(self) -> dict[str, Any]:
         """What `write_images` wrote; empty for a run of an earlier version."""
         try:
-            found = json.loads(self.images.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
+            found = read_json(self.images)
+        except UnreadableError:
+            return {}
+        return found if isinstance(found, dict) else {}
+
+    def read_environment(self) -> dict[str, Any]:
+        """What `write_environment` wrote; empty where that is absent or damaged."""
+        try:
+            found = read_json(self.environment)
+        except UnreadableError:
             return {}
         return found if isinstance(found, dict) else {}
 
@@ -216,10 +223,9 @@ class RunFolder:
     def read_spec(self) -> dict[str, Any]:
         """What is written of the encoder beside its weights. Raises: RunError if that is damaged."""
         try:
-            with self.encoder_spec.open("rb") as file:
-                spec = json.loads(file.read(_SPEC_BYTES).decode("utf-8"))
-        except (OSError, ValueError, RecursionError) as error:  # a number of 5,000 digits is a ValueError
-            raise RunError(f"{self.encoder_spec} cannot be read: {error}") from error
+            spec = read_json(self.encoder_spec)
+        except UnreadableError as error:
+            raise RunError(f"{self.encoder_spec} cannot be read: {error}.") from None
         if not isinstance(spec, dict) or spec.pop("format", None) != ENCODER_FORMAT:
             raise RunError(f"{self.encoder_spec} is of another format: {ENCODER_FORMAT!r} was expected.")
         return spec
@@ -297,8 +303,8 @@ class RunFolder:
         if not self.evaluation.exists():
             return {}
         try:
-            found = dict(json.loads(self.evaluation.read_text(encoding="utf-8")))
-        except (OSError, TypeError, ValueError, RecursionError) as error:
+            found = dict(read_json(self.evaluation))
+        except (TypeError, ValueError) as error:
             raise RunError(
                 f"{self.evaluation} is damaged ({error}): remove it and evaluate again."
             ) from error

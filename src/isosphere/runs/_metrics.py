@@ -6,6 +6,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from isosphere.atomic import append_text, write_text
+from isosphere.errors import RunError
+from isosphere.reading import UnreadableError, read_text
 
 Cell = int | float | str
 
@@ -17,13 +19,24 @@ def read_metrics(path: Path) -> list[dict[str, str]]:
     """
     if not path.exists():
         return []
-    text = path.read_text(encoding="utf-8", errors="replace").replace("\0", "")
-    complete = text[: text.rfind("\n") + 1]
-    rows = list(csv.reader(io.StringIO(complete)))
-    if not rows:
-        return []
-    header = rows[0]
-    return [dict(zip(header, row, strict=True)) for row in rows[1:] if len(row) == len(header)]
+    try:
+        text = read_text(path, errors="replace").replace("\0", "")
+        rows = list(csv.reader(io.StringIO(text[: text.rfind("\n") + 1])))
+    except (UnreadableError, csv.Error) as error:
+        raise RunError(f"{path} cannot be read: {error}. Move it away: nothing else depends on it.") from None
+    header, *rows = rows or [[]]
+    made = (dict(zip(header, row, strict=True)) for row in rows if len(row) == len(header))
+    return [row for row in made if _is_sound(row)]
+
+
+def _is_sound(row: Mapping[str, str]) -> bool:
+    """Whether the columns that every row has hold numbers."""
+    try:
+        counts = [int(row[name]) for name in ("step", "epoch") if row.get(name)]
+        sizes = [float(row[name]) for name in ("seconds", "images_per_second") if row.get(name)]
+    except ValueError:
+        return False
+    return all(number >= 0 for number in (*counts, *sizes))
 
 
 class MetricsFile:
@@ -45,11 +58,7 @@ class MetricsFile:
 
     def rewind(self, step: int) -> None:
         """Drop the rows after `step`: a resumed run writes them again."""
-        rows = [
-            row
-            for row in read_metrics(self.path)
-            if row.get("step", "").isdigit() and int(row["step"]) <= step
-        ]
+        rows = [row for row in read_metrics(self.path) if row.get("step") and int(row["step"]) <= step]
         self._columns = list(rows[0]) if rows else []
         if rows:
             self._rewrite(rows)

@@ -1,9 +1,10 @@
 """All that a run needs to go on as if it had never stopped, and its weights in files that need no training code."""
 
 import io
+import math
 import warnings
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, cast
 
@@ -92,11 +93,11 @@ def load_checkpoint(
     try:
         method.load_state_dict(content["method"])
         load_optimizer(optimizer, content["optimizer"])
-    except (RuntimeError, ValueError) as error:
+        if scaler is not None and content["scaler"]:  # none, if it was made in another precision
+            scaler.load_state_dict(content["scaler"])
+        restore_random_state(content["random"])
+    except (RuntimeError, ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
         raise RunError(f"the checkpoint {path} does not fit this network: {_first_line(error)}") from None
-    if scaler is not None and content.get("scaler"):  # none, if it was made in another precision
-        scaler.load_state_dict(content["scaler"])
-    restore_random_state(content["random"])
     return Position(**content["position"])
 
 
@@ -126,6 +127,10 @@ def _read(path: Path, facts: Mapping[str, Any], *, mapped: bool = False) -> dict
     found = content.get("format") if isinstance(content, dict) else None
     if found != FORMAT:
         raise RunError(f"the checkpoint {path} is of another format (got {found}, expected {FORMAT}).")
+    if not _is_whole(content):
+        raise RunError(
+            f"the checkpoint {path} is damaged: put a copy in its place, or start anew with another {option('out')}."
+        )
     for name, expected in content["facts"].items():
         if name not in facts or facts[name] == expected:
             continue
@@ -142,6 +147,27 @@ def _read(path: Path, facts: Mapping[str, Any], *, mapped: bool = False) -> dict
             f"{option('out')}."
         )
     return content
+
+
+_PARTS = {"method": dict, "optimizer": dict, "position": dict, "random": dict, "facts": dict, "scaler": dict}
+
+
+def _is_whole(content: dict[str, Any]) -> bool:
+    """Whether everything is there that `save_checkpoint` writes, and the position is one."""
+    content.setdefault("scaler", {})  # of earlier versions
+    at = content.get("position")
+    if not isinstance(at, dict) or not all(
+        isinstance(content.get(name), kind) for name, kind in _PARTS.items()
+    ):
+        return False
+    counts, sums = [at.get(name) for name in ("epoch", "batch", "step", "images")], at.get("sums")
+    return (
+        at.keys() == {entry.name for entry in fields(Position)}
+        and all(type(count) is int and count >= 0 for count in counts)
+        and isinstance(sums, dict)
+        and all(isinstance(value, float) for value in (at["elapsed"], *sums.values()))
+        and math.isfinite(at["elapsed"])
+    )
 
 
 def _first_line(error: Exception) -> str:

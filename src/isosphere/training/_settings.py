@@ -6,9 +6,8 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import yaml
-
 from isosphere.errors import UsageError, listing, nearest, option
+from isosphere.reading import UnreadableError, parse_yaml, read_yaml
 from isosphere.training._config import Config, known_keys, parse_config
 
 _OF_OPTIMISER = ("name", "learning_rate", "weight_decay", "momentum")
@@ -74,14 +73,9 @@ def _read(path: Path) -> dict[str, Any]:
             f"{option('config')} {path}: there is no such file. A run's config.yaml serves as an example."
         )
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f" in line {mark.line + 1}, column {mark.column + 1}" if mark else ""
-        problem = getattr(error, "problem", None) or "it cannot be parsed"
-        raise UsageError(f"{option('config')} {path} is not valid YAML{where}: {problem}.") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"{option('config')} {path} cannot be read as text: {error}.") from None
+        values = read_yaml(path)
+    except UnreadableError as error:
+        raise UsageError(f"{option('config')} {path} cannot be used: {error}.") from None
     if values is None:
         return {}
     if not isinstance(values, dict):
@@ -97,8 +91,8 @@ def _split(text: str) -> tuple[str, Any]:
     key, equals, written = text.partition("=")
     key = key.strip()
     try:
-        value = yaml.safe_load(written)
-    except yaml.YAMLError:
+        value = parse_yaml(written)
+    except UnreadableError:
         value = written
     if not equals or "." not in key:
         keys = [k for k in known_keys() if k.split(".", 1)[1] == key.split(".")[-1]]
@@ -155,7 +149,7 @@ def presets() -> dict[str, Preset]:
     for file in sorted((files("isosphere.training") / "presets").iterdir(), key=lambda entry: entry.name):
         if not file.name.endswith(".yaml"):
             continue
-        sections = yaml.safe_load(file.read_text(encoding="utf-8"))
+        sections = parse_yaml(file.read_text(encoding="utf-8"))
         name, about = file.name.removesuffix(".yaml"), sections.pop("about")
         variants = sections.pop("variants", None)
         if variants is None:
