@@ -33,6 +33,7 @@ __all__ = [
     "locked",
     "make_folder",
     "remove_files",
+    "require_free",
     "write_bytes",
     "write_json",
     "write_text",
@@ -62,6 +63,14 @@ def make_folder(path: Path) -> Path:
             f"cannot make the folder {path}: {error.strerror}. Give another {option('out')}."
         ) from error
     return path
+
+
+def require_free(path: Path, *, overwrite: bool) -> None:
+    """Raises: UsageError if there is a file that `overwrite` does not give up. A place that cannot be looked at is
+    named when it is written to.
+    """
+    if not overwrite and os.path.exists(path):  # noqa: PTH110  (Path's own raises where it may not look)
+        raise UsageError(f"{path} exists: add {option('overwrite', True)}, or give another {option('out')}.")
 
 
 @contextmanager

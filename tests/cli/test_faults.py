@@ -368,3 +368,72 @@ def test_a_run_handed_on_with_other_features_gets_its_own_figures(run, trained, 
     assert trained.evaluation.read_text() == first
     assert "files of kept features did not hold what this encoder computes" in done.out
     assert "did not hold" not in run(*words).out
+
+
+@pytest.mark.parametrize("out", ["s.png", "s.html", "note/s.png"])
+def test_figures_of_a_search_are_printed_before_its_picture_fails(run, trained, classes, small_disk, out):
+    if out.endswith("png"):
+        pytest.importorskip("matplotlib")
+    query = classes / "red" / "1.png"
+    assert run("search", "r", query, "--in", classes).code == 0
+    (trained.path.parent / "note").write_text("a file")
+    small_disk(1_000)
+    done = run("search", "r", query, "--in", classes, "--out", out)
+    assert "red/1.png" in done.out
+    said = done.err
+    assert done.code == (1 if out.startswith("s.") else 2)
+    assert ("cannot write s." in said and "File too large" in said) or "cannot make the folder note" in said
+    assert "Traceback" not in said
+    assert not [p.name for p in trained.path.parent.iterdir() if p.name.startswith((".", "s."))]
+
+
+def test_files_that_do_not_fit_are_named_and_leave_nothing(run, trained, classes, small_disk):
+    commands = {
+        "d.html": ["dedup", "r", classes, "--threshold=0.5"],
+        "e.npz": ["embed", "r", classes],
+        "e.csv": ["embed", "r", classes],
+        "x.safetensors": ["export", "r", "--format=safetensors"],
+        "v.png": ["views", classes],
+    }
+    assert run("dedup", "r", classes).code == 0  # the index is there
+    small_disk(1_000)
+    for out, words in commands.items():
+        done = run(*words, "--out", out)
+        assert (
+            f"isosphere: cannot write {out}: File too large. What was there before is unchanged." in done.err
+        )
+        assert done.code == 1
+        assert ("groups;" in done.out) == (out == "d.html")
+    assert sorted(p.name for p in trained.path.parent.iterdir()) == ["r"]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["embed", "r", "PICS", "--out", "x" * 300 + ".npz"],
+        ["search", "r", "PICS/red/1.png", "--in", "PICS", "--out", "x" * 300 + ".png"],
+        ["export", "r", "--format=safetensors", "--out", "x" * 300 + ".safetensors"],
+        ["embed", "r", "~nosuchuser/pics", "--out", "~nosuchuser.npz"],
+        ["search", "r", "~nosuchuser/1.png", "--in", "PICS"],
+        ["search", "r", "PICS/red/1.png", "--in", "~nosuchuser"],
+        ["embed", "r", "$HOME/$(touch code-ran)", "--out", "e.npz"],
+    ],
+)
+def test_names_that_lead_nowhere_are_an_error_in_words(run, trained, classes, words):
+    done = run(*(word.replace("PICS", str(classes)) for word in words))
+    assert done.code in (1, 2)
+    assert done.err.startswith("isosphere: ")
+    assert sorted(p.name for p in trained.path.parent.iterdir()) == ["r"]
+
+
+def test_dollars_in_names_are_drawn_as_they_are(run, trained, classes, tmp_path):
+    pytest.importorskip("matplotlib")
+    folder = shutil.copytree(classes, tmp_path / r"$\frac{$")
+    trained.path.rename(r"$\bad$")
+    query = folder / r"red" / r"$\sqrt{$.png"
+    (folder / "red" / "1.png").rename(query)
+    assert run("search", r"$\bad$", query, "--in", folder, "--out", "s.png").code == 0
+    done = run("evaluate", r"$\bad$", folder, "--tasks=knn", "--no-baselines")
+    assert done.code == 0, done.err
+    assert "neighbours.png" in done.out
+    assert run("report", r"$\bad$", "--data", folder).code == 0

@@ -40,6 +40,17 @@ def every_figure():
     ]
 
 
+def test_names_of_runs_are_drawn_as_they_are(recwarn):
+    """Neither as mathematics, nor left out of the legend as matplotlib's own."""
+    z, counts = torch.randn(60, 8), []
+    for name in ("bad", r"$\bad$", "_bad", "bad\x1b[2J\u202e", "猫"):
+        svg = spectrum_figure({name: z}) + cosine_figure({name: z})
+        ET.fromstring(f"<page>{svg}</page>".replace("xlink:href", "href"))
+        counts.append(svg.count('id="f'))
+    assert min(counts[1:]) >= counts[0], "each has its line in the legend"
+    assert not recwarn.list
+
+
 def test_svg_is_well_formed_coloured_by_the_page_and_fetches_nothing():
     ids = []
     for svg in every_figure():

@@ -69,7 +69,7 @@ def test_grey_and_float_images_with_all_the_words(images, tmp_path):
         grey[torch.tensor([[1, 2], [3, 4]])],
         tmp_path / "new" / "folder" / "grey.png",
         similarities=np.array([[0.9, 0.1], [0.5, -0.2]]),
-        title="a $title with <marks> & 100 %",
+        title="a $\\title$ with <marks> & 100 % \x1b[2J",
     )
     assert size(path)[0] > 300
 

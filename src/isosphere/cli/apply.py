@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from isosphere.atomic import require_free
 from isosphere.cli.console import error_console, output_console, paragraph
 from isosphere.errors import UsageError, option
 
@@ -49,8 +50,7 @@ def check_page(out: Path | None, endings: tuple[str, ...], *, overwrite: bool) -
             f"{option('out', out)}: expected a name that ends in {' or '.join(endings)}, for example "
             f"{out.with_suffix(endings[0])}."
         )
-    if out.exists() and not overwrite:
-        raise UsageError(f"{out} exists: add {option('overwrite', True)}, or give another {option('out')}.")
+    require_free(out, overwrite=overwrite)
 
 
 def indexed(run: "Run", data: "str | Source", layer: "Layer") -> "Index":

@@ -9,6 +9,7 @@ import numpy as np
 from isosphere.errors import UsageError, nearest
 
 from ._arrays import ArraySource
+from ._home import expanded
 from ._source import Split
 
 _DIGITS_TRAIN = 1437
@@ -91,7 +92,7 @@ def open_torchvision(spec: str, *, split: Split = None) -> ArraySource:
             f"torchvision:{name} is not one of {known}.{nearest(name, TORCHVISION)} Data sets of image files "
             "are opened as folders: give the path of the folder."
         )
-    root = Path(path or ".").expanduser()
+    root = expanded(path or ".")
     if not path or not root.is_dir():
         raise UsageError(
             f"torchvision:{spec} names no folder; expected torchvision:{name}:PATH with the folder that "

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from isosphere.atomic import atomic_file
+from isosphere.data._home import expanded
 from isosphere.errors import RunError
 
 
@@ -14,7 +15,7 @@ def cache_folder() -> Path:
     """Where generated data are kept: ``$ISOSPHERE_CACHE``, else ``isosphere`` in the user's cache folder."""
     stated = os.environ.get("ISOSPHERE_CACHE")
     if stated:
-        return Path(stated).expanduser()
+        return expanded(stated)
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "isosphere"
 
 

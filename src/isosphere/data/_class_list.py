@@ -7,6 +7,7 @@ import numpy as np
 
 from isosphere.errors import UsageError
 
+from ._home import expanded
 from ._limits import read_text, reason_of
 from ._source import Source
 
@@ -20,9 +21,8 @@ def read_class_list(file: str | Path) -> list[str]:
     Raises: UsageError if the file cannot be read, or names nothing.
     """
     try:
-        path = Path(file).expanduser()
-        lines = read_text(path).splitlines()
-    except (OSError, RuntimeError, ValueError) as error:  # RuntimeError: no such user
+        lines = read_text(expanded(file)).splitlines()
+    except (OSError, ValueError) as error:
         reason = "it is not text in UTF-8" if isinstance(error, UnicodeDecodeError) else reason_of(error)
         raise UsageError(f"the class list {file} cannot be read ({reason}).") from error
     names = [name for line in lines if (name := line.partition("#")[0].strip())]

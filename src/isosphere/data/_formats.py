@@ -12,6 +12,7 @@ from pathlib import Path
 from ._builtin import TORCHVISION, open_digits, open_torchvision
 from ._folder import FolderSource, FolderWalk, walk_folder
 from ._hdf5 import HDF5_SUFFIXES, Hdf5Source, is_hdf5, open_galaxy10
+from ._home import expanded
 from ._npz import open_array_file
 from ._shards import ShardSource, is_shard_pattern, open_shards
 from ._source import Source, Split
@@ -29,10 +30,7 @@ class Asked:
 
     @cached_property
     def path(self) -> Path:
-        try:
-            return Path(self.text).expanduser()
-        except RuntimeError:  # ~nosuchuser
-            return Path(self.text)
+        return expanded(self.text)
 
     @cached_property
     def suffix(self) -> str:

@@ -3,7 +3,6 @@
 import copy
 import os
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,6 +16,7 @@ from isosphere.errors import UsageError, plural
 from ._arrays import ArraySource, as_bytes
 from ._decode import decode, upright_rgb
 from ._encoded import EncodedSource
+from ._home import expanded
 from ._images import ImageSet
 from ._labels import class_positions, one_label_each, positions_of
 from ._layout import no_test_part, printable
@@ -75,7 +75,7 @@ def as_picture(item: Any, what: str = "the image") -> Image.Image:
     if isinstance(item, Image.Image):
         return upright_rgb(item)
     if isinstance(item, str | os.PathLike):
-        return decode(read_file(Path(item).expanduser()))
+        return decode(read_file(expanded(item)))
     if not isinstance(item, np.ndarray | torch.Tensor):
         raise UsageError(f"{what} is of type {type(item).__name__}; expected {_PICTURE}.")
     array = _numpy(item)
@@ -109,10 +109,10 @@ class ListedSource(EncodedSource):
         self._files = files
 
     def body(self, i: int) -> bytes:
-        return read_file(Path(self._files[i]).expanduser())
+        return read_file(expanded(self._files[i]))
 
     def origin(self, i: int) -> Origin:
-        return Origin(str(Path(self._files[i]).expanduser().absolute()))
+        return Origin(str(expanded(self._files[i]).absolute()))
 
 
 class PictureSource(Source):
@@ -205,7 +205,7 @@ def _of_list(items: Sequence[Any], what: str) -> Source:
     if not all(paths):
         return PictureSource(items, what)
     files = [os.fspath(item) for item in items]
-    if Path(files[0]).expanduser().is_dir():
+    if expanded(files[0]).is_dir():
         raise UsageError(
             f"{what}[0], {files[0]}, is a folder; expected image files. A folder is given by itself, not in a list."
         )
@@ -220,7 +220,7 @@ def _of_list(items: Sequence[Any], what: str) -> Source:
 def _missing(file: str) -> bool:
     """Whether there is no such file; one that may not be looked at is none of these."""
     try:
-        Path(file).expanduser().stat()
+        expanded(file).stat()
     except (FileNotFoundError, NotADirectoryError):
         return True
     except (OSError, ValueError, RuntimeError):

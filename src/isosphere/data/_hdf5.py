@@ -14,6 +14,7 @@ from PIL import Image
 from isosphere.errors import UsageError
 
 from ._arrays import as_bytes, require_images
+from ._home import expanded
 from ._limits import MAX_FILE_BYTES, UnreadableImageError, reason_of, require_stored
 from ._named_arrays import name_arrays
 from ._source import Origin, Source, Split, array_digest
@@ -65,7 +66,7 @@ def open_galaxy10(path: str, *, split: Split = None) -> "Hdf5Source":
 
     Raises: UsageError if there is no such file, or it holds something else.
     """
-    file = Path(path).expanduser()
+    file = expanded(path)
     if path and file.is_dir():
         found = sorted(
             f for f in file.iterdir() if f.suffix.lower() in HDF5_SUFFIXES and "galaxy10" in f.name.lower()

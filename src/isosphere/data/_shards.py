@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from isosphere.errors import UsageError
 
 from ._encoded import EncodedSource
+from ._home import expanded
 from ._labels import class_positions
 from ._layout import TEST_NAMES, TRAIN_NAMES, Layout, arrange, foreign_format, no_test_part
 from ._limits import UnreadableImageError, read_text, require_fitting
@@ -84,7 +85,7 @@ def open_shards(pattern: str, *, split: Split = None) -> "ShardSource":
     files: list[Path] = []
     absent: list[str] = []
     for name in expand_braces(pattern):
-        path = Path(name).expanduser()
+        path = expanded(name)
         if any(c in name for c in "*?["):
             found = sorted(Path(path.anchor).glob(str(path.relative_to(path.anchor))))
         else:

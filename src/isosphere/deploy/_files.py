@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from isosphere.atomic import atomic_file, make_folder
+from isosphere.atomic import atomic_file, make_folder, require_free
 from isosphere.deploy._kinds import KINDS, Embeddings, pyarrow
 from isosphere.errors import RunError, UsageError, option
 
@@ -25,8 +25,7 @@ def check_target(out: str | Path, *, overwrite: bool = False) -> Path:
         )
     if path.suffix.lower() == ".parquet":
         pyarrow()
-    if path.exists() and not overwrite:
-        raise UsageError(f"{out} exists: add {option('overwrite', True)}, or give another {option('out')}.")
+    require_free(path, overwrite=overwrite)
     make_folder(path.parent)
     return path
 

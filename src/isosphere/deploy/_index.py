@@ -187,6 +187,18 @@ class _Stored:
     def readable(self) -> NDArray[np.bool_]:
         return self.place >= 0
 
+    @property
+    def sound(self) -> bool:
+        """Whether its arrays belong together, as those of a file that is damaged or somebody else's may not."""
+        n, places = len(self.paths), self.place[self.place >= 0]
+        return bool(
+            (self.values.ndim == 2 and self.values.dtype == np.float32)
+            and (self.stamps.shape == (n, 2) and self.stamps.dtype == np.int64)
+            and (self.place.shape == (n,) and self.place.dtype.kind == "i" and len(self.reasons) == n)
+            and (len(places) == 0 or int(places.max()) < len(self.values))
+            and np.isfinite(self.values).all()
+        )
+
     def take(self, rows: list[int], source: Source, positions: list[int]) -> Embeddings:
         place = self.place[rows]
         good = place >= 0
@@ -211,16 +223,17 @@ def _keys(paths: list[str], stamps: NDArray[np.int64]) -> Iterator[tuple[str, by
 def _read(file: Path, identity: str) -> _Stored | None:
     """The stored index, or None if there is none that can be used: it can always be made again."""
     try:
-        with np.load(file, allow_pickle=False) as arrays:
+        with file.open("rb") as stream, np.load(stream, allow_pickle=False) as arrays:
             if str(arrays["identity"]) != identity:
                 return None
-            return _Stored(
+            found = _Stored(
                 arrays["embeddings"],
                 unpack_texts(arrays["paths"], arrays["path_ends"]),
                 arrays["stamps"],
                 arrays["place"],
                 unpack_texts(arrays["reasons"], arrays["reason_ends"]),
             )
+            return found if found.sound else None
     except Exception:  # absent, cut short, of an older kind: numpy and zipfile raise nearly anything
         return None
 

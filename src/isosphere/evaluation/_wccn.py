@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from isosphere.data import ImageSet, Source, permutation, read_images, require_readable
+from isosphere.errors import RunError, command
 from isosphere.evaluation._features import Encode, MakesViews, Progress, extract_views, first_two
 from isosphere.evaluation._whitening import inverse_root, shrunk
 from isosphere.reductions import in_float64
@@ -63,10 +64,22 @@ class WCCN:
         return cls(centre.float().to(views.device), basis.float().to(views.device))
 
     @classmethod
-    def of_run(cls, folder: RunFolder) -> "WCCN | None":
-        """That of a run; None where it has none."""
+    def of_run(cls, folder: RunFolder, dim: int) -> "WCCN | None":
+        """That of a run, for features of `dim` numbers; None where it has none.
+
+        Raises: RunError if its file is damaged, or belongs to another encoder.
+        """
         state = folder.read_wccn()
-        return None if state is None else cls(**state)
+        if state is None:
+            return None
+        mean, basis = (state.get(name, torch.empty(0)) for name in ("mean", "basis"))
+        sound = mean.shape == (dim,) and basis.ndim == 2 and len(basis) == dim and basis.shape[1] > 0
+        if not (sound and mean.is_floating_point() and basis.is_floating_point()):
+            raise RunError(
+                f"{folder.wccn} is none of an encoder of {dim} features: remove it, and go on with the run "
+                f"({command('train', 'DATA', out=folder.path, resume=True)}), which writes it anew."
+            )
+        return cls(mean.float(), basis.float())
 
     def keep(self, folder: RunFolder) -> None:
         """Write it beside the weights of the run that it belongs to."""

@@ -104,7 +104,7 @@ def spectrum_figure(samples: Mapping[str, Tensor]) -> str:
     axes.set_ylim(bottom=max(smallest / 1.6, 1e-6))
     axes.set(xlabel="direction, by variance", ylabel="variance × d")
     axes.minorticks_off()
-    axes.legend(loc="best", frameon=False, labelcolor=_COLOURS["--ink"], fontsize=9.5)
+    _legend(axes)
     return _svg(figure)
 
 
@@ -148,7 +148,7 @@ def cosine_figure(samples: Mapping[str, Tensor]) -> str:
     axes.set_ylim(bottom=0)
     axes.set(xlabel="cosine of two images", ylabel="density")
     axes.yaxis.set_major_locator(_locator(5))
-    axes.legend(loc="best", frameon=False, labelcolor=_COLOURS["--ink"], fontsize=9.5)
+    _legend(axes)
     return _svg(figure)
 
 
@@ -235,6 +235,12 @@ def _figure(width: float, height: float) -> tuple[Any, Any]:
     with matplotlib.rc_context(_STYLE):
         figure = matplotlib.figure.Figure(figsize=(width, height), layout="constrained")
         return figure, figure.subplots()
+
+
+def _legend(axes: Any) -> None:
+    shown = axes.legend(loc="best", frameon=False, labelcolor=_COLOURS["--ink"], fontsize=9.5)
+    for text in shown.get_texts():
+        text.set_parse_math(False)  # a dollar in a name is a dollar
 
 
 def _label(name: str) -> str:

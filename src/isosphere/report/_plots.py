@@ -74,9 +74,7 @@ def neighbour_gallery(
             return figure.add_axes((x / width, y / height, side / width, side / height))
 
         if title:
-            figure.text(
-                0.15 / width, 1 - 0.12 / height, printable(title), fontsize=11, fontweight="bold", va="top"
-            )
+            _title(figure, 0.15 / width, 1 - 0.12 / height, title)
         heads = ["query", "nearest", *[str(j) for j in range(2, k + 1)], *["sought"] * extra]
         for column, words in enumerate(heads):
             x = 0.15 + cell * column + gap * ((column > 0) + (column > k)) + 0.465 * cell
@@ -131,16 +129,14 @@ def loss_curves(metrics_csv: str | Path, path: str | Path, *, title: str | None 
         panels = figure.subplots(down, across, squeeze=False, sharex=True).flat
         for position, (axes, (name, values)) in enumerate(zip(panels, columns.items(), strict=False)):
             _curve(axes, steps, values, COLOURS[position % 6])
-            axes.set_title(in_words(name), pad=7)
+            axes.set_title(in_words(name), pad=7, parse_math=False)
             if position + across >= len(columns):
                 axes.set_xlabel("step")
                 axes.tick_params(labelbottom=True)
         for axes in list(figure.axes)[len(columns) :]:
             axes.axis("off")
         if title:
-            figure.text(
-                0.12 / size[0], 1 - 0.12 / size[1], printable(title), fontsize=11, fontweight="bold", va="top"
-            )
+            _title(figure, 0.12 / size[0], 1 - 0.12 / size[1], title)
         figure.tight_layout(rect=(0, 0, 1, 1 - (0.3 / size[1] if title else 0)), h_pad=1.2, w_pad=1.6)
         return _save(figure, path)
 
@@ -156,6 +152,11 @@ def matplotlib_or_words() -> ModuleType:
         ) from error
     # Figures are made without pyplot: no window, no display, no global state.
     return matplotlib
+
+
+def _title(figure: Any, x: float, y: float, words: str) -> None:
+    # A dollar in a name is a dollar.
+    figure.text(x, y, printable(words), fontsize=11, fontweight="bold", va="top", parse_math=False)
 
 
 def _save(figure: Any, path: str | Path) -> Path:

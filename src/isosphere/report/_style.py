@@ -19,7 +19,6 @@ def style(ink: str = INK, faint: str = FAINT, grid: str = GRID, **others: Any) -
         "font.family": "sans-serif",
         "font.sans-serif": ["DejaVu Sans"],
         "text.color": ink,
-        "text.parse_math": False,  # a dollar in a name is a dollar
         "axes.edgecolor": faint,
         "axes.labelcolor": faint,
         "axes.linewidth": 0.8,

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from isosphere.atomic import require_free
 from isosphere.data import Source, as_source, images_at, left_out
 from isosphere.errors import IsosphereError, UsageError, command, option
 from isosphere.evaluation import TaskResult, read_results
@@ -60,8 +61,7 @@ def report(
     check_limit(limit)
     paths = [run.folder.path if isinstance(run, Trained) else RunFolder.open(run).path for run in given]
     target = paths[0] / "report.html" if out is None else Path(out)
-    if out is not None and target.exists() and not overwrite:
-        raise UsageError(f"{out} exists: add {option('overwrite', True)}, or give another {option('out')}.")
+    require_free(target, overwrite=overwrite or out is None)
     names = _names(paths)
     sources: dict[str, Source] = {}
     subjects = []

@@ -44,7 +44,8 @@ class Trained(Embedder):
         config, method = load_method(folder, epoch=epoch)
         where = device or ("cuda" if torch.cuda.is_available() else "cpu")
         kept = FeatureCache(folder.path / "features") if cache else None
-        metric = WCCN.of_run(folder) if epoch is None else None  # it belongs to the last weights
+        width = cast(Encoder, method.encoder).feature_dim
+        metric = WCCN.of_run(folder, width) if epoch is None else None  # it belongs to the last weights
         return cls.of(folder, config, method.to(where), cache=kept, metric=metric, epoch=epoch)
 
     @classmethod
