@@ -18,7 +18,7 @@ _MODELS = {
     "trained/method": "the method's own score",
     "pixels": "raw pixels",
     "pca": "PCA-whitened pixels",
-    "largest-class": "always the largest class",
+    "largest-class": "always naming the largest class",
     "descriptor": "fixed rotation-invariant descriptor",
 }
 _LAYERS = {"backbone": "encoder", "wccn": "encoder, WCCN", "whitened": "encoder, whitened"}

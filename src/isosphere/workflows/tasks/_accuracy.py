@@ -75,7 +75,7 @@ def accuracy_layouts(title: str, **words: str) -> list[Layout]:
         Layout(
             title.format(measure="recall of each class") + "; the lowest of {recalled}",
             rows=("subset",),
-            columns=("model", "metric"),
+            columns=("model", "layer"),
             only=lambda f: f.metric == "recall",
             percent=SHARES,
             words=words,
@@ -160,8 +160,8 @@ def compare(
         for label, estimate in class_recalls(ours, classes.asked).items()
     ]
     recalls.sort(key=lambda figure: figure.value)
-    if context.baselines:
-        correct[LARGEST, ""] = classes.largest_named
+    if context.baselines:  # of equals the one that costs least is named
+        correct = {(LARGEST, ""): classes.largest_named} | correct
     scored = {key: weights * right for key, right in correct.items()}
     others = [key for key in scored if key[0] != "trained"]
     rival = max(others, key=lambda key: float(scored[key].mean())) if others else None
