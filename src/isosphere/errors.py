@@ -18,6 +18,7 @@ __all__ = [
     "listing",
     "nearest",
     "option",
+    "out_of_memory",
     "plural",
     "printable",
     "shell",
@@ -54,6 +55,14 @@ def nearest(name: str, known: Iterable[str]) -> str:
     match = [known for known in listed if whole and known.rpartition(".")[2] == whole]
     match = match or difflib.get_close_matches(name, listed, n=1, cutoff=0.5)
     return f" Did you mean '{match[0]}'?" if match else ""
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether memory has run out: Python's error, or what torch and the system raise in its place."""
+    said = ("out of memory", "can't allocate memory", "not enough memory", "Cannot allocate memory")
+    return isinstance(error, MemoryError) or (
+        isinstance(error, RuntimeError | OSError) and any(words in str(error) for words in said)
+    )
 
 
 def plural(count: float, one: str) -> str:

@@ -437,3 +437,15 @@ def test_dollars_in_names_are_drawn_as_they_are(run, trained, classes, tmp_path)
     assert done.code == 0, done.err
     assert "neighbours.png" in done.out
     assert run("report", r"$\bad$", "--data", folder).code == 0
+
+
+def test_memory_that_runs_out_is_a_sentence(run, classes, monkeypatch):
+    def hungry(*given, **named):
+        raise RuntimeError(
+            "[enforce fail at alloc_cpu.cpp:127] DefaultCPUAllocator: can't allocate memory: 9 bytes"
+        )
+
+    monkeypatch.setattr("isosphere.workflows.draw_views", hungry)
+    done = run("views", classes)
+    assert done.code == 1
+    assert done.err.startswith("isosphere: memory has run out; nothing was left half-written.")

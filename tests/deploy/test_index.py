@@ -86,6 +86,14 @@ def test_unreadable_images_are_remembered(own, pictures):
     assert len(open_index(own, str(folder))) == 3
 
 
+def test_images_that_would_be_decoded_otherwise_are_embedded_anew(own, pictures, monkeypatch):
+    folder = str(pictures(["a.png", "b.png"]))
+    assert open_index(own, folder).added == 2
+    assert open_index(own, folder).added == 0
+    monkeypatch.setattr("isosphere.deploy._index.PIXELS", 999)
+    assert open_index(own, folder).added == 2
+
+
 def test_labels_follow_the_folders(own, pictures):
     folder = pictures(["a/0.png", "b/1.png"])
     assert open_index(own, str(folder)).labels.tolist() == [0, 1]

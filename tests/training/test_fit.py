@@ -309,11 +309,20 @@ def test_infinite_weights_are_never_saved(bench, tiny):
     assert content["position"]["step"] == 5
 
 
-def test_memory_that_does_not_suffice_is_said_in_words(bench, tiny):
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory"),
+        RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes."),
+        MemoryError(),
+    ],
+    ids=["gpu", "cpu", "python"],
+)
+def test_memory_that_does_not_suffice_is_said_in_words(bench, tiny, error):
     class Hungry(tiny):
         def forward(self, views):
             if self.steps == 7:
-                raise torch.OutOfMemoryError("CUDA out of memory")
+                raise error
             return super().forward(views)
 
     with pytest.raises(RunError, match=r"or batch_size than 8\. The last good checkpoint"):

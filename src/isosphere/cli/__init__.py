@@ -10,7 +10,7 @@ import typer
 from isosphere import __version__
 from isosphere.cli import dedup, doctor, embed, evaluate, export, list_, report, search, train, views
 from isosphere.cli.console import error_console, paragraph
-from isosphere.errors import IsosphereError, RunError, UsageError, for_a_shell, nearest
+from isosphere.errors import IsosphereError, RunError, UsageError, for_a_shell, nearest, out_of_memory
 
 __all__ = ["app", "main"]
 
@@ -31,7 +31,7 @@ app = typer.Typer(
 
 
 def _say_when_stopped(command: Callable[..., int | None]) -> Callable[..., int | None]:
-    """Turn Ctrl-C into a sentence; done here, because what Typer makes of it differs between its releases."""
+    """Turn Ctrl-C and a full memory into a sentence; here, for what Typer makes of it differs between its releases."""
 
     @functools.wraps(command)
     def run(*arguments: object, **options: object) -> int | None:
@@ -39,6 +39,13 @@ def _say_when_stopped(command: Callable[..., int | None]) -> Callable[..., int |
             return command(*arguments, **options)
         except KeyboardInterrupt:
             raise RunError("stopped by Ctrl-C; nothing was left half-written.") from None
+        except Exception as error:
+            if not out_of_memory(error):
+                raise
+            raise RunError(
+                "memory has run out; nothing was left half-written. Take smaller batches or smaller images, or fewer "
+                "images and processes at a time."
+            ) from error
 
     return run
 

@@ -2,7 +2,7 @@
 
 from ._cache import cache_folder
 from ._class_list import CLASS_LIST
-from ._decode import UnreadableImageError, decode, fit_square
+from ._decode import PIXELS, UnreadableImageError, decode, fit_square
 from ._formats import BUILTIN, FORMATS, Format, describe_formats
 from ._given import as_picture, as_source, is_picture
 from ._identity import fingerprint, first_of_each, stamps
@@ -35,6 +35,7 @@ __all__ = [
     "FORMATS",
     "IMAGENET_MEAN",
     "IMAGENET_STD",
+    "PIXELS",
     "RECIPES",
     "Batch",
     "Decoded",

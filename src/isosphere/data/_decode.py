@@ -22,6 +22,9 @@ IMAGE_SUFFIXES = frozenset(
 # Pillow reads far more (PostScript runs Ghostscript); a training set needs no more than these.
 _FORMATS = ("JPEG", "MPO", "PNG", "BMP", "DIB", "GIF", "WEBP", "TIFF", "PPM", "JPEG2000", "AVIF", "HEIF")
 
+PIXELS = 2
+"""Which pixels a file becomes: raised where they change, so that what is kept of other pixels is not taken for them."""
+
 _STRIP = 1 << 20
 """Pixels that are converted at a time: the largest pictures take no more than their own memory and that as RGB."""
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from isosphere.atomic import atomic_file
-from isosphere.data import Source, first_of_each, require_readable, stamps
+from isosphere.data import PIXELS, Source, first_of_each, require_readable, stamps
 from isosphere.deploy._embed import embed_readable, embed_source, join
 from isosphere.deploy._embedder import Embedder, Progress
 from isosphere.deploy._kinds import Embeddings
@@ -137,7 +137,8 @@ def open_index(
         return Index.of(embed_source(run, source, layer=layer, workers=workers, progress=progress), layer)
     marks = stamps(source)
     file = _index_file(run, source, layer)
-    old = _read(file, run.identity)
+    identity = f"{run.identity}, pixels {PIXELS}"
+    old = _read(file, identity)
     known = {} if old is None else {key: i for i, key in enumerate(_keys(old.paths, old.stamps))}
     rows = [known.get(key, -1) if key[1] != _UNKNOWN else -1 for key in _keys(source.paths, marks)]
     todo = [i for i, row in enumerate(rows) if row < 0]
@@ -166,7 +167,7 @@ def open_index(
     gone = 0 if old is None else len(old.paths) - len(kept)
     saved: Path | None = file
     if todo or gone or old is None:
-        saved = _write(file, run.identity, whole, dict(zip(source.paths, marks, strict=True)))
+        saved = _write(file, identity, whole, dict(zip(source.paths, marks, strict=True)))
     made = Index.of(whole, layer)
     lost = {path for path, _ in whole.skipped}
     added = sum(source.paths[i] not in lost for i in todo)

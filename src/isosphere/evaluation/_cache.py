@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from isosphere import __version__
 from isosphere.atomic import write_bytes
+from isosphere.data import PIXELS
 from isosphere.errors import RunError
 from isosphere.evaluation._digest_index import DigestIndex
 from isosphere.runs import pack_tensors, read_tensors, tensor_identity
@@ -26,7 +27,12 @@ from isosphere.runs import pack_tensors, read_tensors, tensor_identity
 LIMIT_BYTES = 2 << 30
 """Of all files together; the longest unused go first."""
 
-_VERSIONS = {"isosphere": __version__, "torch": str(torch.__version__), "pillow": PIL.__version__}
+_VERSIONS = {
+    "isosphere": __version__,
+    "torch": str(torch.__version__),
+    "pillow": PIL.__version__,
+    "pixels": PIXELS,
+}
 _DIGESTS = "digests of images"
 _OWN = re.compile(r"[^-]+-[0-9a-f]{16}-(all|[0-9a-f]{32})(-gathered)?\.safetensors")
 _CHECKED = 4

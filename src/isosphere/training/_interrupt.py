@@ -5,10 +5,9 @@ import threading
 from pathlib import Path
 from types import FrameType, TracebackType
 
-import torch
 from lightning.fabric import Fabric
 
-from isosphere.errors import RunError, option
+from isosphere.errors import RunError, option, out_of_memory
 from isosphere.training._config import TrainConfig
 from isosphere.training._distributed import lost
 
@@ -61,7 +60,7 @@ def failure_in_words(error: Exception, checkpoint: Path, train: TrainConfig, fab
             f"{error} {kept} Add {option('resume', True)} and a lower {option('optim.learning_rate', ...)}, or "
             f"{option('optim.clip', 1.0)}, or {option('train.precision', 'float32')}."
         )
-    if isinstance(error, torch.OutOfMemoryError):
+    if out_of_memory(error):
         return (
             "a step does not fit into the device's memory: start anew with a smaller "
             f"{option('train.micro_batch', ...)} or {option('batch_size')} than "
