@@ -115,6 +115,19 @@ def test_an_encoder_that_has_no_pretrained_weights():
         build_encoder(name, image_size=64, init="pretrained")
 
 
+def test_timms_weights_that_leave_something_random_are_refused(monkeypatch):
+    trained = timm.create_model("test_resnet").state_dict()
+    given = {
+        key: x for key, x in trained.items() if key not in ("layer1.0.bn1.bias", "bn1.num_batches_tracked")
+    }
+    monkeypatch.setattr(of_timm, "_answers", lambda address: True)
+    monkeypatch.setattr("timm.models._builder.load_state_dict_from_hf", lambda *_, **__: dict(given))
+    with pytest.raises(RunError, match=r"lack 1 tensor of the network: layer1\.0\.bn1\.bias\."):
+        build_encoder("test_resnet", image_size=160, init="pretrained")
+    given["layer1.0.bn1.bias"] = trained["layer1.0.bn1.bias"]
+    build_encoder("test_resnet", image_size=160, init="pretrained")
+
+
 def test_timms_weights_keep_their_stem_and_are_named(monkeypatch):
     trained = timm.create_model("resnet18").state_dict()
     monkeypatch.setattr(of_timm, "_answers", lambda address: True)

@@ -1,5 +1,7 @@
 """timm's networks as backbones: which there are, how they are built at a size, how wide their features are."""
 
+import logging
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -9,9 +11,10 @@ import timm
 import torch
 from torch import nn
 
-from isosphere.errors import RunError, UsageError, listing, nearest, option
+from isosphere.errors import RunError, UsageError, listing, nearest, option, plural
 from isosphere.models._record import Arguments, Stem
 from isosphere.models._small_conv import SMALL_CONV
+from isosphere.models._weights import a_few
 
 # Below this size a residual network's 7x7 stem and max-pool would leave a handful of positions.
 SMALL_STEM_BELOW = 80
@@ -67,7 +70,7 @@ def build_timm(
     fixed: dict[str, Any] = {"num_classes": 0, "in_chans": in_chans}
     if pretrained:
         _require_weights(name)
-    with _reached(name) if pretrained else _as_built(name, image_size):
+    with _all_loaded(name) if pretrained else _as_built(name, image_size):
         if arguments is None:
             asked = Arguments(img_size=image_size, dynamic_img_size=True, strict_img_size=False)
             backbone, arguments = _as_accepted(name, asked, {**fixed, "pretrained": pretrained})
@@ -140,6 +143,42 @@ def _require_weights(name: str) -> None:
             f"timm has no pretrained weights of '{name}': give {option('init', 'random')}, a file, or another "
             f"{option('encoder')}."
         )
+
+
+@contextmanager
+def _all_loaded(name: str) -> Iterator[None]:
+    """As :func:`_reached`; and what timm leaves random, of which it makes a note in its log, is an error.
+
+    Raises: RunError, naming the tensors.
+    """
+    notes, log = _Notes(), logging.getLogger("timm.models._builder")
+    level = log.level
+    log.addHandler(notes)
+    log.setLevel(min(log.getEffectiveLevel(), logging.INFO))
+    try:
+        with _reached(name):
+            yield
+    finally:
+        log.setLevel(level)
+        log.removeHandler(notes)
+    if notes.missing:
+        raise RunError(
+            f"the pretrained weights of '{name}' lack {plural(len(notes.missing), 'tensor')} of the network: "
+            f"{a_few(notes.missing)}. Give a local file ({option('init', 'FILE')}), or another {option('encoder')}."
+        )
+
+
+class _Notes(logging.Handler):
+    """What timm has found missing as it loaded weights, but for buffers that each network computes for itself."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.INFO)
+        self.missing: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if found := re.match(r"Missing keys \((.*)\)", record.getMessage()):
+            computed = ("num_batches_tracked", "_index", "_idxs", "mask")
+            self.missing += [key for key in found[1].split(", ") if not key.endswith(computed)]
 
 
 @contextmanager

@@ -80,7 +80,7 @@ class WeightsFile:
         nested = dict(_mappings(content))
         if not nested:
             inside = content if isinstance(content, dict) else ()
-            words = _some(key if isinstance(key, str) else type(key).__name__ for key in inside)
+            words = a_few(key if isinstance(key, str) else type(key).__name__ for key in inside)
             keys = f" with {words}" if words else ""
             raise RunError(
                 f"{option('init')}: '{path}' holds a {type(content).__name__}{keys}, expected tensors by name, as "
@@ -106,20 +106,20 @@ class WeightsFile:
             keys = [label + key for label, tensors in self.nested.items() for key in tensors]
             raise UsageError(
                 f"{option('init')}: '{self.path}' holds {fitting} of the {len(own)} tensors of {name}: it belongs to "
-                f"another encoder. Name that one with {option('encoder')}. The file has {_some(keys)}; {name} has "
-                f"{_some(own)}."
+                f"another encoder. Name that one with {option('encoder')}. The file has {a_few(keys)}; {name} has "
+                f"{a_few(own)}."
             )
         wrong = [said for key, x in own.items() if (said := _difference(key, found.tensors.get(key), x))]
         if wrong:
             raise UsageError(
                 f"{option('init')}: '{self.path}' leaves {plural(len(wrong), 'tensor')} of {name} without weights: "
-                f"{_some(wrong)}. Views of the size that it was trained on ({option('image_size', ...)}), or the "
+                f"{a_few(wrong)}. Views of the size that it was trained on ({option('image_size', ...)}), or the "
                 f"{option('encoder')} that it is of, have them all."
             )
         broken = [key for key, x in own.items() if not found.tensors[key].to(x.dtype).isfinite().all()]
         if broken:
             raise RunError(
-                f"{option('init')}: '{self.path}' holds values that are not finite, in {_some(broken)}: that training "
+                f"{option('init')}: '{self.path}' holds values that are not finite, in {a_few(broken)}: that training "
                 "had failed. Take an earlier checkpoint of it."
             )
         counts = backbone.state_dict().keys() - own.keys()
@@ -127,9 +127,9 @@ class WeightsFile:
             key: x for key, x in found.tensors.items() if key in own or (key in counts and x.numel() == 1)
         }
         backbone.load_state_dict(taken, strict=False)
-        where = f", those of {_some([found.label.rstrip('.')])}" if found.label else ""
+        where = f", those of {a_few([found.label.rstrip('.')])}" if found.label else ""
         beside = (
-            f", not of {_some(label.rstrip('.') or 'the outermost' for label in others)}" if others else ""
+            f", not of {a_few(label.rstrip('.') or 'the outermost' for label in others)}" if others else ""
         )
         return f"all {len(taken)} tensors from {self.path}{where}{beside}"
 
@@ -215,7 +215,7 @@ def _foreign(path: Path, zipped: bool) -> list[str]:
     names = torch.serialization.get_unsafe_globals_in_checkpoint(str(path))
     if code := [name for name in names if not name.startswith(_SETTINGS)]:
         raise RunError(
-            f"{option('init')}: '{path}' could not be read as weights: it holds pickled objects ({_some(code)}), which "
+            f"{option('init')}: '{path}' could not be read as weights: it holds pickled objects ({a_few(code)}), which "
             "can run code. Save the tensors alone where it was made: torch.save(model.state_dict(), ...)."
         )
     return names
@@ -322,7 +322,7 @@ def _shape(x: Tensor) -> str:
     return "x".join(map(str, x.shape)) or "a number"
 
 
-def _some(words: Iterable[str]) -> str:
+def a_few(words: Iterable[str]) -> str:
     """The first few of them, shortened, and how many more there are."""
     listed = [word if len(word) <= 80 else f"{word[:77]}..." for word in words]
     more = f" and {len(listed) - _NAMED} more" if len(listed) > _NAMED else ""

@@ -233,16 +233,16 @@ def build(
     return config.replace(model=chosen), method
 
 
-def untrained(config: Config, start: str | None = None) -> Method:
+def untrained(config: Config, record: Record | None = None) -> Method:
     """The method as the seed of its run initialised it, in evaluation mode: what training has to be better than.
 
-    `start`: digest of the weights that its encoder was given at first, as the run has recorded it.
+    `record`: of the run's encoder, which tells its architecture, and the weights that it was given at first.
 
     Raises: RunError if the weights that are there now are others; UsageError if there are none.
     """
-    method = build(config)[1].eval()
-    now = cast(Encoder, method.encoder).start
-    if start not in (None, now):
+    method = build(config, record if config.model.init == "random" else None)[1].eval()
+    start = (record or {}).get("start")
+    if start not in (None, cast(Encoder, method.encoder).start):
         raise RunError(
             f"the weights of {option('init', config.model.init)} are others now than the training began with"
         )

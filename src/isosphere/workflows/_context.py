@@ -114,7 +114,7 @@ class EvaluationContext:
         if not self.baselines:
             return found
         try:
-            found[self.baseline] = untrained(self.run.config, self.run.encoder.start).to(self.ranks.device)
+            found[self.baseline] = untrained(self.run.config, self.run.encoder.spec()).to(self.ranks.device)
         except IsosphereError as error:
             self.note = f"The network as it was before training cannot be had again ({error})"
         return found
