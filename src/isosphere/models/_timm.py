@@ -91,10 +91,10 @@ def _as_accepted(name: str, asked: Arguments, fixed: dict[str, Any]) -> tuple[nn
         try:
             return timm.create_model(name, **fixed, **given), Arguments(**given)
         except TypeError as error:
-            unknown = next((k for k in given if f"unexpected keyword argument '{k}'" in str(error)), None)
-            if unknown is None:
+            unknown = {k for k in given if "unexpected keyword" in str(error) and f"'{k}'" in str(error)}
+            if not unknown:
                 raise
-            del given[unknown]
+            given = {k: value for k, value in given.items() if k not in unknown}
             torch.set_rng_state(state)  # a constructor may have drawn before it refused
 
 
