@@ -10,7 +10,7 @@ from PIL import Image
 
 import isosphere
 from isosphere.data import as_source, open_source
-from isosphere.errors import UsageError, for_a_shell, plural
+from isosphere.errors import RunError, UsageError, for_a_shell, plural
 from isosphere.workflows._splits import choose_ood, choose_splits, own_images
 
 from .conftest import pixels
@@ -207,3 +207,12 @@ def test_of_many_images_so_many_are_paired_and_it_is_said(run, monkeypatch):
     some = found["geometry"].one(model="trained", metric="uniformity").value
     assert some != whole["uniformity"].value
     assert some == pytest.approx(whole["uniformity"].value, abs=0.2)
+
+
+def test_features_that_are_not_finite_are_named_and_not_judged(run):
+    with torch.no_grad():
+        next(run.encoder.parameters()).fill_(float("inf"))
+    with pytest.raises(
+        RunError, match=r"the trained encoder gives numbers that are not finite for 24 images, the fir"
+    ):
+        run.evaluate(IMAGES, test=IMAGES, tasks="retrieval", **QUIET)
