@@ -195,11 +195,11 @@ def subjects(d: int) -> dict[str, Callable[[Tensor], Tensor]]:
         "KL": KL(VonMisesFisherKernel(d)),
         "MMD bandlimited": MMD(BandlimitedKernel(d)),
         "SUSReg": SUSReg(d, num_slices=SLICES, knots=2 * KNOTS + 1),
-        "JEPA with KL": lambda z: kl.combine(z).total,
-        "SimCLR": lambda z: contrast.combine(z).total,
-        "VICReg": lambda z: vicreg.combine(z).total,
-        "Barlow Twins": lambda z: barlow_twins.combine(z).total,
-        "SimSiam": lambda z: simsiam_method.combine(z, z).total,
+        "JEPA with KL": lambda z: kl.loss(z).total,
+        "SimCLR": lambda z: contrast.loss(z).total,
+        "VICReg": lambda z: vicreg.loss(z).total,
+        "Barlow Twins": lambda z: barlow_twins.loss(z).total,
+        "SimSiam": lambda z: simsiam_method.loss(z, z).total,
     }
 
 

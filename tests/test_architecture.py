@@ -37,8 +37,6 @@ IMPORTS = {
     },
 }
 EVERYBODYS = {"errors", "atomic", "reading"}
-# Its face is for a later redesign: others still reach into it.
-OPEN_INSIDE = {"methods"}
 
 
 def imported_folders(path: Path) -> set[str]:
@@ -94,7 +92,7 @@ def test_other_folders_are_met_at_their_faces():
         own = path.relative_to(SOURCE).parts[0]
         for name in sorted(imported_modules(path)):
             folder = name.split(".")[1]
-            if name.count(".") > 1 and folder not in {own, *OPEN_INSIDE}:
+            if name.count(".") > 1 and folder != own:
                 deep.append(f"{path.relative_to(SOURCE)}: {name}")
     assert deep == []
 
@@ -102,7 +100,7 @@ def test_other_folders_are_met_at_their_faces():
 def test_modules_behind_a_face_are_private():
     public = {
         str(path.relative_to(SOURCE))
-        for folder in IMPORTS.keys() - OPEN_INSIDE - {"cli"}
+        for folder in IMPORTS.keys() - {"cli"}
         for path in (SOURCE / folder).rglob("*.py")
         if not path.name.startswith("_") and path.parent.name != "tasks"
     }
@@ -111,7 +109,7 @@ def test_modules_behind_a_face_are_private():
 
 def test_no_circle_within_a_folder():
     """Modules of a folder import each other one way, at the top or later."""
-    for folder in IMPORTS.keys() - OPEN_INSIDE:
+    for folder in IMPORTS:
         paths = {
             p: ".".join(p.relative_to(SOURCE.parent).with_suffix("").parts)
             for p in (SOURCE / folder).rglob("*.py")

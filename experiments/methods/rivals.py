@@ -20,7 +20,7 @@ class LightlySimCLR(Method):
     def outputs(self, views: list[Tensor]) -> tuple[Tensor, ...]:
         return (torch.stack(embed_views(self._project, views[:2])),)
 
-    def combine(self, *outputs: Tensor) -> Loss:
+    def loss(self, *outputs: Tensor) -> Loss:
         first, second = outputs[0].float()
         total = self._criterion(first, second)
         return Loss(total, {"contrast": total.detach()})

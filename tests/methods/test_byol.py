@@ -22,13 +22,15 @@ from isosphere.kernels import HeatKernel
 from isosphere.methods import (
     BYOL,
     JEPA,
+    Contrastive,
     Momentum,
     NetworkEnergy,
+    Regulariser,
     balanced_weight,
     build_method,
     teacher_momentum,
 )
-from isosphere.methods.network_energy import gradient_norm_ratio
+from isosphere.methods._network_energy import gradient_norm_ratio
 from isosphere.models import build_encoder
 
 D = 6
@@ -44,6 +46,10 @@ def networks(dtype=torch.float64):
 
 def some_views(count=2, n=16, dtype=torch.float64):
     return [torch.randn(n, 3, 2, 2, dtype=dtype) for _ in range(count)]
+
+
+def spread(discrepancy, **options):
+    return BYOL(*networks(), terms=[Regulariser(discrepancy, **options)])
 
 
 def with_another_teacher(method):
@@ -158,7 +164,7 @@ def test_values_at_collapse_and_for_unrelated_views():
 
 def test_the_balanced_weight_weighs_unit_rows_against_whatever_space_the_discrepancy_has():
     """BYOL's distances are of unit rows: a Euclidean statistic of d dimensions gets no d times heavier odds."""
-    method = BYOL(nn.Identity(), nn.Identity(), nn.Identity(), discrepancy=SIGReg(D))
+    method = BYOL(nn.Identity(), nn.Identity(), nn.Identity(), terms=[Regulariser(SIGReg(D))])
     method.prepare(n=32, views=2)
     there, alone = (balanced_weight(SIGReg(D), 32, 2.0, space=space) for space in ("sphere", None))
     assert method.weight.item() == pytest.approx(there)
@@ -169,23 +175,23 @@ def test_the_balanced_weight_weighs_unit_rows_against_whatever_space_the_discrep
 @pytest.mark.parametrize("kind", ["mmd-heat", "uniformity", "sigreg"])
 def test_a_discrepancy_where_it_is_asked_for(place, kind):
     discrepancy = build_discrepancy(kind, 10 if place == "features" else D)
-    method = with_another_teacher(BYOL(*networks(), discrepancy=discrepancy, place=place, weight=0.3))
+    method = with_another_teacher(spread(discrepancy, place=place, weight=0.3))
     views = some_views()
     x = [method.encoder(v) for v in views]
     z = [method.head(v) for v in x]
     sample = {"features": x, "projection": z, "prediction": [method.predictor(v) for v in z]}[place]
     if discrepancy.space == "sphere":
         sample = [v / v.norm(dim=1, keepdim=True) for v in sample]
-    spread = sum(discrepancy(v) for v in sample) / 2
+    value = sum(discrepancy(v) for v in sample) / 2
     loss = method(views)
-    torch.testing.assert_close(loss.parts["regulariser"], spread.detach(), rtol=1e-10, atol=1e-12)
+    torch.testing.assert_close(loss.parts["regulariser"], value.detach(), rtol=1e-10, atol=1e-12)
     w = method.weight.double()
     assert w.item() == pytest.approx(0.3)
-    torch.testing.assert_close(loss.total, (1 - w) * naive(method, views) + w * spread, rtol=1e-7, atol=1e-12)
+    torch.testing.assert_close(loss.total, (1 - w) * naive(method, views) + w * value, rtol=1e-7, atol=1e-12)
 
 
 def test_the_balanced_weight_is_that_of_its_own_slope():
-    method = BYOL(*networks(), discrepancy=MMD(HeatKernel(D)))
+    method = spread(MMD(HeatKernel(D)))
     assert method.weight.isnan()
     assert "balanced" in method.describe()["weight"]
     found = method.prepare(n=16, views=2).weight.item()
@@ -204,13 +210,13 @@ def test_the_slope_of_the_balanced_weight():
 
 
 def test_directions_move_after_a_step():
-    method = BYOL(*networks(), discrepancy=SUSReg(D, num_slices=8), weight=0.5)
+    method = spread(SUSReg(D, num_slices=8), weight=0.5)
     method.after_step(0.1)
     assert method.discrepancy.draw == 1
 
 
 def test_contrastive_term_is_that_of_simclr_on_the_online_projections():
-    method = BYOL(*networks(), temperature=0.2, weight_contrastive=0.25)
+    method = BYOL(*networks(), terms=[Contrastive(temperature=0.2, weight=0.25)])
     views = some_views()
     z = torch.cat([functional.normalize(method.head(method.encoder(v))) for v in views])
     logits = (z @ z.T / 0.2).fill_diagonal_(-math.inf)
@@ -251,12 +257,12 @@ def test_energy_of_the_weights_written_out(power, half_space):
         dim = weight[0].numel()
         expected = HypersphericalEnergy(power, half_space, dim=dim).null(len(weight)).mean
         total += scale * (naive_energy(weight, power, half_space) - expected)
-    assert energy(online).item() == pytest.approx(total.item(), rel=1e-4, abs=1e-5)
+    assert energy.excess(online).item() == pytest.approx(total.item(), rel=1e-4, abs=1e-5)
 
 
 def test_energy_has_no_gradient_at_norms_and_biases():
     method = build_method("byol-mhe", build_encoder("small-conv", image_size=16), dim=16, hidden=32)
-    method.energy(method.online).backward()
+    method.terms[0].excess(method.online).backward()
     touched = {id(p) for p in method.parameters() if p.grad is not None and p.grad.abs().sum() > 0}
     norms = (nn.BatchNorm1d, nn.BatchNorm2d)
     excluded = [p for m in method.online.modules() if isinstance(m, norms) for p in m.parameters()]
@@ -269,7 +275,7 @@ def test_energy_has_no_gradient_at_norms_and_biases():
 def test_energy_is_an_excess_over_uniform_neurons():
     """About 0 at random initialisation; infinite expectations are replaced by the start."""
     network = nn.ModuleList([nn.Linear(64, 40), nn.Linear(40, 40)])
-    start = NetworkEnergy(network)(network).item()
+    start = NetworkEnergy(network).excess(network).item()
     assert abs(start) < 0.01 * network_energy(network, 2.0).item()
     flat = nn.ModuleList([nn.Linear(2, 7), nn.Linear(7, 2)])  # in two dimensions E |x - y|^-2 is infinite
     energy = NetworkEnergy(flat)
@@ -283,24 +289,24 @@ def test_energy_is_an_excess_over_uniform_neurons():
 def test_the_energys_weight_makes_its_gradient_a_given_share_of_the_loss():
     views = some_views(dtype=torch.float32)
     parts = networks(torch.float32)
-    method = BYOL(*parts, energy=NetworkEnergy(nn.ModuleList(parts)), energy_ratio=0.25)
+    method = BYOL(*parts, terms=[energy := NetworkEnergy(nn.ModuleList(parts), ratio=0.25)])
     with torch.no_grad():
         method(views)
-    assert method.weight_energy.isnan()  # no step yet
+    assert energy.weight.isnan()  # no step yet
     assert "0.25" in method.describe()["energy"]
     method(views).total.backward()
-    found = method.weight_energy.item()
+    found = energy.weight.item()
     plain = BYOL(*parts)
-    loss, energy = plain(views).total, method.energy(method.online)
+    loss, excess = plain(views).total, energy.excess(method.online)
     weights = [m.weight for m in method.online.modules() if isinstance(m, nn.Linear)]
     lengths = [
         torch.cat([g.flatten() for g in torch.autograd.grad(value, weights, retain_graph=True)]).norm()
-        for value in (loss, energy)
+        for value in (loss, excess)
     ]
     assert found == pytest.approx(0.25 * (lengths[0] / lengths[1]).item(), rel=1e-4)
-    assert gradient_norm_ratio(loss, energy, method.online) == pytest.approx(4 * found, rel=1e-4)
+    assert gradient_norm_ratio(loss, excess, method.online) == pytest.approx(4 * found, rel=1e-4)
     method(some_views(dtype=torch.float32))
-    assert method.weight_energy.item() == found
+    assert energy.weight.item() == found
     assert "weight" in method.describe()["energy"]
 
 
@@ -312,7 +318,7 @@ def test_minimising_the_energy_spreads_the_neurons():
     optimizer = torch.optim.Adam(network.parameters(), lr=0.05)
     for _ in range(300):
         optimizer.zero_grad()
-        energy(network).backward()
+        energy.excess(network).backward()
         optimizer.step()
     # Thomson's problem for five points: 6.474691495 over the unordered pairs.
     assert network_energy(network, 1.0).item() == pytest.approx(6.474691495 / 10, rel=1e-4)
@@ -335,7 +341,8 @@ def some_large_views():
 
 @pytest.mark.parametrize("kind", ["zero row", "all zero"])
 def test_zero_rows_stay_finite(kind):
-    method = BYOL(nn.Identity(), nn.Identity(), nn.Identity(), discrepancy=Uniformity(dim=D), temperature=0.5)
+    terms = [Regulariser(Uniformity(dim=D)), Contrastive()]
+    method = BYOL(nn.Identity(), nn.Identity(), nn.Identity(), terms=terms)
     method.prepare(n=7, views=2)
     z = torch.randn(2, 7, D)
     if kind == "zero row":
@@ -355,22 +362,49 @@ def test_wrong_use_is_refused_in_words():
     def build(**options):
         return BYOL(*networks(), **options)
 
+    def named(**options):
+        return build_method("byol", build_encoder("small-conv", image_size=16), dim=16, hidden=32, **options)
+
     with pytest.raises(ValueError, match="place='encoder'"):
-        build(place="encoder")
-    with pytest.raises(ValueError, match="with a discrepancy"):
-        build(weight=0.5)
+        Regulariser(SIGReg(D), place="encoder")
     with pytest.raises(ValueError, match="temperature=0"):
-        build(temperature=0.0)
-    with pytest.raises(ValueError, match="weight_contrastive=1"):
-        build(temperature=1.0, weight_contrastive=1.0)
-    with pytest.raises(ValueError, match="with an energy"):
-        build(weight_energy=1.0)
-    with pytest.raises(ValueError, match="with an energy"):
-        build(energy_ratio=1.0)
-    with pytest.raises(ValueError, match="with a temperature"):
-        build(weight_contrastive=0.5)
-    with pytest.raises(ValueError, match="with a discrepancy"):
-        build(place="features")
+        Contrastive(temperature=0.0)
+    with pytest.raises(ValueError, match="contrastive weight of 1"):
+        Contrastive(weight=1.0)
+    with pytest.raises(ValueError, match=r"got terms=Regulariser, Regulariser, expected at most one each of"):
+        build(terms=[Regulariser(SIGReg(D)), Regulariser(SIGReg(D))])
+    with pytest.raises(ValueError, match="got terms=SIGReg"):
+        build(terms=[SIGReg(D)])
     with pytest.raises(ValueError, match="global_views=0"):
         build(global_views=0)
-    assert build(discrepancy=SIGReg(D)).describe()["discrepancy"].endswith("of the projection")
+    for options in ({"weight": 0.5}, {"place": "features"}):
+        with pytest.raises(UsageError, match="expected it with a discrepancy"):
+            named(**options)
+    for options in ({"weight_energy": 1.0}, {"energy_ratio": 1.0}, {"power": 1.0}):
+        with pytest.raises(UsageError, match="without its term, expected energy=True too"):
+            named(**options)
+    for options in ({"weight_contrastive": 0.5}, {"temperature": 0.5}):
+        with pytest.raises(UsageError, match="without its term, expected contrastive=True too"):
+            named(**options)
+    assert spread(SIGReg(D)).describe()["discrepancy"].endswith("of the projection")
+
+
+def test_states_of_earlier_versions_load():
+    parts = networks(torch.float32)
+    terms = [
+        Regulariser(SUSReg(D, num_slices=8), weight=0.3),
+        NetworkEnergy(nn.ModuleList(parts), weight=2.0),
+    ]
+    method = BYOL(*parts, terms=terms)
+    names = {
+        "terms.0.weight": "weight",
+        "terms.0.discrepancy.draw": "discrepancy.draw",
+        "terms.1.expected": "energy.expected",
+        "terms.1.weight": "weight_energy",
+    }
+    old = {names.get(k, k): v + 1 for k, v in method.state_dict().items() if k != "terms.0.found_for"}
+    assert old.keys() >= set(names.values())
+    expected = {k: old[names.get(k, k)] for k in method.state_dict() if k != "terms.0.found_for"}
+    method.load_state_dict(old)
+    for key, value in expected.items():
+        torch.testing.assert_close(method.state_dict()[key], value, msg=key)

@@ -7,17 +7,21 @@ import pytest
 import torch
 from scipy import special, stats
 
-from isosphere.methods.likelihood import (
+from isosphere.methods.vje import (
     diagonal_gaussian_kl,
-    log_norm,
-    log_power_spherical,
-    log_spherical_cauchy,
     log_student_t,
     log_student_t_on_sphere,
     log_subdensity_constant,
-    power_spherical_kl,
 )
-from isosphere.sphere import log_surface_area, normalize, sample_uniform
+from isosphere.sphere import (
+    log_norm,
+    log_power_spherical,
+    log_spherical_cauchy,
+    log_surface_area,
+    normalize,
+    power_spherical_kl,
+    sample_uniform,
+)
 
 
 def circle(points=4001):

@@ -11,8 +11,10 @@ from isosphere.methods import (
     JEPA,
     AlignUniform,
     BarlowTwins,
+    Contrastive,
     DeepJEPA,
     NetworkEnergy,
+    Regulariser,
     SimCLR,
     SimSiam,
     VICReg,
@@ -32,13 +34,13 @@ def simple(kind, **options):
     return kind(encoder, head, **options)
 
 
-def byol(**options):
-    return BYOL(*networks(), **options)
+def byol(*terms):
+    return BYOL(*networks(), terms=terms)
 
 
 def byol_with_energy():
     parts = networks()
-    return BYOL(*parts, energy=NetworkEnergy(nn.ModuleList(parts)))
+    return BYOL(*parts, terms=[NetworkEnergy(nn.ModuleList(parts))])
 
 
 def jepa(discrepancy):
@@ -66,16 +68,22 @@ BUILD = {
     "barlow-twins": (simple, (BarlowTwins,), {}),
     "simsiam": (lambda: SimSiam(*networks()), (), {}),
     "byol": (byol, (), {}),
-    "byol+mmd": (lambda: byol(discrepancy=MMD(HeatKernel(DIM))), (), {}),
+    "byol+mmd": (lambda: byol(Regulariser(MMD(HeatKernel(DIM)))), (), {}),
     "byol-uniformity, predictions": (
-        lambda: byol(discrepancy=Uniformity(), place="prediction", weight=0.3),
+        lambda: byol(Regulariser(Uniformity(), place="prediction", weight=0.3)),
         (),
         {},
     ),
-    "byol+susreg": (lambda: byol(discrepancy=SUSReg(DIM, num_slices=16)), (), {}),
-    "byol+sigreg": (lambda: byol(discrepancy=SIGReg(DIM, num_slices=16)), (), {}),
-    "byol+contrastive": (lambda: byol(temperature=0.3), (), {}),
+    "byol+susreg": (lambda: byol(Regulariser(SUSReg(DIM, num_slices=16))), (), {}),
+    "byol+sigreg": (lambda: byol(Regulariser(SIGReg(DIM, num_slices=16))), (), {}),
+    "byol+contrastive": (lambda: byol(Contrastive(0.3)), (), {}),
     "byol-mhe": (byol_with_energy, (), {}),
+    "simsiam+mmd": (
+        lambda: SimSiam(*networks(), regulariser=Regulariser(MMD(HeatKernel(DIM)))),
+        (),
+        {},
+    ),
+    "vicreg+sigreg": (simple, (VICReg,), {"regulariser": Regulariser(SIGReg(DIM, num_slices=16))}),
 }
 
 

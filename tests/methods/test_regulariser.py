@@ -28,9 +28,11 @@ METHODS = {
         encoder(), nn.Linear(WIDTH, DIM), MMD(HeatKernel(DIM)), MMD(HeatKernel(WIDTH)), cutoff=0.4
     ),
     "byol": lambda: BYOL(
-        encoder(), nn.Linear(WIDTH, DIM), nn.Linear(DIM, DIM), discrepancy=MMD(HeatKernel(DIM))
+        encoder(), nn.Linear(WIDTH, DIM), nn.Linear(DIM, DIM), terms=[Regulariser(MMD(HeatKernel(DIM)))]
     ),
-    "vje": lambda: VJE(encoder(), InferenceNetwork(WIDTH, 16), discrepancy=MMD(HeatKernel(WIDTH))),
+    "vje": lambda: VJE(
+        encoder(), InferenceNetwork(WIDTH, 16), regulariser=Regulariser(MMD(HeatKernel(WIDTH)))
+    ),
 }
 
 

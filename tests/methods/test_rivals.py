@@ -10,7 +10,7 @@ from torch.nn import functional
 from isosphere.discrepancies import KL
 from isosphere.kernels import VonMisesFisherKernel
 from isosphere.methods import AlignUniform, BarlowTwins, SimCLR, SimSiam, VICReg, nt_xent
-from isosphere.methods.pairs import directed_pairs, undirected_pairs
+from isosphere.methods._pairs import directed_pairs, undirected_pairs
 from isosphere.models import ProjectionHead
 from isosphere.sphere import log_vmf_normalizer, normalize, sample_uniform
 

@@ -40,7 +40,7 @@ class TinyMethod(Method):
         self.break_at: int | None = None
         self.steps = 0
 
-    def combine(self, *outputs: Tensor) -> Loss:
+    def loss(self, *outputs: Tensor) -> Loss:
         first, second = outputs[0]
         z = torch.cat([first, second])
         invariance = (first - second).square().sum(1).mean()

@@ -86,7 +86,7 @@ def test_with_batch_norm_each_piece_is_a_batch_of_its_own(name):
     torch.manual_seed(5)
     outputs = [direct.outputs(piece) for piece in pieces_of_views()]
     state = torch.get_rng_state()
-    direct.combine(*(torch.cat(part, 1) for part in zip(*outputs, strict=True))).total.backward()
+    direct.loss(*(torch.cat(part, 1) for part in zip(*outputs, strict=True))).total.backward()
     torch.manual_seed(5)
     differentiator(pieced, PIECES)(some_views())
     assert torch.equal(torch.get_rng_state(), state)

@@ -19,6 +19,7 @@ KEPT = Path(__file__).parent / "kept"
 
 class TinyEncoder(nn.Module):
     feature_dim, mean, std = 10, (0.5, 0.5, 0.5), (0.25, 0.25, 0.25)
+    origin = start = None
 
     def __init__(self):
         super().__init__()
@@ -28,12 +29,25 @@ class TinyEncoder(nn.Module):
         return self.layers(x).mean((2, 3))
 
     def spec(self):
-        return {"name": "tiny", "image_size": 12, "mean": list(self.mean), "std": list(self.std)}
+        return {
+            "name": "tiny",
+            "image_size": 12,
+            "in_chans": 3,
+            "feature_dim": 10,
+            "mean": list(self.mean),
+            "std": list(self.std),
+            "interpolation": "bicubic",
+        }
+
+    @classmethod
+    def from_spec(cls, record, state):
+        return cls()
 
 
 @pytest.fixture(autouse=True)
 def _tiny(monkeypatch):
     monkeypatch.setattr(setup, "build_encoder", lambda name, **options: TinyEncoder())
+    monkeypatch.setattr(setup, "Encoder", TinyEncoder)
 
 
 @pytest.fixture(params=["kl-vmf", "kl-deep", "byol+mmd", "vje+mmd"])

@@ -94,7 +94,7 @@ class Given(Method):
         super().__init__(nn.Linear(1, 1), nn.Identity())
         self.z, self.noise, self.calls, self.discrepancy = z, noise, 0, discrepancy
 
-    def combine(self, *outputs):
+    def loss(self, *outputs):
         raise NotImplementedError
 
     def embed(self, x):

@@ -2,7 +2,7 @@
 
     python -m experiments.claims.published_weights cifar10=/path/cifar10.npz [--budget 40m] [--draw]
 
-The theory (``docs/`` and ``isosphere.methods.weighting``): near the collapsed point a feature direction whose share of
+The theory (``docs/decisions.md``): near the collapsed point a feature direction whose share of
 variance within images is r grows if and only if r < r*. So r* below r_min, the smallest share that the network offers,
 predicts that collapse is stable; a larger r* lets directions grow. Tiny runs (200 steps of 64 images of 16 px) over
 data, network, kernel and weight: r* from .03 to 10, and the published weights (.05 for MMD and KSD, .5 for KL on the

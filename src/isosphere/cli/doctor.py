@@ -92,6 +92,7 @@ def _one_step(device: object) -> str:
         fabric = make_fabric("auto", "auto")
         _, method = build(config)
         method.to(fabric.device)
+        method.prepare(n=128, views=2)
         optimizer = torch.optim.AdamW(method.parameters(), lr=1e-3)
         views = build_views(config, method.encoder)  # type: ignore[arg-type]
         generator = torch.Generator().manual_seed(0)

@@ -60,7 +60,8 @@ def _rows(kind: Kind) -> list[tuple[str, ...]]:
     if kind is Kind.methods:
         from isosphere.methods import METHODS
 
-        return [(name, entry.summary, entry.paper) for name, entry in METHODS.items()]
+        entries = sorted(METHODS.values(), key=lambda each: each.of is not None)  # aliases last
+        return [(each.name, each.summary, each.paper, each.canonical) for each in entries]
     if kind is Kind.discrepancies:
         from isosphere.discrepancies import DISCREPANCIES
 

@@ -5,7 +5,19 @@ from typing import Annotated, TypeAlias
 
 import typer
 
-__all__ = ["Data", "ImageSize", "LAYERS", "NoCache", "Overwrite", "Run", "Seed", "Set"]
+__all__ = [
+    "Data",
+    "Devices",
+    "Discrepancy",
+    "Ema",
+    "ImageSize",
+    "LAYERS",
+    "NoCache",
+    "Overwrite",
+    "Run",
+    "Seed",
+    "Set",
+]
 
 Run: TypeAlias = Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a run.", show_default=False)]
 Data: TypeAlias = Annotated[
@@ -18,6 +30,16 @@ NoCache: TypeAlias = Annotated[
 LAYERS = "backbone|wccn|head"
 ImageSize: TypeAlias = Annotated[
     int | None, typer.Option(help="Side of a view in pixels.", show_default="by the data")
+]
+Discrepancy: TypeAlias = Annotated[
+    str | None,
+    typer.Option(help="What spreads the embeddings; see isosphere list discrepancies.", show_default=False),
+]
+Ema: TypeAlias = Annotated[
+    float | None, typer.Option(help="Momentum of a slow teacher, such as 0.996.", show_default=False)
+]
+Devices: TypeAlias = Annotated[
+    int | None, typer.Option(help="Processes on this host, one a GPU.", show_default="1")
 ]
 Seed: TypeAlias = Annotated[int | None, typer.Option(help="Of everything random.", show_default="0")]
 Set: TypeAlias = Annotated[

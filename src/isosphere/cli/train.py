@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from isosphere.cli.console import facts, output_console, paragraph, text
-from isosphere.cli.options import ImageSize, Seed, Set
+from isosphere.cli.options import Devices, Discrepancy, Ema, ImageSize, Seed, Set
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -32,6 +32,8 @@ def train(
     method: Annotated[
         str | None, typer.Option(help="See isosphere list methods.", show_default="kl-vmf")
     ] = None,
+    discrepancy: Discrepancy = None,
+    ema: Ema = None,
     encoder: Annotated[
         str | None, typer.Option(help="See isosphere list encoders.", show_default="by image size")
     ] = None,
@@ -70,9 +72,7 @@ def train(
         bool, typer.Option("--dry-run", help="Say what would be done, and write nothing.")
     ] = False,
     profile: Annotated[bool, typer.Option("--profile", help="Measure the shares of a step.")] = False,
-    devices: Annotated[
-        int | None, typer.Option(help="Processes on this host, one a GPU.", show_default="1")
-    ] = None,
+    devices: Devices = None,
     nodes: Annotated[int | None, typer.Option(help="Hosts; see docs/scaling.md.", show_default="1")] = None,
 ) -> int:
     """Train an encoder on images, without labels.

@@ -1,10 +1,16 @@
-"""The space S^{d-1}: harmonics, the law of one coordinate, Bessel functions, geometry and sampling.
+"""The space S^{d-1}: harmonics, the law of one coordinate, Bessel functions, densities, geometry and sampling.
 
 Pure functions of tensors. ``d`` is the ambient dimension, the uniform law is a probability, and nothing here
 knows of kernels, networks or other ranks.
 """
 
 from isosphere.sphere._bessel import log_vmf_normalizer, mean_resultant_length
+from isosphere.sphere._densities import (
+    log_norm,
+    log_power_spherical,
+    log_spherical_cauchy,
+    power_spherical_kl,
+)
 from isosphere.sphere._elementwise import Elementwise
 from isosphere.sphere._geometry import log_surface_area, normalize
 from isosphere.sphere._harmonics import (
@@ -35,6 +41,9 @@ __all__ = [
     "log_harmonic_dimension",
     "log_harmonic_dimensions",
     "log_marginal_density",
+    "log_norm",
+    "log_power_spherical",
+    "log_spherical_cauchy",
     "log_surface_area",
     "log_vmf_normalizer",
     "marginal_cf",
@@ -42,6 +51,7 @@ __all__ = [
     "mean_resultant_length",
     "mixed_seed",
     "normalize",
+    "power_spherical_kl",
     "sample_uniform",
     "sample_vmf",
 ]

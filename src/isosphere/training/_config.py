@@ -100,10 +100,23 @@ class ModelConfig(_Section):
     )
 
 
+OF_METHOD = ("discrepancy", "ema", "regulariser", "weight")
+"""Options of methods that are keys of their own."""
+
+
 class MethodConfig(_Section):
     """What it minimises."""
 
     name: str = Field(default="kl-vmf", description="see isosphere list methods")
+    discrepancy: str | None = Field(
+        default=None, description="of a jepa, see isosphere list discrepancies; empty: the method's"
+    )
+    ema: float | None = Field(
+        default=None, ge=0.0, lt=1.0, description="momentum of a slow teacher; empty: the method's, or none"
+    )
+    regulariser: str | None = Field(
+        default=None, description="a discrepancy added to byol, simsiam, vicreg or vje; empty: the method's"
+    )
     weight: float | None = Field(
         default=None, ge=0.0, le=1.0, description="weight of the regulariser; empty: by the rule"
     )
@@ -252,7 +265,7 @@ class Config(_Section):
         elsewhere = {
             "dim": ("model.dim", self.model.dim),
             "hidden": ("model.hidden", self.model.hidden),
-            "weight": ("method.weight", self.method.weight),
+            **{key: (f"method.{key}", getattr(self.method, key)) for key in OF_METHOD},
         }
         options = {key: value for key, (_, value) in elsewhere.items() if value is not None}
         for key, value in self.method.options.items():

@@ -83,7 +83,7 @@ class Differentiator:
                 buffer.copy_(before)
         with self.timer("loss"):
             rows = [torch.cat(part, 1).requires_grad_() for part in zip(*outputs, strict=True)]
-            loss = self.method.combine(*rows)
+            loss = self.method.loss(*rows)
             slopes = torch.autograd.grad(loss.total, rows, allow_unused=True)
             cut = [None if slope is None else slope.chunk(self.pieces, 1) for slope in slopes]
         after = _random_state(self.fabric.device)

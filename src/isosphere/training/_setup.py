@@ -24,8 +24,8 @@ from isosphere.data import (
     recipe,
     set_aside,
 )
-from isosphere.errors import RunError, UsageError, command, listing, nearest, option
-from isosphere.methods import METHODS, Method, build_method
+from isosphere.errors import RunError, UsageError, command, listing, option
+from isosphere.methods import Method, build_method, check_options
 from isosphere.models import (
     Encoder,
     build_encoder,
@@ -271,9 +271,7 @@ def _recipe(config: Config, encoder: Encoder) -> ViewRecipe:
 
 def _check_names(config: Config, *, begun: bool = False) -> None:
     """Refuse a mistyped method or recipe at once, before images are read for minutes."""
-    name = config.method.name
-    if name not in METHODS:
-        raise UsageError(f"Unknown method '{name}'.{nearest(name, METHODS)} See {listing('methods')}.")
+    check_options(config.method.name, config.method_options())
     if config.model.encoder is not None:
         require_encoder_name(config.model.encoder)
     if config.model.init not in ("random", "pretrained") and not begun:

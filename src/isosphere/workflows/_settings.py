@@ -25,6 +25,8 @@ FLAGS = {
     "image_size": "data.image_size",
     "strict": "data.strict",
     "method": "method.name",
+    "discrepancy": "method.discrepancy",
+    "ema": "method.ema",
     "encoder": "model.encoder",
     "init": "model.init",
     "epochs": "train.epochs",

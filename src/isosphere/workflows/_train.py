@@ -35,6 +35,8 @@ def train(
     out: str | Path | None = None,
     *,
     method: str | Mapping[str, Any] | None = None,
+    discrepancy: str | None = None,
+    ema: float | None = None,
     encoder: str | None = None,
     init: str | Path | None = None,
     epochs: int | None = None,
@@ -63,8 +65,8 @@ def train(
         data: as on the command line (``"PICTURES"``, ``"textures:wood"``), a list of files or of PIL images, an array
             uint8 (n, h, w, 3), a torch ``Dataset``, or a ``Source``.
         out: folder of the run.
-        method, encoder, init, epochs, minutes, batch_size, image_size, seed, preset, strict, profile, device: as the
-            flags of ``isosphere train``; what is left out is chosen as there.
+        method, discrepancy, ema, encoder, init, epochs, minutes, batch_size, image_size, seed, preset, strict, profile,
+            device: as the flags of ``isosphere train``; what is left out is chosen as there.
         config: a YAML file, or a configuration such as ``run.config``, that the other keywords change.
         set: any keys, dotted: ``set={"data.limit": 1000}``.
         resume: go on with the run in `out`.

@@ -2,20 +2,22 @@
 
 __all__ = ["VJE"]
 
-from typing import ClassVar, Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
-from isosphere.discrepancies import Discrepancy
-from isosphere.methods.base import SLOW_START, Loss, Method, embed_views
-from isosphere.methods.evidence import Posterior, RadialFactor, directional_factor, evidence_scores
-from isosphere.methods.likelihood import diagonal_gaussian_kl, log_norm
-from isosphere.methods.pairs import check_views, directed_pairs, row_mean
-from isosphere.methods.regulariser import Pull, Regulariser
-from isosphere.models import InferenceNetwork
+from isosphere.methods._base import SLOW_START, Loss, Regularised, embed_views
+from isosphere.methods._pairs import check_views, directed_pairs, row_mean
+from isosphere.methods._registry import alias, method
+from isosphere.methods._regulariser import Discrepant, Pull, Regulariser
+from isosphere.methods.vje._evidence import Posterior, RadialFactor, directional_factor, evidence_scores
+from isosphere.methods.vje._likelihood import diagonal_gaussian_kl
+from isosphere.models import Encoder, InferenceNetwork
 from isosphere.reductions import first_row, full_precision, row_counts
-from isosphere.sphere import mixed_seed, normalize
+from isosphere.sphere import log_norm, mixed_seed, normalize
+
+_PAPER = "Joint Embedding Variational Bayes, arXiv 2602.05639"
 
 _PASSED = 0.25
 """Share of the directional factor's slope that reaches the encoder through the inference network: measured, by the
@@ -23,7 +25,7 @@ weight of the MMD that was best on CIFAR-10 (docs/decisions.md).
 """
 
 
-class VJE(Method):
+class VJE(Regularised):
     r"""The evidence lower bound of one view's embedding given the other's, in polar coordinates; no projection head.
 
     With :math:`h_v = f(x_v)`, the target :math:`t = \operatorname{sg} h_g = r u`, :math:`|u| = 1`, and the inference
@@ -39,8 +41,8 @@ class VJE(Method):
 
     *Factors.* ``"student"``: the Student-t of R^d about :math:`z/|z|` with diagonal scale, at the unit target, divided
     by the constant K that makes its mass on the sphere at most 1 for every mean and every scale of at least
-    ``unit * sigma_min`` (:func:`~isosphere.methods.likelihood.log_subdensity_constant`). ``"cauchy"``: the spherical
-    Cauchy law about :math:`z/|z|`, exactly normalised, ``rho`` fixed. The radial factor is a scalar Student-t of
+    ``unit * sigma_min`` (:func:`~isosphere.methods.vje.log_subdensity_constant`). ``"cauchy"``: the spherical Cauchy
+    law about :math:`z/|z|`, exactly normalised, ``rho`` fixed. The radial factor is a scalar Student-t of
     :math:`\log r` about :math:`\log |z|`.
 
     *Base measure.* The bound is one of the log density of the target with respect to :math:`dS(u)\, d(\log r)`
@@ -69,7 +71,7 @@ class VJE(Method):
         radial, radial_degrees_of_freedom, radial_scale: the radial factor, or none.
         kl_weight: beta; 1 is the bound. samples: of z per view and step.
         stop_gradient: whether the target is held fixed.
-        discrepancy: D; weight: w in (0, 1), None: the balanced weight, found by ``prepare``.
+        regulariser: D and w, or none.
         global_views: how many of the views, the first ones, are targets. seed: of the samples' own generator.
 
     *Scale.* The total is in nats per dimension. *Parts* (nats per image): ``directional`` and ``radial``, the
@@ -82,7 +84,6 @@ class VJE(Method):
 
     space = "sphere"
     draw: Tensor
-    _renamed: ClassVar = {"discrepancy": "regulariser.discrepancy", "weight": "regulariser.weight"}
     head: InferenceNetwork  # pyright: ignore[reportIncompatibleVariableOverride]
 
     def __init__(
@@ -102,8 +103,7 @@ class VJE(Method):
         kl_weight: float = 1.0,
         samples: int = 1,
         stop_gradient: bool = True,
-        discrepancy: Discrepancy | None = None,
-        weight: float | None = None,
+        regulariser: Regulariser | None = None,
         global_views: int = 2,
         seed: int = 0,
     ):
@@ -112,8 +112,6 @@ class VJE(Method):
             raise ValueError(
                 f"got kl_weight={kl_weight}, samples={samples}, expected a number of at least 0 and at least 1 sample"
             )
-        if weight is not None and discrepancy is None:
-            raise ValueError(f"got weight={weight}, expected a number between 0 and 1, with a discrepancy")
         dim = head.in_dim
         self.factor = directional_factor(
             directional,
@@ -131,18 +129,32 @@ class VJE(Method):
         self.radius = RadialFactor(radial_degrees_of_freedom, radial_scale) if radial else None
         self.standardise = nn.BatchNorm1d(dim, affine=False) if standardise else nn.Identity()
         self.kl_weight, self.samples, self.stop_gradient = kl_weight, samples, stop_gradient
-        self.regulariser = None if discrepancy is None else Regulariser(discrepancy, weight=weight)
-        self.seed = seed
+        self.regulariser, self.seed = regulariser, seed
         self.register_buffer("draw", torch.zeros((), dtype=torch.int64))
 
-    @property
-    def discrepancy(self) -> Discrepancy | None:
-        return None if self.regulariser is None else self.regulariser.discrepancy
-
-    @property
-    def weight(self) -> Tensor | None:
-        """The weight of the regulariser, if there is one; nan before ``prepare``."""
-        return None if self.regulariser is None else self.regulariser.weight
+    @method("vje", paper=_PAPER, summary="variational bound of the other view, Student-t")
+    @classmethod
+    def from_encoder(
+        cls,
+        encoder: Encoder,
+        *,
+        dim: int | None = None,
+        hidden: int = 1024,
+        tied: bool = True,
+        batch_norm: bool = True,
+        regulariser: Discrepant | None = None,
+        weight: float | None = None,
+        **options: Any,
+    ) -> "VJE":
+        """Its only network beside the encoder; raises ValueError for another dimension than the encoder's."""
+        if dim not in (None, encoder.feature_dim):
+            raise ValueError(
+                f"got dim={dim}, expected {encoder.feature_dim} or nothing: there is no projection head, the embedding "
+                "has the dimension of the encoder's features"
+            )
+        outputs, held = 2 if tied else 3, Regulariser.of(regulariser, encoder.feature_dim, weight)
+        head = InferenceNetwork(encoder.feature_dim, hidden, outputs=outputs, batch_norm=batch_norm)
+        return cls(encoder, head, regulariser=held, **options)
 
     def _network(self, x: Tensor) -> Tensor:
         """The embedding and the inference network's outputs about it, one after the other."""
@@ -158,12 +170,12 @@ class VJE(Method):
         check_views(views, self.global_views)
         return (torch.stack(embed_views(self._network, views)),)
 
-    def combine(self, *outputs: Tensor) -> Loss:
-        (joined,) = outputs
+    def loss(self, joined: Tensor) -> Loss:
+        """The loss of embeddings and the inference network's outputs, one after the other: ``(views, n, .)``."""
         with full_precision(joined.device):
-            return self.loss(*self._split(joined))
+            return self.bound(*self._split(joined))
 
-    def loss(self, h: Tensor, posterior: Posterior) -> Loss:
+    def bound(self, h: Tensor, posterior: Posterior) -> Loss:
         """The loss of embeddings ``(views, n, d)`` and the posteriors about them."""
         counts = row_counts(h.shape[1], h.device, self.group)
         n = sum(counts)
@@ -184,11 +196,8 @@ class VJE(Method):
             parts["radial"] = row_mean(torch.cat(radial), n, self.group).mean()
         parts["kl"] = row_mean(kl[[v for _, v in pairs]], n, self.group).mean()
         bound = parts["directional"] + parts.get("radial", 0.0) - self.kl_weight * parts["kl"]
-        total = -bound / h.shape[-1]
-        if self.regulariser is not None:
-            spread = self.regulariser.place(h)
-            total, parts["regulariser"] = self.regulariser(total, spread, self._pull(n, len(h)))
-        return Loss(total, {name: part.detach() for name, part in parts.items()})
+        loss = Loss(-bound / h.shape[-1], {name: part.detach() for name, part in parts.items()})
+        return self._regularised(loss, h)
 
     def _noise(self, h: Tensor, counts: list[int]) -> Tensor:
         """Standard normal ``(samples, views, n_r, d)``: this rank's rows of what all ranks draw together."""
@@ -201,8 +210,7 @@ class VJE(Method):
     def after_step(self, progress: float) -> None:
         if self.training:
             self.draw += 1
-        if self.regulariser is not None:
-            self.regulariser.after_step()
+        super().after_step(progress)
 
     @torch.no_grad()
     def embed(self, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -253,6 +261,22 @@ class VJE(Method):
             "dimension": f"{self.head.in_dim}, the encoder's: there is no projection head",
             "expansion ratio": "none: a predictor and a stopped gradient, not a slope, keep it from collapse",
         }
-        if self.regulariser is not None:
-            facts["discrepancy"], facts["weight"] = self.regulariser.name, self.regulariser.describe()
-        return facts
+        return facts | self._regulariser_facts()
+
+
+alias(
+    "vje-cauchy",
+    "vje",
+    paper="isosphere",
+    summary="VJE with a normalised spherical Cauchy factor",
+    directional="cauchy",
+)
+alias(
+    "vje+mmd",
+    "vje",
+    paper="isosphere",
+    summary="VJE with the MMD of its directions",
+    open=("regulariser",),
+    directional="cauchy",
+    regulariser="mmd-heat",
+)

@@ -17,15 +17,13 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from isosphere.methods.likelihood import (
+from isosphere.methods.vje._likelihood import (
     diagonal_gaussian_kl,
-    log_norm,
-    log_spherical_cauchy,
     log_student_t,
     log_student_t_on_sphere,
     log_subdensity_constant,
 )
-from isosphere.sphere import normalize
+from isosphere.sphere import log_norm, log_spherical_cauchy, normalize
 
 _REACH = 10.0
 """Logarithms of variances lie in (-10, 10): smooth, nearly linear where it matters, finite in any case."""

@@ -4,6 +4,7 @@ __all__ = [
     "SLOW_START",
     "Loss",
     "Method",
+    "Regularised",
     "batch_features",
     "by_size",
     "embed_views",
@@ -16,15 +17,15 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from itertools import groupby
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, Literal, Self
 
 import torch
 from torch import Tensor, nn
 
 from isosphere.discrepancies import MMD, Discrepancy
 from isosphere.kernels import VonMisesFisherKernel
-from isosphere.methods.pairs import check_views
-from isosphere.methods.regulariser import Pull, Regulariser
+from isosphere.methods._pairs import check_views, row_total
+from isosphere.methods._regulariser import Pull, Regulariser
 from isosphere.reductions import Group, full_precision
 from isosphere.sphere import normalize
 from isosphere.statistics import within_share
@@ -53,8 +54,8 @@ class Method(nn.Module, ABC):
     When a process group is initialised the loss is that of the concatenated batch of all ranks of :attr:`group`,
     and after DistributedDataParallel's averaging the parameter gradient is that of one process on all of it.
 
-    A forward pass has two halves: :meth:`outputs`, what the networks make of every image, and :meth:`combine`, the loss
-    of all of them together. The first may be had in pieces of the batch, the second needs the whole.
+    A forward pass has two halves: :meth:`outputs`, what the networks make of every image, and :meth:`loss`, of all of
+    them together. The first may be had in pieces of the batch, the second needs the whole.
 
     ``space`` says where its embeddings live: unit rows (``"sphere"``) or plain vectors (``"euclidean"``);
     ``global_views``, at least 1, how many of the views are global.
@@ -62,8 +63,6 @@ class Method(nn.Module, ABC):
 
     space: Literal["sphere", "euclidean"] = "euclidean"
     _group: Group = None
-    _renamed: ClassVar[dict[str, str]] = {}
-    """Names in the state dict of earlier versions, with those of now; a module's stands for all within it."""
 
     def __init__(self, encoder: nn.Module, head: nn.Module, global_views: int = 2):
         super().__init__()
@@ -86,7 +85,7 @@ class Method(nn.Module, ABC):
                 part.group = group
 
     def forward(self, views: list[Tensor]) -> Loss:
-        return self.combine(*self.outputs(views))
+        return self.loss(*self.outputs(views))
 
     def outputs(self, views: list[Tensor]) -> tuple[Tensor, ...]:
         """What the networks make of every image by itself: tensors ``(views, n, *)``, the rows in dimension 1.
@@ -98,8 +97,8 @@ class Method(nn.Module, ABC):
         return (self._embeddings(views),)
 
     @abstractmethod
-    def combine(self, *outputs: Tensor) -> Loss:
-        """The loss of the outputs of a whole batch; it depends on the parameters through them alone."""
+    def loss(self, *outputs: Any, **_: Any) -> Loss:
+        """The loss of the outputs of a whole batch, an argument each; it depends on parameters through them alone."""
 
     @property
     def indivisible(self) -> str | None:
@@ -114,16 +113,7 @@ class Method(nn.Module, ABC):
 
         Raises: ValueError where the rule cannot tell, in words.
         """
-        for part in self._regularisers():
-            part.prepare(self._pull(n, views))
         return self
-
-    def _regularisers(self) -> list[Regulariser]:
-        return [part for part in self.modules() if isinstance(part, Regulariser)]
-
-    def _pull(self, n: int, views: int) -> Pull:
-        """What a regulariser weighs against here."""
-        raise NotImplementedError(f"{type(self).__name__} does not say what its regulariser weighs against")
 
     def after_step(self, progress: float) -> None:
         """Move teachers and random directions; ``progress`` runs from 0 to 1 over the training."""
@@ -173,13 +163,66 @@ class Method(nn.Module, ABC):
         """Steps before which the method has hardly begun: something of it must be learned first; 0: from the start."""
         return 0
 
+    def _former_names(self) -> dict[str, str]:
+        """Names in the state dict of earlier versions, with those of now; a module's stands for all within it."""
+        return {}
+
     def _load_from_state_dict(
         self, state_dict: dict[str, Tensor], prefix: str, *args: Any, **kwargs: Any
     ) -> None:
-        for old, new in self._renamed.items():
+        for old, new in self._former_names().items():
             for key in [k for k in state_dict if f"{k}.".startswith(f"{prefix}{old}.")]:
                 state_dict[f"{prefix}{new}{key.removeprefix(prefix + old)}"] = state_dict.pop(key)
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
+
+
+class Regularised(Method):
+    """A method that may hold a regulariser, or several: what it weighs against is :meth:`_pull`."""
+
+    regulariser: Regulariser | None
+
+    @property
+    def discrepancy(self) -> Discrepancy | None:
+        """That of the regulariser, if there is one."""
+        return None if self.regulariser is None else self.regulariser.discrepancy
+
+    @property
+    def weight(self) -> Tensor | None:
+        """The weight of the regulariser, if there is one; nan before ``prepare``."""
+        return None if self.regulariser is None else self.regulariser.weight
+
+    @abstractmethod
+    def _pull(self, n: int, views: int) -> Pull:
+        """What a regulariser weighs against here."""
+
+    def prepare(self, *, n: int, views: int) -> Self:
+        for part in self.modules():
+            if isinstance(part, Regulariser):
+                part.prepare(self._pull(n, views))
+        return super().prepare(n=n, views=views)
+
+    def after_step(self, progress: float) -> None:
+        super().after_step(progress)
+        if self.regulariser is not None:
+            self.regulariser.after_step()
+
+    def _regularised(self, loss: Loss, z: Tensor) -> Loss:
+        """The loss with the regulariser of embeddings ``(views, n, d)``, where there is one."""
+        if self.regulariser is None:
+            return loss
+        rows = self.regulariser.to_space(z)
+        pull = self._pull(row_total(z, self.group), len(z))
+        total, value = self.regulariser(loss.total, rows, pull)
+        return Loss(total, {**loss.parts, "regulariser": value.detach()})
+
+    def _regulariser_facts(self) -> dict[str, str]:
+        if self.regulariser is None:
+            return {}
+        return {"discrepancy": self.regulariser.name, "weight": self.regulariser.describe()}
+
+    def _former_names(self) -> dict[str, str]:
+        held = () if self.regulariser is None else ("discrepancy", "weight")
+        return {name: f"regulariser.{name}" for name in held}
 
 
 def spread_test(method: nn.Module, dim: int) -> Discrepancy:

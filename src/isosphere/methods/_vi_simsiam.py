@@ -2,21 +2,25 @@
 
 __all__ = ["VISimSiam"]
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from isosphere.methods.base import SLOW_START, Loss, Method, embed_views
-from isosphere.methods.likelihood import log_power_spherical, power_spherical_kl
-from isosphere.methods.pairs import (
+from isosphere.methods._base import SLOW_START, Loss, Method, embed_views
+from isosphere.methods._pairs import (
     check_views,
     directed_pairs,
     row_mean,
     row_total,
     squared_distance,
 )
+from isosphere.methods._registry import method
+from isosphere.methods._simsiam import narrow_predictor
+from isosphere.models import Encoder, ProjectionHead
 from isosphere.reductions import full_precision
-from isosphere.sphere import normalize
+from isosphere.sphere import log_power_spherical, normalize, power_spherical_kl
 
 
 class VISimSiam(Method):
@@ -67,10 +71,22 @@ class VISimSiam(Method):
         check_views(views, self.global_views)
         return (torch.stack(embed_views(self._both, views)),)
 
-    def combine(self, *outputs: Tensor) -> Loss:
-        (joined,) = outputs
-        with full_precision(joined.device):
-            return self.loss(*self._split(joined))
+    @method(
+        "vi-simsiam", paper="VI-SimSiam, arXiv 2203.11437", summary="SimSiam with a concentration per image"
+    )
+    @classmethod
+    def from_encoder(
+        cls,
+        encoder: Encoder,
+        *,
+        dim: int = 512,
+        hidden: int = 1024,
+        bottleneck: int | None = None,
+        **options: Any,
+    ) -> "VISimSiam":
+        """SimSiam's networks, one more output of the predictor."""
+        head = ProjectionHead(encoder.feature_dim, dim, hidden, 3, last="standardised")
+        return cls(encoder, head, narrow_predictor(dim, dim + 1, bottleneck), **options)
 
     def _both(self, x: Tensor) -> Tensor:
         """Projection, direction before normalisation, and concentration before softplus, ``(n, 2 d + 1)``."""
@@ -84,7 +100,12 @@ class VISimSiam(Method):
         z, direction, certainty = outputs.split([dim, dim, 1], -1)
         return normalize(z), normalize(direction), dim * functional.softplus(certainty.squeeze(-1))
 
-    def loss(self, z: Tensor, direction: Tensor, concentration: Tensor) -> Loss:
+    def loss(self, joined: Tensor) -> Loss:
+        """The loss of projections, directions and concentrations, one after the other: ``(views, n, 2 d + 1)``."""
+        with full_precision(joined.device):
+            return self._loss(*self._split(joined))
+
+    def _loss(self, z: Tensor, direction: Tensor, concentration: Tensor) -> Loss:
         """The loss of unit projections and directions ``(views, n, d)`` and concentrations ``(views, n)``."""
         target, dim, n = z.detach(), z.shape[-1], row_total(z, self.group)
         pairs = directed_pairs(self.global_views, len(z))

@@ -1,16 +1,17 @@
 """A discrepancy that weighs against an invariance: its weight by number or by rule, its space, its share of signal."""
 
-__all__ = ["Pull", "Regulariser"]
+__all__ = ["Discrepant", "Place", "Pull", "Regulariser", "named"]
 
 import math
 import warnings
-from typing import Any, Literal, NamedTuple
+from collections.abc import Callable
+from typing import Any, Literal, NamedTuple, get_args
 
 import torch
 from torch import Tensor, nn
 
-from isosphere.discrepancies import Discrepancy
-from isosphere.methods.weighting import (
+from isosphere.discrepancies import Discrepancy, build_discrepancy
+from isosphere.methods._weighting import (
     CUTOFF,
     balanced_weight,
     check_expansion,
@@ -24,6 +25,17 @@ FAR, SIZES = 1.5, 8
 """Ratio of two weights from which on one is no longer taken for the other without a word, and how many other sizes of a
 batch are compared, each of which costs the rule.
 """
+
+
+Place = Literal["projection", "prediction", "features"]
+
+Discrepant = str | Callable[[int], Discrepancy]
+"""A discrepancy whose dimension is not known yet: its name, or a function of the dimension."""
+
+
+def named(discrepancy: Discrepant, dim: int) -> Discrepancy:
+    """The discrepancy for a dimension. Raises: UsageError for a name that there is not."""
+    return build_discrepancy(discrepancy, dim) if isinstance(discrepancy, str) else discrepancy(dim)
 
 
 class Pull(NamedTuple):
@@ -43,7 +55,7 @@ class Regulariser(nn.Module):
 
     .. math:: \mathcal L = (1 - w)\, \mathcal I + w\, \frac1V \sum_v D(z_v)
 
-    A weight that is not given is found by a rule (:mod:`isosphere.methods.weighting`) from the size of the batch, the
+    A weight that is not given is found by a rule (:mod:`isosphere.methods._weighting`) from the size of the batch, the
     number of views and the discrepancy. :meth:`prepare` finds it, and nothing else does: it does not depend on what
     happens to be looked at first. With one that is given there is nothing to prepare.
 
@@ -51,9 +63,10 @@ class Regulariser(nn.Module):
         discrepancy: D.
         weight: w in (0, 1). expansion: the expansion ratio to take the weight from. cutoff: of the balanced weight,
             in (0, 1]. One of them or none: the balanced weight.
+        place: of which embeddings, where a method has several (:class:`~isosphere.methods.BYOL`).
 
     *Shape.* ``regulariser(invariance, z, pull)`` with ``z`` ``(views, n, d)`` -> total and mean discrepancy, two
-    scalars; z is in the discrepancy's space (:meth:`place`). *State.* ``weight`` (nan until it is found) and
+    scalars; z is in the discrepancy's space (:meth:`to_space`). *State.* ``weight`` (nan until it is found) and
     ``found_for``: the n and the views that it was found for, 0 for a weight that was given. *Raises* RuntimeError
     without a weight; ValueError for numbers that can be no weight.
     """
@@ -68,6 +81,7 @@ class Regulariser(nn.Module):
         weight: float | None = None,
         expansion: float | None = None,
         cutoff: float | None = None,
+        place: Place = "projection",
     ):
         super().__init__()
         if sum(given is not None for given in (weight, expansion, cutoff)) > 1:
@@ -80,7 +94,9 @@ class Regulariser(nn.Module):
             raise ValueError(f"got weight={weight}, expected a number strictly between 0 and 1")
         if expansion is not None:
             check_expansion(expansion)
-        self.discrepancy = discrepancy
+        if place not in get_args(Place):
+            raise ValueError(f"got place={place!r}, expected one of {', '.join(get_args(Place))}")
+        self.discrepancy, self.place = discrepancy, place
         self.expansion, self.cutoff, self.given = expansion, cutoff, weight is not None
         self.register_buffer("weight", torch.tensor(math.nan if weight is None else weight))
         self.register_buffer("found_for", torch.zeros(2, dtype=torch.int64))
@@ -89,10 +105,29 @@ class Regulariser(nn.Module):
         self._compared: set[tuple[int, int]] = set()
         self._said = False
 
+    @classmethod
+    def of(
+        cls, discrepancy: Discrepant | None, dim: int, weight: float | None, place: Place = "projection"
+    ) -> "Regulariser | None":
+        """From a discrepancy by name and a weight, as methods by name have it; None without a name.
+
+        Raises: ValueError for a weight or a place without a discrepancy.
+        """
+        if discrepancy is not None:
+            return cls(named(discrepancy, dim), weight=weight, place=place)
+        if weight is not None or place != "projection":
+            got = f"weight={weight}" if weight is not None else f"place={place!r}"
+            raise ValueError(f"got {got}, expected it with a discrepancy, e.g. regulariser='mmd-heat'")
+        return None
+
     def prepare(self, pull: Pull) -> None:
         """Find the weight for such batches; one that is given, or was found for the same, is kept."""
         if self.given or (self._ready and self._found_for == (pull.n, pull.views)):
             return
+        if not pull.slope > 0:
+            raise ValueError(
+                "there is no invariance that the regulariser could be weighed against: give weight=..."
+            )
         self.weight.fill_(self._rule(pull))
         self.found_for.copy_(torch.tensor([pull.n, pull.views]))
         self._note()
@@ -102,7 +137,7 @@ class Regulariser(nn.Module):
         value = self.discrepancy(z).mean()
         return (1 - self.weight) * invariance + self.weight * value, value
 
-    def place(self, z: Tensor) -> Tensor:
+    def to_space(self, z: Tensor) -> Tensor:
         """Rows where the discrepancy wants them, in float32 or wider: on the sphere their directions."""
         z = z if z.dtype == torch.float64 else z.float()
         return normalize(z) if self.discrepancy.space == "sphere" else z

@@ -1,53 +1,25 @@
-r"""Densities of embeddings in polar coordinates: direction on the sphere times the logarithm of the length.
+r"""Densities of VJE, in polar coordinates: direction on the sphere times the logarithm of the length.
 
 A vector is :math:`h = r u` with :math:`|u| = 1`. Directional densities here are with respect to the surface measure
 :math:`dS(u)` (the uniform law's own is :math:`1/|S^{d-1}|`), radial ones with respect to :math:`d(\log r)`. Because
 :math:`dh = r^d\, dS(u)\, d(\log r)`, the density of :math:`h` itself is the product of the two divided by
-:math:`r^d`: subtract ``d * log_norm(h)`` from the logarithm. That is constant for the gradient of a model whose target
-is fixed, and it is not constant over images.
+:math:`r^d`: subtract ``d * isosphere.sphere.log_norm(h)`` from the logarithm. That is constant for the gradient of a
+model whose target is fixed, and it is not constant over images.
 
 All functions work in the dtype of their arguments (float32 at least) and are differentiable.
 """
 
 __all__ = [
     "diagonal_gaussian_kl",
-    "log_norm",
-    "log_power_spherical",
-    "log_spherical_cauchy",
     "log_student_t",
     "log_student_t_on_sphere",
     "log_subdensity_constant",
-    "power_spherical_kl",
 ]
 
 import math
 
 import torch
 from torch import Tensor
-
-from isosphere.reductions import widest
-from isosphere.sphere import log_surface_area
-
-_SHORTEST = 1e-12
-"""Length below which a vector counts as this long: its logarithm must stay a number."""
-
-_ANTIPODAL = 1e-6
-"""Least half squared distance from the antipode that a power-spherical density tells apart, in float32."""
-
-
-def log_norm(x: Tensor) -> Tensor:
-    """Logarithm of the length of each row, ``log |x|``.
-
-    Shape: ``(*, d)`` -> ``(*,)``.
-    Numerics: rows are scaled by their largest entry first, so that neither 1e-30 nor 1e30 leaves the range of float32.
-    A row shorter than 1e-12 counts as that long and gets no gradient.
-    """
-    x = _wide(x)
-    largest = x.detach().abs().amax(-1, keepdim=True).clamp(min=torch.finfo(x.dtype).tiny)
-    square = (x / largest).square().sum(-1)
-    empty = square == 0
-    logs = torch.where(empty, torch.ones_like(square), square).log() / 2 + largest.squeeze(-1).log()
-    return torch.where(empty, torch.full_like(logs, -math.inf), logs).clamp(min=math.log(_SHORTEST))
 
 
 def log_student_t(x: Tensor, location: Tensor, scale: Tensor, degrees_of_freedom: float) -> Tensor:
@@ -127,68 +99,6 @@ def log_student_t_on_sphere(
     """
     constant = log_subdensity_constant(u.shape[-1], degrees_of_freedom, floor)
     return log_student_t(u, location, scale, degrees_of_freedom) - constant
-
-
-def log_spherical_cauchy(u: Tensor, location: Tensor, rho: float) -> Tensor:
-    r"""Log density of the spherical Cauchy law: heavy-tailed and exactly normalised.
-
-    .. math:: p(u) = \frac{1}{|S^{d-1}|} \Big(\frac{1 - \rho^2}{1 + \rho^2 - 2 \rho \langle u, \mu \rangle}\Big)^{d-1}
-
-    Shape: unit rows ``u`` and ``location`` broadcast, ``(*, d)`` -> ``(*,)``. ``rho`` in [0, 1); 0 is the uniform law.
-    Raises: ValueError for rho outside [0, 1).
-    Numerics: the denominator as ``(1 - rho)^2 + rho |u - mu|^2``, which loses nothing near the centre.
-    Reference: Kato and McCullagh, Some properties of a Cauchy family on the sphere (2020), eq. 1.
-    """
-    if not 0 <= rho < 1:
-        raise ValueError(f"got rho={rho}, expected a number in [0, 1), such as 0.8")
-    u, location = _wide(u), _wide(location)
-    dim = u.shape[-1]
-    apart = (u - location).square().sum(-1)
-    peak = math.log1p(rho) - math.log1p(-rho)  # log of (1 - rho^2)/(1 - rho)^2
-    tail = torch.log1p(apart * (rho / (1 - rho) ** 2))
-    return (dim - 1) * (peak - tail) - log_surface_area(dim)
-
-
-def log_power_spherical(u: Tensor, location: Tensor, concentration: Tensor) -> Tensor:
-    r"""Log density of the power-spherical law, a stand-in for the von Mises-Fisher law with a simple normaliser.
-
-    .. math:: p(u) = \frac{(1 + \langle u, \mu \rangle)^\kappa}{C(\kappa)}, \quad
-              C = 2^{\alpha + \beta} \pi^\beta \frac{\Gamma(\alpha)}{\Gamma(\alpha + \beta)}, \quad
-              \alpha = \beta + \kappa, \ \beta = \frac{d - 1}{2}
-
-    Shape: unit rows ``u``, ``location`` ``(*, d)`` and ``concentration`` ``(*,)`` broadcast -> ``(*,)``; the
-    concentration is positive, 0 is the uniform law.
-    Numerics: ``1 + c`` as ``|u + mu|^2 / 2``, not below 1e-6; the normaliser in float64 where there is one.
-    Reference: De Cao and Aziz, The Power Spherical distribution (2020), definition 1.
-    """
-    u, location = _wide(u), _wide(location)
-    sum_square = ((u + location).square().sum(-1) / 2).clamp(min=_ANTIPODAL)
-    kappa = _wide(concentration)
-    return kappa * sum_square.log() - _power_spherical_normalizer(kappa, u.shape[-1]).to(kappa.dtype)
-
-
-def power_spherical_kl(concentration: Tensor, dim: int) -> Tensor:
-    r"""Kullback-Leibler divergence of the power-spherical law to the uniform law, ``log |S^{d-1}| - entropy``.
-
-    .. math:: \mathrm{KL} = \kappa\,(\log 2 + \psi(\alpha) - \psi(\alpha + \beta)) - \log C(\kappa) + \log |S^{d-1}|
-
-    Shape: ``(*,)`` -> ``(*,)``. Scale: nats, 0 at concentration 0. Numerics: in float64 where there is one.
-    Reference: De Cao and Aziz (2020), eq. 20.
-    """
-    kappa = _wide(concentration)
-    wide = widest(kappa)
-    beta = (dim - 1) / 2
-    mean_log = math.log(2) + torch.digamma(wide + beta) - torch.digamma(wide + 2 * beta)
-    value = wide * mean_log - _power_spherical_normalizer(kappa, dim) + log_surface_area(dim)
-    return value.to(kappa.dtype)
-
-
-def _power_spherical_normalizer(kappa: Tensor, dim: int) -> Tensor:
-    """log C: differences of large lgamma, so in float64."""
-    wide = widest(kappa)
-    beta = (dim - 1) / 2
-    ratio = torch.lgamma(wide + beta) - torch.lgamma(wide + 2 * beta)
-    return (wide + 2 * beta) * math.log(2) + beta * math.log(math.pi) + ratio
 
 
 def diagonal_gaussian_kl(mean: Tensor, log_variance: Tensor) -> Tensor:

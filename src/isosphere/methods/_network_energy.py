@@ -24,12 +24,16 @@ class NetworkEnergy(nn.Module):
         network: whose layers and start are meant; it is not kept.
         power: s, 0 (logarithmic), 1, 2. half_space: let a neuron and its opposite repel too.
         hidden_weight, output_weight: the :math:`\alpha_l` of all layers but the last, and of the last one.
+        weight: w_e, of the term; None: such that at the first step its gradient is ``ratio`` (1 unless given) times as
+            long as the rest of the loss's, over all weights.
 
-    ``forward(network)`` is a scalar, about 0 at random initialisation. *State*: ``expected``.
+    ``energy(loss, network, group)`` gives the total :math:`\mathcal L + w_e E` and the excess E, about 0 at random
+    initialisation. *State*: ``expected``, and ``weight`` (nan until it is found).
     *Reference.* Liu et al., 1805.09298, equation 5; for BYOL 2105.00925.
     """
 
     expected: Tensor
+    weight: Tensor
 
     def __init__(
         self,
@@ -39,8 +43,14 @@ class NetworkEnergy(nn.Module):
         *,
         hidden_weight: float = 1.0,
         output_weight: float = 1.0,
+        weight: float | None = None,
+        ratio: float | None = None,
     ):
         super().__init__()
+        if weight is not None and not weight > 0:
+            raise ValueError(f"got weight_energy={weight}, expected a positive number")
+        if ratio is not None and (weight is not None or not ratio > 0):
+            raise ValueError(f"got energy_ratio={ratio}, expected a positive number, and no weight_energy")
         if hidden_weight < 0 or output_weight < 0 or hidden_weight + output_weight == 0:
             raise ValueError(
                 f"got hidden_weight={hidden_weight}, output_weight={output_weight}, expected numbers of at least 0, "
@@ -48,6 +58,9 @@ class NetworkEnergy(nn.Module):
             )
         self.power, self.half_space = power, half_space
         self.hidden_weight, self.output_weight = hidden_weight, output_weight
+        self.ratio = 1.0 if ratio is None else ratio
+        self._found = False  # whether the weight is known to be found, so that no step has to look
+        self.register_buffer("weight", torch.tensor(math.nan if weight is None else weight))
         self.register_buffer("expected", torch.zeros(()))
         self.expected.fill_(self._expectation(network))
 
@@ -62,7 +75,18 @@ class NetworkEnergy(nn.Module):
             total += scale * (mean if math.isfinite(mean) else energy(weight).item())
         return total
 
-    def forward(self, network: nn.Module) -> Tensor:
+    def forward(self, loss: Tensor, network: nn.Module, group: Group = None) -> tuple[Tensor, Tensor]:
+        excess = self.excess(network)
+        if not self._found:
+            if self.weight.isnan():
+                if not torch.is_grad_enabled():  # the weight is found at the first step, and this is none
+                    return loss, excess
+                self.weight.fill_(self.ratio * gradient_norm_ratio(loss, excess, network, group))
+            self._found = True
+        return loss + self.weight * excess, excess
+
+    def excess(self, network: nn.Module) -> Tensor:
+        """E, a scalar."""
         energy = network_energy(
             network,
             self.power,
@@ -71,6 +95,14 @@ class NetworkEnergy(nn.Module):
             output_weight=self.output_weight,
         )
         return energy - self.expected
+
+    def describe(self) -> str:
+        """What it is and what it weighs, in words."""
+        return f"of the weights, {self.extra_repr()}, " + (
+            f"its gradient {self.ratio:g} of the loss's at the first step"
+            if self.weight.isnan()
+            else f"weight {self.weight.item():.4g}"
+        )
 
     def extra_repr(self) -> str:
         return f"power={self.power:g}, half_space={self.half_space}"

@@ -1,0 +1,293 @@
+"""Bootstrap your own latent, with what spreads its representations: on the embeddings or on the weights."""
+
+__all__ = ["BYOL", "teacher_momentum"]
+
+import math
+from collections.abc import Sequence
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from isosphere.methods._base import SLOW_START, Loss, Regularised, by_size, embed_views
+from isosphere.methods._momentum import HORIZON, Momentum
+from isosphere.methods._network_energy import NetworkEnergy
+from isosphere.methods._pairs import (
+    check_views,
+    directed_pairs,
+    row_total,
+    squared_distance,
+)
+from isosphere.methods._registry import alias, method
+from isosphere.methods._regulariser import Discrepant, Place, Pull, Regulariser
+from isosphere.methods._simclr import Contrastive
+from isosphere.models import Encoder, ProjectionHead
+from isosphere.reductions import full_precision
+
+Term = Regulariser | Contrastive | NetworkEnergy
+"""What may be added to BYOL's loss."""
+
+_T = TypeVar("_T", bound=nn.Module)
+_PARTS: dict[type[nn.Module], str] = {
+    Regulariser: "regulariser",
+    Contrastive: "contrastive",
+    NetworkEnergy: "energy",
+}
+# The slope of the invariance for the balanced weight: with the identity as predictor and the student as teacher, the
+# two directions with gradients stopped at the targets pull like |z_1 - z_2|^2 without, four times JEPA's a = 1/2.
+_SLOPE = 2.0
+
+
+def teacher_momentum(start: float, progress: float) -> float:
+    r"""Momentum of the teacher, :math:`1 - (1 - \tau_0)(\cos(\pi k/K) + 1)/2`: from ``start`` to 1 as k goes to K."""
+    return 1 - (1 - start) * (math.cos(math.pi * min(1.0, max(0.0, progress))) + 1) / 2
+
+
+class BYOL(Regularised):
+    r"""A predictor guesses what a slowly following teacher makes of the other view.
+
+    .. math:: \mathcal L_{\text{BYOL}} = \frac{2}{|P|} \sum_{(g, v) \in P} \frac1n \sum_i
+              \Big| \frac{p_{vi}}{|p_{vi}|} - \frac{z'_{gi}}{|z'_{gi}|} \Big|^2, \qquad
+              p = \text{predictor}(\text{head}(\text{encoder}(x))), \quad z' = \text{teacher}(x)
+
+    over the pairs of a global view g (the target) and any other view v (online). Two views: the *sum* of both
+    directions, as published. The teacher (encoder and head) takes no gradient; after each step it moves to
+    :math:`\tau_k \xi + (1 - \tau_k) \theta`, :math:`\tau_k = 1 - (1 - \tau_0)(\cos(\pi k/K) + 1)/2`.
+
+    Further terms may spread the representations, each of the loss before it:
+
+    .. math:: \mathcal L = (1 - w_c) \big[ (1 - w)\, \mathcal L_{\text{BYOL}} + w\, \tfrac1V \sum_v D(z_v) \big]
+              + w_c\, \mathcal L_{\text{NT-Xent}} + w_e\, E(\theta)
+
+    Args:
+        encoder, head, predictor: modules ``(n, c, h, w) -> (n, p) -> (n, d) -> (n, d)``; published head and predictor
+            ``ProjectionHead(..., 256, 4096)``.
+        terms: any of a :class:`~isosphere.methods.Regulariser` of the online views at its ``place``: the
+            ``"projection"`` (2105.00925 speaks of the representations and does not say which), the ``"prediction"`` or
+            the backbone's ``"features"``; :class:`~isosphere.methods.Contrastive`, of the online projections;
+            :class:`~isosphere.methods.NetworkEnergy`, of the online network.
+        teacher: tau_0 (published .99 for 300 epochs, .996 for 1000), less in a training so short that the teacher
+            would not follow. memory: the longest that it may remember, as a share of the training
+            (:class:`~isosphere.methods.Momentum`).
+
+    *Scale.* L_BYOL is 0 at collapse (nothing in it forbids that) and 4 for unrelated views. *Parts*: ``invariance``
+    (L_BYOL), ``regulariser``, ``contrastive``, ``energy`` (the excess over uniform neurons).
+
+    *Reference.* Grill et al., 2006.07733, equations 1, 2 and the schedule of section 3.3; Durrant and Leontidis,
+    2105.00925.
+    """
+
+    space = "sphere"
+
+    def __init__(
+        self,
+        encoder: nn.Module,
+        head: nn.Module,
+        predictor: nn.Module,
+        *,
+        terms: Sequence[Term] = (),
+        teacher: float = 0.99,
+        memory: float = HORIZON,
+        global_views: int = 2,
+    ):
+        super().__init__(encoder, head, global_views)
+        kinds = [type(term) for term in terms]
+        if len(set(kinds)) < len(kinds) or not set(kinds) <= _PARTS.keys():
+            got = ", ".join(kind.__name__ for kind in kinds)
+            raise ValueError(
+                f"got terms={got}, expected at most one each of {', '.join(k.__name__ for k in _PARTS)}"
+            )
+        self.predictor = predictor
+        self.teacher = Momentum(nn.Sequential(encoder, head), teacher, memory)
+        self.terms = nn.ModuleList(terms)
+
+    @method("byol", paper="BYOL, arXiv 2006.07733", summary="predict a slow teacher's projection")
+    @classmethod
+    def from_encoder(
+        cls,
+        encoder: Encoder,
+        *,
+        dim: int = 256,
+        hidden: int = 1024,
+        regulariser: Discrepant | None = None,
+        weight: float | None = None,
+        place: Place = "projection",
+        contrastive: bool = False,
+        temperature: float | None = None,
+        weight_contrastive: float | None = None,
+        energy: bool = False,
+        weight_energy: float | None = None,
+        energy_ratio: float | None = None,
+        power: float | None = None,
+        half_space: bool | None = None,
+        hidden_weight: float | None = None,
+        output_weight: float | None = None,
+        **options: Any,
+    ) -> "BYOL":
+        """Published widths 4096-256, predictor 4096-256. ``weight``: the regulariser's, without one the contrast's."""
+        head, predictor = ProjectionHead(encoder.feature_dim, dim, hidden), ProjectionHead(dim, dim, hidden)
+        if contrastive and regulariser is None and weight_contrastive is None:
+            weight, weight_contrastive = None, weight
+        width = encoder.feature_dim if place == "features" else dim
+        terms: list[Term | None] = [Regulariser.of(regulariser, width, weight, place)]
+        given = _given(
+            "contrastive", contrastive, temperature=temperature, weight_contrastive=weight_contrastive
+        )
+        if contrastive:
+            terms.append(Contrastive(**{name.removesuffix("_contrastive"): x for name, x in given.items()}))
+        given = _given(
+            "energy",
+            energy,
+            power=power,
+            half_space=half_space,
+            hidden_weight=hidden_weight,
+            output_weight=output_weight,
+            weight_energy=weight_energy,
+            energy_ratio=energy_ratio,
+        )
+        if energy:
+            theirs = {"weight_energy": "weight", "energy_ratio": "ratio"}
+            named = {theirs.get(name, name): x for name, x in given.items()}
+            terms.append(NetworkEnergy(nn.ModuleList([encoder, head, predictor]), **named))
+        return cls(encoder, head, predictor, terms=[term for term in terms if term is not None], **options)
+
+    def _term(self, kind: type[_T]) -> _T | None:
+        return next((term for term in self.terms if isinstance(term, kind)), None)
+
+    @property
+    def regulariser(self) -> Regulariser | None:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """The term of this kind, if there is one."""
+        return self._term(Regulariser)
+
+    @property
+    def online(self) -> nn.ModuleList:
+        """The networks that the optimiser trains, in order; the last linear layer is the predictor's."""
+        return nn.ModuleList([self.encoder, self.head, self.predictor])
+
+    def outputs(self, views: list[Tensor]) -> tuple[Tensor, ...]:
+        check_views(views, self.global_views)
+        features, z, p = [], [], []
+        for same in by_size(views):
+            outputs = self.encoder(torch.cat(same))
+            projections = self.head(outputs)
+            predictions = self.predictor(projections)
+            features += outputs.chunk(len(same))
+            z += projections.chunk(len(same))
+            p += predictions.chunk(len(same))
+        targets = embed_views(self.teacher, views[: self.global_views])
+        return tuple(torch.stack(part) for part in (features, z, p, targets))
+
+    @property
+    def indivisible(self) -> str | None:
+        alone = self._term(NetworkEnergy) is None
+        return super().indivisible if alone else "its energy is a loss of the weights themselves"
+
+    def loss(self, features: Tensor, z: Tensor, p: Tensor, targets: Tensor) -> Loss:
+        """The loss of the online views' outputs ``(views, n, .)`` and the targets ``(global_views, n, d)``."""
+        with full_precision(z.device):
+            n, raw = row_total(z, self.group), {"projection": z, "prediction": p, "features": features}
+            z, p, target = self._place(z), self._place(p), self._place(targets).detach()
+            pairs = directed_pairs(self.global_views, len(z))
+            distances = [squared_distance(p[v], target[g], n, self.group) for g, v in pairs]
+            total = 2 * torch.stack(distances).mean()
+            parts = {"invariance": total.detach()}
+            for term in self.terms:
+                match term:
+                    case Regulariser():
+                        total, value = term(total, term.to_space(raw[term.place]), self._pull(n, len(z)))
+                    case Contrastive():
+                        total, value = term(total, z, self.global_views, self.group)
+                    case _:
+                        total, value = term(total, self.online, self.group)
+                parts[_PARTS[type(term)]] = value.detach()
+        return Loss(total, parts)
+
+    def _pull(self, n: int, views: int) -> Pull:
+        return Pull(n, views, _SLOPE, self.space)
+
+    def after_step(self, progress: float) -> None:
+        momentum = teacher_momentum(self.teacher.bounded(progress), progress)
+        self.teacher.follow(nn.Sequential(self.encoder, self.head), momentum)
+        super().after_step(progress)
+
+    @property
+    def spread_setting(self) -> tuple[str, float] | None:
+        contrastive, energy = self._term(Contrastive), self._term(NetworkEnergy)
+        if self.regulariser is None and contrastive is not None:
+            return "method.weight", contrastive.weight
+        if self.regulariser is None and energy is not None:
+            return "method.options.weight_energy", energy.weight.item()
+        return super().spread_setting
+
+    @property
+    def least_steps(self) -> int:
+        return 0 if len(self.terms) else SLOW_START
+
+    def describe(self, views: list[Tensor] | None = None) -> dict[str, str]:
+        facts = {
+            "teacher": f"momentum from {self.teacher.momentum:g} to 1 (cosine), a memory of at most "
+            f"{self.teacher.memory:g} of the training",
+            "expansion ratio": "none: predictor and teacher, not a slope, keep it from collapse",
+            **self._regulariser_facts(),
+        }
+        if self.regulariser is not None:
+            facts["discrepancy"] += f" of the {self.regulariser.place}"
+        if (contrastive := self._term(Contrastive)) is not None:
+            facts["contrastive term"] = (
+                f"{contrastive.weight:g} of NT-Xent, temperature {contrastive.temperature:g}"
+            )
+        if (energy := self._term(NetworkEnergy)) is not None:
+            facts["energy"] = energy.describe()
+        return facts
+
+    def _former_names(self) -> dict[str, str]:
+        names = {}
+        for k, term in enumerate(self.terms):
+            if isinstance(term, Regulariser):
+                names |= {"discrepancy": f"terms.{k}.discrepancy", "weight": f"terms.{k}.weight"}
+            if isinstance(term, NetworkEnergy):
+                names |= {"energy": f"terms.{k}", "weight_energy": f"terms.{k}.weight"}
+        return names
+
+
+def _given(name: str, wanted: bool, **options: Any) -> dict[str, Any]:
+    """The options of a term that are not None. Raises: ValueError for one without its term."""
+    given = {key: value for key, value in options.items() if value is not None}
+    if given and not wanted:
+        key, value = next(iter(given.items()))
+        raise ValueError(f"got {key}={value} without its term, expected {name}=True too")
+    return given
+
+
+_BYOL = "Hyperspherically regularised networks, arXiv 2105.00925"
+alias(
+    "byol-uniformity",
+    "byol",
+    paper=_BYOL,
+    summary="BYOL with the uniformity of Wang and Isola",
+    regulariser="uniformity",
+)
+alias(
+    "byol-mhe", "byol", paper=_BYOL, summary="BYOL with the hyperspherical energy of its weights", energy=True
+)
+alias(
+    "byol+contrastive",
+    "byol",
+    paper=_BYOL,
+    summary="BYOL with a contrastive term (NT-Xent)",
+    contrastive=True,
+)
+alias(
+    "byol+mmd",
+    "byol",
+    paper="isosphere",
+    summary="BYOL with the MMD to the uniform law, heat kernel",
+    regulariser="mmd-heat",
+)
+alias(
+    "byol+kl",
+    "byol",
+    paper="isosphere",
+    summary="BYOL with the KL to the uniform law, von Mises-Fisher kernel",
+    regulariser="kl-vmf",
+)

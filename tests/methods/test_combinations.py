@@ -1,0 +1,144 @@
+"""Combinations by rule: names that stand for them, any discrepancy beside four methods, a method of one's own."""
+
+import pytest
+import torch
+from torch import nn
+
+from isosphere.discrepancies import DISCREPANCIES, MMD, build_discrepancy
+from isosphere.errors import UsageError, for_a_shell
+from isosphere.kernels import HeatKernel
+from isosphere.methods import METHODS, Loss, Method, Regulariser, SimSiam, VICReg, build_method, method
+from isosphere.sphere import normalize
+from isosphere.training import load_config
+from tests.methods.test_contract import DIM, HIDDEN, ROWS, Tiny, some_views
+
+ALIASES = [name for name, entry in METHODS.items() if entry.of is not None]
+HOSTS = ("byol", "simsiam", "vicreg", "vje")
+
+
+def made(name, **options):
+    torch.manual_seed(0)
+    widths = {"hidden": HIDDEN} if name.startswith("vje") else {"dim": DIM, "hidden": HIDDEN}
+    return build_method(name, Tiny(), **widths, **options).prepare(n=ROWS, views=2)
+
+
+@pytest.mark.parametrize("name", ALIASES)
+def test_a_name_is_the_combination_that_it_stands_for(name):
+    """Typed on the command line as it is listed, it has the same loss."""
+    entry = METHODS[name]
+    with for_a_shell():
+        words = entry.canonical.replace("--set ", "").replace("--", "").split()
+    keys = {"method": "method.name", "discrepancy": "method.discrepancy", "ema": "method.ema"}
+    sets, values = [], iter(words)
+    for word in values:
+        sets.append(word if "=" in word else f"{keys[word]}={next(values)}")
+    config = load_config(sets=sets)
+    assert config.method.name == entry.of
+    views = some_views(0)
+    ours, theirs = made(name), made(config.method.name, **config.method_options())
+    assert ours.state_dict().keys() == theirs.state_dict().keys()
+    assert torch.equal(ours(views).total, theirs(views).total)
+
+
+@pytest.mark.parametrize("discrepancy", DISCREPANCIES)
+@pytest.mark.parametrize("name", HOSTS)
+def test_any_discrepancy_can_be_added(name, discrepancy):
+    """At a weight of one's own: (1 - w) of the loss, w of the discrepancy, and a gradient of both."""
+    config = load_config(
+        sets=[f"method.name={name}", f"method.regulariser={discrepancy}", "method.weight=0.25"]
+    )
+    views = some_views(0)
+    alone, together = made(name)(views), made(name, **config.method_options())(views)
+    expected = 0.75 * alone.total + 0.25 * together.parts["regulariser"]
+    torch.testing.assert_close(together.total, expected, rtol=1e-5, atol=1e-6)
+    together.total.backward()
+
+
+@pytest.mark.parametrize("name", HOSTS)
+def test_the_weight_of_what_is_added_is_found(name):
+    found = made(name, regulariser="mmd-heat", concentration=2.0)
+    assert 0 < found.weight < 1
+    assert found.spread_setting == ("method.weight", found.weight.item())
+    assert found.least_steps == 0
+    assert (
+        "concentration" in found.describe()["discrepancy"] or "HeatKernel" in found.describe()["discrepancy"]
+    )
+    with pytest.raises(UsageError, match="expected it with a discrepancy"):
+        made(name, weight=0.5)
+
+
+def test_the_slopes_against_which_it_is_weighed():
+    """The gradient of a bare invariance is that of JEPA's, whose slope is 1/2, as many times as its slope is larger."""
+    nothing = nn.Identity()
+    z = torch.randn(2, 9, DIM, dtype=torch.float64).requires_grad_()
+    unit = normalize(z)
+    free, on_sphere = ((z - z.mean(0)).square().sum(-1).mean() for z in (z, unit))
+    held = Regulariser(MMD(HeatKernel(DIM)))
+    vicreg = VICReg(nothing, nothing, variance=0.0, covariance=0.0, regulariser=held)
+    simsiam = SimSiam(nothing, nothing, nothing, regulariser=held)
+    with torch.no_grad():
+        held.weight.zero_()
+        held._note()
+    for host, loss, jepa in ((vicreg, vicreg.loss(z), free), (simsiam, simsiam.loss(z, z), on_sphere)):
+        (ours,) = torch.autograd.grad(loss.total, z, retain_graph=True)
+        (theirs,) = torch.autograd.grad(jepa, z, retain_graph=True)
+        torch.testing.assert_close(ours, 2 * host._pull(9, 2).slope * theirs)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "words"),
+    [
+        ("kl-vmf", {"discrepancy": "mmd-heat"}, "--method jepa --discrepancy mmd-heat"),
+        ("byol+mmd", {"regulariser": "kl-vmf"}, "--method byol --set method.regulariser=kl-vmf"),
+        ("byol", {"discrepancy": "koleo", "regulariser": "koleo"}, "are the same here"),
+        ("jepa", {"discrepancy": "klvmf"}, "Did you mean 'kl-vmf'"),
+        ("barlow-twins", {"regulariser": "koleo"}, "has no option 'regulariser'. Its options: weight"),
+        ("simclr", {"ema": 0.9}, "has no option 'ema'"),
+        ("jepa", {"ema": 0.9, "teacher": 0.9}, "are the same here"),
+        ("jepa", {"num_slices": 3}, "has no option 'num_slices'"),
+    ],
+)
+def test_combinations_that_are_none_are_refused_in_words(name, options, words):
+    with for_a_shell(), pytest.raises(UsageError) as refusal:
+        made(name, **options)
+    assert words in str(refusal.value)
+
+
+def test_what_could_be_changed_under_a_name_still_can():
+    assert made("vje+mmd", discrepancy="kl-vmf").describe()["discrepancy"].startswith("KL")
+    assert made("mmd-ema", teacher=0.9).teacher.momentum == made("mmd-ema", ema=0.9).teacher.momentum == 0.9
+    assert made("byol", discrepancy="koleo").discrepancy.dim == DIM
+
+
+def test_a_function_of_the_dimension_stands_for_a_discrepancy():
+    built = made("jepa", discrepancy=lambda dim: build_discrepancy("mmd-heat", dim, time=0.1), features=0.5)
+    assert (built.discrepancy.dim, built.features.discrepancy.dim) == (DIM, Tiny.feature_dim)
+
+
+def test_a_method_of_ones_own_is_a_class(monkeypatch):
+    """Its file is all that the library needs to know of it; the contract tests then hold it, too."""
+    monkeypatch.setattr("isosphere.methods._registry.METHODS", dict(METHODS))
+    import isosphere.methods._registry as registry
+
+    class Barycentre(Method):
+        space = "sphere"
+
+        def __init__(self, encoder, head, *, push: float = 1.0, global_views: int = 2):
+            super().__init__(encoder, head, global_views)
+            self.push = push
+
+        @method("barycentre", paper="none", summary="views agree, the mean of all is 0")
+        @classmethod
+        def from_encoder(cls, encoder, *, dim: int = 4, hidden: int = 8, **options):
+            return cls(encoder, nn.Linear(encoder.feature_dim, dim), **options)
+
+        def loss(self, z):
+            pull, mean = (z - z.mean(0)).square().sum(-1).mean(), z.mean((0, 1)).square().sum()
+            return Loss(pull + self.push * mean, {"invariance": pull.detach(), "mean": mean.detach()})
+
+    assert registry.option_names("barycentre") == ["push"]
+    built = build_method("barycentre", Tiny(), push=0.5).prepare(n=ROWS, views=2)
+    assert built.push == 0.5
+    assert set(built(some_views(0)).parts) == {"invariance", "mean"}
+    with pytest.raises(UsageError, match="Did you mean 'push'"):
+        build_method("barycentre", Tiny(), puhs=0.5)
