@@ -3,8 +3,9 @@
 from ._cache import cache_folder
 from ._class_list import CLASS_LIST
 from ._decode import PIXELS, UnreadableImageError, decode, fit_square
+from ._folder import is_image_file
 from ._formats import BUILTIN, FORMATS, Format, describe_formats
-from ._given import as_picture, as_source, is_picture
+from ._given import as_name, as_picture, as_source, is_picture
 from ._identity import fingerprint, first_of_each, stamps
 from ._images import (
     ImageSet,
@@ -48,6 +49,7 @@ __all__ = [
     "UnreadableImageError",
     "ViewRecipe",
     "Views",
+    "as_name",
     "as_picture",
     "as_source",
     "cache_folder",
@@ -61,6 +63,7 @@ __all__ = [
     "fit_square",
     "images_at",
     "images_bytes",
+    "is_image_file",
     "is_image_name",
     "is_picture",
     "left_out",

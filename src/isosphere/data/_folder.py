@@ -108,12 +108,13 @@ def _by_lists(folder: Path, members: list[str], lists: list[str]) -> list[str]:
 
 @dataclass
 class FolderWalk:
-    """Images (relative, with /), tar files, lists of labels, a count of other files by suffix, and what could not
-    be listed."""
+    """Images (relative, with /), tar and Parquet files, lists of labels, a count of other files by suffix, and what
+    could not be listed."""
 
     members: list[str] = field(default_factory=list)
     lists: list[str] = field(default_factory=list)
     tars: list[str] = field(default_factory=list)
+    tables: list[str] = field(default_factory=list)
     other: Counter[str] = field(default_factory=Counter)
     unreadable: list[tuple[str, str]] = field(default_factory=list)
 
@@ -126,6 +127,8 @@ class FolderWalk:
         self.other[suffix] += 1
         if suffix == ".tar":
             self.tars.append(name)
+        elif suffix == ".parquet":
+            self.tables.append(name)
         elif entry.name in LABEL_MAPS:
             self.lists.append(name)
         if reason := foreign_format(entry.name):

@@ -10,11 +10,13 @@ from functools import cached_property
 from pathlib import Path
 
 from ._builtin import TORCHVISION, open_digits, open_torchvision
-from ._folder import FolderSource, FolderWalk, walk_folder
+from ._folder import FolderSource, FolderWalk, is_image_file, walk_folder
 from ._hdf5 import HDF5_SUFFIXES, Hdf5Source, is_hdf5, open_galaxy10
 from ._home import expanded
+from ._listed import LISTS, FileSource, open_list, open_pattern
 from ._npz import open_array_file
-from ._shards import ShardSource, is_shard_pattern, open_shards
+from ._parquet import ParquetSource
+from ._shards import ShardSource, files_of, is_shard_pattern, open_shards
 from ._source import Source, Split
 from ._texture_source import open_textures
 from ._textures import FAMILIES
@@ -38,8 +40,8 @@ class Asked:
 
     @cached_property
     def is_pattern(self) -> bool:
-        """Whether it stands for several shards, and is not the name of one file."""
-        return is_shard_pattern(self.text) and not self.path.exists()
+        """Whether it stands for several files by braces or wildcards, and is not the name of one."""
+        return any(c in self.text for c in "{}*?[]") and not self.path.exists()
 
     @cached_property
     def walk(self) -> FolderWalk | None:
@@ -64,7 +66,7 @@ class Format:
 
 
 def _is_folder(asked: Asked) -> bool:
-    return asked.walk is not None and not _is_shards(asked)
+    return asked.walk is not None and not _is_shards(asked) and not _is_parquet(asked)
 
 
 def _open_folder(asked: Asked) -> Source:
@@ -73,11 +75,38 @@ def _open_folder(asked: Asked) -> Source:
 
 def _is_shards(asked: Asked) -> bool:
     in_folder = asked.walk is not None and bool(asked.walk.tars) and not asked.walk.members
-    return asked.is_pattern or in_folder or (asked.walk is None and asked.suffix == ".tar")
+    return _is_shard_pattern(asked) or in_folder or (asked.walk is None and asked.suffix == ".tar")
+
+
+def _is_shard_pattern(asked: Asked) -> bool:
+    return asked.is_pattern and is_shard_pattern(asked.text)
+
+
+def _is_parquet(asked: Asked) -> bool:
+    in_folder = (
+        asked.walk is not None and bool(asked.walk.tables) and not asked.walk.members and not asked.walk.tars
+    )
+    return in_folder or (asked.walk is None and asked.suffix == ".parquet")
+
+
+def _open_parquet(asked: Asked) -> Source:
+    path, walk = asked.path, asked.walk
+    if asked.is_pattern:
+        files = files_of(asked.text)
+    else:
+        files = [path] if walk is None else [path / name for name in sorted(walk.tables)]
+    name = path.stem.partition("*")[0].strip("-_.") or path.resolve().parent.name
+    return ParquetSource(files, name=name, typed=asked.text, split=asked.split)
+
+
+def _open_image(asked: Asked) -> Source:
+    return FileSource(
+        [str(asked.path)], name=asked.path.name, names=[asked.path.name], folders=asked.split == "test"
+    )
 
 
 def _open_shards(asked: Asked) -> Source:
-    if asked.is_pattern:
+    if _is_shard_pattern(asked):
         return open_shards(asked.text, split=asked.split)
     path, walk = asked.path, asked.walk
     if walk is None:
@@ -115,6 +144,20 @@ FORMATS: tuple[Format, ...] = (
         lambda asked: asked.suffix == ".zip" or zipfile.is_zipfile(asked.path),
         lambda asked: ZipSource(asked.path, split=asked.split),
     ),
+    Format("Parquet", "Parquet of encoded images", _is_parquet, _open_parquet),
+    Format(
+        "pattern",
+        "a pattern of image files ('pictures/*.jpg')",
+        lambda asked: asked.is_pattern,
+        lambda asked: open_pattern(asked.text, split=asked.split),
+    ),
+    Format(
+        "list",
+        "a list of files (.txt, .csv)",
+        lambda asked: asked.suffix in LISTS,
+        lambda asked: open_list(asked.path, split=asked.split),
+    ),
+    Format("image", "an image file", lambda asked: is_image_file(asked.path), _open_image),
     Format(
         "textures",
         f"textures:{'|'.join(FAMILIES)}",

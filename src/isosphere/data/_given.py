@@ -15,14 +15,16 @@ from isosphere.errors import UsageError, plural
 
 from ._arrays import ArraySource, as_bytes
 from ._decode import decode, upright_rgb
-from ._encoded import EncodedSource
+from ._folder import is_image_file
 from ._home import expanded
 from ._images import ImageSet
+from ._joined import AND
 from ._labels import class_positions, one_label_each, positions_of
-from ._layout import no_test_part, printable
+from ._layout import is_image_name, no_test_part
 from ._limits import UnreadableImageError, read_file
-from ._source import Origin, Source, Split
-from ._sources import open_source
+from ._listed import FileSource
+from ._source import Source, Split
+from ._sources import is_builtin, open_source
 
 _PICTURE = "a PIL image, a uint8 array (h, w) or (h, w, 3), or a uint8 tensor (3, h, w)"
 _DATA = (
@@ -55,6 +57,7 @@ def as_source(
 
     Raises: UsageError that says what was got and what was expected.
     """
+    data = as_name(data)
     if isinstance(data, str | os.PathLike):
         source = open_source(os.fspath(data), split=split)
     else:
@@ -65,6 +68,28 @@ def as_source(
         source = copy.copy(source)
         source.name = name
     return source if labels is None else _labelled(source, labels)
+
+
+def as_name(data: Any) -> Any:
+    """A list of folders, archives and other sources by name as the one name of them together, ``A + B``; anything else,
+    a list of image files too, as it is.
+    """
+    if not isinstance(data, list | tuple) or not all(isinstance(item, str | os.PathLike) for item in data):
+        return data
+    names = [os.fspath(item) for item in data]
+    return AND.join(names) if any(map(_names_several, names)) else data
+
+
+def _names_several(name: str) -> bool:
+    try:
+        path = expanded(name)
+        return (
+            path.is_dir()
+            or (path.is_file() and not is_image_name(name) and not is_image_file(path))
+            or is_builtin(name)
+        )
+    except (OSError, ValueError, RuntimeError):
+        return False
 
 
 def as_picture(item: Any, what: str = "the image") -> Image.Image:
@@ -99,20 +124,6 @@ def is_picture(item: Any) -> bool:
         return isinstance(item, Image.Image)
     colours = item.shape[0 if isinstance(item, torch.Tensor) else -1] if item.ndim == 3 else 0
     return item.ndim == 2 or colours in (1, 3, 4)
-
-
-class ListedSource(EncodedSource):
-    """Image files, each by its path."""
-
-    def __init__(self, files: Sequence[str]) -> None:
-        super().__init__("images", [printable(file) for file in files])
-        self._files = files
-
-    def body(self, i: int) -> bytes:
-        return read_file(expanded(self._files[i]))
-
-    def origin(self, i: int) -> Origin:
-        return Origin(str(expanded(self._files[i]).absolute()))
 
 
 class PictureSource(Source):
@@ -205,16 +216,12 @@ def _of_list(items: Sequence[Any], what: str) -> Source:
     if not all(paths):
         return PictureSource(items, what)
     files = [os.fspath(item) for item in items]
-    if expanded(files[0]).is_dir():
-        raise UsageError(
-            f"{what}[0], {files[0]}, is a folder; expected image files. A folder is given by itself, not in a list."
-        )
     if all(map(_missing, files)):
         others = f", nor {'does' if len(files) == 2 else 'do'} {plural(len(files) - 1, 'other')}" * (
             len(files) > 1
         )
         raise UsageError(f"the file {files[0]} does not exist{others}: expected paths of image files.")
-    return ListedSource(files)
+    return FileSource(files, folders=False)
 
 
 def _missing(file: str) -> bool:

@@ -1,5 +1,8 @@
 """From the labels that a file states to positions in a list of classes."""
 
+import re
+from collections.abc import Callable, Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -45,3 +48,11 @@ def positions_of(labels: NDArray | None, table: dict[int | str, int], count: int
     if labels is None:
         return np.full(count, -1, np.int64)
     return np.array([table.get(value, -1) for value in labels.tolist()], dtype=np.int64)
+
+
+def labels_of_texts(texts: Sequence[str], stated: NDArray | None) -> tuple[NDArray[np.int64], list[str]]:
+    """Positions of labels that are written as text in a list of classes; numbers where all are numbers, else words."""
+    numbers = all(re.fullmatch(r"-?\d{1,18}", text) for text in texts if text)
+    convert: Callable[[str], int | str] = int if numbers else str
+    table, class_names = class_positions([np.array([convert(t) for t in texts if t])], stated)
+    return np.array([table.get(convert(t), -1) if t else -1 for t in texts], dtype=np.int64), class_names

@@ -99,6 +99,12 @@ def printable(name: str) -> str:
     return name.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
+def part_of(name: str) -> str | None:
+    """The word in the name of a file of many images that says to which part of a split it belongs."""
+    words = re.findall("[a-z]+", name.casefold())
+    return next((w for w in words if w in (*TRAIN_NAMES, *TEST_NAMES)), None)
+
+
 def no_test_part(name: str) -> UsageError:
     """The error for a test part that is asked of a source without one."""
     return UsageError(

@@ -4,7 +4,7 @@ import itertools
 import math
 import re
 import tarfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 
@@ -15,8 +15,8 @@ from isosphere.errors import UsageError
 
 from ._encoded import EncodedSource
 from ._home import expanded
-from ._labels import class_positions
-from ._layout import TEST_NAMES, TRAIN_NAMES, Layout, arrange, foreign_format, no_test_part
+from ._labels import labels_of_texts
+from ._layout import TEST_NAMES, TRAIN_NAMES, Layout, arrange, foreign_format, no_test_part, part_of
 from ._limits import UnreadableImageError, read_text, require_fitting
 from ._source import Origin, Split
 from ._tar_index import TarIndex, index_tar
@@ -82,6 +82,17 @@ def open_shards(pattern: str, *, split: Split = None) -> "ShardSource":
 
     Raises: UsageError if one of them is absent, or for a pattern that matches nothing.
     """
+    files = files_of(pattern)
+    common = Path(*_common([f.parent.parts for f in files]))
+    stem = PurePath(pattern).name.partition("{")[0].partition("*")[0].strip("-_.") or common.resolve().name
+    return ShardSource(files, common, name=stem, typed=pattern, split=split)
+
+
+def files_of(pattern: str) -> list[Path]:
+    """The files that a pattern with braces or wildcards stands for.
+
+    Raises: UsageError if one of them is absent, or for a pattern that matches nothing.
+    """
     files: list[Path] = []
     absent: list[str] = []
     for name in expand_braces(pattern):
@@ -100,10 +111,7 @@ def open_shards(pattern: str, *, split: Split = None) -> "ShardSource":
             f"{pattern}: {len(absent)} of {total} {'names lead' if total > 1 else 'name leads'} to no file{where} "
             f"({some}). Correct the pattern, or fetch what is missing."
         )
-    files = list(dict.fromkeys(files))
-    common = Path(*_common([f.parent.parts for f in files]))
-    stem = PurePath(pattern).name.partition("{")[0].partition("*")[0].strip("-_.") or common.resolve().name
-    return ShardSource(files, common, name=stem, typed=pattern, split=split)
+    return list(dict.fromkeys(files))
 
 
 class ShardSource(EncodedSource):
@@ -138,7 +146,8 @@ class ShardSource(EncodedSource):
         indexes = [shard.index for shard in shards]
         layout = _arrange(shards, split, typed)
         chosen = np.array(layout.positions, dtype=np.int64)
-        labels, class_names = _labels(indexes, _class_names(folder))
+        texts = [text for index in indexes for text in index.labels]
+        labels, class_names = labels_of_texts(texts, _class_names(folder))
         labelled = bool((labels >= 0).any())
         super().__init__(
             name,
@@ -184,8 +193,7 @@ class _Shard:
     @property
     def part(self) -> str | None:
         """The word of its name that says which part of a split it belongs to."""
-        words = re.findall("[a-z]+", self.place.casefold())
-        return next((w for w in words if w in (*TRAIN_NAMES, *TEST_NAMES)), None)
+        return part_of(self.place)
 
 
 def _read_indexes(shards: list[_Shard]) -> list[tuple[str, str]]:
@@ -257,15 +265,6 @@ def _arrange(shards: list[_Shard], split: Split, typed: str) -> Layout:
         test is not None,
         [(x.place, f"{len(x.index.members)} images in neither part") for x in outside],
     )
-
-
-def _labels(indexes: list[TarIndex], stated: NDArray | None) -> tuple[NDArray[np.int64], list[str]]:
-    """Positions of all samples' labels in a list of classes; numbers where all are numbers, else words."""
-    texts = [text for index in indexes for text in index.labels]
-    numbers = all(re.fullmatch(r"-?\d{1,18}", text) for text in texts if text)
-    convert: Callable[[str], int | str] = int if numbers else str
-    table, class_names = class_positions([np.array([convert(t) for t in texts if t])], stated)
-    return np.array([table.get(convert(t), -1) if t else -1 for t in texts], dtype=np.int64), class_names
 
 
 def _class_names(folder: Path) -> NDArray | None:

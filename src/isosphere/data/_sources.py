@@ -7,8 +7,12 @@ from pathlib import Path
 from isosphere.errors import UsageError
 
 from ._class_list import CLASS_LIST, only_classes
+from ._folder import is_image_file
 from ._formats import BUILTIN, FORMATS, Asked, describe_formats
-from ._layout import is_ignored, is_image_name
+from ._home import expanded
+from ._joined import AND, JoinedSource, parts_of
+from ._layout import is_ignored, no_test_part
+from ._listed import FileSource
 from ._shards import refuse_url
 from ._source import Source, Split
 
@@ -18,8 +22,8 @@ def open_source(spec: str | Path, *, split: Split = None) -> Source:
 
     Built-in: ``textures:cloud|disk|flake|wood|all[?count=2000&test=1000&size=72&seed=0]``, ``digits``,
     ``torchvision:NAME:PATH``, ``galaxy10:PATH``. WebDataset shards: a .tar file, a folder of them, or a pattern such as
-    ``train-{000..003}.tar``. ``DATA?classes=FILE`` takes those classes alone that a file lists, one a line. A
-    built-in name wins over a file of that name (type ``./digits`` for the file).
+    ``train-{000..003}.tar``. ``A + B`` are several together. ``DATA?classes=FILE`` takes those classes alone that a
+    file lists, one a line. A built-in name wins over a file of that name (type ``./digits`` for the file).
     ``split="train"`` opens the training part of a source that is split, else everything; ``"test"`` the test
     part; None everything.
 
@@ -37,6 +41,8 @@ def located(spec: str | Path) -> str:
 
     Nothing is opened, and a name that leads nowhere is as good as any.
     """
+    if len(parts := parts_of(str(spec))) > 1:
+        return AND.join(map(located, parts))
     whole, listed, classes = str(spec).rpartition(CLASS_LIST)
     if listed:
         return located(whole) + CLASS_LIST + _absolute(classes)
@@ -52,12 +58,14 @@ def located(spec: str | Path) -> str:
 
 def _absolute(text: str) -> str:
     try:
-        return str(Path(text).expanduser().resolve())
+        return str(expanded(text).resolve())
     except (OSError, RuntimeError, ValueError):  # no such user, links in a circle, a null byte
         return text
 
 
 def _open(text: str, split: Split) -> Source:
+    if len(parts := parts_of(text)) > 1:
+        return _open_several(parts, text, split)
     whole, listed, classes = text.rpartition(CLASS_LIST)
     if listed:
         return only_classes(open_source(whole, split=split), classes)
@@ -69,14 +77,22 @@ def _open(text: str, split: Split) -> Source:
     for each in FORMATS:
         if not each.names and each.recognises(asked):
             return each.open(asked)
-    if is_image_name(asked.path.name):
-        raise UsageError(
-            f"{text} is one image; expected {describe_formats()}. Its folder is {asked.path.parent}."
-        )
     raise UsageError(
         f"{text} is not a kind of file that is read here; expected {describe_formats()}. Unpack other archives "
         "(tar -xf FILE) and give the folder, or make a plain .tar of a compressed one."
     )
+
+
+def _open_several(names: list[str], text: str, split: Split) -> Source:
+    """The sources as one: of those that are split the part that is asked for, the others as parts to train on."""
+    if all(is_image_file(expanded(name)) for name in names):
+        return FileSource(names, split=split)
+    parts = [(name, _open(name, "train" if split else None)) for name in names]
+    if split == "test":
+        parts = [(name, _open(name, "test")) for name, part in parts if part.has_test_split]
+        if not parts:
+            raise no_test_part(text)
+    return JoinedSource([part for _, part in parts], [name for name, _ in parts])
 
 
 def require_there(spec: str | Path) -> None:
@@ -84,10 +100,19 @@ def require_there(spec: str | Path) -> None:
 
     Raises: UsageError with the nearest name to type.
     """
+    if len(parts := parts_of(str(spec))) > 1:
+        for part in parts:
+            require_there(part)
+        return
     whole, listed, _ = str(spec).rpartition(CLASS_LIST)
     asked = Asked(whole if listed else str(spec))
-    if not any(each.recognises_name(asked) for each in FORMATS):
+    if not is_builtin(asked.text):
         _require_there(asked)
+
+
+def is_builtin(text: str) -> bool:
+    """Whether a text is a built-in name, such as ``textures:wood``."""
+    return any(each.recognises_name(Asked(text)) for each in FORMATS)
 
 
 def _require_there(asked: Asked) -> None:

@@ -1,0 +1,75 @@
+"""Several sources as one."""
+
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path, PurePath
+
+import numpy as np
+from PIL import Image
+
+from ._home import expanded
+from ._source import Origin, Source
+
+AND = " + "
+"""What stands between the names of several sources."""
+
+
+def parts_of(text: str) -> list[str]:
+    """The names in a text that names several sources, ``A + B``; the text alone where it is the name of one."""
+    with suppress(OSError, ValueError, RuntimeError):
+        if AND not in text or expanded(text).exists():
+            return [text]
+    return [part for each in text.split(AND) if (part := each.strip())] or [text]
+
+
+class JoinedSource(Source):
+    """The images of several sources, one after another; classes of the same name are one.
+
+    Args:
+        parts: the sources. names: what each is called in front of the names of its images.
+    """
+
+    def __init__(self, parts: Sequence[Source], names: Sequence[str]) -> None:
+        classes = sorted({name for part in parts for name in part.class_names})
+        named = list(zip(_distinct(names), parts, strict=True))
+        super().__init__(
+            AND.join(part.name for part in parts),
+            [f"{name}/{path}" for name, part in named for path in part.paths],
+            labels=np.concatenate([part.with_class_names(classes).labels for part in parts]),
+            class_names=classes,
+            has_test_split=any(part.has_test_split for part in parts),
+            unreadable=[
+                (f"{name}/{path}", reason) for name, part in named for path, reason in part.unreadable
+            ],
+            left_out=[(f"{name}/{path}", remark) for name, part in named for path, remark in part.left_out],
+        )
+        self._parts = list(parts)
+        self._starts = np.cumsum([0, *map(len, parts)])
+        self.in_memory = all(part.in_memory for part in parts)
+        self.thread_safe = all(part.thread_safe for part in parts)
+
+    def _at(self, i: int) -> tuple[Source, int]:
+        part = int(np.searchsorted(self._starts, i, side="right")) - 1
+        return self._parts[part], int(i - self._starts[part])
+
+    def image(self, i: int, *, at_least: int | None = None) -> Image.Image:
+        part, k = self._at(i)
+        return part.image(k, at_least=at_least)
+
+    def digest(self, i: int) -> bytes:
+        part, k = self._at(i)
+        return part.digest(k)
+
+    def origin(self, i: int) -> Origin | None:
+        part, k = self._at(i)
+        return part.origin(k)
+
+
+def _distinct(names: Sequence[str]) -> list[str]:
+    """The shortest ends of names that tell them apart; numbered where one is given twice."""
+    parts = [PurePath(name).parts for name in names]
+    for depth in range(1, 1 + max(map(len, parts))):
+        ends = ["/".join(part[-depth:]).strip("/") for part in parts]
+        if len(set(ends)) == len(ends):
+            return ends
+    return [f"{i}/{name.strip('/')}" for i, name in enumerate(names, 1)]

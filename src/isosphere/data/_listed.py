@@ -1,0 +1,146 @@
+"""Image files that are listed one by one: by a pattern, in a text file or a table, in Python."""
+
+import csv
+import io
+import os
+from collections.abc import Sequence
+from pathlib import Path, PurePath
+
+from isosphere.errors import UsageError, plural
+
+from ._encoded import EncodedSource
+from ._folder import is_image_file, walk_folder
+from ._home import expanded
+from ._labels import labels_of_texts
+from ._layout import arrange, printable
+from ._limits import read_file, read_text, reason_of
+from ._shards import expand_braces
+from ._source import Origin, Split
+
+LISTS = (".txt", ".lst", ".csv", ".tsv")
+"""Endings of files that list images."""
+
+_PATHS = ("path", "file", "filename", "file_name", "image", "image_path", "filepath", "file_path", "img")
+_LABELS = ("label", "class", "category", "target", "y", "labels", "class_name")
+
+
+class FileSource(EncodedSource):
+    """Image files, each by its path.
+
+    Args:
+        files: paths. names: how they are shown; else as they are given.
+        labels: a word or number for each, empty for none; else folders mean what they do in a folder of images.
+    """
+
+    def __init__(
+        self,
+        files: Sequence[str],
+        *,
+        name: str = "images",
+        names: Sequence[str] | None = None,
+        labels: Sequence[str] | None = None,
+        folders: bool = True,
+        split: Split = None,
+    ) -> None:
+        shown = [printable(name) for name in names or files]
+        layout = arrange(shown, split, name) if folders and labels is None else None
+        positions = range(len(files)) if layout is None else layout.positions
+        self._files = [str(expanded(files[i]).absolute()) for i in positions]
+        if layout is not None:
+            facts = {
+                "labels": layout.labels,
+                "class_names": layout.class_names,
+                "has_test_split": layout.has_test_split,
+                "left_out": layout.left_out,
+            }
+        else:
+            found, class_names = labels_of_texts(labels or [""] * len(files), None)
+            facts = {"labels": found, "class_names": class_names}
+        super().__init__(name, [shown[i] for i in positions], **facts)
+
+    def body(self, i: int) -> bytes:
+        return read_file(Path(self._files[i]))
+
+    def origin(self, i: int) -> Origin:
+        return Origin(self._files[i])
+
+
+def open_pattern(pattern: str, *, split: Split = None) -> FileSource:
+    """The images that wildcards and braces stand for, and those in folders that they stand for.
+
+    Raises: UsageError if there are none.
+    """
+    files: list[str] = []
+    for each in expand_braces(pattern):
+        path = expanded(each)
+        wild = any(c in each for c in "*?[")
+        for found in sorted(Path(path.anchor).glob(str(path.relative_to(path.anchor)))) if wild else [path]:
+            if found.is_dir():
+                files += [f"{found}/{member}" for member in sorted(walk_folder(found).members)]
+            elif is_image_file(found):
+                files.append(str(found))
+    files = list(dict.fromkeys(files))
+    if not files:
+        where = "" if PurePath(pattern).is_absolute() else f" in {Path.cwd()}"
+        raise UsageError(f"{pattern} matches no image{where}: correct the pattern, or give the folder.")
+    common = Path(os.path.commonpath([str(Path(file).parent) for file in files]))
+    names = [PurePath(file).relative_to(common).as_posix() for file in files]
+    return FileSource(files, name=common.resolve().name or pattern, names=names, split=split)
+
+
+def open_list(file: Path, *, split: Split = None) -> FileSource:
+    """The images that a file lists: a path a line, perhaps with a label behind it; or a table with columns such as
+    ``path`` and ``label``. Relative paths start at the folder of the list, or else at the current one.
+
+    Raises: UsageError if it lists something else, or nothing that is there.
+    """
+    try:
+        text = read_text(file)
+    except (OSError, UnicodeDecodeError) as error:
+        reason = "it is not text in UTF-8" if isinstance(error, UnicodeDecodeError) else reason_of(error)
+        raise UsageError(f"{file} cannot be read as a list of images ({reason}).") from error
+    is_table = file.suffix.lower() in (".csv", ".tsv")
+    names, labels = _columns(file, text) if is_table else _lines(file, text)
+    files = [_placed(file, name) for name in names]
+    if not any(os.path.exists(each) for each in files):  # noqa: PTH110  (for each of a million)
+        first = f", first {names[0]}" if names else ""
+        raise UsageError(
+            f"{file} lists {plural(len(names), 'file')}, of which none is there{first}; expected paths of images, from "
+            f"{file.absolute().parent} or from the current folder."
+        )
+    return FileSource(files, name=file.stem, names=names, labels=labels, split=split)
+
+
+def _placed(file: Path, name: str) -> str:
+    here = expanded(name)
+    beside = file.parent / here
+    return str(here if not beside.exists() and here.exists() else beside)
+
+
+def _lines(file: Path, text: str) -> tuple[list[str], list[str] | None]:
+    lines = [line.strip() for line in text.splitlines() if line.strip() and not line.startswith("#")]
+    pairs = [line.rsplit(None, 1) for line in lines]
+    labelled = bool(pairs) and all(len(pair) == 2 for pair in pairs)
+    if labelled and not Path(_placed(file, lines[0])).exists():
+        return [pair[0] for pair in pairs], [pair[1] for pair in pairs]
+    return lines, None
+
+
+def _columns(file: Path, text: str) -> tuple[list[str], list[str] | None]:
+    first = text.partition("\n")[0]
+    delimiter = "\t" if "\t" in first else ";" if ";" in first and "," not in first else ","
+    rows = [row for row in csv.reader(io.StringIO(text), delimiter=delimiter) if row]
+    heads = [cell.strip().casefold() for cell in rows[0]] if rows else []
+    path, label = (next((heads.index(n) for n in names if n in heads), None) for names in (_PATHS, _LABELS))
+    if path is None:
+        if not heads or not Path(_placed(file, rows[0][0].strip())).is_file():
+            raise UsageError(
+                f"{file} has the columns {', '.join(heads[:8]) or 'of an empty file'}; expected one called path (or "
+                "file, image), and perhaps one called label (or class)."
+            )
+        path, label = 0, 1 if len(heads) > 1 else None
+    else:
+        rows = rows[1:]
+    cells = [[*row, *[""] * (len(heads) - len(row))] for row in rows]
+    names = [row[path].strip() for row in cells]
+    return names, None if label is None else [row[label].strip() for row in cells]
