@@ -105,10 +105,22 @@ def test_search_in_text_json_and_pictures(run, trained, classes, tmp_path):
         assert picture.width > picture.height
 
 
+def test_several_images_are_searched_for_at_once(run, trained, classes):
+    pair = sorted(classes.glob("*/*.png"))[::40]
+    alone = [json.loads(run("search", trained, query, "--in", classes, "--json").out) for query in pair]
+    both = json.loads(run("search", trained, *pair, "--in", classes, "--json").out)
+    assert both == alone
+    folder = json.loads(run("search", trained, classes, "--in", f"{classes}/*/*.png", "-k", 1, "--json").out)
+    assert [each["query"] for each in folder] == [each["matches"][0]["path"] for each in folder]
+    told = run("search", trained, *pair, "--in", classes, "--out", "s.html")
+    assert told.code == 0, told.err
+    assert all(f"Like {query.name} among 60 images" in told.out for query in pair)
+    assert Path("s.html").read_text().count("query") >= 2
+
+
 def test_search_refusals(run, trained, classes):
     for words, said in (
         (["absent.png", "--in", classes], "the file absent.png does not exist"),
-        ([classes, "--in", classes], "holds 60 images, and one is searched for"),
         ([classes / "red" / "1.png", "--in", "absent"], "no file or folder"),
         ([classes / "red" / "1.png", "--in", classes, "--out", "a.gif"], r"ends in .html or .png"),
         ([classes / "red" / "1.png", "--in", classes, "--engine", "hnsw"], "expected auto, blocked or faiss"),

@@ -5,6 +5,9 @@ import tarfile
 import numpy as np
 import pytest
 
+from isosphere.data import fingerprint, open_source
+from isosphere.runs import RunFolder
+
 
 @pytest.fixture
 def shards(classes, tmp_path):
@@ -38,14 +41,25 @@ def test_shards_are_trained_on_judged_and_searched(run, shards, quick):
     assert judged.code == 0, judged.err
     assert "80/20, stratified" in judged.out
     assert run("embed", "r", shards, "--out", "e.npz").code == 0
-    found = run("search", "r", shards / "train-000.tar", "--in", shards)
-    assert "holds 15 images, and one is searched for" in found.err
+    found = run("search", "r", shards / "train-000.tar", "--in", shards, "-k", 1)
+    assert found.out.count("Like ") == 15
 
 
-def test_unquoted_braces_are_explained(run, shards, quick):
-    done = run("train", shards / "train-000.tar", shards / "train-001.tar", "--out", "r", *quick)
-    assert done.code == 2
-    assert "A shell makes several words of {000..003} unless it stands in quotes." in done.err
+def test_braces_that_a_shell_has_written_out_are_the_same_images(run, shards, quick):
+    words = [shards / f"train-00{k}.tar" for k in range(2)]
+    assert run("train", *words, "--out", "r", *quick).code == 0
+    record = RunFolder("r").read_images()
+    assert record["source"] == " + ".join(map(str, words))
+    assert record["fingerprint"] == fingerprint(
+        open_source(f"{shards}/train-{{000..001}}.tar", split="train")
+    )
+    asked = run("evaluate", "r", words[0], "--test", *words)
+    assert asked.code == 2
+    assert "Quote a pattern ('s-{000..003}.tar'), and several sources as one: 'A + B'." in asked.err
+    many = run("train", *[shards / f"{k}.tar" for k in range(101)], "--out", "s", *quick)
+    assert many.code == 2
+    assert "101 names were given" in many.err
+    assert "put the pattern in quotes" in many.err
 
 
 def test_hdf5_is_trained_on_and_judged(run, quick, tmp_path):

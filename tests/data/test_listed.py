@@ -53,7 +53,7 @@ def test_lists_of_files_with_labels_and_without(make_folder, tmp_path, monkeypat
     folders = ["cat", "a dog", "eel"]
     assert classes == {
         **dict.fromkeys(("plain.txt", "absolute.lst", "semicolons.csv"), folders),
-        **dict.fromkeys(("numbers.txt", "bare.csv", "tabs.tsv"), ["0", "1", "2"]),
+        **{name: ["0", "1", "2"] for name in ("numbers.txt", "bare.csv", "tabs.tsv")},
         "table.csv": ["x", "y", "z"],
     }
 
@@ -75,6 +75,8 @@ def test_lists_that_list_no_images(make_folder):
 
 
 def test_several_sources_are_one(make_folder, tmp_path, monkeypatch):
+    for name in "AB":
+        (tmp_path / name).mkdir()
     make_folder(["train/a/0.png", "train/b/1.png", "test/a/2.png", "extra/3.png"], under="A/set")
     make_folder(["b/4.png", "c/5.png"], under="B/set")
     np.savez(tmp_path / "c.npz", images=np.zeros((2, 6, 6), np.uint8))

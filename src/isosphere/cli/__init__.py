@@ -116,8 +116,8 @@ def _main(arguments: Sequence[str] | None) -> int:
     except _ClickError as error:
         known = words[0] if words[0] in COMMANDS else ""
         said = str(getattr(error, "format_message", error.__str__)()).rstrip(".")
-        quoted = (
-            " A shell makes several words of {000..003} unless it stands in quotes." if ".tar" in said else ""
+        quoted = " Quote a pattern ('s-{000..003}.tar'), and several sources as one: 'A + B'." * (
+            "extra" in said
         )
         paragraph(
             errors,

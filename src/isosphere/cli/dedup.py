@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from isosphere.cli.console import error_console, output_console, paragraph, print_json, table
-from isosphere.cli.options import LAYERS, Data, NoCache, Overwrite, Run
+from isosphere.cli.options import LAYERS, Data, NoCache, Overwrite, Run, together
 from isosphere.errors import UsageError, command, option
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ def dedup(
     from isosphere.data import open_source
     from isosphere.deploy import near_duplicates
 
-    source = open_source(data)
+    source = open_source(typed := together(data))
     index = indexed(isosphere.load(run, cache=not no_cache), source, chosen).of_files(source)
     groups = near_duplicates(index.unit, threshold, index.paths)
     console = output_console()
@@ -80,13 +80,13 @@ def dedup(
             error_console() if as_json else console,
             f"The largest group holds {largest:,} of {len(index):,} images: the encoder hardly tells images "
             f"apart at this threshold. Type a higher {option('threshold')}, or look whether it has collapsed: "
-            f"{command('evaluate', run, data)}",
+            f"{command('evaluate', run, typed)}",
             style="yellow",
         )
     if out is not None:
         from isosphere.cli.drawing import draw_groups
 
-        draw_groups(out, data, groups, len(index), threshold)
+        draw_groups(out, typed, groups, len(index), threshold)
         paragraph(error_console() if as_json else console, f"Drawn: {out}")
 
 

@@ -1,10 +1,11 @@
 """Pages and pictures of what ``isosphere search`` and ``dedup`` have found."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 
-from isosphere.data import Source, UnreadableImageError, decode, fit_square, open_source, to_tensor
+from isosphere.data import Source, UnreadableImageError, fit_square, open_source, to_tensor
 from isosphere.deploy import DuplicateGroup, Match
 from isosphere.report import Card, Group, gallery_page, neighbour_gallery, thumbnail
 from isosphere.workflows import DRAWN, SIDE, duplicate_groups, match_groups
@@ -12,20 +13,30 @@ from isosphere.workflows import DRAWN, SIDE, duplicate_groups, match_groups
 __all__ = ["draw_groups", "draw_matches"]
 
 
-def draw_matches(out: Path, image: Path, data: str, found: list[Match], count: int) -> None:
-    """A page, or a picture where `out` ends in .png, of an image and those like it among `count` of `data`."""
-    source = open_source(data)
+def draw_matches(
+    out: Path, queries: Source, names: Sequence[str], data: str, found: Sequence[Sequence[Match]], count: int
+) -> None:
+    """A page, or a picture where `out` ends in .png, of images and those like each among `count` of `data`; of the
+    first `DRAWN` where there are more.
+    """
+    source, found = open_source(data), found[:DRAWN]
+    title = f"Images like {Path(names[0]).name}" if len(names) == 1 else f"Images like {len(names):,} others"
     if out.suffix.lower() == ".png":
-        _draw_png(out, image, source, found)
+        _draw_png(out, queries, source, found, title)
         return
-    (group,) = match_groups(source, [found])
-    query = Card(thumbnail(decode(image, at_least=SIDE), SIDE), image.name, "query", marked=True)
-    cards = [query, *group.cards]
-    summary = f"{len(found)} of {count:,} images of {data}, best first"
-    gallery_page(out, f"Images like {image.name}", [Group("", cards)], summary=summary)
+    groups = []
+    for i, group in enumerate(match_groups(source, found)):
+        query = Card(
+            thumbnail(queries.image(i, at_least=SIDE), SIDE), Path(names[i]).name, "query", marked=True
+        )
+        groups.append(Group("", [query, *group.cards]))
+    summary = f"{len(found[0])} of {count:,} images of {data}, best first"
+    gallery_page(out, title, groups, summary=summary)
 
 
-def _draw_png(out: Path, image: Path, source: Source, found: list[Match]) -> None:
+def _draw_png(
+    out: Path, queries: Source, source: Source, found: Sequence[Sequence[Match]], title: str
+) -> None:
     position = {path: i for i, path in enumerate(source.paths)}
 
     def square(path: str) -> torch.Tensor:
@@ -34,10 +45,10 @@ def _draw_png(out: Path, image: Path, source: Source, found: list[Match]) -> Non
         except UnreadableImageError:
             return torch.full((3, SIDE, SIDE), 128, dtype=torch.uint8)
 
-    candidates = torch.stack([square(m.path) for m in found])
-    asked = to_tensor(fit_square(decode(image, at_least=SIDE), SIDE))[None]
-    cosines = [[m.similarity for m in found]]
-    neighbour_gallery(asked, candidates[None], out, similarities=cosines, title=f"Images like {image.name}")
+    candidates = torch.stack([torch.stack([square(m.path) for m in matches]) for matches in found])
+    asked = [to_tensor(fit_square(queries.image(i, at_least=SIDE), SIDE)) for i in range(len(found))]
+    cosines = [[m.similarity for m in matches] for matches in found]
+    neighbour_gallery(torch.stack(asked), candidates, out, similarities=cosines, title=title)
 
 
 def draw_groups(out: Path, data: str, groups: list[DuplicateGroup], count: int, threshold: float) -> None:

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from isosphere.cli.console import facts, output_console, paragraph
-from isosphere.cli.options import LAYERS, Data, NoCache, Overwrite, Run
+from isosphere.cli.options import LAYERS, Data, NoCache, Overwrite, Run, together
 
 __all__ = ["embed"]
 
@@ -44,7 +44,7 @@ def embed(
     from isosphere.deploy import embed_to_file
     from isosphere.workflows import progress_bar
 
-    loaded, source = isosphere.load(run, cache=not no_cache), open_source(data)
+    loaded, source = isosphere.load(run, cache=not no_cache), open_source(together(data))
     with progress_bar("Embedding") as progress:
         made = embed_to_file(
             loaded,

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from isosphere.cli.console import error_console, facts, output_console, paragraph, table
-from isosphere.cli.options import Data, NoCache, Run
+from isosphere.cli.options import NoCache, OneData, Run
 from isosphere.errors import RunError
 from isosphere.runs import RunFolder
 
@@ -15,7 +15,7 @@ __all__ = ["evaluate"]
 
 def evaluate(
     run: Run,
-    data: Data,
+    data: OneData,
     test: Annotated[
         str | None,
         typer.Option(

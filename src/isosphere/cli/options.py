@@ -5,23 +5,40 @@ from typing import Annotated, TypeAlias
 
 import typer
 
+from isosphere.errors import UsageError
+
 __all__ = [
     "Data",
     "Devices",
     "Discrepancy",
     "Ema",
     "ImageSize",
+    "Images",
     "LAYERS",
     "NoCache",
+    "OneData",
     "Overwrite",
     "Run",
     "Seed",
     "Set",
+    "together",
 ]
 
 Run: TypeAlias = Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a run.", show_default=False)]
 Data: TypeAlias = Annotated[
+    list[str], typer.Argument(metavar="DATA...", help="Images, as for isosphere train.", show_default=False)
+]
+# Where other options name images too: of a pattern that a shell has written out, the rest would be taken for these.
+OneData: TypeAlias = Annotated[
     str, typer.Argument(metavar="DATA", help="Images, as for isosphere train.", show_default=False)
+]
+Images: TypeAlias = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="DATA...",
+        help="A folder of images, a zip of one, an .npz, or a built-in: textures:wood, digits, ...; several are one.",
+        show_default=False,
+    ),
 ]
 Overwrite: TypeAlias = Annotated[bool, typer.Option("--overwrite", help="Replace the file if it is there.")]
 NoCache: TypeAlias = Annotated[
@@ -51,3 +68,18 @@ Set: TypeAlias = Annotated[
         show_default=False,
     ),
 ]
+
+MOST_NAMES = 100
+
+
+def together(data: list[str]) -> str:
+    """The names of several sources as the one that opens them all.
+
+    Raises: UsageError for so many that nobody has typed them: a shell has written out a pattern.
+    """
+    if len(data) > MOST_NAMES:
+        raise UsageError(
+            f"{len(data):,} names were given, from {data[0]} to {data[-1]}: put the pattern in quotes, as in "
+            "'pictures/*.jpg' or 's-{000..999}.tar', or give the folder, or a file that lists them (.txt)."
+        )
+    return " + ".join(data)

@@ -1,20 +1,24 @@
 """``isosphere search``: the images most like one."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from isosphere.cli.console import error_console, output_console, paragraph, print_json, table
-from isosphere.cli.options import LAYERS, NoCache, Overwrite, Run
-from isosphere.errors import UsageError
+from isosphere.cli.options import LAYERS, NoCache, Overwrite, Run, together
 
+if TYPE_CHECKING:
+    from isosphere.deploy import Match
 __all__ = ["search"]
 
 
 def search(
     run: Run,
-    image: Annotated[Path, typer.Argument(metavar="IMAGE", help="File to look for.", show_default=False)],
+    images: Annotated[
+        list[str],
+        typer.Argument(metavar="IMAGE...", help="Files to look for, or a folder.", show_default=False),
+    ],
     data: Annotated[
         str,
         typer.Option(
@@ -42,7 +46,7 @@ def search(
     overwrite: Overwrite = False,
     no_cache: NoCache = False,
 ) -> None:
-    """Find the images that are most like one, by the cosine of their features.
+    """Find the images that are most like one, or like each of several, by the cosine of their features.
 
     isosphere search RUN PICTURE.jpg --in PICTURES -k 5
 
@@ -62,35 +66,38 @@ def search(
     named, searcher = check_layer(layer) if layer else None, check_engine(engine)
     check_page(out, (".html", ".png"), overwrite=overwrite)
     import isosphere
+    from isosphere.deploy import source_of
 
     loaded = isosphere.load(run, cache=not no_cache)
     chosen = named or loaded.search_layer
-    query = loaded.embed(image, layer=chosen)
-    if len(query) != 1:
-        raise UsageError(
-            f"{image} holds {len(query)} images, and one is searched for: give the file of an image."
-        )
+    asked = together(images) if len(images) > 1 else Path(images[0])
+    queries, names = loaded.embed(asked, layer=chosen), source_of(asked).paths
+    if len(images) == len(names):
+        names = images
     index = indexed(loaded, data, chosen)
-    (found,) = index.search(query, k, engine=searcher)
+    found = index.search(queries, k, engine=searcher)
     if as_json:
-        result = {
-            "query": str(image),
-            "layer": chosen,
-            "images": len(index),
-            "matches": [m.as_dict() for m in found],
-            "left_out": listed(index),
-        }
-        print_json(result)
+        facts = {"layer": chosen, "images": len(index)}
+        answers = [
+            {"query": name, **facts, "matches": [m.as_dict() for m in each], "left_out": listed(index)}
+            for name, each in zip(names, found, strict=True)
+        ]
+        print_json(answers if len(answers) > 1 else answers[0])
     else:
-        rows = [[str(i), f"{m.similarity:.4f}", m.label or "", m.path] for i, m in enumerate(found, 1)]
-        labelled = any(m.label for m in found)
-        columns = ["rank", "cosine", *(["class"] if labelled else []), "image"]
-        rows = rows if labelled else [[a, b, d] for a, b, _, d in rows]
-        console = output_console()
-        table(console, f"Like {image.name} among {indexing_note(index, cache=not no_cache)}", columns, rows)
+        note = indexing_note(index, cache=not no_cache)
+        for name, matches in zip(names, found, strict=True):
+            _print(f"Like {Path(name).name} among {note}", matches)
     say_left_out(index, as_json=as_json)
     if out is not None:
         from isosphere.cli.drawing import draw_matches
 
-        draw_matches(out, image, data, found, len(index))
+        draw_matches(out, source_of(asked), names, data, found, len(index))
         paragraph(error_console() if as_json else output_console(), f"Drawn: {out}")
+
+
+def _print(title: str, found: "list[Match]") -> None:
+    rows = [[str(i), f"{m.similarity:.4f}", m.label or "", m.path] for i, m in enumerate(found, 1)]
+    labelled = any(m.label for m in found)
+    columns = ["rank", "cosine", *(["class"] if labelled else []), "image"]
+    rows = rows if labelled else [[a, b, d] for a, b, _, d in rows]
+    table(output_console(), title, columns, rows)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from isosphere.cli.console import facts, output_console, paragraph, text
-from isosphere.cli.options import Devices, Discrepancy, Ema, ImageSize, Seed, Set
+from isosphere.cli.options import Devices, Discrepancy, Ema, Images, ImageSize, Seed, Set, together
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -18,14 +18,7 @@ __all__ = ["train"]
 
 def train(
     context: typer.Context,
-    data: Annotated[
-        str | None,
-        typer.Argument(
-            metavar="DATA",
-            help="A folder of images, a zip of one, an .npz, or a built-in: textures:wood, digits, ...",
-            show_default=False,
-        ),
-    ] = None,
+    data: Images = None,
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="Folder of the run.", show_default=False)
     ] = None,
@@ -84,6 +77,7 @@ def train(
     the configuration; --dry-run prints them all.
     """
     given = {name: value or None if isinstance(value, bool) else value for name, value in locals().items()}
+    given["data"] = together(data) if data else None
     from isosphere.runs import RunFolder
     from isosphere.training import is_first, keep_freed_memory
     from isosphere.workflows import (
@@ -97,7 +91,7 @@ def train(
     )
 
     if not dry_run:
-        require_out(out, data)
+        require_out(out, given["data"])
     folder = RunFolder(out or "untrained")
     flags = {key: given[name] for name, key in FLAGS.items() if name in given}
     asked, note = configure(

@@ -8,7 +8,7 @@ import typer
 
 from isosphere.atomic import make_folder, write_bytes
 from isosphere.cli.console import facts, output_console
-from isosphere.cli.options import Data, ImageSize, Overwrite, Set
+from isosphere.cli.options import Data, ImageSize, Overwrite, Set, together
 
 __all__ = ["views"]
 
@@ -38,7 +38,8 @@ def views(
     from isosphere.training import load_config
     from isosphere.workflows import draw_views
 
-    flags = {"data.source": data, "data.image_size": image_size, "views.recipe": recipe, "train.seed": seed}
+    flags = {"data.source": together(data), "views.recipe": recipe, "train.seed": seed}
+    flags["data.image_size"] = image_size
     sheet, shown = draw_views(load_config(None, set_ or [], flags), count=count)
     picture = io.BytesIO()
     sheet.save(picture, "PNG")

@@ -9,6 +9,7 @@ from pathlib import Path
 from isosphere.errors import UsageError
 
 from ._encoded import EncodedSource
+from ._home import expanded
 from ._label_map import LABEL_MAPS, by_label, read_label_map
 from ._layout import (
     arrange,
@@ -138,6 +139,7 @@ class FolderWalk:
 def is_image_file(path: Path) -> bool:
     """Whether it is a file that is called like an image, or begins as one where its name says nothing."""
     try:
+        path = expanded(path)
         if not path.is_file():
             return False
         if not is_bare_name(path.name):

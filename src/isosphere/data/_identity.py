@@ -31,7 +31,7 @@ def stamps(source: Source) -> NDArray[np.int64]:
                 facts.encode("utf-8", "surrogateescape"), digest_size=DIGEST_BYTES
             ).digest()
             found[i] = np.frombuffer(digest, np.int64)
-        elif origin is None and source.in_memory:
+        elif origin is None and source.holds(i):
             with suppress(UnreadableImageError):
                 found[i] = np.frombuffer(source.digest(i), np.int64)
     return found
@@ -72,7 +72,7 @@ def fingerprint(source: Source) -> str:
         if origin is not None and state is not None:
             digest.update(f"{state.st_size if origin.size is None else origin.size}\0".encode())
     for i in _spread(len(source), _CONTENTS):
-        if source.in_memory or source.origin(i) is not None:
+        if source.holds(i) or source.origin(i) is not None:
             with suppress(UnreadableImageError):
                 digest.update(source.digest(i))
     return digest.hexdigest()

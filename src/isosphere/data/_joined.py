@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from contextlib import suppress
-from pathlib import Path, PurePath
+from pathlib import PurePath
 
 import numpy as np
 from PIL import Image
@@ -31,7 +31,7 @@ class JoinedSource(Source):
 
     def __init__(self, parts: Sequence[Source], names: Sequence[str]) -> None:
         classes = sorted({name for part in parts for name in part.class_names})
-        named = list(zip(_distinct(names), parts, strict=True))
+        named = list(zip(names, parts, strict=True))
         super().__init__(
             AND.join(part.name for part in parts),
             [f"{name}/{path}" for name, part in named for path in part.paths],
@@ -64,8 +64,12 @@ class JoinedSource(Source):
         part, k = self._at(i)
         return part.origin(k)
 
+    def holds(self, i: int) -> bool:
+        part, k = self._at(i)
+        return part.holds(k)
 
-def _distinct(names: Sequence[str]) -> list[str]:
+
+def distinct_ends(names: Sequence[str]) -> list[str]:
     """The shortest ends of names that tell them apart; numbered where one is given twice."""
     parts = [PurePath(name).parts for name in names]
     for depth in range(1, 1 + max(map(len, parts))):

@@ -82,10 +82,14 @@ def open_shards(pattern: str, *, split: Split = None) -> "ShardSource":
 
     Raises: UsageError if one of them is absent, or for a pattern that matches nothing.
     """
-    files = files_of(pattern)
+    stem = PurePath(pattern).name.partition("{")[0].partition("*")[0].strip("-_.")
+    return open_tars(files_of(pattern), name=stem, typed=pattern, split=split)
+
+
+def open_tars(files: Sequence[Path], *, name: str, typed: str, split: Split = None) -> "ShardSource":
+    """Open tar files as one source, called as their folder where `name` is empty."""
     common = Path(*_common([f.parent.parts for f in files]))
-    stem = PurePath(pattern).name.partition("{")[0].partition("*")[0].strip("-_.") or common.resolve().name
-    return ShardSource(files, common, name=stem, typed=pattern, split=split)
+    return ShardSource(files, common, name=name or common.resolve().name, typed=typed, split=split)
 
 
 def files_of(pattern: str) -> list[Path]:

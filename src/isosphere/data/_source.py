@@ -114,6 +114,10 @@ class Source(ABC):
         """Where image ``i`` lies on the disk; None where it does not, or nobody knows."""
         return None
 
+    def holds(self, i: int) -> bool:
+        """Whether the numbers of image ``i`` are in memory, to be looked at without reading a file."""
+        return self.in_memory
+
     def subset(self, indices: Sequence[int] | NDArray[np.int64]) -> "Source":
         """The images at these positions, in this order, with the same class names."""
         return Subset(self, np.asarray(indices, dtype=np.int64))
@@ -153,6 +157,9 @@ class Subset(Source):
 
     def origin(self, i: int) -> Origin | None:
         return self.source.origin(int(self.indices[i]))
+
+    def holds(self, i: int) -> bool:
+        return self.source.holds(int(self.indices[i]))
 
 
 def stratified_split(

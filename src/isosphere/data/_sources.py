@@ -10,10 +10,10 @@ from ._class_list import CLASS_LIST, only_classes
 from ._folder import is_image_file
 from ._formats import BUILTIN, FORMATS, Asked, describe_formats
 from ._home import expanded
-from ._joined import AND, JoinedSource, parts_of
+from ._joined import AND, JoinedSource, distinct_ends, parts_of
 from ._layout import is_ignored, no_test_part
 from ._listed import FileSource
-from ._shards import refuse_url
+from ._shards import open_tars, refuse_url
 from ._source import Source, Split
 
 
@@ -87,12 +87,16 @@ def _open_several(names: list[str], text: str, split: Split) -> Source:
     """The sources as one: of those that are split the part that is asked for, the others as parts to train on."""
     if all(is_image_file(expanded(name)) for name in names):
         return FileSource(names, split=split)
-    parts = [(name, _open(name, "train" if split else None)) for name in names]
+    if all(name.casefold().endswith(".tar") and expanded(name).is_file() for name in names):
+        return open_tars([expanded(name) for name in names], name="", typed=text, split=split)
+    parts = [_open(name, "train" if split else None) for name in names]
+    chosen = [i for i, part in enumerate(parts) if split != "test" or part.has_test_split]
+    if not chosen:
+        raise no_test_part(text)
     if split == "test":
-        parts = [(name, _open(name, "test")) for name, part in parts if part.has_test_split]
-        if not parts:
-            raise no_test_part(text)
-    return JoinedSource([part for _, part in parts], [name for name, _ in parts])
+        parts = [_open(name, "test") if i in chosen else parts[i] for i, name in enumerate(names)]
+    ends = distinct_ends(names)
+    return JoinedSource([parts[i] for i in chosen], [ends[i] for i in chosen])
 
 
 def require_there(spec: str | Path) -> None:

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from isosphere.data import Source, as_source, is_image_name, is_picture
+from isosphere.data import Source, as_source, is_image_file, is_image_name, is_picture
 
 
 def source_of(images: Any) -> Source:
@@ -19,5 +19,6 @@ def source_of(images: Any) -> Source:
 def is_named(images: Any) -> bool:
     """Whether it is data that the command line could name, not the file of one picture."""
     if isinstance(images, str):
-        return not (is_image_name(images) and Path(images).is_file())
-    return isinstance(images, Path) and (images.is_dir() or not is_image_name(images.name))
+        return not is_image_file(Path(images))
+    named_so = isinstance(images, Path) and is_image_name(images.name) and not images.is_dir()
+    return isinstance(images, Path) and not named_so and not is_image_file(images)

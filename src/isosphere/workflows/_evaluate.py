@@ -7,7 +7,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, get_args
 
-from isosphere.data import left_out, set_aside
+from isosphere.data import as_name, left_out, set_aside
 from isosphere.errors import RunError, UsageError, option, plural
 from isosphere.evaluation import FeatureCache, Solver, TaskResult, read_results, update_results
 from isosphere.report import loss_curves
@@ -73,7 +73,7 @@ def evaluate(
     """
     asked, solver = named_tasks(tasks), _solver(probe)
     run = run if isinstance(run, Trained) else Trained.read(run, cache=cache)
-    changed = None
+    changed, data, test = None, as_name(data), as_name(test)
     if data is None:
         data = own_images(run)
         changed = changed_images(run, data)

@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike
 from rich.console import Console
 from rich.text import Text
 
-from isosphere.data import ImageSet, Source, as_source
+from isosphere.data import ImageSet, Source, as_name, as_source
 from isosphere.errors import UsageError, option, printable
 from isosphere.runs import RunFolder
 from isosphere.training import Callback, Config, ConsoleReporter, build, is_first
@@ -62,8 +62,8 @@ def train(
     """Train an encoder on images, without labels: ``run = isosphere.train("PICTURES", out="runs/a", epochs=50)``.
 
     Args:
-        data: as on the command line (``"PICTURES"``, ``"textures:wood"``), a list of files or of PIL images, an array
-            uint8 (n, h, w, 3), a torch ``Dataset``, or a ``Source``.
+        data: as on the command line (``"PICTURES"``, ``"textures:wood"``), a list of files, of folders or
+            of PIL images, an array uint8 (n, h, w, 3), a torch ``Dataset``, or a ``Source``.
         out: folder of the run.
         method, discrepancy, ema, encoder, init, epochs, minutes, batch_size, image_size, seed, preset, strict, profile,
             device: as the flags of ``isosphere train``; what is left out is chosen as there.
@@ -85,6 +85,7 @@ def train(
         Ctrl-C and SystemExit after SIGTERM, when all is saved. An exception of a callback or of a dataset comes as it
         is. After all but the first ``resume=True`` goes on from the last checkpoint.
     """
+    data = as_name(data)
     given = {name: value for name, value in locals().items() if name in FLAGS}
     refuse_unknown(sections, inspect.signature(train).parameters)
     if not dry_run:

@@ -6,7 +6,7 @@ from typing import Any
 
 from PIL import Image
 
-from isosphere.data import Source, as_source, left_out, load_images
+from isosphere.data import Source, as_name, as_source, left_out, load_images
 from isosphere.models import build_encoder
 from isosphere.training import Config, build_views, contact_sheet, load_config, open_training_source, resolve
 
@@ -29,6 +29,7 @@ def views(
 
     Returns: a picture; the first column holds the images. Raises: UsageError for what cannot be opened or is unknown.
     """
+    data = as_name(data)
     named = isinstance(data, (str, Path))
     flags = {"data.image_size": image_size, "views.recipe": recipe, "train.seed": seed, **(set or {})}
     if named:
