@@ -1,5 +1,6 @@
 """The smaller commands, the help, and the ways out."""
 
+import os
 import subprocess
 import sys
 
@@ -57,13 +58,37 @@ def test_errors_become_one_paragraph_and_an_exit_code(run, monkeypatch, error):
     assert done.err == "isosphere: " + str(error).replace("\n", " ") + "\n"
 
 
-def test_a_fault_of_ours_is_not_hidden(monkeypatch):
+def test_a_fault_of_ours_is_one_paragraph_and_its_traceback_a_file(run, monkeypatch, tmp_path):
     def fail(*args, **kwargs):
         raise ZeroDivisionError("a fault")
 
     monkeypatch.setattr("isosphere.workflows._views.open_training_source", fail)
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    done = run("views", "digits", "--out", "a b.png")
+    assert done.code == 1
+    assert done.err.startswith(
+        "isosphere: an unexpected ZeroDivisionError (a fault), a fault of isosphere itself."
+    )
+    assert done.err.count("\n") == 1
+    (file,) = tmp_path.glob("isosphere-*.txt")
+    assert f"is written in {file}: please report it" in done.err
+    written = file.read_text()
+    assert "isosphere views digits --out 'a b.png'" in written
+    assert 'raise ZeroDivisionError("a fault")' in written
+    monkeypatch.setenv("ISOSPHERE_DEBUG", "1")
     with pytest.raises(ZeroDivisionError):
         main(["views", "digits"])
+
+
+@pytest.mark.parametrize("words", [["list", "presets"], ["--help"], ["--version"]])
+def test_a_reader_who_has_gone_is_no_failure(words):
+    """As after ``| head -1``; the code is the shell's for it."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    command = [sys.executable, "-m", "isosphere", *words]
+    with subprocess.Popen(command, stdout=writer, stderr=subprocess.PIPE, text=True) as started:
+        os.close(writer)
+        assert (started.communicate(timeout=60)[1], started.returncode) == ("", 141)
 
 
 @pytest.mark.parametrize(

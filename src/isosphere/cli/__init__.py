@@ -10,6 +10,7 @@ import typer
 from isosphere import __version__
 from isosphere.cli import dedup, doctor, embed, evaluate, export, list_, report, search, train, views
 from isosphere.cli.console import error_console, paragraph
+from isosphere.cli.faults import DEBUG, fault, leave_quietly
 from isosphere.errors import IsosphereError, RunError, UsageError, for_a_shell, nearest, out_of_memory
 
 __all__ = ["app", "main"]
@@ -30,6 +31,9 @@ app = typer.Typer(
 )
 
 
+_STOPPED = "stopped by Ctrl-C; nothing was left half-written."
+
+
 def _say_when_stopped(command: Callable[..., int | None]) -> Callable[..., int | None]:
     """Turn Ctrl-C and a full memory into a sentence; here, for what Typer makes of it differs between its releases."""
 
@@ -38,7 +42,7 @@ def _say_when_stopped(command: Callable[..., int | None]) -> Callable[..., int |
         try:
             return command(*arguments, **options)
         except KeyboardInterrupt:
-            raise RunError("stopped by Ctrl-C; nothing was left half-written.") from None
+            raise RunError(_STOPPED) from None
         except Exception as error:
             if not out_of_memory(error):
                 raise
@@ -90,7 +94,7 @@ def _alone(command: str) -> None:
 
 @for_a_shell()
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command and return its exit code: 0, 1 (failed or stopped) or 2 (used wrongly)."""
+    """Run one command and return its exit code: 0, 1 (failed or stopped), 2 (used wrongly) or 141 (a closed pipe)."""
     with for_a_shell():
         return _main(arguments)
 
@@ -125,6 +129,15 @@ def _main(arguments: Sequence[str] | None) -> int:
             style="red",
         )
         return 2
-    except BrokenPipeError:  # the reader of a pipe has gone: not a failure of ours, nor worth a word
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+    except (BrokenPipeError, SystemExit) as error:  # Typer and rich make the second of the first
+        if isinstance(error, SystemExit) and not isinstance(error.__context__, BrokenPipeError):
+            raise
+        return leave_quietly()
+    except KeyboardInterrupt:
+        paragraph(errors, f"isosphere: {_STOPPED}", style="red")
+        return 1
+    except Exception as error:
+        if os.environ.get(DEBUG):
+            raise
+        paragraph(errors, f"isosphere: {fault(error, words)}", style="red")
+        return 1

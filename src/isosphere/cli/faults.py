@@ -1,0 +1,45 @@
+"""What ends a command and was not foreseen: said in one paragraph, with all that a report needs in a file."""
+
+import os
+import platform
+import shlex
+import sys
+import tempfile
+import traceback
+from collections.abc import Sequence
+from contextlib import suppress
+
+from isosphere import __version__
+
+__all__ = ["CLOSED_PIPE", "DEBUG", "fault", "leave_quietly"]
+
+DEBUG = "ISOSPHERE_DEBUG"
+"""A variable of the environment that, where it is set, shows tracebacks as Python does."""
+
+CLOSED_PIPE = 141
+"""The exit code by which a shell knows a program whose reader has gone, as in ``isosphere list presets | head -1``."""
+
+
+def fault(error: Exception, words: Sequence[str]) -> str:
+    """A sentence on a fault of our own, whose traceback is written to a file of the temporary folder."""
+    said = " ".join(str(error).split())[:200]
+    what = f"an unexpected {type(error).__name__}{f' ({said})' if said else ''}, a fault of isosphere itself."
+    details = [
+        f"isosphere {__version__}, Python {platform.python_version()}, {platform.system()} {platform.machine()}",
+        shlex.join(["isosphere", *words]),
+        "".join(traceback.format_exception(error)),
+    ]
+    try:
+        handle, path = tempfile.mkstemp(prefix="isosphere-", suffix=".txt")
+        with os.fdopen(handle, "w", encoding="utf-8", errors="backslashreplace") as file:
+            file.write("\n\n".join(details))
+    except OSError:
+        return f"{what} Type the same with {DEBUG}=1 before it to see where, and report what it prints."
+    return f"{what} Where it happened is written in {path}: please report it with this file."
+
+
+def leave_quietly() -> int:
+    """The exit code where the reader of our output has gone; what Python still holds back goes nowhere."""
+    with suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return CLOSED_PIPE
