@@ -5,12 +5,14 @@ import pickle
 import resource
 import shutil
 import signal
+from importlib.metadata import version
 from importlib.util import find_spec
 
 import numpy as np
 import pytest
 import torch
 
+from isosphere.atomic import write_json
 from isosphere.cli import main
 from isosphere.errors import RunError
 from isosphere.runs import RunFolder, pack_tensors, read_tensors
@@ -161,6 +163,19 @@ def test_a_damaged_configuration_is_named(run, trained, content):
 def test_a_damaged_table_of_figures_costs_its_damaged_lines(run, trained):
     trained.metrics.write_bytes(b"\xff\xfe\x00" + trained.metrics.read_bytes())
     assert run("train", "--out", "r", "--resume", "--epochs=2").code == 0
+
+
+def test_another_version_or_number_of_threads_is_said_on_resuming(run, trained):
+    found = trained.read_environment()
+    threads = found["cpu"]["threads"]
+    found["packages"]["torch"], found["cpu"]["threads"] = "2.0.1", threads + 1
+    write_json(trained.environment, found)
+    done = run("train", "--out", "r", "--resume", "--epochs", 2)
+    assert done.code == 0, done.err
+    assert f"now torch {version('torch')} (was 2.0.1), {threads} thread" in done.out
+    assert f"(was {threads + 1}): an uninterrupted run would have had other bits" in done.out
+    again = run("train", "--out", "r", "--resume", "--epochs", 3)
+    assert "other bits" not in again.out
 
 
 def test_a_run_is_trained_by_one_at_a_time(run, trained):

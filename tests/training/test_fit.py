@@ -3,6 +3,7 @@
 import math
 import os
 import signal
+import socket
 import sys
 import time
 from types import SimpleNamespace
@@ -264,11 +265,16 @@ def test_weights_and_biases_gets_the_same_rows_where_a_project_is_named(bench, m
 
     monkeypatch.setitem(sys.modules, "wandb", SimpleNamespace(init=init))
     done = bench.run("run", config=bench.config(epochs=1, wandb="project"))
-    assert (opened["project"], opened["id"], opened["resume"]) == ("project", "run", "allow")
+    assert (opened["project"], opened["name"], opened["resume"]) == ("project", "run", "allow")
     rows = [(int(row["step"]), float(row["total"])) for row in read_metrics(done.folder.metrics)]
     assert sent.pop() == "finished"
     assert [step for step, _ in sent] == [step for step, _ in rows]
     assert [total for _, total in sent] == pytest.approx([total for _, total in rows], rel=1e-6)
+    first = opened["id"]
+    bench.run("run", config=bench.config(epochs=2, wandb="project"))
+    assert opened["id"] == first, "a run that is resumed goes on there"
+    bench.run("other/run", config=bench.config(epochs=1, wandb="project"))
+    assert opened["id"] != first, "a folder of the same name is another run"
 
 
 def test_nan_stops_with_step_and_parts_and_keeps_the_last_good_checkpoint(bench, tiny, equal_bits):
@@ -411,6 +417,9 @@ def test_profile_shares_add_up(bench):
 def test_tensorboard_events_hold_the_same_figures(bench):
     accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
     done = bench.run("run", config=bench.config(tensorboard=True))
+    (file,) = done.folder.path.glob("events.*")
+    assert file.name.split(".")[4] == "host", "a run is handed on: no name of a machine"
+    assert socket.gethostname().encode() not in file.read_bytes() or len(socket.gethostname()) < 5
     events = accumulator.EventAccumulator(str(done.folder.path))
     events.Reload()
     written = {event.step: event.value for event in events.Scalars("total")}

@@ -3,8 +3,11 @@
 import os
 import platform
 import sys
+from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
+
+from isosphere.errors import plural
 
 _PACKAGES = (
     "isosphere",
@@ -39,6 +42,28 @@ def environment() -> dict[str, Any]:
         "gpus": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
         "cuda": torch.version.cuda,
     }
+
+
+def changed_since(before: Mapping[str, Any]) -> list[str]:
+    """What is other than in an earlier `environment` and moves the bits of a training, in words."""
+    now = environment()
+    was, cpu = (before.get(part) for part in ("packages", "cpu"))
+    was, cpu = (part if isinstance(part, dict) else {} for part in (was, cpu))
+    found = [
+        f"{name} {now['packages'].get(name)} (was {was[name]})"
+        for name in ("torch", "torchvision", "timm", "numpy")
+        if name in was and was[name] != now["packages"].get(name)
+    ]
+    threads = cpu.get("threads")
+    if threads not in (None, now["cpu"]["threads"]):
+        found.append(f"{plural(now['cpu']['threads'], 'thread')} (was {threads})")
+    if "gpus" in before and before["gpus"] != now["gpus"]:
+        found.append(f"{_gpus(now['gpus'])} (was {_gpus(before['gpus'])})")
+    return found
+
+
+def _gpus(names: Any) -> str:
+    return ", ".join(map(str, names)) if isinstance(names, list) and names else "no GPU"
 
 
 def _version(package: str) -> str | None:

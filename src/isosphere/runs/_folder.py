@@ -1,8 +1,9 @@
 """The folder of a run: where each file is, how it is written, and what is refused."""
 
 import os
+import secrets
 from collections.abc import Mapping
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import yaml
 
 from isosphere.atomic import locked, make_folder, write_bytes, write_json, write_text
 from isosphere.errors import RunError, UsageError, command, option
-from isosphere.reading import UnreadableError, read_json, read_yaml
+from isosphere.reading import UnreadableError, read_json, read_text, read_yaml
 from isosphere.runs._environment import environment
 from isosphere.runs._metrics import MetricsFile
 from isosphere.runs._tensors import pack_tensors, read_tensors
@@ -45,6 +46,7 @@ class RunFolder:
         self.evaluation = self.path / "evaluation.json"
         self.log = self.path / "train.log"
         self.lock = self.path / ".lock"
+        self.remote = self.path / "remote_id"
 
     def _refuse_links(self) -> None:
         """Raises: UsageError if a folder within the run is a link: what is written and removed there would be
@@ -197,6 +199,18 @@ class RunFolder:
         except UnreadableError:
             return {}
         return found if isinstance(found, dict) else {}
+
+    def remote_id(self, earlier: str | None = None) -> str:
+        """By which a service that is sent the figures knows this run, wherever its folder lies: kept in it.
+
+        `earlier`: that of a run of which figures have been sent already, if none is kept.
+        """
+        with suppress(UnreadableError):
+            if kept := read_text(self.remote, most=1000).strip():
+                return kept
+        made = earlier or secrets.token_hex(8)
+        write_text(self.remote, made + "\n")
+        return made
 
     def open_metrics(self) -> MetricsFile:
         """The appender of metrics.csv."""

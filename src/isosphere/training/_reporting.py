@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, Protocol
 
 import torch
@@ -152,18 +153,15 @@ class Records:
         self._metrics.rewind(step)
         self._events = None
         if tensorboard and find_spec("tensorboard") is not None:
-            from torch.utils.tensorboard import SummaryWriter
-
-            self._events = SummaryWriter(folder.path, purge_step=step + 1, flush_secs=10)
+            self._events = _event_writer(folder.path, purge_step=step + 1, flush_secs=10)
         self._remote = None
         if wandb is not None:
             client: Any = import_module("wandb")
-            # One run of theirs for one folder of ours, also when it is resumed.
             name = folder.path.resolve().name
             self._remote = client.init(
                 project=wandb,
                 name=name,
-                id=name,
+                id=folder.remote_id(name if step else None),
                 resume="allow",
                 dir=str(folder.path),
                 config=folder.read_config(),
@@ -201,6 +199,19 @@ class Records:
                 self._events.close()
         if self._remote is not None:
             self._remote.finish()
+
+
+def _event_writer(path: Path, **options: Any) -> Any:
+    """TensorBoard's writer; its file is named after ``host``, not after this machine: runs are handed on."""
+    from tensorboard.summary.writer import event_file_writer
+    from torch.utils.tensorboard import SummaryWriter
+
+    real = event_file_writer.socket
+    event_file_writer.socket = SimpleNamespace(gethostname=lambda: "host")
+    try:
+        return SummaryWriter(path, **options)
+    finally:
+        event_file_writer.socket = real
 
 
 # --- the views of a run as a picture ------------------------------------------------------------------------

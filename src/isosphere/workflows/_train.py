@@ -122,10 +122,11 @@ def train(
     if dry_run:
         _show(console, training.facts, training.config)
         return Run.of(training.folder, training.config, training.parts.method.eval())
-    with training.started():
+    with training.started() as added:
         ui = ConsoleReporter(console, training.folder.log if is_first() else None)
-        if note:
-            ui.say(note)
+        for text in (note, added.get("machine")):
+            if text:
+                ui.say(text)
         for text in training.warnings:
             reading.say(text, warning=True)
         summary = training.run(ui, callbacks)

@@ -12,7 +12,7 @@ from isosphere.data import Source, located
 from isosphere.errors import UsageError, command, plural
 from isosphere.evaluation import learn_wccn
 from isosphere.models import Encoder
-from isosphere.runs import RunFolder
+from isosphere.runs import RunFolder, changed_since
 from isosphere.training import (
     Callback,
     Config,
@@ -80,10 +80,13 @@ class Training:
 
     def _start(self) -> dict[str, str]:
         parts, folder = self.parts, self.folder
+        added: dict[str, str] = {}
         if folder.checkpoint.exists():  # a run that is refused keeps its config.yaml
             seed = self.config.train.seed
             known = {**parts.identity, "batches per epoch": len(parts.loader), "seed": seed}
             require_same_run(folder.checkpoint, known)
+            if changed := changed_since(folder.read_environment()):
+                added["machine"] = f"now {', '.join(changed)}: an uninterrupted run would have had other bits"
         folder.write_config(self.config.as_mapping())
         folder.write_environment()
         typed = self.config.data.source or ""
@@ -93,11 +96,10 @@ class Training:
             first, picture = next(iter(parts.loader.epoch(0))).images[:8], io.BytesIO()
             contact_sheet(first, parts.views, seed=self.config.train.seed).save(picture, "PNG")
             write_bytes(folder.path / "views.png", picture.getvalue())
-        watched = online_knn(parts)
-        if watched is None:
-            return {}
-        self._probe, self.facts["k-NN"] = watched
-        return {"k-NN": watched[1]}
+        if (watched := online_knn(parts)) is not None:
+            self._probe, added["k-NN"] = watched
+        self.facts.update(added)
+        return added
 
     def run(self, ui: ConsoleReporter, callbacks: Callback | Sequence[Callback] = ()) -> Summary:
         """Train, and learn the WCCN of the encoder unless it was interrupted; the caller's generators are untouched.
