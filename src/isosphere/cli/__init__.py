@@ -1,6 +1,5 @@
 """The command line: ``isosphere train``, ``evaluate``, ``embed``, ``search``, and the others."""
 
-import functools
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -10,8 +9,8 @@ import typer
 from isosphere import __version__
 from isosphere.cli import dedup, doctor, embed, evaluate, export, list_, report, search, train, views
 from isosphere.cli.console import error_console, paragraph
-from isosphere.cli.faults import DEBUG, fault, leave_quietly
-from isosphere.errors import IsosphereError, RunError, UsageError, for_a_shell, nearest, out_of_memory
+from isosphere.cli.faults import DEBUG, STOPPED, fault, leave_quietly, said_when_stopped
+from isosphere.errors import IsosphereError, UsageError, for_a_shell, nearest
 
 __all__ = ["app", "main"]
 
@@ -31,29 +30,6 @@ app = typer.Typer(
 )
 
 
-_STOPPED = "stopped by Ctrl-C; nothing was left half-written."
-
-
-def _say_when_stopped(command: Callable[..., int | None]) -> Callable[..., int | None]:
-    """Turn Ctrl-C and a full memory into a sentence; here, for what Typer makes of it differs between its releases."""
-
-    @functools.wraps(command)
-    def run(*arguments: object, **options: object) -> int | None:
-        try:
-            return command(*arguments, **options)
-        except KeyboardInterrupt:
-            raise RunError(_STOPPED) from None
-        except Exception as error:
-            if not out_of_memory(error):
-                raise
-            raise RunError(
-                "memory has run out; nothing was left half-written. Take smaller batches or smaller images, or fewer "
-                "images and processes at a time."
-            ) from error
-
-    return run
-
-
 _COMMANDS: dict[str, Callable[..., int | None]] = {
     "train": train.train,
     "evaluate": evaluate.evaluate,
@@ -70,7 +46,7 @@ COMMANDS = tuple(_COMMANDS)
 SHARED = ("train", "evaluate")
 """Commands that several processes work at together."""
 for _name, _command in _COMMANDS.items():
-    app.command(_name)(_say_when_stopped(_command))
+    app.command(_name)(said_when_stopped(_command))
 
 # Typer may carry its own copy of click: its usage errors are recognised by the class that Typer hands out.
 _ClickError: type[Exception] = typer.BadParameter.__mro__[2]
@@ -134,7 +110,7 @@ def _main(arguments: Sequence[str] | None) -> int:
             raise
         return leave_quietly()
     except KeyboardInterrupt:
-        paragraph(errors, f"isosphere: {_STOPPED}", style="red")
+        paragraph(errors, f"isosphere: {STOPPED}", style="red")
         return 1
     except Exception as error:
         if os.environ.get(DEBUG):

@@ -1,23 +1,48 @@
-"""What ends a command and was not foreseen: said in one paragraph, with all that a report needs in a file."""
+"""What ends a command and was not foreseen: said in one paragraph; of our own faults a file has all that a report needs."""
 
+import functools
 import os
 import platform
 import shlex
 import sys
 import tempfile
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 
 from isosphere import __version__
+from isosphere.errors import RunError, out_of_memory
 
-__all__ = ["CLOSED_PIPE", "DEBUG", "fault", "leave_quietly"]
+__all__ = ["CLOSED_PIPE", "DEBUG", "STOPPED", "fault", "leave_quietly", "said_when_stopped"]
 
 DEBUG = "ISOSPHERE_DEBUG"
 """A variable of the environment that, where it is set, shows tracebacks as Python does."""
 
 CLOSED_PIPE = 141
 """The exit code by which a shell knows a program whose reader has gone, as in ``isosphere list presets | head -1``."""
+
+
+STOPPED = "stopped by Ctrl-C; nothing was left half-written."
+
+
+def said_when_stopped(command: Callable[..., int | None]) -> Callable[..., int | None]:
+    """Turn Ctrl-C and a full memory into a sentence; here, for what Typer makes of it differs between its releases."""
+
+    @functools.wraps(command)
+    def run(*arguments: object, **options: object) -> int | None:
+        try:
+            return command(*arguments, **options)
+        except KeyboardInterrupt:
+            raise RunError(STOPPED) from None
+        except Exception as error:
+            if not out_of_memory(error):
+                raise
+            raise RunError(
+                "memory has run out; nothing was left half-written. Take smaller batches or smaller images, or fewer "
+                "images and processes at a time."
+            ) from error
+
+    return run
 
 
 def fault(error: Exception, words: Sequence[str]) -> str:
