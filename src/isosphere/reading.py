@@ -42,9 +42,9 @@ def read_text(path: Path, *, errors: str = "strict", most: int = _TEXT) -> str:
         raise UnreadableError(f"it is no text in UTF-8 (byte {error.start:,})") from None
 
 
-def read_json(path: Path) -> Any:
-    """What a file of JSON holds. Raises: UnreadableError."""
-    text = read_text(path, most=_JSON)
+def read_json(path: Path, *, most: int = _JSON) -> Any:
+    """What a file of JSON of at most so many bytes holds. Raises: UnreadableError."""
+    text = read_text(path, most=most)
     try:
         return json.loads(text)
     except json.JSONDecodeError as error:

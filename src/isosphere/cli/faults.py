@@ -1,4 +1,4 @@
-"""What ends a command and was not foreseen: said in one paragraph; of our own faults a file has all that a report needs."""
+"""What ends a command and was not foreseen, in one paragraph; of faults of our own a file has what a report needs."""
 
 import functools
 import os

@@ -16,6 +16,7 @@ from isosphere.runs._environment import environment
 from isosphere.runs._metrics import MetricsFile
 from isosphere.runs._tensors import pack_tensors, read_tensors
 
+_SPEC_BYTES = 2**20
 ENCODER_FORMAT = "isosphere-encoder-1"
 EVALUATION_FORMAT = "isosphere-evaluation-1"
 _STEP = "step"
@@ -237,7 +238,7 @@ class RunFolder:
     def read_spec(self) -> dict[str, Any]:
         """What is written of the encoder beside its weights. Raises: RunError if that is damaged."""
         try:
-            spec = read_json(self.encoder_spec)
+            spec = read_json(self.encoder_spec, most=_SPEC_BYTES)
         except UnreadableError as error:
             raise RunError(f"{self.encoder_spec} cannot be read: {error}.") from None
         if not isinstance(spec, dict) or spec.pop("format", None) != ENCODER_FORMAT:
