@@ -182,20 +182,5 @@ def test_wrong_shapes_are_refused_in_words(discrepancy):
 def test_docstring_says_formula_scale_and_source(discrepancy):
     text = type(discrepancy).__doc__
     assert ".. math::" in text
-    assert "*Reference.*" in text
-    assert "cale" in text
-
-
-@pytest.mark.parametrize("name", ["mmd-heat", "mmd-u", "ksd-heat", "mmd-bandlimited", "rayleigh", "bingham"])
-@pytest.mark.parametrize("n", [5, 12], ids=["pairs", "moments where they apply"])
-def test_second_derivatives_of_pair_sums_and_moments(name, n):
-    z = points(n, dtype=torch.float64).requires_grad_()
-    test = ALL[name]()
-    assert torch.autograd.gradgradcheck(lambda x: test(normalize(x)), z, atol=1e-6, rtol=1e-4)
-
-
-@pytest.mark.parametrize("name", ["kl-vmf", "susreg", "sigreg"])
-def test_second_derivatives_of_the_others_are_refused_in_words(name):
-    z = points(6, dtype=torch.float64).requires_grad_()
-    with pytest.raises(RuntimeError, match="second derivatives"):
-        torch.autograd.grad(ALL[name]()(z), z, create_graph=True)
+    for heading in ("Args:", "Scale", "Shape", "Raises", "Reference:", "Example:"):
+        assert heading in text, heading

@@ -56,6 +56,23 @@ def test_group_false_is_this_rank_alone(ranks):
         assert value == MMD(HeatKernel(DIM))(mine)
 
 
+def twice_differentiated(rank, group, x):
+    discrepancy = build_discrepancy("mmd-heat", DIM)
+    discrepancy.group = group
+    z = x.requires_grad_()
+    (gradient,) = torch.autograd.grad(discrepancy(z), z, create_graph=True)
+    with pytest.raises(RuntimeError, match="second derivatives of a statistic are for one rank"):
+        gradient.sum().backward()
+    return True
+
+
+def test_second_derivatives_over_ranks_are_refused_in_words(ranks):
+    assert ranks.run(twice_differentiated, 2, [(normalize(torch.randn(n, DIM)),) for n in (4, 6)]) == [
+        True,
+        True,
+    ]
+
+
 def as_operator_of_ranks(rank, group, x, weight):
     """As above, through the operator that a compiled step calls."""
     discrepancy = build_discrepancy("kl-vmf", DIM)

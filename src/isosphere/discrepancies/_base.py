@@ -18,17 +18,28 @@ from isosphere.sphere import sample_uniform
 class Discrepancy(Registered, ABC):
     r"""Distance of a sample from uniformity, one value per view.
 
-    ``forward(z)`` takes ``z`` of shape ``(*views, n, d)`` and returns ``(*views,)``. When a process group is
-    initialised the sample is the concatenation of all ranks' rows (``group=None``; another group, or ``False`` for
-    this rank alone); every rank returns the same value, and after DistributedDataParallel's averaging the parameter
-    gradient is that of one process on the whole sample. Statistics run in float32 or wider, autocast off. Under
-    ``torch.compile`` each is one operator of the graph.
+    When a process group is initialised the sample is the concatenation of all ranks' rows; every rank returns the same
+    value, and after DistributedDataParallel's averaging the parameter gradient is that of one process on the whole
+    sample. Statistics run in float32 or wider, autocast off. A call changes nothing.
 
-    ``dim`` may be None where the statistic has no kernel: then a sample may have any, and null and slope, which depend
-    on it, are those of :meth:`alone` with a dimension. A call changes nothing.
-    ``space`` says what ``z`` should be: unit rows (``"sphere"``) or plain vectors (``"euclidean"``).
-    ``self_pairs`` says whether a row is compared with itself: then the slope of a batch of n is ``slope * (1 - 1/n)``.
-    ``random`` says whether the value rests on directions that ``after_step`` moves.
+    A subclass gives ``_statistic``, which is fused and knows of ranks, and ``reference``, which is the formula. The
+    two agree in value, in gradient and in second derivatives, under ``torch.func`` (``grad``, ``vmap``, ``jvp``) as
+    under plain autograd; under ``torch.compile`` each is one operator of the graph, without second derivatives.
+
+    Args:
+        dim: ambient dimension. None where the statistic has no kernel: then a sample may have any, and null and slope,
+            which depend on it, are those of :meth:`alone` with a dimension.
+        group: None, the default process group if there is one; another group; False, this rank alone.
+
+    Attributes:
+        space: what z should be: unit rows (``"sphere"``) or plain vectors (``"euclidean"``).
+        self_pairs: whether a row is compared with itself: then the slope of a batch of n is ``slope * (1 - 1/n)``.
+        random: whether the value rests on directions that ``after_step`` moves.
+
+    Shape:
+        ``(*views, n, d)`` to ``(*views,)``.
+    Raises:
+        ValueError: z of another shape.
     """
 
     space: Literal["sphere", "euclidean"] = "sphere"
@@ -44,22 +55,24 @@ class Discrepancy(Registered, ABC):
         self._simulated: dict[tuple[int, int], Tensor] = {}
 
     def forward(self, z: Tensor) -> Tensor:
-        if z.ndim < 2 or not self.takes(z.shape[-1]):
+        if z.ndim < 2 or (z.shape[-1] != self._dim and not self.takes(z.shape[-1])):
             raise ValueError(
                 f"got z of shape {tuple(z.shape)}, expected (*views, n, {self._dim or 'd'}): "
                 f"build the discrepancy with dim={z.shape[-1] if z.ndim else '?'} or transpose z"
             )
         z = z if z.dtype == torch.float64 else z.float()
-        return as_operator(self, z) if torch.compiler.is_compiling() else self.evaluate(z)
-
-    def evaluate(self, z: Tensor) -> Tensor:
-        """The statistic, whatever the precision around it."""
+        if torch.compiler.is_compiling():
+            return as_operator(self, z)
         with full_precision(z.device):
             return self._statistic(z)
 
     @abstractmethod
     def _statistic(self, z: Tensor) -> Tensor:
-        """The statistic of ``z`` ``(*views, n, d)``, float32 or float64."""
+        """The statistic of ``z`` ``(*views, n, d)``, float32 or float64, of all ranks' rows."""
+
+    @abstractmethod
+    def reference(self, z: Tensor) -> Tensor:
+        """The formula in plain PyTorch, of rows on one rank: what :meth:`forward` computes, to read and to test by."""
 
     def count(self, z: Tensor) -> int:
         """Number of rows over all ranks of the group."""
@@ -77,7 +90,11 @@ class Discrepancy(Registered, ABC):
 
     @property
     def dim(self) -> int:
-        """The dimension it was built for. Raises: ValueError where it was built for any."""
+        """The dimension it was built for.
+
+        Raises:
+            ValueError: it was built for any.
+        """
         if self._dim is None:
             raise ValueError(
                 f"{type(self).__name__} was built for any dimension, and this depends on it: give dim=..."
@@ -142,7 +159,8 @@ class Discrepancy(Registered, ABC):
         (:func:`~isosphere.discrepancies._null.upper_tail`): the normal tail of a z-score is wrong by orders of
         magnitude in low dimension. As exact as the moments are (simulated ones: a rough guide below 0.01).
 
-        Raises ValueError where the null has no variance (Riesz energies with 2 s >= d - 1).
+        Raises:
+            ValueError: the null has no variance (Riesz energies with 2 s >= d - 1).
         """
         n, known = self.count(z), self._for(z.shape[-1])
         null = known.null(n)

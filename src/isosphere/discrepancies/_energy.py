@@ -3,32 +3,33 @@
 __all__ = ["HypersphericalEnergy", "network_energy"]
 
 import math
-from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 
 from isosphere.discrepancies._base import Discrepancy
 from isosphere.discrepancies._null import NullMoments
-from isosphere.reductions import Group, in_float64, pair_sum
+from isosphere.reductions import Group, PairFunction, in_float64, pair_mean
 from isosphere.sphere import normalize
 
 _CLOSEST = 1e-12  # squared distance below which a pair has no gradient
 
 
-def _potential(power: float) -> tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]:
-    """|x - y|^-power (power 0: -log |x - y|) as a function of c, and its derivative."""
+def _potential(power: float, half_space: bool) -> PairFunction:
+    """|x - y|^-power (power 0: -log |x - y|) as a function of c, and its derivatives."""
 
-    def value(c: Tensor) -> Tensor:
-        square = (2 - 2 * c).clamp(min=_CLOSEST)
-        return -square.log() / 2 if power == 0 else square.pow(-power / 2)
-
-    def derivative(c: Tensor) -> Tensor:
+    def one(c: Tensor, order: int) -> Tensor:
         square = 2 - 2 * c
-        slope = 1 / square if power == 0 else power * square.pow(-power / 2 - 1)
-        return torch.where(square > _CLOSEST, slope, 0)
+        if order == 0:
+            close = square.clamp(min=_CLOSEST)
+            return -close.log() / 2 if power == 0 else close.pow(-power / 2)
+        factor = math.prod(power + 2 * k if power or k else 1 for k in range(order))
+        return torch.where(square > _CLOSEST, factor * square.pow(-power / 2 - order), 0)
 
-    return value, derivative
+    def both(c: Tensor, order: int) -> Tensor:
+        return (one(c, order) + (-1) ** order * one(-c, order)) / 2
+
+    return both if half_space else one
 
 
 class HypersphericalEnergy(Discrepancy):
@@ -37,16 +38,30 @@ class HypersphericalEnergy(Discrepancy):
     .. math:: E_s = \frac{1}{n(n-1)} \sum_{i \ne j} |z_i - z_j|^{-s}, \qquad
               E_0 = \frac{1}{n(n-1)} \sum_{i \ne j} -\log |z_i - z_j|
 
-    ``half_space`` adds the antipodes: the mean over the 4n(n-1) pairs of :math:`\pm z_i, \pm z_j`, i != j, so
-    that a point and its opposite repel too.
+    Args:
+        power: s; 0 is logarithmic.
+        half_space: adds the antipodes, the mean over the 4n(n-1) pairs of :math:`\pm z_i, \pm z_j`, i != j, so that a
+            point and its opposite repel too.
+        dim: ambient dimension d; None: any.
+        group: the ranks whose rows are the sample.
 
-    *Scale.* Smallest when spread; for a uniform population :math:`2^{-s} \Gamma(\frac{d-1-s}{2}) \Gamma(d-1) /
-    (\Gamma(\frac{d-1}{2}) \Gamma(d-1-\frac s2))` for s < d - 1, else infinite; s = 0: :math:`\frac12[\psi(d-1) -
-    \psi(\frac{d-1}{2})] - \log 2`. Unbounded at collapse (here 1e6^s, at coincident rows, whose gradient is zero).
-    *Shape.* ``(*views, n, d)``, rows normalised inside -> ``(*views,)``. *Numerics.* In float64, because 2 - 2c
-    loses close pairs in float32.
+    Scale:
+        Smallest when spread; for a uniform population :math:`2^{-s} \Gamma(\frac{d-1-s}{2}) \Gamma(d-1) /
+        (\Gamma(\frac{d-1}{2}) \Gamma(d-1-\frac s2))` for s < d - 1, else infinite; s = 0: :math:`\frac12[\psi(d-1) -
+        \psi(\frac{d-1}{2})] - \log 2`. Unbounded at collapse (here 1e6^s, at coincident rows, whose gradient is
+        zero).
+    Shape:
+        ``(*views, n, d)``, rows normalised inside, to ``(*views,)``.
+    Raises:
+        ValueError: a negative power, fewer than two rows.
+    Numerics:
+        In float64, because 2 - 2c loses close pairs in float32.
+    Reference:
+        Liu et al., 1805.09298 (MHE; its s = 0 is twice this); 2105.00925.
 
-    *Reference.* Liu et al., 1805.09298 (MHE; its s = 0 is twice this); 2105.00925.
+    Example:
+        >>> round(HypersphericalEnergy(2)(torch.eye(4)).item(), 4)  # every squared distance is 2
+        0.5
     """
 
     self_pairs = False
@@ -60,16 +75,15 @@ class HypersphericalEnergy(Discrepancy):
         self.power, self.half_space = power, half_space
 
     def _statistic(self, z: Tensor) -> Tensor:
-        n = self.count(z)
-        if n < 2:
-            raise ValueError(f"got {n} row(s), expected at least 2: there are no pairs")
-        value, derivative = _potential(self.power)
-        if self.half_space:
-            plus, slope = value, derivative
-            value = lambda c: (plus(c) + plus(-c)) / 2  # noqa: E731
-            derivative = lambda c: (slope(c) - slope(-c)) / 2  # noqa: E731
-        total = pair_sum(normalize(in_float64(z)), value, derivative, diagonal=False, group=self.group)
-        return (total / (n * (n - 1))).to(z)
+        function = _potential(self.power, self.half_space)
+        return pair_mean(normalize(in_float64(z)), function, diagonal=False, group=self.group).to(z)
+
+    def reference(self, z: Tensor) -> Tensor:
+        n, z = z.shape[-2], normalize(z)
+        squares = [(z.unsqueeze(-2) - sign * z.unsqueeze(-3)).square().sum(-1) for sign in (1, -1)]
+        near = torch.stack(squares[: 1 + self.half_space]).masked_fill(torch.eye(n, device=z.device) > 0, 1)
+        values = -near.log() / 2 if self.power == 0 else near ** (-self.power / 2)
+        return (values.mean(0).sum((-2, -1)) - n * (self.power != 0)) / (n * (n - 1))
 
     def null(self, n: int) -> NullMoments:
         """Exact: the pairs of uniform points are uncorrelated. Infinite where the moment is (2 s >= d - 1: the std)."""
@@ -139,11 +153,21 @@ def network_energy(
     .. math:: \sum_l \alpha_l\, E_s\big(\hat w^{(l)}_1, \dots, \hat w^{(l)}_{N_l}\big)
 
     Each convolution filter or row of a linear layer, flattened and normalised, is one point; biases and
-    normalisation parameters (one-dimensional) do not count, nor do layers of one neuron. The last layer has
-    ``output_weight``, the others ``hidden_weight``.
+    normalisation parameters (one-dimensional) do not count, nor do layers of one neuron.
 
-    Returns: scalar, differentiable. Raises ValueError if no layer has two neurons.
-    Reference: Liu et al., 1805.09298, equation 5 (hidden 1, output 10 for classifiers); 2105.00925.
+    Args:
+        module: the network.
+        power: s of :class:`HypersphericalEnergy`.
+        half_space: of :class:`HypersphericalEnergy`.
+        hidden_weight: of every layer but the last.
+        output_weight: of the last layer.
+
+    Returns:
+        A scalar, differentiable.
+    Raises:
+        ValueError: no layer has two neurons.
+    Reference:
+        Liu et al., 1805.09298, equation 5 (hidden 1, output 10 for classifiers); 2105.00925.
     """
     layers = neurons(module)
     if not layers:

@@ -22,18 +22,33 @@ class KL(Discrepancy):
     .. math:: \mathrm{KL} = \frac1n \sum_i \log \frac{1}{n-1} \sum_{j \ne i} \frac{\phi(\langle z_i, z_j \rangle)}{p_0}
               \quad \text{(nats)}
 
-    :math:`\phi/p_0` is a density with respect to the uniform law. ``leave_one_out=False`` includes j = i (n terms).
+    :math:`\phi/p_0` is a density with respect to the uniform law.
 
-    *Scale.* ``"nats"``: 0 for a uniform population (a little below for n points), ``-log p_0`` at collapse.
-    ``"unit"``: nats divided by ``-log p_0``: collapse 1, uniform 0. ``"paper"``: ``1 - mean log(...)/C`` with
-    the printed ``C = log |S^{d-1}|``: collapse 1, uniform ``1 + log p_0 / (-C)`` (.914 at d = 256, t = 2/d).
+    Args:
+        kernel: :math:`\phi`, positive on all of [-1, 1], for unit rows of its dimension.
+        leave_one_out: False includes j = i (n terms).
+        scale: the unit of the value, below.
+        group: the ranks whose rows are the sample.
 
-    *Shape.* ``(*views, n, d)`` of unit rows -> ``(*views,)``. *Cost.* O(n^2 d), one block of the Gram matrix.
-    *Raises* ValueError for one row with ``leave_one_out``, and for ``"paper"`` where ``C >= 0`` (d < 19: the
-    sign flips).
+    Scale:
+        ``"nats"``: 0 for a uniform population (a little below for n points), ``-log p_0`` at collapse.
+        ``"unit"``: nats divided by ``-log p_0``: collapse 1, uniform 0. ``"paper"``: ``1 - mean log(...)/C`` with
+        the printed ``C = log |S^{d-1}|``: collapse 1, uniform ``1 + log p_0 / (-C)`` (.914 at d = 256, t = 2/d).
+    Shape:
+        ``(*views, n, d)`` of unit rows to ``(*views,)``. O(n^2 d), one block of the Gram matrix.
+    Raises:
+        ValueError: one row with ``leave_one_out``; a kernel without a logarithm; ``"paper"`` where ``C >= 0`` (d < 19:
+            the sign flips).
+    Numerics:
+        Only ``kernel.log`` is used, accurate over all of [-1, 1].
+    Reference:
+        "Expanding SPHERE-JEPA" (2606.17603), KL regulariser.
 
-    *Numerics.* Only ``kernel.log`` is used, accurate over all of [-1, 1].
-    *Reference.* "Expanding SPHERE-JEPA" (2606.17603), KL regulariser.
+    Example:
+        >>> from isosphere.kernels import VonMisesFisherKernel
+        >>> collapsed = torch.eye(8)[:1].expand(20, 8)
+        >>> round(KL(VonMisesFisherKernel(8))(collapsed).item(), 4)
+        1.0
     """
 
     def __init__(
@@ -77,6 +92,18 @@ class KL(Discrepancy):
             group=self.group,
         )
         return (1 if self.scale == "paper" else 0) + nats / (n * self.unit)
+
+    def reference(self, z: Tensor) -> Tensor:
+        n = z.shape[-2]
+        logs = self.kernel.log(z @ z.mT)
+        if self.leave_one_out:
+            logs = logs.masked_fill(torch.eye(n, dtype=torch.bool, device=z.device), -torch.inf)
+        estimate = (logs.logsumexp(-1) - math.log(n - self.leave_one_out)).mean(-1)
+        return (
+            1 + estimate / self.unit
+            if self.scale == "paper"
+            else (estimate - self.kernel.log_mean) / self.unit
+        )
 
     def slope(self, n: int) -> float:
         one = torch.ones((), dtype=torch.float64)

@@ -2,6 +2,7 @@
 
 __all__ = ["KoLeo"]
 
+import torch
 from torch import Tensor
 
 from isosphere.discrepancies._base import Discrepancy
@@ -13,12 +14,25 @@ class KoLeo(Discrepancy):
 
     .. math:: K = -\frac1n \sum_i \log \max\big(\min_{j \ne i} |z_i - z_j|, \epsilon\big)
 
-    *Scale.* Minus a differential entropy up to constants in n and d: smaller is more spread; ``-log eps`` at
-    collapse, where the gradient is zero and the slope unbounded. *Shape.* ``(*views, n, d)`` of unit rows ->
-    ``(*views,)``. *Cost.* O(n^2 d) in blocks; gradients reach both a row and its neighbour. *Raises* ValueError
-    for fewer than two rows.
+    Args:
+        epsilon: distance below which a pair has no gradient.
+        dim: ambient dimension d; None: any.
+        group: the ranks whose rows are the sample.
 
-    *Reference.* Sablayrolles et al., 1806.03198; DINOv2, 2304.07193.
+    Scale:
+        Minus a differential entropy up to constants in n and d: smaller is more spread; ``-log eps`` at collapse,
+        where the gradient is zero and the slope unbounded.
+    Shape:
+        ``(*views, n, d)`` of unit rows to ``(*views,)``. O(n^2 d) in blocks; gradients reach both a row and its
+        neighbour.
+    Raises:
+        ValueError: fewer than two rows.
+    Reference:
+        Sablayrolles et al., 1806.03198; DINOv2, 2304.07193.
+
+    Example:
+        >>> round(KoLeo()(torch.eye(4)).item(), 4)  # every distance is sqrt(2)
+        -0.3466
     """
 
     self_pairs = False
@@ -34,6 +48,12 @@ class KoLeo(Discrepancy):
         if n < 2:
             raise ValueError(f"got {n} row(s), expected at least 2: there is no nearest neighbour")
         return -nearest_log_distance(z, floor=self.epsilon, group=self.group) / n
+
+    def reference(self, z: Tensor) -> Tensor:
+        itself = torch.eye(z.shape[-2], dtype=torch.bool, device=z.device)
+        nearest = (z @ z.mT).detach().masked_fill(itself, -torch.inf).argmax(-1, keepdim=True)
+        square = (z - z.take_along_dim(nearest, -2)).square().sum(-1)
+        return -square.clamp(min=self.epsilon**2).log().mean(-1) / 2
 
     def slope(self, n: int) -> float:
         return float("inf")

@@ -20,13 +20,25 @@ class Mixture(Discrepancy):
     straightens what is global (mean, covariance), KL what is local (neighbours).
 
     Args:
-        parts: at least two discrepancies. shares: positive numbers, normalised to sum 1; None: equal.
+        parts: at least two discrepancies.
+        shares: positive numbers, normalised to sum 1; None: equal.
 
-    *Scale.* That of the parts, weighted: collapse is 1 and a uniform population 0 where each part is so scaled.
-    *Null.* By seeded Monte Carlo: the parts are correlated. *Shape.* ``(*views, n, d)`` -> ``(*views,)``. *Raises*
-    ValueError for parts of different space or dimension.
+    Scale:
+        That of the parts, weighted: collapse is 1 and a uniform population 0 where each part is so scaled. The null is
+        simulated: the parts are correlated.
+    Shape:
+        ``(*views, n, d)`` to ``(*views,)``.
+    Raises:
+        ValueError: fewer than two parts, a share that is not positive, parts of different space or dimension.
+    Reference:
+        This library; no paper mixes them.
 
-    *Reference.* This library; no paper mixes them.
+    Example:
+        >>> from isosphere.discrepancies import KL, MMD
+        >>> from isosphere.kernels import HeatKernel, VonMisesFisherKernel
+        >>> both = Mixture([MMD(HeatKernel(8)), KL(VonMisesFisherKernel(8))], shares=[3, 1])
+        >>> both.shares
+        (0.75, 0.25)
     """
 
     def __init__(self, parts: Sequence[Discrepancy], shares: Sequence[float] | None = None):
@@ -56,6 +68,9 @@ class Mixture(Discrepancy):
     def _statistic(self, z: Tensor) -> Tensor:
         values = [share * part._statistic(z) for share, part in self._shared()]
         return torch.stack(values).sum(0)
+
+    def reference(self, z: Tensor) -> Tensor:
+        return torch.stack([share * part.reference(z) for share, part in self._shared()]).sum(0)
 
     def _shared(self) -> list[tuple[float, Discrepancy]]:
         return list(zip(self.shares, self.parts, strict=True))  # type: ignore[arg-type]

@@ -37,8 +37,8 @@ class Registered(nn.Module):
         self._handle = next(_HANDLES)
         _REGISTERED[self._handle] = self
 
-    def evaluate(self, z: Tensor) -> Tensor:
-        """``(*views, n, d)`` -> ``(*views,)``, differentiable."""
+    def forward(self, z: Tensor) -> Tensor:
+        """``(*views, n, d)`` to ``(*views,)``, differentiable."""
         raise NotImplementedError
 
 
@@ -49,7 +49,7 @@ def _discrepancy(z: Tensor, handle: int) -> tuple[Tensor, Tensor]:
     # An operator runs below autograd: what differentiates itself must switch it on again.
     with torch._C._SetExcludeDispatchKeyGuard(_AUTOGRAD, False), torch.enable_grad():
         rows = z.detach().requires_grad_()
-        value = module.evaluate(rows)
+        value = module.forward(rows)
         (gradient,) = torch.autograd.grad(value.sum(), rows)
     return value.detach(), gradient / world_size(module.group)
 
@@ -83,5 +83,5 @@ _discrepancy.register_autograd(_backward, setup_context=_keep)
 
 
 def as_operator(module: Registered, z: Tensor) -> Tensor:
-    """``module.evaluate(z)`` as one operator; ``z`` is float32 or float64. Its gradient cannot be differentiated."""
+    """``module(z)`` as one operator; ``z`` is float32 or float64. Its gradient cannot be differentiated."""
     return _discrepancy(z, module._handle)[0]

@@ -69,6 +69,13 @@ class _Sliced(Discrepancy):
         )
         return self.count(z) * distance
 
+    def reference(self, z: Tensor) -> Tensor:
+        n, knots = z.shape[-2], self._points[:, None, None].to(z)
+        angles = knots * self.scale * (z @ self.directions(z).mT).unsqueeze(-3)
+        real = angles.cos().mean(-2) - self.target()[:, None].to(z)
+        imaginary = angles.sin().mean(-2)
+        return n * (self._rule.to(z)[:, None] * (real**2 + imaginary**2)).sum(-2).mean(-1)
+
     def after_step(self) -> None:
         """Move on to the next directions (training only; evaluation does not advance them)."""
         if self.training:
@@ -91,19 +98,37 @@ class SUSReg(_Sliced):
               \varphi_d(s) = {}_0F_1(; d/2; -s^2 \mathrm{scale}^2 / 4)
 
     with :math:`\hat\varphi_n` the empirical characteristic function of ``scale * <z_i, a_m>`` over the batch of
-    all ranks, directions :math:`a_m` uniform, and the integral by the trapezoid rule with ``knots`` knots on
-    ``[-reach, reach]``. ``target="gaussian"`` takes :math:`N(0, \mathrm{scale}^2/d)` instead (the paper's
-    choice for d > 256).
+    all ranks, directions :math:`a_m` uniform, and the integral by the trapezoid rule. The mean over directions is
+    exactly ``n * sum_k w_k * (1 - p_0) * MMD(self.kernel())``.
 
-    *Scale.* At uniformity the mean is ``sum_k w_k (1 - varphi^2)`` (about 1 for scale = sqrt(d)) whatever n; at
-    collapse it grows like n. *The paper leaves scale and the factor n open*: ``scale=None`` is sqrt(d), at
-    which the projections are close to N(0, 1); on unscaled vectors the statistic only tests the mean.
-    *Shape.* ``(*views, n, d)`` of unit rows -> ``(*views,)``. *Cost.* O(n d M); memory O(n d), independent of knots.
-    *State.* ``draw``: how many times the directions moved; call ``after_step()`` once a step.
+    Args:
+        dim: ambient dimension d.
+        num_slices: M.
+        knots: of the rule, an odd number.
+        reach: of the rule, on ``[-reach, reach]``.
+        scale: of the projections. *The paper leaves it and the factor n open*: None is sqrt(d), at which they are
+            close to N(0, 1); on unscaled vectors the statistic only tests the mean.
+        target: ``"gaussian"`` takes :math:`N(0, \mathrm{scale}^2/d)` instead (the paper's choice for d > 256).
+        seed: of the directions.
+        group: the ranks whose rows are the sample.
 
-    The mean over directions is exactly ``n * sum_k w_k * (1 - p_0) * MMD(self.kernel())``.
+    Scale:
+        At uniformity the mean is ``sum_k w_k (1 - varphi^2)`` (about 1 for scale = sqrt(d)) whatever n; at collapse it
+        grows like n.
+    Shape:
+        ``(*views, n, d)`` of unit rows to ``(*views,)``. O(n d M); memory O(n d), independent of knots.
+    State:
+        ``draw``: how many times the directions moved; call ``after_step()`` once a step.
+    Raises:
+        ValueError: an even number of knots, no slices, a reach or scale that is not positive.
+    Reference:
+        SPHERE-JEPA (2605.26900), SUSReg.
 
-    *Reference.* SPHERE-JEPA (2605.26900), SUSReg.
+    Example:
+        >>> sliced = SUSReg(8, num_slices=64)
+        >>> sliced.after_step()  # other directions from the next call on
+        >>> int(sliced.draw)
+        1
     """
 
     def __init__(
@@ -147,13 +172,28 @@ class SIGReg(_Sliced):
 
     .. math:: T = n\, \frac1M \sum_m \int \big| \hat\varphi_{n}(s; a_m) - e^{-s^2/2} \big|^2 e^{-s^2/2}\, ds
 
-    Rule, directions, state, shapes and cost as for :class:`SUSReg`. *Scale.* For points of N(0, I) the mean is
-    ``sum_k w_k (1 - e^{-s_k^2})`` (1.06), whatever n and d. ``slope`` is per half the mean squared distance of pairs.
-
     The mean over directions is exactly n times the squared MMD to N(0, I) of the kernel
     ``sum_k w_k 0F1(; d/2; -s_k^2 |x - y|^2 / 4)``.
 
-    *Reference.* LeJEPA (2511.08544), SIGReg: its full line, 17 knots on [-5, 5], times the global n.
+    Args:
+        dim: dimension d of the embeddings.
+        num_slices: M.
+        knots: of the rule, an odd number.
+        reach: of the rule, on ``[-reach, reach]``.
+        seed: of the directions.
+        group: the ranks whose rows are the sample.
+
+    Scale:
+        For points of N(0, I) the mean is ``sum_k w_k (1 - e^{-s_k^2})`` (1.06), whatever n and d. ``slope`` is per half
+        the mean squared distance of pairs.
+    Shape, State, Raises:
+        As :class:`SUSReg`, of rows that are not normalised.
+    Reference:
+        LeJEPA (2511.08544), SIGReg: its full line, 17 knots on [-5, 5], times the global n.
+
+    Example:
+        >>> SIGReg(8, num_slices=64)(torch.randn(3, 20, 8)).shape
+        torch.Size([3])
     """
 
     space = "euclidean"

@@ -2,13 +2,11 @@
 
 __all__ = ["Uniformity"]
 
-import math
-
 import torch
 from torch import Tensor
 
 from isosphere.discrepancies._base import Discrepancy
-from isosphere.reductions import Group, pair_sum
+from isosphere.reductions import Group, pair_mean
 
 
 class Uniformity(Discrepancy):
@@ -19,11 +17,24 @@ class Uniformity(Discrepancy):
     The logarithm of the U-statistic of an MMD with the von Mises-Fisher kernel of concentration ``2 t``, up to
     an affine map; an upper bound of the KL with that kernel (Jensen).
 
-    *Scale.* 0 at collapse, :math:`-2t + \log {}_0F_1(; d/2; t^2)` for a uniform population (-3.97 at t = 2, d =
-    256); always negative otherwise. *Shape.* ``(*views, n, d)`` of unit rows -> ``(*views,)``. *Cost.* O(n^2
-    d), one block in memory.
+    Args:
+        t: of the potential; the papers' is 2.
+        dim: ambient dimension d; None: any.
+        group: the ranks whose rows are the sample.
 
-    *Reference.* Wang and Isola, 2005.10242, L_uniform; the regulariser of 2105.00925.
+    Scale:
+        0 at collapse, :math:`-2t + \log {}_0F_1(; d/2; t^2)` for a uniform population (-3.97 at t = 2, d = 256); always
+        negative otherwise.
+    Shape:
+        ``(*views, n, d)`` of unit rows to ``(*views,)``. O(n^2 d), one block in memory.
+    Raises:
+        ValueError: fewer than two rows.
+    Reference:
+        Wang and Isola, 2005.10242, L_uniform; the regulariser of 2105.00925.
+
+    Example:
+        >>> round(Uniformity()(torch.eye(4)).item(), 4)  # every squared distance is 2
+        -4.0
     """
 
     self_pairs = False
@@ -35,16 +46,19 @@ class Uniformity(Discrepancy):
         self.t = t
 
     def _statistic(self, z: Tensor) -> Tensor:
-        n = self.count(z)
-        if n < 2:
-            raise ValueError(f"got {n} row(s), expected at least 2: there are no pairs")
-        c2 = 2 * self.t
+        c2 = 2 * self.t  # exp(-t |x - y|^2) = exp(2 t (c - 1))
 
-        def potential(c: Tensor) -> Tensor:
-            return torch.exp(c2 * (c - 1))
+        def potential(c: Tensor, order: int) -> Tensor:
+            value = torch.exp(c2 * (c - 1))
+            return value * c2**order if order else value
 
-        total = pair_sum(z, potential, lambda c: c2 * potential(c), diagonal=False, group=self.group)
-        return total.log() - math.log(n * (n - 1))
+        return pair_mean(z, potential, diagonal=False, group=self.group).log()
+
+    def reference(self, z: Tensor) -> Tensor:
+        n = z.shape[-2]
+        square = (z.unsqueeze(-2) - z.unsqueeze(-3)).square().sum(-1)
+        others = ~torch.eye(n, dtype=torch.bool, device=z.device)
+        return (torch.exp(-self.t * square) * others).sum((-2, -1)).div(n * (n - 1)).log()
 
     def slope(self, n: int) -> float:
         return 2 * self.t

@@ -27,6 +27,10 @@ class BandlimitedKernel(ZonalKernel):
         d from 2 to 4096, L to the thousands; Z = 33152 at d = 256, L = 2.
     Reference:
         arXiv 2606.17603 (its w(lambda) = 1[l <= L]).
+
+    Example:
+        >>> BandlimitedKernel(3).weights()  # 1, 3 and 5 harmonics
+        tensor([0.1111, 0.3333, 0.5556], dtype=torch.float64)
     """
 
     dim: int

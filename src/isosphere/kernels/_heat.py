@@ -44,6 +44,13 @@ class HeatKernel(ZonalKernel):
         about 6e-4 it is refused.
     Reference:
         arXiv 2606.17603 (its w(lambda) = exp(-t lambda); t = 5/d for MMD and KSD, 2/d for KL).
+
+    Example:
+        >>> kernel = HeatKernel(256)
+        >>> kernel(torch.tensor([1.0, 0.0, -1.0]))
+        tensor([1.0000, 0.1799, 0.0294])
+        >>> round(HeatKernel(256, time=5 / 256).concentration, 2)
+        1.76
     """
 
     dim: int

@@ -145,6 +145,12 @@ class JacksonKernel(_SquaredKernel):
     Reference:
         Weiße et al., Rev. Mod. Phys. 78 (2006), section II.C.3, for d = 2; in general the extremal problem is
         the Rayleigh quotient of the Jacobi matrix. Dougall's linearisation: DLMF 18.18.22.
+
+    Example:
+        >>> kernel = JacksonKernel(64)
+        >>> zero = torch.tensor(-1 / 8).double()  # of q = 1 + sqrt(d) c, where the floor is left
+        >>> round(float(torch.exp(kernel.log(zero) - kernel.log_mean)), 6)
+        0.01
     """
 
     def log_root(self) -> Tensor:
@@ -173,6 +179,10 @@ class FejerKernel(_SquaredKernel):
         As :class:`JacksonKernel`, which is less peaked: at d = 64, L = 2 its a_1 is 0.125, this one's 0.031.
     Reference:
         Fejér, Math. Ann. 58 (1904), for d = 2; Dougall's linearisation: DLMF 18.18.22.
+
+    Example:
+        >>> FejerKernel(2, 4, floor=0.0).weights() * 25  # on the circle: 5, 4, 3, 2, 1 with both signs
+        tensor([5.0000, 8.0000, 6.0000, 4.0000, 2.0000], dtype=torch.float64)
     """
 
     def log_root(self) -> Tensor:

@@ -31,6 +31,11 @@ class SteinKernel(ZonalKernel):
     Reference:
         arXiv 2606.17603, the KSD (phi'' and phi' as there, divided by its value at collapse); Barp
         et al., Bernoulli 28 (2022), for Stein operators on manifolds.
+
+    Example:
+        >>> from isosphere.kernels import BandlimitedKernel
+        >>> SteinKernel(BandlimitedKernel(3)).weights()  # eigenvalues 0, 2, 6
+        tensor([0.0000, 0.1667, 0.8333], dtype=torch.float64)
     """
 
     base: ZonalKernel

@@ -36,6 +36,10 @@ class VonMisesFisherKernel(ZonalKernel):
     Reference:
         Mardia & Jupp, Directional Statistics, 2000, eq. 9.3.4; Wang & Isola, ICML 2020,
         section 4.1.2 (kappa = 2t).
+
+    Example:
+        >>> VonMisesFisherKernel(64).log(torch.tensor([1.0, 0.0, -1.0]))
+        tensor([  0., -10., -20.])
     """
 
     dim: int

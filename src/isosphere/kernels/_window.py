@@ -40,7 +40,7 @@ class GaussianWindowKernel(ZonalKernel):
         >>> kernel.bandwidth
         8.0
         >>> kernel(torch.tensor([1.0, 0.0]))
-        tensor([1.0000, 0.5795])
+        tensor([1.0000, 0.5743])
     """
 
     dim: int

@@ -5,11 +5,12 @@ from isosphere.reductions._collective import Group, all_reduce, first_row, gathe
 from isosphere.reductions._flat_index import SearchEngine, find_neighbours
 from isosphere.reductions._nearest import nearest_log_distance
 from isosphere.reductions._neighbours import inner_product_blocks, nearest_neighbours, pair_tiles
-from isosphere.reductions._pairwise import pair_log_sum, pair_sum
+from isosphere.reductions._pairwise import PairFunction, pair_log_sum, pair_mean
 from isosphere.reductions._precision import full_precision, has_float64, in_float64, widest
 
 __all__ = [
     "Group",
+    "PairFunction",
     "SearchEngine",
     "all_reduce",
     "find_neighbours",
@@ -22,7 +23,7 @@ __all__ = [
     "nearest_log_distance",
     "nearest_neighbours",
     "pair_log_sum",
-    "pair_sum",
+    "pair_mean",
     "pair_tiles",
     "row_counts",
     "sliced_characteristic_distance",

@@ -6,18 +6,18 @@ For directions :math:`a_m`, projections :math:`x_{im} = \langle z_i, a_m \rangle
 .. math:: T = \frac1M \sum_m \sum_k w_k \Big[ (C_{km} - \varphi_k)^2 + S_{km}^2 \Big], \quad
           C_{km} = \frac1n \sum_i \cos s_k x_{im}, \; S_{km} = \frac1n \sum_i \sin s_k x_{im}.
 
-Cosines and sines of the multiples come from those of the first knot by Chebyshev's recurrence. The backward pass
+Cosines and sines of the multiples come from those of the first knot by Chebyshev's recurrence. The gradient
 projects and recurs again, slice block by slice block; between the passes only ``C`` and ``S`` live.
 """
 
 from collections.abc import Iterator
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from isosphere.reductions._collective import Group, all_reduce, row_counts
-from isosphere.reductions._pairwise import as_samples
-from isosphere.reductions._precision import in_full_precision
+from isosphere.reductions._fused import fused
 
 # Elements of one (rows x slices) block; several of these are alive at once.
 _BLOCK = {"cpu": 1 << 17}
@@ -52,49 +52,50 @@ def _multiples(x: Tensor, spacing: float, knots: int) -> Iterator[tuple[float, T
         yield sign, now[0], now[1]
 
 
-class _SlicedDistance(torch.autograd.Function):
-    @staticmethod
-    @in_full_precision
-    def forward(
-        ctx, z: Tensor, directions: Tensor, spacing: float, weights: Tensor, target: Tensor, group: Group
-    ):
-        n = sum(row_counts(z.shape[0], z.device, group))
-        knots = len(weights)
-        moments = z.new_empty(2, knots, len(directions))
-        for block in _slice_blocks(len(directions), z.shape[0], z.device):
-            projections = z @ directions[block].T
-            for k, (sign, cos, sin) in enumerate(_multiples(projections, spacing, knots)):
-                torch.sum(cos, 0, out=moments[0, k, block])
-                torch.sum(sin, 0, out=moments[1, k, block])
+def _distance(
+    samples: Tensor,
+    wanted: bool,
+    *,
+    directions: Tensor,
+    spacing: float,
+    weights: Tensor,
+    target: Tensor,
+    group: Group,
+) -> tuple[Tensor, Tensor | None]:
+    n, knots, slices = sum(row_counts(samples.shape[1], samples.device, group)), len(weights), len(directions)
+    moments = samples.new_empty(len(samples), 2, knots, slices)
+    for x, moment in zip(samples, moments, strict=True):
+        for block in _slice_blocks(slices, len(x), x.device):
+            for k, (sign, cos, sin) in enumerate(_multiples(x @ directions[block].T, spacing, knots)):
+                torch.sum(cos, 0, out=moment[0, k, block])
+                torch.sum(sin, 0, out=moment[1, k, block])
                 if sign < 0:
-                    moments[:, k, block].neg_()
-        moments = all_reduce(moments, group) / n
-        moments[0] -= target[:, None]
-        ctx.save_for_backward(z, directions, moments, weights)
-        ctx.spacing, ctx.group, ctx.n = spacing, group, n
-        return torch.einsum("rkm,rkm,k->", moments, moments, weights) / len(directions)
-
-    @staticmethod
-    @in_full_precision
-    def backward(ctx, *grads: Tensor):
-        if torch.is_grad_enabled():
-            raise RuntimeError(
-                "second derivatives of a sliced statistic are not supported: got create_graph=True; "
-                "use the kernel statistic it estimates, MMD(InducedKernel(dim, knots=..., weights=...))"
-            )
-        z, directions, moments, weights = ctx.saved_tensors
-        steps = ctx.spacing * torch.arange(1, len(weights) + 1, device=z.device, dtype=z.dtype)
-        # d/dx of w (C^2 + S^2): 2 w s (S cos s x - C sin s x) / n
-        factors = moments * (2 * weights * steps / (ctx.n * len(directions)))[:, None]
-        gradient = torch.zeros_like(z)
-        for block in _slice_blocks(len(directions), z.shape[0], z.device):
-            projections = z @ directions[block].T
+                    moment[:, k, block].neg_()
+    moments = all_reduce(moments, group) / n
+    moments[:, 0] -= target[:, None]
+    value = torch.einsum("vrkm,vrkm,k->v", moments, moments, weights) / slices
+    if not wanted:
+        return value, None
+    # d/dx of w (C^2 + S^2): 2 w s (S cos s x - C sin s x) / n
+    steps = spacing * torch.arange(1, knots + 1, device=samples.device, dtype=samples.dtype)
+    factors = moments * (2 * weights * steps / (n * slices))[:, None]
+    gradient = torch.zeros_like(samples)
+    for x, own, factor in zip(samples, gradient, factors, strict=True):
+        for block in _slice_blocks(slices, len(x), x.device):
+            projections = x @ directions[block].T
             slopes = torch.zeros_like(projections)
-            for k, (sign, cos, sin) in enumerate(_multiples(projections, ctx.spacing, len(weights))):
-                slopes.addcmul_(cos, factors[1, k, block], value=sign)
-                slopes.addcmul_(sin, factors[0, k, block], value=-sign)
-            gradient.addmm_(slopes, directions[block])
-        return all_reduce(grads[0], ctx.group) * gradient, None, None, None, None, None
+            for k, (sign, cos, sin) in enumerate(_multiples(projections, spacing, knots)):
+                slopes.addcmul_(cos, factor[1, k, block], value=sign)
+                slopes.addcmul_(sin, factor[0, k, block], value=-sign)
+            own.addmm_(slopes, directions[block])
+    return value, gradient
+
+
+def _plain_distance(z: Tensor, directions: Tensor, spacing: float, weights: Tensor, target: Tensor) -> Tensor:
+    steps = spacing * torch.arange(1, len(weights) + 1, device=z.device, dtype=z.dtype)
+    angles = (z @ directions.T).unsqueeze(-3) * steps[:, None, None]
+    real, imaginary = angles.cos().mean(-2) - target[:, None], angles.sin().mean(-2)
+    return ((real.square() + imaginary.square()).mean(-1) * weights).sum(-1)
 
 
 def sliced_characteristic_distance(
@@ -111,5 +112,5 @@ def sliced_characteristic_distance(
 
     Returns: shape ``(*views,)``, without any factor ``n``. Memory: one (n x slices) block and ``O(K slices)``.
     """
-    values = [_SlicedDistance.apply(x, directions, spacing, weights, target, group) for x in as_samples(z)]
-    return torch.stack(values).reshape(z.shape[:-2])
+    rule = {"directions": directions, "spacing": spacing, "weights": weights, "target": target}
+    return fused(z, partial(_distance, **rule, group=group), partial(_plain_distance, **rule), group)

@@ -47,9 +47,9 @@ def all_reduce(x: Tensor, group: Group = None) -> Tensor:
 
 def row_counts(rows: int, device: torch.device, group: Group = None) -> list[int]:
     """Number of rows that each rank holds (one exchange of a single integer; no exchange on one rank)."""
+    if group is False or not (dist.is_available() and dist.is_initialized()):
+        return [rows]  # nobody is asked: this runs in every step
     world = world_size(group)
-    if world == 1:
-        return [rows]
     counts = torch.zeros(world, dtype=torch.int64, device=device)
     counts[dist.get_rank(group or None)] = rows
     dist.all_reduce(counts, group=group or None)
@@ -66,7 +66,7 @@ def gather_rows(x: Tensor, counts: list[int], group: Group = None) -> Tensor:
     """Concatenate the ranks' ``x`` along dimension -2, in rank order, without gradient.
 
     Shape: ``(*views, n_r, d)`` on rank ``r``, with ``counts[r] = n_r`` (zero is allowed) -> ``(*views, n, d)``.
-    The Gram reductions carry the gradient themselves; see :func:`isosphere.reductions.pair_sum`.
+    The Gram reductions carry the gradient themselves; see :func:`isosphere.reductions.pair_mean`.
     """
     if len(counts) == 1:
         return x.detach()

@@ -1,36 +1,42 @@
 """Distances to the nearest other row, with the gradient of both ends."""
 
+from functools import partial
+
 import torch
 from torch import Tensor
 
-from isosphere.reductions._collective import Group, all_reduce, first_row, gather_rows, row_counts
+from isosphere.reductions._collective import Group, first_row, gather_rows, row_counts
+from isosphere.reductions._fused import fused
 from isosphere.reductions._neighbours import nearest_neighbours
-from isosphere.reductions._pairwise import as_samples
 
 
-class _NearestLogDistance(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx, x: Tensor, floor: float, group: Group):
-        counts = row_counts(x.shape[0], x.device, group)
-        everyone = gather_rows(x, counts, group)
-        first = first_row(counts, group)
-        own = torch.arange(first, first + x.shape[0], device=x.device)
-        nearest = own.new_empty(x.shape[0], 1)
-        if x.shape[0]:
-            nearest = nearest_neighbours(x, everyone, 1, exclude=own)[1]
-        nearest = gather_rows(nearest, counts, group)[:, 0]
-        gap = everyone - everyone[nearest]
+def _log_distance(
+    samples: Tensor, wanted: bool, *, floor: float, group: Group
+) -> tuple[Tensor, Tensor | None]:
+    counts = row_counts(samples.shape[1], samples.device, group)
+    everyone = gather_rows(samples, counts, group)
+    first = first_row(counts, group)
+    own = torch.arange(first, first + samples.shape[1], device=samples.device)
+    nearest = own.new_empty(len(samples), len(own), 1)
+    for x, others, found in zip(samples, everyone, nearest, strict=True):
+        if len(x):
+            found.copy_(nearest_neighbours(x, others, 1, exclude=own)[1])
+    values, gradients = [], []
+    for x, found in zip(everyone, gather_rows(nearest, counts, group)[..., 0], strict=True):
+        gap = x - x[found]
         distance = gap.square().sum(-1, keepdim=True).sqrt()
-        ctx.save_for_backward(gap, distance, nearest)
-        ctx.own, ctx.floor, ctx.group = slice(first, first + x.shape[0]), floor, group
-        return distance.clamp(min=floor).log().sum()
+        values.append(distance.clamp(min=floor).log().sum())
+        if wanted:
+            pull = torch.where(distance > floor, gap / distance.square().clamp(min=floor**2), 0)
+            gradients.append(pull.index_add(0, found, pull, alpha=-1)[first : first + len(own)])
+    return torch.stack(values), torch.stack(gradients) if wanted else None
 
-    @staticmethod
-    def backward(ctx, *grads: Tensor):
-        gap, distance, nearest = ctx.saved_tensors
-        pull = torch.where(distance > ctx.floor, gap / distance.square().clamp(min=ctx.floor**2), 0)
-        gradient = pull.index_add(0, nearest, pull, alpha=-1)
-        return all_reduce(grads[0], ctx.group) * gradient[ctx.own], None, None
+
+def _plain_log_distance(z: Tensor, floor: float) -> Tensor:
+    itself = torch.eye(z.shape[-2], dtype=torch.bool, device=z.device)
+    nearest = (z @ z.mT).detach().masked_fill(itself, -torch.inf).argmax(-1, keepdim=True)
+    square = (z - z.take_along_dim(nearest, -2)).square().sum(-1)
+    return square.clamp(min=floor**2).log().sum(-1) / 2
 
 
 def nearest_log_distance(z: Tensor, *, floor: float, group: Group = None) -> Tensor:
@@ -39,5 +45,5 @@ def nearest_log_distance(z: Tensor, *, floor: float, group: Group = None) -> Ten
     Shape: ``(*views, n, d)`` of unit rows, at least 2 over all ranks -> ``(*views,)``. Distances are taken from
     differences, not from 2 - 2c; a distance at the floor has no gradient. Memory O(n d).
     """
-    values = [_NearestLogDistance.apply(x, floor, group) for x in as_samples(z)]
-    return torch.stack(values).reshape(z.shape[:-2])
+    compute = partial(_log_distance, floor=floor, group=group)
+    return fused(z, compute, partial(_plain_log_distance, floor=floor), group)

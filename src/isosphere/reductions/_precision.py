@@ -1,8 +1,8 @@
 """Statistics do not follow the network's precision."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import wraps
+from operator import attrgetter
 from typing import Any
 
 import torch
@@ -16,6 +16,7 @@ _PRODUCTS: list[Any] = [
 """Whose settings say how float32 matrices are multiplied, from torch 2.9 on: its older setting cannot be read where one
 of them was set.
 """
+_precision_of = attrgetter("fp32_precision")
 
 
 @contextmanager
@@ -31,7 +32,7 @@ def full_precision(device: torch.device) -> Iterator[None]:
     older = None if _PRODUCTS else torch.get_float32_matmul_precision()
     if older is not None:
         torch.set_float32_matmul_precision("highest")
-    before = [product.fp32_precision for product in _PRODUCTS]
+    before = list(map(_precision_of, _PRODUCTS))
     for product in _PRODUCTS:
         product.fp32_precision = "ieee"
     try:
@@ -61,18 +62,3 @@ def in_float64(x: Tensor) -> Tensor:
 def widest(x: Tensor) -> Tensor:
     """The same in float64 if its device has it, else in float32: for what every step needs."""
     return x.double() if has_float64(x.device) else x.float()
-
-
-def in_full_precision(step: Callable[..., Any]) -> Callable[..., Any]:
-    """The ``forward`` or ``backward`` of an autograd function under :func:`full_precision`, wherever it is called from.
-
-    A backward pass within an autocast block inherits the block, and the product of a float32 gradient would be rounded
-    in it, or fail.
-    """
-
-    @wraps(step)
-    def run(ctx: Any, x: Tensor, *rest: Any) -> Any:
-        with full_precision(x.device):
-            return step(ctx, x, *rest)
-
-    return run

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from isosphere.reductions import in_float64, pair_sum
+from isosphere.reductions import in_float64, pair_mean
 
 COLLAPSED = 0.95
 """Mean cosine between different images above which embeddings hold next to nothing (of an untrained network it is often
@@ -50,16 +50,13 @@ def uniformity(z: Tensor, t: float = 2.0) -> Tensor:
 
     Reference: T. Wang, P. Isola, arXiv 2005.10242, eq. 4.
     """
-    n = _rows(z)
+    _rows(z)
     x = z.to(torch.promote_types(z.dtype, torch.float32))
-    total = pair_sum(
-        x,
-        lambda c: (2 * t * (c - 1)).exp(),
-        lambda c: 2 * t * (2 * t * (c - 1)).exp(),
-        diagonal=False,
-        group=False,
-    )
-    return (total / (n * (n - 1))).log()
+
+    def potential(c: Tensor, order: int) -> Tensor:
+        return (2 * t) ** order * (2 * t * (c - 1)).exp()
+
+    return pair_mean(x, potential, diagonal=False, group=False).log()
 
 
 def mean_cosine(z: Tensor) -> Tensor:

@@ -1,0 +1,86 @@
+"""Every discrepancy is a function like any other of PyTorch: what is fused equals its formula and composes."""
+
+import pytest
+import torch
+from torch.utils.checkpoint import checkpoint
+
+from isosphere.sphere import normalize
+from tests.discrepancies.test_contract import ALL, DIM, points
+
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:.torch.jit.script. is deprecated:FutureWarning"
+)  # torch.func's own
+
+
+@pytest.fixture(params=ALL)
+def discrepancy(request):
+    return ALL[request.param]()
+
+
+def gradient_of(function, z, **options):
+    z = z.clone().requires_grad_()
+    return torch.autograd.grad(function(z).sum(), z, **options)[0]
+
+
+@pytest.mark.parametrize("n", [5, 12], ids=["pairs", "moments where they apply"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+def test_fused_is_the_reference_in_value_and_gradient(discrepancy, n, dtype):
+    z = points(2, n, dtype=dtype)
+    # Off the sphere a formula by distances and one by cosines differ: gradients are compared along it.
+    near, exact = (lambda z, f=f: f(normalize(z)) for f in (discrepancy, discrepancy.reference))
+    tolerance = 1e-5 if dtype == torch.float32 else 1e-9
+    torch.testing.assert_close(near(z), exact(z), rtol=tolerance, atol=tolerance)
+    expected = gradient_of(exact, z)
+    torch.testing.assert_close(
+        gradient_of(near, z), expected, rtol=tolerance, atol=tolerance * float(expected.abs().max())
+    )
+
+
+def test_transforms_of_torch_func(discrepancy):
+    z = points(3, 9, dtype=torch.float64)
+    values, gradient = discrepancy(z), gradient_of(discrepancy, z)
+    torch.testing.assert_close(torch.func.vmap(discrepancy)(z), values)
+    torch.testing.assert_close(torch.func.vmap(discrepancy, in_dims=1)(z.transpose(0, 1)), values)
+    one = torch.func.grad(discrepancy)
+    torch.testing.assert_close(one(z[1]), gradient[1])
+    torch.testing.assert_close(torch.func.vmap(one)(z), gradient)
+    value, pull = torch.func.vjp(discrepancy, z)
+    torch.testing.assert_close(pull(torch.ones_like(value))[0], gradient)
+
+
+def test_forward_derivatives(discrepancy):
+    z, v = points(2, 9, dtype=torch.float64), torch.randn(2, 9, DIM, dtype=torch.float64)
+    expected = (gradient_of(discrepancy, z) * v).sum((-2, -1))
+    value, tangent = torch.func.jvp(discrepancy, (z,), (v,))
+    torch.testing.assert_close(value, discrepancy(z))
+    torch.testing.assert_close(tangent, expected)
+    with torch.autograd.forward_ad.dual_level():
+        dual = discrepancy(torch.autograd.forward_ad.make_dual(z, v))
+        torch.testing.assert_close(torch.autograd.forward_ad.unpack_dual(dual).tangent, expected)
+
+
+@pytest.mark.parametrize("n", [5, 12], ids=["pairs", "moments where they apply"])
+def test_second_derivatives(discrepancy, n):
+    z = points(n, dtype=torch.float64).requires_grad_()
+    assert torch.autograd.gradgradcheck(lambda x: discrepancy(normalize(x)), z, atol=1e-6, rtol=1e-4)
+
+
+def test_second_derivatives_are_those_of_the_reference(discrepancy):
+    z, v = points(6, dtype=torch.float64), torch.randn(6, DIM, dtype=torch.float64)
+    near, exact = (lambda z, f=f: f(normalize(z)) for f in (discrepancy, discrepancy.reference))
+    expected = gradient_of(lambda x: gradient_of_graph(exact, x) * v, z)
+    torch.testing.assert_close(gradient_of(lambda x: gradient_of_graph(near, x) * v, z), expected)
+    twice = torch.func.grad(lambda x: (torch.func.grad(near)(x) * v).sum())
+    torch.testing.assert_close(twice(z), expected)
+    _, forward = torch.func.jvp(torch.func.grad(near), (z,), (v,))
+    torch.testing.assert_close(forward, expected)  # a Hessian is symmetric
+
+
+def gradient_of_graph(function, z):
+    return torch.autograd.grad(function(z).sum(), z, create_graph=True)[0]
+
+
+def test_checkpointing_recomputes_the_same_bits(discrepancy):
+    z = points(2, 9)
+    again = gradient_of(lambda x: checkpoint(discrepancy, x, use_reentrant=False), z)
+    assert torch.equal(again, gradient_of(discrepancy, z))
