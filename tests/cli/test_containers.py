@@ -31,7 +31,7 @@ def test_shards_are_trained_on_judged_and_searched(run, shards, quick):
     done = run("train", pattern, "--out", "r", *quick, "--set", "data.epoch_images=24")
     assert done.code == 0, done.err
     assert "60 images of 16 px" in done.out
-    assert "1 epochs of 3 steps" in done.out
+    assert "1 epoch of 3 steps" in done.out
     again = run("train", pattern, "--out", "r", "--resume", "--epochs=2")
     assert "Trained 2 epochs (6 steps)" in again.out
     refused = run("train", pattern, "--out", "r", "--resume", "--set", "data.epoch_images=32")
@@ -84,7 +84,7 @@ def test_some_classes_are_trained_on_and_judged(run, split, quick, tmp_path):
     done = run("train", split, "--out", "r", *quick, "--set", f"data.classes={chosen}")
     assert done.code == 0, done.err
     assert f"15 images of 16 px from {split}?classes={chosen}" in done.out
-    assert f"isosphere evaluate r '{split}?classes={chosen}'" in done.out
+    assert f"isosphere train '{split}?classes={chosen}' --out r --resume" in done.out
     chosen.write_text("red\nblue\n")
     judged = run("evaluate", "r", f"{split}?classes={chosen}", "--tasks=knn")
     assert judged.code == 0, judged.err

@@ -103,6 +103,20 @@ def test_several_ood_sets(folder):
     assert choose_ood(()) == choose_ood(None) == {}
 
 
+def test_ood_sets_whose_folders_are_called_alike_are_told_apart(folder, tmp_path):
+    places = [Path(shutil.copytree(folder, tmp_path / place / "night")) for place in ("a", "b")]
+    sets = choose_ood(places)
+    assert {name: source.name for name, source in sets.items()} == {
+        "a-night": "a/night",
+        "b-night": "b/night",
+    }
+    alike = choose_ood([IMAGES, IMAGES[:5]])
+    assert {name: source.name for name, source in alike.items()} == {
+        "images": "images",
+        "images-2": "images-2",
+    }
+
+
 def test_errors_of_ood_sets_name_them(run):
     assert refusal(choose_ood, 7).startswith("ood is of type int; expected")
     assert refusal(choose_ood, [IMAGES, 7]).startswith("ood[1] is of type int; expected")

@@ -18,6 +18,7 @@ from ._images import (
     require_readable,
     set_aside,
 )
+from ._joined import distinct_ends
 from ._layout import is_image_name
 from ._loader import Batch, Loader
 from ._random import permutation
@@ -58,6 +59,7 @@ __all__ = [
     "decode_batch",
     "describe_formats",
     "digests",
+    "distinct_ends",
     "fingerprint",
     "first_of_each",
     "fit_square",

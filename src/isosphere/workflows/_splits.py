@@ -1,5 +1,6 @@
 """The images of an evaluation: to learn from, to be asked about, and out-of-distribution ones."""
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,6 +12,7 @@ from isosphere.data import (
     Source,
     Split,
     as_source,
+    distinct_ends,
     fingerprint,
     is_picture,
     located,
@@ -112,16 +114,26 @@ def choose_ood(data: Any, *, seed: int = 0, limit: int | None = None) -> dict[st
     """
     found: dict[str, Source] = {}
     sets = list(_sets(data))
-    for what, name, spec in sets:
-        source = _test_part(spec, what)
+    sources = [_test_part(spec, what) for what, _, spec in sets]
+    called = [
+        name or (str(spec) if _is_name(spec) else source.name)
+        for (_, name, spec), source in zip(sets, sources, strict=True)
+    ]
+    if len(set(called)) == len(called) > 0:
+        ends = distinct_ends(called)
+    else:
+        ends = [text.rstrip("/").rsplit("/", 1)[-1] for text in called]
+    alike = Counter(source.name for source in sources)
+    for (what, _, spec), source, end in zip(sets, sources, ends, strict=True):
         if len(source) == 0:
-            called = spec if _is_name(spec) else what
-            raise UsageError(f"{called} has no images, and an OOD set needs some.")
-        last = (name or (str(spec) if _is_name(spec) else source.name)).rstrip("/").rsplit("/", 1)[-1]
-        short = "".join(c if c.isalnum() or c in "-_.:=" else "-" for c in last)
+            raise UsageError(f"{spec if _is_name(spec) else what} has no images, and an OOD set needs some.")
+        short = "".join(c if c.isalnum() or c in "-_.:=" else "-" for c in end)
         taken = {*found, "train", "test", "described"}  # these are the run's own
         names = (short, *(f"{short}-{i}" for i in range(2, len(sets) + 3)))
-        found[next(n for n in names if n not in taken)] = sample(source, limit, seed)
+        name = next(n for n in names if n not in taken)
+        if alike[source.name] > 1:  # two folders called night: their tables are to be told apart
+            source = as_source(source, name=end if end != source.name else name)
+        found[name] = sample(source, limit, seed)
     return found
 
 
