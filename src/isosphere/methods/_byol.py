@@ -196,7 +196,7 @@ class BYOL(Regularised):
                     case Regulariser():
                         total, value = term(total, term.to_space(raw[term.place]), self._pull(n, len(z)))
                     case Contrastive():
-                        total, value = term(total, z, self.global_views, self.group)
+                        total, value = term(total, z, self.global_views)
                     case _:
                         total, value = term(total, self.online, self.group)
                 parts[_PARTS[type(term)]] = value.detach()

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from isosphere.discrepancies import Discrepancy
 from isosphere.methods._base import Loss, Method
 from isosphere.methods._pairs import row_total, squared_distance, undirected_pairs
 from isosphere.methods._registry import method
@@ -30,18 +31,35 @@ def nt_xent(x: Tensor, y: Tensor, temperature: float, group: Group = None) -> tu
     repulsion ``log(2n - 1)`` at collapse. *Cost.* O(n^2 d), one block of the 2n x 2n matrix in memory.
     *Reference.* SimCLR (2002.05709), equation 1.
     """
-    z = torch.cat([x, y])
-    n = row_total(x, group)
-    repulsion = pair_log_sum(z, lambda c: (c - 1) / temperature, group=group) / (2 * n)
-    return squared_distance(x, y, n, group), repulsion
+    return _attraction(x, y, group), _Repulsion(temperature, group)(torch.cat([x, y]))
 
 
-def _contrast(z: Tensor, global_views: int, temperature: float, group: Group) -> tuple[Tensor, Tensor]:
+def _attraction(x: Tensor, y: Tensor, group: Group) -> Tensor:
+    return squared_distance(x, y, row_total(x, group), group)
+
+
+class _Repulsion(Discrepancy):
+    """The repulsion of :func:`nt_xent`, of the rows of both views: one operator of a compiled step."""
+
+    self_pairs = False
+
+    def __init__(self, temperature: float, group: Group = None):
+        super().__init__(None, group=group)
+        self.temperature = temperature
+
+    def _statistic(self, z: Tensor) -> Tensor:
+        return pair_log_sum(z, lambda c: (c - 1) / self.temperature, group=self.group) / self.count(z)
+
+    def slope(self, n: int) -> float:
+        return 1 / self.temperature
+
+
+def _contrast(z: Tensor, global_views: int, repel: _Repulsion) -> tuple[Tensor, Tensor]:
     """Attraction and repulsion of unit rows ``(views, n, d)``: means over the pairs of a global view and any other."""
     attraction, repulsion = z.new_zeros(2).unbind()
     for a, b, share in undirected_pairs(global_views, len(z)):
-        pull, push = nt_xent(z[a], z[b], temperature, group)
-        attraction, repulsion = attraction + share * pull, repulsion + share * push
+        attraction = attraction + share * _attraction(z[a], z[b], repel.group)
+        repulsion = repulsion + share * repel(torch.cat([z[a], z[b]]))
     return attraction, repulsion
 
 
@@ -51,7 +69,7 @@ class Contrastive(nn.Module):
     Args:
         temperature: tau. weight: w_c in (0, 1).
 
-    *Shape.* ``contrastive(loss, z, global_views, group)`` with unit rows ``(views, n, d)`` -> total and NT-Xent.
+    *Shape.* ``contrastive(loss, z, global_views)`` with unit rows ``(views, n, d)`` -> total and NT-Xent.
     """
 
     def __init__(self, temperature: float = 0.5, weight: float = 0.5):
@@ -62,12 +80,10 @@ class Contrastive(nn.Module):
             raise ValueError(
                 f"got a contrastive weight of {weight}, expected a number strictly between 0 and 1"
             )
-        self.temperature, self.weight = temperature, weight
+        self.temperature, self.weight, self.repel = temperature, weight, _Repulsion(temperature)
 
-    def forward(
-        self, loss: Tensor, z: Tensor, global_views: int, group: Group = None
-    ) -> tuple[Tensor, Tensor]:
-        attraction, repulsion = _contrast(z, global_views, self.temperature, group)
+    def forward(self, loss: Tensor, z: Tensor, global_views: int) -> tuple[Tensor, Tensor]:
+        attraction, repulsion = _contrast(z, global_views, self.repel)
         value = attraction / (2 * self.temperature) + repulsion
         return (1 - self.weight) * loss + self.weight * value, value
 
@@ -100,7 +116,7 @@ class SimCLR(Method):
         super().__init__(encoder, head, global_views)
         if not temperature > 0:
             raise ValueError(f"got temperature={temperature}, expected a positive number (the paper: 0.5)")
-        self.temperature = temperature
+        self.temperature, self.repel = temperature, _Repulsion(temperature)
 
     @method("simclr", paper="SimCLR, arXiv 2002.05709", summary="contrastive cross entropy (NT-Xent)")
     @classmethod
@@ -113,7 +129,7 @@ class SimCLR(Method):
     def loss(self, z: Tensor) -> Loss:
         """The loss of unit rows ``z`` ``(views, n, d)``."""
         with full_precision(z.device):
-            attraction, repulsion = _contrast(z, self.global_views, self.temperature, self.group)
+            attraction, repulsion = _contrast(z, self.global_views, self.repel)
             total = attraction / (2 * self.temperature) + repulsion
         return Loss(total, {"invariance": attraction.detach(), "regulariser": repulsion.detach()})
 

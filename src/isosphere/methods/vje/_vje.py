@@ -25,6 +25,25 @@ weight of the MMD that was best on CIFAR-10 (docs/decisions.md).
 """
 
 
+def _gaussian(h: Tensor, draw: Tensor, seed: int, total: int, start: int, samples: int) -> Tensor:
+    """Noise ``(samples, views, n_r, d)`` for ``h`` ``(views, n_r, d)``: its rows begin at ``start`` of ``total``."""
+    generator = torch.Generator().manual_seed(mixed_seed(seed, int(draw)))
+    views, rows, dim = h.shape
+    noise = torch.randn(total, samples, views, dim, generator=generator)
+    return noise[start : start + rows].permute(1, 2, 0, 3).to(h.device, h.dtype)
+
+
+@torch.library.custom_op("isosphere::gaussian", mutates_args=())
+def _gaussian_operator(h: Tensor, draw: Tensor, seed: int, total: int, start: int, samples: int) -> Tensor:
+    """The same as one operator of a compiled step, which can make no generator."""
+    return _gaussian(h, draw, seed, total, start, samples).contiguous()
+
+
+@_gaussian_operator.register_fake
+def _(h: Tensor, draw: Tensor, seed: int, total: int, start: int, samples: int) -> Tensor:
+    return h.new_empty(samples, *h.shape)
+
+
 class VJE(Regularised):
     r"""The evidence lower bound of one view's embedding given the other's, in polar coordinates; no projection head.
 
@@ -201,11 +220,9 @@ class VJE(Regularised):
 
     def _noise(self, h: Tensor, counts: list[int]) -> Tensor:
         """Standard normal ``(samples, views, n_r, d)``: this rank's rows of what all ranks draw together."""
-        generator = torch.Generator().manual_seed(mixed_seed(self.seed, int(self.draw)))
-        views, rows, dim = h.shape
-        noise = torch.randn(sum(counts), self.samples, views, dim, generator=generator)
         start = first_row(counts, self.group)
-        return noise[start : start + rows].permute(1, 2, 0, 3).to(h.device, h.dtype)
+        make = _gaussian_operator if torch.compiler.is_compiling() else _gaussian
+        return make(h.detach(), self.draw, self.seed, sum(counts), start, self.samples)
 
     def after_step(self, progress: float) -> None:
         if self.training:
