@@ -204,7 +204,7 @@ def test_profile_prints_shares(run, classes, quick):
         (["DATA", "--out", "r", "--epocs", "3"], "--epochs"),
         (["DATA", "--out", "r", "--config", "absent.yaml"], "no such file"),
         (["DATA", "--out", "r", "--init", "absent.pth"], "absent.pth"),
-        (["DATA", "more", "--out", "r"], "unexpected extra argument"),
+        (["DATA", "more", "--out", "r"], "There is no file or folder more"),
     ],
 )
 def test_what_is_refused_costs_a_paragraph_and_leaves_no_folder(run, classes, tmp_path, words, said):

@@ -116,13 +116,13 @@ def choose_ood(data: Any, *, seed: int = 0, limit: int | None = None) -> dict[st
     sets = list(_sets(data))
     sources = [_test_part(spec, what) for what, _, spec in sets]
     called = [
-        name or (str(spec) if _is_name(spec) else source.name)
+        name or (str(spec).rstrip("/") if _is_name(spec) else source.name)
         for (_, name, spec), source in zip(sets, sources, strict=True)
     ]
     if len(set(called)) == len(called) > 0:
         ends = distinct_ends(called)
     else:
-        ends = [text.rstrip("/").rsplit("/", 1)[-1] for text in called]
+        ends = [text.rsplit("/", 1)[-1] for text in called]
     alike = Counter(source.name for source in sources)
     for (what, _, spec), source, end in zip(sets, sources, ends, strict=True):
         if len(source) == 0:
