@@ -319,3 +319,8 @@ def test_heads_as_published():
         ProjectionHead(8, 4, layers=0)
     with pytest.raises(ValueError, match="last='none'"):
         ProjectionHead(8, 4, last="none")
+
+
+def test_the_repulsion_is_its_formula():
+    method, z = SimCLR(*parts(), temperature=0.2), normalize(torch.randn(2, 9, 5, dtype=torch.float64))
+    torch.testing.assert_close(method.repel(z), method.repel.reference(z))

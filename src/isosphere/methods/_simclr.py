@@ -50,6 +50,11 @@ class _Repulsion(Discrepancy):
     def _statistic(self, z: Tensor) -> Tensor:
         return pair_log_sum(z, lambda c: (c - 1) / self.temperature, group=self.group) / self.count(z)
 
+    def reference(self, z: Tensor) -> Tensor:
+        logs = (z @ z.mT - 1) / self.temperature
+        others = logs.masked_fill(torch.eye(z.shape[-2], dtype=torch.bool, device=z.device), -torch.inf)
+        return others.logsumexp(-1).mean(-1)
+
     def slope(self, n: int) -> float:
         return 1 / self.temperature
 
