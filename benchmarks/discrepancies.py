@@ -13,6 +13,7 @@ there, and draw them.
 import argparse
 import math
 import platform
+import random
 import subprocess
 import sys
 import time
@@ -141,10 +142,11 @@ def measure(n: int, dim: int, device: str, most_rounds: int) -> dict[str, dict[s
     for statistic in all_.values():
         step(statistic, z)
     order, rounds = list(all_.items()), min(most_rounds, max(3, 15 * 2048 // n))
-    for i in range(rounds):
-        # Turned from round to round: nobody always runs in the wake of the same neighbour.
-        shift = i % len(order)
-        for name, statistic in order[shift:] + order[:shift]:
+    shuffled = random.Random(0)
+    for _ in range(rounds):
+        # A turned order would keep the neighbours: who follows lightly finds the caches full of its temporaries.
+        shuffled.shuffle(order)
+        for name, statistic in order:
             synchronise(device)
             started = time.perf_counter()
             step(statistic, z)

@@ -12,7 +12,8 @@ from torch import Tensor
 from isosphere.discrepancies._base import Discrepancy
 from isosphere.kernels import QuadratureRuleKernel
 from isosphere.reductions import Group, sliced_characteristic_distance
-from isosphere.sphere import marginal_cf, mixed_seed, sample_uniform
+from isosphere.seeds import mixed_seed
+from isosphere.sphere import marginal_cf, sample_uniform
 
 
 class _Sliced(Discrepancy):

@@ -109,8 +109,8 @@ def sliced_characteristic_distance(
         spacing: knots are ``spacing * (1, ..., K)``; a symmetric rule over the whole line doubles the weights of the
             positive half (the distance is even, and zero at the origin).
         weights: shape ``(K,)``. target: shape ``(K,)``, real and even characteristic function at the knots.
-
-    Returns: shape ``(*views,)``, without any factor ``n``. Memory: one (n x slices) block and ``O(K slices)``.
+    Returns:
+        shape ``(*views,)``, without any factor ``n``. Memory: one (n x slices) block and ``O(K slices)``.
     """
     rule = {"directions": directions, "spacing": spacing, "weights": weights, "target": target}
     return fused(z, partial(_distance, **rule, group=group), partial(_plain_distance, **rule), group)

@@ -40,7 +40,8 @@ class _AllReduce(torch.autograd.Function):
 def all_reduce(x: Tensor, group: Group = None) -> Tensor:
     r"""Sum ``x`` over the ranks: :math:`y = \sum_r x_r`, with :math:`\bar x_r = \sum_{r'} \bar y_{r'}`.
 
-    Shape: any, the same on every rank. One rank: ``x`` itself. Differentiable any number of times.
+    Shape:
+        any, the same on every rank. One rank: ``x`` itself. Differentiable any number of times.
     """
     return _AllReduce.apply(x, group) if world_size(group) > 1 else x
 
@@ -65,8 +66,9 @@ def first_row(counts: list[int], group: Group = None) -> int:
 def gather_rows(x: Tensor, counts: list[int], group: Group = None) -> Tensor:
     """Concatenate the ranks' ``x`` along dimension -2, in rank order, without gradient.
 
-    Shape: ``(*views, n_r, d)`` on rank ``r``, with ``counts[r] = n_r`` (zero is allowed) -> ``(*views, n, d)``.
-    The Gram reductions carry the gradient themselves; see :func:`isosphere.reductions.pair_mean`.
+    Shape:
+        ``(*views, n_r, d)`` on rank ``r``, with ``counts[r] = n_r`` (zero is allowed) -> ``(*views, n, d)``. The
+        Gram reductions carry the gradient themselves; see :func:`isosphere.reductions.pair_mean`.
     """
     if len(counts) == 1:
         return x.detach()

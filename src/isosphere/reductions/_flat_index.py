@@ -38,15 +38,15 @@ def find_neighbours(
 
     Args:
         largest_norm: of a database row, if it is known (which also says that all are finite); None looks.
-
-    Shape: queries ``(m, d)``, database ``(n, d)``; similarities float32 ``(m, k)``, rows int64 ``(m, k)``.
-
-    Raises: ValueError for an unknown engine and as :func:`nearest_neighbours`; UsageError for ``faiss`` where
-        it is not installed.
-
-    Numerics: of FAISS's k + 32 candidates the inner products are computed again in float64 and sorted by
-    (value, row). A query whose last candidate is not below its k-th neighbour by more than the rounding
-    (many duplicates) is searched again in blocks, so that the answer never depends on how FAISS breaks ties.
+    Shape:
+        queries ``(m, d)``, database ``(n, d)``; similarities float32 ``(m, k)``, rows int64 ``(m, k)``.
+    Raises:
+        ValueError: an unknown engine and as :func:`nearest_neighbours`
+        UsageError: ``faiss`` where it is not installed.
+    Numerics:
+        of FAISS's k + 32 candidates the inner products are computed again in float64 and sorted by (value, row). A
+        query whose last candidate is not below its k-th neighbour by more than the rounding (many duplicates) is
+        searched again in blocks, so that the answer never depends on how FAISS breaks ties.
     """
     if engine not in get_args(SearchEngine):
         raise ValueError(f"engine: got {engine!r}, expected one of {', '.join(get_args(SearchEngine))}")

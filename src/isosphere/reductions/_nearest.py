@@ -42,8 +42,9 @@ def _plain_log_distance(z: Tensor, floor: float) -> Tensor:
 def nearest_log_distance(z: Tensor, *, floor: float, group: Group = None) -> Tensor:
     r"""Sum over rows of :math:`\log \max(\min_{j \ne i} |z_i - z_j|, \mathrm{floor})` over the rows of all ranks.
 
-    Shape: ``(*views, n, d)`` of unit rows, at least 2 over all ranks -> ``(*views,)``. Distances are taken from
-    differences, not from 2 - 2c; a distance at the floor has no gradient. Memory O(n d).
+    Shape:
+        ``(*views, n, d)`` of unit rows, at least 2 over all ranks -> ``(*views,)``. Distances are taken from
+        differences, not from 2 - 2c; a distance at the floor has no gradient. Memory O(n d).
     """
     compute = partial(_log_distance, floor=floor, group=group)
     return fused(z, compute, partial(_plain_log_distance, floor=floor), group)

@@ -38,14 +38,15 @@ def nearest_neighbours(
         query_block, database_block: rows per block; beside the answer the memory is about ``query_block *
             database_block`` float32 numbers, whatever m and n are.
 
-    Shape: similarities float32 ``(m, k)`` and indices int64 ``(m, k)``, on the queries' device. Where
-    `exclude` leaves fewer than k rows the last place has similarity -inf and index -1.
-
-    Raises: ValueError for wrong shapes, non-finite rows or k outside 1..n.
-
-    Numerics: products in float32 with autocast and TF32 off. A block is reduced in two steps: the maxima of
-    short stretches first, then only the k stretches with the largest maxima, which hold the k largest entries
-    by necessity.
+    Shape:
+        Similarities float32 ``(m, k)`` and indices int64 ``(m, k)``, on the queries' device. Where `exclude` leaves
+        fewer than k rows the last place has similarity -inf and index -1.
+    Raises:
+        ValueError: wrong shapes, non-finite rows or k outside 1..n.
+    Numerics:
+        Products in float32 with autocast and TF32 off. A block is reduced in two steps: the maxima of short
+        stretches first, then only the k stretches with the largest maxima, which hold the k largest entries by
+        necessity.
     """
     _check(queries, database, k, exclude)
     m, n = len(queries), len(database)
@@ -82,7 +83,8 @@ def inner_product_blocks(
     For statistics that need complete rows (a full ranking, a mean over all pairs) without the matrix: the
     memory is ``rows * n`` numbers. The dtype is that of the inputs, float32 at least.
 
-    Raises: ValueError for shapes other than ``(m, d)`` and ``(n, d)``.
+    Raises:
+        ValueError: shapes other than ``(m, d)`` and ``(n, d)``.
     """
     _check_shapes(queries, database)
     dtype = torch.promote_types(torch.promote_types(queries.dtype, database.dtype), torch.float32)
@@ -100,7 +102,8 @@ def pair_tiles(x: Tensor, *, side: int = 2048) -> Iterator[tuple[slice, slice, T
     Squares below the diagonal, which hold the same pairs again, are left out. The memory is ``side^2`` numbers, however
     many rows there are, and a square is large enough for a fast product.
 
-    Shape: ``(n, d)``; float32 at least.
+    Shape:
+        ``(n, d)``; float32 at least.
     """
     x = x.to(torch.promote_types(x.dtype, torch.float32))
     for top in range(0, len(x), side):

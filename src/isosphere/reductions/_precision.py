@@ -30,9 +30,13 @@ def full_precision(device: torch.device) -> Iterator[None]:
             yield
         return
     older = None if _PRODUCTS else torch.get_float32_matmul_precision()
+    before = list(map(_precision_of, _PRODUCTS))
+    settled = older == "highest" if older is not None else before == ["ieee"] * len(before)
+    if settled and not torch.is_autocast_enabled(device.type):
+        yield  # within another such block, for the most part
+        return
     if older is not None:
         torch.set_float32_matmul_precision("highest")
-    before = list(map(_precision_of, _PRODUCTS))
     for product in _PRODUCTS:
         product.fp32_precision = "ieee"
     try:

@@ -26,7 +26,7 @@ from isosphere.sphere._harmonics import (
     log_harmonic_dimensions,
 )
 from isosphere.sphere._marginal import log_marginal_density, marginal_cf, marginal_quadrature
-from isosphere.sphere._sampling import mixed_seed, sample_uniform, sample_vmf
+from isosphere.sphere._sampling import sample_uniform, sample_vmf
 
 __all__ = [
     "Elementwise",
@@ -49,7 +49,6 @@ __all__ = [
     "marginal_cf",
     "marginal_quadrature",
     "mean_resultant_length",
-    "mixed_seed",
     "normalize",
     "power_spherical_kl",
     "sample_uniform",

@@ -22,9 +22,11 @@ _ANTIPODAL = 1e-6
 def log_norm(x: Tensor) -> Tensor:
     """Logarithm of the length of each row, ``log |x|``.
 
-    Shape: ``(*, d)`` -> ``(*,)``.
-    Numerics: rows are scaled by their largest entry first, so that neither 1e-30 nor 1e30 leaves the range of float32.
-    A row shorter than 1e-12 counts as that long and gets no gradient.
+    Shape:
+        ``(*, d)`` -> ``(*,)``.
+    Numerics:
+        rows are scaled by their largest entry first, so that neither 1e-30 nor 1e30 leaves the range of float32. A
+        row shorter than 1e-12 counts as that long and gets no gradient.
     """
     x = _wide(x)
     largest = x.detach().abs().amax(-1, keepdim=True).clamp(min=torch.finfo(x.dtype).tiny)
@@ -39,10 +41,14 @@ def log_spherical_cauchy(u: Tensor, location: Tensor, rho: float) -> Tensor:
 
     .. math:: p(u) = \frac{1}{|S^{d-1}|} \Big(\frac{1 - \rho^2}{1 + \rho^2 - 2 \rho \langle u, \mu \rangle}\Big)^{d-1}
 
-    Shape: unit rows ``u`` and ``location`` broadcast, ``(*, d)`` -> ``(*,)``. ``rho`` in [0, 1); 0 is the uniform law.
-    Raises: ValueError for rho outside [0, 1).
-    Numerics: the denominator as ``(1 - rho)^2 + rho |u - mu|^2``, which loses nothing near the centre.
-    Reference: Kato and McCullagh, Some properties of a Cauchy family on the sphere (2020), eq. 1.
+    Shape:
+        unit rows ``u`` and ``location`` broadcast, ``(*, d)`` -> ``(*,)``. ``rho`` in [0, 1); 0 is the uniform law.
+    Raises:
+        ValueError: rho outside [0, 1).
+    Numerics:
+        the denominator as ``(1 - rho)^2 + rho |u - mu|^2``, which loses nothing near the centre.
+    Reference:
+        Kato and McCullagh, Some properties of a Cauchy family on the sphere (2020), eq. 1.
     """
     if not 0 <= rho < 1:
         raise ValueError(f"got rho={rho}, expected a number in [0, 1), such as 0.8")
@@ -61,10 +67,13 @@ def log_power_spherical(u: Tensor, location: Tensor, concentration: Tensor) -> T
               C = 2^{\alpha + \beta} \pi^\beta \frac{\Gamma(\alpha)}{\Gamma(\alpha + \beta)}, \quad
               \alpha = \beta + \kappa, \ \beta = \frac{d - 1}{2}
 
-    Shape: unit rows ``u``, ``location`` ``(*, d)`` and ``concentration`` ``(*,)`` broadcast -> ``(*,)``; the
-    concentration is positive, 0 is the uniform law.
-    Numerics: ``1 + c`` as ``|u + mu|^2 / 2``, not below 1e-6; the normaliser in float64 where there is one.
-    Reference: De Cao and Aziz, The Power Spherical distribution (2020), definition 1.
+    Shape:
+        unit rows ``u``, ``location`` ``(*, d)`` and ``concentration`` ``(*,)`` broadcast -> ``(*,)``; the
+        concentration is positive, 0 is the uniform law.
+    Numerics:
+        ``1 + c`` as ``|u + mu|^2 / 2``, not below 1e-6; the normaliser in float64 where there is one.
+    Reference:
+        De Cao and Aziz, The Power Spherical distribution (2020), definition 1.
     """
     u, location = _wide(u), _wide(location)
     sum_square = ((u + location).square().sum(-1) / 2).clamp(min=_ANTIPODAL)
@@ -77,8 +86,14 @@ def power_spherical_kl(concentration: Tensor, dim: int) -> Tensor:
 
     .. math:: \mathrm{KL} = \kappa\,(\log 2 + \psi(\alpha) - \psi(\alpha + \beta)) - \log C(\kappa) + \log |S^{d-1}|
 
-    Shape: ``(*,)`` -> ``(*,)``. Scale: nats, 0 at concentration 0. Numerics: in float64 where there is one.
-    Reference: De Cao and Aziz (2020), eq. 20.
+    Shape:
+        ``(*,)`` -> ``(*,)``.
+    Scale:
+        Nats, 0 at concentration 0.
+    Numerics:
+        In float64 where there is one.
+    Reference:
+        De Cao and Aziz (2020), eq. 20.
     """
     kappa = _wide(concentration)
     wide = _widest(kappa)

@@ -17,15 +17,15 @@ def alignment(views: Tensor) -> Tensor:
     .. math:: \\frac{1}{n \\binom{V}{2}} \\sum_i \\sum_{v < w} |z_{iv} - z_{iw}|^2
               = \\frac{2 V}{V - 1} \\cdot \\frac{1}{n V} \\sum_{i, v} |z_{iv} - \\bar z_i|^2
 
-    Shape: ``(views, n, d)``, at least two views, to a number.
-
-    Scale: with unit rows 0 at perfect alignment and at collapse, 2 for unrelated views of a spread-out
-    encoder; with V views it is ``2 V / (V - 1)`` times the invariance term whose centre is the mean of all
-    views.
-
-    Raises: ValueError for another shape.
-
-    Reference: T. Wang, P. Isola, arXiv 2005.10242, eq. 3 with alpha = 2.
+    Shape:
+        ``(views, n, d)``, at least two views, to a number.
+    Scale:
+        With unit rows 0 at perfect alignment and at collapse, 2 for unrelated views of a spread-out encoder; with V
+        views it is ``2 V / (V - 1)`` times the invariance term whose centre is the mean of all views.
+    Raises:
+        ValueError: another shape.
+    Reference:
+        T. Wang, P. Isola, arXiv 2005.10242, eq. 3 with alpha = 2.
     """
     if views.ndim != 3 or views.shape[0] < 2:
         raise ValueError(
@@ -40,15 +40,15 @@ def uniformity(z: Tensor, t: float = 2.0) -> Tensor:
 
     .. math:: \\log \\frac{1}{n (n - 1)} \\sum_{i \\ne j} \\exp(-t |z_i - z_j|^2)
 
-    Shape: unit rows ``(*views, n, d)``, at least two, to ``(*views,)``. Differentiable; memory does not grow
-    with n^2.
-
-    Scale: 0 at collapse, its largest value; the smallest possible population value is that of the uniform
-    law, ``-2 t + log 0F1(; d/2; t^2)``, close to -2t in high dimension.
-
-    Raises: ValueError for fewer than two rows.
-
-    Reference: T. Wang, P. Isola, arXiv 2005.10242, eq. 4.
+    Shape:
+        Unit rows ``(*views, n, d)``, at least two, to ``(*views,)``. Differentiable; memory does not grow with n^2.
+    Scale:
+        0 at collapse, its largest value; the smallest possible population value is that of the uniform law, ``-2 t
+        + log 0F1(; d/2; t^2)``, close to -2t in high dimension.
+    Raises:
+        ValueError: fewer than two rows.
+    Reference:
+        T. Wang, P. Isola, arXiv 2005.10242, eq. 4.
     """
     _rows(z)
     x = z.to(torch.promote_types(z.dtype, torch.float32))
@@ -65,13 +65,14 @@ def mean_cosine(z: Tensor) -> Tensor:
     .. math:: \\frac{1}{n (n - 1)} \\sum_{i \\ne j} \\langle z_i, z_j \\rangle
               = \\frac{n^2 |\\bar z|^2 - \\sum_i |z_i|^2}{n (n - 1)}
 
-    Shape: ``(*views, n, d)``, at least two rows, to ``(*views,)``.
-
-    Scale: 1 at collapse, 0 for the uniform law (in expectation exactly), at least -1 / (n - 1).
-
-    Raises: ValueError for fewer than two rows.
-
-    Numerics: float64, linear time.
+    Shape:
+        ``(*views, n, d)``, at least two rows, to ``(*views,)``.
+    Scale:
+        1 at collapse, 0 for the uniform law (in expectation exactly), at least -1 / (n - 1).
+    Raises:
+        ValueError: fewer than two rows.
+    Numerics:
+        float64, linear time.
     """
     n = _rows(z)
     x = in_float64(z)

@@ -17,14 +17,14 @@ def kmeans(
         x: ``(n, p)``.
         k: clusters; with fewer distinct rows than that, some are empty.
         seed: of an own generator.
-
-    Returns: cluster of each row int64 ``(n,)``, centres ``(k, p)``, and the sum of squared distances to them.
-
-    Raises: ValueError for another shape, non-finite rows or k outside 1..n.
-
-    Numerics: centred, float32 at least; n k p operations per round, blocked.
-
-    Reference: D. Arthur, S. Vassilvitskii, k-means++ (SODA 2007), with 2 + log k candidates for each centre.
+    Returns:
+        cluster of each row int64 ``(n,)``, centres ``(k, p)``, and the sum of squared distances to them.
+    Raises:
+        ValueError: another shape, non-finite rows or k outside 1..n.
+    Numerics:
+        centred, float32 at least; n k p operations per round, blocked.
+    Reference:
+        D. Arthur, S. Vassilvitskii, k-means++ (SODA 2007), with 2 + log k candidates for each centre.
     """
     if x.ndim != 2 or not 1 <= k <= len(x):
         raise ValueError(f"x, k: got shape {tuple(x.shape)} and {k}, expected (n, p) and 1 to n")
@@ -59,12 +59,13 @@ def normalised_mutual_information(a: Tensor, b: Tensor) -> Tensor:
 
     .. math:: \\frac{2 I(a; b)}{H(a) + H(b)}
 
-    Shape: int64 ``(n,)`` both, to a float64 number. Rows labelled -1 in either are left out.
-
-    Scale: 1 if each determines the other, 0 if independent; 1 if both have one class only, nan without rows. Not
-    corrected for chance: many small clusters agree a little with anything.
-
-    Raises: ValueError if shapes differ.
+    Shape:
+        int64 ``(n,)`` both, to a float64 number. Rows labelled -1 in either are left out.
+    Scale:
+        1 if each determines the other, 0 if independent; 1 if both have one class only, nan without rows. Not
+        corrected for chance: many small clusters agree a little with anything.
+    Raises:
+        ValueError: shapes differ.
     """
     if a.ndim != 1 or a.shape != b.shape:
         raise ValueError(f"a, b: got shapes {tuple(a.shape)} and {tuple(b.shape)}, expected (n,) for both")

@@ -18,17 +18,18 @@ def local_intrinsic_dimensions(x: Tensor, k: int = 20) -> Tensor:
     with r_j the distance from row i to its j-th nearest other row; the maximum-likelihood estimate. For one number
     of a sample take the harmonic mean, ``1 / (1 / m).mean()``: it is the likelihood's own.
 
-    Shape: ``(n, p)`` to float64 ``(n,)``.
-
-    Scale: the dimension of the manifold from which rows were drawn, if k neighbours lie where it is flat; too small
-    by then for dimensions above log n. Rows that coincide with row i are not counted among its neighbours; nan if
-    fewer than two distances remain, inf if these are equal.
-
-    Raises: ValueError for another shape or k outside 3..n-1.
-
-    Numerics: distances in float64 between the centred rows, among k + 8 candidates that float32 finds.
-
-    Reference: E. Levina, P. Bickel, NeurIPS 2004, eq. 8; D. MacKay, Z. Ghahramani (2005) for the mean.
+    Shape:
+        ``(n, p)`` to float64 ``(n,)``.
+    Scale:
+        The dimension of the manifold from which rows were drawn, if k neighbours lie where it is flat; too small by
+        then for dimensions above log n. Rows that coincide with row i are not counted among its neighbours; nan if
+        fewer than two distances remain, inf if these are equal.
+    Raises:
+        ValueError: another shape or k outside 3..n-1.
+    Numerics:
+        Distances in float64 between the centred rows, among k + 8 candidates that float32 finds.
+    Reference:
+        E. Levina, P. Bickel, NeurIPS 2004, eq. 8; D. MacKay, Z. Ghahramani (2005) for the mean.
     """
     if x.ndim != 2 or not 3 <= k < len(x):
         raise ValueError(
@@ -63,14 +64,15 @@ def lidar(views: Tensor, *, delta: float = 1e-4) -> Tensor:
     With W the covariance of views around their image's mean and B that of the images' means, the exponential
     entropy of the eigenvalues, brought to sum 1, of ``(W + delta I)^(-1/2) B (W + delta I)^(-1/2)``.
 
-    Shape: ``(views, n, p)``, at least two views of two images, to a float64 number.
-
-    Scale: 1 (one direction tells images apart) to min(n - 1, p); 0 if all images have the same mean. `delta` is
-    absolute: compare features of one scale. It depends on n and on the number of views; compare at equal ones.
-
-    Raises: ValueError for another shape, or non-finite numbers.
-
-    Reference: V. Thilak et al., LiDAR (arXiv 2312.04000), section 4; the rank without its epsilon of 1e-7.
+    Shape:
+        ``(views, n, p)``, at least two views of two images, to a float64 number.
+    Scale:
+        1 (one direction tells images apart) to min(n - 1, p); 0 if all images have the same mean. `delta` is
+        absolute: compare features of one scale. It depends on n and on the number of views; compare at equal ones.
+    Raises:
+        ValueError: another shape, or non-finite numbers.
+    Reference:
+        V. Thilak et al., LiDAR (arXiv 2312.04000), section 4; the rank without its epsilon of 1e-7.
     """
     if views.ndim != 3 or views.shape[0] < 2 or views.shape[1] < 2:
         raise ValueError(

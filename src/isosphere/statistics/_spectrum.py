@@ -12,15 +12,15 @@ _CONSTANT = 1e-12
 def covariance_spectrum(z: Tensor) -> Tensor:
     """Eigenvalues of the centred covariance (divided by n - 1), descending.
 
-    Shape: ``(*views, n, d)`` to float64 ``(*views, min(n, d))``; with n <= d the eigenvalues that are zero by
-    construction beyond these are left out.
-
-    Scale: each about 1/d for uniform points on the sphere (exactly in expectation of their mean); all 0 at
-    collapse.
-
-    Raises: ValueError for fewer than two rows, or non-finite numbers.
-
-    Numerics: float64, from the smaller of the two Gram matrices.
+    Shape:
+        ``(*views, n, d)`` to float64 ``(*views, min(n, d))``; with n <= d the eigenvalues that are zero by
+        construction beyond these are left out.
+    Scale:
+        Each about 1/d for uniform points on the sphere (exactly in expectation of their mean); all 0 at collapse.
+    Raises:
+        ValueError: fewer than two rows, or non-finite numbers.
+    Numerics:
+        float64, from the smaller of the two Gram matrices.
     """
     _check(z)
     x = in_float64(z)
@@ -32,14 +32,15 @@ def effective_rank(z: Tensor) -> Tensor:
 
     .. math:: \\exp\\Big(-\\sum_k p_k \\log p_k\\Big), \\qquad p_k = \\sigma_k / \\sum_j \\sigma_j
 
-    Shape: ``(*views, n, d)`` to float64 ``(*views,)``.
-
-    Scale: 1 for points on a line, min(n - 1, d) when all directions carry the same variance, 0 for a constant
-    sample. It depends on n unless n is many times d: compare at equal n.
-
-    Raises: ValueError for fewer than two rows, or non-finite numbers.
-
-    Reference: O. Roy, M. Vetterli, The effective rank (EUSIPCO 2007), eq. 4; here after centring.
+    Shape:
+        ``(*views, n, d)`` to float64 ``(*views,)``.
+    Scale:
+        1 for points on a line, min(n - 1, d) when all directions carry the same variance, 0 for a constant sample.
+        It depends on n unless n is many times d: compare at equal n.
+    Raises:
+        ValueError: fewer than two rows, or non-finite numbers.
+    Reference:
+        O. Roy, M. Vetterli, The effective rank (EUSIPCO 2007), eq. 4; here after centring.
     """
     _check(z)
     x = in_float64(z)
@@ -53,13 +54,14 @@ def rankme(z: Tensor, *, epsilon: float = 1e-7) -> Tensor:
 
     .. math:: \\exp\\Big(-\\sum_k p_k \\log p_k\\Big), \\qquad p_k = \\sigma_k / \\|\\sigma\\|_1 + \\epsilon
 
-    Shape: ``(*views, n, d)`` to float64 ``(*views,)``.
-
-    Scale: 1 at collapse, where :func:`effective_rank` is 0; up to min(n, d). Compare at equal n.
-
-    Raises: ValueError for fewer than two rows, or non-finite numbers.
-
-    Reference: Q. Garrido et al., RankMe (ICML 2023), eq. 1.
+    Shape:
+        ``(*views, n, d)`` to float64 ``(*views,)``.
+    Scale:
+        1 at collapse, where :func:`effective_rank` is 0; up to min(n, d). Compare at equal n.
+    Raises:
+        ValueError: fewer than two rows, or non-finite numbers.
+    Reference:
+        Q. Garrido et al., RankMe (ICML 2023), eq. 1.
     """
     _check(z)
     return _exp_entropy(_squared_singular_values(in_float64(z)).sqrt(), epsilon)
@@ -68,12 +70,12 @@ def rankme(z: Tensor, *, epsilon: float = 1e-7) -> Tensor:
 def participation_ratio(z: Tensor) -> Tensor:
     """``(tr C)^2 / tr C^2`` of the centred covariance: number of directions that share the variance evenly.
 
-    Shape: ``(*views, n, d)`` to float64 ``(*views,)``.
-
-    Scale: 1 for points on a line, d for a covariance that is a multiple of the identity, 0 for a constant
-    sample.
-
-    Raises: ValueError for fewer than two rows, or non-finite numbers.
+    Shape:
+        ``(*views, n, d)`` to float64 ``(*views,)``.
+    Scale:
+        1 for points on a line, d for a covariance that is a multiple of the identity, 0 for a constant sample.
+    Raises:
+        ValueError: fewer than two rows, or non-finite numbers.
     """
     _check(z)
     x = in_float64(z)

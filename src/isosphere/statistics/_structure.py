@@ -13,13 +13,14 @@ def fisher_ratio(x: Tensor, y: Tensor) -> Tensor:
 
     .. math:: \\frac{\\sum_c n_c |\\mu_c - \\mu|^2}{\\sum_i |x_i - \\mu_{y_i}|^2}
 
-    Shape: rows ``(n, p)``, labels int64 ``(n,)``, to a float64 number. Rows labelled -1 are left out.
-
-    Scale: 0 if all class means agree, which a single class does; inf if every class is one point, (C - 1) / (n -
-    C) expected for C classes without meaning; nan if all rows are the same, or none is labelled. No change by
-    shifts, rotations and a common factor.
-
-    Raises: ValueError for other shapes, or non-finite rows.
+    Shape:
+        rows ``(n, p)``, labels int64 ``(n,)``, to a float64 number. Rows labelled -1 are left out.
+    Scale:
+        0 if all class means agree, which a single class does; inf if every class is one point, (C - 1) / (n - C)
+        expected for C classes without meaning; nan if all rows are the same, or none is labelled. No change by
+        shifts, rotations and a common factor.
+    Raises:
+        ValueError: other shapes, or non-finite rows.
     """
     rows, column, counts = _labelled(x, y)
     if len(rows) == 0:
@@ -35,18 +36,19 @@ def fisher_ratio(x: Tensor, y: Tensor) -> Tensor:
 def class_angles(x: Tensor, y: Tensor, *, centred: bool = True) -> Tensor:
     """Angles in degrees between the class means, seen from the mean of these means.
 
-    Shape: rows ``(n, p)``, labels int64 ``(n,)``, to float64 ``(classes, classes)``, classes in ascending order
-    of their labels; the diagonal is 0. Rows labelled -1 are left out.
+    Shape:
+        rows ``(n, p)``, labels int64 ``(n,)``, to float64 ``(classes, classes)``, classes in ascending order of
+        their labels; the diagonal is 0. Rows labelled -1 are left out.
 
     Args:
         centred: False measures from the origin.
-
-    Scale: 0 to 180; all equal to ``arccos(-1 / (C - 1))`` for C means spread as widely as possible (a simplex,
-    called neural collapse when classes are points as well). nan for a mean at the centre.
-
-    Raises: ValueError for other shapes, or non-finite rows.
-
-    Reference: V. Papyan, X. Han, D. Donoho, Prevalence of neural collapse (PNAS 2020), section 2.
+    Scale:
+        0 to 180; all equal to ``arccos(-1 / (C - 1))`` for C means spread as widely as possible (a simplex, called
+        neural collapse when classes are points as well). nan for a mean at the centre.
+    Raises:
+        ValueError: other shapes, or non-finite rows.
+    Reference:
+        V. Papyan, X. Han, D. Donoho, Prevalence of neural collapse (PNAS 2020), section 2.
     """
     rows, column, counts = _labelled(x, y)
     means = _means(rows, column, counts)
@@ -68,16 +70,17 @@ def silhouettes(x: Tensor, y: Tensor) -> Tensor:
     with a the mean distance to the other rows of the same class and b the smallest mean distance to the rows of
     another class.
 
-    Shape: rows ``(n, p)``, labels int64 ``(n,)``, to float64 ``(labelled rows,)``, in order.
-
-    Scale: 1 when classes are points, 0 on the border, negative nearer to another class. 0 for rows alone in their
-    class and where all distances are 0; nan if there is one class only.
-
-    Raises: ValueError for other shapes, or non-finite rows.
-
-    Numerics: float64, blocked: n^2 p operations, memory about 1024 n.
-
-    Reference: P. Rousseeuw, Journal of Computational and Applied Mathematics 20 (1987) 53-65.
+    Shape:
+        rows ``(n, p)``, labels int64 ``(n,)``, to float64 ``(labelled rows,)``, in order.
+    Scale:
+        1 when classes are points, 0 on the border, negative nearer to another class. 0 for rows alone in their
+        class and where all distances are 0; nan if there is one class only.
+    Raises:
+        ValueError: other shapes, or non-finite rows.
+    Numerics:
+        float64, blocked: n^2 p operations, memory about 1024 n.
+    Reference:
+        P. Rousseeuw, Journal of Computational and Applied Mathematics 20 (1987) 53-65.
     """
     rows, column, counts = _labelled(x, y)
     if len(counts) < 2:

@@ -38,15 +38,16 @@ def within_share(features: Tensor, *, ridge: float = 0.1) -> Tensor:
         ridge: added to both covariances, relative to the mean variance: directions that carry much less
             variance than that count as noise (share 1) when directions are chosen.
 
-    Shape: float64 ``(p,)``, ascending.
-
-    Scale: 0: the same in all views of an image; 1: unrelated between views (estimates scatter around it and
-    may exceed it, up to V / (V - 1)). Constant features give 1: they offer nothing. Invariant to shifts and
-    rotations of the features, and up to the ridge to linear maps.
-
-    Raises: ValueError for another shape or non-finite features.
-
-    Numerics: float64 whatever the input; five eigen-decompositions of size ``min(p, views n)``. No gradient.
+    Shape:
+        float64 ``(p,)``, ascending.
+    Scale:
+        0: the same in all views of an image; 1: unrelated between views (estimates scatter around it and may exceed
+        it, up to V / (V - 1)). Constant features give 1: they offer nothing. Invariant to shifts and rotations of
+        the features, and up to the ridge to linear maps.
+    Raises:
+        ValueError: another shape or non-finite features.
+    Numerics:
+        float64 whatever the input; five eigen-decompositions of size ``min(p, views n)``. No gradient.
     """
     if features.ndim != 3 or features.shape[0] < 2 or features.shape[1] < 10:
         raise ValueError(

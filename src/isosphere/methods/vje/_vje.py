@@ -15,7 +15,8 @@ from isosphere.methods.vje._evidence import Posterior, RadialFactor, directional
 from isosphere.methods.vje._likelihood import diagonal_gaussian_kl
 from isosphere.models import Encoder, InferenceNetwork
 from isosphere.reductions import first_row, full_precision, row_counts
-from isosphere.sphere import log_norm, mixed_seed, normalize
+from isosphere.seeds import mixed_seed
+from isosphere.sphere import log_norm, normalize
 
 _PAPER = "Joint Embedding Variational Bayes, arXiv 2602.05639"
 
