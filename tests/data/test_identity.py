@@ -51,6 +51,26 @@ def test_a_stamp_changes_with_its_file_alone(make_folder, tmp_path, monkeypatch)
     assert changed(before, stamps(open_source("elsewhere"))) == [True] * 3
 
 
+def test_files_of_equal_length_and_date_in_each_others_place_are_noticed(make_folder, tmp_path):
+    """By mv, by an archive that is unpacked anew, by a link that leads elsewhere."""
+    folder = make_folder(["a/0.bmp", "a/1.bmp"])
+    make_folder(["1.bmp", "0.bmp"], under="other")
+    (folder / "link").symlink_to("../other")
+    for file in tmp_path.rglob("*.bmp"):
+        os.utime(file, (1e9, 1e9))
+    before = stamps(open_source(folder))
+    np.testing.assert_array_equal(stamps(open_source(folder)), before)
+    (folder / "a/0.bmp").rename(folder / "t")
+    (folder / "a/1.bmp").rename(folder / "a/0.bmp")
+    (folder / "t").rename(folder / "a/1.bmp")
+    assert changed(before, stamps(open_source(folder))) == [True, True, False, False]
+    before = stamps(open_source(folder))
+    (folder / "link").unlink()
+    shutil.copytree(tmp_path / "other", tmp_path / "copy")
+    (folder / "link").symlink_to("../copy")
+    assert changed(before, stamps(open_source(folder))) == [False, False, True, True]
+
+
 def test_images_of_archives_change_with_the_archive(tmp_path, make_folder):
     for k in range(2):
         write_shard(tmp_path / f"s-{k}.tar", range(2 * k, 2 * k + 2))

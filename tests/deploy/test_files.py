@@ -93,6 +93,11 @@ def test_an_interrupted_embedding_goes_on_where_it_stopped(run, folder, tmp_path
     done.clear()
     embed_to_file(run, source, tmp_path / "f.npz", layer="head", progress=lambda c, t: done.append(c))
     assert done == [4, 8, 11]  # the parts were those of another layer
+    with pytest.raises(KeyboardInterrupt):
+        embed_to_file(run, source, tmp_path / "g.npz", progress=stop)
+    other = source.with_class_names(list(reversed(source.class_names)))
+    embed_to_file(run, other, tmp_path / "g.npz")  # the parts had other labels
+    assert_same(read_embeddings(tmp_path / "g.npz"), embed_source(run, other))
     assert_same(read_embeddings(tmp_path / "f.npz"), embed_source(run, source, layer="head"))
 
 

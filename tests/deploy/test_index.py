@@ -2,11 +2,13 @@
 
 import io
 import os
+import sys
 import tarfile
 
 import numpy as np
 import pytest
 
+import isosphere
 from isosphere.deploy import Embeddings, Index, open_index
 
 from .conftest import picture
@@ -33,8 +35,6 @@ def test_search_is_that_of_brute_force():
 def own(trained, tmp_path):
     """A copy of the run whose folder this test may fill."""
     import shutil
-
-    import isosphere
 
     shutil.copytree(trained, tmp_path / "own")
     return isosphere.load(tmp_path / "own", device="cpu")
@@ -104,15 +104,44 @@ def test_labels_follow_the_folders(own, pictures):
     assert index.added == 1
 
 
-def test_other_weights_start_afresh(own, pictures, trained):
-    folder = pictures(["a.png", "b.png"])
-    index = open_index(own, str(folder))
-    del own.__dict__["identity"]
-    own.folder.encoder.write_bytes(own.folder.encoder.read_bytes() + b"\0")
-    assert figures(open_index(own, str(folder))) == (2, 0, 0)
+def test_an_index_is_of_the_weights_in_memory_whatever_the_folder_holds_by_now(own, pictures):
+    folder = str(pictures(["a.png", "b.png"]))
+    spec = own.folder.read_encoder()[1]
+    own.folder.write_encoder({k: x * 2 for k, x in own.encoder.state_dict().items()}, spec)
+    old = open_index(own, folder)  # the training has gone on since the weights were read
+    later = isosphere.load(own.folder.path, device="cpu")
+    index = open_index(later, folder)
+    assert figures(index) == (2, 0, 0)
+    assert not np.allclose(index.unit, old.unit)
+    assert figures(open_index(later, folder)) == (0, 2, 0)
     assert index.saved is not None
     index.saved.write_bytes(b"damaged")
-    assert figures(open_index(own, str(folder))) == (2, 0, 0)
+    assert figures(open_index(later, folder)) == (2, 0, 0)
+
+
+@pytest.mark.skipif(sys.platform in ("darwin", "win32"), reason="names are text there")
+def test_images_that_are_shown_by_one_name_are_told_apart(own, tmp_path):
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    picture(1).save(folder / "a.png")
+    picture(2).save(os.fsencode(folder) + b"/\xfe.png")
+    (folder / os.fsdecode(b"\xff.png")).write_bytes(b"\x89PNG")
+    for figure in ((2, 0, 0), (0, 2, 0)):
+        index = open_index(own, str(folder))
+        assert figures(index) == figure
+        assert index.paths == ["a.png", "\ufffd.png"]
+        assert [path for path, _ in index.skipped] == ["\ufffd.png"]
+    assert np.allclose(own.embed(picture(2)) @ index.unit[1].numpy(), np.linalg.norm(own.embed(picture(2))))
+
+
+def test_an_image_that_is_listed_twice_is_one_for_duplicates(own, pictures, tmp_path):
+    folder = pictures(["0.png", "1.png"])
+    (tmp_path / "l.txt").write_text("pictures/0.png\npictures/0.png\npictures/1.png\n")
+    index = open_index(own, str(tmp_path / "l.txt"))
+    assert len(index) == 3
+    assert own.dedup(str(tmp_path / "l.txt")) == own.dedup(f"{folder} + {folder}/../pictures") == []
+    (tmp_path / "l.txt").write_text("pictures/0.png\n")
+    assert figures(open_index(own, str(tmp_path / "l.txt"))) == (0, 1, 2)
 
 
 def test_a_run_that_cannot_be_written_to_is_searched_all_the_same(own, pictures):

@@ -18,15 +18,19 @@ would take minutes on a network's disk."""
 
 
 def stamps(source: Source) -> NDArray[np.int64]:
-    """What changes for each image as soon as it may be another: place, length and time of the file that it lies in, and
-    where in it; of images in memory a digest of the numbers. Zeros where nothing can be said.
+    """What changes for each image as soon as it may be another: place, number (inode), length and times of the file
+    that it lies in, links followed, and where in it; of images in memory a digest of the numbers. Zeros where nothing
+    can be said.
 
-    Shape: int64 (n, 2). Nothing is read but the files' entries in their folders.
+    The time of the change (ctime) and the number tell apart files of equal length and date that were renamed or linked
+    into each other's place. Shape: int64 (n, 2). Nothing is read but the files' entries in their folders.
     """
     found = np.zeros((len(source), DIGEST_BYTES // 8), np.int64)
     for i, (origin, state) in enumerate(_states(source)):
         if origin is not None and state is not None:
-            facts = f"{origin.file}\0{origin.start}\0{origin.size}\0{state.st_size}\0{state.st_mtime_ns}"
+            facts = "\0".join(
+                map(str, (*origin, state.st_size, state.st_mtime_ns, state.st_ctime_ns, state.st_ino))
+            )
             digest = hashlib.blake2b(
                 facts.encode("utf-8", "surrogateescape"), digest_size=DIGEST_BYTES
             ).digest()

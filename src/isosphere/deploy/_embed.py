@@ -65,10 +65,8 @@ def embed_images(
     chosen, source = run.check_layer(layer), source_of(images)
     if not (isinstance(images, Source) or is_named(images)):
         run = replace(run, cache=None)
-    blocks = [
-        block
-        for _, block in _blocks(run, source, chosen, batch_size, 2, progress, range(_count(run, source)))
-    ]
+    numbers = range(_count(run, source))
+    blocks = [made for _, made, _ in _blocks(run, source, chosen, batch_size, 2, progress, numbers)]
     refuse_unreadable([item for block in blocks for item in block.skipped] + source.unreadable)
     return join(blocks, source).values
 
@@ -88,7 +86,9 @@ def embed_source(
 
     Raises: RunError if no image can be read; UsageError for a layer that the run does not have.
     """
-    made = embed_readable(run, source, layer=layer, batch_size=batch_size, workers=workers, progress=progress)
+    made, _ = embed_readable(
+        run, source, layer=layer, batch_size=batch_size, workers=workers, progress=progress
+    )
     require_readable(source, len(made), made.skipped, strict=False)
     return made
 
@@ -101,11 +101,14 @@ def embed_readable(
     batch_size: int = 256,
     workers: int = 2,
     progress: Progress | None = None,
-) -> Embeddings:
-    """As :func:`embed_source`, but a source of which nothing can be read gives no rows, and the reasons."""
+) -> tuple[Embeddings, NDArray[np.int64]]:
+    """As :func:`embed_source`, and the positions of the rows' images in the source; but one of which nothing can be
+    read gives no rows, and the reasons.
+    """
     chosen = run.check_layer(layer)
-    blocks = _blocks(run, source, chosen, batch_size, workers, progress, range(_count(run, source)))
-    return join([block for _, block in blocks], source)
+    blocks = list(_blocks(run, source, chosen, batch_size, workers, progress, range(_count(run, source))))
+    positions = np.concatenate([np.empty(0, np.int64), *(positions for _, _, positions in blocks)])
+    return join([made for _, made, _ in blocks], source), positions
 
 
 def embed_to_file(
@@ -156,7 +159,7 @@ def _embed_to(
     _open_parts(parts, _identity(run, source, layer))
     lengths = [_kept(_part(parts, b), len(_rows(run, source, b))) for b in range(count)]
     todo = [b for b, length in enumerate(lengths) if length is None]
-    for b, block in _blocks(run, source, layer, batch_size, workers, progress, todo):
+    for b, block, _ in _blocks(run, source, layer, batch_size, workers, progress, todo):
         write_embeddings(_part(parts, b), block)
         write_json(_part(parts, b).with_suffix(".json"), block.skipped)
         lengths[b] = len(block)
@@ -190,10 +193,10 @@ def _blocks(
     workers: int,
     progress: Progress | None,
     numbers: range | list[int],
-) -> Iterator[tuple[int, Embeddings]]:
+) -> Iterator[tuple[int, Embeddings, NDArray[np.int64]]]:
     for b in numbers:
         rows = _rows(run, source, b)
-        yield b, _block(run, source, rows, layer, batch_size, workers)
+        yield b, *_block(run, source, rows, layer, batch_size, workers)
         if progress is not None:
             progress(rows.stop, len(source))
 
@@ -205,15 +208,16 @@ def _rows(run: Embedder, source: Source, b: int) -> range:
 
 def _block(
     run: Embedder, source: Source, positions: range, layer: Layer, batch_size: int, workers: int
-) -> Embeddings:
+) -> tuple[Embeddings, NDArray[np.int64]]:
     part = source.subset(list(positions))
     kept, features, failed = run.source_features(part, batch_size=batch_size, workers=workers)
     skipped = [(part.paths[i], reason) for i, reason in sorted(failed.items())]
     paths = [part.paths[i] for i in kept]
     if not len(kept):  # no reason to stop before the other blocks have been seen
-        return Embeddings(np.empty((0, 0), np.float32), np.empty(0, np.int64), [], [], skipped)
+        return Embeddings(np.empty((0, 0), np.float32), np.empty(0, np.int64), [], [], skipped), kept
     values = run.select(features, layer).numpy()
-    return Embeddings(values, part.labels[kept], paths, source.class_names, skipped)
+    made = Embeddings(values, part.labels[kept], paths, source.class_names, skipped)
+    return made, kept + positions.start
 
 
 # --- blocks kept on disk --------------------------------------------------------------------------------------
@@ -222,9 +226,9 @@ def _block(
 def _identity(run: Embedder, source: Source, layer: Layer) -> dict[str, str | int]:
     """What the blocks depend on; images of which nothing is known are those of this call alone."""
     found = stamps(source)
-    digest = hashlib.blake2b(found.tobytes(), digest_size=16)
-    for path in source.paths:
-        digest.update(path.encode("utf-8", "surrogateescape") + b"\0")
+    digest = hashlib.blake2b(found.tobytes() + source.labels.tobytes(), digest_size=16)
+    for name in (*source.paths, *source.class_names):
+        digest.update(name.encode("utf-8", "surrogatepass") + b"\0")
     return {
         "weights": run.identity,
         "pixels": PIXELS,

@@ -1,6 +1,5 @@
 """A trained network, to be applied to images."""
 
-import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -28,7 +27,7 @@ from isosphere.evaluation import (
     weights_identity,
 )
 from isosphere.models import Encoder
-from isosphere.runs import RunFolder
+from isosphere.runs import RunFolder, tensors_identity
 
 Encode: TypeAlias = Callable[[Tensor], tuple[Tensor, Tensor]]
 
@@ -66,15 +65,14 @@ class Embedder:
         """Digest of a module's weights and of the settings, as evaluations keep it beside their figures."""
         return weights_identity(module, *self.settings)
 
-    @cached_property
+    @property
     def identity(self) -> str:
-        """Digest of the weights: what was computed with other weights is not to be used with these."""
-        digest = hashlib.blake2b(digest_size=16)
-        for file in self.folder.weights:
-            with file.open("rb") as handle:
-                while part := handle.read(1 << 22):
-                    digest.update(part)
-        return digest.hexdigest()
+        """Digest of all that vectors of any layer depend on, as it is in memory: a training may have written other
+        weights to the folder since. What was computed with others is not to be used with these.
+        """
+        metric = self.metric
+        more = "" if metric is None else tensors_identity({"mean": metric.mean, "basis": metric.basis})
+        return f"{self.weights} {more}".rstrip()
 
     def features(
         self,

@@ -1,6 +1,7 @@
 """Search by cosine among the images of a source: embedded once, kept in the run's folder, extended as needed."""
 
 import hashlib
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -15,7 +16,7 @@ from torch.nn import functional
 
 from isosphere.atomic import atomic_file
 from isosphere.data import PIXELS, Source, first_of_each, require_readable, stamps
-from isosphere.deploy._embed import embed_readable, embed_source, join
+from isosphere.deploy._embed import embed_readable
 from isosphere.deploy._embedder import Embedder, Progress
 from isosphere.deploy._kinds import Embeddings
 from isosphere.deploy._layers import Layer
@@ -47,7 +48,8 @@ class Index:
     """Embeddings of images as unit rows, searched exactly.
 
     `unit` float32 (n, d), `paths` and `labels` per row; `added`, `reused`, `removed` count the rows that the
-    last opening embedded, took over and dropped; `saved` is the file, None if it could not be written.
+    last opening embedded, took over and dropped; `saved` is the file, None if it could not be written; `positions` are
+    those of the rows' images in the source that was opened.
     """
 
     unit: Tensor
@@ -60,6 +62,7 @@ class Index:
     reused: int = 0
     removed: int = 0
     saved: Path | None = None
+    positions: NDArray[np.int64] | None = None
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -73,13 +76,21 @@ class Index:
         )
 
     def of_files(self, source: Source) -> "Index":
-        """Without the rows of images of `source` that are the same file as an earlier one, by a link."""
-        own = {source.paths[i] for i in first_of_each(source)}
-        rows = [row for row, path in enumerate(self.paths) if path in own]
+        """Without the rows of images of `source`, of which it was made, that are the same file as an earlier one: by a
+        link, or because a list names it twice.
+        """
+        if self.positions is None:
+            raise ValueError("positions: got None, expected an index that was opened from this source")
+        rows = np.flatnonzero(np.isin(self.positions, first_of_each(source)))
         if len(rows) == len(self):
             return self
-        paths = [self.paths[row] for row in rows]
-        return replace(self, unit=self.unit[rows], paths=paths, labels=self.labels[rows])
+        return replace(
+            self,
+            unit=self.unit[rows],
+            paths=[self.paths[row] for row in rows],
+            labels=self.labels[rows],
+            positions=self.positions[rows],
+        )
 
     @cached_property
     def _radius(self) -> float:
@@ -133,45 +144,49 @@ def open_index(
     """
     layer = run.check_layer(layer)
     source = source_of(data)
-    if run.cache is None or not source.location:
-        return Index.of(embed_source(run, source, layer=layer, workers=workers, progress=progress), layer)
-    marks = stamps(source)
-    file = _index_file(run, source, layer)
-    identity = f"{run.identity}, pixels {PIXELS}"
-    old = _read(file, identity)
-    known = {} if old is None else {key: i for i, key in enumerate(_keys(old.paths, old.stamps))}
-    rows = [known.get(key, -1) if key[1] != _UNKNOWN else -1 for key in _keys(source.paths, marks)]
+    keeps = run.cache is not None and bool(source.location)
+    marks = stamps(source) if keeps else np.zeros((len(source), 2), np.int64)
+    file, identity = _index_file(run, source, layer), f"{run.identity}, pixels {PIXELS}"
+    old = _read(file, identity) if keeps else None
+    before = [] if old is None else list(_keys(old.paths, old.stamps))
+    now, known = list(_keys(source.paths, marks)), {key: row for row, key in enumerate(before)}
+    rows = [known.get(key, -1) if key[1] != _UNKNOWN else -1 for key in now]
     todo = [i for i, row in enumerate(rows) if row < 0]
-    kept = [i for i, row in enumerate(rows) if row >= 0]
-    blocks: list[Embeddings] = []
+    reasons: dict[int, str] = {}  # by position, since two images may be shown by one name
+    blocks: list[NDArray[np.float32]] = []
     positions: list[int] = []
-    if old is not None and kept:
-        blocks.append(old.take([rows[i] for i in kept], source, kept))
-        positions += [i for i in kept if old.readable[rows[i]]]
+    if old is not None:
+        kept = [i for i, row in enumerate(rows) if row >= 0 and old.readable[row]]
+        reasons |= {i: old.reasons[row] for i, row in enumerate(rows) if row >= 0 and not old.readable[row]}
+        blocks.append(old.values[old.place[[rows[i] for i in kept]]])
+        positions += kept
+    added = 0
     if todo:
         part = source.subset(todo)
-        fresh = embed_readable(run, part, layer=layer, workers=workers, progress=progress)
-        blocks.append(fresh)
-        lost = {path for path, _ in fresh.skipped}
-        positions += [i for i in todo if source.paths[i] not in lost]
-    whole = join(blocks, source)
-    require_readable(source, len(whole), whole.skipped, strict=False)
+        fresh, places = embed_readable(run, part, layer=layer, workers=workers, progress=progress)
+        blocks.append(fresh.values)
+        positions += [todo[k] for k in places]
+        lost = np.setdiff1d(np.arange(len(todo)), places)
+        reasons |= {todo[k]: reason for k, (_, reason) in zip(lost, fresh.skipped, strict=False)}
+        added = len(places)
+    skipped = [(source.paths[i], reasons[i]) for i in sorted(reasons)]
+    skipped += [item for item in source.unreadable if item not in skipped]
+    require_readable(source, len(positions), skipped, strict=False)
     order = np.argsort(np.asarray(positions), kind="stable")
+    own = np.asarray(positions, np.int64)[order]
+    values = np.concatenate([block for block in blocks if len(block)])[order]
     whole = Embeddings(
-        whole.values[order],
-        whole.labels[order],
-        [whole.paths[i] for i in order],
-        source.class_names,
-        whole.skipped,
+        values, source.labels[own], [source.paths[i] for i in own], source.class_names, skipped
     )
-    gone = 0 if old is None else len(old.paths) - len(kept)
-    saved: Path | None = file
-    if todo or gone or old is None:
-        saved = _write(file, identity, whole, dict(zip(source.paths, marks, strict=True)))
+    saved: Path | None = None
+    if keeps:
+        same = old is not None and before == now and not todo
+        saved = file if same else _write(file, identity, source.paths, marks, values, own, reasons)
+    gone = (Counter(before) - Counter(now)).total()
     made = Index.of(whole, layer)
-    lost = {path for path, _ in whole.skipped}
-    added = sum(source.paths[i] not in lost for i in todo)
-    return replace(made, added=added, reused=len(whole) - added, removed=gone, saved=saved)
+    return replace(
+        made, positions=own, added=added, reused=len(whole) - added if keeps else 0, removed=gone, saved=saved
+    )
 
 
 @dataclass(frozen=True)
@@ -199,14 +214,6 @@ class _Stored:
             and (len(places) == 0 or int(places.max()) < len(self.values))
             and np.isfinite(self.values).all()
         )
-
-    def take(self, rows: list[int], source: Source, positions: list[int]) -> Embeddings:
-        place = self.place[rows]
-        good = place >= 0
-        chosen = np.asarray(positions, np.int64)[good]
-        skipped = [(self.paths[r], self.reasons[r]) for r, ok in zip(rows, good, strict=True) if not ok]
-        paths = [source.paths[i] for i in chosen]
-        return Embeddings(self.values[place[good]], source.labels[chosen], paths, source.class_names, skipped)
 
 
 def _index_file(run: Embedder, source: Source, layer: Layer) -> Path:
@@ -239,21 +246,21 @@ def _read(file: Path, identity: str) -> _Stored | None:
         return None
 
 
-def _write(file: Path, identity: str, found: Embeddings, stamps: dict[str, NDArray[np.int64]]) -> Path | None:
+def _write(
+    file: Path,
+    identity: str,
+    paths: list[str],
+    stamps: NDArray[np.int64],
+    values: NDArray[np.float32],
+    positions: NDArray[np.int64],
+    reasons: dict[int, str],
+) -> Path | None:
     """Keep the index; a run's folder that cannot be written to costs time, not the search."""
-    listed = [(path, reason) for path, reason in found.skipped if path in stamps]
-    paths = found.paths + [path for path, _ in listed]
-    place = np.concatenate([np.arange(len(found)), np.full(len(listed), -1)]).astype(np.int64)
-    arrays = {
-        "identity": np.asarray(identity),
-        "embeddings": found.values,
-        "stamps": np.array([stamps[path] for path in paths], np.int64).reshape(-1, 2),
-        "place": place,
-    }
+    place = np.full(len(paths), -1, np.int64)
+    place[positions] = np.arange(len(positions))
+    arrays = {"identity": np.asarray(identity), "embeddings": values, "stamps": stamps, "place": place}
     arrays["paths"], arrays["path_ends"] = pack_texts(paths)
-    arrays["reasons"], arrays["reason_ends"] = pack_texts(
-        [""] * len(found) + [reason for _, reason in listed]
-    )
+    arrays["reasons"], arrays["reason_ends"] = pack_texts([reasons.get(i, "") for i in range(len(paths))])
     try:
         file.parent.mkdir(exist_ok=True)
         with atomic_file(file) as handle:

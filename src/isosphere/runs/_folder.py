@@ -64,12 +64,6 @@ class RunFolder:
     def __repr__(self) -> str:
         return f"RunFolder({str(self.path)!r})"
 
-    @property
-    def weights(self) -> list[Path]:
-        """The files that embeddings depend on, of those that are there."""
-        files = (self.encoder, self.method, self.wccn, self.older_wccn)
-        return [file for file in files if file.exists()]
-
     # --- opening and creating -------------------------------------------------------------------------------
 
     @classmethod

@@ -2,7 +2,6 @@
 
 import re
 from dataclasses import dataclass, field
-from functools import cached_property
 from pathlib import Path
 from typing import Any, Self, cast
 
@@ -78,8 +77,3 @@ class Trained(Embedder):
         in_memory = self.images is not None or not source or IN_MEMORY.fullmatch(source)
         nowhere = known.get("source") == source and not known.get("location")
         return "DATA" if in_memory or nowhere else source
-
-    @cached_property
-    def identity(self) -> str:
-        """Digest of the weights; of those of an epoch, which the run's files of weights do not hold, as well."""
-        return super().identity if self.epoch is None else self.weights
