@@ -217,3 +217,59 @@ def test_a_lock_follows_no_link(tmp_path):
     with pytest.raises(RunError, match="cannot write"), locked(tmp_path / ".lock", "", ""):
         pass
     assert (tmp_path / "victim").read_text() == "kept"
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (lambda lock: (lock.parent / "victim").hardlink_to(lock), "is a link"),
+        (lambda lock: lock.write_text("my own notes"), "is none"),
+        (lambda lock: (lock.unlink(), os.mkfifo(lock)), "no regular file"),
+    ],
+)
+def test_a_file_of_somebody_else_is_no_lock(tmp_path, make, said):
+    lock = tmp_path / ".a.lock"
+    lock.write_text("17")
+    make(lock)
+    before = lock.read_text() if lock.is_file() else None
+    with pytest.raises(RunError, match=said), locked(lock, "", ""):
+        pass
+    assert lock.exists()
+    assert before is None or lock.read_text() == before
+
+
+def test_a_lock_on_a_full_disk_is_not_left_behind(tmp_path, monkeypatch):
+    def full(handle, content):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "write", full)
+    held = locked(tmp_path / ".a.lock", "", "", within=tmp_path / "a.npz")
+    with pytest.raises(RunError, match=r"cannot write .*a\.npz: No space"), held:
+        pass
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_second_one_waits_where_it_may(tmp_path):
+    path, order = tmp_path / ".lock", []
+
+    def second():
+        with locked(path, "", "", patience=30):
+            order.append("second")
+
+    with locked(path, "", ""):
+        thread = threading.Thread(target=second)
+        thread.start()
+        time.sleep(0.1)
+        order.append("first")
+    thread.join()
+    assert order == ["first", "second"]
+
+
+def test_what_is_added_changes_no_copy_and_waits_for_no_pipe(tmp_path):
+    (tmp_path / "log").write_text("a\n")
+    (tmp_path / "copy").hardlink_to(tmp_path / "log")
+    append_text(tmp_path / "log", "b\n")
+    assert [(tmp_path / name).read_text() for name in ("log", "copy")] == ["a\nb\n", "a\n"]
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(RunError, match="cannot write"):
+        append_text(tmp_path / "pipe", "x")

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from isosphere.errors import RunError, UsageError, option, printable
+from isosphere.reading import require_regular
 
 if sys.platform == "win32":
     import msvcrt
@@ -38,6 +39,9 @@ __all__ = [
     "write_json",
     "write_text",
 ]
+
+_THIS_FILE = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+"""To open no link's target, and to wait for no pipe."""
 
 _ABANDONED = 86_400.0  # seconds after which nobody writes to a hidden file any more
 
@@ -135,15 +139,18 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 
 def append_text(path: Path, text: str) -> None:
-    """Add to a file that only grows, in UTF-8. Raises: RunError if that cannot be, or `path` is a link: what is added
-    would end up in another file.
+    """Add to a file that only grows, in UTF-8; one with a second name (a hard link, as copies are made by) is parted
+    from it. Raises: RunError if that cannot be, or `path` is a link or a pipe: what is added would end up elsewhere.
     """
-    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
+    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | _THIS_FILE
     with explain_failed_writes(path):
         if path.is_symlink():
             raise OSError(errno.ELOOP, "it is a link to another file")
         with os.fdopen(os.open(path, flags, 0o666), "ab") as handle:
-            handle.write(text.encode("utf-8"))
+            if require_regular(handle.fileno()).st_nlink <= 1:
+                handle.write(text.encode("utf-8"))
+                return
+        write_bytes(path, path.read_bytes() + text.encode("utf-8"))
 
 
 def write_text(path: Path, content: str) -> None:
@@ -166,12 +173,16 @@ _WITHOUT_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP}
 
 _LOCKED_BYTE = 2**20
 
+_PAUSE = 0.02  # seconds between two attempts
+
 _held: set[Path] = set()
 _guard = threading.Lock()
 
 
 @contextmanager
-def locked(path: Path, what: str, instead: str) -> Iterator[None]:
+def locked(
+    path: Path, what: str, instead: str, *, within: Path | None = None, patience: float = 0.0
+) -> Iterator[None]:
     """Hold `path`, a file that is made for it and removed at the end, within the block: nobody else can meanwhile.
 
     The system takes the lock back when the process ends, however it ends. On a file system without locks nobody is
@@ -179,17 +190,18 @@ def locked(path: Path, what: str, instead: str) -> Iterator[None]:
 
     Args:
         what, instead: what is said to the second one: ``"the run a is being trained"``, ``"wait for its end"``.
+        within: the file that is written meanwhile, to be named where nothing can be written there.
+        patience: seconds that the second one waits.
 
-    Raises: RunError if another process, or another thread of this one, holds it, or if `path` cannot be written.
+    Raises: RunError if another process, or another thread of this one, holds it, if `path` cannot be written, or is a
+        file of somebody else's.
     """
-    key = path.resolve()
-    with _guard, explain_failed_writes(path):
-        # Our own are known: a file that is opened a second time and closed gives up the lock of the whole process.
-        handle = None if key in _held else _take(path)
-        if handle is None:
+    key, until = path.resolve(), time.monotonic() + patience
+    while (handle := _taken(key, path, within or path)) is None:
+        if time.monotonic() >= until:
             who = f"process {os.getpid()}, which is this one" if key in _held else _holder(path)
             raise RunError(f"{what} by {who}: {instead}.")
-        _held.add(key)
+        time.sleep(_PAUSE)
     try:
         yield
     finally:
@@ -205,24 +217,55 @@ def _holder(path: Path) -> str:
     return "another process"
 
 
+def _taken(key: Path, path: Path, written: Path) -> int | None:
+    with _guard, explain_failed_writes(written):
+        # Our own are known: a file that is opened a second time and closed gives up the lock of the whole process.
+        handle = None if key in _held else _take(path)
+        if handle is not None:
+            _held.add(key)
+        return handle
+
+
 def _take(path: Path) -> int | None:
     """A descriptor of the file with the lock on it, the number of this process written in; None if another has it."""
     while True:
-        handle = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o644)
+        handle = os.open(path, os.O_RDWR | os.O_CREAT | _THIS_FILE, 0o644)
         try:
+            _require_lock(path, handle)
             _lock(handle)
-        except OSError as error:
-            if error.errno not in _WITHOUT_LOCKS:
-                os.close(handle)
-                if error.errno in (errno.EACCES, errno.EAGAIN, errno.EDEADLK):
-                    return None
-                raise
-        with suppress(FileNotFoundError):
-            if os.path.samestat(os.fstat(handle), path.stat()):
-                os.ftruncate(handle, 0)
-                os.write(handle, str(os.getpid()).encode())
-                return handle
-        os.close(handle)  # the one before has just removed it: this is nobody's file any more
+            with suppress(FileNotFoundError):
+                if os.path.samestat(os.fstat(handle), path.stat()):
+                    _sign(path, handle)
+                    return handle
+            os.close(handle)  # the one before has just removed it: this is nobody's file any more
+        except BaseException as error:
+            os.close(handle)
+            if isinstance(error, OSError) and error.errno in (errno.EACCES, errno.EAGAIN, errno.EDEADLK):
+                return None
+            raise
+
+
+def _require_lock(path: Path, handle: int) -> None:
+    """Raises: RunError unless it is a file that a lock has left here: empty, or the number of a process. What is
+    written to a second name of another file, or removed, would be somebody's.
+    """
+    alone = require_regular(handle).st_nlink <= 1
+    if not (alone and re.fullmatch(rb"[0-9]{0,20}", os.read(handle, 64))):
+        raise RunError(
+            f"{path} is in the way: it has the name of a lock, and {'is none' if alone else 'is a link'}. Move it away."
+        )
+
+
+def _sign(path: Path, handle: int) -> None:
+    """Write the number of this process; on a full disk nothing is left behind."""
+    try:
+        os.ftruncate(handle, 0)
+        os.lseek(handle, 0, os.SEEK_SET)
+        os.write(handle, str(os.getpid()).encode())
+    except OSError:
+        with suppress(OSError):
+            path.unlink()
+        raise
 
 
 def _lock(handle: int) -> None:
@@ -231,7 +274,11 @@ def _lock(handle: int) -> None:
         msvcrt.locking(handle, msvcrt.LK_NBLCK, 1)
         os.lseek(handle, 0, os.SEEK_SET)
     elif fcntl is not None:
-        fcntl.lockf(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)  # of this process, not of those that it forks
+        try:
+            fcntl.lockf(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)  # of this process, not of those that it forks
+        except OSError as error:
+            if error.errno not in _WITHOUT_LOCKS:
+                raise
 
 
 def _release(path: Path, handle: int) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 from yaml.error import MarkedYAMLError
 
-__all__ = ["UnreadableError", "parse_yaml", "read_json", "read_text", "read_yaml"]
+__all__ = ["UnreadableError", "parse_yaml", "read_json", "read_text", "read_yaml", "require_regular"]
 
 _TEXT, _JSON, _YAML = 2**28, 2**26, 2**20
 """Bytes that a file has at the most: many times those that are written here; YAML is slow to read."""
@@ -18,6 +18,17 @@ _TEXT, _JSON, _YAML = 2**28, 2**26, 2**20
 
 class UnreadableError(ValueError):
     """Why a file, or a text, is not what it should be, in a few words."""
+
+
+def require_regular(file: Path | int) -> os.stat_result:
+    """What the system says of a file, by its path or its descriptor.
+
+    Raises: OSError if it is none, or a folder, a pipe (it would be waited for), a device (it never ends).
+    """
+    state = os.stat(file)  # noqa: PTH116  (descriptors too)
+    if not stat.S_ISREG(state.st_mode):
+        raise OSError(errno.EINVAL, "it is no regular file")
+    return state
 
 
 def read_text(path: Path, *, errors: str = "strict", most: int = _TEXT) -> str:
@@ -29,8 +40,7 @@ def read_text(path: Path, *, errors: str = "strict", most: int = _TEXT) -> str:
     try:
         # A pipe without a writer is opened only so.
         with os.fdopen(os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0)), "rb") as file:
-            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-                raise OSError(errno.EINVAL, "it is no regular file")
+            require_regular(file.fileno())
             content = file.read(most + 1)
     except OSError as error:
         raise UnreadableError((error.strerror or str(error)).lower()) from None

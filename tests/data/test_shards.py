@@ -13,6 +13,7 @@ import torch
 from isosphere.data import Loader, first_of_each, load_images, open_source
 from isosphere.data._decode import UnreadableImageError
 from isosphere.data._shards import ShardSource, expand_braces
+from isosphere.errors import RunError, UsageError
 
 from .conftest import picture, refusal
 
@@ -352,3 +353,11 @@ def test_links_within_a_shard_are_followed(tmp_path):
         assert torch.equal(read[f"a.tar/{link}.png"], read[f"a.tar/all/{image}.png"])
     assert source.unreadable == [("a.tar/b/gone.png", "a link to what is no image of the archive")]
     assert len(first_of_each(source)) == 2
+
+
+@pytest.mark.parametrize("name", ["a.tar", "a.parquet"])
+def test_a_pipe_is_not_waited_for(tmp_path, name):
+    os.mkfifo(tmp_path / name)
+    for typed in (tmp_path, tmp_path / name, f"{tmp_path}/?{name[1:]}", f"{tmp_path}/{{a,b}}{name[1:]}"):
+        with pytest.raises((UsageError, RunError)):
+            open_source(str(typed))

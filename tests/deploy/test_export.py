@@ -136,7 +136,7 @@ def test_a_file_that_computes_something_else_is_not_kept(run, tmp_path, monkeypa
     assert not (tmp_path / "e.safetensors").exists()
     (tmp_path / "e.safetensors").write_bytes(b"of before")
     with pytest.raises(RunError, match="nothing was written"):
-        export(run, "safetensors", tmp_path / "e.safetensors")
+        export(run, "safetensors", tmp_path / "e.safetensors", overwrite=True)
     assert (tmp_path / "e.safetensors").read_bytes() == b"of before"
 
 
@@ -154,3 +154,23 @@ def test_a_file_that_computes_something_else_is_not_kept(run, tmp_path, monkeypa
 def test_refusals(run, format, options, words):
     with pytest.raises(UsageError, match=words):
         export(run, format, **options)
+
+
+@pytest.mark.parametrize("name", ["e.safetensors", "e.json"])
+def test_what_is_there_is_replaced_if_that_is_asked_for(run, tmp_path, name):
+    (tmp_path / name).write_text("precious")
+    with pytest.raises(UsageError, match=rf"{name} exists: add overwrite=True"):
+        export(run, "safetensors", tmp_path / "e.safetensors")
+    assert [(file.name, file.read_text()) for file in tmp_path.iterdir()] == [(name, "precious")]
+    export(run, "safetensors", tmp_path / "e.safetensors", overwrite=True)
+    assert json.loads((tmp_path / "e.json").read_text())["name"] == "small-conv"
+
+
+@pytest.mark.parametrize(
+    "name", ["encoder.safetensors", "method.safetensors", "checkpoints/epoch-0001.safetensors"]
+)
+def test_the_files_of_a_run_are_never_replaced(run, name):
+    before = run.folder.encoder.read_bytes()
+    with pytest.raises(UsageError, match="belongs to the run"):
+        export(run, "safetensors", run.folder.path / name, overwrite=True)
+    assert run.folder.encoder.read_bytes() == before

@@ -40,6 +40,15 @@ def own(trained, tmp_path):
     return isosphere.load(tmp_path / "own", device="cpu")
 
 
+def test_an_index_is_read_from_no_pipe(own, pictures):
+    folder = pictures(["a.png", "b.png"])
+    (kept,) = [made.saved for made in [open_index(own, str(folder))] if made.saved]
+    kept.unlink()
+    os.mkfifo(kept)
+    assert figures(open_index(own, str(folder))) == (2, 0, 0)
+    assert kept.is_file()
+
+
 def figures(index):
     return index.added, index.reused, index.removed
 

@@ -76,6 +76,16 @@ def test_damaged_files_are_computed_anew(tmp_path, damage):
     assert ask()[1] == 2
 
 
+def test_a_pipe_in_the_place_of_a_file_is_not_waited_for(tmp_path):
+    ask = asker(FeatureCache(tmp_path))
+    ask()
+    (file,) = tmp_path.glob("*")
+    file.unlink()
+    os.mkfifo(file)
+    assert ask()[1] == 2
+    assert file.is_file()
+
+
 def test_a_file_of_another_key_is_not_taken_for_this_one(tmp_path):
     ask = asker(FeatureCache(tmp_path), size=1)
     one, _ = ask()

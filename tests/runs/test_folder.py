@@ -1,6 +1,7 @@
 """The folder of a run: what is refused, what comes back."""
 
 import json
+import multiprocessing
 import os
 import platform
 from importlib.metadata import version
@@ -11,7 +12,7 @@ import torch
 from safetensors.torch import load, save
 
 from isosphere.errors import RunError, UsageError
-from isosphere.runs import RunFolder, pack_tensors
+from isosphere.runs import RunFolder, pack_tensors, read_tensors
 
 
 def finished(path):
@@ -220,3 +221,39 @@ def test_the_same_weights_are_the_same_bytes():
     packed = {pack_tensors({"y": torch.ones(2), "x": torch.zeros(3)}, about) for _ in range(5)}
     assert len(packed) == 1
     assert load(packed.pop())["y"].tolist() == [1, 1]
+
+
+def test_two_that_evaluate_at_once_keep_the_tasks_of_both(tmp_path):
+    folder = finished(tmp_path / "run")
+
+    def add(name):
+        for i in range(20):
+            RunFolder(folder.path).update_evaluation({f"{name}{i}": {"figures": []}})
+
+    context = multiprocessing.get_context("fork")
+    both = [context.Process(target=add, args=(name,)) for name in "ab"]
+    for process in both:
+        process.start()
+    for process in both:
+        process.join()
+    assert len(folder.read_evaluation()) == 40
+    assert not list(folder.path.glob(".evaluation*"))
+
+
+@pytest.mark.parametrize(
+    "name", ["wccn.safetensors", "checkpoints/last.ckpt", "train.log", "method.safetensors"]
+)
+@pytest.mark.parametrize("make", [Path.mkdir, os.mkfifo])
+def test_a_folder_or_a_pipe_in_the_place_of_a_file_is_refused(tmp_path, name, make):
+    folder = finished(tmp_path / "run")
+    make(folder.path / name)
+    with pytest.raises(UsageError, match=rf"{name} is no regular file"):
+        RunFolder.vacant(folder.path, resume=True)
+    with pytest.raises(UsageError, match=rf"{name} is no regular file"):
+        RunFolder.open(folder.path)
+
+
+def test_tensors_are_read_from_no_pipe(tmp_path):
+    os.mkfifo(tmp_path / "a.safetensors")
+    with pytest.raises(RunError, match="no regular file"):
+        read_tensors(tmp_path / "a.safetensors")

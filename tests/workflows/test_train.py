@@ -326,3 +326,12 @@ def test_workers_that_were_asked_for_are_had(folder, monkeypatch):
     assert safe_workers(asked).data.workers == 2
     monkeypatch.setattr(multiprocessing, "get_start_method", lambda allow_none=False: "fork")
     assert safe_workers(plain) is plain
+
+
+def test_a_damaged_encoder_json_is_written_anew_by_resuming(folder, tmp_path, quick):
+    run = isosphere.train(folder, tmp_path / "r", **quick)
+    sound = run.folder.encoder_spec.read_text()
+    for damage in ("{", '{"name": "small-conv"}'):
+        run.folder.encoder_spec.write_text(damage)
+        isosphere.train(out=tmp_path / "r", resume=True, progress=False)
+        assert run.folder.encoder_spec.read_text() == sound

@@ -35,14 +35,11 @@ def export(
 
     isosphere export RUN --format timm
     """
-    from isosphere.cli.apply import check_layer, check_page
-
-    chosen = check_layer(layer)
-    if out is not None:
-        check_page(out, (out.suffix.lower(),), overwrite=overwrite)
     import isosphere
+    from isosphere.cli.apply import check_layer
 
-    made = isosphere.load(run).export(format_, out, layer=chosen, opset=opset, dynamic_size=dynamic_size)
+    chosen = {"layer": check_layer(layer), "opset": opset, "dynamic_size": dynamic_size}
+    made = isosphere.load(run).export(format_, out, overwrite=overwrite, **chosen)
     console = output_console()
     facts(console, {"written": ", ".join(str(file) for file in made.files), "checked": made.check})
     typer.echo(f"\n{made.snippet}", nl=False)

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from isosphere.errors import UsageError
+from isosphere.reading import require_regular
 
 from ._encoded import EncodedSource
 from ._labels import class_positions, positions_of
@@ -129,6 +130,7 @@ class _Table:
 
 def _read_table(file: Path) -> _Table:
     try:
+        require_regular(file)
         with _parquet(file).ParquetFile(file) as archive:
             schema, groups = archive.schema_arrow, archive.metadata
             column, label = _columns(schema)

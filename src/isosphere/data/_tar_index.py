@@ -11,6 +11,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO, NamedTuple
 
+from isosphere.reading import require_regular
+
 from ._cache import cache_folder, keep
 from ._decode import IMAGE_SUFFIXES
 from ._layout import (
@@ -82,7 +84,7 @@ def index_tar(file: Path) -> TarIndex:
 
     Raises: OSError if the file cannot be read, tarfile.ReadError if it is no plain tar file.
     """
-    state = file.stat()
+    state = require_regular(file)
     kept = _kept_file(file, state)
     with contextlib.suppress(OSError, ValueError, TypeError):
         return TarIndex(**json.loads(kept.read_text(encoding="utf-8")))

@@ -134,7 +134,8 @@ def embed_to_file(
     chosen = run.check_layer(layer)
     path = check_target(out, overwrite=overwrite)
     lock = path.with_name(f".{path.name}.lock")
-    with locked(lock, f"{path} is being written", f"wait for its end, or give another {option('out')}"):
+    instead = f"wait for its end, or give another {option('out')}"
+    with locked(lock, f"{path} is being written", instead, within=path):
         check_target(path, overwrite=overwrite)  # the one before may have just ended
         return _embed_to(path, run, source, chosen, batch_size, workers, progress)
 

@@ -13,12 +13,13 @@ import torch
 from safetensors.torch import load, save
 from torch import Tensor, nn
 
-from isosphere.atomic import make_folder, write_bytes, write_json
+from isosphere.atomic import make_folder, require_free, write_bytes, write_json
 from isosphere.deploy._embedder import Embedder
 from isosphere.deploy._layers import Layer
 from isosphere.deploy._snippets import onnx_snippet, safetensors_snippet, timm_snippet
 from isosphere.errors import RunError, UsageError, nearest, option
 from isosphere.models import Encoder, SmallConv
+from isosphere.runs import RunFolder
 
 TOLERANCE = 1e-4
 """Largest difference to the encoder that a file may show, relative to the largest feature (at least 1)."""
@@ -41,6 +42,7 @@ def export(
     layer: Layer | str = "backbone",
     opset: int | None = None,
     dynamic_size: bool = False,
+    overwrite: bool = False,
 ) -> Exported:
     """Write the encoder of a run in another form, and check it against the encoder on random images.
 
@@ -53,12 +55,13 @@ def export(
             only).
         opset: version of ONNX's operators, torch's choice if None (onnx only).
         dynamic_size: height and width of the images are free, as their number always is (onnx only).
+        overwrite: replace `out`, and the description beside it, where they exist; of a run's own files none is.
 
     The file is written when it has been checked, and holds no path of this machine.
 
     Raises: UsageError for another format, a layer or option that a format cannot hold, an encoder that timm does not
-        have or that takes images of one size, or a missing package; RunError if the file would compute something else
-        than the encoder, cannot be converted or written.
+        have or that takes images of one size, a file that exists without `overwrite`, or a missing package; RunError if
+        the file would compute something else than the encoder, cannot be converted or written.
     """
     if format not in FORMATS:
         raise UsageError(
@@ -81,10 +84,18 @@ def export(
         raise UsageError(
             f"{option('out', path)}: expected a name that ends in {ending}, as {path.with_suffix(ending)}."
         )
+    for file in [path] if format == "onnx" else [path, _card(path)]:
+        RunFolder.refuse_own(file)
+        require_free(file, overwrite=overwrite or out is None)
     make_folder(path.parent)
     writer = {"timm": _timm, "safetensors": _safetensors}.get(format)
     with torch.random.fork_rng([]):  # networks that are built to be compared draw their first weights
         return writer(run, path) if writer else _onnx(run, path, layer, opset, dynamic_size)
+
+
+def _card(path: Path) -> Path:
+    """The description beside a file of weights."""
+    return path.with_suffix(".json")
 
 
 FORMATS: dict[str, str] = {
@@ -131,9 +142,9 @@ def _timm(run: Embedder, path: Path) -> Exported:
             "num_classes": 0,
         },
     }
-    write_json(path.with_suffix(".json"), card)
+    write_json(_card(path), card)
     snippet = timm_snippet(path, encoder, run.size, options, None if stem is None else stem.out_channels)
-    return Exported((path, path.with_suffix(".json")), snippet, _words(error, "timm"))
+    return Exported((path, _card(path)), snippet, _words(error, "timm"))
 
 
 def _safetensors(run: Embedder, path: Path) -> Exported:
@@ -144,9 +155,9 @@ def _safetensors(run: Embedder, path: Path) -> Exported:
     error = _difference(run.encoder, rebuilt.to(run.device).eval(), run)
     _accept(error)
     write_bytes(path, content)
-    write_json(path.with_suffix(".json"), spec)
+    write_json(_card(path), spec)
     snippet = safetensors_snippet(path, run.size, run.encoder)
-    return Exported((path, path.with_suffix(".json")), snippet, _words(error, "isosphere.models"))
+    return Exported((path, _card(path)), snippet, _words(error, "isosphere.models"))
 
 
 class _FromPixels(nn.Module):

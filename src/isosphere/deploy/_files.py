@@ -9,6 +9,7 @@ import numpy as np
 from isosphere.atomic import atomic_file, make_folder, require_free
 from isosphere.deploy._kinds import KINDS, Embeddings, pyarrow
 from isosphere.errors import RunError, UsageError, option
+from isosphere.runs import RunFolder
 
 _ENDINGS = f"{', '.join([*KINDS][:-1])} or {[*KINDS][-1]}"
 
@@ -25,6 +26,7 @@ def check_target(out: str | Path, *, overwrite: bool = False) -> Path:
         )
     if path.suffix.lower() == ".parquet":
         pyarrow()
+    RunFolder.refuse_own(path)
     require_free(path, overwrite=overwrite)
     make_folder(path.parent)
     return path

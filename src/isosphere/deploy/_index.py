@@ -23,6 +23,7 @@ from isosphere.deploy._layers import Layer
 from isosphere.deploy._pictures import source_of
 from isosphere.deploy._texts import pack_texts, unpack_texts
 from isosphere.errors import RunError
+from isosphere.reading import require_regular
 from isosphere.reductions import SearchEngine, find_neighbours
 
 _UNKNOWN = bytes(16)
@@ -231,6 +232,7 @@ def _keys(paths: list[str], stamps: NDArray[np.int64]) -> Iterator[tuple[str, by
 def _read(file: Path, identity: str) -> _Stored | None:
     """The stored index, or None if there is none that can be used: it can always be made again."""
     try:
+        require_regular(file)
         with file.open("rb") as stream, np.load(stream, allow_pickle=False) as arrays:
             if str(arrays["identity"]) != identity:
                 return None

@@ -22,6 +22,7 @@ from isosphere.atomic import write_bytes
 from isosphere.data import PIXELS
 from isosphere.errors import RunError
 from isosphere.evaluation._digest_index import DigestIndex
+from isosphere.reading import require_regular
 from isosphere.runs import pack_tensors, read_tensors, tensor_identity
 
 LIMIT_BYTES = 2 << 30
@@ -301,7 +302,9 @@ class FeatureCache:
     def _files(self, pattern: str = "*") -> list[Path]:
         """The cache's own files: what else somebody keeps in the folder is neither read nor removed."""
         found = self.folder.glob(f"{pattern}.safetensors")
-        return sorted(path for path in found if _OWN.fullmatch(path.name) and not path.is_symlink())
+        return sorted(
+            path for path in found if _OWN.fullmatch(path.name) and path.is_file() and not path.is_symlink()
+        )
 
 
 def centre_key(
@@ -334,6 +337,7 @@ def _short(text: str) -> str:
 
 def _read_digests(path: Path) -> NDArray[np.int64]:
     try:
+        require_regular(path)
         with safe_open(path, framework="pt") as file:
             key = str((file.metadata() or {}).get("key"))
             return file.get_tensor(_DIGESTS).numpy() if key.startswith(f"{path.stem} ") else _NOTHING

@@ -21,6 +21,7 @@ ENCODER_FORMAT = "isosphere-encoder-1"
 EVALUATION_FORMAT = "isosphere-evaluation-1"
 _STEP = "step"
 _WITHIN = ("checkpoints", "features", "search", "export")
+_PATIENCE = 60.0  # seconds; the figures are written in milliseconds
 
 
 class RunFolder:
@@ -49,9 +50,9 @@ class RunFolder:
         self.lock = self.path / ".lock"
         self.remote = self.path / "remote_id"
 
-    def _refuse_links(self) -> None:
+    def _refuse_strangers(self) -> None:
         """Raises: UsageError if a folder within the run is a link: what is written and removed there would be
-        another's.
+        another's; or if a folder or a pipe is where a file should be.
         """
         for name in _WITHIN:
             found = self.path / name
@@ -59,6 +60,28 @@ class RunFolder:
                 raise UsageError(
                     f"{found} is a link, and the folders within a run must be its own, since files are removed there: "
                     f"put the folder itself in its place, or remove the link."
+                )
+        for file in self._files:
+            if file.exists() and not file.is_file():
+                raise UsageError(
+                    f"{file} is no regular file (a folder, a pipe), and the run has a file of this name: move it away."
+                )
+
+    @property
+    def _files(self) -> tuple[Path, ...]:
+        """All that a run writes under a fixed name."""
+        found = (value for name, value in vars(self).items() if name != "path")
+        return tuple(found)
+
+    @classmethod
+    def refuse_own(cls, path: Path) -> None:
+        """Raises: UsageError if `path` is one of the files that a run consists of, in whichever folder."""
+        whole = path.resolve()
+        for folder in (cls(whole.parent), cls(whole.parent.parent)):
+            kept = whole.parent == folder.checkpoint.parent
+            if folder.config.exists() and (kept or whole in folder._files):
+                raise UsageError(
+                    f"{path} belongs to the run in {folder.path}, which needs it: give another {option('out')}."
                 )
 
     def __repr__(self) -> str:
@@ -80,7 +103,7 @@ class RunFolder:
             there = folder.path.exists()
             found = [p.name for p in folder.path.iterdir() if not _passing(p)] if there else []
             _require_writable(folder.path, typed)
-            folder._refuse_links()
+            folder._refuse_strangers()
         except OSError as error:
             raise UsageError(
                 f"{typed} cannot be used ({(error.strerror or str(error)).lower()}): give another {other}."
@@ -144,7 +167,7 @@ class RunFolder:
             raise UsageError(
                 f"{path} is not a run: it has no config.yaml, which isosphere train writes.{hint}"
             )
-        folder._refuse_links()
+        folder._refuse_strangers()
         if not (folder.encoder.exists() and folder.encoder_spec.exists()):
             raise UsageError(
                 f"the run {path} has saved no encoder yet: it stopped before its first checkpoint. "
@@ -326,8 +349,11 @@ class RunFolder:
 
     def update_evaluation(self, tasks: Mapping[str, Any]) -> dict[str, Any]:
         """Replace the named tasks, keep the others, and return all of them."""
-        merged = {**self.read_evaluation(), **tasks}
-        write_json(self.evaluation, {"format": EVALUATION_FORMAT, **merged})
+        lock = self.path / f".{self.evaluation.name}.lock"
+        being = f"{self.evaluation} is being written", "wait for its end"
+        with locked(lock, *being, within=self.evaluation, patience=_PATIENCE):
+            merged = {**self.read_evaluation(), **tasks}
+            write_json(self.evaluation, {"format": EVALUATION_FORMAT, **merged})
         return merged
 
     @property

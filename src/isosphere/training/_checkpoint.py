@@ -15,6 +15,7 @@ from isosphere.atomic import write_bytes
 from isosphere.errors import RunError, option
 from isosphere.methods import Method
 from isosphere.models import Encoder, EncoderRecord
+from isosphere.reading import require_regular
 from isosphere.runs import RunFolder
 from isosphere.training._config import Config, parse_config
 from isosphere.training._generators import random_state, restore_random_state
@@ -116,6 +117,7 @@ def require_same_run(path: Path, facts: Mapping[str, Any]) -> None:
 
 def _read(path: Path, facts: Mapping[str, Any], *, mapped: bool = False) -> dict[str, Any]:
     try:
+        require_regular(path)
         with warnings.catch_warnings(action="ignore"):  # torch's remarks on files that are none of its own
             content = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
     except Exception as error:  # torch raises nearly anything on a damaged file, and advises to trust it

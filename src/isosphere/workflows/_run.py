@@ -105,9 +105,11 @@ class Run(Trained):
         layer: Layer | str = "backbone",
         opset: int | None = None,
         dynamic_size: bool = False,
+        overwrite: bool = False,
     ) -> Exported:
         """The encoder as timm, safetensors or onnx, checked; :func:`isosphere.deploy.export`."""
-        return deploy.export(self, format, out, layer=layer, opset=opset, dynamic_size=dynamic_size)
+        chosen: dict[str, Any] = {"layer": layer, "opset": opset, "dynamic_size": dynamic_size}
+        return deploy.export(self, format, out, overwrite=overwrite, **chosen)
 
     def __repr__(self) -> str:
         epoch = "" if self.epoch is None else f", epoch {self.epoch}"

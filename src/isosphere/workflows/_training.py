@@ -9,9 +9,9 @@ from typing import Any, cast
 
 from isosphere.atomic import write_bytes
 from isosphere.data import Source, located
-from isosphere.errors import UsageError, command, plural
+from isosphere.errors import RunError, UsageError, command, plural
 from isosphere.evaluation import learn_wccn
-from isosphere.models import Encoder
+from isosphere.models import Encoder, EncoderRecord
 from isosphere.runs import RunFolder, changed_since
 from isosphere.training import (
     Callback,
@@ -213,10 +213,21 @@ def prepare_training(
         source: the images, where they are at hand and not named by the configuration.
         progress: called with (images read, images in all).
     """
-    begun = resume and folder.checkpoint.exists() and folder.encoder_spec.exists()
-    record = folder.read_spec() if begun else None
+    record = _record(folder) if resume and folder.checkpoint.exists() else None
     parts = prepare(config, source=source, record=record, progress=progress)
     return Training(parts, folder, resume, note, source is not None)
+
+
+def _record(folder: RunFolder) -> dict[str, Any] | None:
+    """What a run says of its encoder. None where that is lost: it is built as at the start, and takes the weights of
+    the checkpoint, or is refused; with these the record is written anew.
+    """
+    try:
+        spec = folder.read_spec()
+        EncoderRecord.parse(spec, folder.encoder_spec)
+    except RunError:
+        return None
+    return spec
 
 
 def resolve_without_images(config: Config) -> tuple[Config, dict[str, str]] | None:
