@@ -230,15 +230,71 @@ def test_suffixes_are_read_in_any_case_and_unknown_formats_are_named(make_folder
         assert source.subset([0]).unreadable == source.unreadable
 
 
-def test_names_that_are_not_utf8_are_read_and_shown(make_folder):
+def test_names_that_are_not_utf8_are_those_that_python_opens(make_folder, tmp_path):
     folder = make_folder(["a.png"])
     try:
         os.rename(os.fsencode(folder / "a.png"), os.fsencode(folder) + b"/\xff.png")  # noqa: PTH104
     except OSError:
         pytest.skip("this file system takes UTF-8 names only")
     source = FolderSource(folder)
-    assert source.paths == ["\ufffd.png"]
+    assert source.paths == ["\udcff.png"]
+    with tarfile.open(tmp_path / "s.tar", "w") as archive:
+        archive.add(folder / "\udcff.png", "\udcff.png")
+    assert open_source(tmp_path / "s.tar").paths == ["s.tar/\udcff.png"]
     assert source.read(0).shape == (3, 12, 12)
+
+
+def packed(folder: Path, kind: str) -> Path:
+    """The folder itself, or a zip or tar of it."""
+    if kind == "zip":
+        return zip_of(folder)
+    if kind == "tar":
+        with tarfile.open(folder.with_suffix(".tar"), "w") as archive:
+            archive.add(folder, ".")
+        return folder.with_suffix(".tar")
+    return folder
+
+
+@pytest.mark.parametrize("kind", ["folder", "zip", "tar"])
+def test_a_picture_that_is_called_as_another_format_is_read_by_its_content(make_folder, kind):
+    folder = make_folder(["a.png", "b.png", "c.png"])
+    (folder / "b.png").rename(folder / "IMG.HEIC")
+    (folder / "d.heic").write_bytes(b"\0\0\0\x1cftypheic\0\0\0\0mif1heicmiaf" + bytes(99))
+    (folder / "e.dng").write_bytes(b"II*\0" + bytes(99))  # a TIFF by its start: the raw data of a camera
+    source = open_source(packed(folder, kind))
+    assert [Path(p).name for p in source.paths if not p.endswith("d.heic")] == [
+        "IMG.HEIC",
+        "a.png",
+        "c.png",
+    ] or kind == "tar"
+    assert sorted(Path(p).name for p in source.paths)[0] == "IMG.HEIC"
+    assert "e.dng" in {Path(p).name for p, _ in source.unreadable}
+    assert all(
+        source.read(i).shape == (3, 12, 12) for i in range(len(source)) if "heic" not in source.paths[i]
+    )
+    assert is_image_file(folder / "IMG.HEIC")
+
+
+def test_links_in_a_zip_are_followed_as_in_a_tar(make_folder):
+    folder = make_folder(["cat/a.png", "dog/b.png"])
+    file = zip_of(folder)
+    with zipfile.ZipFile(file, "a") as archive:
+        for name, target in {
+            "dog/c.png": "../cat/a.png",
+            "e.png": "dog/c.png",
+            "f.png": "gone.png",
+            "more": "cat",
+        }.items():
+            info = zipfile.ZipInfo(name)
+            info.create_system, info.external_attr = 3, 0o120777 << 16
+            archive.writestr(info, target)
+    source = open_source(file)
+    assert source.paths == ["cat/a.png", "dog/b.png", "dog/c.png", "e.png"]
+    assert torch.equal(source.read(2), source.read(0))
+    assert torch.equal(source.read(3), source.read(0))
+    assert source.unreadable == [("f.png", "a link to what is no image of the archive")]
+    assert source.left_out == [("pictures.zip", "1 link to folders, not followed")]
+    assert first_of_each(source).tolist() == [0, 1]
 
 
 def test_a_folder_that_cannot_be_listed_is_named(make_folder, monkeypatch):

@@ -340,6 +340,7 @@ def test_links_within_a_shard_are_followed(tmp_path):
         "b/near.png": (tarfile.SYMTYPE, "../all/1.png"),
         "b/gone.png": (tarfile.SYMTYPE, "../../else/1.png"),
         "b/text": (tarfile.SYMTYPE, "../README"),
+        "more": (tarfile.SYMTYPE, "all"),
     }
     with tarfile.open(tmp_path / "a.tar", "a") as archive:
         for name, (kind, target) in links.items():
@@ -352,6 +353,7 @@ def test_links_within_a_shard_are_followed(tmp_path):
     for link, image in (("a/hard", 0), ("b/far", 1), ("b/near", 1)):
         assert torch.equal(read[f"a.tar/{link}.png"], read[f"a.tar/all/{image}.png"])
     assert source.unreadable == [("a.tar/b/gone.png", "a link to what is no image of the archive")]
+    assert source.left_out == [("a.tar", "1 link to folders, not followed")]
     assert len(first_of_each(source)) == 2
 
 

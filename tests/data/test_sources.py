@@ -77,7 +77,13 @@ def test_other_wrong_names(make_folder, tmp_path):
     assert "cannot be opened (file name too long)" in refusal("x" * 5000)
     folder = make_folder(["a.png", "b.tar", "c.tar.gz"])
     assert "holds no images (b.tar: it is no tar file" in refusal(folder / "b.tar")
-    assert "Unpack other archives (tar -xf FILE)" in refusal(folder / "c.tar.gz")
+    assert "Unpack it (tar -xf FILE)" in refusal(folder / "c.tar.gz")
+    (folder / "notes.md").write_text("about these")
+    assert "npack" not in refusal(folder / "notes.md")
+    (folder / "a.dcm").write_bytes(bytes(99))
+    assert refusal(folder / "a.dcm").endswith(
+        "a.dcm is an image of another format: .dcm is not read here: convert it to .png or .jpg."
+    )
     packed = make_folder(["a.h5", "b.tar.gz"], under="packed")
     assert "2 files of other kinds (1 x .gz, 1 x .h5). To read one of its files, give" in refusal(packed)
     assert "holds no images: it holds no files" in refusal(make_folder([], under="empty"))

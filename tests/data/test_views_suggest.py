@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from isosphere.data._suggestion import grey_share, suggest, symmetry_breaking
+from isosphere.data._suggestion import grey_share, standard_error, suggest, symmetry_breaking
 from isosphere.data._textures import textures
 
 
@@ -47,9 +47,25 @@ def test_colour_images_with_a_sky_get_crops_and_a_caution_about_rotation():
 
 
 def test_colour_images_without_a_way_up_are_told_that_rotation_is_safe():
-    suggestion = suggest(blobs(300, side=96))
+    suggestion = suggest(blobs(500, side=96))
     assert suggestion.name == "crops"
     assert any("rotation=180" in c for c in suggestion.cautions)
+    assert not suggest(blobs(500, side=96), given={"rotation": 180}).cautions  # followed already
+
+
+def test_a_right_way_up_that_was_not_found_is_no_recommendation_to_rotate():
+    images = blobs(120, side=96)
+    suggestion = suggest(images)
+    assert suggestion.name == "crops"
+    assert "no right way up was found in 120, nor excluded" in suggestion.reason
+    assert not suggestion.cautions
+    assert suggest(images[:, :1]).name == "crops"  # textures would be turned
+
+
+def test_the_standard_error_is_the_spread_over_samples():
+    shares = [symmetry_breaking(with_sky(blobs(200, seed=s), 0.1), "upside-down")[0] for s in range(30)]
+    errors = [standard_error(with_sky(blobs(200, seed=s), 0.1), "upside-down") for s in range(30)]
+    assert np.mean(errors) == pytest.approx(np.std(shares), rel=0.35)
 
 
 def test_images_whose_left_and_right_differ_are_warned_about_flips():
@@ -59,7 +75,7 @@ def test_images_whose_left_and_right_differ_are_warned_about_flips():
 
 @pytest.mark.parametrize("family", ["cloud", "disk", "flake", "wood"])
 def test_built_in_textures_get_the_textures_recipe(family):
-    images = textures(family, torch.arange(150), size=32)[:, None].expand(-1, 3, -1, -1)
+    images = textures(family, torch.arange(500), size=32)[:, None].expand(-1, 3, -1, -1)
     suggestion = suggest(images)
     assert suggestion.name == "textures"
     assert not suggestion.cautions
@@ -67,7 +83,7 @@ def test_built_in_textures_get_the_textures_recipe(family):
 
 def test_few_images_are_not_judged():
     suggestion = suggest(blobs(5, channels=1))
-    assert suggestion.name == "textures"
+    assert suggestion.name == "crops"
     assert "too few" in suggestion.cautions[0]
     assert suggest(blobs(5)).name == "crops"
 

@@ -95,6 +95,24 @@ def test_unreadable_images_are_remembered(own, pictures):
     assert len(open_index(own, str(folder))) == 3
 
 
+def test_what_leads_nowhere_is_remembered_too_and_keeps_its_place(own, pictures):
+    folder = pictures(["a.png", "c.png"])
+    (folder / "b.png").symlink_to("../nowhere.png")
+    (folder / "d.png").write_bytes(b"\x89PNG")
+    first = open_index(own, str(folder))
+    (folder / "c.png").write_bytes(b"\x89PNG")
+    second, third = (open_index(own, str(folder)) for _ in range(2))
+    assert [path for path, _ in first.skipped] == ["b.png", "d.png"]
+    assert (
+        [path for path, _ in second.skipped]
+        == [path for path, _ in third.skipped]
+        == ["b.png", "c.png", "d.png"]
+    )
+    assert [figures(each) for each in (first, second, third)] == [(2, 0, 0), (0, 1, 1), (0, 1, 0)]
+    picture(4).save(folder.parent / "nowhere.png")
+    assert figures(open_index(own, str(folder))) == (1, 1, 1)
+
+
 def test_images_that_would_be_decoded_otherwise_are_embedded_anew(own, pictures, monkeypatch):
     folder = str(pictures(["a.png", "b.png"]))
     assert open_index(own, folder).added == 2

@@ -15,10 +15,9 @@ from ._layout import (
     arrange,
     begins_as_image,
     foreign_format,
-    is_bare_name,
     is_ignored,
     is_image_name,
-    printable,
+    must_be_opened,
 )
 from ._limits import read_file
 from ._source import Origin, Split
@@ -77,12 +76,12 @@ class FolderSource(EncodedSource):
         files = [members[i] for i in layout.positions]
         super().__init__(
             folder.resolve().name or str(folder),
-            [printable(m) for m in files],
+            files,
             labels=layout.labels,
-            class_names=[printable(c) for c in layout.class_names],
+            class_names=layout.class_names,
             has_test_split=layout.has_test_split,
-            unreadable=[(printable(p), reason) for p, reason in found.unreadable],
-            left_out=[(printable(p), remark) for p, remark in layout.left_out],
+            unreadable=found.unreadable,
+            left_out=layout.left_out,
         )
         self._folder, self._files = folder.absolute(), files
 
@@ -121,7 +120,7 @@ class FolderWalk:
 
     def enter(self, entry: os.DirEntry[str], name: str) -> None:
         """Note a file under its relative name."""
-        if is_image_name(entry.name) or (is_bare_name(entry.name) and is_image_file(Path(entry.path))):
+        if is_image_name(entry.name) or (must_be_opened(entry.name) and is_image_file(Path(entry.path))):
             self.members.append(name)  # a link to nothing too, so that reading it names it
             return
         suffix = Path(entry.name).suffix.lower()
@@ -142,10 +141,10 @@ def is_image_file(path: Path) -> bool:
         path = expanded(path)
         if not path.is_file():
             return False
-        if not is_bare_name(path.name):
+        if not must_be_opened(path.name):
             return is_image_name(path.name)
         with path.open("rb") as stream:
-            return begins_as_image(stream.read(16))
+            return begins_as_image(stream.read(16), path.name)
     except (OSError, ValueError):
         return False
 

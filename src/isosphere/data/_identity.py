@@ -27,10 +27,10 @@ def stamps(source: Source) -> NDArray[np.int64]:
     """
     found = np.zeros((len(source), DIGEST_BYTES // 8), np.int64)
     for i, (origin, state) in enumerate(_states(source)):
-        if origin is not None and state is not None:
-            facts = "\0".join(
-                map(str, (*origin, state.st_size, state.st_mtime_ns, state.st_ctime_ns, state.st_ino))
-            )
+        if origin is not None:
+            # A link to nothing is known again too: it is not tried anew until something is there.
+            now = () if state is None else (state.st_size, state.st_mtime_ns, state.st_ctime_ns, state.st_ino)
+            facts = "\0".join(map(str, (*origin, *now)))
             digest = hashlib.blake2b(
                 facts.encode("utf-8", "surrogateescape"), digest_size=DIGEST_BYTES
             ).digest()

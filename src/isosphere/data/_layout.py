@@ -1,5 +1,6 @@
 """What the names of folders mean: which part of a split an image belongs to, and its label."""
 
+import posixpath
 import re
 from collections import Counter
 from collections.abc import Sequence
@@ -28,9 +29,10 @@ _FOREIGN = frozenset(
     for kinds in ("jxl svg psd tga exr hdr dcm fits", "raw dng cr2 cr3 nef arw orf rw2 eps ico")
     for suffix in kinds.split()
 )
+_TIFF = (b"II*\0", b"MM\0*")
 _SIGNATURES = (
     *(b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF87a", b"GIF89a"),
-    *(b"II*\0", b"MM\0*", b"\0\0\0\x0cjP  "),
+    *(*_TIFF, b"\0\0\0\x0cjP  "),
 )
 _IGNORED = ("__macosx", "@eadir", "$recycle.bin")
 
@@ -66,6 +68,11 @@ def leads_out(name: str) -> bool:
     return path.is_absolute() or ".." in path.parts or bool(PureWindowsPath(name).drive)
 
 
+def link_target(name: str, target: str) -> str:
+    """The member of an archive that a symbolic link of this name leads to."""
+    return posixpath.normpath(posixpath.join(posixpath.dirname(name), normal_name(target)))
+
+
 def is_image_name(name: str) -> bool:
     """Whether a file name ends like that of an image."""
     return PurePosixPath(name).suffix.casefold() in IMAGE_SUFFIXES
@@ -77,8 +84,17 @@ def is_bare_name(name: str) -> bool:
     return not suffix or suffix.isdecimal()
 
 
-def begins_as_image(start: bytes) -> bool:
-    """Whether the first 16 bytes of a file are those of an image that is read here."""
+def must_be_opened(name: str) -> bool:
+    """Whether only the content of a file says if it is an image that is read: its name has no ending that says so, or
+    that of a picture of another format (a JPEG that a phone calls ``IMG.HEIC``).
+    """
+    return is_bare_name(name) or foreign_format(name) is not None
+
+
+def begins_as_image(start: bytes, name: str) -> bool:
+    """Whether the first 16 bytes of a file of this name are those of an image that is read here."""
+    if foreign_format(name) and start.startswith(_TIFF):  # the raw data of a camera begin as a TIFF
+        return False
     if start[:2] == b"BM":
         return start[6:10] == bytes(4)
     if start[:1] == b"P":
@@ -92,11 +108,6 @@ def foreign_format(name: str) -> str | None:
     if suffix in HEIF_SUFFIXES and not HEIF_IS_READ:
         return f"{suffix} {HEIF_HINT}"
     return f"{suffix} is not read here: convert it to .png or .jpg" if suffix in _FOREIGN else None
-
-
-def printable(name: str) -> str:
-    """A file name that any terminal and file can take: bytes that are no UTF-8 become replacement marks."""
-    return name.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
 def part_of(name: str) -> str | None:

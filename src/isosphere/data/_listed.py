@@ -12,7 +12,7 @@ from ._encoded import EncodedSource
 from ._folder import is_image_file, walk_folder
 from ._home import expanded
 from ._labels import labels_of_texts
-from ._layout import arrange, printable
+from ._layout import arrange
 from ._limits import read_file, read_text, reason_of
 from ._shards import expand_braces
 from ._source import Origin, Split
@@ -42,7 +42,7 @@ class FileSource(EncodedSource):
         folders: bool = True,
         split: Split = None,
     ) -> None:
-        shown = [printable(name) for name in names or files]
+        shown = list(names or files)
         layout = arrange(shown, split, name) if folders and labels is None else None
         positions = range(len(files)) if layout is None else layout.positions
         self._files = [str(expanded(files[i]).absolute()) for i in positions]

@@ -11,7 +11,7 @@ from pathlib import Path, PurePath
 import numpy as np
 from numpy.typing import NDArray
 
-from isosphere.errors import UsageError
+from isosphere.errors import UsageError, plural
 
 from ._encoded import EncodedSource
 from ._home import expanded
@@ -160,7 +160,7 @@ class ShardSource(EncodedSource):
             class_names=class_names if labelled else layout.class_names,
             has_test_split=layout.has_test_split,
             unreadable=unreadable,
-            left_out=[*layout.left_out, *_second(shards)],
+            left_out=[*layout.left_out, *_aside(shards)],
         )
         self._files = [str(shard.file.absolute()) for shard in shards]
         self.shard = np.repeat(np.arange(len(shards)), [len(x.members) for x in indexes])[chosen]
@@ -284,11 +284,19 @@ def _numbered(indexes: list[TarIndex], chosen: NDArray[np.int64]) -> list[tuple[
     return [pairs[i] for i in chosen]
 
 
-def _second(shards: list[_Shard]) -> list[tuple[str, str]]:
-    return [
-        (shard.place, f"{shard.index.second} further images of samples with several")
+def _aside(shards: list[_Shard]) -> list[tuple[str, str]]:
+    found = {
+        shard.place: {
+            ("further image", "of samples with several"): shard.index.second,
+            ("link", "to folders, not followed"): shard.index.aside,
+        }
         for shard in shards
-        if shard.index.second
+    }
+    return [
+        (place, f"{plural(n, one)} {rest}")
+        for place, each in found.items()
+        for (one, rest), n in each.items()
+        if n
     ]
 
 

@@ -11,10 +11,12 @@ from ._folder import is_image_file
 from ._formats import BUILTIN, FORMATS, Asked, describe_formats
 from ._home import expanded
 from ._joined import AND, JoinedSource, distinct_ends, parts_of
-from ._layout import is_ignored, no_test_part
+from ._layout import foreign_format, is_ignored, no_test_part
 from ._listed import FileSource
 from ._shards import open_tars, refuse_url
 from ._source import Source, Split
+
+_PACKED = frozenset({".gz", ".tgz", ".bz2", ".tbz2", ".xz", ".txz", ".zst", ".7z", ".rar", ".lz4"})
 
 
 def open_source(spec: str | Path, *, split: Split = None) -> Source:
@@ -77,9 +79,12 @@ def _open(text: str, split: Split) -> Source:
     for each in FORMATS:
         if not each.names and each.recognises(asked):
             return each.open(asked)
+    if (reason := foreign_format(asked.path.name)) is not None:
+        raise UsageError(f"{text} is an image of another format: {reason}.")
+    archive = " Unpack it (tar -xf FILE) and give the folder, or make a plain .tar of it."
     raise UsageError(
-        f"{text} is not a kind of file that is read here; expected {describe_formats()}. Unpack other archives "
-        "(tar -xf FILE) and give the folder, or make a plain .tar of a compressed one."
+        f"{text} is not a kind of file that is read here; expected {describe_formats()}."
+        + archive * (asked.suffix in _PACKED)
     )
 
 

@@ -4,7 +4,6 @@ import contextlib
 import hashlib
 import json
 import os
-import posixpath
 import tarfile
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
@@ -18,14 +17,15 @@ from ._decode import IMAGE_SUFFIXES
 from ._layout import (
     begins_as_image,
     foreign_format,
-    is_bare_name,
     is_ignored,
     is_image_name,
     leads_out,
+    link_target,
+    must_be_opened,
     normal_name,
 )
 
-_VERSION = 2
+_VERSION = 3
 _PICKLED = frozenset({"pyd", "pickle", "pkl", "pt", "pth"})
 _LABEL_KEYS = ("cls", "label", "class", "class_id", "target", "y")
 _MOST_LABEL_BYTES = 1 << 20
@@ -39,7 +39,7 @@ class TarIndex:
     ``.cls`` or ``.json`` beside each says (empty for nothing). ``fault`` says where an archive ends too early,
     ``pickled`` names the first entry that could run code, ``second`` counts further images of a sample, ``foreign``
     lists images that are not read, for their format or for a name that leads out of the archive, ``astray`` links to
-    what is no image of the archive.
+    what is no image of the archive, ``aside`` counts links to its folders.
     """
 
     members: list[str] = field(default_factory=list)
@@ -51,6 +51,7 @@ class TarIndex:
     second: int = 0
     foreign: list[str] = field(default_factory=list)
     astray: list[str] = field(default_factory=list)
+    aside: int = 0
 
 
 @dataclass
@@ -104,7 +105,7 @@ def _scan(file: Path, length: int) -> TarIndex:
                 continue
             key, extension = _divide(name)
             if member.islnk() or member.issym():
-                if not is_image_name(name) or leads_out(name):
+                if leads_out(name) or not (is_image_name(name) or must_be_opened(name)):
                     continue
                 if (target := _target(member, name)) not in places:
                     links[name] = target
@@ -129,8 +130,7 @@ def _scan(file: Path, length: int) -> TarIndex:
 
 def _target(member: tarfile.TarInfo, name: str) -> str:
     """The member that a link leads to: a hard link names it whole, a symbolic one from its own folder."""
-    folder = "" if member.islnk() else posixpath.dirname(name)
-    return posixpath.normpath(posixpath.join(folder, normal_name(member.linkname)))
+    return link_target("" if member.islnk() else name, member.linkname)
 
 
 def _follow(links: dict[str, str], places: dict[str, tuple[int, int]], index: TarIndex) -> None:
@@ -139,7 +139,9 @@ def _follow(links: dict[str, str], places: dict[str, tuple[int, int]], index: Ta
         for name in found:
             places[name] = places[links.pop(name)]
             _Sample(images=[("", name, *places[name])]).close(index)
-    index.astray += links
+    folders = {str(folder) for name in places for folder in PurePosixPath(name).parents}
+    index.aside = sum(target in folders for target in links.values())
+    index.astray += [name for name, target in links.items() if is_image_name(name) and target not in folders]
 
 
 def _members(archive: tarfile.TarFile, index: TarIndex) -> Iterator[tarfile.TarInfo]:
@@ -179,7 +181,7 @@ def _enter(index: TarIndex, sample: _Sample, member: _Member, stream: BinaryIO) 
             sample.labels[_stem(name)] = body.decode("utf-8", "replace").strip()
         else:
             sample.labels.setdefault(_stem(name), _label_of_json(body))
-    elif is_image_name(name) or (is_bare_name(name) and begins_as_image(_read(stream, member, 16))):
+    elif is_image_name(name) or (must_be_opened(name) and begins_as_image(_read(stream, member, 16), name)):
         if leads_out(member.stored):
             index.foreign.append(name)
             return False

@@ -5,6 +5,7 @@ import csv
 import importlib
 import io
 import json
+import re
 import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -124,7 +125,10 @@ class ParquetWriter(Writer):
         columns = {
             "path": pa.array([_utf8(path) for path in block.paths], pa.string()),
             "label": pa.array(block.labels, pa.int64()),
-            "class": pa.array([block.name_of(label) for label in block.labels], pa.string()),
+            "class": pa.array(
+                [None if (name := block.name_of(label)) is None else _utf8(name) for label in block.labels],
+                pa.string(),
+            ),
             "embedding": pa.FixedSizeListArray.from_arrays(flat, block.values.shape[1]),
         }
         table = pa.table(columns).replace_schema_metadata({"class_names": json.dumps(self.class_names)})
@@ -149,7 +153,7 @@ def read_parquet(file: Path) -> Embeddings:
     return Embeddings(
         values.reshape(-1, dim),
         table["label"].to_numpy(),
-        table["path"].to_pylist(),
+        [_name(path) for path in table["path"].to_pylist()],
         # Until 0.9 the names were lines.
         json.loads(names) if names.startswith("[") else names.split("\n") if names else [],
     )
@@ -170,7 +174,7 @@ class CsvWriter(Writer):
             lines.writerow(["path", "label", "class", *(f"e{i}" for i in range(self._dim))])
         number = "%.9g".__mod__
         for path, label, row in zip(block.paths, block.labels.tolist(), block.values.tolist(), strict=True):
-            lines.writerow([_utf8(path), label, block.name_of(label) or "", *map(number, row)])
+            lines.writerow([_utf8(path), label, _utf8(block.name_of(label) or ""), *map(number, row)])
         self.handle.write(text.getvalue().encode("utf-8"))
 
 
@@ -181,13 +185,13 @@ def read_csv(file: Path) -> Embeddings:
     if header[:3] != ["path", "label", "class"]:
         raise ValueError(f"its columns are {', '.join(header[:3])}, ...")
     labels = [int(row[1]) for row in rows]
-    names = {label: row[2] for label, row in zip(labels, rows, strict=True) if label >= 0}
+    names = {label: _name(row[2]) for label, row in zip(labels, rows, strict=True) if label >= 0}
     values = np.array([row[3:] for row in rows], np.float32).reshape(len(rows), len(header) - 3)
     top = max(names, default=-1)
     if top > len(rows):
         raise ValueError(f"it has a label of {top} and {len(rows)} rows")
     classes = [names.get(label, "") for label in range(top + 1)]
-    return Embeddings(values, np.array(labels, np.int64), [row[0] for row in rows], classes)
+    return Embeddings(values, np.array(labels, np.int64), [_name(row[0]) for row in rows], classes)
 
 
 class TorchWriter(Writer):
@@ -208,7 +212,7 @@ class TorchWriter(Writer):
             "embeddings": torch.cat([torch.from_numpy(np.ascontiguousarray(b.values)) for b in blocks]),
             "labels": torch.cat([torch.from_numpy(np.ascontiguousarray(b.labels)) for b in blocks]),
             "paths": [_utf8(path) for block in blocks for path in block.paths],
-            "class_names": self.class_names,
+            "class_names": [_utf8(name) for name in self.class_names],
         }
         torch.save(content, buffer)
         self.handle.write(buffer.getbuffer())
@@ -216,7 +220,7 @@ class TorchWriter(Writer):
 
 def read_torch(file: Path) -> Embeddings:
     found = torch.load(file, map_location="cpu", weights_only=True)
-    names = list(found["paths"]), list(found["class_names"])
+    names = ([_name(name) for name in found[key]] for key in ("paths", "class_names"))
     return Embeddings(found["embeddings"].numpy(), found["labels"].numpy(), *names)
 
 
@@ -250,5 +254,12 @@ def pyarrow() -> Any:
 
 
 def _utf8(name: str) -> str:
-    """A name that may hold bytes that are no UTF-8, which are written out: these files hold characters alone."""
+    r"""A name in characters alone, as these files hold them: bytes that are no UTF-8 are written out, ``\udce9`` for
+    0xE9, as Python's ``ascii()`` and JSON do.
+    """
     return name.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def _name(text: str) -> str:
+    """The name that `_utf8` wrote, by which Python opens the file."""
+    return re.sub(r"\\udc([89a-f][0-9a-f])", lambda found: chr(0xDC00 + int(found[1], 16)), text)

@@ -1,5 +1,6 @@
 """What was left open in a configuration, decided from the images: size, canvas, recipe, encoder, batch, length."""
 
+from collections.abc import Container
 from statistics import median_low
 
 from isosphere.data import Source, Suggestion, load_images, suggest
@@ -49,7 +50,8 @@ def resolve(config: Config, source: Source) -> tuple[Config, Suggestion | None]:
     data, train = config.data, config.train
     open_size = data.image_size is None or data.canvas_size is None
     native = typical_side(source) if open_size or config.views.recipe is None else 0
-    suggestion = _suggest(source, native) if config.views.recipe is None else None
+    given = config.views.overrides
+    suggestion = _suggest(source, native, given) if config.views.recipe is None else None
     name = config.views.recipe or (suggestion.name if suggestion else "crops")
     size = data.image_size or _view_side(native, texture=name.startswith("textures"))
     # Twice the view: a crop of a quarter of the area then still has a pixel for each of the view's.
@@ -105,13 +107,13 @@ def _view_side(native: int, *, texture: bool) -> int:
     return max(16, native if native <= SMALL_IMAGE else min(native, USUAL_IMAGE))
 
 
-def _suggest(source: Source, native: int) -> Suggestion:
+def _suggest(source: Source, native: int, given: Container[str]) -> Suggestion:
     """What a few hundred images, spread over the source, say about the views that suit them."""
     if source.name.startswith("textures:"):
         return Suggestion("textures", "procedural textures: any rotation is safe.", ())
     stride = max(1, len(source) // LOOKED_AT)
     sample = load_images(source.subset(list(range(0, len(source), stride))), min(native, LOOKED_AT_SIDE))
-    return suggest(sample.images)
+    return suggest(sample.images, given)
 
 
 def default_batch(count: int) -> int:
