@@ -35,7 +35,7 @@ def stamps(source: Source) -> NDArray[np.int64]:
                 facts.encode("utf-8", "surrogateescape"), digest_size=DIGEST_BYTES
             ).digest()
             found[i] = np.frombuffer(digest, np.int64)
-        elif origin is None and source.holds(i):
+        elif source.holds(i):
             with suppress(UnreadableImageError):
                 found[i] = np.frombuffer(source.digest(i), np.int64)
     return found

@@ -220,8 +220,8 @@ class TorchWriter(Writer):
 
 def read_torch(file: Path) -> Embeddings:
     found = torch.load(file, map_location="cpu", weights_only=True)
-    names = ([_name(name) for name in found[key]] for key in ("paths", "class_names"))
-    return Embeddings(found["embeddings"].numpy(), found["labels"].numpy(), *names)
+    paths, class_names = ([_name(name) for name in found[key]] for key in ("paths", "class_names"))
+    return Embeddings(found["embeddings"].numpy(), found["labels"].numpy(), paths, class_names)
 
 
 @dataclass(frozen=True)
