@@ -3,9 +3,7 @@
 import io
 import os
 import struct
-import zlib
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import pytest
@@ -13,32 +11,16 @@ import torch
 from PIL import Image
 
 from isosphere.data._arrays import as_bytes
-from isosphere.data._decode import MAX_PIXELS, UnreadableImageError, decode, fit_square, upright_rgb
+from isosphere.data._decode import MAX_PIXELS, UnreadableImageError, decode, upright_rgb
 from isosphere.data._layout import foreign_format
+from isosphere.data._picture import fit_square
+from tests.zoo import UPRIGHT, encoded, png16, png_chunk, tiff
 
 RNG = np.random.default_rng(0)
 
 
-def encoded(image: Image.Image, kind: str, **options) -> bytes:
-    stream = io.BytesIO()
-    image.save(stream, kind, **options)
-    return stream.getvalue()
-
-
 def colours(width: int, height: int) -> np.ndarray:
     return np.random.default_rng(1).integers(0, 256, (height, width, 3), dtype=np.uint8)
-
-
-UPRIGHT = {  # EXIF orientation -> what brings the stored rows and columns upright
-    1: lambda a: a,
-    2: lambda a: a[:, ::-1],
-    3: lambda a: a[::-1, ::-1],
-    4: lambda a: a[::-1],
-    5: lambda a: a.transpose(1, 0, 2),
-    6: lambda a: np.rot90(a, -1),
-    7: lambda a: a[::-1, ::-1].transpose(1, 0, 2),
-    8: lambda a: np.rot90(a),
-}
 
 
 @pytest.mark.parametrize("orientation", UPRIGHT)
@@ -73,17 +55,6 @@ def test_sixteen_bits_keep_their_full_range(kind):
     assert (grey == grey[..., :1]).all()
 
 
-def png16(values: np.ndarray, colour_type: int) -> bytes:
-    """A PNG of 16-bit channels, which Pillow reads and does not write: (h, w, channels)."""
-    h, w, _ = values.shape
-    rows = values.astype(">u2").reshape(h, -1)
-    data = zlib.compress(b"".join(b"\0" + row.tobytes() for row in rows))
-    header = struct.pack(">IIBBBBB", w, h, 16, colour_type, 0, 0, 0)
-    return (
-        b"\x89PNG\r\n\x1a\n" + png_chunk(b"IHDR", header) + png_chunk(b"IDAT", data) + png_chunk(b"IEND", b"")
-    )
-
-
 @pytest.mark.parametrize(("channels", "colour_type"), [(3, 2), (2, 4), (4, 6)])
 def test_sixteen_bits_of_colour_and_of_transparency(channels, colour_type):
     values = RNG.integers(0, 65536, (5, 4, channels))
@@ -93,34 +64,6 @@ def test_sixteen_bits_of_colour_and_of_transparency(channels, colour_type):
         alpha = values[..., -1:] / 65535
         expected = expected * alpha + 65535 * (1 - alpha)
     assert np.abs(shown - expected / 257).max() <= 2  # Pillow drops the low byte of each channel
-
-
-def tiff(
-    values: np.ndarray, order: Literal["<", ">"] = "<", *, white_is_zero: bool = False, planes: bool = False
-) -> bytes:
-    """An uncompressed TIFF of any numbers, (h, w, bands), in either order of bytes."""
-    h, w, bands = values.shape
-    pixels = (
-        (np.moveaxis(values, 2, 0) if planes else values).astype(values.dtype.newbyteorder(order)).tobytes()
-    )
-    shown = 0 if white_is_zero else 2 if bands == 3 else 1
-    kind = {"u": 1, "i": 2, "f": 3}[values.dtype.kind]
-    plane, parts = len(pixels) // bands, bands if planes else 1
-    at = 8 + 2 + 12 * 11 + 4
-    tags = {256: [w], 257: [h], 258: [8 * values.itemsize] * bands, 259: [1], 262: [shown]}
-    tags |= {273: [0], 277: [bands], 278: [h], 279: [len(pixels)], 284: [1 + planes], 339: [kind] * bands}
-    after, entries = b"", b""
-    tags[273] = [plane * i for i in range(parts)]
-    tags[279] = [len(pixels) // parts] * parts
-    lists = sum(4 * len(found) for found in tags.values() if len(found) > 1)
-    tags[273] = [at + lists + place for place in tags[273]]
-    for tag, found in tags.items():
-        body = struct.pack(f"{order}{len(found)}I", *found)
-        if len(found) > 1:
-            body, after = struct.pack(f"{order}I", at + len(after)), after + body
-        entries += struct.pack(f"{order}HHI", tag, 4, len(found)) + body
-    header = (b"II" if order == "<" else b"MM") + struct.pack(f"{order}HIH", 42, 8, len(tags))
-    return header + entries + struct.pack(f"{order}I", 0) + after + pixels
 
 
 @pytest.mark.parametrize("order", "<>")
@@ -238,7 +181,7 @@ def test_large_pictures_are_converted_some_rows_at_a_time(monkeypatch, mode):
         image = Image.fromarray(np.asarray(drawn)[..., 0].astype({"I;16": "u2", "I": "i4", "F": "f4"}[mode]))
     assert image.mode == mode
     whole = np.asarray(upright_rgb(image))
-    monkeypatch.setattr("isosphere.data._decode._STRIP", 20)
+    monkeypatch.setattr("isosphere.data._picture._STRIP", 20)
     np.testing.assert_array_equal(upright_rgb(image), whole)
 
 
@@ -356,10 +299,6 @@ def test_what_is_no_image_is_refused(tmp_path):
         decode(tmp_path / "absent.png")
     with pytest.raises(UnreadableImageError, match="is a directory"):
         decode(tmp_path)
-
-
-def png_chunk(name: bytes, body: bytes) -> bytes:
-    return struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
 
 
 def png_of(width: int, height: int, data: bytes = b"") -> bytes:

@@ -8,9 +8,15 @@ import pytest
 import torch
 from PIL import Image
 
-from isosphere.data import images_bytes, load_images, name_skipped, open_source
+from isosphere.data import (
+    UnreadableImageError,
+    fit_square,
+    images_bytes,
+    load_images,
+    name_skipped,
+    open_source,
+)
 from isosphere.data._arrays import ArraySource
-from isosphere.data._decode import UnreadableImageError, fit_square
 from isosphere.data._source import Source
 from isosphere.errors import RunError
 

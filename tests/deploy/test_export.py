@@ -7,12 +7,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+import timm
 import torch
+from PIL import Image
 from safetensors.torch import load_file
 
 import isosphere
 from isosphere.deploy import export
 from isosphere.errors import RunError, UsageError
+from tests.zoo import zoo
 
 from .conftest import picture, train_tiny
 
@@ -33,18 +36,34 @@ def run_snippet(text, image=None) -> tuple[Any, str]:
     return defined["features"], said.getvalue()
 
 
-def cosine(a, b):
-    a, b = np.asarray(a).ravel(), np.asarray(b).ravel()
-    return float(a @ b / np.linalg.norm(a) / np.linalg.norm(b))
+SOME = (
+    "JPEG",
+    "16-bit grey PNG",
+    "RGBA PNG",
+    "EXIF 6",
+    "large JPEG",
+    "grey PNG",
+    "CMYK TIFF",
+    "wide",
+    "one pixel",
+)
+
+
+def same_of_every_kind(run, snippet: str, kinds=SOME, layer: str = "backbone") -> None:
+    """The printed lines give of every kind of file what `embed` gives of its picture."""
+    bodies = [zoo()[kind].body for kind in kinds]
+    expected = run.embed([Image.open(io.BytesIO(body)) for body in bodies], layer=layer)
+    for kind, body, row in zip(kinds, bodies, expected, strict=True):
+        features, _ = run_snippet(snippet, body)
+        assert np.abs(np.asarray(features)[0] - row).max() < 1e-4 * max(1, np.abs(row).max()), kind
 
 
 def test_safetensors(run, tmp_path):
     made = export(run, "safetensors", tmp_path / "out" / "e.safetensors")
-    assert [file.name for file in made.files] == ["e.safetensors", "e.json"]
-    features, said = run_snippet(made.snippet)
+    assert [file.name for file in made.files] == ["e.safetensors", "e.json", "e.py"]
+    _, said = run_snippet(made.snippet)
     assert said.strip() == "torch.Size([1, 256])"
-    features, _ = run_snippet(made.snippet, picture(1, 24))
-    assert cosine(features, run.embed(picture(1, 24))) > 0.995
+    same_of_every_kind(run, made.snippet, tuple(zoo()))
     assert "0.0e+00" in made.check
 
 
@@ -66,9 +85,20 @@ def test_timm(tmp_path, encoder, size):
     assert "isosphere" not in made.snippet.replace(str(tmp_path), "")
     features, _ = run_snippet(made.snippet)
     assert features.shape == (1, run.encoder.feature_dim)
-    image = picture(3, size)
-    features, _ = run_snippet(made.snippet, image)
-    assert np.allclose(features, run.embed(image), atol=1e-4)
+    same_of_every_kind(run, made.snippet)
+    loaded = timm.create_model(encoder, global_pool=card["global_pool"], **card["model_args"])
+    if not card["small_stem"]:
+        loaded.load_state_dict(load_file(made.files[0]))
+
+
+def test_what_onnx_is_written_from_takes_pixels_as_the_file_beside_it_makes_them(run):
+    prepare: Any = {}
+    exec(run.pixels.script(normalised=False), prepare)
+    module = export_module._FromPixels(run, "backbone").eval()
+    for kind in SOME:
+        body = zoo()[kind].body
+        got = module(torch.from_numpy(prepare["prepare"](body))[None]).detach().numpy()
+        assert np.abs(got - run.embed(Image.open(io.BytesIO(body)))).max() < 1e-4
 
 
 @pytest.mark.parametrize("layer", ["head", pytest.param("backbone", marks=pytest.mark.slow)])
@@ -76,10 +106,8 @@ def test_onnx(run, tmp_path, layer):
     for module in ("onnx", "onnxscript", "onnxruntime"):
         onnxruntime = pytest.importorskip(module, reason=f"{module} is not installed")
     made = export(run, "onnx", tmp_path / "e.onnx", layer=layer)
-    assert [p.name for p in tmp_path.iterdir()] == ["e.onnx"]
-    image = picture(2, 28)
-    features, _ = run_snippet(made.snippet, image)
-    assert cosine(features, run.embed(image, layer=layer)) > 0.98  # 28 to 24 px by another program's bicubic
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["e.onnx", "e.py"]
+    same_of_every_kind(run, made.snippet, layer=layer)
     session = onnxruntime.InferenceSession(str(tmp_path / "e.onnx"))
     x = torch.rand(7, 3, 24, 24)
     mean, std = (torch.tensor(v).view(-1, 1, 1) for v in (run.encoder.mean, run.encoder.std))
@@ -105,7 +133,7 @@ def test_onnx_of_another_opset_and_of_any_size(run, tmp_path):
     assert np.abs(got - run.encode((x - mean) / std)[0].numpy()).max() < 1e-4
     with pytest.raises(UsageError, match=r"opset=7: torch writes opset \d+ instead"):
         export(run, "onnx", tmp_path / "f.onnx", opset=7)
-    assert [p.name for p in tmp_path.iterdir()] == ["e.onnx"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["e.onnx", "e.py"]
 
 
 def test_an_encoder_of_one_size_has_no_dynamic_one(run, tmp_path, monkeypatch):

@@ -7,6 +7,7 @@ import tarfile
 
 import numpy as np
 import pytest
+from PIL import Image
 
 import isosphere
 from isosphere.deploy import Embeddings, Index, open_index
@@ -117,7 +118,7 @@ def test_images_that_would_be_decoded_otherwise_are_embedded_anew(own, pictures,
     folder = str(pictures(["a.png", "b.png"]))
     assert open_index(own, folder).added == 2
     assert open_index(own, folder).added == 0
-    monkeypatch.setattr("isosphere.deploy._index.PIXELS", 999)
+    monkeypatch.setattr("isosphere.data._pixels.PIXELS", 999)
     assert open_index(own, folder).added == 2
 
 
@@ -270,3 +271,39 @@ def test_both_engines_find_the_same():
     rows = [[[m.row for m in matches] for matches in answer] for answer in found]
     assert rows[0] == rows[1]
     assert [row[:2] for row in rows[0]] == [[i, i + 200] for i in range(3)]
+
+
+def wide(seed: int, middle: int = 0):
+    """A picture of three squares side by side, of which the middle one is by itself."""
+    parts = [picture(seed), picture(middle), picture(seed + 1)]
+    whole = Image.new("RGB", (84, 28))
+    for i, part in enumerate(parts):
+        whole.paste(part, (28 * i, 0))
+    return whole
+
+
+def test_search_and_duplicates_look_at_the_whole_picture(run, tmp_path):
+    for i in range(3):
+        wide(10 * (i + 1)).save(tmp_path / f"{i}.png")
+    wide(30).save(tmp_path / "same.png")
+    centre = run.embed(str(tmp_path))
+    assert np.allclose(centre, centre[:1], atol=1e-5), "embed sees the central square"
+    assert run.index(str(tmp_path)).fit == "pad"
+    (group,) = run.dedup(str(tmp_path), threshold=0.99999)
+    assert group.paths == ("2.png", "same.png")
+    assert len(run.index(str(tmp_path), fit="crop")) == 4
+    ((first, second, third, _),) = run.search(wide(20), str(tmp_path), k=4)
+    assert (first.path, first.similarity) == ("1.png", pytest.approx(1, abs=1e-5))
+    assert second.similarity < 0.99999
+    assert third.similarity < 0.99999
+
+
+def test_square_pictures_among_others_keep_their_places(own, tmp_path):
+    (tmp_path / "mixed").mkdir()
+    for i in range(5):
+        (wide(i) if i % 2 else picture(i)).save(tmp_path / "mixed" / f"{i}.png")
+    whole = own.fitted("pad").embed(str(tmp_path / "mixed"))
+    expected = whole / np.linalg.norm(whole, axis=1, keepdims=True)
+    index = own.index(str(tmp_path / "mixed"), layer="backbone")
+    assert index.paths == [f"{i}.png" for i in range(5)]
+    assert np.allclose(index.unit, expected, atol=1e-5)

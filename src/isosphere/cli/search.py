@@ -71,7 +71,7 @@ def search(
     loaded = isosphere.load(run, cache=not no_cache)
     chosen = named or loaded.search_layer
     asked = together(images) if len(images) > 1 else Path(images[0])
-    queries, names = loaded.embed(asked, layer=chosen), source_of(asked).paths
+    queries, names = loaded.fitted("pad").embed(asked, layer=chosen), source_of(asked).paths
     if len(images) == len(names):
         names = images
     index = indexed(loaded, data, chosen)

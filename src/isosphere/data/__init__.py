@@ -2,7 +2,7 @@
 
 from ._cache import cache_folder
 from ._class_list import CLASS_LIST
-from ._decode import PIXELS, UnreadableImageError, decode, fit_square
+from ._decode import decode
 from ._folder import is_image_file
 from ._formats import BUILTIN, FORMATS, Format, describe_formats
 from ._given import as_name, as_picture, as_source, is_picture
@@ -20,10 +20,13 @@ from ._images import (
 )
 from ._joined import distinct_ends
 from ._layout import is_image_name
+from ._limits import UnreadableImageError
 from ._loader import Batch, Loader
+from ._picture import fit_square
+from ._pixels import PIXELS, Fit, Pixels, Reading, to_tensor
 from ._random import permutation
 from ._recipes import IMAGENET_MEAN, IMAGENET_STD, RECIPES, ViewRecipe, recipe
-from ._source import Source, Split, stratified_split, to_tensor
+from ._source import Source, Split, stratified_split
 from ._sources import located, open_source, require_there
 from ._stream import Decoded, decode_batch, images_at, stream
 from ._suggestion import Suggestion, suggest
@@ -41,9 +44,12 @@ __all__ = [
     "RECIPES",
     "Batch",
     "Decoded",
+    "Fit",
     "Format",
     "ImageSet",
     "Loader",
+    "Pixels",
+    "Reading",
     "Source",
     "Split",
     "Suggestion",

@@ -53,6 +53,9 @@ class ArraySource(Source):
     def image(self, i: int, *, at_least: int | None = None) -> Image.Image:
         return Image.fromarray(np.broadcast_to(self.images[i], (*self.images.shape[1:3], 3)))
 
+    def dimensions(self, i: int) -> tuple[int, int]:
+        return self.images.shape[2], self.images.shape[1]
+
     def digest(self, i: int) -> bytes:
         return array_digest(self.images[i])
 

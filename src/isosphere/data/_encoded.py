@@ -5,7 +5,7 @@ from abc import abstractmethod
 
 from PIL import Image
 
-from ._decode import decode
+from ._decode import decode, dimensions
 from ._limits import EMPTY, UnreadableImageError
 from ._source import DIGEST_BYTES, Source
 
@@ -18,7 +18,10 @@ class EncodedSource(Source):
         """The bytes from which image ``i`` is decoded. Raises: UnreadableImageError."""
 
     def image(self, i: int, *, at_least: int | None = None) -> Image.Image:
-        return decode(self.body(i), at_least=at_least)
+        return decode(self.body(i), at_least=at_least, white=self.reading.white)
+
+    def dimensions(self, i: int) -> tuple[int, int]:
+        return dimensions(self.body(i))
 
     def digest(self, i: int) -> bytes:
         body = self.body(i)

@@ -14,7 +14,7 @@ from torch.utils import data as torch_data
 from isosphere.errors import UsageError, plural
 
 from ._arrays import ArraySource, as_bytes
-from ._decode import decode, upright_rgb
+from ._decode import decode, undecoded, upright_rgb
 from ._folder import is_image_file
 from ._home import expanded
 from ._images import ImageSet
@@ -92,15 +92,19 @@ def _names_several(name: str) -> bool:
         return False
 
 
-def as_picture(item: Any, what: str = "the image") -> Image.Image:
-    """An image at hand, or a file, as an upright RGB picture, transparency over white; ``what`` names it in messages.
+def as_picture(
+    item: Any, what: str = "the image", *, at_least: int | None = None, white: float | None = None
+) -> Image.Image:
+    """An image at hand, or a file, as an upright RGB picture, as `decode` makes it; ``what`` names it in messages.
 
     Raises: UsageError if it is no image, or one of other numbers; UnreadableImageError if PIL cannot decode it.
     """
     if isinstance(item, Image.Image):
-        return upright_rgb(item)
+        return upright_rgb(item, at_least=at_least, white=white)
+    if isinstance(item, bytes):
+        return decode(item, at_least=at_least, white=white)
     if isinstance(item, str | os.PathLike):
-        return decode(read_file(expanded(item)))
+        return decode(read_file(expanded(item)), at_least=at_least, white=white)
     if not isinstance(item, np.ndarray | torch.Tensor):
         raise UsageError(f"{what} is of type {type(item).__name__}; expected {_PICTURE}.")
     array = _numpy(item)
@@ -133,9 +137,10 @@ class PictureSource(Source):
 
     def __init__(self, pictures: Sequence[Any], what: str = "data") -> None:
         super().__init__("images", _numbered(len(pictures)))
-        self._pictures, self._what = pictures, what
+        # Files of their own: decoding would else depend on whether a picture had been looked at.
+        self._pictures, self._what = [_file_of(picture) or picture for picture in pictures], what
         self._broken: dict[int, str] = {}
-        for i, picture in enumerate(pictures):
+        for i, picture in enumerate(self._pictures):
             try:  # now: worker processes would share the position in an open file
                 as_picture(picture, f"{what}[{i}]")
             except UnreadableImageError as error:
@@ -144,7 +149,8 @@ class PictureSource(Source):
     def image(self, i: int, *, at_least: int | None = None) -> Image.Image:
         if i in self._broken:
             raise UnreadableImageError(self._broken[i])
-        return as_picture(self._pictures[i], f"{self._what}[{i}]")
+        what = f"{self._what}[{i}]"
+        return as_picture(self._pictures[i], what, at_least=at_least, white=self.reading.white)
 
 
 class DatasetSource(Source):
@@ -165,7 +171,12 @@ class DatasetSource(Source):
             item = item[0]
         elif isinstance(item, Mapping) and "image" in item:
             item = item["image"]
-        return as_picture(item, f"item {i} of {self.name}")
+        what = f"item {i} of {self.name}"
+        return as_picture(item, what, at_least=at_least, white=self.reading.white)
+
+
+def _file_of(picture: Any) -> bytes | None:
+    return undecoded(picture) if isinstance(picture, Image.Image) else None
 
 
 def _at_hand(data: Any, what: str) -> Source:

@@ -13,8 +13,8 @@ from torch import Tensor
 
 from isosphere.errors import RunError, option, plural
 
-from ._decode import UnreadableImageError, fit_square
-from ._source import DIGEST_BYTES, Source, to_tensor
+from ._limits import UnreadableImageError
+from ._source import DIGEST_BYTES, Source
 
 _CHUNK = 32
 
@@ -67,11 +67,11 @@ def name_skipped(skipped: Iterable[tuple[str, str]], limit: int = 3) -> str:
 
 
 def square(source: Source, i: int, size: int) -> Tensor:
-    """Image ``i`` as all parts of the package see it: short side to ``size``, centre crop, uint8 (3, size, size).
+    """Image ``i`` as all parts of the package see it, by the source's `Reading`: uint8 (3, size, size).
 
     Raises: UnreadableImageError.
     """
-    return to_tensor(fit_square(source.image(i, at_least=2 * size), size))
+    return source.reading.square(source.image(i, at_least=2 * size), size)
 
 
 def load_images(
@@ -82,7 +82,7 @@ def load_images(
     workers: int = 2,
     progress: Callable[[int, int], None] | None = None,
 ) -> ImageSet:
-    """Decode every image of a source: short side to ``size`` (antialiased bicubic), centre crop.
+    """Decode every image of a source as a square, by the source's `Reading`: the central one unless it says otherwise.
 
     Unreadable images are left out and listed in ``skipped``. ``progress`` is called with (done, total).
 

@@ -3,11 +3,13 @@
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import PurePath
+from typing import Self
 
 import numpy as np
 from PIL import Image
 
 from ._home import expanded
+from ._pixels import Reading
 from ._source import Origin, Source
 
 AND = " + "
@@ -56,6 +58,10 @@ class JoinedSource(Source):
         part, k = self._at(i)
         return part.image(k, at_least=at_least)
 
+    def dimensions(self, i: int) -> tuple[int, int]:
+        part, k = self._at(i)
+        return part.dimensions(k)
+
     def digest(self, i: int) -> bytes:
         part, k = self._at(i)
         return part.digest(k)
@@ -67,6 +73,11 @@ class JoinedSource(Source):
     def holds(self, i: int) -> bool:
         part, k = self._at(i)
         return part.holds(k)
+
+    def read_as(self, reading: Reading) -> Self:
+        other = super().read_as(reading)
+        other._parts = [part.read_as(reading) for part in self._parts]
+        return other
 
 
 def distinct_ends(names: Sequence[str]) -> list[str]:

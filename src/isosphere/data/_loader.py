@@ -8,8 +8,8 @@ from torch import Tensor
 
 from isosphere.errors import RunError, UsageError, option, plural
 
-from ._decode import UnreadableImageError
 from ._images import ImageSet, name_skipped, square
+from ._limits import UnreadableImageError
 from ._random import permutation
 from ._source import Source
 from ._workers import Ahead, worker_count

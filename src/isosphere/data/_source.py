@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from typing import Literal, NamedTuple, Self
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from ._pixels import Reading, to_tensor
 from ._random import permutation
 
 DIGEST_BYTES = 16
@@ -28,11 +28,6 @@ class Origin(NamedTuple):
     size: int | None = None
 
 
-def to_tensor(image: Image.Image) -> Tensor:
-    """Copy an RGB picture into a tensor: uint8, shape (3, h, w)."""
-    return torch.from_numpy(np.array(image, dtype=np.uint8)).permute(2, 0, 1).contiguous()
-
-
 def array_digest(pixels: NDArray) -> bytes:
     """A digest of numbers, their type and their shape."""
     digest = hashlib.blake2b(f"{pixels.dtype.str} {pixels.shape}".encode(), digest_size=DIGEST_BYTES)
@@ -47,12 +42,14 @@ class Source(ABC):
     split into training and test images share one list of class names. ``left_out`` names what was found and
     not listed, with the reason. ``location`` is the name under which it was opened, whatever the current folder;
     empty for images at hand, and for some of those of a name. ``in_memory`` says that the pixels are at hand: nothing
-    is read or decoded. ``thread_safe`` says that threads may read it at once.
+    is read or decoded. ``thread_safe`` says that threads may read it at once. ``reading`` is how pictures become
+    squares of bytes.
     """
 
     location = ""
     in_memory = False
     thread_safe = True
+    reading = Reading()
 
     def __init__(
         self,
@@ -101,6 +98,13 @@ class Source(ABC):
         """Read image ``i`` at its own size: uint8, shape (3, h, w). Raises: UnreadableImageError."""
         return to_tensor(self.image(i))
 
+    def dimensions(self, i: int) -> tuple[int, int]:
+        """Width and height of image ``i`` as it is stored, EXIF aside; where it can be, without decoding it.
+
+        Raises: UnreadableImageError.
+        """
+        return self.image(i).size
+
     def digest(self, i: int) -> bytes:
         """16 bytes that stand for what image ``i`` is decoded from: the bytes of its file, or the stored numbers.
 
@@ -121,6 +125,12 @@ class Source(ABC):
     def subset(self, indices: Sequence[int] | NDArray[np.int64]) -> "Source":
         """The images at these positions, in this order, with the same class names."""
         return Subset(self, np.asarray(indices, dtype=np.int64))
+
+    def read_as(self, reading: Reading) -> Self:
+        """The same images, which become squares of bytes in this way."""
+        other = copy.copy(self)
+        other.reading = reading
+        return other
 
     def with_class_names(self, class_names: Sequence[str]) -> Self:
         """The same images, labelled by position in another list of classes; -1 where a class is not in it."""
@@ -147,10 +157,13 @@ class Subset(Source):
             left_out=source.left_out,
         )
         self.source, self.indices = source, indices
-        self.in_memory, self.thread_safe = source.in_memory, source.thread_safe
+        self.in_memory, self.thread_safe, self.reading = source.in_memory, source.thread_safe, source.reading
 
     def image(self, i: int, *, at_least: int | None = None) -> Image.Image:
         return self.source.image(int(self.indices[i]), at_least=at_least)
+
+    def dimensions(self, i: int) -> tuple[int, int]:
+        return self.source.dimensions(int(self.indices[i]))
 
     def digest(self, i: int) -> bytes:
         return self.source.digest(int(self.indices[i]))
@@ -160,6 +173,11 @@ class Subset(Source):
 
     def holds(self, i: int) -> bool:
         return self.source.holds(int(self.indices[i]))
+
+    def read_as(self, reading: Reading) -> Self:
+        other = super().read_as(reading)
+        other.source = self.source.read_as(reading)
+        return other
 
 
 def stratified_split(

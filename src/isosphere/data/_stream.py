@@ -11,8 +11,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ._decode import UnreadableImageError
 from ._images import require_readable, square
+from ._limits import UnreadableImageError
 from ._source import Source
 from ._workers import Ahead, worker_count
 

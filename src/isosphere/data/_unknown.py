@@ -12,7 +12,7 @@ HEIF_IS_READ = find_spec("pillow_heif") is not None
 """Photographs of phones; Pillow reads them where pillow-heif is installed."""
 HEIF_HINT = "is read where pillow-heif is installed: pip install pillow-heif, or convert it to .png or .jpg"
 
-_BITS, _SAMPLES, _FORMAT, _PLANAR, _COMPRESSION, _PHOTOMETRIC = 258, 277, 339, 284, 259, 262
+_BITS, _SAMPLES, _FORMAT, _PLANAR, _COMPRESSION = 258, 277, 339, 284, 259
 _NUMBERS = {
     1: "unsigned integers",
     2: "signed integers",
@@ -53,12 +53,6 @@ def misread(image: Image.Image) -> str | None:
     planes = tags.get(_SAMPLES, 1) > 1 and tags.get(_PLANAR, 1) == 2 and max(bits) > 8
     signed = 2 in tags.get(_FORMAT, (1,)) and max(bits) == 8
     return _not_read(tags) if planes or signed else None
-
-
-def white_is_zero(image: Image.Image) -> bool:
-    """Whether a picture's numbers grow from white to black, and Pillow has left them so (it turns 8 bits itself)."""
-    tags: Any = getattr(image, "tag_v2", None)
-    return tags is not None and tags.get(_PHOTOMETRIC) == 0 and image.mode[:1] in ("I", "F")
 
 
 def _tags(body: bytes) -> Any:

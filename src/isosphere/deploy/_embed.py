@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from isosphere.atomic import locked, make_folder, remove_files, write_json
-from isosphere.data import PIXELS, Source, images_bytes, require_readable, stamps
+from isosphere.data import Source, images_bytes, require_readable, stamps
 from isosphere.deploy._embedder import Embedder, Progress, refuse_unreadable
 from isosphere.deploy._files import check_target, file_writer, read_embeddings, write_embeddings
 from isosphere.deploy._kinds import Embeddings
@@ -232,7 +232,7 @@ def _identity(run: Embedder, source: Source, layer: Layer) -> dict[str, str | in
         digest.update(name.encode("utf-8", "surrogatepass") + b"\0")
     return {
         "weights": run.identity,
-        "pixels": PIXELS,
+        "pixels": json.dumps(run.pixels.key),
         "layer": layer,
         "source": source.name,
         "images": digest.hexdigest() if found.any() else secrets.token_hex(16),

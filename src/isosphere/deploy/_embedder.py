@@ -1,16 +1,16 @@
 """A trained network, to be applied to images."""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any, TypeAlias
+from typing import Any, Self, TypeAlias
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from isosphere.data import Source, digests, read_images, stream
+from isosphere.data import Fit, Pixels, Reading, Source, digests, read_images, stream
 from isosphere.deploy._layers import Layer, named_layer
 from isosphere.deploy._pictures import source_of
 from isosphere.errors import UsageError, command, plural
@@ -38,7 +38,8 @@ class Embedder:
 
     ``encode`` maps normalised ``(b, 3, size, size)`` to backbone and head outputs, as ``method.embed``.
     Pictures are first brought to ``canvas`` pixels a side, as in training and in ``isosphere evaluate``, so
-    that all of them speak of the same features. ``settings`` are what the weights do not hold and features depend on.
+    that all of them speak of the same features; ``reading`` says how. ``settings`` are what the weights do not hold and
+    features depend on.
     """
 
     folder: RunFolder
@@ -49,6 +50,17 @@ class Embedder:
     settings: tuple[object, ...] = ()
     cache: FeatureCache | None = None
     metric: WCCN | None = None
+    reading: Reading = field(default_factory=Reading)
+
+    @property
+    def pixels(self) -> Pixels:
+        """How a picture becomes what the encoder is given."""
+        encoder = self.encoder
+        return Pixels(self.canvas, self.size, tuple(encoder.mean), tuple(encoder.std), self.reading)
+
+    def fitted(self, fit: Fit) -> Self:
+        """The same, which looks at another part of a picture: all of it (``pad``), or the central square (``crop``)."""
+        return replace(self, reading=replace(self.reading, fit=fit))
 
     @property
     def device(self) -> torch.device:
@@ -122,6 +134,7 @@ class Embedder:
         again they are the same to the bit.
         """
         failed: dict[int, str] = {}
+        source = source.read_as(self.reading)
         look = centre_look(self.encode, self.size, self.encoder.mean, self.encoder.std)
 
         def compute(positions: Tensor) -> dict[str, Tensor]:
@@ -142,14 +155,7 @@ class Embedder:
         if self.cache is None or len(source) == 0:
             found = compute(torch.arange(len(source)))
         else:
-            key = centre_key(
-                self.weights,
-                size=self.size,
-                mean=self.encoder.mean,
-                std=self.encoder.std,
-                device=self.device,
-                canvas=self.canvas,
-            )
+            key = centre_key(self.weights, self.pixels, device=self.device)
 
             def check(positions: Tensor) -> dict[str, Tensor]:
                 few = read_images(source.subset(positions.numpy()), self.canvas, workers=0)
@@ -181,7 +187,7 @@ class Embedder:
 
         Raises: UsageError for what is no picture, or cannot be read.
         """
-        found = read_images(source_of(images), self.canvas)
+        found = read_images(source_of(images).read_as(self.reading), self.canvas)
         refuse_unreadable(found.skipped)
         return found.images
 

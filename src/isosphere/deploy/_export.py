@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load, save
 from torch import Tensor, nn
 
-from isosphere.atomic import make_folder, require_free, write_bytes, write_json
+from isosphere.atomic import make_folder, require_free, write_bytes, write_json, write_text
 from isosphere.deploy._embedder import Embedder
 from isosphere.deploy._layers import Layer
 from isosphere.deploy._snippets import onnx_snippet, safetensors_snippet, timm_snippet
@@ -55,9 +55,10 @@ def export(
             only).
         opset: version of ONNX's operators, torch's choice if None (onnx only).
         dynamic_size: height and width of the images are free, as their number always is (onnx only).
-        overwrite: replace `out`, and the description beside it, where they exist; of a run's own files none is.
+        overwrite: replace `out`, and the files beside it, where they exist; of a run's own files none is.
 
-    The file is written when it has been checked, and holds no path of this machine.
+    The file is written when it has been checked, and holds no path of this machine. Beside it lies a file of Python
+    that reads pictures for it, as the run does, by numpy and Pillow alone.
 
     Raises: UsageError for another format, a layer or option that a format cannot hold, an encoder that timm does not
         have or that takes images of one size, a file that exists without `overwrite`, or a missing package; RunError if
@@ -84,7 +85,7 @@ def export(
         raise UsageError(
             f"{option('out', path)}: expected a name that ends in {ending}, as {path.with_suffix(ending)}."
         )
-    for file in [path] if format == "onnx" else [path, _card(path)]:
+    for file in [path, _reader(path), *([] if format == "onnx" else [_card(path)])]:
         RunFolder.refuse_own(file)
         require_free(file, overwrite=overwrite or out is None)
     make_folder(path.parent)
@@ -96,6 +97,11 @@ def export(
 def _card(path: Path) -> Path:
     """The description beside a file of weights."""
     return path.with_suffix(".json")
+
+
+def _reader(path: Path) -> Path:
+    """What reads pictures for an exported file."""
+    return path.with_suffix(".py")
 
 
 FORMATS: dict[str, str] = {
@@ -130,7 +136,7 @@ def _timm(run: Embedder, path: Path) -> Exported:
     card = {
         "architecture": encoder.name,
         "num_features": encoder.feature_dim,
-        "global_pool": "avg",
+        **_pooling(encoder.backbone),
         "model_args": options,
         "small_stem": stem is not None,
         "pretrained_cfg": {
@@ -143,8 +149,23 @@ def _timm(run: Embedder, path: Path) -> Exported:
         },
     }
     write_json(_card(path), card)
-    snippet = timm_snippet(path, encoder, run.size, options, None if stem is None else stem.out_channels)
-    return Exported((path, _card(path)), snippet, _words(error, "timm"))
+    script = _script(run, path)
+    snippet = timm_snippet(path, script, encoder, options, None if stem is None else stem.out_channels)
+    return Exported((path, _card(path), script), snippet, _words(error, "timm"))
+
+
+def _pooling(backbone: nn.Module) -> dict[str, str]:
+    """How the network pools, where its constructor calls it so."""
+    pool = getattr(backbone, "global_pool", None)
+    found = pool if isinstance(pool, str) else getattr(pool, "pool_type", None)
+    return {"global_pool": found} if isinstance(found, str) and found else {}
+
+
+def _script(run: Embedder, path: Path, *, normalised: bool = True) -> Path:
+    """Write beside an exported file what reads pictures for it."""
+    script = _reader(path)
+    write_text(script, run.pixels.script(normalised=normalised))
+    return script
 
 
 def _safetensors(run: Embedder, path: Path) -> Exported:
@@ -156,8 +177,9 @@ def _safetensors(run: Embedder, path: Path) -> Exported:
     _accept(error)
     write_bytes(path, content)
     write_json(_card(path), spec)
-    snippet = safetensors_snippet(path, run.size, run.encoder)
-    return Exported((path, _card(path)), snippet, _words(error, "isosphere.models"))
+    script = _script(run, path)
+    snippet = safetensors_snippet(path, script)
+    return Exported((path, _card(path), script), snippet, _words(error, "isosphere.models"))
 
 
 class _FromPixels(nn.Module):
@@ -231,7 +253,8 @@ def _onnx(run: Embedder, path: Path, layer: Layer, opset: int | None, dynamic_si
         raise RunError(f"{run.encoder.name} could not be written as ONNX: {first}") from error
     finally:
         module.to(run.device)
-    return Exported((path,), onnx_snippet(path, run.size), _words(error, "ONNX Runtime"))
+    script = _script(run, path, normalised=False)
+    return Exported((path, script), onnx_snippet(path, script), _words(error, "ONNX Runtime"))
 
 
 def _plain(module: nn.Module) -> dict[str, Tensor]:

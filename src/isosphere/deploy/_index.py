@@ -1,6 +1,7 @@
 """Search by cosine among the images of a source: embedded once, kept in the run's folder, extended as needed."""
 
 import hashlib
+import json
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
@@ -15,7 +16,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from isosphere.atomic import atomic_file
-from isosphere.data import PIXELS, Source, first_of_each, require_readable, stamps
+from isosphere.data import Fit, Source, UnreadableImageError, first_of_each, require_readable, stamps
 from isosphere.deploy._embed import embed_readable
 from isosphere.deploy._embedder import Embedder, Progress
 from isosphere.deploy._kinds import Embeddings
@@ -50,7 +51,8 @@ class Index:
 
     `unit` float32 (n, d), `paths` and `labels` per row; `added`, `reused`, `removed` count the rows that the
     last opening embedded, took over and dropped; `saved` is the file, None if it could not be written; `positions` are
-    those of the rows' images in the source that was opened.
+    those of the rows' images in the source that was opened; `fit` says how
+    much of a picture was looked at.
     """
 
     unit: Tensor
@@ -64,6 +66,7 @@ class Index:
     removed: int = 0
     saved: Path | None = None
     positions: NDArray[np.int64] | None = None
+    fit: Fit = "crop"
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -143,11 +146,11 @@ def open_index(
 
     Raises: RunError if no image can be read.
     """
-    layer = run.check_layer(layer)
+    layer, fit = run.check_layer(layer), run.reading.fit
     source = source_of(data)
     keeps = run.cache is not None and bool(source.location)
     marks = stamps(source) if keeps else np.zeros((len(source), 2), np.int64)
-    file, identity = _index_file(run, source, layer), f"{run.identity}, pixels {PIXELS}"
+    file, identity = _index_file(run, source, layer), f"{run.identity}, pixels {json.dumps(run.pixels.key)}"
     old = _read(file, identity) if keeps else None
     before = [] if old is None else list(_keys(old.paths, old.stamps))
     now, known = list(_keys(source.paths, marks)), {key: row for row, key in enumerate(before)}
@@ -162,14 +165,14 @@ def open_index(
         blocks.append(old.values[old.place[[rows[i] for i in kept]]])
         positions += kept
     added = 0
-    if todo:
-        part = source.subset(todo)
-        fresh, places = embed_readable(run, part, layer=layer, workers=workers, progress=progress)
+    for alike, chosen in _by_shape(run, source, todo):
+        part = source.subset(chosen)
+        fresh, places = embed_readable(alike, part, layer=layer, workers=workers, progress=progress)
         blocks.append(fresh.values)
-        positions += [todo[k] for k in places]
-        lost = np.setdiff1d(np.arange(len(todo)), places)
-        reasons |= {todo[k]: reason for k, (_, reason) in zip(lost, fresh.skipped, strict=False)}
-        added = len(places)
+        positions += [chosen[k] for k in places]
+        lost = np.setdiff1d(np.arange(len(chosen)), places)
+        reasons |= {chosen[k]: reason for k, (_, reason) in zip(lost, fresh.skipped, strict=False)}
+        added += len(places)
     skipped = [(source.paths[i], reasons[i]) for i in sorted(reasons)]
     skipped += [item for item in source.unreadable if item not in skipped]
     require_readable(source, len(positions), skipped, strict=False)
@@ -186,8 +189,30 @@ def open_index(
     gone = (Counter(before) - Counter(now)).total()
     made = Index.of(whole, layer)
     return replace(
-        made, positions=own, added=added, reused=len(whole) - added if keeps else 0, removed=gone, saved=saved
+        made,
+        positions=own,
+        added=added,
+        reused=len(whole) - added if keeps else 0,
+        removed=gone,
+        saved=saved,
+        fit=fit,
     )
+
+
+def _by_shape(run: Embedder, source: Source, todo: list[int]) -> list[tuple[Embedder, list[int]]]:
+    """Who embeds which images: square ones are the same by any fit, and an evaluation may have left their features."""
+    squares = {i for i in todo if run.reading.fit != "crop" and _is_square(source, i)}
+    parts = [(run.fitted("crop"), [i for i in todo if i in squares])]
+    parts.append((run, [i for i in todo if i not in squares]))
+    return [(alike, chosen) for alike, chosen in parts if chosen]
+
+
+def _is_square(source: Source, i: int) -> bool:
+    try:
+        width, height = source.dimensions(i)
+    except UnreadableImageError:
+        return False
+    return width == height
 
 
 @dataclass(frozen=True)
@@ -218,7 +243,7 @@ class _Stored:
 
 
 def _index_file(run: Embedder, source: Source, layer: Layer) -> Path:
-    facts = f"{source.location}\n{layer}\n{run.canvas}".encode("utf-8", "surrogateescape")
+    facts = f"{source.location}\n{layer}\n{run.canvas}\n{run.reading.fit}".encode("utf-8", "surrogateescape")
     name = "".join(c if c.isalnum() or c in "-_" else "-" for c in source.name)[:40]
     digest = hashlib.blake2b(facts, digest_size=8).hexdigest()
     return run.folder.path / "search" / f"{name}-{layer}-{digest}.npz"

@@ -5,7 +5,7 @@ import json
 import os
 import random
 import re
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from isosphere import __version__
 from isosphere.atomic import write_bytes
-from isosphere.data import PIXELS
+from isosphere.data import Pixels
 from isosphere.errors import RunError
 from isosphere.evaluation._digest_index import DigestIndex
 from isosphere.reading import require_regular
@@ -32,7 +32,6 @@ _VERSIONS = {
     "isosphere": __version__,
     "torch": str(torch.__version__),
     "pillow": PIL.__version__,
-    "pixels": PIXELS,
 }
 _DIGESTS = "digests of images"
 _OWN = re.compile(r"[^-]+-[0-9a-f]{16}-(all|[0-9a-f]{32})(-gathered)?\.safetensors")
@@ -307,19 +306,9 @@ class FeatureCache:
         )
 
 
-def centre_key(
-    weights: str, *, size: int, mean: Sequence[float], std: Sequence[float], device: torch.device, canvas: int
-) -> dict[str, Any]:
+def centre_key(weights: str, pixels: Pixels, *, device: torch.device) -> dict[str, Any]:
     """The key of features of the deterministic centre view, without the images."""
-    return {
-        "weights": weights,
-        "kind": "centre",
-        "size": size,
-        "mean": tuple(mean),
-        "std": tuple(std),
-        "device": str(device.type),
-        "canvas": canvas,
-    }
+    return {"weights": weights, "kind": "centre", "device": str(device.type), **pixels.key}
 
 
 def weights_identity(module: nn.Module, *about: object) -> str:

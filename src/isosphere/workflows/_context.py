@@ -90,7 +90,8 @@ class EvaluationContext:
         self.skipped: dict[str, list[tuple[str, str]]] = {}
         self._strict, self._workers, self._progress = strict, workers, progress
         described = splits.train.subset(range(min(DESCRIBED, len(splits.train))))
-        self._sources = {"train": splits.train, "test": splits.test, "described": described, **self.ood}
+        parts = {"train": splits.train, "test": splits.test, "described": described, **self.ood}
+        self._sources = {name: source.read_as(run.reading) for name, source in parts.items()}
         self._planned: dict[str, list[str]] = {}
         self._positions: dict[str, Tensor] = {}
         self._rows: dict[tuple[str, str], dict[str, Tensor]] = {}
@@ -308,16 +309,8 @@ class EvaluationContext:
 
     def _key(self, look: str) -> dict[str, Any]:
         model, _, kind = look.rpartition("/")
-        encoder, canvas = self.run.encoder, self.run.canvas
         weights = self.identity(model) if model else _OF_IMAGES
-        key = centre_key(
-            weights,
-            size=self.run.size,
-            mean=encoder.mean,
-            std=encoder.std,
-            device=self.ranks.device,
-            canvas=canvas,
-        )
+        key = centre_key(weights, self.run.pixels, device=self.ranks.device)
         if kind in ("views", "descriptor"):
             kind = f"{kind}, two, seed {VIEW_SEED}: {self.run.views.recipe!r}"
         elif kind == "pixels":

@@ -113,6 +113,7 @@ def _subject(
 
 def _embedded(run: Trained, source: Source, progress: Callback) -> tuple[Embedded, list[tuple[str, str]]]:
     """The images of a source with their features, and which cannot be read."""
+    source = source.read_as(run.reading)
     kept, features, failed = run.source_features(source)
     progress(len(source), len(source))
     if not len(kept):

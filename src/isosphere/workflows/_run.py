@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from isosphere import deploy
+from isosphere.data import Fit
 from isosphere.deploy import DuplicateGroup, Exported, Index, Layer, Match
 from isosphere.evaluation import Progress
 from isosphere.workflows._evaluate import evaluate
@@ -44,13 +45,21 @@ class Run(Trained):
 
     @keywords_checked
     def index(
-        self, data: Any, *, layer: Layer | str | None = None, progress: Progress | None = None
+        self,
+        data: Any,
+        *,
+        layer: Layer | str | None = None,
+        fit: Fit = "pad",
+        progress: Progress | None = None,
     ) -> Index:
         """The images of `data` made searchable: read from the run's folder where they were seen before.
 
-        `layer`: :attr:`isosphere.deploy.Embedder.search_layer` if None.
+        `layer`: :attr:`isosphere.deploy.Embedder.search_layer` if None. `fit`: whole pictures between bars (``pad``),
+        for neighbours and duplicates are to be alike in all of it; ``crop``: the central square, which :meth:`embed`
+        sees.
         """
-        return deploy.open_index(self, data, layer=layer or self.search_layer, progress=progress)
+        run = self.fitted(fit)
+        return deploy.open_index(run, data, layer=layer or self.search_layer, progress=progress)
 
     @keywords_checked
     def search(
@@ -62,8 +71,8 @@ class Run(Trained):
         layer: Layer | str | None = None,
         progress: Progress | None = None,
     ) -> list[list[Match]]:
-        """The k images of `within` most similar to each image, by cosine, best first: one list an image. A notebook
-        shows their pictures.
+        """The k images of `within` most similar to each image, by cosine, best first: one list an image; whole pictures
+        are compared. A notebook shows their pictures.
 
         Args:
             images: as for :meth:`embed`.
@@ -72,7 +81,7 @@ class Run(Trained):
             k: how many; all where there are fewer.
         """
         index = within if isinstance(within, Index) else self.index(within, layer=layer, progress=progress)
-        found = index.search(self.embed(images, layer=index.layer), k)
+        found = index.search(self.fitted(index.fit).embed(images, layer=index.layer), k)
         return found if index is within else Shown(found, partial(match_groups, within))
 
     @keywords_checked
@@ -84,9 +93,8 @@ class Run(Trained):
         layer: Layer | str = "backbone",
         progress: Progress | None = None,
     ) -> list[DuplicateGroup]:
-        """Groups of images that are nearly the same, with their paths, the largest first; nothing is deleted.
-
-        A notebook shows their pictures.
+        """Groups of images that are nearly the same in all of the picture, with their paths, the largest first; nothing
+        is deleted. A notebook shows their pictures.
 
         `threshold` is the cosine from which two images are linked; see :func:`isosphere.deploy.near_duplicates`. Links
         to one file are one image.

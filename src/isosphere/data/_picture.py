@@ -1,0 +1,185 @@
+"""From a picture that Pillow has opened to a square of pixels. Needs numpy and Pillow alone: exported weights bring
+this file along, so that whoever uses them reads pictures as isosphere does."""
+
+import io
+from collections.abc import Callable, Iterable, Iterator
+
+import numpy as np
+from PIL import ExifTags, Image, ImageChops, ImageOps
+
+BARS = (124, 116, 104)
+"""Beside a picture that is padded: ImageNet's mean, which is nearly zero to a network."""
+
+_STRIP = 1 << 20
+"""Pixels that are converted at a time: the largest pictures take no more than their own memory and that as RGB."""
+_SEEN = 32
+"""Levels of 255 by which a pixel must differ from the ground to be seen."""
+_ENOUGH = 0.01
+"""Share of the pixels that are not transparent of which so much must be seen."""
+_BEYOND = 0.1
+"""By how much of white numbers may leave [0, white]: they are cut. What goes further is on another scale."""
+
+
+def upright_rgb(image, *, white=None, in_place=False):
+    """A picture as upright 8-bit RGB: turned by EXIF, transparency over white (over black where nothing would be seen
+    on white), numbers of more than 8 bits divided by ``white``.
+
+    Raises: ValueError for numbers that are not within [0, white].
+    """
+    tags = getattr(image, "tag_v2", None)
+    # Pillow has turned 8 bits in which zero is white, and left others.
+    negative = tags is not None and tags.get(262) == 0 and image.mode[:1] in ("I", "F")
+    image.load()
+    image = _upright(image, in_place)
+    if image.mode == "RGB" and "transparency" not in image.info:
+        return image
+    if image.mode.startswith("I;16") or image.mode in ("I", "F"):
+        return _grey_of_numbers(image, negative, white)
+    if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
+        plain = image.mode == "RGBA" and "transparency" not in image.info
+        return _over_ground(image if plain else image.convert("RGBA"))
+    return image.convert("RGB")
+
+
+def _upright(image, in_place: bool):
+    try:
+        if image.getexif().get(ExifTags.Base.Orientation, 1) == 1:
+            return image
+        return ImageOps.exif_transpose(image, in_place=in_place) or image
+    except Exception:  # damaged metadata beside sound pixels: keep the picture as it lies
+        return image
+
+
+# --- numbers of more than eight bits ----------------------------------------------------------------------------------
+
+
+def white_of(kind: str, low: float, high: float, white: float | None) -> float:
+    """The number that is shown as white. kind: of numpy's types, such as "uint16".
+
+    With ``white`` None, the largest of the type; 1 or 255 of floats. Eight bits are 255 whatever ``white`` is.
+
+    Raises: ValueError for numbers that are not within [0, white].
+    """
+    if not (np.isfinite(low) and np.isfinite(high)):
+        raise ValueError("its numbers are not finite")
+    floats = kind.startswith("float")
+    if kind in ("uint8", "bool"):
+        return 1.0 if kind == "bool" else 255.0
+    if white is not None:
+        if low < -_BEYOND * white or high > (1 + _BEYOND) * white:
+            raise ValueError(f"its numbers reach from {low:g} to {high:g}, and {white:g} is white")
+        return white
+    top = (1.0 if high <= 1 else 255.0) if floats else 65535.0
+    if low < 0 or high > top:
+        expected = "[0, 1] or [0, 255]" if floats else "[0, 65535]"
+        raise ValueError(f"its numbers reach from {low:g} to {high:g}; expected {expected}")
+    return top
+
+
+def to_bytes(values, white: float, negative: bool = False):
+    """Numbers in [0, white] in steps of 1/255, those beyond cut."""
+    values = np.asarray(values).astype(np.float64)
+    scaled = (white - values if negative else values) * (255.0 / white)
+    return np.rint(np.clip(scaled, 0.0, 255.0)).astype(np.uint8)
+
+
+def _grey_of_numbers(image, negative: bool, white: float | None):
+    parts = (np.asarray(strip) for strip, _ in _strips(image))
+    ends = np.array([(part.min(), part.max()) for part in parts], dtype=np.float64)
+    kind = "float32" if image.mode == "F" else "int32" if image.mode == "I" else "uint16"
+    top = white_of(kind, float(ends[:, 0].min()), float(ends[:, 1].max()), white)
+    return _in_strips(image, lambda strip: Image.fromarray(to_bytes(strip, top, negative)))
+
+
+# --- transparency -----------------------------------------------------------------------------------------------------
+
+
+def ground_under(pieces: Iterable) -> int:
+    """255, or 0 where less than a hundredth of what is not transparent would be seen on white (white glyphs).
+
+    Args:
+        pieces: parts of one picture, of mode RGBA.
+    """
+    seen = visible = 0
+    for piece in pieces:
+        red, green, blue, alpha = piece.split()
+        darkest = ImageChops.darker(ImageChops.darker(red, green), blue)
+        contrast = ImageChops.multiply(ImageChops.invert(darkest), alpha)
+        seen += sum(contrast.histogram()[_SEEN:])
+        visible += sum(alpha.histogram()[_SEEN:])
+    return 0 if seen < _ENOUGH * visible else 255
+
+
+def _over_ground(colour):
+    ground = (ground_under(piece for piece, _ in _strips(colour)),) * 3 + (255,)
+    return _in_strips(colour, lambda x: Image.alpha_composite(Image.new("RGBA", x.size, ground), x))
+
+
+def _strips(image) -> Iterator[tuple]:
+    """A picture from top to bottom, some rows at a time, and the row at which each part begins."""
+    rows = max(1, _STRIP // image.width)
+    if rows >= image.height:
+        yield image, 0
+        return
+    for top in range(0, image.height, rows):
+        yield image.crop((0, top, image.width, min(top + rows, image.height))), top
+
+
+def _in_strips(image, convert: Callable):
+    """What ``convert`` makes of a picture, as RGB, of some rows at a time."""
+    whole = Image.new("RGB", image.size)
+    for strip, top in _strips(image):
+        whole.paste(convert(strip).convert("RGB"), (0, top))
+    return whole
+
+
+# --- squares ----------------------------------------------------------------------------------------------------------
+
+
+def fit_square(image, size: int, fit: str = "crop"):
+    """A picture as ``size`` x ``size`` pixels, by antialiased bicubic interpolation.
+
+    ``crop``: the short side becomes ``size`` and the rest is cut; a long thin picture never grows on the way. ``pad``:
+    the long side becomes ``size``, between bars. ``squeeze``: both sides become ``size``.
+    """
+    if image.size == (size, size):
+        return image
+    if fit == "squeeze":
+        return image.resize((size, size), Image.Resampling.BICUBIC)
+    if fit == "pad":
+        scale = size / max(image.size)
+        width, height = (max(1, round(side * scale)) for side in image.size)
+        whole = Image.new("RGB", (size, size), BARS)
+        inner = (
+            image
+            if image.size == (width, height)
+            else image.resize((width, height), Image.Resampling.BICUBIC)
+        )
+        whole.paste(inner, ((size - width) // 2, (size - height) // 2))
+        return whole
+    side = min(image.size)
+    left, top = (image.width - side) / 2, (image.height - side) / 2
+    if side == size:  # whole pixels, so that nothing is blurred
+        return image.crop((int(left), int(top), int(left) + size, int(top) + size))
+    box = (left, top, left + side, top + side)
+    return image.resize((size, size), Image.Resampling.BICUBIC, box=box)
+
+
+def pixels(
+    picture, *, canvas: int, size: int, fit: str = "crop", white=None, mean=(0.0,) * 3, std=(1.0,) * 3
+):
+    """A file, its bytes or a picture of Pillow as the numbers that the network takes: float32 (3, size, size).
+
+    A JPEG file may be decoded at 1/2, 1/4 or 1/8 of its size, as long as its short side keeps twice the ``canvas``.
+    """
+    opened = not hasattr(picture, "getpixel")
+    image = Image.open(io.BytesIO(picture) if isinstance(picture, bytes) else picture) if opened else picture
+    if opened and image.format in ("JPEG", "MPO"):
+        image.draft(None, (2 * canvas, 2 * canvas))
+    square = fit_square(upright_rgb(image, white=white), canvas, fit)
+    planes = [plane.convert("F") for plane in square.split()]
+    if canvas != size:
+        planes = [plane.resize((size, size), Image.Resampling.BILINEAR) for plane in planes]
+    values = np.stack([np.asarray(plane, np.float32) for plane in planes]) / 255
+    means, stds = (np.array(x, np.float32).reshape(3, 1, 1) for x in (mean, std))
+    return (values - means) / stds

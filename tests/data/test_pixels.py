@@ -1,0 +1,113 @@
+"""One way from a file to pixels: every kind of file, through every container and entry, becomes the same tensor."""
+
+import io
+import tarfile
+import zipfile
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from isosphere.data import (
+    Pixels,
+    Reading,
+    as_picture,
+    as_source,
+    decode,
+    load_images,
+    open_source,
+    read_images,
+)
+from isosphere.data._picture import BARS, pixels
+from tests.zoo import Animal, colours, encoded, zoo
+
+ZOO = zoo()
+MEAN, STD = (0.4, 0.5, 0.6), (0.2, 0.25, 0.3)
+
+
+@pytest.mark.parametrize("kind", ZOO)
+def test_every_kind_of_file_becomes_what_it_shows(kind):
+    animal = ZOO[kind]
+    got = np.asarray(decode(animal.body)).astype(float)
+    assert got.shape == animal.shown.shape
+    assert np.abs(got - animal.shown).max() <= animal.within
+
+
+@pytest.fixture(scope="module")
+def containers(tmp_path_factory):
+    """The zoo in a folder, a zip and a tar; each picture's name by its kind."""
+    root = tmp_path_factory.mktemp("zoo")
+    names = {kind: f"{i:02d}.{animal.suffix}" for i, (kind, animal) in enumerate(ZOO.items())}
+    (root / "folder").mkdir()
+    with zipfile.ZipFile(root / "zoo.zip", "w") as archive, tarfile.open(root / "zoo.tar", "w") as tar:
+        for kind, animal in ZOO.items():
+            (root / "folder" / names[kind]).write_bytes(animal.body)
+            archive.writestr(names[kind], animal.body)
+            member = tarfile.TarInfo(names[kind])
+            member.size = len(animal.body)
+            tar.addfile(member, io.BytesIO(animal.body))
+    return root, list(names.values())
+
+
+@pytest.mark.parametrize("fit", ["crop", "pad", "squeeze"])
+def test_every_container_and_entry_gives_the_same_pixels(containers, fit):
+    root, names = containers
+    expected = torch.stack([Reading(fit).square(decode(a.body, at_least=32), 16) for a in ZOO.values()])
+    opened = [Image.open(io.BytesIO(animal.body)) for animal in ZOO.values()]
+    sources = {
+        "folder": open_source(root / "folder"),
+        "zip": open_source(root / "zoo.zip"),
+        "tar": open_source(root / "zoo.tar"),
+        "paths": as_source([str(root / "folder" / name) for name in names]),
+        "pictures of Pillow": as_source(opened),
+    }
+    for what, source in sources.items():
+        found = read_images(source.read_as(Reading(fit)), 16)
+        assert found.skipped == [], what
+        assert torch.equal(found.images, expected), what
+    assert opened[list(ZOO).index("large JPEG")].size == (600, 400), "they are left as they were"
+    part = sources["zip"].subset([3, 1]).read_as(Reading(fit))
+    assert torch.equal(load_images(part, 16).images, expected[[3, 1]])
+
+
+@pytest.mark.parametrize(("canvas", "size"), [(24, 24), (24, 16)])
+@pytest.mark.parametrize("fit", ["crop", "pad"])
+def test_the_file_that_goes_with_exported_weights_reads_pictures_alike(canvas, size, fit):
+    made = Pixels(canvas, size, MEAN, STD, Reading(fit))
+    for kind, animal in ZOO.items():
+        square = made.reading.square(decode(animal.body, at_least=2 * canvas), canvas)
+        expected = made.view(square[None])[0].numpy()
+        got = pixels(animal.body, canvas=canvas, size=size, fit=fit, mean=MEAN, std=STD)
+        assert np.abs(got - expected).max() < 1e-4, kind
+
+
+def test_fits():
+    wide = Image.fromarray(colours(60, 20))
+    padded = np.asarray(Reading("pad").square(wide, 30)).transpose(1, 2, 0)
+    assert (padded[:10] == BARS).all()
+    assert (padded[20:] == BARS).all()
+    expected = np.asarray(wide.resize((30, 10), Image.Resampling.BICUBIC))
+    np.testing.assert_array_equal(padded[10:20], expected)
+    squeezed = np.asarray(Reading("squeeze").square(wide, 30)).transpose(1, 2, 0)
+    np.testing.assert_array_equal(squeezed, np.asarray(wide.resize((30, 30), Image.Resampling.BICUBIC)))
+    square = Image.fromarray(colours(40, 40))
+    crop, pad, squeeze = (Reading(fit).square(square, 30) for fit in ("crop", "pad", "squeeze"))
+    assert torch.equal(crop, pad)
+    assert torch.equal(crop, squeeze)
+
+
+def test_a_picture_of_pillow_is_decoded_as_its_file_whether_or_not_it_was_looked_at():
+    body = ZOO["large JPEG"].body
+    fresh = Image.open(io.BytesIO(body))
+    drafted = as_picture(fresh, at_least=64)
+    assert drafted.size == (150, 100)
+    assert np.array_equal(np.asarray(drafted), np.asarray(decode(body, at_least=64)))
+    assert np.array_equal(np.asarray(fresh), np.asarray(decode(body))), "it is left as it was"
+    assert as_picture(fresh, at_least=64).size == (600, 400), "decoded already"
+
+
+def test_an_animal_says_what_is_wrong_when_it_is():
+    """The zoo itself can fail: a picture of other colours is not taken for the right one."""
+    wrong = Animal("png", encoded(255 - colours(), "PNG"), colours())
+    assert np.abs(np.asarray(decode(wrong.body)).astype(float) - wrong.shown).max() > 8
