@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,11 +11,12 @@ from PIL import Image
 
 import isosphere
 from isosphere import Run, RunTransformer
-from isosphere.data import load_images, open_source
+from isosphere.data import Reading, load_images, open_source
 from isosphere.errors import UsageError
 from isosphere.evaluation import extract
+from isosphere.training import prepare as prepare_parts
 
-from .conftest import picture
+from .conftest import picture, train_tiny
 
 
 def test_importing_isosphere_is_light():
@@ -144,3 +146,31 @@ def test_transformer_in_a_pipeline(trained, run, pictures):
     assert RunTransformer(run, layer="head").fit_transform(files).shape == (8, 12)
     with pytest.raises(UsageError, match="expected backbone, wccn or head"):
         RunTransformer(run, layer="neck").fit(files)  # type: ignore[arg-type]
+
+
+def test_twelve_bits_in_sixteen_are_one_scale_in_training_and_after(tmp_path):
+    (tmp_path / "data").mkdir()
+    deep = [np.asarray(picture(seed).convert("L")).astype(np.uint16) * 16 for seed in range(16)]
+    deep[0][0, 0] = 4095
+    for seed, values in enumerate(deep):
+        Image.fromarray(values).save(tmp_path / "data" / f"{seed:02d}.png")
+    run = isosphere.load(train_tiny(tmp_path / "run", tmp_path / "data"), device="cpu")
+    assert run.config.data.white == run.pixels.reading.white == 4095
+    expected = run.embed(str(tmp_path / "data"))
+    files = sorted((tmp_path / "data").iterdir())
+    eight = [np.rint(values / 4095 * 255).astype(np.uint8) for values in deep]
+    for same in (files, [Image.open(file) for file in files], deep, np.stack(deep), eight):
+        assert np.allclose(run.embed(same), expected, atol=1e-6)
+    prepare: dict = {}
+    exec(run.pixels.script(), prepare)
+    with torch.no_grad():
+        features = run.encoder(torch.from_numpy(np.stack([prepare["prepare"](file) for file in files])))
+    assert np.abs(features.numpy() - expected).max() < 1e-4
+    assert run.dedup(str(tmp_path / "data"), threshold=0.99999) == []
+    before = replace(run, reading=Reading(), cache=None)  # a run of an earlier version
+    assert np.abs(before.embed(deep) - expected).max() > 1e-3
+    config = run.config.replace(data={"white": None})
+    record = run.folder.read_spec()
+    assert prepare_parts(config, record=record).config.data.white is None, (
+        "what is gone on with keeps its pixels"
+    )

@@ -51,7 +51,8 @@ def dedup(
     from isosphere.deploy import near_duplicates
 
     source = open_source(typed := together(data))
-    index = indexed(isosphere.load(run, cache=not no_cache), source, chosen).of_files(source)
+    loaded = isosphere.load(run, cache=not no_cache)
+    index = indexed(loaded, source, chosen).of_files(source)
     groups = near_duplicates(index.unit, threshold, index.paths)
     console = output_console()
     extra = sum(len(group) - 1 for group in groups)
@@ -86,7 +87,7 @@ def dedup(
     if out is not None:
         from isosphere.cli.drawing import draw_groups
 
-        draw_groups(out, typed, groups, len(index), threshold)
+        draw_groups(out, typed, groups, len(index), threshold, loaded.reading)
         paragraph(error_console() if as_json else console, f"Drawn: {out}")
 
 

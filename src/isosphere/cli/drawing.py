@@ -5,7 +5,7 @@ from pathlib import Path
 
 import torch
 
-from isosphere.data import Source, UnreadableImageError, fit_square, open_source, to_tensor
+from isosphere.data import Reading, Source, UnreadableImageError, fit_square, open_source, to_tensor
 from isosphere.deploy import DuplicateGroup, Match
 from isosphere.report import Card, Group, gallery_page, neighbour_gallery, thumbnail
 from isosphere.workflows import DRAWN, SIDE, duplicate_groups, match_groups
@@ -19,13 +19,13 @@ def draw_matches(
     """A page, or a picture where `out` ends in .png, of images and those like each among `count` of `data`; of the
     first `DRAWN` where there are more.
     """
-    source, found = open_source(data), found[:DRAWN]
+    source, found = open_source(data).read_as(queries.reading), found[:DRAWN]
     title = f"Images like {Path(names[0]).name}" if len(names) == 1 else f"Images like {len(names):,} others"
     if out.suffix.lower() == ".png":
         _draw_png(out, queries, source, found, title)
         return
     groups = []
-    for i, group in enumerate(match_groups(source, found)):
+    for i, group in enumerate(match_groups(source, found, reading=queries.reading)):
         query = Card(
             thumbnail(queries.image(i, at_least=SIDE), SIDE), Path(names[i]).name, "query", marked=True
         )
@@ -51,11 +51,13 @@ def _draw_png(
     neighbour_gallery(torch.stack(asked), candidates, out, similarities=cosines, title=title)
 
 
-def draw_groups(out: Path, data: str, groups: list[DuplicateGroup], count: int, threshold: float) -> None:
+def draw_groups(
+    out: Path, data: str, groups: list[DuplicateGroup], count: int, threshold: float, reading: Reading
+) -> None:
     """A page of groups of near-duplicates among `count` images of `data`."""
     first = f"; the first {DRAWN} are shown" if len(groups) > DRAWN else ""
     summary = (
         f"{len(groups):,} groups among {count:,} images of {data}, linked by cosines of at least "
         f"{threshold:g}{first}"
     )
-    gallery_page(out, "Near-duplicates", duplicate_groups(data, groups), summary=summary)
+    gallery_page(out, "Near-duplicates", duplicate_groups(data, groups, reading=reading), summary=summary)

@@ -91,7 +91,7 @@ def search(
     if out is not None:
         from isosphere.cli.drawing import draw_matches
 
-        draw_matches(out, source_of(asked), names, data, found, len(index))
+        draw_matches(out, source_of(asked).read_as(loaded.reading), names, data, found, len(index))
         paragraph(error_console() if as_json else output_console(), f"Drawn: {out}")
 
 

@@ -22,6 +22,7 @@ from ._joined import distinct_ends
 from ._layout import is_image_name
 from ._limits import UnreadableImageError
 from ._loader import Batch, Loader
+from ._numbers import White, find_white
 from ._picture import fit_square
 from ._pixels import PIXELS, Fit, Pixels, Reading, to_tensor
 from ._random import permutation
@@ -56,6 +57,7 @@ __all__ = [
     "UnreadableImageError",
     "ViewRecipe",
     "Views",
+    "White",
     "as_name",
     "as_picture",
     "as_source",
@@ -66,6 +68,7 @@ __all__ = [
     "describe_formats",
     "digests",
     "distinct_ends",
+    "find_white",
     "fingerprint",
     "first_of_each",
     "fit_square",

@@ -11,6 +11,7 @@ from PIL import Image, ImageFile
 
 from . import _picture
 from ._limits import EMPTY, MAX_PIXELS, UnreadableImageError, read_file, reason_of, require_pixels
+from ._numbers import Numbers
 from ._unknown import HEIF_IS_READ, HEIF_SUFFIXES, described, misread
 
 IMAGE_SUFFIXES = frozenset(
@@ -58,6 +59,14 @@ def dimensions(body: bytes) -> tuple[int, int]:
     """Width and height of an image file as it is stored, EXIF aside; not decoded. Raises: UnreadableImageError."""
     with _opened(body) as image:
         return image.size
+
+
+def numbers(body: bytes) -> Numbers:
+    """What an image file holds; of 8 bits it is not decoded. Raises: UnreadableImageError."""
+    with _opened(body) as image:
+        if reason := misread(image):
+            raise UnreadableImageError(reason)
+        return Numbers.of(image)
 
 
 @contextmanager

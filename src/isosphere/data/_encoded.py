@@ -5,8 +5,9 @@ from abc import abstractmethod
 
 from PIL import Image
 
-from ._decode import decode, dimensions
+from ._decode import decode, dimensions, numbers
 from ._limits import EMPTY, UnreadableImageError
+from ._numbers import Numbers
 from ._source import DIGEST_BYTES, Source
 
 
@@ -22,6 +23,9 @@ class EncodedSource(Source):
 
     def dimensions(self, i: int) -> tuple[int, int]:
         return dimensions(self.body(i))
+
+    def numbers(self, i: int) -> Numbers:
+        return numbers(self.body(i))
 
     def digest(self, i: int) -> bytes:
         body = self.body(i)

@@ -13,8 +13,8 @@ from torch.utils import data as torch_data
 
 from isosphere.errors import UsageError, plural
 
-from ._arrays import ArraySource, as_bytes
-from ._decode import decode, undecoded, upright_rgb
+from ._arrays import ArraySource, as_bytes, require_images
+from ._decode import decode, numbers, undecoded, upright_rgb
 from ._folder import is_image_file
 from ._home import expanded
 from ._images import ImageSet
@@ -23,6 +23,7 @@ from ._labels import class_positions, one_label_each, positions_of
 from ._layout import is_image_name, no_test_part
 from ._limits import UnreadableImageError, read_file
 from ._listed import FileSource
+from ._numbers import Numbers
 from ._source import Source, Split
 from ._sources import is_builtin, open_source
 
@@ -110,16 +111,32 @@ def as_picture(
     array = _numpy(item)
     if isinstance(item, torch.Tensor) and array.ndim == 3 and array.shape[0] in (1, 3, 4):
         array = np.moveaxis(array, 0, 2)
-    if array.dtype != np.uint8:
+    if array.dtype.kind not in "bu" and white is None:
         hint = " Leave out ToTensor and Normalize." if array.dtype.kind == "f" else ""
         raise UsageError(
             f"{what} holds {array.dtype}, shape {tuple(item.shape)}; expected {_PICTURE}, values 0 to 255.{hint}"
         )
+    picture = array[None, ..., None] if array.ndim == 2 else array[None]
     try:
-        pixels = as_bytes(array[None, ..., None] if array.ndim == 2 else array[None])[0]
+        require_images(what, picture.shape, picture.dtype)
     except ValueError:
         raise UsageError(f"{what} has shape {tuple(item.shape)}; expected {_PICTURE}.") from None
+    try:
+        pixels = as_bytes(picture, white=white)[0]
+    except ValueError as error:
+        raise UnreadableImageError(str(error)) from error
     return Image.fromarray(np.broadcast_to(pixels, (*pixels.shape[:2], 3)))
+
+
+def numbers_of(item: Any) -> Numbers:
+    """What an image at hand, or a file, is stored as. Raises: UsageError or UnreadableImageError."""
+    if isinstance(item, str | os.PathLike):
+        item = read_file(expanded(item))
+    if isinstance(item, bytes):
+        return numbers(item)
+    if not isinstance(item, Image.Image | np.ndarray | torch.Tensor):
+        raise UsageError(f"the image is of type {type(item).__name__}; expected {_PICTURE}.")
+    return Numbers.of(item if isinstance(item, Image.Image) else _numpy(item))
 
 
 def is_picture(item: Any) -> bool:
@@ -152,6 +169,9 @@ class PictureSource(Source):
         what = f"{self._what}[{i}]"
         return as_picture(self._pictures[i], what, at_least=at_least, white=self.reading.white)
 
+    def numbers(self, i: int) -> Numbers:
+        return numbers_of(self._pictures[i])
+
 
 class DatasetSource(Source):
     """The images of a map-style data set of torch, read item by item."""
@@ -165,13 +185,17 @@ class DatasetSource(Source):
         )
         self._dataset = dataset
 
-    def image(self, i: int, *, at_least: int | None = None) -> Image.Image:
+    def numbers(self, i: int) -> Numbers:
+        return numbers_of(self._item(i))
+
+    def _item(self, i: int) -> Any:
         item = self._dataset[i]
         if isinstance(item, tuple | list) and item:
-            item = item[0]
-        elif isinstance(item, Mapping) and "image" in item:
-            item = item["image"]
-        what = f"item {i} of {self.name}"
+            return item[0]
+        return item["image"] if isinstance(item, Mapping) and "image" in item else item
+
+    def image(self, i: int, *, at_least: int | None = None) -> Image.Image:
+        item, what = self._item(i), f"item {i} of {self.name}"
         return as_picture(item, what, at_least=at_least, white=self.reading.white)
 
 
@@ -214,8 +238,7 @@ def _of_array(images: NDArray | torch.Tensor, what: str) -> Source:
             f"{what} is one picture of shape {shape}; expected several, (n, h, w, 3): {what}[None] makes one of it."
         )
     try:
-        pixels = as_bytes(_numpy(images))
-        return ArraySource(pixels, name="images", paths=_numbered(len(pixels)))
+        return ArraySource(_numpy(images), name="images", paths=_numbered(len(images)))
     except (ValueError, TypeError) as error:
         raise UsageError(f"{what} cannot be used: {str(error).rstrip('.')}.") from error
 

@@ -11,12 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from isosphere.errors import UsageError
+from isosphere.errors import UsageError, option
 
 from ._arrays import as_bytes, require_images
 from ._home import expanded
 from ._limits import MAX_FILE_BYTES, UnreadableImageError, reason_of, require_stored
 from ._named_arrays import name_arrays
+from ._numbers import Numbers
 from ._source import Origin, Source, Split, array_digest
 
 HDF5_SUFFIXES = (".h5", ".hdf5", ".hdf")
@@ -84,7 +85,7 @@ class Hdf5Source(Source):
     """Images of one or two data sets of an HDF5 file; none is read before it is asked for.
 
     Names that are understood: those of `name_arrays`, at any depth.
-    Images are (n, h, w), (n, h, w, c) or (n, c, h, w) of integers: uint8, uint16 (divided by 257), bool.
+    Images are (n, h, w), (n, h, w, c) or (n, c, h, w) of uint8, bool, uint16 (divided by 257), or by `Reading.white`.
 
     Numerics: a chunk that holds many images is unpacked as a whole, and the last few are kept, so reading in order
     unpacks each once; reading such a file in random order unpacks a chunk for nearly every image.
@@ -121,10 +122,16 @@ class Hdf5Source(Source):
 
     def image(self, i: int, *, at_least: int | None = None) -> Image.Image:
         try:
-            pixels = as_bytes(self._row(i)[None])[0]
+            row = self._row(i)
+            if row.dtype.kind == "f" and self.reading.white is None:
+                raise ValueError(f"floats have no scale of their own: give {option('data.white', ...)}")
+            pixels = as_bytes(row[None], white=self.reading.white)[0]
         except ValueError as error:
             raise UnreadableImageError(reason_of(error)) from error
         return Image.fromarray(np.broadcast_to(pixels, (*pixels.shape[:2], 3)))
+
+    def numbers(self, i: int) -> Numbers:
+        return Numbers.of(self._row(i))
 
     def digest(self, i: int) -> bytes:
         return array_digest(self._row(i))
@@ -181,11 +188,6 @@ def _check(name: str, data: Any) -> None:
     require_stored(len(data), data.size * data.dtype.itemsize, data.id.get_storage_size())
     if data.chunks and math.prod(data.chunks) * data.dtype.itemsize > MAX_FILE_BYTES:
         raise ValueError(f"{name} has chunks of shape {data.chunks}, more than {MAX_FILE_BYTES:,} bytes each")
-    if data.dtype.kind not in "bui":
-        raise ValueError(
-            f"{name} holds {data.dtype}; expected uint8 (floats have no scale of their own: bring them to 0 to "
-            "255 and write them as uint8)"
-        )
 
 
 def _require_own(name: str, data: Any) -> None:

@@ -9,6 +9,7 @@ import numpy as np
 from PIL import Image
 
 from ._home import expanded
+from ._numbers import Numbers
 from ._pixels import Reading
 from ._source import Origin, Source
 
@@ -61,6 +62,10 @@ class JoinedSource(Source):
     def dimensions(self, i: int) -> tuple[int, int]:
         part, k = self._at(i)
         return part.dimensions(k)
+
+    def numbers(self, i: int) -> Numbers:
+        part, k = self._at(i)
+        return part.numbers(k)
 
     def digest(self, i: int) -> bytes:
         part, k = self._at(i)

@@ -53,21 +53,21 @@ def _upright(image, in_place: bool):
 # --- numbers of more than eight bits ----------------------------------------------------------------------------------
 
 
-def white_of(kind: str, low: float, high: float, white: float | None) -> float:
-    """The number that is shown as white. kind: of numpy's types, such as "uint16".
+def require_within(low: float, high: float, white: float) -> None:
+    """Refuse numbers that leave [0, white] by more than a tenth of it. Raises: ValueError."""
+    if low < -_BEYOND * white or high > (1 + _BEYOND) * white:
+        raise ValueError(f"its numbers reach from {low:g} to {high:g}, and {white:g} is white")
 
-    With ``white`` None, the largest of the type; 1 or 255 of floats. Eight bits are 255 whatever ``white`` is.
+
+def white_of(floats: bool, low: float, high: float, white=None) -> float:
+    """The number that is shown as white in a picture of more than 8 bits; None: 65535, of floats 1 or 255.
 
     Raises: ValueError for numbers that are not within [0, white].
     """
     if not (np.isfinite(low) and np.isfinite(high)):
         raise ValueError("its numbers are not finite")
-    floats = kind.startswith("float")
-    if kind in ("uint8", "bool"):
-        return 1.0 if kind == "bool" else 255.0
     if white is not None:
-        if low < -_BEYOND * white or high > (1 + _BEYOND) * white:
-            raise ValueError(f"its numbers reach from {low:g} to {high:g}, and {white:g} is white")
+        require_within(low, high, white)
         return white
     top = (1.0 if high <= 1 else 255.0) if floats else 65535.0
     if low < 0 or high > top:
@@ -86,8 +86,7 @@ def to_bytes(values, white: float, negative: bool = False):
 def _grey_of_numbers(image, negative: bool, white: float | None):
     parts = (np.asarray(strip) for strip, _ in _strips(image))
     ends = np.array([(part.min(), part.max()) for part in parts], dtype=np.float64)
-    kind = "float32" if image.mode == "F" else "int32" if image.mode == "I" else "uint16"
-    top = white_of(kind, float(ends[:, 0].min()), float(ends[:, 1].max()), white)
+    top = white_of(image.mode == "F", float(ends[:, 0].min()), float(ends[:, 1].max()), white)
     return _in_strips(image, lambda strip: Image.fromarray(to_bytes(strip, top, negative)))
 
 

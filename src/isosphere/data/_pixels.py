@@ -64,8 +64,10 @@ class Pixels:
         return replace(self, reading=replace(self.reading, fit=fit))
 
     def script(self, *, normalised: bool = True) -> str:
-        """A file of Python that does the same by numpy and Pillow alone. It defines ``prepare(picture)``, from a file or
-        a picture of Pillow to float32 (3, size, size); without ``normalised`` in [0, 1].
+        """A file of Python that does the same by numpy and Pillow alone.
+
+        It defines ``prepare(picture)``, from a file or a picture of Pillow to float32 (3, size, size); without
+        ``normalised`` in [0, 1].
         """
         given: dict[str, Any] = {"canvas": self.canvas, "size": self.size}
         given |= {"fit": self.reading.fit, "white": self.reading.white}

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from ._numbers import Numbers
 from ._pixels import Reading, to_tensor
 from ._random import permutation
 
@@ -105,6 +106,10 @@ class Source(ABC):
         """
         return self.image(i).size
 
+    def numbers(self, i: int) -> Numbers:
+        """What image ``i`` is stored as. Raises: UnreadableImageError."""
+        return Numbers("uint8", 0, 255)
+
     def digest(self, i: int) -> bytes:
         """16 bytes that stand for what image ``i`` is decoded from: the bytes of its file, or the stored numbers.
 
@@ -164,6 +169,9 @@ class Subset(Source):
 
     def dimensions(self, i: int) -> tuple[int, int]:
         return self.source.dimensions(int(self.indices[i]))
+
+    def numbers(self, i: int) -> Numbers:
+        return self.source.numbers(int(self.indices[i]))
 
     def digest(self, i: int) -> bytes:
         return self.source.digest(int(self.indices[i]))

@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from isosphere.data import CLASS_LIST, ViewRecipe
+from isosphere.data import CLASS_LIST, Reading, ViewRecipe
 from isosphere.errors import UsageError, nearest, option
 
 
@@ -30,6 +30,11 @@ class DataConfig(_Section):
     canvas_size: int | None = Field(
         default=None, ge=8, le=2048, description="side at which images are kept; empty: chosen"
     )
+    white: float | None = Field(
+        default=None,
+        gt=0.0,
+        description="number shown as white where images have over 8 bits; empty: from them",
+    )
     limit: int | None = Field(
         default=None, ge=2, description="use this many images, drawn by the seed; empty: all"
     )
@@ -50,6 +55,11 @@ class DataConfig(_Section):
         if not isinstance(values, dict) or not (values.get("classes") and values.get("source")):
             return values
         return {**values, "source": f"{values['source']}{CLASS_LIST}{values['classes']}", "classes": None}
+
+    @property
+    def reading(self) -> Reading:
+        """How pictures become squares."""
+        return Reading(white=self.white)
 
 
 class ViewsConfig(_Section):

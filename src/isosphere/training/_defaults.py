@@ -3,7 +3,7 @@
 from collections.abc import Container
 from statistics import median_low
 
-from isosphere.data import Source, Suggestion, load_images, suggest
+from isosphere.data import Source, Suggestion, White, find_white, load_images, suggest
 from isosphere.errors import UsageError, option
 from isosphere.training._config import Config
 
@@ -38,6 +38,16 @@ def typical_side(source: Source, samples: int = 16) -> int:
             f"none of {len(picked)} images tried in {source.name} can be read ({reasons[0]}): are these images?"
         )
     return median_low(sides)
+
+
+def settle_white(config: Config, source: Source) -> tuple[Config, White | None]:
+    """The configuration with the number that is white in these images, and why; None where it was given or all images
+    have 8 bits.
+
+    Raises: UsageError if it cannot be told.
+    """
+    found = find_white(source) if config.data.white is None else None
+    return (config if found is None else config.replace(data={"white": found.value})), found
 
 
 def resolve(config: Config, source: Source) -> tuple[Config, Suggestion | None]:

@@ -35,7 +35,7 @@ from isosphere.models import (
 )
 from isosphere.runs import tensors_identity
 from isosphere.training._config import Config
-from isosphere.training._defaults import check_batch, resolve, resolve_sizes
+from isosphere.training._defaults import check_batch, resolve, resolve_sizes, settle_white
 from isosphere.training._distributed import alike
 from isosphere.training._facts import encoder_fact, facts_of, too_short
 from isosphere.training._generators import drawing
@@ -108,10 +108,16 @@ def prepare(
         test = open_source(str(config.data.source), split="test") if source.has_test_split else None
     else:
         source = _limited(source, config)
+    # A run that is gone on with keeps its pixels, also where an earlier version did not look.
+    config, white = (config, None) if record is not None else settle_white(config, source)
+    source = source.read_as(config.data.reading)
+    test = None if test is None else test.read_as(config.data.reading)
     config, suggestion = resolve(config, source)
     train = config.train
     fabric = make_fabric(train.device, train.precision, timeout_minutes=train.timeout_minutes)
     images, warnings = _load(config, source, progress)
+    if white is not None and white.caution:
+        warnings = (*warnings, white.caution)
     if aside := set_aside(source):
         warnings = (*warnings, aside)
     print_of = fingerprint(source)
@@ -143,6 +149,8 @@ def prepare(
     if (hint := too_short(config, method, len(loader))) is not None:
         warnings = (*warnings, hint)
     facts = facts_of(config, images, views, method, fabric, loader)
+    if config.data.white is not None:
+        facts["pixels"] = f"{config.data.white:g} is white" if white is None else white.reason
     if (compiled := compile_networks(method, train.compile, fabric.device)) is not None:
         facts["compiled"] = compiled
     if observer is not None:

@@ -82,7 +82,7 @@ class Run(Trained):
         """
         index = within if isinstance(within, Index) else self.index(within, layer=layer, progress=progress)
         found = index.search(self.fitted(index.fit).embed(images, layer=index.layer), k)
-        return found if index is within else Shown(found, partial(match_groups, within))
+        return found if index is within else Shown(found, partial(match_groups, within, reading=self.reading))
 
     @keywords_checked
     def dedup(
@@ -102,7 +102,7 @@ class Run(Trained):
         source = deploy.source_of(data)
         index = self.index(source, layer=layer, progress=progress).of_files(source)
         groups = deploy.near_duplicates(index.unit, threshold, index.paths)
-        return Shown(groups, partial(duplicate_groups, data))
+        return Shown(groups, partial(duplicate_groups, data, reading=self.reading))
 
     @keywords_checked
     def export(

@@ -5,7 +5,7 @@ from typing import Any, TypeVar
 
 from PIL import Image
 
-from isosphere.data import Source, UnreadableImageError
+from isosphere.data import Reading, Source, UnreadableImageError
 from isosphere.deploy import DuplicateGroup, Match, source_of
 from isosphere.report import Card, Group, gallery_html, thumbnail
 
@@ -28,19 +28,23 @@ class Shown(list[T]):
         return gallery_html(self._draw(self))
 
 
-def match_groups(images: Any, found: Sequence[Sequence[Match]]) -> list[Group]:
+def match_groups(
+    images: Any, found: Sequence[Sequence[Match]], *, reading: Reading | None = None
+) -> list[Group]:
     """What was found among `images` for each query, with its cosine and class."""
-    shown = _pictures(images, [match.path for matches in found[:DRAWN] for match in matches])
+    shown = _pictures(images, [match.path for matches in found[:DRAWN] for match in matches], reading)
     return [
         Group(f"query {number}" if len(found) > 1 else "", [_card(match, shown) for match in matches])
         for number, matches in enumerate(found[:DRAWN], 1)
     ]
 
 
-def duplicate_groups(images: Any, groups: Sequence[DuplicateGroup]) -> list[Group]:
+def duplicate_groups(
+    images: Any, groups: Sequence[DuplicateGroup], *, reading: Reading | None = None
+) -> list[Group]:
     """Groups of near-duplicates among `images`."""
     drawn = groups[:DRAWN]
-    shown = _pictures(images, [path for group in drawn for path in group.paths[:CARDS]])
+    shown = _pictures(images, [path for group in drawn for path in group.paths[:CARDS]], reading)
     made = []
     for number, group in enumerate(drawn, 1):
         found = list(zip(group.paths, group.similarities, strict=True))[:CARDS]
@@ -55,9 +59,9 @@ def _card(match: Match, shown: dict[str, str]) -> Card:
     return Card(shown[match.path], match.path, detail)
 
 
-def _pictures(images: Any, paths: Iterable[str]) -> dict[str, str]:
+def _pictures(images: Any, paths: Iterable[str], reading: Reading | None) -> dict[str, str]:
     """Data URIs of images by their names; one that can no longer be read is an empty picture."""
-    source: Source = source_of(images)
+    source: Source = source_of(images).read_as(reading or Reading())
     position = {path: i for i, path in enumerate(source.paths)}
     shown = {}
     for path in dict.fromkeys(paths):

@@ -59,6 +59,7 @@ class Trained(Embedder):
             config.data.canvas_size or size,
             tuple(part.model_dump(mode="json") for part in (config.model, config.method)),
             config=config,
+            reading=config.data.reading,
             method=method,
             **more,
         )

@@ -8,7 +8,15 @@ from PIL import Image
 
 from isosphere.data import Source, as_name, as_source, left_out, load_images
 from isosphere.models import build_encoder
-from isosphere.training import Config, build_views, contact_sheet, load_config, open_training_source, resolve
+from isosphere.training import (
+    Config,
+    build_views,
+    contact_sheet,
+    load_config,
+    open_training_source,
+    resolve,
+    settle_white,
+)
 
 
 def views(
@@ -46,6 +54,8 @@ def draw_views(
     Raises: UsageError for images that cannot be opened, or a recipe that there is not.
     """
     source = open_training_source(config, split=None) if source is None else source
+    config, white = settle_white(config, source)
+    source = source.read_as(config.data.reading)
     config, suggestion = resolve(config, source)
     stride = max(1, len(source) // count)
     chosen = source.subset(list(range(0, len(source), stride))[:count])
@@ -53,6 +63,8 @@ def draw_views(
     made = build_views(config, build_encoder("small-conv", image_size=config.data.image_size or 32))
     sheet = contact_sheet(images.images, made, seed=config.train.seed)
     facts = {"recipe": str(config.views.recipe), "views": f"{made.recipe.views} of {made.recipe.size} px"}
+    if white is not None:
+        facts["pixels"] = " ".join(filter(None, [white.reason + ".", white.caution]))
     if images.skipped:
         facts["left out"] = left_out(images.skipped)
     if suggestion is not None:

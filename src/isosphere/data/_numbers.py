@@ -1,0 +1,116 @@
+"""Which number is white: one for a whole set, from a sample of it, where its pictures have more than 8 bits."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from isosphere.errors import UsageError, option
+
+from ._limits import UnreadableImageError
+
+if TYPE_CHECKING:
+    from ._source import Source
+
+SAMPLE = 64
+_INTEGERS = (255.0, 1023.0, 4095.0, 16383.0, 65535.0)
+"""Of 8, 10, 12, 14 and 16 bits."""
+_OVER = 1.1
+"""Floats that end below this are in [0, 1] but for a flaw or a rounding."""
+
+
+class Numbers(NamedTuple):
+    """What one picture is stored as: kind of numpy's types, least and greatest number."""
+
+    kind: str
+    low: float
+    high: float
+
+    @classmethod
+    def of(cls, values: NDArray | Image.Image) -> Self:
+        """Of an array, or a picture that Pillow has opened; of 8 bits nothing is looked at."""
+        if isinstance(values, Image.Image):
+            if not (values.mode.startswith("I;16") or values.mode in ("I", "F")):
+                return cls("uint8", 0, 255)
+            kind = {"I": "int32", "F": "float32"}.get(values.mode, "uint16")
+            values = np.asarray(values)
+        else:
+            kind = values.dtype.name
+        if kind in ("uint8", "bool"):
+            return cls("uint8", 0, 255)
+        return cls(kind, float(values.min()), float(values.max()))
+
+    @property
+    def eight_bits(self) -> bool:
+        return self.kind == "uint8"
+
+    @property
+    def floats(self) -> bool:
+        return self.kind.startswith("float")
+
+
+class White(NamedTuple):
+    """The number that is white, why, and what to beware of."""
+
+    value: float
+    reason: str
+    caution: str | None
+
+
+def find_white(source: "Source") -> White | None:
+    """Which number is white in pictures of more than 8 bits, from a sample spread over a source; None without such.
+
+    Integers: the largest of 8, 10, 12, 14 or 16 bits that holds all that was seen. Floats: 1 or 255.
+
+    Raises: UsageError if it cannot be told, with what was seen and what to type.
+    """
+    looked: list[tuple[str, Numbers]] = []
+    for i in np.unique(
+        np.linspace(0, len(source) - 1, min(len(source), SAMPLE)).round().astype(int)
+    ).tolist():
+        try:
+            looked.append((source.paths[i], source.numbers(i)))
+        except (UnreadableImageError, UsageError):  # said when it is read
+            continue
+    deep = [(path, numbers) for path, numbers in looked if not numbers.eight_bits]
+    if not deep:
+        return None
+    floats = [each for each in deep if each[1].floats]
+    if floats and len(floats) < len(deep):
+        whole = next(each for each in deep if not each[1].floats)
+        raise _untold(source, f"{_said([whole])} and {_said(floats[:1])} are on no common scale")
+    low, high = min(n.low for _, n in deep), max(n.high for _, n in deep)
+    white = _of_floats(high) if floats else next((top for top in _INTEGERS if high <= top), None)
+    if white is None or not low >= -(_OVER - 1) * white:
+        raise _untold(source, f"they hold {deep[0][1].kind} from {low:g} to {high:g}")
+    caution = None
+    if len(deep) < len(looked):
+        eight = next(each for each in looked if each[1].eight_bits)
+        caution = (
+            f"Of {len(looked)} images that were looked at {len(looked) - len(deep)} have 8 bits ({eight[0]}) and "
+            f"{len(deep)} more ({deep[0][0]}, {deep[0][1].kind}): 255 is white in the first, {white:g} in the others. "
+            f"Where that is wrong, give {option('data.white', ...)}."
+        )
+    seen = f"{deep[0][1].kind} from {low:g} to {high:g} in {len(deep)} of {len(looked)} images looked at"
+    return White(white, f"{white:g} is white ({seen})", caution)
+
+
+def _of_floats(high: float) -> float | None:
+    if high <= _OVER:
+        return 1.0
+    return 255.0 if 128 <= high <= 255 * _OVER else None
+
+
+def _said(some: Sequence[tuple[str, Any]]) -> str:
+    (path, numbers), *_ = some
+    return f"{path} ({numbers.kind} from {numbers.low:g} to {numbers.high:g})"
+
+
+def _untold(source: "Source", why: str) -> UsageError:
+    whose = "" if source.name == "images" else f" of {source.name}"
+    return UsageError(
+        f"It cannot be told which number is white in the images{whose}: {why}. Give "
+        f"{option('data.white', ...)}, the number that is shown as white."
+    )
