@@ -221,8 +221,7 @@ class Endless(IterableDataset):
         (np.array(3), r"the images have shape \(\); expected"),
         (np.zeros((2, 5, 5, 7), np.uint8), r"have shape \(2, 5, 5, 7\)"),
         (np.zeros((0, 5, 5), np.uint8), r"have shape \(0, 5, 5\)"),
-        (ROWS.astype(np.int64) * 2, r"the images hold int64 from \d+ to \d+; expected"),
-        (ROWS.astype(complex), "the images hold complex128; expected bytes"),
+        (ROWS.astype(complex), "the images have numbers of complex128; expected bytes"),
         (torch.from_numpy(ROWS).bfloat16(), "data cannot be used: .*BFloat16"),
         ([picture(), 3], r"data\[1\] is of type int; expected a PIL image, a uint8 array"),
         (

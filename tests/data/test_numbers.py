@@ -102,7 +102,7 @@ def test_what_cannot_be_told_is_refused_and_can_be_said(images):
 def test_what_is_on_another_scale_is_named():
     images = TWELVE.copy()
     images[4, 0, 0] = 4400  # a tenth beyond is cut
-    images[5, 0, 0] = 50000
+    images[5, 0, :2] = 50000, 0
     found = load_images(as_source(images).read_as(Reading(white=4095)), 9)
     assert found.skipped == [("image 5", "its numbers reach from 0 to 50000, and 4095 is white")]
     assert found.images[4, 0, 0, 0] == 255

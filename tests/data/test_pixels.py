@@ -18,6 +18,7 @@ from isosphere.data import (
     load_images,
     open_source,
     read_images,
+    unseen,
 )
 from isosphere.data._picture import BARS, pixels
 from tests.zoo import Animal, colours, encoded, zoo
@@ -105,6 +106,17 @@ def test_a_picture_of_pillow_is_decoded_as_its_file_whether_or_not_it_was_looked
     assert np.array_equal(np.asarray(drafted), np.asarray(decode(body, at_least=64)))
     assert np.array_equal(np.asarray(fresh), np.asarray(decode(body))), "it is left as it was"
     assert as_picture(fresh, at_least=64).size == (600, 400), "decoded already"
+
+
+def test_what_is_never_seen_is_said(tmp_path):
+    for i in range(3):
+        (tmp_path / f"{i}.png").write_bytes(ZOO["wide"].body)  # 60 x 14
+    assert unseen(open_source(tmp_path)) == (
+        "the central square of each picture is looked at, and 77% of an average one lies outside"
+    )
+    (tmp_path / "broken.png").write_bytes(b"broken")
+    assert unseen(open_source(tmp_path)) is not None
+    assert unseen(as_source(np.zeros((3, 8, 8), np.uint8))) is None
 
 
 def test_an_animal_says_what_is_wrong_when_it_is():

@@ -184,7 +184,7 @@ def test_refusals(run, format, options, words):
         export(run, format, **options)
 
 
-@pytest.mark.parametrize("name", ["e.safetensors", "e.json"])
+@pytest.mark.parametrize("name", ["e.safetensors", "e.json", "e.py"])
 def test_what_is_there_is_replaced_if_that_is_asked_for(run, tmp_path, name):
     (tmp_path / name).write_text("precious")
     with pytest.raises(UsageError, match=rf"{name} exists: add overwrite=True"):

@@ -151,7 +151,7 @@ def test_transformer_in_a_pipeline(trained, run, pictures):
 def test_twelve_bits_in_sixteen_are_one_scale_in_training_and_after(tmp_path):
     (tmp_path / "data").mkdir()
     deep = [np.asarray(picture(seed).convert("L")).astype(np.uint16) * 16 for seed in range(16)]
-    deep[0][0, 0] = 4095
+    deep[0][0, :2] = 4095, 0
     for seed, values in enumerate(deep):
         Image.fromarray(values).save(tmp_path / "data" / f"{seed:02d}.png")
     run = isosphere.load(train_tiny(tmp_path / "run", tmp_path / "data"), device="cpu")
@@ -170,6 +170,8 @@ def test_twelve_bits_in_sixteen_are_one_scale_in_training_and_after(tmp_path):
     before = replace(run, reading=Reading(), cache=None)  # a run of an earlier version
     assert np.abs(before.embed(deep) - expected).max() > 1e-3
     config = run.config.replace(data={"white": None})
+    found = prepare_parts(config).facts["pixels"]
+    assert found == "4095 is white (uint16 from 0 to 4095 in 16 of 16 images looked at)"
     record = run.folder.read_spec()
     assert prepare_parts(config, record=record).config.data.white is None, (
         "what is gone on with keeps its pixels"

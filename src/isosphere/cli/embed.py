@@ -40,7 +40,7 @@ def embed(
     chosen = check_layer(layer)
     check_target(out, overwrite=overwrite)
     import isosphere
-    from isosphere.data import left_out, open_source, set_aside
+    from isosphere.data import left_out, open_source, set_aside, unseen
     from isosphere.deploy import embed_to_file
     from isosphere.workflows import progress_bar
 
@@ -58,6 +58,7 @@ def embed(
         )
     console = output_console()
     facts(console, {"written": str(out), "embeddings": f"{made.count:,} of {made.dim} dimensions ({chosen})"})
-    for said in (left_out(made.skipped) if made.skipped else None, set_aside(source)):
+    outside = f"{seen[0].upper()}{seen[1:]}." if (seen := unseen(source)) else None
+    for said in (left_out(made.skipped) if made.skipped else None, set_aside(source), outside):
         if said:
             paragraph(console, said, style="yellow")

@@ -17,6 +17,7 @@ from ._images import (
     read_images,
     require_readable,
     set_aside,
+    unseen,
 )
 from ._joined import distinct_ends
 from ._layout import is_image_name
@@ -95,5 +96,6 @@ __all__ = [
     "texture",
     "textures",
     "to_tensor",
+    "unseen",
     "worker_count",
 ]

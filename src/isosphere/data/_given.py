@@ -238,7 +238,7 @@ def _of_array(images: NDArray | torch.Tensor, what: str) -> Source:
             f"{what} is one picture of shape {shape}; expected several, (n, h, w, 3): {what}[None] makes one of it."
         )
     try:
-        return ArraySource(_numpy(images), name="images", paths=_numbered(len(images)))
+        return ArraySource(_numpy(images), name="images", paths=_numbered(shape[0] if shape else 0))
     except (ValueError, TypeError) as error:
         raise UsageError(f"{what} cannot be used: {str(error).rstrip('.')}.") from error
 

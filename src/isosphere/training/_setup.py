@@ -16,6 +16,7 @@ from isosphere.data import (
     Split,
     ViewRecipe,
     Views,
+    White,
     fingerprint,
     load_images,
     name_skipped,
@@ -23,6 +24,7 @@ from isosphere.data import (
     permutation,
     recipe,
     set_aside,
+    unseen,
 )
 from isosphere.errors import RunError, UsageError, command, listing, option
 from isosphere.methods import Method, build_method, check_options
@@ -149,8 +151,8 @@ def prepare(
     if (hint := too_short(config, method, len(loader))) is not None:
         warnings = (*warnings, hint)
     facts = facts_of(config, images, views, method, fabric, loader)
-    if config.data.white is not None:
-        facts["pixels"] = f"{config.data.white:g} is white" if white is None else white.reason
+    if about := _about_pixels(config, source, white):
+        facts["pixels"] = about
     if (compiled := compile_networks(method, train.compile, fabric.device)) is not None:
         facts["compiled"] = compiled
     if observer is not None:
@@ -160,6 +162,13 @@ def prepare(
         if suggestion.cautions:
             facts["advice"] = " ".join(suggestion.cautions)
     return Parts(config, images, views, method, loader, fabric, observer, facts, warnings, test, print_of)
+
+
+def _about_pixels(config: Config, source: Source, white: White | None) -> str:
+    """What was decided about these pictures, in words; empty where there was nothing to decide."""
+    number = config.data.white
+    said = [] if number is None else [f"{number:g} is white" if white is None else white.reason]
+    return "; ".join([*said, *filter(None, [unseen(source)])])
 
 
 def _flat(config: Config) -> dict[str, Any]:
