@@ -121,15 +121,45 @@ def test_several_images_are_searched_for_at_once(run, trained, classes):
 
 
 def test_search_refusals(run, trained, classes):
+    Path("photo.heic").write_bytes(b"ftypheic")
+    shutil.copytree(classes / "red", "red")
     for words, said in (
-        (["absent.png", "--in", classes], "the file absent.png does not exist"),
+        (["absent.png", "--in", classes], "there is no picture absent.png to look for. Name image files"),
         ([classes / "red" / "1.png", "--in", "absent"], "no file or folder"),
+        (["red/1.gif", "--in", classes], "Did you mean '1.png'?"),
+        (["photo.heic", "--in", classes], "photo.heic is an image of another format: .heic is"),
+        (
+            [classes / "red" / "1.png", "--in", "r"],
+            f"r is a run, not images. Its images were {classes}: give these",
+        ),
+        (
+            [classes, classes / "red" / "1.png"],
+            f"Type: isosphere search r {classes}/red/1.png --in {classes}\n",
+        ),
         ([classes / "red" / "1.png", "--in", classes, "--out", "a.gif"], r"ends in .html or .png"),
         ([classes / "red" / "1.png", "--in", classes, "--engine", "hnsw"], "expected auto, blocked or faiss"),
     ):
         done = run("search", trained, *words)
         assert done.code == 2
         assert said in done.err
+
+
+def test_a_run_and_images_in_the_other_order_are_told_apart(run, trained, classes):
+    query = f"{classes}/red/1.png"
+    for name, words, right in (
+        ("evaluate", [classes, "r"], f"r {classes}"),
+        ("dedup", [classes, "r"], f"r {classes}"),
+        ("embed", [classes, "r", "--out", "e.npz"], f"r {classes} --out e.npz"),
+        ("search", [classes, query, "--in", "r"], f"r {query} --in {classes}"),
+    ):
+        done = run(name, *words)
+        assert done.code == 2
+        assert (
+            f"r is a run, and {classes} is none: the run comes first. Type: isosphere {name} {right}\n"
+            in done.err
+        )
+    assert "Type: isosphere export r --format timm\n" in run("export", "r").err
+    assert f"Type: isosphere embed r {classes} --out embeddings.npz\n" in run("embed", "r", classes).err
 
 
 def test_dedup_finds_copies(run, trained, tmp_path):

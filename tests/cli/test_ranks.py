@@ -207,7 +207,7 @@ def test_sigterm_is_handed_on_and_all_is_saved(endless):
         assert listening({endless.pid, *ranks_of(endless.pid).values()}) <= LOOPBACK
     endless.terminate()
     out, said = endless.communicate(timeout=60)
-    assert endless.returncode == 1
+    assert endless.returncode in (143, 1)  # of the first to end, which another may have told to stop
     assert "Stopped by SIGTERM" in out
     assert "everything is saved" in out
     assert said == ""

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from isosphere.report import _collapse
+from isosphere.runs import RunFolder
 
 pytest.importorskip("matplotlib")
 pytest.importorskip("jinja2")
@@ -39,6 +40,9 @@ def test_two_runs_on_named_images(run, trained, split, classes):
     text = Path("pages/both.html").read_text(encoding="utf-8")
     assert "other/r" in text
     assert "among 30 images" in text
+    alone = run("report", "r", "other/r", "--data", classes, "--limit", 30)
+    assert (alone.code, "r/comparison.html" in alone.out) == (0, True), alone.err
+    assert not Path("r/report.html").exists()
     twice = run("report", "r", "r", "--out", "x.html")
     assert twice.code == 2
     assert "twice" in twice.err
@@ -62,9 +66,12 @@ def test_images_that_are_gone_are_said_and_do_not_stop_it(run, trained):
     assert not Path("x.html").exists()
 
 
-def test_refusals(run, trained):
+def test_refusals(run, trained, monkeypatch):
     assert run("report", "absent").code == 2
     assert run("report", trained, "--out", "r.pdf").code == 2
+    with monkeypatch.context() as patch:
+        patch.setattr(RunFolder, "writable", False)
+        assert "r cannot be written to: give --out report.html." in run("report", trained).err
     other = run("report", trained, "--map", "tsne")
     assert other.code == 2
     assert "pca or umap" in other.err

@@ -161,6 +161,22 @@ def test_resume_goes_on_with_the_settings_of_the_run(run, classes, quick):
     assert RunFolder("r").read_config()["train"]["epochs"] == 2
 
 
+def test_a_run_that_is_at_its_end_is_left_as_it_is(run, classes, quick):
+    assert run("train", classes, "--out", "r", *quick).code == 0
+    folder = RunFolder("r")
+    before = {path: path.stat().st_mtime_ns for path in folder.path.rglob("*")}
+    for words in ((), ("--epochs", 1)):
+        done = run("train", "--out", "r", "--resume", *words)
+        assert (done.code, done.err) == (0, "")
+        assert done.out == (
+            f"r is already trained for 1 epoch; for more: isosphere train {classes} --out r --resume --epochs 2\n"
+        )
+    assert {path: path.stat().st_mtime_ns for path in folder.path.rglob("*")} == before
+    folder.wccn.unlink()  # what a training that was killed at its end had not written yet
+    assert run("train", "--out", "r", "--resume").code == 0
+    assert folder.wccn.exists()
+
+
 def test_resume_refuses_what_would_be_another_run(run, classes, quick):
     run("train", classes, "--out", "r", *quick)
     done = run("train", classes, "--out", "r", "--resume", "--encoder", "resnet18")
@@ -250,7 +266,7 @@ def test_an_interrupt_while_images_are_read_is_one_sentence(run, classes, quick,
 
     monkeypatch.setattr("isosphere.workflows._training.prepare", interrupted)
     done = run("train", classes, "--out", "r", *quick)
-    assert done.code == 1
+    assert done.code == 130
     assert done.err.count("\n") <= 2
     assert "stopped by Ctrl-C" in done.err
 
@@ -287,7 +303,7 @@ def test_runs_stopped_from_outside_end_with_the_same_bits(run, classes, quick, t
         if number == signal.SIGKILL:
             assert child.returncode == -signal.SIGKILL
         else:
-            assert child.returncode == 1, err
+            assert child.returncode == 143, err
             assert "Stopped by SIGTERM" in out
             assert "everything is saved. Go on with: isosphere train" in out
             assert err == ""

@@ -124,6 +124,18 @@ def test_all_that_was_named_is_taken_without_a_split():
     assert arrange(members, "test", "x").labels.tolist() == [0]
 
 
+def test_a_run_is_no_images_and_its_pictures_are_none_of_the_folder_around_it(make_folder):
+    folder = make_folder(["cat/a.png", "r/views.png", "r/checkpoints/x.png"])
+    assert len(open_source(folder)) == 3
+    for name in ("config.yaml", "encoder.json"):
+        (folder / "r" / name).write_text("{}")
+    around = open_source(folder)
+    assert (around.paths, around.left_out) == (["cat/a.png"], [("r/", "a run")])
+    assert "r is a run, not images. Give images." in refusal(folder / "r")
+    (folder / "r" / "images.json").write_text('{"source": "pics", "location": "/data/pics"}')
+    assert "Its images were /data/pics: give these" in refusal(folder / "r")
+
+
 def test_links_are_followed_without_going_in_circles(make_folder, tmp_path):
     folder = make_folder(["cat/a.png", "dog/b.png"])
     elsewhere = make_folder(["c.png"], under="elsewhere")

@@ -108,9 +108,15 @@ def test_paired_difference_is_narrower_than_two_intervals():
     assert bootstrap(first).low < bootstrap(second).high  # apart, nothing could be said
 
 
-def test_paired_difference_of_one_encoder_with_itself_is_nothing():
+def test_paired_difference_of_one_encoder_with_itself_is_as_certain_as_there_are_queries():
     values = torch.rand(30)
-    assert paired_difference(values, values) == Estimate(0.0, 0.0, 0.0)
+    for count in (3, 30):
+        bound = wilson(0, count).high
+        few = paired_difference(values[:count], values[:count])
+        assert few == Estimate(0.0, -bound, bound)
+    assert not paired_difference(torch.ones(3), torch.zeros(3)).excludes(0.0)
+    assert paired_difference(torch.ones(30), torch.zeros(30)).excludes(0.0)
+    assert paired_difference(torch.ones(30), torch.zeros(30)).high == 1.0
     with pytest.raises(ValueError, match="one \\(n,\\) for both"):
         paired_difference(values, values[1:])
 

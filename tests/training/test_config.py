@@ -96,6 +96,7 @@ def test_at_a_command_line_the_same_is_said_in_flags():
     with for_a_shell():
         assert "--batch-size 64" in refused(None, ["train.batch_size=1"])
         assert "--set optim.learning_rate=..." in refused(None, ["optim.learning_rate=fast"])
+        assert "Give another --minutes, or" in refused(None, ["train.minutes=0"])
         assert "--set optim.name=sgd" in refused(None, ["optim.momentum=0.5"])
 
 

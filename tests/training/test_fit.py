@@ -288,7 +288,7 @@ def test_nan_stops_with_step_and_parts_and_keeps_the_last_good_checkpoint(bench,
     assert "regulariser nan" in message
     assert "invariance nan" not in message
     assert "last.ckpt, is kept" in message
-    assert 'a lower optim={"learning_rate": ...}' in message
+    assert 'a lower optim={"learning_rate": ' in message
     content = torch.load(bench.path / "bad" / "checkpoints" / "last.ckpt", weights_only=True)
     assert content["position"]["step"] == 5
     assert all(torch.isfinite(v).all() for v in content["method"].values())

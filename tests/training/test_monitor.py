@@ -60,8 +60,8 @@ def test_the_three_states():
         verdict(state, progress=0.5, steps=1000, spread_setting=("method.weight", 0.25))
         for state in (apart, point)
     ]
-    assert 'or a smaller set={"method.weight": ...}.' in (weighted[0] or "")
-    assert 'a larger set={"method.weight": ...} (now 0.25)' in (weighted[1] or "")
+    assert 'or a smaller set={"method.weight": 0.12}.' in (weighted[0] or "")
+    assert 'a larger set={"method.weight": 0.4} (now 0.25)' in (weighted[1] or "")
     assert not any("weight" in (text or "") for text in said[:2])  # no advice that would be refused
     assert "This method has no weight" in said[2]
 

@@ -255,7 +255,7 @@ def test_embeddings_that_move_together_are_reported_at_once():
     assert said is not None
     assert said.startswith("Collapse: the embeddings of different images are moving together")
     assert "0.996, at the start 0.93" in said
-    assert 'set={"method.weight": ...} (now 0.05)' in said
+    assert 'set={"method.weight": 0.095} (now 0.05)' in said
     assert verdict(packed, progress=0.01, steps=23) is None
     assert verdict(packed, progress=0.01, steps=10, start=start) is None
     assert verdict(CollapseMetrics(0.96, 0.4, 4.0, 64), progress=0.01, steps=23, start=start) is None

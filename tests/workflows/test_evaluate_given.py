@@ -167,6 +167,16 @@ def test_a_second_evaluation_knows_why_a_file_was_left_out(run, folder, tmp_path
         assert "could not be read" not in notes[0]
 
 
+def test_a_file_that_belongs_to_neither_part_is_named_once(run, folder, tmp_path):
+    for name in ("copy", "copy/test"):  # split here by the seed, and by its folders
+        copy = Path(shutil.copytree(folder, tmp_path / name))
+        (copy / "scan.psd").write_bytes(b"8BPS")
+        notes = run.evaluate(tmp_path / "copy", tasks="retrieval", baselines=False, progress=False).notes
+        named = [note for note in notes if "scan.psd" in note]
+        assert len(named) == 1
+        assert "of the images, before the split, cannot be used" in named[0]
+
+
 def test_classes_of_different_sizes_are_judged_one_by_one(run):
     """21 pictures of one class and 3 of another: always naming the first is right in 87.5 %."""
     few = ["many"] * 21 + ["few"] * 3
@@ -183,6 +193,7 @@ def test_classes_of_different_sizes_are_judged_one_by_one(run):
     assert balanced == pytest.approx(sum(f.value for f in recalls) / 2)
     assert recalls[0].value <= recalls[1].value
     assert knn.protocol["largest_class"] == "many"
+    assert "k-NN asks 20 neighbours, and few has 3 training images: others may outvote them" in knn.hint
     said = found.summary()
     assert said.startswith("The classes are of different sizes (")
     assert "87.5 % by always naming many). Of an average class" in said

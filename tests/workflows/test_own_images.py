@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ from PIL import Image
 
 import isosphere
 from isosphere.errors import RunError, UsageError
+from isosphere.workflows._advice import longer
 from isosphere.workflows._splits import changed_images, own_images
 
 from .conftest import QUICK, pixels
@@ -70,10 +72,26 @@ def test_images_that_have_changed_since_are_named_in_an_evaluation(trained, tmp_
     Image.fromarray(pixels(25)[-1]).save(trained / "pics" / "later.png")
     try:
         run = isosphere.load(shutil.copytree(trained / "run", tmp_path / "run"), device="cpu", cache=False)
-        found = run.evaluate(tasks="retrieval", baselines=False, cache=False, progress=False)
-        assert "have changed since the training" in found.notes[0]
+        quiet = {"tasks": "retrieval", "baselines": False, "cache": False, "progress": False}
+        for found in (run.evaluate(**quiet), run.evaluate(trained / "pics", **quiet)):
+            assert "have changed since the training" in found.notes[0]
     finally:
         (trained / "pics" / "later.png").unlink()
+
+
+def test_advice_names_the_images_where_they_are_now_and_can_be_pasted(here):
+    quiet = {"tasks": "retrieval", "baselines": False, "cache": False, "progress": False}
+    run = isosphere.load("run", device="cpu", cache=False)
+    again = 'isosphere.train("{}", out="run", resume=True, epochs=2)'
+    assert again.format("pics") in run.evaluate("pics", **quiet).summary()
+    (here / "pics").rename(here / "moved")
+    assert again.format("moved") in run.evaluate("moved", **quiet).summary()
+    (here / "others").mkdir()
+    for name in ("00.png", "01.png"):
+        shutil.copy(here / "moved" / name, here / "others")
+    assert again.format("DATA") in run.evaluate("others", test="moved", **quiet).summary()
+    minutes = replace(run, config=run.config.replace(train={"epochs": None, "minutes": 1.5}))
+    assert longer(minutes, "moved") == again.format("moved").replace("epochs=2", "minutes=3")
 
 
 def test_moved_images_are_gone_on_with_and_other_ones_are_not(here):

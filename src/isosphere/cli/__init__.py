@@ -9,7 +9,16 @@ import typer
 from isosphere import __version__
 from isosphere.cli import dedup, doctor, embed, evaluate, export, list_, report, search, train, views
 from isosphere.cli.console import error_console, paragraph
-from isosphere.cli.faults import DEBUG, STOPPED, fault, leave_quietly, said_when_stopped
+from isosphere.cli.faults import (
+    DEBUG,
+    EXAMPLES,
+    STOPPED,
+    StoppedError,
+    completed,
+    fault,
+    leave_quietly,
+    said_when_stopped,
+)
 from isosphere.errors import IsosphereError, UsageError, for_a_shell, nearest
 
 __all__ = ["app", "main"]
@@ -70,7 +79,8 @@ def _alone(command: str) -> None:
 
 @for_a_shell()
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command and return its exit code: 0, 1 (failed or stopped), 2 (used wrongly) or 141 (a closed pipe)."""
+    """Run one command and return its exit code: 0, 1 (failed), 2 (used wrongly), 130 (Ctrl-C), 141 (a closed
+    pipe) or 143 (SIGTERM)."""
     with for_a_shell():
         return _main(arguments)
 
@@ -99,11 +109,11 @@ def _main(arguments: Sequence[str] | None) -> int:
         quoted = " Quote a pattern ('s-{000..003}.tar'), and several sources as one: 'A + B'." * (
             "extra" in said
         )
-        paragraph(
-            errors,
-            f"isosphere: {said}.{quoted} Type {' '.join(['isosphere', known]).strip()} --help.",
-            style="red",
+        lacking = next((name for name in EXAMPLES if said.startswith(f"Missing option '{name}'")), None)
+        typed = (
+            completed(lacking, words) if lacking else f"Type {' '.join(['isosphere', known]).strip()} --help."
         )
+        paragraph(errors, f"isosphere: {said}.{quoted} {typed}", style="red")
         return 2
     except (BrokenPipeError, SystemExit) as error:  # Typer and rich make the second of the first
         if isinstance(error, SystemExit) and not isinstance(error.__context__, BrokenPipeError):
@@ -111,7 +121,7 @@ def _main(arguments: Sequence[str] | None) -> int:
         return leave_quietly()
     except KeyboardInterrupt:
         paragraph(errors, f"isosphere: {STOPPED}", style="red")
-        return 1
+        return StoppedError.exit_code
     except Exception as error:
         if os.environ.get(DEBUG):
             raise

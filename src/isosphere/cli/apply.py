@@ -1,11 +1,12 @@
 """What the commands that apply a run have in common: layers, the index, pictures for a page."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from isosphere.atomic import require_free
 from isosphere.cli.console import error_console, output_console, paragraph
-from isosphere.errors import UsageError, option
+from isosphere.errors import UsageError, nearest, option
 
 if TYPE_CHECKING:
     from isosphere.data import Source
@@ -13,7 +14,16 @@ if TYPE_CHECKING:
     from isosphere.reductions import SearchEngine
     from isosphere.workflows import Run
 
-__all__ = ["check_engine", "check_layer", "check_page", "indexed", "indexing_note", "listed", "say_left_out"]
+__all__ = [
+    "check_engine",
+    "check_layer",
+    "check_page",
+    "indexed",
+    "indexing_note",
+    "listed",
+    "require_pictures",
+    "say_left_out",
+]
 
 
 def check_layer(name: str) -> "Layer":
@@ -39,6 +49,23 @@ def check_engine(name: str) -> "SearchEngine":
     if name == "blocked":
         return "blocked"
     raise UsageError(f"--engine: got '{name}', expected auto, blocked or faiss.")
+
+
+def require_pictures(names: Sequence[str]) -> None:
+    """Raises: UsageError for a picture to look for that is not there."""
+    from isosphere.data import require_there
+
+    for name in names:
+        try:
+            require_there(name)
+        except UsageError:
+            folder = Path(name).parent
+            near = (
+                nearest(Path(name).name, (path.name for path in folder.iterdir())) if folder.is_dir() else ""
+            )
+            raise UsageError(
+                f"there is no picture {name} to look for.{near} Name image files, or a folder of them."
+            ) from None
 
 
 def check_page(out: Path | None, endings: tuple[str, ...], *, overwrite: bool) -> None:

@@ -49,8 +49,11 @@ def dedup(
     import isosphere
     from isosphere.data import open_source
     from isosphere.deploy import near_duplicates
+    from isosphere.runs import RunFolder
 
-    source = open_source(typed := together(data))
+    typed = together(data)
+    RunFolder.require_first(run, typed, command("dedup", typed, run))
+    source = open_source(typed)
     loaded = isosphere.load(run, cache=not no_cache)
     index = indexed(loaded, source, chosen).of_files(source)
     groups = near_duplicates(index.unit, threshold, index.paths)

@@ -7,6 +7,7 @@ import typer
 
 from isosphere.cli.console import facts, output_console, paragraph
 from isosphere.cli.options import LAYERS, Data, NoCache, Overwrite, Run, together
+from isosphere.errors import command
 
 __all__ = ["embed"]
 
@@ -42,8 +43,10 @@ def embed(
     import isosphere
     from isosphere.data import left_out, open_source, set_aside, unseen
     from isosphere.deploy import embed_to_file
+    from isosphere.runs import RunFolder
     from isosphere.workflows import progress_bar
 
+    RunFolder.require_first(run, together(data), command("embed", together(data), run, out=out))
     loaded, source = isosphere.load(run, cache=not no_cache), open_source(together(data))
     with progress_bar("Embedding") as progress:
         made = embed_to_file(

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from isosphere.cli.console import error_console, facts, output_console, paragraph, table
+from isosphere.cli.console import facts, output_console, paragraph, table
 from isosphere.cli.options import NoCache, OneData, Run
 from isosphere.errors import RunError
 from isosphere.runs import RunFolder
@@ -70,8 +70,6 @@ def evaluate(
     from isosphere.workflows import evaluate as workflow
 
     writable = RunFolder(run).writable
-    if run.exists() and not writable:
-        paragraph(error_console(), f"{run} cannot be written to: the figures are printed, and not kept.")
     found = workflow(
         run,
         data,

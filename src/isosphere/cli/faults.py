@@ -9,11 +9,22 @@ import tempfile
 import traceback
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from pathlib import Path
 
 from isosphere import __version__
 from isosphere.errors import RunError, out_of_memory
 
-__all__ = ["CLOSED_PIPE", "DEBUG", "STOPPED", "fault", "leave_quietly", "said_when_stopped"]
+__all__ = [
+    "CLOSED_PIPE",
+    "DEBUG",
+    "EXAMPLES",
+    "STOPPED",
+    "StoppedError",
+    "completed",
+    "fault",
+    "leave_quietly",
+    "said_when_stopped",
+]
 
 DEBUG = "ISOSPHERE_DEBUG"
 """A variable of the environment that, where it is set, shows tracebacks as Python does."""
@@ -25,6 +36,12 @@ CLOSED_PIPE = 141
 STOPPED = "stopped by Ctrl-C; nothing was left half-written."
 
 
+class StoppedError(RunError):
+    """Ctrl-C, where there was nothing to save."""
+
+    exit_code = 130
+
+
 def said_when_stopped(command: Callable[..., int | None]) -> Callable[..., int | None]:
     """Turn Ctrl-C and a full memory into a sentence; here, for what Typer makes of it differs between its releases."""
 
@@ -33,7 +50,7 @@ def said_when_stopped(command: Callable[..., int | None]) -> Callable[..., int |
         try:
             return command(*arguments, **options)
         except KeyboardInterrupt:
-            raise RunError(STOPPED) from None
+            raise StoppedError(STOPPED) from None
         except Exception as error:
             if not out_of_memory(error):
                 raise
@@ -43,6 +60,20 @@ def said_when_stopped(command: Callable[..., int | None]) -> Callable[..., int |
             ) from error
 
     return run
+
+
+EXAMPLES = {"--in": "PICTURES", "--format": "timm", "--out": "embeddings.npz"}
+"""Values of options that a command cannot do without."""
+
+
+def completed(option: str, words: Sequence[str]) -> str:
+    """The command that was typed, with an option that it lacks: the folder to search may stand among the pictures."""
+    rest, value = list(words), EXAMPLES[option]
+    folders = [word for word in rest[2:] if Path(word).is_dir()]
+    if option == "--in" and folders and len(rest) > 3:
+        value = folders[0]
+        rest.remove(value)
+    return f"Type: isosphere {shlex.join([*rest, option, value])}"
 
 
 def fault(error: Exception, words: Sequence[str]) -> str:

@@ -16,7 +16,7 @@ __all__ = ["run_training"]
 
 def run_training(console: "Console", training: "Training") -> int:
     """Train, and say what was done and what to type next; the exit code."""
-    from isosphere.training import ConsoleReporter, is_first
+    from isosphere.training import STOPPED_BY, ConsoleReporter, is_first
 
     ui = ConsoleReporter(console, training.folder.log if is_first() else None)
     with training.started() as added:
@@ -30,7 +30,7 @@ def run_training(console: "Console", training: "Training") -> int:
             ui.say(text, warning=warning)
         if not summary.interrupted:
             _print_next(console, training, summary)
-    return 1 if summary.interrupted else 0
+    return STOPPED_BY.get(summary.interrupted, 1) if summary.interrupted else 0
 
 
 def _print_shares(console: "Console", summary: "Summary") -> None:

@@ -27,7 +27,12 @@ def report(
     limit: Annotated[int, typer.Option(help="Show the runs so many images.")] = 2000,
     out: Annotated[
         Path | None,
-        typer.Option("--out", "-o", help="File to write.", show_default="report.html in the first RUN"),
+        typer.Option(
+            "--out",
+            "-o",
+            help="File to write.",
+            show_default="RUN/report.html, or comparison.html",
+        ),
     ] = None,
     overwrite: Overwrite = False,
     no_cache: NoCache = False,

@@ -7,6 +7,7 @@ import typer
 
 from isosphere.cli.console import error_console, output_console, paragraph, print_json, table
 from isosphere.cli.options import LAYERS, NoCache, Overwrite, Run, together
+from isosphere.errors import command
 
 if TYPE_CHECKING:
     from isosphere.deploy import Match
@@ -60,6 +61,7 @@ def search(
         indexed,
         indexing_note,
         listed,
+        require_pictures,
         say_left_out,
     )
 
@@ -67,9 +69,13 @@ def search(
     check_page(out, (".html", ".png"), overwrite=overwrite)
     import isosphere
     from isosphere.deploy import source_of
+    from isosphere.runs import RunFolder
+
+    RunFolder.require_first(run, data, command("search", data, *images, in_=run))
 
     loaded = isosphere.load(run, cache=not no_cache)
     chosen = named or loaded.search_layer
+    require_pictures(images)
     asked = together(images) if len(images) > 1 else Path(images[0])
     queries, names = loaded.fitted("pad").embed(asked, layer=chosen), source_of(asked).paths
     if len(images) == len(names):

@@ -84,6 +84,7 @@ def train(
         FLAGS,
         check_processes,
         configure,
+        nothing_left,
         prepare_training,
         progress_bar,
         require_out,
@@ -101,6 +102,10 @@ def train(
     # Of several processes the first looks after the folder and speaks; other hosts may find it begun.
     if out is not None and is_first() and not (more and more[1] > 1):
         RunFolder.vacant(out, resume=resume or dry_run)
+    if resume and not dry_run and (done := nothing_left(asked, folder)):
+        if is_first():
+            paragraph(output_console(), done)
+        return 0
     if more is not None:
         from isosphere.cli.processes import start_together
 

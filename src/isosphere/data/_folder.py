@@ -25,6 +25,8 @@ from ._source import Origin, Split
 _Place = tuple[int, int]
 _MOST_WAYS = 100
 """So often one folder is entered, by as many links: links that lead to each other would else never end."""
+_RUN = {"config.yaml", "encoder.json"}
+"""Files that a folder holds which is that of a run."""
 
 _NEARER = {
     **dict.fromkeys(
@@ -81,7 +83,7 @@ class FolderSource(EncodedSource):
             class_names=layout.class_names,
             has_test_split=layout.has_test_split,
             unreadable=found.unreadable,
-            left_out=layout.left_out,
+            left_out=[*layout.left_out, *((name, "a run") for name in sorted(found.runs))],
         )
         self._folder, self._files = folder.absolute(), files
 
@@ -108,13 +110,14 @@ def _by_lists(folder: Path, members: list[str], lists: list[str]) -> list[str]:
 
 @dataclass
 class FolderWalk:
-    """Images (relative, with /), tar and Parquet files, lists of labels, a count of other files by suffix, and what
-    could not be listed."""
+    """Images (relative, with /), tar and Parquet files, lists of labels, runs, which are passed over with the pictures
+    within them, a count of other files by suffix, and what could not be listed."""
 
     members: list[str] = field(default_factory=list)
     lists: list[str] = field(default_factory=list)
     tars: list[str] = field(default_factory=list)
     tables: list[str] = field(default_factory=list)
+    runs: list[str] = field(default_factory=list)
     other: Counter[str] = field(default_factory=Counter)
     unreadable: list[tuple[str, str]] = field(default_factory=list)
 
@@ -133,6 +136,11 @@ class FolderWalk:
             self.lists.append(name)
         if reason := foreign_format(entry.name):
             self.unreadable.append((name, reason))
+
+
+def holds_a_run(path: Path) -> bool:
+    """Whether a folder is that of a run, whose pictures are drawn of it."""
+    return all((path / name).is_file() for name in _RUN)
 
 
 def is_image_file(path: Path) -> bool:
@@ -169,6 +177,9 @@ def walk_folder(folder: Path) -> FolderWalk:
                 entries = sorted(scan, key=lambda e: e.name, reverse=True)
         except OSError as error:
             found.unreadable.append((relative + "/", (error.strerror or str(error)).lower()))
+            continue
+        if relative and {entry.name for entry in entries} >= _RUN:
+            found.runs.append(f"{relative}/")
             continue
         for entry in entries:
             name = f"{relative}/{entry.name}" if relative else entry.name

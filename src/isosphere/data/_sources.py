@@ -5,9 +5,10 @@ import difflib
 from pathlib import Path
 
 from isosphere.errors import UsageError
+from isosphere.reading import UnreadableError, read_json
 
 from ._class_list import CLASS_LIST, only_classes
-from ._folder import is_image_file
+from ._folder import holds_a_run, is_image_file
 from ._formats import BUILTIN, FORMATS, Asked, describe_formats
 from ._home import expanded
 from ._joined import AND, JoinedSource, distinct_ends, parts_of
@@ -76,6 +77,8 @@ def _open(text: str, split: Split) -> Source:
         if each.recognises_name(asked):
             return each.open(asked)
     _require_there(asked)
+    if holds_a_run(asked.path):
+        raise UsageError(f"{text} is a run, not images.{_images_of_run(asked.path)}")
     for each in FORMATS:
         if not each.names and each.recognises(asked):
             return each.open(asked)
@@ -86,6 +89,16 @@ def _open(text: str, split: Split) -> Source:
         f"{text} is not a kind of file that is read here; expected {describe_formats()}."
         + archive * (asked.suffix in _PACKED)
     )
+
+
+def _images_of_run(path: Path) -> str:
+    """Which images a run was trained on, where it says so."""
+    try:
+        known = read_json(path / "images.json")
+        place = known.get("location") or known.get("source")
+    except (UnreadableError, AttributeError):
+        place = None
+    return f" Its images were {place}: give these, or others." if place else " Give images."
 
 
 def _open_several(names: list[str], text: str, split: Split) -> Source:

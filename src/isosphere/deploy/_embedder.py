@@ -197,4 +197,4 @@ def refuse_unreadable(skipped: Sequence[tuple[str, str]]) -> None:
     if skipped:
         path, reason = skipped[0]
         others = f", nor can {plural(len(skipped) - 1, 'other')}" if len(skipped) > 1 else ""
-        raise UsageError(f"{path} cannot be read as an image ({reason}){others}: leave out what is none.")
+        raise UsageError(f"{path} cannot be read as an image ({reason}){others}: leave it out, or repair it.")

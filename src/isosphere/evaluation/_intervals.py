@@ -121,7 +121,9 @@ def paired_difference(
     difference is narrower than two separate intervals suggest. Feed it outcomes per query: ``correct`` of two
     k-NN predictions, or ``InstanceRanks.recall(1)`` and ``.reciprocal_rank()`` of two encoders.
 
-    Scale: first minus second; the interval excluding 0 is the evidence that they differ.
+    Scale: first minus second; the interval excluding 0 is the evidence that they differ. Where all differences are
+    equal the bootstrap would claim certainty: the interval is then that of so many queries of which as large a share
+    as Wilson's bound allows differs by as much as outcomes can.
 
     Raises: ValueError if the two differ in shape or are not finite.
     """
@@ -131,7 +133,16 @@ def paired_difference(
             f"first, second: got shapes {a.shape} and {b.shape}, expected one (n,) for both, a value per "
             f"query"
         )
-    return bootstrap(a - b, seed=seed, resamples=resamples, level=level)
+    difference = a - b
+    if len(a) and np.isfinite(difference).all() and np.ptp(difference) < 1e-12:
+        value, most = float(difference.mean()), max(1.0, float(np.abs([a, b]).max()))
+        unseen = wilson(0, len(a), level=level).high
+        return Estimate(
+            value,
+            max(-most, value - unseen * (most + value)),
+            min(most, value + unseen * (most - value)),
+        )
+    return bootstrap(difference, seed=seed, resamples=resamples, level=level)
 
 
 def _array(values: ArrayLike | torch.Tensor) -> np.ndarray:

@@ -131,7 +131,7 @@ class WeightsFile:
         beside = (
             f", not of {a_few(label.rstrip('.') or 'the outermost' for label in others)}" if others else ""
         )
-        return f"all {len(taken)} tensors from {self.path}{where}{beside}"
+        return f"all {len(own)} tensors from {self.path}{where}{beside}"
 
     def _best(self, backbone: nn.Module) -> tuple[_Found | None, list[str]]:
         """The network of the file that fits best, and where others are that fit as well.

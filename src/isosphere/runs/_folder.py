@@ -175,6 +175,16 @@ class RunFolder:
             )
         return folder
 
+    @classmethod
+    def require_first(cls, path: str | Path, data: object, right: str) -> None:
+        """Raises: UsageError where a run was given as images and images as the run; `right` is the command to type."""
+        if not isinstance(data, (str, Path)):
+            return
+        with suppress(OSError):  # of a name that is too long
+            if cls(path).config.is_file() or not cls(data).config.is_file():
+                return
+            raise UsageError(f"{data} is a run, and {path} is none: the run comes first. Type: {right}")
+
     # --- configuration and environment ----------------------------------------------------------------------
 
     def write_config(self, values: Mapping[str, Any]) -> None:

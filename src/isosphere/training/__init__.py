@@ -9,7 +9,7 @@ from isosphere.training._checkpoint import (
     require_same_run,
     save_checkpoint,
 )
-from isosphere.training._config import Config, describe_keys, known_keys, parse_config
+from isosphere.training._config import FLAGS, Config, describe_keys, known_keys, parse_config
 from isosphere.training._defaults import resolve, settle_white
 from isosphere.training._distributed import is_first, is_launched, launch, launched, lost, meet
 from isosphere.training._facts import enough_steps
@@ -23,6 +23,7 @@ from isosphere.training._hardware import (
     make_fabric,
     require_device,
 )
+from isosphere.training._interrupt import STOPPED_BY
 from isosphere.training._meters import StepTimer
 from isosphere.training._monitor import (
     CollapseMetrics,
@@ -31,6 +32,7 @@ from isosphere.training._monitor import (
     collapse_metrics,
     hold_out,
     measure,
+    more_spread,
     verdict,
 )
 from isosphere.training._reporting import (
@@ -55,6 +57,7 @@ from isosphere.training._setup import (
 from isosphere.training._state import Summary
 
 __all__ = [
+    "FLAGS",
     "Callback",
     "CollapseMetrics",
     "Config",
@@ -68,6 +71,7 @@ __all__ = [
     "Preset",
     "Progress",
     "Reporter",
+    "STOPPED_BY",
     "SilentReporter",
     "Step",
     "StepTimer",
@@ -98,6 +102,7 @@ __all__ = [
     "lost",
     "make_fabric",
     "measure",
+    "more_spread",
     "meet",
     "open_training_source",
     "parse_config",

@@ -8,6 +8,26 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from isosphere.data import CLASS_LIST, Reading, ViewRecipe
 from isosphere.errors import UsageError, nearest, option
 
+FLAGS = {
+    "data": "data.source",
+    "image_size": "data.image_size",
+    "strict": "data.strict",
+    "method": "method.name",
+    "discrepancy": "method.discrepancy",
+    "ema": "method.ema",
+    "encoder": "model.encoder",
+    "init": "model.init",
+    "epochs": "train.epochs",
+    "minutes": "train.minutes",
+    "batch_size": "train.batch_size",
+    "seed": "train.seed",
+    "profile": "train.profile",
+    "device": "train.device",
+    "devices": "train.devices",
+    "nodes": "train.nodes",
+}
+"""Settings that have a flag, or a keyword, of their own, with their keys."""
+
 
 class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
@@ -347,9 +367,11 @@ def _explained(detail: Any, sections: Sequence[str], known: Sequence[str]) -> st
     if detail["type"] == "model_type":
         return f"{key}: got {got!r}, expected a section with keys, for example '{key}: {{...}}' in the file."
     section = key.split(".")[0]
-    return (
-        f"{key}: got {got!r}; {_lower(message)}. Give {option(key, ...)}, or change it in section {section}."
-    )
+    flag = next(
+        (name for name, of in FLAGS.items() if of == key and name != "device"), None
+    )  # Python's alone
+    give = f"another {option(flag)}" if flag else option(key, ...)
+    return f"{key}: got {got!r}; {_lower(message)}. Give {give}, or change it in section {section}."
 
 
 def _lower(message: str) -> str:

@@ -73,7 +73,7 @@ def fit(
                 run.finish()
             return run.summary()
     except Exception as error:
-        said = failure_in_words(error, folder.checkpoint, config.train, fabric)
+        said = failure_in_words(error, folder.checkpoint, config, fabric)
         if said is None or error is watching.error:
             raise
         raise RunError(said) from None

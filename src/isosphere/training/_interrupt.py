@@ -8,8 +8,11 @@ from types import FrameType, TracebackType
 from lightning.fabric import Fabric
 
 from isosphere.errors import RunError, option, out_of_memory
-from isosphere.training._config import TrainConfig
+from isosphere.training._config import Config
 from isosphere.training._distributed import lost
+
+STOPPED_BY = {"Ctrl-C": 130, "SIGTERM": 143}
+"""The exit codes by which a shell knows a program that a signal has ended."""
 
 
 class Interrupt:
@@ -48,23 +51,25 @@ class NotFiniteError(RunError):
     """A loss, a gradient or a weight has left the range of numbers."""
 
 
-def failure_in_words(error: Exception, checkpoint: Path, train: TrainConfig, fabric: Fabric) -> str | None:
+def failure_in_words(error: Exception, checkpoint: Path, config: Config, fabric: Fabric) -> str | None:
     """What is left and what to type after numbers that are none, a full memory, a lost process; None for others."""
+    train = config.train
     kept = (
         f"The last good checkpoint, {checkpoint}, is kept."
         if checkpoint.exists()
         else "No checkpoint had been written yet."
     )
     if isinstance(error, NotFiniteError):
+        lower = option("optim.learning_rate", config.optim.learning_rate / 10)
         return (
-            f"{error} {kept} Add {option('resume', True)} and a lower {option('optim.learning_rate', ...)}, or "
+            f"{error} {kept} Add {option('resume', True)} and a lower {lower}, or "
             f"{option('optim.clip', 1.0)}, or {option('train.precision', 'float32')}."
         )
     if out_of_memory(error):
+        taken = train.micro_batch or train.batch_size or 4
         return (
-            "a step does not fit into the device's memory: start anew with a smaller "
-            f"{option('train.micro_batch', ...)} or {option('batch_size')} than "
-            f"{train.micro_batch or train.batch_size}. {kept}"
+            f"a step of {taken} images does not fit into the device's memory: start anew with "
+            f"{option('train.micro_batch', max(2, taken // 2))} or a smaller {option('batch_size')}. {kept}"
         )
     if fabric.world_size > 1 and lost(error):
         return (

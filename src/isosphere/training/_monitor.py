@@ -126,7 +126,10 @@ def verdict(
             f"{_spread(spread_setting)}"
         )
     if state.alignment < UNALIGNED:
-        last = "" if spread_setting is None else f", or a smaller {option(spread_setting[0], ...)}"
+        last = ""
+        if spread_setting is not None:
+            name, value = spread_setting
+            last = f", or a smaller {option(name, _round(value / 2))}"
         return (
             "Spread without alignment: two views of one image are as far apart as views of different images (alignment "
             f"{state.alignment:.2f}; 1 would be the same point), so nothing is being learned. The views hide what "
@@ -153,9 +156,20 @@ def _spread(setting: tuple[str, float] | None) -> str:
         )
     name, value = setting
     return (
-        f"What spreads them is too weak against the invariance: start anew with a larger {option(name, ...)} "
+        f"What spreads them is too weak against the invariance: start anew with a larger {more_spread(name, value)} "
         f"(now {value:.3g}), a larger batch, or another {option('method')}."
     )
+
+
+def more_spread(name: str, value: float) -> str:
+    """The setting that spreads embeddings as one would type it for twice the spread beside the invariance; a weight of
+    the regulariser shares 1 with that of the invariance.
+    """
+    return option(name, _round(2 * value / (1 + value) if name == "method.weight" else 2 * value))
+
+
+def _round(value: float) -> float:
+    return float(f"{value:.2g}")
 
 
 # --- what is looked at after each epoch: fixed images that training does not see ----------------------------

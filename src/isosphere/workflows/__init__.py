@@ -8,7 +8,7 @@ from isosphere.workflows._progress import progress_bar
 from isosphere.workflows._report import Report, report
 from isosphere.workflows._result import Evaluation
 from isosphere.workflows._run import Run, load
-from isosphere.workflows._settings import FLAGS, check_processes, configure, require_out
+from isosphere.workflows._settings import FLAGS, check_processes, configure, nothing_left, require_out
 from isosphere.workflows._shown import DRAWN, SIDE, duplicate_groups, match_groups
 from isosphere.workflows._splits import choose_splits
 from isosphere.workflows._train import train
@@ -39,6 +39,7 @@ __all__ = [
     "evaluate",
     "load",
     "match_groups",
+    "nothing_left",
     "prepare_training",
     "progress_bar",
     "report",

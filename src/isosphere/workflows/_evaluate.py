@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any, get_args
 
 from isosphere.data import as_name, left_out, set_aside, unseen
-from isosphere.errors import RunError, UsageError, option, plural
+from isosphere.errors import RunError, UsageError, command, option, plural
 from isosphere.evaluation import FeatureCache, Solver, TaskResult, read_results, update_results
 from isosphere.report import loss_curves
-from isosphere.runs import read_metrics
+from isosphere.runs import RunFolder, read_metrics
+from isosphere.workflows._advice import images_of, longer, spread_out
 from isosphere.workflows._context import EvaluationContext
 from isosphere.workflows._galleries import draw_label_neighbours, draw_view_neighbours
 from isosphere.workflows._keywords import keywords_checked
@@ -72,11 +73,12 @@ def evaluate(
     Raises: UsageError for images, tasks or options that do not go together; RunError if nothing can be read.
     """
     asked, solver = named_tasks(tasks), _solver(probe)
-    run = run if isinstance(run, Trained) else Trained.read(run, cache=cache)
-    changed, data, test = None, as_name(data), as_name(test)
-    if data is None:
-        data = own_images(run)
-        changed = changed_images(run, data)
+    if not isinstance(run, Trained):
+        RunFolder.require_first(run, data, command("evaluate", data, run))
+        run = Trained.read(run, cache=cache)
+    data, test = as_name(data), as_name(test)
+    data = own_images(run) if data is None else data
+    changed = changed_images(run, data)
     read_results(run.folder)  # a file that could not be added to is noticed before the work
     seed = run.config.train.seed
     splits = choose_splits(data, test, labels=labels, seed=seed, limit=limit)
@@ -107,7 +109,9 @@ def evaluate(
         run.folder.path,
         named(data),
         splits.how,
-        trained_on=run.trained_on,
+        trained_on=images_of(run, data),
+        longer=longer(run, data),
+        spread_out=spread_out(run, data),
         notes=(*([changed] if changed else []), *_notes(context, results, asked), *undrawn),
         pictures=pictures,
         unwritten=unwritten,
@@ -176,7 +180,10 @@ def _notes(context: EvaluationContext, results: dict[str, TaskResult], asked: An
         )
     if not context.run.folder.writable:
         found.append(f"{context.run.folder.path} cannot be written to: the figures are not kept.")
-    for part, skipped in context.skipped.items():
+    if before := context.splits.unreadable:
+        found.append(left_out(before, "the images, before the split,"))
+    for part, everything in context.skipped.items():
+        skipped = [item for item in everything if part not in ("train", "test") or item not in before]
         if skipped and part != "described":
             whose = {"train": "the training images", "test": "the test images"}.get(part, part)
             found.append(left_out(skipped, whose))

@@ -14,6 +14,7 @@ from isosphere.evaluation import TaskResult, read_results
 from isosphere.report import Embedded, Subject, check_map, collapse_words, mixed, report_page
 from isosphere.runs import RunFolder, read_metrics
 from isosphere.training import CollapseMetrics, verdict
+from isosphere.workflows._advice import spread_out
 from isosphere.workflows._keywords import keywords_checked
 from isosphere.workflows._progress import Callback, progress_bar
 from isosphere.workflows._result import tables_of
@@ -50,7 +51,8 @@ def report(
         runs: one or several runs, or their folders.
         data: images to show; None: those of the run, of these the test part if any.
         map: how embeddings are brought to the plane, ``pca`` or ``umap``.
-        limit: show the runs so many images. out: file to write; None: ``report.html`` in the first run's folder.
+        limit: show the runs so many images. out: file to write; None: ``report.html`` in the run's folder, of several
+            runs ``comparison.html`` in that of the first.
 
     Raises: UsageError for runs or images that cannot be opened, or a file that exists without `overwrite`.
     """
@@ -60,7 +62,10 @@ def report(
     chosen = check_map(map)
     check_limit(limit)
     paths = [run.folder.path if isinstance(run, Trained) else RunFolder.open(run).path for run in given]
-    target = paths[0] / "report.html" if out is None else Path(out)
+    name = "report.html" if len(paths) == 1 else "comparison.html"
+    target = paths[0] / name if out is None else Path(out)
+    if out is None and not RunFolder(paths[0]).writable:
+        raise UsageError(f"{paths[0]} cannot be written to: give {option('out', name)}.")
     require_free(target, overwrite=overwrite or out is None)
     names = _names(paths)
     sources: dict[str, Source] = {}
@@ -100,7 +105,7 @@ def _subject(
         if skipped:
             alarms.append(left_out(skipped, "the images shown here"))
         if measured is None and (seen := collapse_words(embedded.head)):
-            alarms.insert(0, f"{seen} {_longer(run)}")
+            alarms.insert(0, f"{seen} {spread_out(run)}")
     except IsosphereError as error:
         if data is not None:  # asked for by name: an error. Else the page says what it lacks.
             raise
@@ -187,15 +192,6 @@ def _again(run: Trained, tasks: Sequence[str], results: Mapping[str, TaskResult]
     return command(
         "evaluate", run.folder.path, first or "DATA", tasks=named, ood=... if "ood" in tasks else None
     )
-
-
-def _longer(run: Trained) -> str:
-    """What to do about embeddings that are nearly one point."""
-    resumed = {"out": run.folder.path, "resume": True, "epochs": ...}
-    longer = f" ({command('train', run.trained_on, **resumed)})" if run.trained_on else ""
-    setting = run.method.spread_setting
-    anew = f"a larger {option(setting[0], ...)}" if setting else f"another {option('method')}"
-    return f"Train longer{longer}, or anew with {anew}"
 
 
 def _verdict(run: Trained) -> str | None:

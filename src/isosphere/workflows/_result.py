@@ -9,10 +9,13 @@ from typing import Any
 
 from PIL import Image
 
-from isosphere.errors import UsageError, command, option
+from isosphere.errors import UsageError, command
 from isosphere.evaluation import Estimate, Figure, TaskResult
 from isosphere.report import Table, data_uri, evaluation_tables
 from isosphere.workflows.tasks import TASKS
+
+_WIDE = 0.1
+"""Width of the interval of a difference from which more images come first: it hides what training gives."""
 
 
 def tables_of(runs: Mapping[str, Mapping[str, TaskResult]]) -> list[Table]:
@@ -30,6 +33,7 @@ class Evaluation(Mapping[str, TaskResult]):
     Args:
         run: folder of the run. data: the images as they were named. split: how they were split.
         trained_on: the images of the training as a command names them; empty where it cannot be gone on with.
+        longer, spread_out: what to type to train it longer, and to do about embeddings that are nearly one point.
         notes: what a reader should know beside the figures.
         pictures: files that were drawn, by what they show.
         unwritten: why the figures are not in the run's ``evaluation.json``, where that failed.
@@ -40,6 +44,8 @@ class Evaluation(Mapping[str, TaskResult]):
     data: str = ""
     split: str = ""
     trained_on: str = ""
+    longer: str = ""
+    spread_out: str = ""
     notes: tuple[str, ...] = ()
     pictures: Mapping[str, Path] = field(default_factory=dict)
     unwritten: str = ""
@@ -86,14 +92,11 @@ class Evaluation(Mapping[str, TaskResult]):
 
     def summary(self) -> str:
         """What the figures mean, and what to do next, in a sentence."""
-        longer = ""
-        if self.trained_on:
-            typed = command("train", self.trained_on, out=self.run, resume=True, epochs=...)
-            longer = f" ({typed})"
+        longer = f" ({self.longer})" if self.longer else ""
         remarks = [result.remark for result in self.results.values() if result.remark]
         first = next((result for result in self.results.values() if result.gain is not None), None)
         if remarks:
-            return f"{remarks[0]} Train longer{longer}, or anew with a larger {option('method.weight', ...)}"
+            return f"{remarks[0]} {self.spread_out}"
         if first is None or first.gain is None:
             return f"Compare with another run, or train longer{longer}."
         return _verdict(first, first.gain, longer, command("views", self.trained_on or "DATA"))
@@ -138,10 +141,10 @@ def _verdict(result: TaskResult, gain: Estimate, longer: str, views: str) -> str
             f"{result.headline}, {margin} against {result.rival}, which is better: this encoder is not worth using "
             f"yet; train longer{longer} or look at its views: {views}"
         )
-    return (
-        f"{result.headline}, which cannot be told from {result.rival} (difference {margin}): train "
-        f"longer{longer} or evaluate on more images."
-    )
+    told = f"{result.headline}, which cannot be told from {result.rival} (difference {margin})"
+    if gain.high - gain.low > _WIDE:
+        return f"{told}: evaluate on more images, or train longer{longer}."
+    return f"{told}: train longer{longer} or evaluate on more images."
 
 
 def _text(table: Table) -> str:

@@ -6,10 +6,11 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from isosphere.errors import ABBREVIATED, UsageError, command, nearest, option, plural
+from isosphere.errors import ABBREVIATED, RunError, UsageError, command, nearest, option, plural
 from isosphere.models import EncoderRecord
 from isosphere.runs import RunFolder
 from isosphere.training import (
+    FLAGS,
     Config,
     duration,
     is_launched,
@@ -19,26 +20,6 @@ from isosphere.training import (
     parse_config,
     read_position,
 )
-
-FLAGS = {
-    "data": "data.source",
-    "image_size": "data.image_size",
-    "strict": "data.strict",
-    "method": "method.name",
-    "discrepancy": "method.discrepancy",
-    "ema": "method.ema",
-    "encoder": "model.encoder",
-    "init": "model.init",
-    "epochs": "train.epochs",
-    "minutes": "train.minutes",
-    "batch_size": "train.batch_size",
-    "seed": "train.seed",
-    "profile": "train.profile",
-    "device": "train.device",
-    "devices": "train.devices",
-    "nodes": "train.nodes",
-}
-"""Settings that have a flag, or a keyword, of their own, with their keys."""
 
 FREE_ON_RESUME = (
     "data.source",
@@ -136,6 +117,36 @@ def _require_longer(config: Config, folder: RunFolder) -> None:
         f"the run in {folder.path} has been trained for {lasted}, and {asked} asks for less: what is learned is not "
         f"taken back. Give more, such as {more}, or leave it out."
     )
+
+
+def nothing_left(config: Config, folder: RunFolder) -> str | None:
+    """What there is to say where a run that is resumed has reached its end, and all of it is written; else None."""
+    if not folder.checkpoint.exists() or config.data.source != folder.read_config()["data"].get("source"):
+        return None
+    train, at = config.train, read_position(folder.checkpoint)
+    if at.step == 0 or not _is_whole(folder, at.step):
+        return None
+    if train.minutes is None:
+        done = at.epoch >= (train.epochs or 0)
+        lasted, more, counted = plural(at.epoch, "epoch"), {"epochs": 2.0 * at.epoch}, ""
+    else:
+        done = at.elapsed * (1 + 1 / at.step) >= 60 * train.minutes  # a further step would be too much
+        lasted, more = duration(at.elapsed), {"minutes": 2 * train.minutes}
+        counted = ", counted from the beginning"
+    longer = command("train", config.data.source or "DATA", out=folder.path, resume=True, **more)
+    return f"{folder.path} is already trained for {lasted}; for more{counted}: {longer}" if done else None
+
+
+def _is_whole(folder: RunFolder, step: int) -> bool:
+    """Whether everything that a training leaves at its end is there, and of this step."""
+    if not all(file.exists() for file in (folder.encoder, folder.encoder_spec, folder.method)):
+        return False
+    try:
+        _, spec = folder.read_encoder()
+        folder.read_method(step=step)
+        return spec.get("step") == step and folder.read_wccn() is not None
+    except RunError:
+        return False
 
 
 def _steps(folder: RunFolder) -> int:

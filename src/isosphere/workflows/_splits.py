@@ -22,7 +22,7 @@ from isosphere.data import (
 )
 from isosphere.errors import UsageError, option, wording
 from isosphere.training import open_training_source
-from isosphere.workflows._trained import IN_MEMORY, Trained
+from isosphere.workflows._trained import IN_MEMORY, Trained, is_there
 
 
 @dataclass(frozen=True)
@@ -30,12 +30,14 @@ class Splits:
     """Images to learn from and images to be asked about, and how they were split.
 
     `lacking`: which of them came without labels: ``images``, ``training images``, ``test images``, or none.
+    `unreadable`: files that were found to be of no use before the images were split, and belong to neither part.
     """
 
     train: Source
     test: Source
     how: str
     lacking: str = ""
+    unreadable: tuple[tuple[str, str], ...] = ()
 
     @property
     def labelled(self) -> bool:
@@ -81,7 +83,7 @@ def choose_splits(
     source = as_source(data, labels=labels, split="train")
     if test is not None:
         splits = _parts(source, _test_part(test, "test"), f"tested on {named(test)}")
-    elif source.has_test_split and _is_name(data):
+    elif source.has_test_split and is_name(data):
         if labels is not None:
             raise UsageError(
                 f"labels: {data} has a test part with labels of its own. Leave them out, or give test images too: "
@@ -100,7 +102,13 @@ def choose_splits(
                 f"{part.name} has {len(part)} {name} images, and at least 2 are needed: give more images, or "
                 f"{option('test', 'DATA')}."
             )
-    return replace(splits, train=sample(splits.train, limit, seed), test=sample(splits.test, limit, seed))
+    shared = set(splits.test.unreadable) if test is None else set()
+    return replace(
+        splits,
+        train=sample(splits.train, limit, seed),
+        test=sample(splits.test, limit, seed),
+        unreadable=tuple(item for item in splits.train.unreadable if item in shared),
+    )
 
 
 def choose_ood(data: Any, *, seed: int = 0, limit: int | None = None) -> dict[str, Source]:
@@ -116,7 +124,7 @@ def choose_ood(data: Any, *, seed: int = 0, limit: int | None = None) -> dict[st
     sets = list(_sets(data))
     sources = [_test_part(spec, what) for what, _, spec in sets]
     called = [
-        name or (str(spec).rstrip("/") if _is_name(spec) else source.name)
+        name or (str(spec).rstrip("/") if is_name(spec) else source.name)
         for (_, name, spec), source in zip(sets, sources, strict=True)
     ]
     if len(set(called)) == len(called) > 0:
@@ -126,7 +134,7 @@ def choose_ood(data: Any, *, seed: int = 0, limit: int | None = None) -> dict[st
     alike = Counter(source.name for source in sources)
     for (what, _, spec), source, end in zip(sets, sources, ends, strict=True):
         if len(source) == 0:
-            raise UsageError(f"{spec if _is_name(spec) else what} has no images, and an OOD set needs some.")
+            raise UsageError(f"{spec if is_name(spec) else what} has no images, and an OOD set needs some.")
         short = "".join(c if c.isalnum() or c in "-_.:=" else "-" for c in end)
         taken = {*found, "train", "test", "described"}  # these are the run's own
         names = (short, *(f"{short}-{i}" for i in range(2, len(sets) + 3)))
@@ -150,7 +158,7 @@ def own_images(run: Trained) -> str | Source:
         raise UsageError("the run does not say which images it was trained on: name some.")
     known = run.folder.read_images()
     kept = str(known.get("location") or "") if known.get("source") == source else ""
-    if kept and _is_there(kept):
+    if kept and is_there(kept):
         return kept
     try:
         require_there(source)
@@ -163,7 +171,7 @@ def own_images(run: Trained) -> str | Source:
             f"the images that the run was trained on, {source}, are not here: name their place, or give them again "
             f"if they were in memory. {error}"
         ) from error
-    if kept and not _are_those(run, source):
+    if kept and not are_those(run, source):
         raise UsageError(
             f"the run was trained on images at {kept}, where there are none now, and {located(source)} holds others: "
             "name their place, or these if they are meant."
@@ -172,21 +180,14 @@ def own_images(run: Trained) -> str | Source:
 
 
 def changed_images(run: Trained, data: Any) -> str | None:
-    """A sentence where the run's own images, which `own_images` has found at `data`, are not what they were."""
-    if not _is_name(data) or _are_those(run, data):
+    """A sentence where `data` is the place of the run's own images, and they are not what they were."""
+    place = run.folder.read_images().get("location") or located(run.config.data.source or "")
+    if not is_name(data) or located(data) != place or are_those(run, data):
         return None
     return f"The images in {data} have changed since the training (files added, removed, renamed or written anew)."
 
 
-def _is_there(data: str) -> bool:
-    try:
-        require_there(data)
-    except UsageError:
-        return False
-    return True
-
-
-def _are_those(run: Trained, data: str) -> bool:
+def are_those(run: Trained, data: str) -> bool:
     """Whether the images of the training lie there; of a run that does not say what it was trained on, they do."""
     before = run.folder.read_images().get("fingerprint")
     if not before:
@@ -197,7 +198,7 @@ def _are_those(run: Trained, data: str) -> bool:
 def shown_part(data: Any) -> Source:
     """The test part of images that have one, else all of them; classes as of the training part."""
     source = as_source(data, split="train")
-    if not (source.has_test_split and _is_name(data)):
+    if not (source.has_test_split and is_name(data)):
         return source
     return as_source(data, split="test").with_class_names(source.class_names)
 
@@ -210,7 +211,7 @@ def check_limit(limit: int | None) -> None:
 
 def named(data: Any) -> str:
     """What images were called: the text that names them, or the name of what was opened."""
-    return str(data) if _is_name(data) else as_source(data).name
+    return str(data) if is_name(data) else as_source(data).name
 
 
 def sample(source: Source, limit: int | None, seed: int) -> Source:
@@ -241,13 +242,14 @@ def _sets(data: Any) -> Iterator[tuple[str, str, Any]]:
         yield option("ood"), "", data
 
 
-def _is_name(data: Any) -> bool:
+def is_name(data: Any) -> bool:
+    """Whether images were named, not given as such."""
     return isinstance(data, (str, Path))
 
 
 def _test_part(data: Any, what: str) -> Source:
     source = as_source(data, what=what)
-    part: Split = "test" if source.has_test_split and _is_name(data) else None
+    part: Split = "test" if source.has_test_split and is_name(data) else None
     return as_source(data, split=part) if part else source
 
 

@@ -15,7 +15,7 @@ from rich.text import Text
 from isosphere.data import ImageSet, Source, as_name, as_source
 from isosphere.errors import UsageError, option, printable
 from isosphere.runs import RunFolder
-from isosphere.training import Callback, Config, ConsoleReporter, build, is_first
+from isosphere.training import STOPPED_BY, Callback, Config, ConsoleReporter, build, is_first
 from isosphere.workflows._progress import has_widgets
 from isosphere.workflows._run import Run, load
 from isosphere.workflows._settings import (
@@ -23,6 +23,7 @@ from isosphere.workflows._settings import (
     check_processes,
     configure,
     dotted,
+    nothing_left,
     refuse_unknown,
     require_out,
     safe_workers,
@@ -107,6 +108,10 @@ def train(
     if is_first() and folder is not None:
         RunFolder.vacant(folder.path, resume=resume or dry_run)
     chosen, console = safe_workers(chosen), _console(progress and is_first())
+    named_only = source is None and resume and not dry_run
+    if named_only and folder is not None and (done := nothing_left(chosen, folder)):
+        console.print(Text(done), soft_wrap=True)
+        return load(folder.path, device=device)
     if dry_run and source is None and preset and (known := resolve_without_images(chosen)) is not None:
         _show(console, known[1], known[0])
         return Run.of(folder or RunFolder("untrained"), known[0], build(known[0])[1].eval())
@@ -135,7 +140,7 @@ def train(
     if summary.interrupted == "Ctrl-C":
         raise KeyboardInterrupt
     if summary.interrupted:
-        raise SystemExit(1)
+        raise SystemExit(STOPPED_BY.get(summary.interrupted, 1))
     training.parts.fabric.barrier()  # the others read what the first has written last
     return replace(load(training.folder.path, device=str(training.parts.fabric.device)), images=source)
 

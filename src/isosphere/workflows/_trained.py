@@ -7,8 +7,9 @@ from typing import Any, Self, cast
 
 import torch
 
-from isosphere.data import Source, Views
+from isosphere.data import Source, Views, located, require_there
 from isosphere.deploy import Embedder
+from isosphere.errors import UsageError
 from isosphere.evaluation import WCCN, FeatureCache
 from isosphere.methods import Method
 from isosphere.models import Encoder
@@ -17,6 +18,10 @@ from isosphere.training import Config, build_views, load_method, require_device
 
 IN_MEMORY = re.compile(r"\w+ of [\d,]+ images")
 """What :func:`isosphere.train` calls images that it was given in memory."""
+
+
+DATA = "DATA"
+"""Stands in commands for images that nobody knows the place of."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -71,10 +76,26 @@ class Trained(Embedder):
 
     @property
     def trained_on(self) -> str:
-        """The images of the training as a command names them; empty where it cannot be gone on with."""
+        """The images of the training as a command names them: as they were typed, or where they lay, and ``DATA`` where
+        they are no longer there; empty where it cannot be gone on with.
+        """
         if not self.folder.checkpoint.exists():
             return ""
         source, known = self.config.data.source or "", self.folder.read_images()
         in_memory = self.images is not None or not source or IN_MEMORY.fullmatch(source)
-        nowhere = known.get("source") == source and not known.get("location")
-        return "DATA" if in_memory or nowhere else source
+        recorded = known.get("source") == source
+        kept = str(known.get("location") or "") if recorded else ""
+        if in_memory or (recorded and not kept):
+            return DATA
+        if kept and is_there(kept):
+            return source if located(source) == kept else kept
+        return source if is_there(source) else DATA
+
+
+def is_there(data: str) -> bool:
+    """Whether a text names images: a built-in, or a place where something is."""
+    try:
+        require_there(data)
+    except UsageError:
+        return False
+    return True

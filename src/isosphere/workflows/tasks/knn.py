@@ -1,7 +1,10 @@
 """Accuracy of the nearest neighbours by cosine."""
 
+from dataclasses import replace
+
 from torch import Tensor
 
+from isosphere.errors import option, plural
 from isosphere.evaluation import WHITENING, TaskResult, knn_predict
 from isosphere.workflows._context import EvaluationContext
 from isosphere.workflows.tasks._accuracy import Candidate, accuracy_layouts, compare, needs, other_metrics
@@ -19,7 +22,23 @@ def run(context: EvaluationContext) -> TaskResult:
         return knn_predict(train_x, train_y, test_x, k=NEIGHBOURS, temperature=TEMPERATURE)
 
     protocol = {"k": NEIGHBOURS, "temperature": TEMPERATURE, "whitened_shrinkage": WHITENING}
-    return compare(context, "knn", {"": predict}, protocol, also=other_metrics(context))
+    found = compare(context, "knn", {"": predict}, protocol, also=other_metrics(context))
+    return replace(found, hint=" ".join(filter(None, [found.hint, _outvoted(context)])))
+
+
+def _outvoted(context: EvaluationContext) -> str:
+    """A sentence where a class has fewer training images than neighbours are asked; else nothing."""
+    labels = context.labels("train")
+    counts = labels[labels >= 0].bincount()
+    seen = counts[counts > 0]
+    if not len(seen) or int(seen.min()) >= NEIGHBOURS:
+        return ""
+    smallest = int((counts == seen.min()).nonzero()[0])
+    return (
+        f"k-NN asks {NEIGHBOURS} neighbours, and {context.splits.train.class_names[smallest]} has "
+        f"{plural(int(seen.min()), 'training image')}: others may outvote them, however good the encoder. More "
+        f"images of small classes tell more, or {option('tasks', 'linear')}."
+    )
 
 
 KNN = Task(

@@ -1,0 +1,32 @@
+"""What to type about a run that is not good enough yet, complete, so that it can be pasted."""
+
+from typing import Any
+
+from isosphere.errors import command, option
+from isosphere.training import more_spread
+from isosphere.workflows._splits import are_those, is_name
+from isosphere.workflows._trained import DATA, Trained
+
+
+def images_of(run: Trained, data: Any = None) -> str:
+    """The images of the training as a command names them: where they are, or `data` if these are the ones; empty where
+    the run cannot be gone on with.
+    """
+    found = run.trained_on
+    return str(data) if found == DATA and is_name(data) and are_those(run, data) else found
+
+
+def longer(run: Trained, data: Any = None) -> str:
+    """The command that goes on with a run to twice its length; empty where that cannot be."""
+    images, train = images_of(run, data), run.config.train
+    if not images:
+        return ""
+    twice = {"minutes": 2 * train.minutes} if train.minutes else {"epochs": 2 * (train.epochs or 50)}
+    return command("train", images, out=run.folder.path, resume=True, **twice)
+
+
+def spread_out(run: Trained, data: Any = None) -> str:
+    """What to do about embeddings that are nearly one point."""
+    typed, setting = longer(run, data), run.method.spread_setting
+    anew = f"a larger {more_spread(*setting)}" if setting else f"another {option('method')}"
+    return f"Train longer{f' ({typed})' if typed else ''}, or anew with {anew}"
