@@ -331,7 +331,7 @@ def test_memory_that_does_not_suffice_is_said_in_words(bench, tiny, error):
                 raise error
             return super().forward(views)
 
-    with pytest.raises(RunError, match=r"or batch_size than 8\. The last good checkpoint"):
+    with pytest.raises(RunError, match=r"or a smaller batch_size\. The last good checkpoint"):
         bench.run("run", method=Hungry())
 
 

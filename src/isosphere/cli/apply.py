@@ -93,7 +93,11 @@ def indexing_note(index: "Index", *, cache: bool = True) -> str:
     changes = [f"{index.added:,} new"] if index.added else []
     changes += [f"{index.removed:,} gone or changed"] if index.removed else []
     kept = "" if index.saved or not cache else "; it could not be kept in the run's folder"
-    return f"{len(index):,} images" + (f" ({', '.join(changes)})" if changes else " (as before)") + kept
+    files = index.added + index.reused
+    links = f" in {files:,} files" if files > len(index) else ""  # of several links to one file
+    return (
+        f"{len(index):,} images{links}" + (f" ({', '.join(changes)})" if changes else " (as before)") + kept
+    )
 
 
 def say_left_out(index: "Index", *, as_json: bool) -> None:

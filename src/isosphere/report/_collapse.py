@@ -43,7 +43,9 @@ def collapse_tiles(head: Tensor, metrics: Sequence[Mapping[str, str]]) -> list[d
     state = "bad" if cosine > COLLAPSED else "fine" if cosine < 0.5 else ""
     made = [
         tile("mean_cosine", "mean cosine of different images (1: collapse)", state, 3),
-        tile("effective_rank", f"effective rank, at most {most}", "bad" if rank < 2 else "", 1),
+        tile(
+            "effective_rank", f"effective rank of {n:,} images, at most {most}", "bad" if rank < 2 else "", 1
+        ),
         tile("top_eigenvalue_share", "share of the largest direction", digits=3),
         tile("uniformity", "uniformity (0: collapse)"),
     ]

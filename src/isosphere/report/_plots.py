@@ -221,9 +221,23 @@ def _number(cell: str) -> float:
         return math.nan
 
 
+_CURVES = {
+    "cosine": "mean cosine of images",
+    "alignment": "closeness of two views",
+    "dimensions": "dimensions in use",
+    "zscore": "z-score (0: uniform)",
+    "rankme": "RankMe, embedding",
+    "rankme_features": "RankMe, backbone",
+    "lidar": "LiDAR",
+    "top_variance": "variance in one direction",
+    "top_tenth": "variance in a tenth of them",
+    "knn": "k-NN accuracy",
+}
+
+
 def in_words(name: str) -> str:
     """The name of a column as it is written above its curve."""
-    return name.replace("_", " ").replace("/", " \u00b7 ")
+    return _CURVES.get(name) or name.replace("_", " ").replace("/", " \u00b7 ")
 
 
 def _like(values: ArrayLike | Tensor, found: Tensor, name: str) -> np.ndarray:

@@ -37,7 +37,7 @@ def online_knn(parts: Parts) -> tuple[Callable[[Any], dict[str, float]], str] | 
         of = "of the test part"
     else:
         asked = some(images, order[voters : voters + QUERIES])
-        of = "trained on as well"
+        of = "(trained on as well)"
 
     def probe(method: Any) -> dict[str, float]:
         encoder = method.encoder
@@ -46,5 +46,5 @@ def online_knn(parts: Parts) -> tuple[Callable[[Any], dict[str, float]], str] | 
         return {"knn": knn(found[0], bank.labels, found[1], asked.labels).value}
 
     period = config.train.knn_epochs
-    often = "after each epoch" if period == 1 else f"each {period} epochs and at the end"
-    return probe, f"{often}, of {len(asked):,} images {of}, by the labels of {len(bank):,} others"
+    often = "after each epoch" if period == 1 else f"every {period} epochs and at the end"
+    return probe, f"{often}, accuracy of {len(asked):,} images {of} by the labels of {len(bank):,} others"
