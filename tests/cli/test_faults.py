@@ -301,6 +301,8 @@ def test_names_in_any_script_and_links_in_circles(run, classes, quick, tmp_path)
     assert (
         "1 of 61 files cannot be used and is skipped: me.png (too many levels of symbolic links)" in done.out
     )
+    listed = next(tmp_path.rglob("left_out.txt")).read_text(encoding="utf-8")
+    assert listed == "me.png\ttoo many levels of symbolic links\n"
     judged = run("evaluate", "läufe/erster 1", folder, "--tasks=knn")
     assert judged.code == 0, judged.err
 

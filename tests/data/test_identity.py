@@ -8,7 +8,16 @@ import tarfile
 import numpy as np
 import pytest
 
-from isosphere.data import as_source, fingerprint, first_of_each, located, open_source, stamps
+from isosphere.data import (
+    as_source,
+    copied,
+    fingerprint,
+    first_of_each,
+    linked,
+    located,
+    open_source,
+    stamps,
+)
 
 from .conftest import picture
 
@@ -146,3 +155,22 @@ def test_a_location_is_the_same_from_every_folder(make_folder, tmp_path, monkeyp
     assert located("../pictures") == open_source("../pictures").location
     assert open_source(".", split=None).subset([0]).location == ""
     assert as_source(np.zeros((2, 5, 5), np.uint8)).location == ""
+
+
+def test_files_under_several_names_are_said(make_folder):
+    folder = make_folder(["cat/0.png", "cat/1.png", "dog/2.png"])
+    assert linked(open_source(folder)) is None
+    (folder / "eel").symlink_to("cat")
+    assert linked(open_source(folder)) == (
+        "2 files of pictures are listed under another name too, by links, 2 of them in another class "
+        "(eel/0.png is cat/0.png): they count twice."
+    )
+
+
+def test_copies_across_the_split_and_with_other_labels_are_said():
+    train, test = np.array([[1, 1], [2, 2], [0, 0]]), np.array([[2, 2], [3, 3], [0, 0], [3, 3]])
+    labels = np.array([0, 1, 0]), np.array([1, 0, 1, 1])
+    leaked, apart = copied(train, test, labels, (["a", "b", "c"], ["d", "e", "f", "g"]))
+    assert leaked.startswith("1 test image is a copy of training images (d of b)")
+    assert apart == "1 image has copies with another label (g and e)."
+    assert copied(train, test[1:3], (labels[0], labels[1][1:3]), (["a", "b", "c"], ["e", "f"])) == []

@@ -7,7 +7,7 @@ import typer
 
 from isosphere.cli.console import error_console, output_console, paragraph, print_json, table
 from isosphere.cli.options import LAYERS, Data, NoCache, Overwrite, Run, together
-from isosphere.errors import UsageError, command, option
+from isosphere.errors import UsageError, command, option, plural
 
 if TYPE_CHECKING:
     from isosphere.deploy import DuplicateGroup
@@ -55,7 +55,8 @@ def dedup(
     RunFolder.require_first(run, typed, command("dedup", typed, run))
     source = open_source(typed)
     loaded = isosphere.load(run, cache=not no_cache)
-    index = indexed(loaded, source, chosen).of_files(source)
+    whole = indexed(loaded, source, chosen)
+    index = whole.of_files(source)
     groups = near_duplicates(index.unit, threshold, index.paths)
     console = output_console()
     extra = sum(len(group) - 1 for group in groups)
@@ -77,6 +78,10 @@ def dedup(
         table(console, title, ["images", "count", "lowest cosine"], rows)
         more = f" The first {LISTED} are listed: --json prints all." if len(groups) > LISTED else ""
         paragraph(console, f"{len(groups):,} groups; {extra:,} images repeat another one.{more}")
+        if links := len(whole) - len(index):
+            paragraph(
+                console, f"The same file under another name, by links, left out: {plural(links, 'image')}."
+            )
     say_left_out(index, as_json=as_json)
     largest = len(groups[0]) if groups else 0
     if largest > max(10, len(index) // 4):

@@ -6,7 +6,7 @@ from ._decode import decode
 from ._folder import is_image_file
 from ._formats import BUILTIN, FORMATS, Format, describe_formats
 from ._given import as_name, as_picture, as_source, is_picture
-from ._identity import fingerprint, first_of_each, stamps
+from ._identity import copied, fingerprint, first_of_each, linked, stamps
 from ._images import (
     ImageSet,
     digests,
@@ -64,6 +64,7 @@ __all__ = [
     "as_source",
     "cache_folder",
     "centre_view",
+    "copied",
     "decode",
     "decode_batch",
     "describe_formats",
@@ -79,6 +80,7 @@ __all__ = [
     "is_image_name",
     "is_picture",
     "left_out",
+    "linked",
     "load_images",
     "located",
     "name_skipped",

@@ -9,6 +9,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from isosphere.errors import plural
+
 from ._limits import UnreadableImageError
 from ._source import DIGEST_BYTES, Origin, Source
 
@@ -46,18 +48,71 @@ def first_of_each(source: Source) -> NDArray[np.int64]:
 
     Shape: (m,), ascending.
     """
-    seen: set[tuple[int, int, int]] = set()
-    chosen = []
+    first = _same_file(source)
+    return np.flatnonzero(first == np.arange(len(first)))
+
+
+def _same_file(source: Source) -> NDArray[np.int64]:
+    """For each image the position of the first that is the same file."""
+    seen: dict[tuple[int, int, int], int] = {}
+    first = np.arange(len(source))
     for i, (origin, state) in enumerate(_states(source)):
         if (
             origin is not None and state is not None and state.st_ino
         ):  # 0 where the system has no such numbers
-            place = (state.st_dev, state.st_ino, origin.start)
-            if place in seen:
-                continue
-            seen.add(place)
-        chosen.append(i)
-    return np.array(chosen, dtype=np.int64)
+            first[i] = seen.setdefault((state.st_dev, state.st_ino, origin.start), i)
+    return first
+
+
+def linked(source: Source) -> str | None:
+    """A sentence on files that are listed under several names, each of which counts; None where there are none."""
+    first = _same_file(source)
+    again = np.flatnonzero(first != np.arange(len(first)))
+    if not len(again):
+        return None
+    one, i = len(again) == 1, again[0]
+    other = int((source.labels[again] != source.labels[first[again]]).sum())
+    classes = f", {other} of them in another class" if other else ""
+    return (
+        f"{plural(len(again), 'file')} of {source.name} {'is' if one else 'are'} listed under another name too, by "
+        f"links{classes} ({source.paths[i]} is {source.paths[first[i]]}): {'it counts' if one else 'they count'} twice."
+    )
+
+
+def copied(
+    train: NDArray[np.int64],
+    test: NDArray[np.int64],
+    labels: tuple[NDArray[np.int64], NDArray[np.int64]],
+    names: tuple[list[str], list[str]],
+) -> list[str]:
+    """Sentences on test images whose content is that of training images, and on copies with different labels.
+
+    Args:
+        train, test: :func:`isosphere.data.digests`, of which zeros stand for nothing known.
+        labels, names: of the training and of the test images.
+    """
+    whole, both = np.concatenate([train, test]), np.concatenate(labels)
+    paths = [*names[0], *names[1]]
+    seen: dict[bytes, int] = {}
+    first = np.array(
+        [seen.setdefault(row.tobytes(), i) if row.any() else i for i, row in enumerate(whole)], np.int64
+    )
+    again = np.flatnonzero(first != np.arange(len(first)))
+    said, leaked = [], [i for i in again if i >= len(train) > first[i]]
+    if leaked:
+        i = leaked[0]
+        said.append(
+            f"{plural(len(leaked), 'test image')} {'is a copy' if len(leaked) == 1 else 'are copies'} of training "
+            f"images ({paths[i]} of {paths[first[i]]}): the figures rest on them too. isosphere dedup finds copies."
+        )
+    apart = [i for i in again if both[i] != both[first[i]] and min(both[i], both[first[i]]) >= 0]
+    if apart:
+        i = apart[0]
+        said.append(
+            f"{plural(len(apart), 'image')} {'has' if len(apart) == 1 else 'have'} copies with another label "
+            f"({paths[i]} and {paths[first[i]]})."
+        )
+    return said
 
 
 def fingerprint(source: Source) -> str:

@@ -18,6 +18,7 @@ from ._source import DIGEST_BYTES, Source
 
 _CHUNK = 32
 _HARDLY = 0.02
+_NAMED = 300  # of files that cannot be read, where they are to be repaired
 
 
 @dataclass(frozen=True)
@@ -185,7 +186,7 @@ def require_readable(source: Source, read: int, skipped: list[tuple[str, str]], 
     whose = "" if source.name == "images" else f" of {source.name}"
     if strict and skipped:
         raise RunError(
-            f"{plural(len(skipped), 'image')}{whose} cannot be read: {name_skipped(skipped)}. Remove or repair "
+            f"{plural(len(skipped), 'image')}{whose} cannot be read: {name_skipped(skipped, _NAMED)}. Remove or repair "
             f"{'it' if len(skipped) == 1 else 'them'}, or leave out {option('strict')} to go on with the other {read}."
         )
     if read == 0:

@@ -18,6 +18,7 @@ from isosphere.data import (
     Views,
     White,
     fingerprint,
+    linked,
     load_images,
     name_skipped,
     open_source,
@@ -120,8 +121,7 @@ def prepare(
     images, warnings = _load(config, source, progress)
     if white is not None and white.caution:
         warnings = (*warnings, white.caution)
-    if aside := set_aside(source):
-        warnings = (*warnings, aside)
+    warnings = (*warnings, *filter(None, (set_aside(source), linked(source))))
     print_of = fingerprint(source)
     alike(fabric, {**_flat(config), "the number of images": len(images), f"the {FINGERPRINT}": print_of})
     batch = train.batch_size or 2

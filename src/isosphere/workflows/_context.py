@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from isosphere.data import Source, decode_batch, digests, images_at, read_images, require_readable
+from isosphere.data import Source, copied, decode_batch, digests, images_at, read_images, require_readable
 from isosphere.errors import IsosphereError, RunError, option, plural
 from isosphere.evaluation import (
     WCCN,
@@ -273,6 +273,14 @@ class EvaluationContext:
         return hashlib.blake2b(
             f"{tensor_identity(self._content(part))} {labels}".encode(), digest_size=8
         ).hexdigest()
+
+    def copies(self) -> list[str]:
+        """Sentences on copies among the training and test images, where their contents were looked at."""
+        if not {"train", "test"} <= self._digests.keys():
+            return []
+        train, test = self.splits.train, self.splits.test
+        contents = (self._digests[part].numpy() for part in ("train", "test"))
+        return copied(*contents, (train.labels, test.labels), (train.paths, test.paths))
 
     def _content(self, part: str) -> Tensor:
         if part not in self._digests:

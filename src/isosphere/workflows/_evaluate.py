@@ -189,6 +189,7 @@ def _notes(context: EvaluationContext, results: dict[str, TaskResult], asked: An
             found.append(left_out(skipped, whose))
     asides = (set_aside(context.splits.train), set_aside(context.splits.test))
     found += [aside for aside in dict.fromkeys(asides) if aside]
+    found += context.copies()
     if asked is None:
         if not context.splits.labelled:
             found.append(f"{context.splits.without_labels()} Without, accuracy cannot be measured.")

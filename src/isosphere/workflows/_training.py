@@ -7,9 +7,9 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from typing import Any, cast
 
-from isosphere.atomic import write_bytes
-from isosphere.data import Source, located
-from isosphere.errors import RunError, UsageError, command, plural
+from isosphere.atomic import write_bytes, write_text
+from isosphere.data import ImageSet, Source, located
+from isosphere.errors import RunError, UsageError, command, plural, printable
 from isosphere.evaluation import learn_wccn
 from isosphere.models import Encoder, EncoderRecord
 from isosphere.runs import RunFolder, changed_since
@@ -92,6 +92,13 @@ class Training:
         typed = self.config.data.source or ""
         where = "" if self.at_hand else located(typed)
         folder.write_images(typed, where, len(parts.images), parts.fingerprint)
+        skipped = parts.images.skipped if isinstance(parts.images, ImageSet) else parts.images.unreadable
+        if skipped:
+            listed = folder.path / "left_out.txt"
+            write_text(
+                listed, "".join(f"{printable(path)}\t{printable(reason)}\n" for path, reason in skipped)
+            )
+            added["left out"] = f"{plural(len(skipped), 'file')}, all in {listed}"
         if not folder.checkpoint.exists():
             first, picture = next(iter(parts.loader.epoch(0))).images[:8], io.BytesIO()
             contact_sheet(first, parts.views, seed=self.config.train.seed).save(picture, "PNG")

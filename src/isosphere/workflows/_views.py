@@ -66,7 +66,9 @@ def draw_views(
     if white is not None:
         facts["pixels"] = " ".join(filter(None, [white.reason + ".", white.caution]))
     if images.skipped:
-        facts["left out"] = left_out(images.skipped)
+        facts["left out"] = (
+            f"{left_out(images.skipped)} Of {len(source)} images {len(chosen)} were looked at."
+        )
     if suggestion is not None:
         facts |= {"images": suggestion.reason, "advice": " ".join(suggestion.cautions) or "none"}
     return sheet, facts
