@@ -11,9 +11,10 @@ from PIL import Image
 
 import isosphere
 from isosphere import Run, RunTransformer
-from isosphere.data import Reading, load_images, open_source
+from isosphere.data import Reading, fingerprint, load_images, open_source
 from isosphere.errors import UsageError
 from isosphere.evaluation import extract
+from isosphere.training import open_training_source
 from isosphere.training import prepare as prepare_parts
 
 from .conftest import picture, train_tiny
@@ -176,3 +177,6 @@ def test_twelve_bits_in_sixteen_are_one_scale_in_training_and_after(tmp_path):
     assert prepare_parts(config, record=record).config.data.white is None, (
         "what is gone on with keeps its pixels"
     )
+    np.savez(tmp_path / "deep.npz", images=np.stack(deep))
+    parts = prepare_parts(config.replace(data={"source": str(tmp_path / "deep.npz")}))
+    assert fingerprint(open_training_source(parts.config)) == parts.fingerprint, "it knows its images again"

@@ -208,7 +208,7 @@ def open_training_source(config: Config, split: Split = "train") -> Source:
     if config.data.source is None:
         example = command("train", "PICTURES", out="RUN")
         raise UsageError(f"no data: name a folder of images, for example: {example}")
-    return _limited(open_source(config.data.source, split=split), config)
+    return _limited(open_source(config.data.source, split=split), config).read_as(config.data.reading)
 
 
 def _limited(source: Source, config: Config) -> Source:
