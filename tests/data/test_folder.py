@@ -426,3 +426,15 @@ def test_stratified_split_keeps_proportions():
     assert stratified_split(np.empty(0, np.int64))[1].shape == (0,)
     with pytest.raises(ValueError, match="between 0 and 1"):
         stratified_split(labels, test_fraction=1.0)
+
+
+def test_members_of_a_zip_that_fall_together_are_named(make_folder, tmp_path):
+    folder = make_folder(["0.png", "1.png"])
+    with zipfile.ZipFile(tmp_path / "z.zip", "w") as archive:
+        for place, name in enumerate(("a/1.png", "./a/1.png", "a\\1.png", "b/1.png")):
+            archive.write(folder / f"{place % 2}.png", name)
+    source = open_source(tmp_path / "z.zip")
+    assert source.paths == ["a/1.png", "b/1.png"]
+    assert [name for name, _ in source.unreadable] == ["a/1.png", "./a/1.png"]
+    assert "is read in its place" in source.unreadable[0][1]
+    assert torch.equal(source.read(0), open_source(folder).read(0))

@@ -313,3 +313,12 @@ def test_one_picture_at_a_time():
     assert np.array_equal(np.asarray(as_picture(torch.from_numpy(ROWS[0]).permute(2, 0, 1))), ROWS[0])
     with pytest.raises(UsageError, match=r"^the query is of type int; expected a PIL image"):
         as_picture(7, "the query")
+
+
+def test_a_column_of_words_is_words_and_what_is_no_class_is_refused():
+    assert as_source(ROWS, labels=np.array(list("ababab"), object)).class_names == ["a", "b"]
+    assert as_source(ROWS, labels=np.array([3, 4] * 3, object)).labels.tolist() == [0, 1] * 3
+    for labels in ([float("inf")] * 6, np.array([1, "a", None, 2, 3, 4], object)):
+        with pytest.raises(UsageError, match="expected one integer or one word"):
+            as_source(ROWS, labels=labels)
+    assert "does not exist" in refused(["a\0b.png"])

@@ -120,17 +120,41 @@ def test_a_fingerprint_is_of_the_images_wherever_they_lie(make_folder, tmp_path)
     assert len({before, renamed, *(fingerprint(open_source(f)) for f in (moved, folder))}) == 4
 
 
-def test_of_a_data_set_no_image_is_read_for_its_fingerprint():
+def test_a_fingerprint_is_of_all_numbers_in_memory():
+    images = np.random.default_rng(0).integers(0, 256, (600, 2, 2), dtype=np.uint8)
+    before = fingerprint(as_source(images))
+    images[1] += 1  # none of those that are looked at of files
+    assert fingerprint(as_source(images)) != before
+
+
+def test_of_a_data_set_those_items_count_that_are_the_same_again():
     class Pictures:
+        def __init__(self, give):
+            self.give = give
+
         def __len__(self):
-            return 3
+            return 64
 
         def __getitem__(self, i):
-            raise AssertionError
+            return self.give(i)
 
-    source = as_source(Pictures())
-    assert len(fingerprint(source)) == 32
-    assert not stamps(source).any()
+    def fails(i):
+        raise OSError
+
+    plain, same, other, chance, failing = (
+        fingerprint(as_source(Pictures(give)))
+        for give in (
+            picture,
+            lambda i: picture(i),
+            lambda i: picture(i + 300),
+            lambda i: picture(int(np.random.default_rng().integers(10**6))),
+            fails,
+        )
+    )
+    assert plain == same
+    assert len({plain, other, failing}) == 3
+    assert chance == failing
+    assert not stamps(as_source(Pictures(fails))).any()
 
 
 def test_links_are_the_file_that_they_lead_to(make_folder):

@@ -4,12 +4,13 @@ import io
 import json
 import pickle
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from isosphere.data import as_name, as_source, load_images, located, open_source, stamps
+from isosphere.data import as_name, as_source, load_images, located, open_source, set_aside, stamps
 
 from .conftest import picture, refusal
 
@@ -109,6 +110,98 @@ def test_a_list_in_python_is_of_files_or_of_sources(make_folder, tmp_path, monke
     files = ["pictures/a.png", "pictures/b.png"]
     assert as_name(files) == files
     assert as_name([picture()])[0].size == (12, 12)
+
+
+def test_names_with_a_plus_or_blanks_at_their_ends_are_themselves(make_folder, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    lengths = {
+        "cats + dogs": 5,
+        "cats": 1,
+        "dogs": 2,
+        "a + + b": 3,
+        "ws ": 4,
+        "more": 6,
+        "+ z + ": 8,
+        "x \\+ y": 7,
+    }
+    for name, count in lengths.items():
+        make_folder([f"{i}.png" for i in range(count)], under=name)
+    for names in (
+        ["cats + dogs", "more"],
+        ["cats + dogs", "dogs", "cats"],
+        ["cats", "dogs"],
+        ["a + + b", "x \\+ y", "ws "],
+        ["ws ", "more", "+ z + "],
+    ):
+        text = as_name(names)
+        source = open_source(text)
+        assert len(source) == len(as_source(names)) == sum(map(lengths.__getitem__, names)), text
+        assert len(open_source(source.location)) == len(source)
+    assert len(as_source("cats + dogs")) == 5
+    assert len(as_source("cats  +  more")) == 7
+    make_folder(["0.png"], under="q?classes=r")
+    assert (
+        located("q?classes=r")
+        == open_source("q?classes=r").location
+        == str(tmp_path.resolve() / "q?classes=r")
+    )
+
+
+def test_a_path_object_is_no_built_in(make_folder, tmp_path, monkeypatch):
+    make_folder(["0.png"], under="digits")
+    monkeypatch.chdir(tmp_path)
+    assert len(as_source(Path("./digits"))) == len(open_source(Path("digits"))) == 1
+    assert as_name(Path("digits")) == "./digits"
+    assert len(as_source([Path("digits"), Path("digits")])) == 2
+    assert located(Path("digits")) == str(tmp_path.resolve() / "digits")
+
+
+def test_tables_as_other_systems_write_them(make_folder):
+    folder = make_folder(["a/0.png", "b/1.png", "c/2.png"])
+    tables = {
+        "cr.csv": "path,label\ra/0.png,x\rb/1.png,y\r",
+        "windows.csv": "path,label\na\\0.png,x\nb\\1.png,y\n",
+        "commas.txt": "a/0.png,x\nb/1.png,y\n",
+        "floats.csv": "path,label\na/0.png,1.0\nb/1.png,2.0\n",
+        "zeros.csv": "path,label\na/0.png,01\nb/1.png,1\n",
+    }
+    classes = {}
+    for name, text in tables.items():
+        (folder / name).write_bytes(text.encode())
+        source = open_source(folder / name)
+        assert source.paths == ["a/0.png", "b/1.png"]
+        assert not load_images(source, 8).skipped
+        classes[name] = [source.class_names[k] for k in source.labels]
+    words = {name: ["x", "y"] for name in ("cr.csv", "windows.csv", "commas.txt")}
+    assert classes == {**words, "floats.csv": ["1", "2"], "zeros.csv": ["01", "1"]}
+    for name, text, said in (
+        ("huge.csv", f"path,label\na/0.png,{'x' * 200000}\n", "cannot be read as a table (field larger than"),
+        ("nul.csv", "path\na\0/0.png\n", "it holds null bytes"),
+        (
+            "measured.csv",
+            "path,target\na/0.png,0.5\nb/1.png,1\n",
+            "has a label of 0.5, and labels are classes",
+        ),
+        ("inf.csv", "path,target\na/0.png,inf\n", "has a label of inf"),
+    ):
+        (folder / name).write_text(text)
+        assert said in refusal(folder / name)
+
+
+def test_of_several_columns_it_is_said_which_were_taken(make_folder):
+    folder = make_folder(["a/0.png", "b/1.png"])
+    file = folder / "t.csv"
+    file.write_text("x,y,file\n10,20,a/0.png\n11,21,b/1.png\n")
+    source = open_source(file)
+    assert source.class_names == ["a", "b"]
+    assert set_aside(source.subset([0])) == "Of t.csv column file is taken as the path, none as the label."
+    file.write_text("a/0.png,12,x\nb/1.png,13,y\n")
+    assert open_source(file).notes == ("Of t.csv column 1 is taken as the path, none as the label.",)
+    file.write_text("id,path,class\n0,a/0.png,x\n1,b/1.png,y\n")
+    joined = open_source(f"{file} + {folder}/a")
+    assert joined.notes == ("Of t.csv column path is taken as the path, column class as the label.",)
+    file.write_text("path,label\na/0.png,x\n")
+    assert set_aside(open_source(file)) is None
 
 
 def test_without_pyarrow(tmp_path, monkeypatch):

@@ -82,4 +82,6 @@ def together(data: list[str]) -> str:
             f"{len(data):,} names were given, from {data[0]} to {data[-1]}: put the pattern in quotes, as in "
             "'pictures/*.jpg' or 's-{000..999}.tar', or give the folder, or a file that lists them (.txt)."
         )
-    return " + ".join(data)
+    from isosphere.data import joined
+
+    return joined(data)

@@ -76,7 +76,7 @@ def search(
     loaded = isosphere.load(run, cache=not no_cache)
     chosen = named or loaded.search_layer
     require_pictures(images)
-    asked = together(images) if len(images) > 1 else Path(images[0])
+    asked = together(images)
     queries, names = loaded.fitted("pad").embed(asked, layer=chosen), source_of(asked).paths
     if len(images) == len(names):
         names = images

@@ -19,7 +19,7 @@ from ._images import (
     set_aside,
     unseen,
 )
-from ._joined import distinct_ends
+from ._joined import distinct_ends, joined
 from ._layout import is_image_name
 from ._limits import UnreadableImageError
 from ._loader import Batch, Loader
@@ -79,6 +79,7 @@ __all__ = [
     "is_image_file",
     "is_image_name",
     "is_picture",
+    "joined",
     "left_out",
     "linked",
     "load_images",

@@ -1,6 +1,7 @@
 """Some of the classes of a source, by a file that lists them: ImageNet-100 from ImageNet."""
 
 import difflib
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,17 @@ from ._source import Source
 
 CLASS_LIST = "?classes="
 """What stands between a source and the file of its class list."""
+
+
+def class_list_of(text: str) -> tuple[str, str]:
+    """A source and the file of its class list, of a text that names both; an empty file for any other text, and for the
+    name of a folder that has the mark in it.
+    """
+    whole, mark, classes = text.rpartition(CLASS_LIST)
+    with suppress(OSError, ValueError, RuntimeError):
+        if not mark or expanded(text).exists():
+            return text, ""
+    return whole, classes
 
 
 def read_class_list(file: str | Path) -> list[str]:

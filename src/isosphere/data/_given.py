@@ -18,14 +18,14 @@ from ._decode import decode, numbers, undecoded, upright_rgb
 from ._folder import is_image_file
 from ._home import expanded
 from ._images import ImageSet
-from ._joined import AND
+from ._joined import joined
 from ._labels import class_positions, one_label_each, positions_of
 from ._layout import is_image_name, no_test_part
 from ._limits import UnreadableImageError, read_file
 from ._listed import FileSource
 from ._numbers import Numbers
 from ._source import Source, Split
-from ._sources import is_builtin, open_source
+from ._sources import as_text, is_builtin, open_source
 
 _PICTURE = "a PIL image, a uint8 array (h, w) or (h, w, 3), or a uint8 tensor (3, h, w)"
 _DATA = (
@@ -60,7 +60,7 @@ def as_source(
     """
     data = as_name(data)
     if isinstance(data, str | os.PathLike):
-        source = open_source(os.fspath(data), split=split)
+        source = open_source(as_text(data), split=split)
     else:
         source = _at_hand(data, what)
         if split == "test":
@@ -73,12 +73,14 @@ def as_source(
 
 def as_name(data: Any) -> Any:
     """A list of folders, archives and other sources by name as the one name of them together, ``A + B``; anything else,
-    a list of image files too, as it is.
+    a list of image files too, as it is. A path that is spelt like a built-in name becomes a text that is not.
     """
+    if isinstance(data, os.PathLike) and is_builtin(os.fspath(data)):
+        return as_text(data)
     if not isinstance(data, list | tuple) or not all(isinstance(item, str | os.PathLike) for item in data):
         return data
-    names = [os.fspath(item) for item in data]
-    return AND.join(names) if any(map(_names_several, names)) else data
+    names = [as_text(item) for item in data]
+    return joined(names) if any(map(_names_several, names)) else data
 
 
 def _names_several(name: str) -> bool:
@@ -264,7 +266,9 @@ def _missing(file: str) -> bool:
         expanded(file).stat()
     except (FileNotFoundError, NotADirectoryError):
         return True
-    except (OSError, ValueError, RuntimeError):
+    except ValueError:  # a null byte
+        return True
+    except (OSError, RuntimeError):
         return False
     return False
 

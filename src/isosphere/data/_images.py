@@ -221,8 +221,9 @@ def unseen(source: Source, *, samples: int = 64) -> str | None:
 
 
 def set_aside(source: Source, whose: str = "") -> str | None:
-    """A sentence on what was found with the images of a source and is none of them, such as those of ``val/`` beside
-    ``train/`` and ``test/``; None where there is nothing.
+    """Sentences on what was found with the images of a source and is none of them, such as those of ``val/`` beside
+    ``train/`` and ``test/``, and on what was taken for what; None where there is nothing.
     """
     of = f" of {whose}" if whose else ""
-    return f"Not among the images{of}: {name_skipped(source.left_out)}." if source.left_out else None
+    aside = [f"Not among the images{of}: {name_skipped(source.left_out)}."] if source.left_out else []
+    return " ".join([*aside, *source.notes]) or None

@@ -1,5 +1,6 @@
 """Several sources as one."""
 
+import re
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import PurePath
@@ -16,13 +17,34 @@ from ._source import Origin, Source
 AND = " + "
 """What stands between the names of several sources."""
 
+_PLUS = re.compile(r"(?<![^ ])(\\*)\+(?![^ ])")
+_ESCAPED = re.compile(r"(?<![^ ])\\(\\*)\+(?![^ ])")
+
 
 def parts_of(text: str) -> list[str]:
     """The names in a text that names several sources, ``A + B``; the text alone where it is the name of one."""
     with suppress(OSError, ValueError, RuntimeError):
         if AND not in text or expanded(text).exists():
             return [text]
-    return [part for each in text.split(AND) if (part := each.strip())] or [text]
+    parts = [_ESCAPED.sub(r"\1+", each) for each in text.split(AND)]
+    return [part if _is_there(part) else part.strip() for part in parts if part.strip()] or [text]
+
+
+def joined(names: Sequence[str]) -> str:
+    """The text that names several sources: `parts_of` gives them back. A + between blanks in a name of one of them gets
+    a backslash, and blanks part the names where the text were the name of a file.
+    """
+    if len(names) == 1:
+        return names[0]
+    escaped = [_PLUS.sub(r"\\\1+", name) for name in names]
+    text = AND.join(escaped)
+    return f" {AND}".join(escaped) if _is_there(text) else text
+
+
+def _is_there(name: str) -> bool:
+    with suppress(OSError, ValueError, RuntimeError):
+        return expanded(name).exists()
+    return False
 
 
 class JoinedSource(Source):
@@ -46,6 +68,7 @@ class JoinedSource(Source):
             ],
             left_out=[(f"{name}/{path}", remark) for name, part in named for path, remark in part.left_out],
         )
+        self.notes = tuple(note for part in parts for note in part.notes)
         self._parts = list(parts)
         self._starts = np.cumsum([0, *map(len, parts)])
         self.in_memory = all(part.in_memory for part in parts)

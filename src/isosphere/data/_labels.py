@@ -20,7 +20,10 @@ def one_label_each(name: str, labels: NDArray, n: int) -> NDArray | None:
         labels = labels[:, 0]
     if labels.ndim > 1:
         return None
-    if labels.dtype.kind == "f" and np.array_equal(labels, np.rint(labels)):
+    if labels.dtype.kind == "O":  # a column of pandas
+        plain = np.array(labels.tolist()) if len({type(value) for value in labels.tolist()}) == 1 else labels
+        labels = plain if plain.shape == labels.shape else labels
+    if labels.dtype.kind == "f" and np.array_equal(labels, np.rint(labels)) and (abs(labels) < 2**62).all():
         return labels.astype(np.int64)
     if labels.dtype.kind not in "biuU":
         raise ValueError(f"{name} holds {labels.dtype}; expected one integer or one word for each image")
@@ -51,8 +54,12 @@ def positions_of(labels: NDArray | None, table: dict[int | str, int], count: int
 
 
 def labels_of_texts(texts: Sequence[str], stated: NDArray | None) -> tuple[NDArray[np.int64], list[str]]:
-    """Positions of labels that are written as text in a list of classes; numbers where all are numbers, else words."""
-    numbers = all(re.fullmatch(r"-?\d{1,18}", text) for text in texts if text)
+    """Positions of labels that are written as text in a list of classes; numbers where all are numbers, else words,
+    as they also are where two are written for one number (1, 01).
+    """
+    written = {text for text in texts if text}
+    numbers = all(re.fullmatch(r"-?\d{1,18}", text) for text in written)
+    numbers = numbers and len({int(text) for text in written}) == len(written)
     convert: Callable[[str], int | str] = int if numbers else str
     table, class_names = class_positions([np.array([convert(t) for t in texts if t])], stated)
     return np.array([table.get(convert(t), -1) if t else -1 for t in texts], dtype=np.int64), class_names

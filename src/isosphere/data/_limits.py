@@ -78,7 +78,7 @@ def read_file(path: Path) -> bytes:
             body = stream.read(MAX_FILE_BYTES + 1)
     except UnreadableImageError:
         raise
-    except (OSError, MemoryError) as error:
+    except (OSError, MemoryError, ValueError) as error:  # ValueError: a null byte in the path
         raise UnreadableImageError(reason_of(error)) from error
     require_fitting(len(body))
     return body

@@ -3,6 +3,7 @@
 import csv
 import io
 import os
+import re
 from collections.abc import Sequence
 from pathlib import Path, PurePath
 
@@ -99,8 +100,12 @@ def open_list(file: Path, *, split: Split = None) -> FileSource:
     except (OSError, UnicodeDecodeError) as error:
         reason = "it is not text in UTF-8" if isinstance(error, UnicodeDecodeError) else reason_of(error)
         raise UsageError(f"{file} cannot be read as a list of images ({reason}).") from error
+    if "\0" in text:
+        raise UsageError(f"{file} cannot be read as a list of images (it holds null bytes, and is no text).")
+    text = text.replace("\r\n", "\n").replace("\r", "\n")
     is_table = file.suffix.lower() in (".csv", ".tsv")
-    names, labels = _columns(file, text) if is_table else _lines(file, text)
+    names, labels, note = _columns(file, text) if is_table else _lines(file, text)
+    names = [_with_slashes(file, name) for name in names]
     files = [_placed(file, name) for name in names]
     if not any(os.path.exists(each) for each in files):  # noqa: PTH110  (for each of a million)
         first = f", first {names[0]}" if names else ""
@@ -108,39 +113,80 @@ def open_list(file: Path, *, split: Split = None) -> FileSource:
             f"{file} lists {plural(len(names), 'file')}, of which none is there{first}; expected paths of images, from "
             f"{file.absolute().parent} or from the current folder."
         )
-    return FileSource(files, name=file.stem, names=names, labels=labels, split=split)
+    source = FileSource(files, name=file.stem, names=names, labels=_classes(file, labels), split=split)
+    source.notes = (note,) if note else ()
+    return source
 
 
 def _placed(file: Path, name: str) -> str:
-    here = expanded(name)
+    here = expanded(_with_slashes(file, name))
     beside = file.parent / here
-    return str(here if not beside.exists() and here.exists() else beside)
+    return str(here if not _exists(beside) and _exists(here) else beside)
 
 
-def _lines(file: Path, text: str) -> tuple[list[str], list[str] | None]:
+def _with_slashes(file: Path, name: str) -> str:
+    """A path as Windows writes it, for here; as it is where that leads somewhere."""
+    if "\\" not in name or _exists(file.parent / expanded(name)) or _exists(expanded(name)):
+        return name
+    return name.replace("\\", "/")
+
+
+def _exists(path: Path) -> bool:
+    return os.path.exists(path)  # noqa: PTH110  (of a name that is too long, False)
+
+
+def _lines(file: Path, text: str) -> tuple[list[str], list[str] | None, str]:
     lines = [line.strip() for line in text.splitlines() if line.strip() and not line.startswith("#")]
-    pairs = [line.rsplit(None, 1) for line in lines]
-    labelled = bool(pairs) and all(len(pair) == 2 for pair in pairs)
-    if labelled and not Path(_placed(file, lines[0])).exists():
-        return [pair[0] for pair in pairs], [pair[1] for pair in pairs]
-    return lines, None
+    if any(_exists(Path(_placed(file, line))) for line in lines):
+        return lines, None, ""
+    for separator in (None, ","):
+        pairs = [[part.strip() for part in line.rsplit(separator, 1)] for line in lines]
+        if all(len(pair) == 2 for pair in pairs) and any(_exists(Path(_placed(file, p[0]))) for p in pairs):
+            return [pair[0] for pair in pairs], [pair[1] for pair in pairs], ""
+    return lines, None, ""
 
 
-def _columns(file: Path, text: str) -> tuple[list[str], list[str] | None]:
+def _columns(file: Path, text: str) -> tuple[list[str], list[str] | None, str]:
     first = text.partition("\n")[0]
     delimiter = "\t" if "\t" in first else ";" if ";" in first and "," not in first else ","
-    rows = [row for row in csv.reader(io.StringIO(text), delimiter=delimiter) if row]
+    try:
+        rows = [row for row in csv.reader(io.StringIO(text), delimiter=delimiter) if row]
+    except csv.Error as error:
+        raise UsageError(
+            f"{file} cannot be read as a table ({error}); expected a path a row, perhaps with a label: look for a "
+            "quotation mark that is not closed."
+        ) from error
     heads = [cell.strip().casefold() for cell in rows[0]] if rows else []
-    path, label = (next((heads.index(n) for n in names if n in heads), None) for names in (_PATHS, _LABELS))
+    path = next((heads.index(name) for name in _PATHS if name in heads), None)
+    named = [name for name in _LABELS if name in heads and not (name == "y" and "x" in heads)]
+    label = heads.index(named[0]) if named else None
     if path is None:
         if not heads or not Path(_placed(file, rows[0][0].strip())).is_file():
             raise UsageError(
                 f"{file} has the columns {', '.join(heads[:8]) or 'of an empty file'}; expected one called path (or "
                 "file, image), and perhaps one called label (or class)."
             )
-        path, label = 0, 1 if len(heads) > 1 else None
+        path, label = 0, 1 if len(heads) == 2 else None
+        heads = [f"{k}" for k in range(1, 1 + len(heads))]
     else:
         rows = rows[1:]
     cells = [[*row, *[""] * (len(heads) - len(row))] for row in rows]
     names = [row[path].strip() for row in cells]
-    return names, None if label is None else [row[label].strip() for row in cells]
+    taken = "none as the label" if label is None else f"column {heads[label]} as the label"
+    note = f"Of {file.name} column {heads[path]} is taken as the path, {taken}." if len(heads) > 2 else ""
+    return names, None if label is None else [row[label].strip() for row in cells], note
+
+
+def _classes(file: Path, labels: list[str] | None) -> list[str] | None:
+    """Labels as classes: 1.0 is 1. Raises: UsageError for measured values, of which each would be a class."""
+    try:
+        values = [float(label) for label in labels or () if label]
+    except ValueError:
+        return labels
+    odd = next((value for value in values if not value.is_integer()), None)
+    if odd is not None:
+        raise UsageError(
+            f"{file} has a label of {odd:g}, and labels are classes; expected a whole number or a word for each image. "
+            "Give the column another name to have it left alone."
+        )
+    return labels and [re.sub(r"\.0*$", "", label) for label in labels]

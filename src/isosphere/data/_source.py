@@ -44,10 +44,11 @@ class Source(ABC):
     not listed, with the reason. ``location`` is the name under which it was opened, whatever the current folder;
     empty for images at hand, and for some of those of a name. ``in_memory`` says that the pixels are at hand: nothing
     is read or decoded. ``thread_safe`` says that threads may read it at once. ``reading`` is how pictures become
-    squares of bytes.
+    squares of bytes. ``notes`` are sentences on what was taken for what, where that was a choice.
     """
 
     location = ""
+    notes: tuple[str, ...] = ()
     in_memory = False
     thread_safe = True
     reading = Reading()
@@ -161,7 +162,7 @@ class Subset(Source):
             unreadable=source.unreadable,
             left_out=source.left_out,
         )
-        self.source, self.indices = source, indices
+        self.source, self.indices, self.notes = source, indices, source.notes
         self.in_memory, self.thread_safe, self.reading = source.in_memory, source.thread_safe, source.reading
 
     def image(self, i: int, *, at_least: int | None = None) -> Image.Image:

@@ -2,16 +2,17 @@
 
 import contextlib
 import difflib
+import os
 from pathlib import Path
 
 from isosphere.errors import UsageError
 from isosphere.reading import UnreadableError, read_json
 
-from ._class_list import CLASS_LIST, only_classes
+from ._class_list import CLASS_LIST, class_list_of, only_classes
 from ._folder import holds_a_run, is_image_file
 from ._formats import BUILTIN, FORMATS, Asked, describe_formats
 from ._home import expanded
-from ._joined import AND, JoinedSource, distinct_ends, parts_of
+from ._joined import JoinedSource, distinct_ends, joined, parts_of
 from ._layout import foreign_format, is_ignored, no_test_part
 from ._listed import FileSource
 from ._shards import open_tars, refuse_url
@@ -27,14 +28,14 @@ def open_source(spec: str | Path, *, split: Split = None) -> Source:
     ``torchvision:NAME:PATH``, ``galaxy10:PATH``. WebDataset shards: a .tar file, a folder of them, or a pattern such as
     ``train-{000..003}.tar``. ``A + B`` are several together. ``DATA?classes=FILE`` takes those classes alone that a
     file lists, one a line. A built-in name wins over a file of that name (type ``./digits`` for the file).
-    ``split="train"`` opens the training part of a source that is split, else everything; ``"test"`` the test
-    part; None everything.
+    A path object is never a built-in name. ``split="train"`` opens the training part of a source that is split, else
+    everything; ``"test"`` the test part; None everything.
 
     Raises: UsageError saying what was found and what to type instead.
     """
     if split not in ("train", "test", None):
         raise ValueError(f"split is {split!r}; expected 'train', 'test' or None.")
-    source = _open(str(spec), split)
+    source = _open(as_text(spec), split)
     source.location = located(spec) + (f" ({split})" if split else "")
     return source
 
@@ -44,12 +45,13 @@ def located(spec: str | Path) -> str:
 
     Nothing is opened, and a name that leads nowhere is as good as any.
     """
-    if len(parts := parts_of(str(spec))) > 1:
-        return AND.join(map(located, parts))
-    whole, listed, classes = str(spec).rpartition(CLASS_LIST)
-    if listed:
+    text = as_text(spec)
+    if len(parts := parts_of(text)) > 1:
+        return joined([located(part) for part in parts])
+    whole, classes = class_list_of(text)
+    if classes:
         return located(whole) + CLASS_LIST + _absolute(classes)
-    asked = Asked(str(spec))
+    asked = Asked(text)
     builtin = next((name for each in FORMATS if each.recognises_name(asked) for name in each.names), None)
     if builtin is None:
         return _absolute(asked.text)
@@ -57,6 +59,12 @@ def located(spec: str | Path) -> str:
         return asked.text
     *words, path = asked.text.split(":", builtin.count(":"))
     return ":".join([*words, _absolute(path)])
+
+
+def as_text(spec: "str | os.PathLike[str]") -> str:
+    """What names the same images as a text: of a path that is spelt like a built-in name, ``./digits``."""
+    text = os.fspath(spec)
+    return text if isinstance(spec, str) or not is_builtin(text) else f"./{text}"
 
 
 def _absolute(text: str) -> str:
@@ -69,8 +77,8 @@ def _absolute(text: str) -> str:
 def _open(text: str, split: Split) -> Source:
     if len(parts := parts_of(text)) > 1:
         return _open_several(parts, text, split)
-    whole, listed, classes = text.rpartition(CLASS_LIST)
-    if listed:
+    whole, classes = class_list_of(text)
+    if classes:
         return only_classes(open_source(whole, split=split), classes)
     asked = Asked(text, split)
     for each in FORMATS:
@@ -122,12 +130,12 @@ def require_there(spec: str | Path) -> None:
 
     Raises: UsageError with the nearest name to type.
     """
-    if len(parts := parts_of(str(spec))) > 1:
+    text = as_text(spec)
+    if len(parts := parts_of(text)) > 1:
         for part in parts:
             require_there(part)
         return
-    whole, listed, _ = str(spec).rpartition(CLASS_LIST)
-    asked = Asked(whole if listed else str(spec))
+    asked = Asked(class_list_of(text)[0])
     if not is_builtin(asked.text):
         _require_there(asked)
 

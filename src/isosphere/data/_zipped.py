@@ -24,6 +24,8 @@ from ._layout import (
 from ._limits import UnreadableImageError, reason_of, require_fitting
 from ._source import Origin, Split
 
+_SECOND = "a later member of the archive has this name when it is unpacked, and is read in its place"
+
 
 class ZipSource(EncodedSource):
     """Images of a zip archive, laid out as a folder would be; nothing is written to disk."""
@@ -40,7 +42,9 @@ class ZipSource(EncodedSource):
                 "the folder."
             ) from error
         outside = [info.filename for info in infos if leads_out(info.filename)]
-        self._infos = {normal_name(info.filename): info for info in infos if not leads_out(info.filename)}
+        inside = [info for info in infos if not leads_out(info.filename)]
+        self._infos = {normal_name(info.filename): info for info in inside}
+        hidden = [info.filename for info in inside if self._infos[normal_name(info.filename)] is not info]
         links = self._follow_links()
         names = [n for n in self._infos if not any(is_ignored(p) for p in PurePosixPath(n).parts)]
         members = sorted(
@@ -64,6 +68,7 @@ class ZipSource(EncodedSource):
             has_test_split=layout.has_test_split,
             unreadable=[(n, reason) for n in sorted({*names} - {*members}) if (reason := foreign_format(n))]
             + [(n, "a link to what is no image of the archive") for n in sorted(links) if is_image_name(n)]
+            + [(n, _SECOND) for n in hidden if is_image_name(n)]
             + [(n, "its name leads out of the archive") for n in outside if is_image_name(n)],
             left_out=[
                 *layout.left_out,
