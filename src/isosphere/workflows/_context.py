@@ -279,7 +279,7 @@ class EvaluationContext:
         if not {"train", "test"} <= self._digests.keys():
             return []
         train, test = self.splits.train, self.splits.test
-        contents = (self._digests[part].numpy() for part in ("train", "test"))
+        contents = self._digests["train"].numpy(), self._digests["test"].numpy()
         return copied(*contents, (train.labels, test.labels), (train.paths, test.paths))
 
     def _content(self, part: str) -> Tensor:
