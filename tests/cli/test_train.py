@@ -122,13 +122,20 @@ def test_zero_epochs_save_the_untrained_encoder(run, classes, quick):
 
 
 def test_minutes(run, classes, quick):
-    done = run("train", classes, "--out", "r", *quick[1:], "--minutes", 0.004)
+    done = run("train", classes, "--out", "r", *quick[1:], "--minutes", 0.02)
     assert done.code == 0, done.err
-    assert "0.004 minutes" in done.out
+    assert "0.02 minutes" in done.out
     assert "too few to have learned anything" in done.out
     assert re.search(r"go on +isosphere train .* --resume --minutes \d+$", done.out, re.MULTILINE)
     assert "judge it" not in done.out
     assert float(read_metrics(RunFolder("r").metrics)[-1]["seconds"]) < 6
+
+
+def test_no_time_for_a_step_is_said(run, classes, quick):
+    done = run("train", classes, "--out", "r", *quick[1:], "--minutes", 1e-6)
+    assert done.code == 0, done.err
+    assert "0 steps are too few to have learned anything" in done.out
+    assert "judge it" not in done.out
 
 
 def test_resume_without_a_run_starts_afresh_and_says_so(run, classes, quick):

@@ -193,14 +193,15 @@ class Training:
 
     def is_too_short(self, summary: Summary) -> bool:
         """Whether it has ended before its method has begun."""
-        return summary.stopped_by is None and 0 < summary.steps < enough_steps(self.parts.method)
+        asked = self.config.train.minutes or self.config.train.epochs
+        return bool(asked) and summary.stopped_by is None and summary.steps < enough_steps(self.parts.method)
 
     def longer(self, summary: Summary) -> str:
         """What to type to go on for twice the time, or for as long as its method needs to begin."""
         train, enough = self.config.train, enough_steps(self.parts.method)
         if not train.minutes:
             return self.again(epochs=max(2 * (train.epochs or 0), math.ceil(enough / len(self.parts.loader))))
-        missing = enough / summary.steps if self.is_too_short(summary) else 0.0
+        missing = enough / max(1, summary.steps) if self.is_too_short(summary) else 0.0
         return self.again(minutes=max(2 * train.minutes, math.ceil(missing * summary.seconds / 60)))
 
 
