@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from PIL import Image
@@ -78,6 +79,16 @@ def test_a_fault_of_ours_is_one_paragraph_and_its_traceback_a_file(run, monkeypa
     monkeypatch.setenv("ISOSPHERE_DEBUG", "1")
     with pytest.raises(ZeroDivisionError):
         main(["views", "digits"])
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full")
+@pytest.mark.parametrize("words", [["list", "presets"], ["--version"]])
+def test_an_output_that_cannot_be_written_is_no_fault_of_ours(words):
+    command = [sys.executable, "-m", "isosphere", *words]
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    said = "isosphere: cannot write to standard output: no space left on device.\n"
+    assert (done.stderr, done.returncode) == (said, 1)
 
 
 @pytest.mark.parametrize("words", [["list", "presets"], ["--help"], ["--version"]])

@@ -322,3 +322,10 @@ def test_a_column_of_words_is_words_and_what_is_no_class_is_refused():
         with pytest.raises(UsageError, match="expected one integer or one word"):
             as_source(ROWS, labels=labels)
     assert "does not exist" in refused(["a\0b.png"])
+
+
+def test_labels_in_bfloat16_and_what_holds_nothing():
+    labels = torch.tensor([0, 2, 2], dtype=torch.bfloat16)
+    assert as_source(pixels()[None].repeat(3, 0), labels=labels).labels.tolist() == [0, 1, 1]
+    assert "no numbers" in refused(torch.empty(2, 3, 8, 8, dtype=torch.uint8, device="meta"))
+    assert "data[1] has no pixels" in refused([Image.new("RGB", (8, 8)), Image.new("RGB", (0, 0))])

@@ -257,3 +257,9 @@ def test_tensors_are_read_from_no_pipe(tmp_path):
     os.mkfifo(tmp_path / "a.safetensors")
     with pytest.raises(RunError, match="no regular file"):
         read_tensors(tmp_path / "a.safetensors")
+
+
+def test_a_name_that_is_not_utf8_is_refused_before_anything_is_made(tmp_path):
+    with pytest.raises(UsageError, match="no name in UTF-8"):
+        RunFolder.create(tmp_path / "r\udcff")
+    assert not list(tmp_path.iterdir())

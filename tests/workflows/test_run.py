@@ -207,3 +207,56 @@ def test_a_damaged_file_of_figures_is_refused_before_the_work(tmp_path, content)
     (copy / "evaluation.json").write_text(content)
     with pytest.raises(RunError, match=r"evaluation\.json"):
         isosphere.evaluate(copy, "no/such/images", progress=False)
+
+
+@pytest.mark.parametrize(
+    ("call", "said"),
+    [
+        *(
+            (lambda run, k=k: run.search("digits", "digits", k=k), "k: got ")
+            for k in (0, 1.5, "3", True, None)
+        ),
+        *(
+            (lambda run, x=x: run.dedup("digits", threshold=x), "threshold: got ")
+            for x in ("x", np.nan, 2, -1)
+        ),
+        *((lambda run, n=n: run.embed("digits", batch_size=n), "batch_size: got ") for n in (0, 1.5, "8")),
+        *((lambda run, n=n: run.evaluate("digits", workers=n), "workers: got ") for n in (-1, 10**4, 0.5)),
+        *((lambda run, n=n: run.evaluate("digits", limit=n), "limit: got ") for n in (1, 2.5, "5")),
+        (lambda run: run.evaluate("digits", tasks=3), "tasks: got 3, expected a name, or a list of names"),
+        (lambda run: run.export(None), "format: got None"),
+        (lambda run: isosphere.load(run.folder.path, epoch="1"), "epoch: got '1'"),
+        (lambda run: isosphere.load(None), "path: got None, expected the folder of a run"),
+    ],
+)
+def test_an_argument_of_another_kind_is_refused_as_such(kept, call, said):
+    with pytest.raises(UsageError, match=said) as refused:
+        call(kept)
+    assert isinstance(refused.value, ValueError)
+
+
+@pytest.mark.parametrize("device", ["x", "meta", ""])
+def test_a_device_that_nobody_has(device):
+    with pytest.raises(UsageError, match=f"got '{device}', expected cpu, cuda"):
+        isosphere.load(KEPT, device=device)
+
+
+def test_a_name_that_no_folder_can_have():
+    with pytest.raises(UsageError, match="there is no run at x"):
+        isosphere.load("x" * 5000)
+
+
+def test_numbers_of_whole_kinds_of_numpy_are_whole(kept):
+    assert len(kept.search(pixels(1), pixels(4), k=np.int64(2))[0]) == 2
+
+
+def test_a_run_that_is_handed_on_needs_five_files_and_no_place(kept, tmp_path):
+    (tmp_path / "other").mkdir()
+    folder = kept.folder.path
+    for file in (folder / "config.yaml", folder / "encoder.json", *folder.glob("*.safetensors")):
+        shutil.copy(file, tmp_path / "other")
+    config = tmp_path / "other" / "config.yaml"
+    config.write_text(config.read_text().replace("source: digits", "source: null"))
+    other = isosphere.load(tmp_path / "other", device="cpu")
+    assert other.config.data.source is None
+    np.testing.assert_array_equal(other.embed(pixels(3)), kept.embed(pixels(3)))

@@ -117,6 +117,8 @@ def test_sections_and_keys(folder, tmp_path, quick):
 @pytest.mark.parametrize(
     ("keywords", "said"),
     [
+        ({"out": ""}, "out is empty: name the folder of the run"),
+        ({"set": {3: 1}}, "the key 3; expected names of settings"),
         ({"epoch": 3}, "There is no keyword 'epoch'. Did you mean 'epochs'"),
         ({"learning_rate": 1e-3}, r'Did you mean optim=\{"learning_rate": 0.001\}'),
         ({"lr": 5}, r"Did you mean .*learning_rate"),

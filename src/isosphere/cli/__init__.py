@@ -17,6 +17,7 @@ from isosphere.cli.faults import (
     completed,
     fault,
     leave_quietly,
+    lost_output,
     said_when_stopped,
 )
 from isosphere.errors import IsosphereError, UsageError, for_a_shell, nearest
@@ -99,6 +100,8 @@ def _main(arguments: Sequence[str] | None) -> int:
         if words[0] in COMMANDS and words[0] not in SHARED and "LOCAL_WORLD_SIZE" in os.environ:
             _alone(words[0])
         result = app(words, standalone_mode=False, prog_name="isosphere", obj=tuple(words))
+        if sys.stdout is not None:
+            sys.stdout.flush()
         return result if isinstance(result, int) else 0
     except IsosphereError as error:
         paragraph(errors, "isosphere: " + " ".join(str(error).split("\n")), style="red")
@@ -123,6 +126,10 @@ def _main(arguments: Sequence[str] | None) -> int:
         paragraph(errors, f"isosphere: {STOPPED}", style="red")
         return StoppedError.exit_code
     except Exception as error:
+        if why := lost_output(error):
+            paragraph(errors, f"isosphere: cannot write to standard output: {why}.", style="red")
+            leave_quietly()
+            return 1
         if os.environ.get(DEBUG):
             raise
         paragraph(errors, f"isosphere: {fault(error, words)}", style="red")

@@ -23,6 +23,7 @@ __all__ = [
     "completed",
     "fault",
     "leave_quietly",
+    "lost_output",
     "said_when_stopped",
 ]
 
@@ -92,6 +93,18 @@ def fault(error: Exception, words: Sequence[str]) -> str:
     except OSError:
         return f"{what} Type the same with {DEBUG}=1 before it to see where, and report what it prints."
     return f"{what} Where it happened is written in {path}: please report it with this file."
+
+
+def lost_output(error: Exception) -> str:
+    """Why what was printed could not be written, such as a full disk; empty if this error is of something else."""
+    if not isinstance(error, OSError) or error.filename is not None or sys.stdout is None:
+        return ""
+    try:
+        sys.stdout.write("\n")  # what has failed once was given up, and says nothing more
+        sys.stdout.flush()
+    except (OSError, ValueError):
+        return (error.strerror or str(error)).lower()
+    return ""
 
 
 def leave_quietly() -> int:

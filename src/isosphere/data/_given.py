@@ -103,6 +103,8 @@ def as_picture(
     Raises: UsageError if it is no image, or one of other numbers; UnreadableImageError if PIL cannot decode it.
     """
     if isinstance(item, Image.Image):
+        if 0 in item.size:
+            raise UsageError(f"{what} has no pixels: its size is {item.width} x {item.height}.")
         return upright_rgb(item, at_least=at_least, white=white)
     if isinstance(item, bytes):
         return decode(item, at_least=at_least, white=white)
@@ -291,6 +293,8 @@ def _stated_labels(dataset: Any) -> tuple[NDArray[np.int64] | None, list[str]]:
 
 def _labelled(source: Source, labels: ArrayLike) -> Source:
     try:
+        if isinstance(labels, torch.Tensor) and labels.is_floating_point():
+            labels = labels.double()  # NumPy has no bfloat16
         values = one_label_each("labels", _numpy(labels), len(source))
         if values is None:
             raise ValueError(f"labels has shape {np.shape(labels)}; expected ({len(source)},)")
@@ -308,7 +312,11 @@ def _positions(labels: NDArray, stated: NDArray | None) -> tuple[NDArray[np.int6
 
 
 def _numpy(values: Any) -> NDArray:
-    return values.detach().cpu().numpy() if isinstance(values, torch.Tensor) else np.asarray(values)
+    if not isinstance(values, torch.Tensor):
+        return np.asarray(values)
+    if values.is_meta:
+        raise UsageError("a tensor on the device meta holds no numbers: give one on cpu or cuda.")
+    return values.detach().cpu().numpy()
 
 
 def _numbered(count: int) -> list[str]:

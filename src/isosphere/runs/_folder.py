@@ -97,6 +97,10 @@ class RunFolder:
         there is no right to write there; RunError if it is being trained.
         """
         folder, typed, other = cls(path), option("out", path), option("out")
+        if os.fsencode(folder.path.absolute()).decode("utf-8", "ignore") != str(folder.path.absolute()):
+            raise UsageError(
+                f"{typed} is no name in UTF-8, and weights are opened by such names alone: give another {other}."
+            )
         try:
             if folder.path.is_file():
                 raise UsageError(f"{typed} is a file, and a run is a folder: give a name that is not taken.")
@@ -148,7 +152,7 @@ class RunFolder:
         Raises: UsageError if `path` is not the folder of a run, or of one that has not saved an encoder yet.
         """
         folder = cls(path)
-        if not folder.path.exists():
+        if not os.path.exists(folder.path):  # noqa: PTH110  (Path's own raises for a name that is too long)
             raise UsageError(
                 f"there is no run at {path}. Type the folder that was given to {option('out')}, or make one: "
                 f"{command('train', 'DATA', out=path)}"
@@ -398,4 +402,5 @@ def _passing(path: Path) -> bool:
 
 
 def _free_name(path: Path) -> Path:
+    path = path if path.name else Path("run")  # of the folder we are in, or the root
     return next(name for i in range(2, 1000) if not (name := path.with_name(f"{path.name}-{i}")).exists())

@@ -106,9 +106,16 @@ def check_scale(scaler: torch.amp.GradScaler | None, step: int) -> None:
 
 def require_device(name: str) -> None:
     """Raises: UsageError for a kind of device that this machine has not, or this torch cannot use."""
-    kind = name.partition(":")[0]
-    there = {"cuda": torch.cuda.is_available, "mps": torch.backends.mps.is_available}
-    if kind in there and not there[kind]():
+    if name == "auto":
+        return
+    try:
+        kind = torch.device(name).type
+    except (RuntimeError, TypeError):
+        kind = ""
+    there = {"cpu": lambda: True, "cuda": torch.cuda.is_available, "mps": torch.backends.mps.is_available}
+    if kind not in there:
+        raise UsageError(f"{option('train.device')}: got {name!r}, expected cpu, cuda, cuda:1, ... or mps.")
+    if not there[kind]():
         raise UsageError(
             f"{option('train.device', name)}: torch {torch.__version__} finds no such device here. Leave it out, or "
             f"give {option('train.device', 'cpu')}."

@@ -156,10 +156,10 @@ def _steps(folder: RunFolder) -> int:
 
 def require_out(out: str | Path | None, data: object = None) -> None:
     """Raises: UsageError where no folder is named for the run."""
-    if out is None:
+    if out is None or not str(out):
         named = data if isinstance(data, (str, Path)) else "PICTURES"
         raise UsageError(
-            f"{option('out')} is missing: name the folder of the run, for example: "
+            f"{option('out')} is {'missing' if out is None else 'empty'}: name the folder of the run, for example: "
             f"{command('train', named, out='runs/first')}"
         )
 
@@ -213,6 +213,8 @@ def dotted(
     own: dict[str, str] = {}
 
     def put(key: str, value: Any, by: str) -> None:
+        if not isinstance(key, str):
+            raise UsageError(f"{by} has the key {key!r}; expected names of settings, such as data.limit.")
         if key in own:
             raise UsageError(f"{key} is given twice, by {own[key]} and by {by}: leave one of them out.")
         own[key], found[key] = by, _plain(value)
