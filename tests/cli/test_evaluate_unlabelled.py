@@ -31,7 +31,7 @@ def test_runs_are_ranked_in_a_report(run, classes, quick, figures):
     pytest.importorskip("matplotlib")
     pytest.importorskip("jinja2")
     assert run("report", "r", "s", "--limit", 20).code == 0
-    text = Path("r/report.html").read_text(encoding="utf-8")
+    text = Path("r/comparison.html").read_text(encoding="utf-8")
     assert "Ranked without labels" in text
     assert "3 runs or more" in text
 

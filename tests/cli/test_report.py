@@ -99,11 +99,11 @@ def test_figures_of_other_weights_are_left_out_and_said(run, trained, split, qui
     for words in ("The figures of knn were measured with other weights", again):
         assert words in said, said
         assert words in text
-    assert "k-NN accuracy" not in text
+    assert "k-NN accuracy, %" not in text
     assert "The other view of an image" in text
     assert run("evaluate", trained, split, "--tasks", "knn").code == 0
     assert "other weights" not in run("report", trained).out
-    assert "k-NN accuracy" in Path("r/report.html").read_text(encoding="utf-8")
+    assert "k-NN accuracy, %" in Path("r/report.html").read_text(encoding="utf-8")
 
 
 def test_figures_of_different_images_or_of_unknown_weights_are_marked(run, trained, split):

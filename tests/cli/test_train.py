@@ -325,7 +325,7 @@ def test_labels_are_watched_where_there_are_any(run, classes, quick, tmp_path):
     """k-NN at its period and at the end, and the same weights as without; never a word of it without labels."""
     done = run("train", classes, "--out", "r", *quick, "--epochs", "3", "--set", "train.knn_epochs=2")
     assert done.code == 0, done.err
-    assert "each 2 epochs and at the end" in done.out
+    assert "every 2 epochs and at the end" in done.out
     rows = [row for row in read_metrics(RunFolder.open("r").metrics) if row["cosine"]]
     assert [bool(row["knn"]) for row in rows] == [False, True, True]
     assert all(0 <= float(row["knn"]) <= 1 for row in rows if row["knn"])
