@@ -19,11 +19,6 @@ of them was set.
 _precision_of = attrgetter("fp32_precision")
 
 
-def _rounds(device: torch.device) -> bool:
-    """Whether autocast is on there; of a device that has none torch refuses to say."""
-    return torch.amp.is_autocast_available(device.type) and torch.is_autocast_enabled(device.type)
-
-
 @contextmanager
 def full_precision(device: torch.device) -> Iterator[None]:
     """Switch autocast off, and float32 matrix products to full float32 (no TF32, no bf16), inside the block.
@@ -37,7 +32,10 @@ def full_precision(device: torch.device) -> Iterator[None]:
     older = None if _PRODUCTS else torch.get_float32_matmul_precision()
     before = list(map(_precision_of, _PRODUCTS))
     settled = older == "highest" if older is not None else before == ["ieee"] * len(before)
-    if settled and not _rounds(device):
+    there = torch.amp.is_autocast_available(
+        device.type
+    )  # of a device without it torch refuses to say whether it is on
+    if settled and not (there and torch.is_autocast_enabled(device.type)):
         yield  # within another such block, for the most part
         return
     if older is not None:
