@@ -32,9 +32,8 @@ def full_precision(device: torch.device) -> Iterator[None]:
     older = None if _PRODUCTS else torch.get_float32_matmul_precision()
     before = list(map(_precision_of, _PRODUCTS))
     settled = older == "highest" if older is not None else before == ["ieee"] * len(before)
-    there = torch.amp.is_autocast_available(
-        device.type
-    )  # of a device without it torch refuses to say whether it is on
+    # Of a device without autocast torch refuses to say whether it is on.
+    there = torch.amp.is_autocast_available(device.type)
     if settled and not (there and torch.is_autocast_enabled(device.type)):
         yield  # within another such block, for the most part
         return
