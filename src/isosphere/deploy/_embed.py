@@ -20,6 +20,7 @@ from isosphere.deploy._kinds import Embeddings
 from isosphere.deploy._layers import Layer
 from isosphere.deploy._pictures import is_named, source_of
 from isosphere.errors import IsosphereError, UsageError, option
+from isosphere.reading import UnreadableError, read_json
 
 BLOCK_BYTES = 64 << 20
 
@@ -244,8 +245,8 @@ def _open_parts(parts: Path, identity: dict[str, str | int]) -> None:
     """The folder of finished blocks; those of another run, layer or source are thrown away."""
     state = parts / "state.json"
     try:
-        same = json.loads(state.read_text(encoding="utf-8")) == identity
-    except (OSError, ValueError):
+        same = read_json(state) == identity
+    except UnreadableError:
         same = False
     if parts.is_symlink():
         raise UsageError(
@@ -279,9 +280,7 @@ def _kept(part: Path, count: int) -> int | None:
 
 
 def _skipped(part: Path) -> list[tuple[str, str]]:
-    return [
-        (path, reason) for path, reason in json.loads(part.with_suffix(".json").read_text(encoding="utf-8"))
-    ]
+    return [(path, reason) for path, reason in read_json(part.with_suffix(".json"))]
 
 
 def _assemble(path: Path, parts: Path, lengths: list[int], source: Source) -> Summary:
