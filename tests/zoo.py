@@ -4,10 +4,12 @@ struct and zlib where Pillow, which reads them, does not have to be trusted."""
 import io
 import struct
 import zlib
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from PIL import Image
+from timm.data.config import resolve_data_config
+from timm.data.transforms_factory import create_transform
 
 WIDTH, HEIGHT = 20, 14
 
@@ -32,6 +34,12 @@ def encoded(image: Image.Image | np.ndarray, kind: str, **options) -> bytes:
     picture = Image.fromarray(image) if isinstance(image, np.ndarray) else image
     picture.save(stream, kind, **options)
     return stream.getvalue()
+
+
+def timm_transform(pretrained_cfg: Any, size: int | None = None) -> Any:
+    """timm's own evaluation transform: from a picture of Pillow to the tensor that the network takes."""
+    given = {} if size is None else {"input_size": (3, size, size)}
+    return create_transform(**resolve_data_config(given, pretrained_cfg=pretrained_cfg), is_training=False)
 
 
 def png_chunk(kind: bytes, data: bytes) -> bytes:

@@ -3,11 +3,12 @@
 import io
 import tarfile
 import zipfile
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 
 from isosphere.data import (
     Pixels,
@@ -21,7 +22,7 @@ from isosphere.data import (
     unseen,
 )
 from isosphere.data._picture import BARS, pixels
-from tests.zoo import Animal, colours, encoded, zoo
+from tests.zoo import Animal, colours, encoded, timm_transform, zoo
 
 ZOO = zoo()
 MEAN, STD = (0.4, 0.5, 0.6), (0.2, 0.25, 0.3)
@@ -81,6 +82,60 @@ def test_the_file_that_goes_with_exported_weights_reads_pictures_alike(canvas, s
         expected = made.view(square[None])[0].numpy()
         got = pixels(animal.body, canvas=canvas, size=size, fit=fit, mean=MEAN, std=STD)
         assert np.abs(got - expected).max() < 1e-4, kind
+
+
+OWN = ("RGB", "EXIF", "grey", "palette", "CMYK", "JPEG", "wide", "tall", "one pixel", "GIF", "WebP")
+"""Kinds of which Pillow itself makes the picture that they show."""
+CONFIGS = {
+    "center": {"crop_pct": 0.875, "interpolation": "bicubic"},
+    "all of the short side": {"crop_pct": 1.0, "crop_mode": "center", "interpolation": "bilinear"},
+    "lanczos": {"crop_pct": 0.9, "interpolation": "lanczos"},
+    "squash": {"crop_pct": 0.95, "crop_mode": "squash", "interpolation": "bicubic"},
+    "border": {"crop_pct": 0.8, "crop_mode": "border", "interpolation": "bilinear"},
+    "bars": {"crop_pct": 1.0, "crop_mode": "border", "interpolation": "bicubic"},
+    "nothing said": {},
+}
+
+
+@pytest.mark.parametrize("config", CONFIGS)
+def test_pixels_of_timm_are_those_of_its_own_evaluation_transform(config):
+    cfg = {"input_size": (3, 24, 24), "mean": MEAN, "std": STD, **CONFIGS[config]}
+    transform = timm_transform(cfg)
+    made = Pixels.of_timm(cfg)
+    script: dict[str, Any] = {}
+    assert (made.size, made.canvas) == (24, 24)
+    exec(made.script(), script)
+    source = as_source([Image.open(io.BytesIO(animal.body)) for animal in ZOO.values()])
+    squares = made.view(read_images(source.read_as(made.reading), 24).images)
+    for (kind, animal), got in zip(ZOO.items(), squares, strict=True):
+        picture = decode(animal.body)
+        if any(word in kind for word in OWN) and not any(word in kind for word in ("16", "A PNG", "zero")):
+            plain = ImageOps.exif_transpose(Image.open(io.BytesIO(animal.body))).convert("RGB")
+            assert np.array_equal(np.asarray(plain), np.asarray(picture)), kind
+        expected = transform(picture)
+        assert (got - expected).abs().max() < 1e-5, kind
+        assert np.abs(script["prepare"](animal.body) - expected.numpy()).max() < 1e-5, kind
+
+
+def test_a_long_thin_picture_of_timm_never_grows_on_the_way():
+    thin = Image.fromarray(colours(4000, 3))
+    cfg = {"input_size": (3, 24, 24), "mean": MEAN, "std": STD}
+    transform = timm_transform(cfg)
+    made = Pixels.of_timm(cfg)
+    got = made.view(made.reading.square(thin, 24)[None])[0]
+    assert (got - transform(thin)).abs().max() < 1.01 / 255 / min(STD)
+    longest = Image.new("RGB", (200_000, 1), (10, 20, 30))
+    assert made.reading.square(longest, 224)[:, 0, 0].tolist() == [10, 20, 30]
+
+
+def test_what_pixels_of_timm_depend_on_is_in_their_key():
+    made = [Pixels.of_timm({"input_size": (3, 24, 24), **cfg}) for cfg in CONFIGS.values()]
+    keys = [each.key for each in made] + [Pixels(24, 24, made[0].mean, made[0].std).key]
+    assert len({str(key) for key in keys}) == len(keys) - 1, "what is not said is .875, bicubic"
+    assert made[0].fitted("pad").key == Pixels(24, 24, made[0].mean, made[0].std, Reading("pad")).key
+    for wrong in ({"crop_mode": "middle"}, {"interpolation": "random"}, {"crop_pct": 1.5}):
+        with pytest.raises(ValueError, match="expected"):
+            Pixels.of_timm(wrong)
 
 
 def test_fits():

@@ -3,6 +3,7 @@
 import contextlib
 import io
 import json
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,12 +11,15 @@ import pytest
 import timm
 import torch
 from PIL import Image
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 import isosphere
+from isosphere.data import decode, open_source
 from isosphere.deploy import export
 from isosphere.errors import RunError, UsageError
-from tests.zoo import zoo
+from isosphere.workflows._context import EvaluationContext
+from isosphere.workflows._splits import Splits
+from tests.zoo import timm_transform, zoo
 
 from .conftest import picture, train_tiny
 
@@ -89,6 +93,77 @@ def test_timm(tmp_path, encoder, size):
     loaded = timm.create_model(encoder, global_pool=card["global_pool"], **card["model_args"])
     if not card["small_stem"]:
         loaded.load_state_dict(load_file(made.files[0]))
+
+
+KINDS = (*SOME, "palette PNG", "CMYK JPEG", "tall", "EXIF 6 JPEG", "16-bit TIFF of a Mac", "progressive JPEG")
+
+
+@pytest.fixture(scope="module")
+def given(tmp_path_factory):
+    """A run that began with given weights of timm, and the same network of timm with its own transform."""
+    root = tmp_path_factory.mktemp("given")
+    torch.manual_seed(0)
+    model = timm.create_model("test_efficientnet", num_classes=0).eval()
+    save_file(model.state_dict(), root / "weights.safetensors")
+    (root / "data").mkdir()
+    for seed in range(8):
+        picture(seed, 60).resize((60, 40)).save(root / "data" / f"{seed}.png")
+    values = {"model.encoder": "test_efficientnet", "model.init": root / "weights.safetensors"}
+    values |= {"data.image_size": 32, "train.epochs": 0}
+    run = isosphere.load(train_tiny(root / "run", root / "data", **values), device="cpu")
+    return run, model, timm_transform(model.pretrained_cfg, 32)
+
+
+def test_a_run_of_given_weights_sees_files_as_timm_does(given, tmp_path):
+    run, model, transform = given
+    assert run.encoder.crop_pct == model.pretrained_cfg["crop_pct"] != 1
+    bodies = {kind: zoo()[kind].body for kind in KINDS}
+    for kind, body in bodies.items():
+        (tmp_path / f"{kind}.{zoo()[kind].suffix}").write_bytes(body)
+    with torch.no_grad():
+        rows = {kind: model(transform(decode(body))[None])[0].numpy() for kind, body in bodies.items()}
+    expected, scale = np.stack(list(rows.values())), 1e-4 * max(1, np.abs(list(rows.values())).max())
+    assert (
+        np.abs(run.embed([Image.open(io.BytesIO(body)) for body in bodies.values()]) - expected).max() < scale
+    )
+    files = [str(path) for path in sorted(tmp_path.iterdir())]
+    for path, row in zip(files, run.embed(files), strict=True):
+        assert np.abs(row - rows[Path(path).stem]).max() < scale, path
+    for format in ("timm", "safetensors"):
+        made = export(run, format, tmp_path / format / "e.safetensors")
+        card = json.loads(made.files[1].read_text())
+        assert card.get("pretrained_cfg", card)["crop_pct"] == run.encoder.crop_pct
+        for kind in KINDS:
+            features, _ = run_snippet(made.snippet, bodies[kind])
+            assert np.abs(np.asarray(features)[0] - rows[kind]).max() < scale, kind
+    prepare: Any = {}
+    exec(run.pixels.script(normalised=False), prepare)
+    module = export_module._FromPixels(run, "backbone").eval()
+    for kind in KINDS:
+        got = module(torch.from_numpy(prepare["prepare"](bodies[kind]))[None]).detach().numpy()
+        assert np.abs(got - rows[kind]).max() < scale, kind
+
+
+def test_a_run_of_given_weights_is_evaluated_as_timm_sees_files(given):
+    run, model, transform = given
+    data = run.folder.path.parent / "data"
+    source = open_source(data)
+    context = EvaluationContext(run, Splits(source, source.subset([0, 1]), ""))
+    with torch.no_grad():
+        expected = torch.cat([model(transform(source.image(i))[None]) for i in range(len(source))])
+    assert (context.centre("trained", "train").backbone - expected).abs().max() < 1e-4 * expected.abs().max()
+
+
+def test_search_of_given_weights_looks_at_whole_pictures_and_takes_no_square_for_another(given, tmp_path):
+    run, model, _ = given
+    picture(3, 48).save(tmp_path / "square.png")
+    found = run.index(tmp_path, layer="backbone")
+    pixels = run.pixels.fitted("pad")
+    square = pixels.reading.square(picture(3, 48), 32)
+    with torch.no_grad():
+        expected = model(pixels.view(square[None]))[0]
+    expected = expected / expected.norm()
+    assert np.abs(found.unit[0].numpy() - expected.numpy()).max() < 1e-4
 
 
 def test_what_onnx_is_written_from_takes_pixels_as_the_file_beside_it_makes_them(run):

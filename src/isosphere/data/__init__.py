@@ -25,7 +25,7 @@ from ._limits import UnreadableImageError
 from ._loader import Batch, Loader
 from ._numbers import White, find_white
 from ._picture import fit_square
-from ._pixels import PIXELS, Fit, Pixels, Reading, to_tensor
+from ._pixels import PIXELS, Fit, Pixels, Reading, TimmTransform, to_tensor
 from ._random import permutation
 from ._recipes import IMAGENET_MEAN, IMAGENET_STD, RECIPES, ViewRecipe, recipe
 from ._source import Source, Split, stratified_split
@@ -55,6 +55,7 @@ __all__ = [
     "Source",
     "Split",
     "Suggestion",
+    "TimmTransform",
     "UnreadableImageError",
     "ViewRecipe",
     "Views",

@@ -73,7 +73,7 @@ def square(source: Source, i: int, size: int) -> Tensor:
 
     Raises: UnreadableImageError.
     """
-    return source.reading.square(source.image(i, at_least=2 * size), size)
+    return source.reading.square(source.image(i, at_least=source.reading.at_least(size)), size)
 
 
 def load_images(

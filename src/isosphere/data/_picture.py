@@ -2,6 +2,7 @@
 this file along, so that whoever uses them reads pictures as isosphere does."""
 
 import io
+import math
 from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
@@ -18,6 +19,8 @@ _ENOUGH = 0.01
 """Share of the pixels that are not transparent of which so much must be seen."""
 _BEYOND = 0.1
 """By how much of white numbers may leave [0, white]: they are cut. What goes further is on another scale."""
+_LONG = 16
+"""Sides of a square, beyond which a picture is not resized as a whole for its middle."""
 
 
 def upright_rgb(image, *, white=None, in_place=False):
@@ -164,18 +167,59 @@ def fit_square(image, size: int, fit: str = "crop"):
     return image.resize((size, size), Image.Resampling.BICUBIC, box=box)
 
 
+def timm_square(image, size: int, crop_pct: float, crop_mode: str, interpolation: str, fill):
+    """A picture as ``size`` x ``size`` pixels, to the bit as by ``timm.data.create_transform(is_training=False)``.
+
+    ``center``: the short side becomes ``size / crop_pct`` and the middle is cut out; ``squash``: both sides become so;
+    ``border``: the long side, between bars of the colour ``fill``.
+    """
+    scale, resample = math.floor(size / crop_pct), Image.Resampling[interpolation.upper()]
+    width, height = image.size
+    if crop_mode == "squash":
+        to = scale, scale
+    elif crop_mode == "border":
+        ratio = max(height / scale, width / scale)
+        to = round(width / ratio), round(height / ratio)
+    else:
+        short = min(width, height)
+        to = (scale, int(scale * height / short)) if width <= height else (int(scale * width / short), scale)
+    left, top = (round((side - size) / 2) for side in to)
+    if max(to) > _LONG * size:  # the middle alone, lest a long thin picture grow on the way
+        across, down = width / to[0], height / to[1]
+        box = (left * across, top * down, (left + size) * across, (top + size) * down)
+        return image.resize((size, size), resample, box=box)
+    if image.size != to:
+        image = image.resize(to, resample)
+    if min(to) < size:
+        whole = Image.new("RGB", (size, size), tuple(fill))
+        across, down = ((size - side) // 2 for side in to)
+        whole.paste(image, (across if to[0] < size else -left, down if to[1] < size else -top))
+        return whole
+    return image.crop((left, top, left + size, top + size))
+
+
 def pixels(
-    picture, *, canvas: int, size: int, fit: str = "crop", white=None, mean=(0.0,) * 3, std=(1.0,) * 3
+    picture,
+    *,
+    canvas: int,
+    size: int,
+    fit: str = "crop",
+    white=None,
+    timm=None,
+    mean=(0.0,) * 3,
+    std=(1.0,) * 3,
 ):
     """A file, its bytes or a picture of Pillow as the numbers that the network takes: float32 (3, size, size).
 
     A JPEG file may be decoded at 1/2, 1/4 or 1/8 of its size, as long as its short side keeps twice the ``canvas``.
+    ``timm``: what `timm_square` takes; a file is decoded whole then.
     """
     opened = not hasattr(picture, "getpixel")
     image = Image.open(io.BytesIO(picture) if isinstance(picture, bytes) else picture) if opened else picture
-    if opened and image.format in ("JPEG", "MPO"):
+    if opened and image.format in ("JPEG", "MPO") and timm is None:
         image.draft(None, (2 * canvas, 2 * canvas))
-    square = fit_square(upright_rgb(image, white=white), canvas, fit)
+    upright = upright_rgb(image, white=white)
+    square = fit_square(upright, canvas, fit) if timm is None else timm_square(upright, canvas, *timm)
     planes = [plane.convert("F") for plane in square.split()]
     if canvas != size:
         planes = [plane.resize((size, size), Image.Resampling.BILINEAR) for plane in planes]

@@ -1,8 +1,9 @@
 """How a picture becomes the tensor that an encoder is given: one value, the same in every command."""
 
 import inspect
-from dataclasses import dataclass, field, replace
-from typing import Any, Literal, Self
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, is_dataclass, replace
+from typing import Any, Literal, NamedTuple, Self
 
 import numpy as np
 import torch
@@ -10,7 +11,8 @@ from PIL import Image
 from torch import Tensor
 
 from . import _picture
-from ._picture import fit_square
+from ._picture import fit_square, timm_square
+from ._recipes import IMAGENET_MEAN, IMAGENET_STD
 from ._views import centre_view
 
 PIXELS = 2
@@ -18,10 +20,38 @@ PIXELS = 2
 
 Fit = Literal["crop", "pad", "squeeze"]
 
+CROP_MODES = ("center", "squash", "border")
+INTERPOLATIONS = ("nearest", "bilinear", "bicubic", "box", "hamming", "lanczos")
+
 
 def to_tensor(image: Image.Image) -> Tensor:
     """Copy an RGB picture into a tensor: uint8, shape (3, h, w)."""
     return torch.from_numpy(np.array(image, dtype=np.uint8)).permute(2, 0, 1).contiguous()
+
+
+class TimmTransform(NamedTuple):
+    """What timm's evaluation transform does besides size, mean and std, as a ``pretrained_cfg`` says it.
+
+    ``crop_mode``: ``center``, ``squash`` or ``border``; ``fill``: the colour of the border, 0 to 255.
+    """
+
+    crop_pct: float = 0.875
+    crop_mode: str = "center"
+    interpolation: str = "bicubic"
+    fill: tuple[int, ...] = (0, 0, 0)
+
+    @classmethod
+    def of(cls, pretrained_cfg: Mapping[str, Any]) -> Self:
+        """As ``timm.data.resolve_data_config`` fills in what is not said. Raises: ValueError for what timm has not."""
+        own = cls(*(pretrained_cfg.get(name) or default for name, default in cls._field_defaults.items()))
+        if not 0 < own.crop_pct <= 1:
+            raise ValueError(f"crop_pct is {own.crop_pct}; expected a number above 0, at most 1")
+        if own.crop_mode not in CROP_MODES:
+            raise ValueError(f"crop_mode is '{own.crop_mode}'; expected {', '.join(CROP_MODES)}")
+        if own.interpolation not in INTERPOLATIONS:
+            raise ValueError(f"interpolation is '{own.interpolation}'; expected {', '.join(INTERPOLATIONS)}")
+        mean = pretrained_cfg.get("mean") or IMAGENET_MEAN
+        return own._replace(fill=tuple(round(255 * value) for value in mean))
 
 
 @dataclass(frozen=True)
@@ -30,15 +60,33 @@ class Reading:
 
     ``fit``: the central square (``crop``), the whole picture between bars (``pad``), or the whole brought to a square
     (``squeeze``). ``white``: the number that is shown as white in pictures of more than 8 bits; None: the largest of
-    their type.
+    their type. ``timm``: the central square is that of timm's evaluation transform.
     """
 
     fit: Fit = "crop"
     white: float | None = None
+    timm: TimmTransform | None = None
+
+    @property
+    def by_timm(self) -> TimmTransform | None:
+        """timm's transform, where pictures are cropped by it: of a whole picture it says nothing."""
+        return self.timm if self.fit == "crop" else None
+
+    @property
+    def one_square(self) -> bool:
+        """Whether a square picture becomes the same by every fit."""
+        return self.timm is None
+
+    def at_least(self, size: int) -> int | None:
+        """To how many pixels a decoder may shrink a picture that becomes ``size``; None: timm's are decoded whole."""
+        return None if self.by_timm else 2 * size
 
     def square(self, image: Image.Image, size: int) -> Tensor:
         """A picture that was decoded, as uint8 (3, size, size)."""
-        return to_tensor(fit_square(image, size, self.fit))
+        timm = self.by_timm
+        return to_tensor(
+            fit_square(image, size, self.fit) if timm is None else timm_square(image, size, *timm)
+        )
 
 
 @dataclass(frozen=True)
@@ -46,7 +94,8 @@ class Pixels:
     """How a picture becomes what an encoder is given for evaluation: a square of ``canvas`` pixels by ``reading``, from
     which the view of ``size`` pixels is made, normalised by ``mean`` and ``std``.
 
-    The canvas is that of training, so that training, evaluation and application speak of the same features.
+    The canvas is that of training, so that training, evaluation and application speak of the same features; of a
+    network that came with weights it is the size, and the square that of timm's evaluation transform.
     """
 
     canvas: int
@@ -54,6 +103,29 @@ class Pixels:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     reading: Reading = field(default_factory=Reading)
+
+    @classmethod
+    def of_timm(cls, pretrained_cfg: Any, size: int | None = None, *, white: float | None = None) -> Self:
+        """The pixels of a network of timm, to the bit those of its own evaluation transform.
+
+        ``Pixels.of_timm(model.pretrained_cfg)`` takes what ``create_transform(**resolve_data_config({}, model=model))``
+        does. Read images with ``source.read_as(pixels.reading)`` at ``pixels.canvas``, then ``pixels.view(images)``;
+        ``pixels.fitted("pad")`` looks at the whole picture.
+
+        Args:
+            pretrained_cfg: a mapping, or timm's ``PretrainedCfg``.
+            size: side in pixels; None: that of ``input_size``, or 224.
+            white: of `Reading`.
+
+        Raises: ValueError for a crop or an interpolation that timm does not have.
+        """
+        known = pretrained_cfg or {}
+        cfg = dict(known) if isinstance(known, Mapping) else asdict(known) if is_dataclass(known) else None  # type: ignore[call-overload]
+        if cfg is None:
+            raise ValueError(f"pretrained_cfg is of type {type(known).__name__}; expected a mapping")
+        side = size or int((cfg.get("input_size") or (3, 224, 224))[-1])
+        mean, std = (tuple(cfg.get(k) or v) for k, v in (("mean", IMAGENET_MEAN), ("std", IMAGENET_STD)))
+        return cls(side, side, mean, std, Reading(white=white, timm=TimmTransform.of(cfg)))
 
     def view(self, images: Tensor) -> Tensor:
         """Squares of the canvas as the network takes them: uint8 (n, c, canvas, canvas) to (n, c, size, size)."""
@@ -71,6 +143,8 @@ class Pixels:
         """
         given: dict[str, Any] = {"canvas": self.canvas, "size": self.size}
         given |= {"fit": self.reading.fit, "white": self.reading.white}
+        if self.reading.by_timm:
+            given["timm"] = tuple(self.reading.by_timm)
         if normalised:
             given |= {"mean": self.mean, "std": self.std}
         arguments = ", ".join(f"{name}={value!r}" for name, value in given.items())
@@ -83,7 +157,9 @@ class Pixels:
     @property
     def key(self) -> dict[str, Any]:
         """All that features depend on besides weights and images, for JSON."""
+        timm = self.reading.by_timm
         return {
+            **({} if timm is None else {"timm": list(timm)}),
             "pixels": PIXELS,
             "canvas": self.canvas,
             "size": self.size,

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from isosphere.data import Fit, Pixels, Reading, Source, digests, read_images, stream
+from isosphere.data import Fit, Pixels, Reading, Source, TimmTransform, digests, read_images, stream
 from isosphere.deploy._layers import Layer, named_layer
 from isosphere.deploy._pictures import source_of
 from isosphere.errors import UsageError, command, plural
@@ -32,13 +32,25 @@ from isosphere.runs import RunFolder, tensors_identity
 Encode: TypeAlias = Callable[[Tensor], tuple[Tensor, Tensor]]
 
 
+def pixels_of(encoder: Encoder, size: int, canvas: int, reading: Reading) -> Pixels:
+    """How pictures become what an encoder is given: timm's evaluation transform where its first weights came with one,
+    else squares of the canvas that it was trained on.
+    """
+    mean, std = tuple(encoder.mean), tuple(encoder.std)
+    if encoder.crop_pct is None:
+        return Pixels(canvas, size, mean, std, reading)
+    names = ("crop_pct", "crop_mode", "interpolation", "mean")
+    timm = TimmTransform.of({name: getattr(encoder, name) for name in names})
+    return Pixels(size, size, mean, std, replace(reading, timm=timm))
+
+
 @dataclass(frozen=True, eq=False)
 class Embedder:
     """What applies a trained encoder with its head; :class:`isosphere.workflows.Run` is one.
 
     ``encode`` maps normalised ``(b, 3, size, size)`` to backbone and head outputs, as ``method.embed``.
-    Pictures are first brought to ``canvas`` pixels a side, as in training and in ``isosphere evaluate``, so
-    that all of them speak of the same features; ``reading`` says how. ``settings`` are what the weights do not hold and
+    Pictures are first brought to ``canvas`` pixels a side, as in ``isosphere evaluate``, so that all of them speak of
+    the same features; ``reading`` says how (:func:`pixels_of`). ``settings`` are what the weights do not hold and
     features depend on.
     """
 

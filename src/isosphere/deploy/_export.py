@@ -144,7 +144,8 @@ def _timm(run: Embedder, path: Path) -> Exported:
             "mean": list(encoder.mean),
             "std": list(encoder.std),
             "interpolation": encoder.interpolation,
-            "crop_pct": 1.0,
+            "crop_pct": encoder.crop_pct or 1.0,
+            "crop_mode": encoder.crop_mode or "center",
             "num_classes": 0,
         },
     }

@@ -200,8 +200,9 @@ def open_index(
 
 
 def _by_shape(run: Embedder, source: Source, todo: list[int]) -> list[tuple[Embedder, list[int]]]:
-    """Who embeds which images: square ones are the same by any fit, and an evaluation may have left their features."""
-    keeps = run.cache is not None and run.reading.fit != "crop"
+    """Who embeds which images: square ones are mostly the same by any fit, and an evaluation may have left their
+    features."""
+    keeps = run.cache is not None and run.reading.fit != "crop" and run.reading.one_square
     squares = {i for i in todo if keeps and _is_square(source, i)}
     parts = [(run.fitted("crop"), [i for i in todo if i in squares])]
     parts.append((run, [i for i in todo if i not in squares]))

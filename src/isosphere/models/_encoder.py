@@ -4,11 +4,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from timm.data.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
+from timm.data.constants import (
+    DEFAULT_CROP_MODE,
+    DEFAULT_CROP_PCT,
+    IMAGENET_DEFAULT_MEAN,
+    IMAGENET_DEFAULT_STD,
+)
 from torch import Tensor, nn
 
 from isosphere.errors import RunError, UsageError, option
-from isosphere.models._record import Arguments, EncoderRecord, Stem
+from isosphere.models._record import Arguments, CropMode, EncoderRecord, Stem
 from isosphere.models._small_conv import SMALL_CONV, SmallConv
 from isosphere.models._timm import build_timm, own_size, require_name, timm_names, width_of
 from isosphere.models._weights import WeightsFile, stem_of
@@ -18,8 +23,10 @@ class Encoder(nn.Module):
     """Images ``(n, in_chans, h, w)``, normalised by ``mean`` and ``std``, to features ``(n, feature_dim)``.
 
     ``spec()`` is a JSON-able description from which :meth:`from_spec` rebuilds the same architecture: the stem and the
-    arguments that timm's constructor was given belong to it. ``origin`` says in words which weights it was given at
-    first, ``start`` is their digest, where a training has taken it; both None for random ones.
+    arguments that timm's constructor was given belong to it. Where ``crop_pct`` is given, pictures are read by timm's
+    evaluation transform with it, ``crop_mode`` and ``interpolation``: that of the first weights. ``origin`` says in
+    words which weights it was given at first, ``start`` is their digest, where a training has taken it; both None for
+    random ones.
     """
 
     arguments: Arguments
@@ -60,7 +67,10 @@ class Encoder(nn.Module):
         self.mean: tuple[float, ...] = tuple(config.get("mean", IMAGENET_DEFAULT_MEAN))
         self.std: tuple[float, ...] = tuple(config.get("std", IMAGENET_DEFAULT_STD))
         self.interpolation = "bicubic"
+        self.crop_pct: float | None = None
+        self.crop_mode: CropMode | None = None
         if pretrained:
+            self._read_as_by(config)
             tag = f".{config['tag']}" if config.get("tag") else ""
             self.origin = f"timm's weights {config.get('architecture', name)}{tag}"
 
@@ -75,6 +85,17 @@ class Encoder(nn.Module):
     def load(self, weights: WeightsFile) -> None:
         """Take the weights of a file. Raises: UsageError or RunError, as :meth:`WeightsFile.load`."""
         self.origin = weights.load(self.backbone, self.name)
+        if self.stem != "small":  # which no weights of timm's have
+            self._read_as_by(getattr(self.backbone, "pretrained_cfg", {}))
+
+    def _read_as_by(self, pretrained_cfg: Mapping[str, Any]) -> None:
+        """From now on pictures are read by timm's evaluation transform, as a ``pretrained_cfg`` says; none changes
+        nothing.
+        """
+        if pretrained_cfg:
+            self.interpolation = pretrained_cfg.get("interpolation") or "bicubic"
+            self.crop_pct = pretrained_cfg.get("crop_pct") or DEFAULT_CROP_PCT
+            self.crop_mode = pretrained_cfg.get("crop_mode") or DEFAULT_CROP_MODE
 
     def spec(self) -> dict[str, Any]:
         return EncoderRecord(
@@ -85,6 +106,8 @@ class Encoder(nn.Module):
             mean=list(self.mean),
             std=list(self.std),
             interpolation=self.interpolation,
+            crop_pct=self.crop_pct,
+            crop_mode=self.crop_mode,
             stem=self.stem,
             arguments=self.arguments,
             start=self.start,
@@ -120,6 +143,7 @@ class Encoder(nn.Module):
             )
         encoder.mean, encoder.std = tuple(record.mean), tuple(record.std)
         encoder.interpolation, encoder.start = record.interpolation, record.start
+        encoder.crop_pct, encoder.crop_mode = record.crop_pct, record.crop_mode
         return encoder
 
 

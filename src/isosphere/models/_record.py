@@ -9,6 +9,8 @@ from isosphere.errors import RunError
 
 Stem = Literal["small", "full"]
 """``small``: a residual network's 3x3 convolution of stride 1 without max-pool; ``full``: its own."""
+CropMode = Literal["center", "squash", "border"]
+"""What timm's evaluation transform does with a picture that is no square."""
 
 _Text = Annotated[str, Field(min_length=1, max_length=200)]
 _Side = Annotated[int, Field(ge=8, le=4096)]
@@ -34,7 +36,8 @@ class Arguments(_Closed):
 
 class EncoderRecord(_Closed):
     """The content of ``encoder.json``. `stem` and `arguments` are absent in files of earlier versions, which decided
-    them by name and size; `start` is the digest of the weights that a training from given ones began with.
+    them by name and size; `start` is the digest of the weights that a training from given ones began with. With
+    `crop_pct` pictures are read by timm's evaluation transform: that of the weights that the network began with.
     """
 
     name: _Text
@@ -44,6 +47,8 @@ class EncoderRecord(_Closed):
     mean: Annotated[list[float], Field(min_length=1, max_length=1024)]
     std: Annotated[list[Annotated[float, Field(gt=0)]], Field(min_length=1, max_length=1024)]
     interpolation: _Text = "bicubic"
+    crop_pct: Annotated[float, Field(gt=0, le=1)] | None = None
+    crop_mode: CropMode | None = None
     stem: Stem | None = None
     arguments: Arguments | None = None
     start: _Text | None = None

@@ -8,7 +8,7 @@ from typing import Any, Self, cast
 import torch
 
 from isosphere.data import Source, Views, located, require_there
-from isosphere.deploy import Embedder
+from isosphere.deploy import Embedder, pixels_of
 from isosphere.errors import UsageError
 from isosphere.evaluation import WCCN, FeatureCache
 from isosphere.methods import Method
@@ -55,16 +55,17 @@ class Trained(Embedder):
     @classmethod
     def of(cls, folder: RunFolder, config: Config, method: Method, **more: Any) -> Self:
         """A run of its parts; `more` are further fields by name."""
-        size = config.data.image_size or 32
+        encoder, size = cast(Encoder, method.encoder), config.data.image_size or 32
+        pixels = pixels_of(encoder, size, config.data.canvas_size or size, config.data.reading)
         return cls(
             folder,
             method.embed,
-            cast(Encoder, method.encoder),
+            encoder,
             size,
-            config.data.canvas_size or size,
+            pixels.canvas,
             tuple(part.model_dump(mode="json") for part in (config.model, config.method)),
             config=config,
-            reading=config.data.reading,
+            reading=pixels.reading,
             method=method,
             **more,
         )
