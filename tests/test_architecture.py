@@ -18,7 +18,7 @@ IMPORTS = {
     "kernels": {"sphere"},
     "statistics": {"reductions"},
     "discrepancies": {"sphere", "reductions", "kernels"},
-    "models": {"reductions"},  # batch norm over ranks
+    "models": {"reductions", "statistics"},  # batch norm over ranks, features in the metric of their views
     "methods": {"sphere", "reductions", "kernels", "statistics", "discrepancies", "models"},
     "data": set(),
     "runs": set(),

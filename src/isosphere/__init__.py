@@ -12,14 +12,35 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from isosphere.workflows import Evaluation, Run, RunTransformer, evaluate, load, train, views
+    from isosphere.workflows import (
+        Evaluation,
+        FeatureAdapter,
+        Run,
+        RunTransformer,
+        evaluate,
+        fit_adaptation,
+        load,
+        train,
+        views,
+    )
 
 try:
     __version__ = version("isosphere")
 except PackageNotFoundError:  # a checkout on the path, not installed
     __version__ = "0.0.0"
 
-__all__ = ["Evaluation", "Run", "RunTransformer", "__version__", "evaluate", "load", "train", "views"]
+__all__ = [
+    "Evaluation",
+    "FeatureAdapter",
+    "Run",
+    "RunTransformer",
+    "__version__",
+    "evaluate",
+    "fit_adaptation",
+    "load",
+    "train",
+    "views",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -8,10 +8,9 @@ from torch import Tensor
 from isosphere.data import ImageSet, Source, permutation, read_images, require_readable
 from isosphere.errors import RunError, command
 from isosphere.evaluation._features import Encode, MakesViews, Progress, extract_views, first_two
-from isosphere.evaluation._whitening import inverse_root, shrunk
 from isosphere.reductions import in_float64
 from isosphere.runs import RunFolder
-from isosphere.statistics import within_covariance
+from isosphere.statistics import within_root
 
 SHRINKAGE = 0.3
 """Figures of others in docs/decisions.md."""
@@ -57,9 +56,7 @@ class WCCN:
         x = in_float64(views)
         if not torch.isfinite(x.sum()):
             raise ValueError("views: got non-finite numbers, expected finite ones")
-        within = within_covariance(x)
-        scale = within.diagonal().mean()
-        basis = inverse_root(shrunk(within / scale if scale > 0 else torch.zeros_like(within), shrinkage))
+        basis = within_root(x, shrinkage)
         centre = x.mean((0, 1)) if mean is None else mean
         return cls(centre.float().to(views.device), basis.float().to(views.device))
 

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from isosphere.evaluation._labels import judged
+from isosphere.statistics import inverse_root, shrunk
 
 _BLOCK = 1 << 22
 """Numbers that are looked at together where all of them would be too many in float64: 32 MiB."""
@@ -80,16 +81,3 @@ def projected(x: Tensor, mean: Tensor, basis: Tensor, *, unit: float = 1.0) -> T
     for part, rows in zip(_split(x), _split(out, like=x), strict=True):
         rows.copy_((part.double() / unit - mean) @ basis)
     return out
-
-
-def shrunk(matrix: Tensor, shrinkage: float) -> Tensor:
-    """Towards the identity, the target of a matrix whose diagonal is 1 on average."""
-    eye = torch.eye(len(matrix), dtype=matrix.dtype, device=matrix.device)
-    return (1 - shrinkage) * matrix + shrinkage * eye
-
-
-def inverse_root(matrix: Tensor) -> Tensor:
-    """Of a symmetric matrix; directions without variance become 0."""
-    eigenvalues, vectors = torch.linalg.eigh(matrix)
-    inverse = torch.where(eigenvalues > 1e-10 * eigenvalues[-1], eigenvalues.clamp(min=0) ** -0.5, 0.0)
-    return (vectors * inverse) @ vectors.T

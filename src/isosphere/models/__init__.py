@@ -1,5 +1,6 @@
-"""Encoders and heads, and batch norm over ranks."""
+"""Encoders and heads, batch norm over ranks, and frozen features adapted to the images at hand."""
 
+from isosphere.models._adaptation import Adaptation, fit_adaptation
 from isosphere.models._batch_norm import RankBatchNorm, synchronise
 from isosphere.models._encoder import (
     Encoder,
@@ -17,6 +18,7 @@ from isosphere.models._tokens import class_tokens, layer_blocks
 from isosphere.models._weights import require_weights_file
 
 __all__ = [
+    "Adaptation",
     "Encoder",
     "EncoderRecord",
     "InferenceNetwork",
@@ -28,6 +30,7 @@ __all__ = [
     "class_tokens",
     "encoder_names",
     "evaluation_mode",
+    "fit_adaptation",
     "layer_blocks",
     "load_weights",
     "require_encoder_name",

@@ -3,6 +3,7 @@
 from isosphere.statistics._alignment import COLLAPSED, alignment, mean_cosine, uniformity
 from isosphere.statistics._clusters import kmeans, normalised_mutual_information
 from isosphere.statistics._dimension import lidar, local_intrinsic_dimensions
+from isosphere.statistics._roots import inverse_root, shrunk, within_root
 from isosphere.statistics._spectrum import covariance_spectrum, effective_rank, participation_ratio, rankme
 from isosphere.statistics._structure import class_angles, fisher_ratio, silhouettes
 from isosphere.statistics._within import within_covariance, within_share
@@ -14,6 +15,7 @@ __all__ = [
     "covariance_spectrum",
     "effective_rank",
     "fisher_ratio",
+    "inverse_root",
     "kmeans",
     "lidar",
     "local_intrinsic_dimensions",
@@ -21,8 +23,10 @@ __all__ = [
     "normalised_mutual_information",
     "participation_ratio",
     "rankme",
+    "shrunk",
     "silhouettes",
     "uniformity",
     "within_covariance",
+    "within_root",
     "within_share",
 ]

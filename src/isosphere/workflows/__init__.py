@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING, Any
 
+from isosphere.models import fit_adaptation
 from isosphere.workflows._context import EvaluationContext
 from isosphere.workflows._evaluate import evaluate
 from isosphere.workflows._progress import progress_bar
@@ -17,7 +18,7 @@ from isosphere.workflows._views import draw_views, views
 from isosphere.workflows.tasks import TASKS, Task
 
 if TYPE_CHECKING:
-    from isosphere.workflows._transformer import RunTransformer
+    from isosphere.workflows._transformer import FeatureAdapter, RunTransformer
 
 __all__ = [
     "DRAWN",
@@ -26,6 +27,7 @@ __all__ = [
     "TASKS",
     "Evaluation",
     "EvaluationContext",
+    "FeatureAdapter",
     "Report",
     "Run",
     "RunTransformer",
@@ -37,6 +39,7 @@ __all__ = [
     "draw_views",
     "duplicate_groups",
     "evaluate",
+    "fit_adaptation",
     "load",
     "match_groups",
     "nothing_left",
@@ -51,8 +54,8 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name == "RunTransformer":  # the one part that needs scikit-learn
-        from isosphere.workflows._transformer import RunTransformer
+    if name in ("FeatureAdapter", "RunTransformer"):  # the one module that needs scikit-learn
+        from isosphere.workflows import _transformer
 
-        return RunTransformer
+        return getattr(_transformer, name)
     raise AttributeError(f"module 'isosphere.workflows' has no attribute {name!r}")

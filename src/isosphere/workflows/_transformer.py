@@ -1,4 +1,4 @@
-"""A run as a step of a scikit-learn pipeline."""
+"""A run, and an adaptation of features, as steps of a scikit-learn pipeline."""
 
 from pathlib import Path
 from typing import Any
@@ -8,13 +8,15 @@ from numpy.typing import NDArray
 
 from isosphere.deploy import Layer
 from isosphere.errors import UsageError
+from isosphere.models import fit_adaptation
 from isosphere.workflows._run import Run, load
 
 try:
     from sklearn.base import BaseEstimator, TransformerMixin
+    from sklearn.utils.validation import check_is_fitted
 except ImportError as missing:
     raise UsageError(
-        "RunTransformer needs scikit-learn, which is not installed. Type: pip install scikit-learn"
+        "RunTransformer and FeatureAdapter need scikit-learn, which is not installed. Type: pip install scikit-learn"
     ) from missing
 
 
@@ -69,3 +71,41 @@ class RunTransformer(TransformerMixin, BaseEstimator):
             cached = (str(self.run), load(self.run))
             self._cached = cached
         return cached[1]
+
+
+class FeatureAdapter(TransformerMixin, BaseEstimator):
+    """Features of any network, adapted to the images at hand: ``FeatureAdapter().fit(views).transform(features)``.
+
+    Args: as of :func:`isosphere.models.fit_adaptation`; None is its own default.
+
+    ``fit`` takes embeddings of views ``(V, n, p)`` and leaves ``adaptation_``
+    (:class:`isosphere.models.Adaptation`); ``transform`` takes ``(m, p)`` and gives unit rows, float32 ``(m, q)``.
+    """
+
+    def __init__(
+        self,
+        shrinkage: float | None = None,
+        strength: float | None = None,
+        centring: float | None = None,
+        weight: float | None = None,
+    ) -> None:
+        self.shrinkage = shrinkage
+        self.strength = strength
+        self.centring = centring
+        self.weight = weight
+
+    def fit(self, X: Any, y: Any = None) -> "FeatureAdapter":
+        """Fit to views of images, ``(V, n, p)``; labels are not looked at."""
+        given = {name: value for name, value in self.get_params().items() if value is not None}
+        self.adaptation_ = fit_adaptation(np.asarray(X), **given)
+        self.n_features_in_ = self.adaptation_.dim
+        return self
+
+    def transform(self, X: Any) -> NDArray[np.float32]:
+        """Unit rows, float32 ``(m, q)``."""
+        check_is_fitted(self)
+        return self.adaptation_(np.asarray(X))
+
+    def fit_transform(self, X: Any, y: Any = None, **fit_params: Any) -> NDArray[np.float32]:
+        """Fit, then the views' mean directions as they are compared: ``(V, n, p)`` to ``(n, q)``."""
+        return self.fit(X, y).transform(X)

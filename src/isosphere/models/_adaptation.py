@@ -1,0 +1,201 @@
+"""Frozen features adapted to the images at hand: centred, and compared in the metric of their views."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any
+
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional
+
+from isosphere.reductions import full_precision, in_float64
+from isosphere.statistics import within_covariance, within_root
+
+_TENSORS = ("mean", "basis")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Adaptation:
+    r"""A transformation of a network's features, fitted by :func:`fit_adaptation`: unit rows, to be compared by cosine.
+
+    With :math:`\hat x = x / |x|`, mean m, centring c and weight w of the metric M:
+
+    .. math:: x \mapsto \bigl(\sqrt{1 - w}\, u(\hat x - c m),\ \sqrt w\, u((\hat x - m) M)\bigr), \qquad u(z) = z / |z|
+
+    so that the cosine of two images is the mean, by w, of their cosines after centring and in the metric.
+
+    Shape: ``mean`` (p,), ``basis`` (p, p), the metric; called with ``(m, p)``, or with several passes of the same
+    images ``(passes, m, p)``, whose unit rows are averaged and made unit again; ``(m, q)`` out, float32, of the kind
+    that came in (torch, numpy). A row equal to the mean stays 0.
+    """
+
+    mean: Tensor
+    basis: Tensor
+    centring: float
+    weight: float
+    shrinkage: float
+    strength: float
+    views: int
+    images: int
+
+    @property
+    def dim(self) -> int:
+        """Numbers of a feature that goes in."""
+        return len(self.mean)
+
+    @property
+    def out_dim(self) -> int:
+        """Numbers of a feature that comes out."""
+        return self.dim * ((self.weight < 1) + (self.weight > 0))
+
+    @property
+    def state(self) -> dict[str, Tensor]:
+        """Tensors by name, as a safetensors file holds them."""
+        numbers = {
+            f.name: torch.tensor(getattr(self, f.name)) for f in fields(self) if f.name not in _TENSORS
+        }
+        return {name: getattr(self, name) for name in _TENSORS} | numbers
+
+    @classmethod
+    def from_state(cls, state: Mapping[str, Tensor]) -> "Adaptation":
+        """That of :attr:`state`. Raises: ValueError for tensors that are not one's."""
+        names = [f.name for f in fields(cls)]
+        mean, basis = (state.get(name, torch.empty(0)) for name in _TENSORS)
+        numbers: dict[str, Any] = {
+            name: state[name] for name in names if name in state and name not in _TENSORS
+        }
+        sound = mean.ndim == 1 and len(mean) > 0 and basis.shape == (len(mean), len(mean))
+        whole = len(numbers) == len(names) - len(_TENSORS) and all(x.numel() == 1 for x in numbers.values())
+        if not (sound and whole and all(torch.isfinite(x).all() for x in (mean, basis, *numbers.values()))):
+            raise ValueError(f"state: got tensors {sorted(state)}, expected those of an adaptation: {names}")
+        return cls(mean=mean.float(), basis=basis.float(), **{k: x.item() for k, x in numbers.items()})
+
+    def __call__(self, features: Tensor | NDArray[Any]) -> Any:
+        """Unit rows. Raises: ValueError for another shape, or non-finite numbers."""
+        x = torch.as_tensor(features)
+        if x.ndim not in (2, 3) or x.shape[-1] != self.dim:
+            raise ValueError(
+                f"features: got shape {tuple(x.shape)}, expected (images, {self.dim}) or (passes, images, {self.dim})"
+            )
+        if not torch.isfinite(x).all():
+            raise ValueError("features: got non-finite numbers, expected finite ones")
+        out = self.applied(x)
+        return out if isinstance(features, Tensor) else out.numpy()
+
+    def applied(self, features: Tensor) -> Tensor:
+        """The same without a look at the numbers, for a network that is traced or compiled."""
+        unit = functional.normalize(features.float(), dim=-1)
+        unit = functional.normalize(unit.mean(0), dim=-1) if unit.ndim == 3 else unit
+        mean, basis = self.mean.to(unit.device), self.basis.to(unit.device)
+        parts = []
+        if self.weight < 1:
+            parts.append((1 - self.weight) ** 0.5 * functional.normalize(unit - self.centring * mean, dim=-1))
+        if self.weight > 0:
+            with full_precision(unit.device):
+                parts.append(self.weight**0.5 * functional.normalize((unit - mean) @ basis, dim=-1))
+        return torch.cat(parts, -1)
+
+    def describe(self) -> str:
+        """One sentence: what is done to features, and what that rests on."""
+        centred = f"unit features less {_part(self.centring)} their mean"
+        metric = (
+            f"within-class covariance normalisation (shrinkage {self.shrinkage:g}, directions by their share of "
+            f"variance between images{'' if self.strength == 1 else f' to the power {self.strength:g}'})"
+        )
+        if self.weight == 0:
+            done = centred
+        elif self.weight == 1:
+            done = metric
+        else:
+            done = f"{centred}, and beside them ({self.weight:.0%} of the cosine) {metric}"
+        return f"{done}; from {self.views} views of {self.images} images, without labels"
+
+
+def _part(share: float) -> str:
+    return {0.5: "half of", 1.0: "all of", 0.0: "none of"}.get(share, f"{share:g} of")
+
+
+def fit_adaptation(
+    views: NDArray[Any] | Tensor,
+    *,
+    shrinkage: float = 0.3,
+    strength: float = 1.0,
+    centring: float = 0.5,
+    weight: float = 0.5,
+) -> Adaptation:
+    r"""Adapt a frozen network's features to these images, from embeddings of some views of each. No label is needed:
+    what views change in an image is what a neighbour should overlook.
+
+    The metric is :math:`M = W_s^{-1/2} \sum_j r_j^{a}\, u_j u_j^\top` with W the covariance of an image's views, shrunk
+    by s (:func:`isosphere.statistics.within_root`), :math:`u_j` the principal directions of the images' means after
+    :math:`W_s^{-1/2}`, and :math:`r_j` the share of variance there that is between images.
+
+    Args:
+        views: ``(V, n, p)``: embeddings of at least two views of at least two images, by any model.
+        shrinkage: s in (0, 1]; 1 leaves the features' own directions.
+        strength: a, at least 0; 0 is within-class covariance normalisation alone.
+        centring: share of the mean that is subtracted outside of the metric (SimpleShot: 1).
+        weight: share of the metric in the cosine: 0 none, 1 it alone.
+
+    Raises: ValueError in one sentence for what cannot be fitted.
+
+    Numerics: float64, on the CPU where the device has none; two eigen-decompositions of size p. Depends on the order of
+    the images and of the views only in rounding.
+
+    *References*: Hatch, Kajarekar and Stolcke, 2006 (WCCN); Wang et al., 1911.04623 (SimpleShot: centring).
+    """
+    for name, value, low, high in (
+        ("shrinkage", shrinkage, 0, 1),
+        ("strength", strength, 0, float("inf")),
+        ("centring", centring, 0, 1),
+        ("weight", weight, 0, 1),
+    ):
+        if not low <= value <= high or (name == "shrinkage" and value == 0):
+            raise ValueError(f"{name}: got {value}, expected a number from {low} to {high}")
+    x = _unit(views)
+    mean = x.mean((0, 1))
+    with full_precision(x.device):
+        root = within_root(x, shrinkage)
+        basis = root @ _between(x @ root, strength)
+    where = views.device if isinstance(views, Tensor) else None
+    return Adaptation(
+        mean=mean.float().to(where),
+        basis=basis.float().to(where),
+        centring=float(centring),
+        weight=float(weight),
+        shrinkage=float(shrinkage),
+        strength=float(strength),
+        views=x.shape[0],
+        images=x.shape[1],
+    )
+
+
+def _unit(views: NDArray[Any] | Tensor) -> Tensor:
+    """Unit rows in float64. Raises: ValueError for what is no views of images."""
+    x = in_float64(torch.as_tensor(views).detach())
+    if x.ndim != 3 or x.shape[0] < 2 or x.shape[1] < 2 or x.shape[2] < 1:
+        raise ValueError(
+            f"views: got shape {tuple(x.shape)}, expected (views, images, features), at least 2 views of 2 images"
+        )
+    if not torch.isfinite(x).all():
+        raise ValueError("views: got non-finite numbers, expected finite ones")
+    if not (length := x.norm(dim=2, keepdim=True)).all():
+        view, image = (length == 0).nonzero()[0, :2].tolist()
+        raise ValueError(
+            f"views: got a feature of zeros (view {view}, image {image}), which has no direction"
+        )
+    return x / length
+
+
+def _between(seen: Tensor, strength: float) -> Tensor:
+    """Each principal direction of the images by its share of variance between them, to a power: ``(p, p)``."""
+    means = seen.mean(0) - seen.mean((0, 1))
+    within = within_covariance(seen)
+    # The covariance of means holds that of views over their number.
+    between = means.T @ means / (len(means) - 1) - within / len(seen)
+    variance, directions = torch.linalg.eigh(between)
+    variance = variance.clamp(min=0)
+    inside = ((within @ directions) * directions).sum(0).clamp(min=0)
+    share = torch.where(variance > 0, variance / (variance + inside), 0.0)
+    return (directions * share**strength) @ directions.T
