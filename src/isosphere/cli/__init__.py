@@ -20,6 +20,7 @@ from isosphere.cli.faults import (
     lost_output,
     said_when_stopped,
 )
+from isosphere.cli.memory import keep_freed_memory
 from isosphere.errors import IsosphereError, UsageError, for_a_shell, nearest
 
 __all__ = ["app", "main"]
@@ -87,6 +88,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _main(arguments: Sequence[str] | None) -> int:
+    keep_freed_memory()
     words = list(sys.argv[1:] if arguments is None else arguments)
     errors = error_console()
     try:

@@ -10,7 +10,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from isosphere.data import centre_view
-from isosphere.models import evaluation_mode
+from isosphere.models import evaluation_mode, memory_format
 from isosphere.reductions import Group, first_row, gather_rows, row_counts
 
 Encode = Callable[[Tensor], "tuple[Tensor, Tensor] | Tensor"]
@@ -165,7 +165,7 @@ class _Table:
 
 def _encoded(encode: Encode, view: Tensor, autocast: torch.dtype | None) -> Features:
     with torch.autocast(view.device.type, dtype=autocast, enabled=autocast is not None):
-        output = encode(view)
+        output = encode(view.contiguous(memory_format=memory_format(view.device)))
     backbone, head = (output, output) if isinstance(output, Tensor) else output
     for name, x in (("features", backbone), ("embedding", head)):
         if x.ndim != 2 or len(x) != len(view):

@@ -12,6 +12,7 @@ from isosphere.models._encoder import (
 from isosphere.models._heads import MLPHead, ProjectionHead
 from isosphere.models._inference import InferenceNetwork
 from isosphere.models._inspection import evaluation_mode
+from isosphere.models._layout import memory_format
 from isosphere.models._record import EncoderRecord
 from isosphere.models._small_conv import SmallConv
 from isosphere.models._tokens import class_tokens, layer_blocks
@@ -33,6 +34,7 @@ __all__ = [
     "fit_adaptation",
     "layer_blocks",
     "load_weights",
+    "memory_format",
     "require_encoder_name",
     "require_weights_file",
     "synchronise",

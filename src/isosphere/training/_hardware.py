@@ -64,11 +64,6 @@ def choose_precision(setting: Setting, device: torch.device) -> Precision:
     return setting
 
 
-def memory_format(device: torch.device) -> torch.memory_format:
-    """The order of image tensors in memory: channels last where convolutions prefer it (CPU and CUDA)."""
-    return torch.contiguous_format if device.type == "mps" else torch.channels_last
-
-
 def explain_precision(precision: Precision, device: torch.device) -> str:
     """The choice in words, for the start of a run."""
     place = {"cpu": "CPU", "cuda": "GPU", "mps": "Apple GPU"}.get(device.type, device.type)

@@ -32,6 +32,7 @@ from isosphere.methods import Method, build_method, check_options
 from isosphere.models import (
     Encoder,
     build_encoder,
+    memory_format,
     require_encoder_name,
     require_weights_file,
     synchronise,
@@ -46,7 +47,6 @@ from isosphere.training._gradient import check_micro_batch
 from isosphere.training._hardware import (
     compile_networks,
     make_fabric,
-    memory_format,
 )
 from isosphere.training._monitor import Observer, hold_out
 

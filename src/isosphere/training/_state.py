@@ -10,7 +10,7 @@ from torch import Tensor
 
 from isosphere.data import Batch, Loader, Views
 from isosphere.methods import Method
-from isosphere.models import evaluation_mode
+from isosphere.models import evaluation_mode, memory_format
 from isosphere.runs import RunFolder
 from isosphere.training._callbacks import Callbacks, Progress
 from isosphere.training._checkpoint import (
@@ -24,7 +24,7 @@ from isosphere.training._config import Config
 from isosphere.training._distributed import agreed, alike, common
 from isosphere.training._generators import drawing
 from isosphere.training._gradient import Differentiator, Step, pieces_of
-from isosphere.training._hardware import check_scale, memory_format, scaler_of
+from isosphere.training._hardware import check_scale, scaler_of
 from isosphere.training._meters import Meter, StepTimer
 from isosphere.training._monitor import CollapseMetrics, Observer, measure, verdict
 from isosphere.training._optimizer import build_optimizer, set_learning_rate
