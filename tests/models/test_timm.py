@@ -6,8 +6,7 @@ import torch
 from timm.models._registry import _model_to_module
 
 from isosphere.errors import RunError, UsageError
-from isosphere.models import Encoder, build_encoder, encoder_names
-from isosphere.models import _timm as of_timm
+from isosphere.models import Encoder, _hub, build_encoder, encoder_names
 
 
 def check(name, size=None):
@@ -99,7 +98,7 @@ def test_pretrained_without_network_is_said_at_once(monkeypatch, tmp_path):
     from huggingface_hub import constants
 
     before = constants.HF_HUB_OFFLINE
-    monkeypatch.setattr(of_timm, "_answers", lambda address: False)
+    monkeypatch.setattr(_hub, "_answers", lambda address: False)
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
     with pytest.raises(
         RunError, match=r"weights of 'test_resnet' could not be fetched \(there is no network"
@@ -121,7 +120,7 @@ def test_timms_weights_that_leave_something_random_are_refused(monkeypatch):
     given = {
         key: x for key, x in trained.items() if key not in ("layer1.0.bn1.bias", "bn1.num_batches_tracked")
     }
-    monkeypatch.setattr(of_timm, "_answers", lambda address: True)
+    monkeypatch.setattr(_hub, "_answers", lambda address: True)
     monkeypatch.setattr("timm.models._builder.load_state_dict_from_hf", lambda *_, **__: dict(given))
     with pytest.raises(RunError, match=r"lack 1 tensor of the network: layer1\.0\.bn1\.bias\."):
         build_encoder("test_resnet", image_size=160, init="pretrained")
@@ -131,7 +130,7 @@ def test_timms_weights_that_leave_something_random_are_refused(monkeypatch):
 
 def test_timms_weights_keep_their_stem_and_are_named(monkeypatch):
     trained = timm.create_model("resnet18").state_dict()
-    monkeypatch.setattr(of_timm, "_answers", lambda address: True)
+    monkeypatch.setattr(_hub, "_answers", lambda address: True)
     monkeypatch.setattr("timm.models._builder.load_state_dict_from_hf", lambda *_, **__: dict(trained))
     encoder = build_encoder("resnet18", image_size=64, init="pretrained")
     assert torch.equal(encoder.backbone.conv1.weight, trained["conv1.weight"])

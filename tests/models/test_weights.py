@@ -151,7 +151,7 @@ def test_old_files_lack_counts_of_batches(tmp_path):
             lambda s: {k: x for k, x in s.items() if k not in ("norm.weight", "norm.bias")},
             r"leaves 2 tensors of test_vit without weights: norm\.weight \(absent\), norm\.bias \(absent\)\.",
         ),
-        (lambda s: s | {"pos_embed": torch.zeros(1, 101, 64)}, r": pos_embed \(1x101x64 in the file, 1x5x64 here\)\."),
+        (lambda s: s | {"pos_embed": torch.zeros(1, 103, 64)}, r": pos_embed \(1x103x64 in the file, 1x5x64 here\)\."),
         (lambda s: s | {"norm.bias": torch.zeros(64, dtype=torch.int64)}, r"norm\.bias \(of torch\.int64"),
         (lambda s: behind("a.", dict(list(s.items())[:4])), r"holds 4 of .* has a\..*; test_vit has cls_token"),
         (lambda s: {"layer.weight": torch.ones(2)}, r"holds 0 of the .* The file has layer\.weight; test_vit has"),
@@ -234,8 +234,10 @@ def test_what_unpacks_to_more_than_the_file_is_refused(tmp_path, taught):
 def test_no_file(tmp_path):
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "encoder.safetensors").touch()
-    with pytest.raises(UsageError, match=r"is a folder: give .*encoder\.safetensors"):
-        load_weights(encoder(), tmp_path / "run")
+    with pytest.raises(
+        UsageError, match=r"run is a folder without weights .* expected encoder\.safetensors with"
+    ):
+        build_encoder(NAME, image_size=32, init=tmp_path / "run")
     for path in ("/dev/zero", tmp_path / "absent"):
         with pytest.raises(UsageError, match="no file"):
             load_weights(encoder(), path)

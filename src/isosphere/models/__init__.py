@@ -15,8 +15,8 @@ from isosphere.models._inspection import evaluation_mode
 from isosphere.models._layout import memory_format
 from isosphere.models._record import EncoderRecord
 from isosphere.models._small_conv import SmallConv
+from isosphere.models._start import find_start, own_start
 from isosphere.models._tokens import class_tokens, layer_blocks
-from isosphere.models._weights import require_weights_file
 
 __all__ = [
     "Adaptation",
@@ -31,11 +31,12 @@ __all__ = [
     "class_tokens",
     "encoder_names",
     "evaluation_mode",
+    "find_start",
     "fit_adaptation",
     "layer_blocks",
     "load_weights",
     "memory_format",
+    "own_start",
     "require_encoder_name",
-    "require_weights_file",
     "synchronise",
 ]

@@ -4,18 +4,17 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from timm.data.constants import (
-    DEFAULT_CROP_MODE,
-    DEFAULT_CROP_PCT,
-    IMAGENET_DEFAULT_MEAN,
-    IMAGENET_DEFAULT_STD,
-)
+import torch
+from timm.data.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from torch import Tensor, nn
 
 from isosphere.errors import RunError, UsageError, option
-from isosphere.models._record import Arguments, CropMode, EncoderRecord, Stem
+from isosphere.models._inspection import evaluation_mode
+from isosphere.models._loading import load
+from isosphere.models._record import Arguments, CropMode, EncoderRecord, PretrainedCfg, Stem
 from isosphere.models._small_conv import SMALL_CONV, SmallConv
-from isosphere.models._timm import build_timm, own_size, require_name, timm_names, width_of
+from isosphere.models._start import Start, find_start
+from isosphere.models._timm import adapted, build_timm, own_size, require_name, timm_names, width_of
 from isosphere.models._weights import WeightsFile, stem_of
 
 
@@ -25,12 +24,14 @@ class Encoder(nn.Module):
     ``spec()`` is a JSON-able description from which :meth:`from_spec` rebuilds the same architecture: the stem and the
     arguments that timm's constructor was given belong to it. Where ``crop_pct`` is given, pictures are read by timm's
     evaluation transform with it, ``crop_mode`` and ``interpolation``: that of the first weights. ``origin`` says in
-    words which weights it was given at first, ``start`` is their digest, where a training has taken it; both None for
-    random ones.
+    words which weights it was given at first, ``start`` is their digest, where a training has taken it;
+    ``pretrained_cfg`` is what timm says of them, ``assumed`` where it is said of timm's first weights of the
+    architecture, because theirs say nothing. All None for random ones.
     """
 
     arguments: Arguments
     stem: Stem | None
+    assumed: bool | None = None
 
     def __init__(
         self,
@@ -41,11 +42,13 @@ class Encoder(nn.Module):
         pretrained: bool = False,
         stem: Stem | None = None,
         arguments: Arguments | None = None,
+        extra: Arguments | None = None,
     ):
         super().__init__()
         self.name, self.image_size, self.in_chans = name, image_size, in_chans
         self.start: str | None = None
         self.origin: str | None = None
+        self._cfg: PretrainedCfg | None = None
         self.arguments, self.stem = Arguments(), None
         if name == SMALL_CONV:
             if pretrained:
@@ -61,6 +64,7 @@ class Encoder(nn.Module):
                 pretrained=pretrained,
                 stem=stem,
                 arguments=arguments,
+                extra=extra,
             )
         self.feature_dim = width_of(self.backbone)
         config = getattr(self.backbone, "pretrained_cfg", {})
@@ -70,9 +74,11 @@ class Encoder(nn.Module):
         self.crop_pct: float | None = None
         self.crop_mode: CropMode | None = None
         if pretrained:
-            self._read_as_by(config)
             tag = f".{config['tag']}" if config.get("tag") else ""
             self.origin = f"timm's weights {config.get('architecture', name)}{tag}"
+            self._cfg, self.assumed = PretrainedCfg.of(config), False
+            if self._cfg is not None:
+                self._read_as(self._cfg)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.backbone(x)
@@ -82,20 +88,48 @@ class Encoder(nn.Module):
         """The size of the images that timm's network was made for; None for our own."""
         return own_size(self.backbone)
 
-    def load(self, weights: WeightsFile) -> None:
-        """Take the weights of a file. Raises: UsageError or RunError, as :meth:`WeightsFile.load`."""
-        self.origin = weights.load(self.backbone, self.name)
-        if self.stem != "small":  # which no weights of timm's have
-            self._read_as_by(getattr(self.backbone, "pretrained_cfg", {}))
+    @property
+    def pretrained_cfg(self) -> dict[str, Any] | None:
+        """What timm calls so, of the first weights: input_size, interpolation, crop_pct, mean, std, ..."""
+        return None if self._cfg is None else self._cfg.as_mapping()
 
-    def _read_as_by(self, pretrained_cfg: Mapping[str, Any]) -> None:
-        """From now on pictures are read by timm's evaluation transform, as a ``pretrained_cfg`` says; none changes
-        nothing.
-        """
-        if pretrained_cfg:
-            self.interpolation = pretrained_cfg.get("interpolation") or "bicubic"
-            self.crop_pct = pretrained_cfg.get("crop_pct") or DEFAULT_CROP_PCT
-            self.crop_mode = pretrained_cfg.get("crop_mode") or DEFAULT_CROP_MODE
+    def load(self, weights: WeightsFile, *, partial: bool = False) -> None:
+        """Take the weights of a file. Raises: UsageError or RunError, as :func:`isosphere.models._loading.load`."""
+
+        def adapt(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+            return adapted(
+                self.name,
+                tensors,
+                own=self.backbone.state_dict(),
+                in_chans=self.in_chans,
+                arguments=self.arguments,
+            )
+
+        of_timm = self.name != SMALL_CONV and self.stem != "small"
+        self.origin = load(
+            self.backbone, self.name, weights, adapt=adapt if of_timm else None, partial=partial
+        )
+
+    def take(self, start: Start, *, partial: bool = False) -> None:
+        """Take weights, and pictures as they were made for. Raises: as :meth:`load`."""
+        self.load(start.weights, partial=partial)
+        cfg, assumed = start.pixels(self.name)
+        if assumed and self.stem == "small":  # which no weights of timm's have
+            cfg = None
+        self._cfg, self.assumed = cfg, None if cfg is None else assumed
+        if start.record is not None:
+            self._read_as(start.record)
+        elif cfg is not None:
+            self._read_as(cfg)
+        if cfg is not None and assumed:
+            self.origin = f"{self.origin}; pixels as for {cfg.name} are assumed"
+
+    def _read_as(self, said: PretrainedCfg | EncoderRecord) -> None:
+        """From now on pictures are read as is said of weights: where it says a crop by timm's evaluation transform."""
+        if len(said.mean) == self.in_chans:
+            self.mean, self.std = tuple(said.mean), tuple(said.std)
+        self.interpolation = said.interpolation
+        self.crop_pct, self.crop_mode = said.crop_pct, said.crop_mode
 
     def spec(self) -> dict[str, Any]:
         return EncoderRecord(
@@ -111,6 +145,8 @@ class Encoder(nn.Module):
             stem=self.stem,
             arguments=self.arguments,
             start=self.start,
+            pretrained_cfg=self._cfg,
+            assumed=self.assumed,
         ).as_spec()
 
     @classmethod
@@ -143,6 +179,7 @@ class Encoder(nn.Module):
             )
         encoder.mean, encoder.std = tuple(record.mean), tuple(record.std)
         encoder.interpolation, encoder.start = record.interpolation, record.start
+        encoder._cfg, encoder.assumed = record.pretrained_cfg, record.assumed
         encoder.crop_pct, encoder.crop_mode = record.crop_pct, record.crop_mode
         return encoder
 
@@ -158,35 +195,68 @@ def require_encoder_name(name: str) -> None:
         require_name(name)
 
 
-def load_weights(encoder: Encoder, path: str | Path) -> str:
-    """Give an encoder the weights of a local file (never unpickled), and say in words what was taken.
+def load_weights(encoder: Encoder, path: str | Path, *, partial: bool = False) -> str:
+    """Give an encoder the weights of a local file or folder (never unpickled), and say in words what was taken.
 
     Any file of weights or checkpoint that holds the network's tensors, nested and prefixed as it may be; others in it,
-    such as a classifier's, are left out. All of the network's are taken or none.
+    such as a classifier's, are left out. All of the network's are taken or none, unless `partial`.
 
     Raises: UsageError if the file is absent or lacks tensors of the network; RunError if it is damaged.
     """
-    encoder.load(WeightsFile.read(path))
+    start = find_start(path)
+    start.encoder(encoder.name)
+    encoder.take(start, partial=partial)
     return encoder.origin or ""
 
 
-def build_encoder(name: str, *, image_size: int, in_chans: int = 3, init: str | Path = "random") -> Encoder:
+def build_encoder(
+    name: str | None,
+    *,
+    image_size: int | None = None,
+    in_chans: int = 3,
+    init: str | Path = "random",
+    partial: bool = False,
+) -> Encoder:
     """Build an encoder by name: ``small-conv`` or any timm model.
 
     Args:
-        name: see ``isosphere list encoders``. Residual networks get a 3x3 stem without max-pool below 80 pixels, unless
-            the weights that they are given have the other one.
-        image_size: side of the global views in pixels. in_chans: colour channels.
-        init: ``"random"`` (the global torch generator), ``"pretrained"`` (timm's weights), or a local file.
+        name: see ``isosphere list encoders``; a tag after a point chooses among timm's weights. None where the weights
+            tell it. Residual networks get a 3x3 stem without max-pool below 80 pixels, unless the weights that they
+            are given have the other one.
+        image_size: side of the global views in pixels; None: the network's own, and at most 224. in_chans: colour
+            channels.
+        init: ``"random"`` (the global torch generator), ``"pretrained"`` (timm's weights), a local file of weights, the
+            folder of a run or of a network in the Hub's layout, or ``"hf-hub:OWNER/NAME"``.
+        partial: what the weights lack stays random.
 
     Raises: UsageError for an unknown name (the nearest is offered), a size that the network cannot be built for, or a
-        file that does not fit.
+        file that does not fit; RunError if weights are damaged or cannot be had.
     """
-    if init in ("random", "pretrained"):
-        return Encoder(name, image_size=image_size, in_chans=in_chans, pretrained=init == "pretrained")
-    weights = WeightsFile.read(init)
-    encoder = Encoder(name, image_size=image_size, in_chans=in_chans)
-    if encoder.stem is not None and (stem := weights.stem(encoder.backbone)) not in (None, encoder.stem):
-        encoder = Encoder(name, image_size=image_size, in_chans=in_chans, stem=stem)
-    encoder.load(weights)
+    start = find_start(init)
+    name = start.encoder(name)
+    require_encoder_name(name)
+    shape: dict[str, Any] = {"image_size": image_size or start.size(name) or 32, "in_chans": in_chans}
+    if start.path is None:
+        return Encoder(name, pretrained=start.label == "pretrained", **shape)
+    encoder = Encoder(name, extra=start.arguments, **shape)
+    if encoder.stem is not None and (stem := start.weights.stem(encoder.backbone)) not in (
+        None,
+        encoder.stem,
+    ):
+        encoder = Encoder(name, extra=start.arguments, stem=stem, **shape)
+    encoder.take(start, partial=partial)
+    _require_vector(encoder)
     return encoder
+
+
+def _require_vector(encoder: Encoder) -> None:
+    """Raises: UsageError if an encoder with arguments of others gives something else than a vector an image."""
+    if not encoder.arguments.of_the_network:
+        return
+    with torch.no_grad(), evaluation_mode(encoder):
+        shape = tuple(encoder(torch.zeros(1, encoder.in_chans, encoder.image_size, encoder.image_size)).shape)
+    if shape != (1, encoder.feature_dim):
+        raise UsageError(
+            f"these weights of {encoder.name} give {'x'.join(map(str, shape[1:]))} numbers an image, and one vector is "
+            f"needed (global_pool {encoder.arguments.global_pool!r}): give others, or another {option('encoder')}."
+        )

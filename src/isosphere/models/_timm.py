@@ -1,26 +1,27 @@
 """timm's networks as backbones: which there are, how they are built at a size, how wide their features are."""
 
 import logging
+import math
 import re
-from collections.abc import Iterator
+import warnings
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
 from typing import Any, cast
 
 import timm
 import torch
-from torch import nn
+from timm.layers.pos_embed_rel import resize_rel_pos_bias_table_levit
+from torch import Tensor, nn
 
 from isosphere.errors import RunError, UsageError, listing, nearest, option, plural
+from isosphere.models._hub import HUB, reached
 from isosphere.models._record import Arguments, Stem
 from isosphere.models._small_conv import SMALL_CONV
 from isosphere.models._weights import a_few
 
 # Below this size a residual network's 7x7 stem and max-pool would leave a handful of positions.
 SMALL_STEM_BELOW = 80
-HUB_SECONDS = 5.0
-"""The hub is given up if it has not answered by then."""
-
 
 _UNPOOLED = "_enc"
 """Ending of the names of encoders of language models, which give a row per patch and no vector."""
@@ -36,10 +37,23 @@ def timm_names() -> tuple[str, ...]:
 
 
 def require_name(name: str) -> None:
-    """Raises: UsageError if timm has no such network, or it gives no vector."""
+    """Raises: UsageError if timm has no such network, none with such a tag, or it gives no vector."""
+    if ":" in name:
+        raise UsageError(
+            f"{option('encoder', name)}: an encoder has a name of timm's. Weights of the Hub, or of a folder, are "
+            f"given by {option('init', name if name.startswith(HUB) else 'PATH')}, and tell their encoder."
+        )
     if not timm.is_model(name):
         hint = nearest(name, [SMALL_CONV, *timm_names()])
         raise UsageError(f"Unknown encoder '{name}'.{hint} See {listing('encoders')}.")
+    architecture, _, tag = name.partition(".")
+    try:
+        timm.get_pretrained_cfg(name)
+    except RuntimeError:
+        known = a_few(one.partition(".")[2] for one in timm.list_pretrained(f"{architecture}.*"))
+        raise UsageError(
+            f"timm has no weights '{tag}' of {architecture}. Known: {known or 'none'}."
+        ) from None
     if name.endswith(_UNPOOLED):
         raise UsageError(
             f"{name} gives a row per patch, and one vector an image is needed: give {option('encoder', name[:-4])}, "
@@ -55,25 +69,30 @@ def build_timm(
     pretrained: bool = False,
     stem: Stem | None = None,
     arguments: Arguments | None = None,
+    extra: Arguments | None = None,
 ) -> tuple[nn.Module, Arguments, Stem | None]:
     """A network by name without its classifier, with the arguments that its constructor took and its stem.
 
     Args:
         stem: of a residual network; None: the small one below 80 pixels, unless its weights are timm's. Other networks
             have one stem, and None for it.
-        arguments: those of an earlier call, to build the same again; None: the constructor is asked which it takes.
+        arguments: those of an earlier call, to build the same again; None: the constructor is asked which it takes of
+            the size.
+        extra: further ones, which it has to take.
 
     Raises: UsageError for an unknown name, or a size that the network cannot be built for; RunError if pretrained
         weights cannot be had.
     """
     require_name(name)
-    fixed: dict[str, Any] = {"num_classes": 0, "in_chans": in_chans}
+    given = {} if extra is None else extra.of_the_network
+    fixed: dict[str, Any] = {"num_classes": 0, "in_chans": in_chans, **given}
     if pretrained:
         _require_weights(name)
     with _all_loaded(name) if pretrained else _as_built(name, image_size):
         if arguments is None:
             asked = Arguments(img_size=image_size, dynamic_img_size=True, strict_img_size=False)
-            backbone, arguments = _as_accepted(name, asked, {**fixed, "pretrained": pretrained})
+            backbone, sizes = _as_accepted(name, asked, {**fixed, "pretrained": pretrained})
+            arguments = Arguments(**{**given, **sizes.given()})
         else:
             backbone = timm.create_model(name, pretrained=pretrained, **fixed, **arguments.given())
     if not isinstance(backbone, timm.models.ResNet) or not isinstance(backbone.conv1, nn.Conv2d):
@@ -147,25 +166,88 @@ def _require_weights(name: str) -> None:
 
 @contextmanager
 def _all_loaded(name: str) -> Iterator[None]:
-    """As :func:`_reached`; and what timm leaves random, of which it makes a note in its log, is an error.
+    """As :func:`reached`; and what timm leaves random is an error. Raises: RunError, naming the tensors."""
+    with _noted() as missing, reached(name):
+        yield
+    if missing:
+        raise RunError(
+            f"the pretrained weights of '{name}' lack {plural(len(missing), 'tensor')} of the network: "
+            f"{a_few(missing)}. Give a local file ({option('init', 'FILE')}), or another {option('encoder')}."
+        )
 
-    Raises: RunError, naming the tensors.
+
+def adapted(
+    name: str,
+    tensors: Mapping[str, Tensor],
+    *,
+    own: Mapping[str, Tensor],
+    in_chans: int,
+    arguments: Arguments,
+) -> dict[str, Tensor]:
+    """Weights of timm's network as its own loading makes them of those of a file: resampled to the size of the images,
+    under its names, for its channels; `own` are such as it has. Without those that the file does not have; such as do
+    not fit are as in the file.
     """
+    given, odd = {key: _biases(x, own.get(key)) for key, x in tensors.items()}, dict[str, Tensor]()
+    while given:
+        try:
+            return {**_loaded(name, given, in_chans, arguments), **odd}
+        except RuntimeError as error:
+            wrong = [key for key in re.findall(r"size mismatch for (\S+?):", str(error)) if key in given]
+            if not wrong:
+                break
+            odd |= {key: given.pop(key) for key in wrong}
+        except (KeyError, AttributeError, TypeError, ValueError, IndexError, AssertionError):
+            break  # of names that timm's reader of another library's files has missed
+    return dict(tensors)
+
+
+def _biases(found: Tensor, own: Tensor | None) -> Tensor:
+    """A table of attention biases by distance, as those of LeViT and EfficientFormer, at another size of the image.
+    Timm resamples it in some of the networks that have one.
+    """
+    square = found.ndim == 2 and math.isqrt(found.shape[1]) ** 2 == found.shape[1]
+    if own is None or not square or own.shape == found.shape or own.shape[:1] != found.shape[:1]:
+        return found
+    return resize_rel_pos_bias_table_levit(found.T, own.shape[::-1]).T.contiguous()
+
+
+def _loaded(
+    name: str, tensors: Mapping[str, Tensor], in_chans: int, arguments: Arguments
+) -> dict[str, Tensor]:
+    """The state of the network that timm has loaded, without what it left random."""
+    cfg = timm.get_pretrained_cfg(name)
+    first = cfg.first_conv if cfg is not None and isinstance(cfg.first_conv, str) else ""
+    kernel = tensors.get(f"{first}.weight")
+    channels = 3 if kernel is None or kernel.ndim != 4 else kernel.shape[1]
+    overlay = {
+        "state_dict": dict(tensors),
+        "input_size": (channels, *(cfg.input_size if cfg is not None else (3, 224, 224))[1:]),
+        # No other source, and other classes than here: what else is in the file is then no error.
+        **{"url": None, "file": None, "hf_hub_id": None, "source": None, "custom_load": False},
+        **{"num_classes": 1, "classifier": (cfg and cfg.classifier) or "none"},
+    }
+    options = {"num_classes": 0, "in_chans": in_chans, **arguments.given()}
+    with torch.random.fork_rng(devices=[]), _noted() as missing:
+        network = timm.create_model(name, pretrained=True, pretrained_cfg_overlay=overlay, **options)
+    return {key: x for key, x in network.state_dict().items() if key not in missing}
+
+
+@contextmanager
+def _noted() -> Iterator[list[str]]:
+    """What timm finds missing as it loads weights within the block, of which it makes a note in its log."""
     notes, log = _Notes(), logging.getLogger("timm.models._builder")
-    level = log.level
+    level, handed_on = log.level, log.propagate
     log.addHandler(notes)
-    log.setLevel(min(log.getEffectiveLevel(), logging.INFO))
+    log.setLevel(logging.INFO)
+    log.propagate = False
     try:
-        with _reached(name):
-            yield
+        with warnings.catch_warnings(action="ignore"):  # of timm's resampling
+            yield notes.missing
     finally:
         log.setLevel(level)
+        log.propagate = handed_on
         log.removeHandler(notes)
-    if notes.missing:
-        raise RunError(
-            f"the pretrained weights of '{name}' lack {plural(len(notes.missing), 'tensor')} of the network: "
-            f"{a_few(notes.missing)}. Give a local file ({option('init', 'FILE')}), or another {option('encoder')}."
-        )
 
 
 class _Notes(logging.Handler):
@@ -179,42 +261,3 @@ class _Notes(logging.Handler):
         if found := re.match(r"Missing keys \((.*)\)", record.getMessage()):
             computed = ("num_batches_tracked", "_index", "_idxs", "mask")
             self.missing += [key for key in found[1].split(", ") if not key.endswith(computed)]
-
-
-@contextmanager
-def _reached(name: str) -> Iterator[None]:
-    """Within the block the hub's cache alone is asked where the hub does not answer: its client would try for a minute.
-
-    Raises: RunError in a sentence if the weights are not to be had.
-    """
-    from huggingface_hub import constants
-
-    before = constants.HF_HUB_OFFLINE
-    constants.HF_HUB_OFFLINE = before or not _answers(constants.ENDPOINT)
-    try:
-        yield
-    except (torch.OutOfMemoryError, MemoryError):
-        raise
-    except Exception as error:  # the hub's and torch's own errors, of several packages
-        why = (
-            "there is no network, or the hub does not answer"
-            if constants.HF_HUB_OFFLINE
-            else str(error).split("\n")[0]
-        )
-        raise RunError(
-            f"the pretrained weights of '{name}' could not be fetched ({why or type(error).__name__}). Fetch them once "
-            f"where there is network, or give a local file: {option('init', 'FILE')}."
-        ) from error
-    finally:
-        constants.HF_HUB_OFFLINE = before
-
-
-def _answers(address: str) -> bool:
-    """Whether a server says anything at all, through the proxies and certificates of the hub's own client."""
-    from huggingface_hub import get_session
-
-    try:
-        get_session().head(address, timeout=HUB_SECONDS)
-    except Exception:
-        return False
-    return True

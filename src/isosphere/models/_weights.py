@@ -4,14 +4,14 @@ import warnings
 import zipfile
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from isosphere.errors import RunError, UsageError, option, plural
+from isosphere.errors import RunError, UsageError, option
 from isosphere.models._record import Stem
 
 _MAPPINGS = 10_000
@@ -48,16 +48,26 @@ _FOLLOWING = ("student", "momentum", "encoder_k", "key_encoder", "target_network
 
 
 @dataclass(frozen=True)
-class _Found:
-    """One network of a file: its tensors by the names that they have in the network to be loaded."""
+class Network:
+    """One network of a file: its tensors by the names that they have in the network to be loaded, and what lies beside
+    them.
+    """
 
     label: str
     """Where in the file, such as ``teacher.backbone.``."""
     tensors: Mapping[str, Tensor]
+    others: tuple[str, ...] = ()
+    """Where networks are that would fit as well."""
+    names: str = ""
+    """Whose names they had, if not timm's."""
 
     def fitting(self, own: Mapping[str, Tensor]) -> int:
         """How many have the network's shape."""
         return sum(name in self.tensors and self.tensors[name].shape == x.shape for name, x in own.items())
+
+    def named(self, own: Mapping[str, Tensor]) -> int:
+        """How many have a name of the network's."""
+        return len(own.keys() & self.tensors.keys())
 
 
 @dataclass(frozen=True)
@@ -75,7 +85,8 @@ class WeightsFile:
     def read(cls, path: str | Path) -> "WeightsFile":
         """Raises: UsageError if there is no such file; RunError if it is damaged, or holds no tensors by name."""
         path = Path(path)
-        require_weights_file(path)
+        if not path.is_file():
+            raise UsageError(f"{option('init')}: no file '{path}'.")
         content = _content(path)
         nested = dict(_mappings(content))
         if not nested:
@@ -90,78 +101,26 @@ class WeightsFile:
 
     def stem(self, backbone: nn.Module) -> Stem | None:
         """The stem of the residual network in the file, None where it tells of none."""
-        found, _ = self._best(backbone)
+        found = self.network(backbone)
         return None if found is None else stem_of(found.tensors)
 
-    def load(self, backbone: nn.Module, name: str) -> str:
-        """Give a network the weights of the file, all of them or none, and say in words what was taken.
-
-        Raises: UsageError, naming the tensors, if one of the network's is absent or of another shape; RunError if
-            one is not finite.
-        """
-        own = _weights(backbone)
-        found, others = self._best(backbone)
-        fitting = 0 if found is None else found.fitting(own)
-        if found is None or 2 * fitting < len(own):
-            keys = [label + key for label, tensors in self.nested.items() for key in tensors]
-            raise UsageError(
-                f"{option('init')}: '{self.path}' holds {fitting} of the {len(own)} tensors of {name}: it belongs to "
-                f"another encoder. Name that one with {option('encoder')}. The file has {a_few(keys)}; {name} has "
-                f"{a_few(own)}."
-            )
-        wrong = [said for key, x in own.items() if (said := _difference(key, found.tensors.get(key), x))]
-        if wrong:
-            raise UsageError(
-                f"{option('init')}: '{self.path}' leaves {plural(len(wrong), 'tensor')} of {name} without weights: "
-                f"{a_few(wrong)}. Views of the size that it was trained on ({option('image_size', ...)}), or the "
-                f"{option('encoder')} that it is of, have them all."
-            )
-        broken = [key for key, x in own.items() if not found.tensors[key].to(x.dtype).isfinite().all()]
-        if broken:
-            raise RunError(
-                f"{option('init')}: '{self.path}' holds values that are not finite, in {a_few(broken)}: that training "
-                "had failed. Take an earlier checkpoint of it."
-            )
-        counts = backbone.state_dict().keys() - own.keys()
-        taken = {
-            key: x for key, x in found.tensors.items() if key in own or (key in counts and x.numel() == 1)
-        }
-        backbone.load_state_dict(taken, strict=False)
-        where = f", those of {a_few([found.label.rstrip('.')])}" if found.label else ""
-        beside = (
-            f", not of {a_few(label.rstrip('.') or 'the outermost' for label in others)}" if others else ""
-        )
-        return f"all {len(own)} tensors from {self.path}{where}{beside}"
-
-    def _best(self, backbone: nn.Module) -> tuple[_Found | None, list[str]]:
-        """The network of the file that fits best, and where others are that fit as well.
+    def network(self, backbone: nn.Module) -> Network | None:
+        """The network of the file that fits this one best, None if none of its names is known here.
 
         Among equals the averaged one where a method hands that on (the teacher of DINO, the target encoder of
         I-JEPA), else the one that gradients have trained.
         """
-        own = _weights(backbone)
+        own = required(backbone)
         found = [
-            _Found(label + prefix, tensors)
+            Network(label + prefix, tensors)
             for label, mapping in self.nested.items()
             for prefix, tensors in _by_prefix(mapping, backbone).items()
         ]
         found.sort(key=lambda one: (-one.fitting(own), _rank(one.label), len(one.label)))
         if not found:
-            return None, []
-        equals = [one.label for one in found[1:] if one.fitting(own) == found[0].fitting(own)]
-        return found[0], equals
-
-
-def require_weights_file(path: str | Path) -> None:
-    """Raises: UsageError if there is no such file."""
-    path = Path(path)
-    if path.is_file():
-        return
-    inside = path / "encoder.safetensors"
-    hint = f" {path} is a folder: give {inside}." if inside.is_file() else ""
-    raise UsageError(
-        f"{option('init')}: no file '{path}'.{hint} Expected random, pretrained, or a .safetensors or .pth file."
-    )
+            return None
+        equals = tuple(one.label for one in found[1:] if one.fitting(own) == found[0].fitting(own))
+        return replace(found[0], others=equals)
 
 
 def stem_of(weights: Mapping[str, Tensor]) -> Stem | None:
@@ -265,13 +224,13 @@ def _is_plain(x: Tensor) -> bool:
 # --- choosing -------------------------------------------------------------------------------------------------
 
 
-def _weights(backbone: nn.Module) -> dict[str, Tensor]:
+def required(backbone: nn.Module) -> dict[str, Tensor]:
     """What has to come from the file: all but the counts of batches, which old files lack and nothing reads."""
     return {key: x for key, x in backbone.state_dict().items() if not key.endswith("num_batches_tracked")}
 
 
 def _by_prefix(tensors: Mapping[str, Tensor], backbone: nn.Module) -> dict[str, dict[str, Tensor]]:
-    """Tensors that have names of the network behind some prefix, by prefix.
+    """Tensors behind each prefix that has names of the network behind it.
 
     The children of a network may also be numbered, as in the ``nn.Sequential`` that people cut a ResNet into.
     """
@@ -283,15 +242,23 @@ def _by_prefix(tensors: Mapping[str, Tensor], backbone: nn.Module) -> dict[str, 
         if key.startswith(f"{child}.")
     }
     longest = max((key.count(".") for key in own), default=0) + 1
+    plain = {
+        ".".join(part for part in key.split(".") if part not in _WRAPPERS): x for key, x in tensors.items()
+    }
     found: dict[str, dict[str, Tensor]] = {}
-    for key, x in tensors.items():
-        parts = [part for part in key.split(".") if part not in _WRAPPERS]
+    for key, x in plain.items():
+        parts = key.split(".")
         for i in range(max(0, len(parts) - longest), len(parts)):
             name, prefix = ".".join(parts[i:]), ".".join([*parts[:i], ""])
             if name in own or name in numbered:
                 found.setdefault(prefix, {}).setdefault(
                     numbered.get(name, name) if name not in own else name, x
                 )
+    for prefix, named in found.items():
+        for key, x in plain.items():
+            name = key.removeprefix(prefix)
+            if key.startswith(prefix) and name not in numbered:
+                named.setdefault(name, x)
     return found
 
 
@@ -303,23 +270,6 @@ def _rank(label: str) -> int:
     if any(word.startswith("teacher") or word in _HANDED_ON for word in words):
         return 1
     return 3 if any(part in word for word in words for part in _FOLLOWING) else 2
-
-
-def _difference(key: str, found: Tensor | None, own: Tensor) -> str:
-    """What keeps a tensor from being taken; empty if nothing does."""
-    if found is None:
-        return f"{key} (absent)"
-    if found.shape != own.shape:
-        return f"{key} ({_shape(found)} in the file, {_shape(own)} here)"
-    return (
-        ""
-        if found.is_floating_point() == own.is_floating_point()
-        else f"{key} (of {found.dtype} in the file)"
-    )
-
-
-def _shape(x: Tensor) -> str:
-    return "x".join(map(str, x.shape)) or "a number"
 
 
 def a_few(words: Iterable[str]) -> str:

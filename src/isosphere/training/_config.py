@@ -121,7 +121,11 @@ class ModelConfig(_Section):
     encoder: str | None = Field(
         default=None, description="small-conv or any timm name; empty: by the image size"
     )
-    init: str = Field(default="random", description="random, pretrained, or a file of weights")
+    init: str = Field(
+        default="random",
+        description="random, pretrained, a file of weights, the folder of a run, or hf-hub:OWNER/NAME",
+    )
+    partial: bool = Field(default=False, description="leave random what the weights of init lack")
     dim: int | None = Field(
         default=None, ge=2, le=65536, description="dimension of the embedding; empty: the method's"
     )

@@ -5,6 +5,7 @@ from statistics import median_low
 
 from isosphere.data import Source, Suggestion, White, find_white, load_images, suggest
 from isosphere.errors import UsageError, option
+from isosphere.models import own_start
 from isosphere.training._config import Config
 
 EPOCHS = 100
@@ -57,6 +58,7 @@ def resolve(config: Config, source: Source) -> tuple[Config, Suggestion | None]:
     everywhere. Where no recipe of views was asked for, the one that the images suggest is taken and the
     suggestion handed back.
     """
+    config = _by_weights(config)
     data, train = config.data, config.train
     open_size = data.image_size is None or data.canvas_size is None
     native = typical_side(source) if open_size or config.views.recipe is None else 0
@@ -72,6 +74,17 @@ def resolve(config: Config, source: Source) -> tuple[Config, Suggestion | None]:
         train={"batch_size": train.batch_size or default_batch(len(source))},
     )
     return _by_size(resolved, config), suggestion
+
+
+def _by_weights(config: Config) -> Config:
+    """Encoder and size of the views as the weights have them that training begins with, where they are left open: a
+    network sees best at the size that it was trained on, also where the images are smaller.
+    """
+    data, model = config.data, config.model
+    if model.init == "random" or (model.encoder is not None and data.image_size is not None):
+        return config
+    encoder, size = own_start(model.encoder, model.init)
+    return config.replace(data={"image_size": data.image_size or size}, model={"encoder": encoder})
 
 
 def resolve_sizes(config: Config) -> Config:

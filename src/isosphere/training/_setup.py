@@ -32,9 +32,9 @@ from isosphere.methods import Method, build_method, check_options
 from isosphere.models import (
     Encoder,
     build_encoder,
+    find_start,
     memory_format,
     require_encoder_name,
-    require_weights_file,
     synchronise,
 )
 from isosphere.runs import tensors_identity
@@ -233,7 +233,9 @@ def build(
         torch.manual_seed(seed)
         size = config.data.image_size or 32
         encoder = (
-            build_encoder(model.encoder or "small-conv", image_size=size, init=model.init)
+            build_encoder(
+                model.encoder or "small-conv", image_size=size, init=model.init, partial=model.partial
+            )
             if record is None
             else Encoder.from_spec(record, state)
         )
@@ -292,7 +294,7 @@ def _check_names(config: Config, *, begun: bool = False) -> None:
     if config.model.encoder is not None:
         require_encoder_name(config.model.encoder)
     if config.model.init not in ("random", "pretrained") and not begun:
-        require_weights_file(config.model.init)
+        find_start(config.model.init)
     if config.train.wandb is not None and find_spec("wandb") is None:
         raise UsageError("train.wandb needs Weights & Biases: pip install wandb, or leave train.wandb out.")
     recipe(config.views.recipe or "crops", config.data.image_size or 32, **config.views.overrides)
