@@ -90,6 +90,7 @@ def main() -> None:
     options.add_argument("--test", type=int, default=500)
     options.add_argument("--kinds", default="crops")
     options.add_argument("--views", type=int, default=4)
+    options.add_argument("--every", type=int, default=1, help="views of every so manieth training image")
     options.add_argument("--threads", type=int, default=1)
     options.add_argument("--out", type=Path, required=True)
     a = options.parse_args()
@@ -110,7 +111,7 @@ def main() -> None:
             images = read_images(parts[part], SIZE)
             look = passes(mean, std) if kind == "passes" else views(kind, mean, std, a.views)
             began = time.process_time()
-            features = seen(encode, images.images, look)
+            features = seen(encode, images.images[:: 1 if kind == "passes" else a.every], look)
             rate = features.shape[0] * features.shape[1] / (time.process_time() - began)
             print(f"{name} {part}/{kind}: {tuple(features.shape)}, {rate:.1f} passes/s of CPU", flush=True)
             found |= {f"{part}/{kind}": features.numpy(), f"{part}/labels": np.asarray(images.labels)}

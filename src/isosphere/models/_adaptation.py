@@ -19,21 +19,18 @@ _TENSORS = ("mean", "basis")
 class Adaptation:
     r"""A transformation of a network's features, fitted by :func:`fit_adaptation`: unit rows, to be compared by cosine.
 
-    With :math:`\hat x = x / |x|`, mean m, centring c and weight w of the metric M:
+    With :math:`\hat x = x / |x|`, mean m, centring c and metric M:
 
-    .. math:: x \mapsto \bigl(\sqrt{1 - w}\, u(\hat x - c m),\ \sqrt w\, u((\hat x - m) M)\bigr), \qquad u(z) = z / |z|
-
-    so that the cosine of two images is the mean, by w, of their cosines after centring and in the metric.
+    .. math:: x \mapsto z / |z|, \qquad z = (\hat x - c\, m) M
 
     Shape: ``mean`` (p,), ``basis`` (p, p), the metric; called with ``(m, p)``, or with several passes of the same
-    images ``(passes, m, p)``, whose unit rows are averaged and made unit again; ``(m, q)`` out, float32, of the kind
-    that came in (torch, numpy). A row equal to the mean stays 0.
+    images ``(passes, m, p)``, whose unit rows are averaged and made unit again; ``(m, p)`` out, float32, of the kind
+    that came in (torch, numpy). A row whose z is 0 stays 0.
     """
 
     mean: Tensor
     basis: Tensor
     centring: float
-    weight: float
     shrinkage: float
     strength: float
     views: int
@@ -43,11 +40,6 @@ class Adaptation:
     def dim(self) -> int:
         """Numbers of a feature that goes in."""
         return len(self.mean)
-
-    @property
-    def out_dim(self) -> int:
-        """Numbers of a feature that comes out."""
-        return self.dim * ((self.weight < 1) + (self.weight > 0))
 
     @property
     def state(self) -> dict[str, Tensor]:
@@ -88,71 +80,58 @@ class Adaptation:
         unit = functional.normalize(features.float(), dim=-1)
         unit = functional.normalize(unit.mean(0), dim=-1) if unit.ndim == 3 else unit
         mean, basis = self.mean.to(unit.device), self.basis.to(unit.device)
-        parts = []
-        if self.weight < 1:
-            parts.append((1 - self.weight) ** 0.5 * functional.normalize(unit - self.centring * mean, dim=-1))
-        if self.weight > 0:
-            with full_precision(unit.device):
-                parts.append(self.weight**0.5 * functional.normalize((unit - mean) @ basis, dim=-1))
-        return torch.cat(parts, -1)
+        with full_precision(unit.device):
+            return functional.normalize((unit - self.centring * mean) @ basis, dim=-1)
 
     def describe(self) -> str:
         """One sentence: what is done to features, and what that rests on."""
-        centred = f"unit features less {_part(self.centring)} their mean"
-        metric = (
-            f"within-class covariance normalisation (shrinkage {self.shrinkage:g}, directions by their share of "
-            f"variance between images{'' if self.strength == 1 else f' to the power {self.strength:g}'})"
+        return (
+            f"unit features less {self.centring:g} of their mean, after within-class covariance normalisation "
+            f"(shrinkage {self.shrinkage:g}), each direction weighted by its ratio of variance between images to that "
+            f"between views to the power {self.strength:g}; from {self.views} views of {self.images} images, "
+            "without labels"
         )
-        if self.weight == 0:
-            done = centred
-        elif self.weight == 1:
-            done = metric
-        else:
-            done = f"{centred}, and beside them ({self.weight:.0%} of the cosine) {metric}"
-        return f"{done}; from {self.views} views of {self.images} images, without labels"
-
-
-def _part(share: float) -> str:
-    return {0.5: "half of", 1.0: "all of", 0.0: "none of"}.get(share, f"{share:g} of")
 
 
 def fit_adaptation(
     views: NDArray[Any] | Tensor,
     *,
-    shrinkage: float = 0.3,
-    strength: float = 1.0,
+    shrinkage: float = 0.85,
+    strength: float = 0.2,
     centring: float = 0.5,
-    weight: float = 0.5,
 ) -> Adaptation:
     r"""Adapt a frozen network's features to these images, from embeddings of some views of each. No label is needed:
-    what views change in an image is what a neighbour should overlook.
+    what views change in an image is what a neighbour should overlook, what sets many images apart is what it should
+    look at.
 
-    The metric is :math:`M = W_s^{-1/2} \sum_j r_j^{a}\, u_j u_j^\top` with W the covariance of an image's views, shrunk
-    by s (:func:`isosphere.statistics.within_root`), :math:`u_j` the principal directions of the images' means after
-    :math:`W_s^{-1/2}`, and :math:`r_j` the share of variance there that is between images.
+    .. math:: M = W_s^{-1/2} \sum_j \lambda_j^{a}\, u_j u_j^\top, \qquad
+              W_s^{-1/2} B\, W_s^{-1/2} u_j = \lambda_j u_j
+
+    with W the covariance of an image's views, shrunk by s (:func:`isosphere.statistics.within_root`), and B that of the
+    images, so that :math:`\lambda_j` is the ratio that linear discriminant analysis looks at, each image a class of its
+    own.
 
     Args:
         views: ``(V, n, p)``: embeddings of at least two views of at least two images, by any model.
         shrinkage: s in (0, 1]; 1 leaves the features' own directions.
         strength: a, at least 0; 0 is within-class covariance normalisation alone.
-        centring: share of the mean that is subtracted outside of the metric (SimpleShot: 1).
-        weight: share of the metric in the cosine: 0 none, 1 it alone.
+        centring: c, the share of the mean that is subtracted (SimpleShot: 1).
 
     Raises: ValueError in one sentence for what cannot be fitted.
 
     Numerics: float64, on the CPU where the device has none; two eigen-decompositions of size p. Depends on the order of
     the images and of the views only in rounding.
 
-    *References*: Hatch, Kajarekar and Stolcke, 2006 (WCCN); Wang et al., 1911.04623 (SimpleShot: centring).
+    *References*: Hatch, Kajarekar and Stolcke, 2006 (WCCN); Wang et al., 1911.04623 (SimpleShot: centring). Figures:
+    ``experiments/pretrained``.
     """
-    for name, value, low, high in (
-        ("shrinkage", shrinkage, 0, 1),
-        ("strength", strength, 0, float("inf")),
-        ("centring", centring, 0, 1),
-        ("weight", weight, 0, 1),
+    for name, value, high in (
+        ("shrinkage", shrinkage, 1),
+        ("strength", strength, float("inf")),
+        ("centring", centring, 1),
     ):
-        if not low <= value <= high or (name == "shrinkage" and value == 0):
-            raise ValueError(f"{name}: got {value}, expected a number from {low} to {high}")
+        if not 0 <= value <= high or (name == "shrinkage" and value == 0):
+            raise ValueError(f"{name}: got {value}, expected a number from 0 to {high}")
     x = _unit(views)
     mean = x.mean((0, 1))
     with full_precision(x.device):
@@ -163,7 +142,6 @@ def fit_adaptation(
         mean=mean.float().to(where),
         basis=basis.float().to(where),
         centring=float(centring),
-        weight=float(weight),
         shrinkage=float(shrinkage),
         strength=float(strength),
         views=x.shape[0],
@@ -189,13 +167,9 @@ def _unit(views: NDArray[Any] | Tensor) -> Tensor:
 
 
 def _between(seen: Tensor, strength: float) -> Tensor:
-    """Each principal direction of the images by its share of variance between them, to a power: ``(p, p)``."""
+    """Each principal direction of the images by its variance between them, to a power: ``(p, p)``."""
     means = seen.mean(0) - seen.mean((0, 1))
-    within = within_covariance(seen)
     # The covariance of means holds that of views over their number.
-    between = means.T @ means / (len(means) - 1) - within / len(seen)
+    between = means.T @ means / (len(means) - 1) - within_covariance(seen) / len(seen)
     variance, directions = torch.linalg.eigh(between)
-    variance = variance.clamp(min=0)
-    inside = ((within @ directions) * directions).sum(0).clamp(min=0)
-    share = torch.where(variance > 0, variance / (variance + inside), 0.0)
-    return (directions * share**strength) @ directions.T
+    return (directions * variance.clamp(min=0) ** strength) @ directions.T

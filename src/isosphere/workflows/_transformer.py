@@ -79,7 +79,7 @@ class FeatureAdapter(TransformerMixin, BaseEstimator):
     Args: as of :func:`isosphere.models.fit_adaptation`; None is its own default.
 
     ``fit`` takes embeddings of views ``(V, n, p)`` and leaves ``adaptation_``
-    (:class:`isosphere.models.Adaptation`); ``transform`` takes ``(m, p)`` and gives unit rows, float32 ``(m, q)``.
+    (:class:`isosphere.models.Adaptation`); ``transform`` takes ``(m, p)`` and gives unit rows, float32 ``(m, p)``.
     """
 
     def __init__(
@@ -87,12 +87,10 @@ class FeatureAdapter(TransformerMixin, BaseEstimator):
         shrinkage: float | None = None,
         strength: float | None = None,
         centring: float | None = None,
-        weight: float | None = None,
     ) -> None:
         self.shrinkage = shrinkage
         self.strength = strength
         self.centring = centring
-        self.weight = weight
 
     def fit(self, X: Any, y: Any = None) -> "FeatureAdapter":
         """Fit to views of images, ``(V, n, p)``; labels are not looked at."""
@@ -102,10 +100,10 @@ class FeatureAdapter(TransformerMixin, BaseEstimator):
         return self
 
     def transform(self, X: Any) -> NDArray[np.float32]:
-        """Unit rows, float32 ``(m, q)``."""
+        """Unit rows, float32 ``(m, p)``."""
         check_is_fitted(self)
         return self.adaptation_(np.asarray(X))
 
     def fit_transform(self, X: Any, y: Any = None, **fit_params: Any) -> NDArray[np.float32]:
-        """Fit, then the views' mean directions as they are compared: ``(V, n, p)`` to ``(n, q)``."""
+        """Fit, then the views' mean directions as they are compared: ``(V, n, p)`` to ``(n, p)``."""
         return self.fit(X, y).transform(X)
