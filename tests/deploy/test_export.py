@@ -16,7 +16,10 @@ from safetensors.torch import load_file, save_file
 import isosphere
 from isosphere.data import decode, open_source
 from isosphere.deploy import export
+from isosphere.deploy._model_card import model_card
 from isosphere.errors import RunError, UsageError
+from isosphere.evaluation import Estimate, Figure, TaskResult, update_results
+from isosphere.models import build_encoder
 from isosphere.workflows._context import EvaluationContext
 from isosphere.workflows._splits import Splits
 from tests.zoo import timm_transform, zoo
@@ -24,6 +27,7 @@ from tests.zoo import timm_transform, zoo
 from .conftest import picture, train_tiny
 
 export_module = __import__("sys").modules["isosphere.deploy._export"]
+checked_module = __import__("sys").modules["isosphere.deploy._checked"]
 
 
 def run_snippet(text, image=None) -> tuple[Any, str]:
@@ -233,7 +237,7 @@ def test_onnx_without_its_packages(run, tmp_path, monkeypatch):
 
 
 def test_a_file_that_computes_something_else_is_not_kept(run, tmp_path, monkeypatch):
-    monkeypatch.setattr(export_module, "_compare", lambda *_: 1e-3)
+    monkeypatch.setattr(checked_module, "compare", lambda *_: 1e-3)
     with pytest.raises(RunError, match=r"differs from the encoder by 1\.0e-03"):
         export(run, "safetensors", tmp_path / "e.safetensors")
     assert not (tmp_path / "e.safetensors").exists()
@@ -243,10 +247,65 @@ def test_a_file_that_computes_something_else_is_not_kept(run, tmp_path, monkeypa
     assert (tmp_path / "e.safetensors").read_bytes() == b"of before"
 
 
+def test_a_folder_for_the_hub(tmp_path):
+    """Timm builds it from the folder alone, with other classes too, and a run can begin with it."""
+    (tmp_path / "data").mkdir()
+    for seed in range(8):
+        picture(seed, 48).save(tmp_path / "data" / f"{seed}.png")
+    values = {"model.encoder": "test_vit", "data.image_size": 48, "train.epochs": 0, "train.batch_size": 8}
+    run = isosphere.load(train_tiny(tmp_path / "run", tmp_path / "data", **values), device="cpu")
+    made = export(run, "hub")
+    folder = tmp_path / "run" / "export" / "hub"
+    assert {file.name for file in made.files} == {path.name for path in folder.iterdir()}
+    network = timm.create_model(f"local-dir:{folder}", pretrained=True, num_classes=0).eval()
+    x = torch.rand(2, 3, 48, 48)
+    with torch.no_grad():
+        assert torch.equal(network(x), run.encoder.eval()(x))
+    assert tuple(network.pretrained_cfg["mean"]) == run.encoder.mean
+    assert timm.create_model(f"local-dir:{folder}", pretrained=True, num_classes=5)(x).shape == (2, 5)
+    same_of_every_kind(run, made.snippet)
+    for init in (folder, f"local-dir:{folder}", folder / "model.safetensors"):
+        begun = build_encoder(None, init=init)
+        assert (begun.name, begun.image_size, begun.assumed) == ("test_vit", 48, False)
+        assert all(
+            torch.equal(a, b) for a, b in zip(begun.parameters(), run.encoder.parameters(), strict=True)
+        )
+    card = (folder / "README.md").read_text()
+    assert str(tmp_path) not in card + (folder / "config.json").read_text()
+    for said in (
+        "license: unknown",
+        "Images: data",
+        "Method: kl-vmf",
+        "Yours to write",
+        "hf-hub:YOUR_NAME/run",
+    ):
+        assert said in card
+    (folder / "README.md").write_text("mine")
+    export(run, "hub")
+    assert (folder / "README.md").read_text() == "mine", "what somebody has written is kept"
+    with pytest.raises(UsageError, match=r"config\.json exists: add overwrite=True"):
+        export(run, "hub", folder)
+
+
+def test_the_card_has_the_figures_of_these_weights(trained, tmp_path):
+    import shutil
+
+    shutil.copytree(trained, tmp_path / "run")
+    run = isosphere.load(tmp_path / "run", device="cpu", cache=False)
+    figures = (Figure("trained", "backbone", "accuracy", Estimate(0.5, 0.4, 0.6)),)
+    of_others = TaskResult("linear", figures, {}, data="elsewhere/pictures", weights="of others")
+    update_results(run.folder, [TaskResult("knn", figures, {}, "elsewhere/pictures", run.weights), of_others])
+    card = model_card(run)
+    assert "| knn | pictures | trained backbone | accuracy | 0.500 [0.400, 0.600] |" in card
+    assert "linear" not in card
+
+
 @pytest.mark.parametrize(
     ("format", "options", "words"),
     [
         ("timm", {}, "timm has no such network"),
+        ("hub", {}, "timm has no such network"),
+        ("hub", {"layer": "head"}, "backbone alone"),
         ("onyx", {}, "Did you mean 'onnx'"),
         ("safetensors", {"out": "e.pt"}, r"ends in \.safetensors"),
         ("safetensors", {"layer": "head"}, "backbone alone"),

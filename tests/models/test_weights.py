@@ -98,6 +98,26 @@ CHECKPOINTS = {
         0,
         "method.encoder.backbone, not of method.teacher.module.backbone",
     ),
+    "stable-pretraining": (
+        lambda s, t: {"state_dict": {**behind("backbone.student.", s), **behind("backbone.teacher.", t)}},
+        1,
+        "backbone.teacher, not of state_dict.backbone.student",
+    ),
+    "lightly-train": (
+        lambda s, t: {
+            "state_dict": {
+                **behind("_method.teacher_embedding_model.wrapped_model._model.", t),
+                **behind("_method.student_embedding_model.wrapped_model._model.", s),
+            }
+        },
+        1,
+        "teacher_embedding_model.wrapped_model._model, not of",
+    ),
+    "a model of a model": (
+        lambda s, t: {"net": {"module": behind("model.encoder.", s)}},
+        0,
+        "net.module.model.encoder",
+    ),
     "integer keys beside it": (lambda s, t: {0: 1, "model": {**s, 7: torch.ones(1)}}, 0, "those of model"),
 }
 

@@ -1,11 +1,17 @@
 """What is decided from the images alone."""
 
+import json
+
 import numpy as np
 import pytest
+import timm
+import torch
 from PIL import Image
+from safetensors.torch import save_file
 
 from isosphere.data import open_source
 from isosphere.errors import UsageError
+from isosphere.models import build_encoder
 from isosphere.training import Config, load_config, resolve
 from isosphere.training._defaults import check_batch, default_batch, typical_side
 
@@ -92,3 +98,18 @@ def test_learning_rate_and_decay_go_with_the_optimiser(folder, sets, rate, decay
     config, _ = resolve(load_config(None, sets), open_source(folder))
     assert config.optim.learning_rate == pytest.approx(rate)
     assert config.optim.weight_decay == decay
+
+
+def test_given_weights_see_at_their_own_size(folder, tmp_path):
+    """Also where the images are smaller; an architecture that the weights tell need not be named."""
+    torch.save(timm.create_model("test_vit").state_dict(), tmp_path / "w.pth")
+    given = Config().replace(model={"encoder": "test_vit", "init": str(tmp_path / "w.pth")})
+    config, _ = resolve(given, open_source(folder))
+    assert (config.data.image_size, config.data.canvas_size) == (160, 160)
+    asked, _ = resolve(given.replace(data={"image_size": 64}), open_source(folder))
+    assert (asked.data.image_size, asked.data.canvas_size) == (64, 100)
+    run = build_encoder("test_vit", image_size=48)
+    save_file(run.state_dict(), tmp_path / "encoder.safetensors")
+    (tmp_path / "encoder.json").write_text(json.dumps(run.spec()))
+    config, _ = resolve(Config().replace(model={"init": str(tmp_path)}), open_source(folder))
+    assert (config.model.encoder, config.data.image_size) == ("test_vit", 48)

@@ -191,13 +191,13 @@ def test_timms_weights_are_fetched_once(folder, tmp_path, quick, monkeypatch):
     trained = timm.create_model("resnet18").state_dict()
     hub = "timm.models._builder.load_state_dict_from_hf"
     with monkeypatch.context() as reached:
-        reached.setattr("isosphere.models._timm._answers", lambda address: True)
+        reached.setattr("isosphere.models._hub._answers", lambda address: True)
         reached.setattr(hub, lambda *_, **__: dict(trained))
         given = {**quick, "encoder": "resnet18", "init": "pretrained", "epochs": 0}
         run = isosphere.train(folder, tmp_path / "r", **given)
         assert torch.equal(run.encoder.backbone.conv1.weight, trained["conv1.weight"])
         assert "timm's weights resnet18." in run.folder.log.read_text()
-    monkeypatch.setattr("isosphere.models._timm._answers", lambda address: False)
+    monkeypatch.setattr("isosphere.models._hub._answers", lambda address: False)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     again = isosphere.load(tmp_path / "r", device="cpu")
     np.testing.assert_array_equal(again.embed(pixels(3)), run.embed(pixels(3)))

@@ -15,10 +15,16 @@ def export(
     run: Run,
     format_: Annotated[
         str,
-        typer.Option("--format", metavar="timm|safetensors|onnx", help="Kind of file.", show_default=False),
+        typer.Option(
+            "--format",
+            metavar="timm|safetensors|onnx|hub",
+            help="Kind of file or folder.",
+            show_default=False,
+        ),
     ],
     out: Annotated[
-        Path | None, typer.Option("--out", "-o", help="File to write.", show_default="RUN/export/...")
+        Path | None,
+        typer.Option("--out", "-o", help="File, or folder, to write.", show_default="RUN/export/..."),
     ] = None,
     layer: Annotated[
         str, typer.Option(metavar=LAYERS, help="Output (wccn and head: onnx only).")

@@ -3,8 +3,6 @@
 import importlib
 import logging
 import warnings
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,24 +12,15 @@ from safetensors.torch import load, save
 from torch import Tensor, nn
 
 from isosphere.atomic import make_folder, require_free, write_bytes, write_json, write_text
+from isosphere.deploy._checked import Exported, accept, compare, difference, noise, plain, words
 from isosphere.deploy._embedder import Embedder
+from isosphere.deploy._hub import write_hub
 from isosphere.deploy._layers import Layer
 from isosphere.deploy._snippets import onnx_snippet, safetensors_snippet, timm_snippet
+from isosphere.deploy._timm_card import require_timm, timm_card
 from isosphere.errors import RunError, UsageError, nearest, option
-from isosphere.models import Encoder, SmallConv
+from isosphere.models import Encoder
 from isosphere.runs import RunFolder
-
-TOLERANCE = 1e-4
-"""Largest difference to the encoder that a file may show, relative to the largest feature (at least 1)."""
-
-
-@dataclass(frozen=True)
-class Exported:
-    """Files that were written, lines of Python that use them, and what was checked."""
-
-    files: tuple[Path, ...]
-    snippet: str
-    check: str
 
 
 def export(
@@ -49,8 +38,9 @@ def export(
     Args:
         format: ``timm``: weights under timm's names, for timm's architectures; ``safetensors``: weights and a
             description that isosphere rebuilds any of its encoders from; ``onnx``: one file with the network,
-            the normalisation of pixels included (needs onnx, onnxscript and onnxruntime).
-        out: of the file; ``RUN/export/encoder-FORMAT`` if None.
+            the normalisation of pixels included (needs onnx, onnxscript and onnxruntime); ``hub``: a folder in timm's
+            layout for the Hugging Face Hub, with a model card to be edited, which is never replaced.
+        out: of the file, or the folder; ``RUN/export/encoder-FORMAT`` if None.
         layer: ``wccn`` adds the normalisation (:class:`isosphere.evaluation.WCCN`), ``head`` the projection head (onnx
             only).
         opset: version of ONNX's operators, torch's choice if None (onnx only).
@@ -79,6 +69,9 @@ def export(
             raise UsageError(
                 f"{option(name, given)} belongs to the format onnx: give {option('format', 'onnx')}."
             )
+    if format == "hub":
+        with torch.random.fork_rng([]):
+            return write_hub(run, out, overwrite=overwrite)
     ending = ".onnx" if format == "onnx" else ".safetensors"
     path = run.folder.path / "export" / f"encoder-{format}{ending}" if out is None else Path(out)
     if path.suffix != ending:
@@ -108,58 +101,33 @@ FORMATS: dict[str, str] = {
     "timm": "weights for timm.create_model",
     "safetensors": "weights and a description for isosphere.models",
     "onnx": "one file for ONNX Runtime and others",
+    "hub": "a folder for the Hugging Face Hub, in timm's layout",
 }
 """Formats with a line on each."""
 
 
 def _timm(run: Embedder, path: Path) -> Exported:
     encoder = run.encoder
-    if isinstance(encoder.backbone, SmallConv):
-        raise UsageError(
-            f"{encoder.name} is isosphere's own, and timm has no such network: give {option('format', 'safetensors')} "
-            f"or {option('format', 'onnx')}, or train with a timm encoder ({option('encoder', 'resnet18')})."
-        )
+    require_timm(encoder)
     options: dict[str, Any] = {
         **{"num_classes": 0, "in_chans": encoder.in_chans},
         **encoder.arguments.given(),
     }
     stem = getattr(encoder.backbone, "conv1", None) if encoder.stem == "small" else None
-    content = save(_plain(encoder.backbone), metadata={"format": "pt", "architecture": encoder.name})
+    content = save(plain(encoder.backbone), metadata={"format": "pt", "architecture": encoder.name})
     model = timm.create_model(encoder.name, **options)
     if stem is not None:
         model.conv1 = nn.Conv2d(encoder.in_chans, stem.out_channels, 3, 1, 1, bias=False)  # type: ignore[assignment]
         model.maxpool = nn.Identity()  # type: ignore[assignment]
     model.load_state_dict(load(content))
-    error = _difference(encoder, model.to(run.device).eval(), run)
-    _accept(error)
+    error = difference(encoder, model.to(run.device).eval(), run)
+    accept(error)
     write_bytes(path, content)
-    card = {
-        "architecture": encoder.name,
-        "num_features": encoder.feature_dim,
-        **_pooling(encoder.backbone),
-        "model_args": options,
-        "small_stem": stem is not None,
-        "pretrained_cfg": {
-            "input_size": [encoder.in_chans, run.size, run.size],
-            "mean": list(encoder.mean),
-            "std": list(encoder.std),
-            "interpolation": encoder.interpolation,
-            "crop_pct": encoder.crop_pct or 1.0,
-            "crop_mode": encoder.crop_mode or "center",
-            "num_classes": 0,
-        },
-    }
+    card = {**timm_card(run), "model_args": options, "small_stem": stem is not None}
     write_json(_card(path), card)
     script = _script(run, path)
     snippet = timm_snippet(path, script, encoder, options, None if stem is None else stem.out_channels)
-    return Exported((path, _card(path), script), snippet, _words(error, "timm"))
-
-
-def _pooling(backbone: nn.Module) -> dict[str, str]:
-    """How the network pools, where its constructor calls it so."""
-    pool = getattr(backbone, "global_pool", None)
-    found = pool if isinstance(pool, str) else getattr(pool, "pool_type", None)
-    return {"global_pool": found} if isinstance(found, str) and found else {}
+    return Exported((path, _card(path), script), snippet, words(error, "timm"))
 
 
 def _script(run: Embedder, path: Path, *, normalised: bool = True) -> Path:
@@ -171,16 +139,16 @@ def _script(run: Embedder, path: Path, *, normalised: bool = True) -> Path:
 
 def _safetensors(run: Embedder, path: Path) -> Exported:
     spec = {**run.folder.read_spec(), **run.encoder.spec()}  # an older run's tells no stem
-    content = save(_plain(run.encoder), metadata={"format": "pt", "architecture": run.encoder.name})
+    content = save(plain(run.encoder), metadata={"format": "pt", "architecture": run.encoder.name})
     rebuilt = Encoder.from_spec(spec)
     rebuilt.load_state_dict(load(content))
-    error = _difference(run.encoder, rebuilt.to(run.device).eval(), run)
-    _accept(error)
+    error = difference(run.encoder, rebuilt.to(run.device).eval(), run)
+    accept(error)
     write_bytes(path, content)
     write_json(_card(path), spec)
     script = _script(run, path)
     snippet = safetensors_snippet(path, script)
-    return Exported((path, _card(path), script), snippet, _words(error, "isosphere.models"))
+    return Exported((path, _card(path), script), snippet, words(error, "isosphere.models"))
 
 
 class _FromPixels(nn.Module):
@@ -221,12 +189,12 @@ def _onnx(run: Embedder, path: Path, layer: Layer, opset: int | None, dynamic_si
     if dynamic_size:
         shapes.append((2, run.encoder.in_chans, 2 * run.size, run.size))
         free |= {2: torch.export.Dim("height"), 3: torch.export.Dim("width")}
-        _require_any_size(module, run, _noise(shapes[-1]))
+        _require_any_size(module, run, noise(shapes[-1]))
     try:
         with _quiet():
             program = torch.onnx.export(
                 module,
-                (_noise((2, *shapes[0][1:])),),
+                (noise((2, *shapes[0][1:])),),
                 dynamo=True,
                 opset_version=opset,
                 input_names=["images"],
@@ -244,8 +212,8 @@ def _onnx(run: Embedder, path: Path, layer: Layer, opset: int | None, dynamic_si
         def other(x: Tensor) -> Tensor:
             return torch.from_numpy(session.run(None, {"images": x.numpy()})[0])
 
-        error = max(_compare(module, other, x) for x in map(_noise, shapes))
-        _accept(error)
+        error = max(compare(module, other, x) for x in map(noise, shapes))
+        accept(error)
         write_bytes(path, content)
     except (UsageError, RunError):
         raise
@@ -255,20 +223,7 @@ def _onnx(run: Embedder, path: Path, layer: Layer, opset: int | None, dynamic_si
     finally:
         module.to(run.device)
     script = _script(run, path, normalised=False)
-    return Exported((path, script), onnx_snippet(path, script), _words(error, "ONNX Runtime"))
-
-
-def _plain(module: nn.Module) -> dict[str, Tensor]:
-    return {k: v.detach().cpu().contiguous().clone() for k, v in module.state_dict().items()}
-
-
-def _noise(shape: tuple[int, ...]) -> Tensor:
-    return torch.rand(shape, generator=torch.Generator().manual_seed(shape[0]))
-
-
-def _difference(ours: nn.Module, theirs: nn.Module, run: Embedder) -> float:
-    x = _noise((4, run.encoder.in_chans, run.size, run.size))
-    return _compare(ours.eval(), theirs, x.to(run.device))
+    return Exported((path, script), onnx_snippet(path, script), words(error, "ONNX Runtime"))
 
 
 def _require_any_size(module: nn.Module, run: Embedder, x: Tensor) -> None:
@@ -291,26 +246,6 @@ def _without_places(model: Any) -> bytes:
             elif kind.message_type is not None:
                 waiting += [value] if hasattr(value, "ListFields") else value
     return model.SerializeToString()
-
-
-def _compare(ours: Callable[[Tensor], Tensor], theirs: Callable[[Tensor], Tensor], x: Tensor) -> float:
-    with torch.no_grad():
-        expected, got = ours(x).float().cpu(), theirs(x).float().cpu()
-    if got.shape != expected.shape:
-        raise RunError(f"the exported file gives shape {tuple(got.shape)}, expected {tuple(expected.shape)}.")
-    return float((got - expected).abs().max() / expected.abs().max().clamp(min=1.0))
-
-
-def _accept(error: float) -> None:
-    if not error <= TOLERANCE:
-        raise RunError(
-            f"the exported file differs from the encoder by {error:.1e}, and at most {TOLERANCE:.0e} is accepted: "
-            "nothing was written. Please report this with the name of the encoder."
-        )
-
-
-def _words(error: float, reader: str) -> str:
-    return f"read back by {reader}: largest relative difference {error:.1e}"
 
 
 class _quiet:  # noqa: N801  (used as a function)

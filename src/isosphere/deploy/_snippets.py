@@ -42,6 +42,18 @@ def safetensors_snippet(path: Path, script: Path) -> str:
     )
 
 
+def hub_snippet(folder: Path) -> str:
+    """From a folder in the Hub's layout to features by timm alone."""
+    return (
+        "import runpy\n\nimport timm\nimport torch\nfrom PIL import Image\n\n"
+        "# On the Hub (hf upload YOUR_NAME/MODEL FOLDER) it is hf-hub:YOUR_NAME/MODEL.\n"
+        f"model = timm.create_model({f'local-dir:{folder.resolve()}'!r}, pretrained=True, num_classes=0)\n"
+        "model.eval()\n"
+        f"{_picture(folder / 'prepare.py')}"
+        "with torch.no_grad():\n    features = model(torch.from_numpy(prepare(image))[None])\nprint(features.shape)\n"
+    )
+
+
 def onnx_snippet(path: Path, script: Path) -> str:
     """From an exported network to features by ONNX Runtime and numpy."""
     return (

@@ -1,0 +1,132 @@
+"""A model card: what is known of a run's data, method and figures, and places for what only its author knows."""
+
+from collections.abc import Iterator, Mapping
+from pathlib import PurePath
+from typing import Any
+
+from isosphere.deploy._embedder import Embedder
+from isosphere.errors import RunError, plural
+from isosphere.evaluation import Figure, read_results
+
+_YOURS = "*Yours to write:*"
+_SHOWN = ("trained", "initial", "untrained")
+"""Models whose figures are shown."""
+
+
+def model_card(run: Embedder) -> str:
+    """The card of a run in the Hub's Markdown; it holds no path of this machine."""
+    config, encoder = run.folder.read_config(), run.encoder
+    name = run.folder.path.resolve().name
+    return "\n".join(
+        [
+            "---",
+            "library_name: timm",
+            "pipeline_tag: image-feature-extraction",
+            "license: unknown  # yours to choose, see Licence below",
+            "tags:",
+            "- image-feature-extraction",
+            "- self-supervised-learning",
+            "- timm",
+            "- isosphere",
+            "---",
+            f"# {name}",
+            "",
+            f"An image encoder that was learned without labels: timm's `{encoder.name}`, from images of "
+            f"{run.size} px to {encoder.feature_dim} features.",
+            "",
+            f"{_YOURS} what it is for, what it was not tried on, and whom to ask.",
+            "",
+            "## Use",
+            "```python",
+            "import timm",
+            "",
+            f'model = timm.create_model("hf-hub:YOUR_NAME/{name}", pretrained=True, num_classes=0).eval()',
+            "```",
+            "`prepare.py` reads a picture exactly as in training and evaluation, by numpy and Pillow alone.",
+            "",
+            "## Data",
+            *(f"- {line}" for line in _data(run, config.get("data", {}))),
+            "",
+            f"{_YOURS} where the images come from, who may use them, and whom they show.",
+            "",
+            "## Method",
+            *(f"- {line}" for line in _method(run, config)),
+            "",
+            "## Figures",
+            *_figures(run),
+            "",
+            "## Licence",
+            *_licence(run),
+            "",
+        ]
+    )
+
+
+def _data(run: Embedder, data: Mapping[str, Any]) -> Iterator[str]:
+    known = run.folder.read_images()
+    source = str(known.get("source") or data.get("source") or "images that were given in Python")
+    yield f"Images: {_place(source)}"
+    if count := known.get("count"):
+        yield f"Number: {plural(int(count), 'image')}"
+    yield f"Views of {run.size} px; labels were not used"
+
+
+def _method(run: Embedder, config: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
+    method, train = config.get("method", {}), config.get("train", {})
+    chosen = {k: v for k, v in method.items() if k != "name" and v not in (None, {}, [])}
+    options = ", ".join(f"{key} {value}" for key, value in chosen.items())
+    yield f"Method: {method.get('name')}{f' ({options})' if options else ''}"
+    length = (
+        f"{train['epochs']} epochs" if train.get("epochs") is not None else f"{train.get('minutes')} minutes"
+    )
+    yield f"Training: {length} in batches of {train.get('batch_size')}, seed {train.get('seed')}"
+    cfg = run.encoder.pretrained_cfg
+    if cfg is not None:
+        assumed = " (assumed by its architecture)" if run.encoder.assumed else ""
+        yield f"Began with weights of {cfg.get('architecture')}, {cfg.get('tag', 'no tag')}{assumed}"
+    elif config.get("model", {}).get("init", "random") != "random":
+        yield "Began with given weights"
+    else:
+        yield "Began with random weights"
+
+
+def _figures(run: Embedder) -> list[str]:
+    """A table of what was measured of these weights, each task by the metric that it begins with."""
+    try:
+        found = read_results(run.folder)
+    except RunError:
+        found = {}
+    rows = [
+        f"| {task} | {_place(result.data)} | {_named(figure)} | {figure.metric} | {_value(figure)} |"
+        for task, result in found.items()
+        if result.weights in ("", run.weights)
+        for figure in result.figures
+        if figure.model in _SHOWN and figure.metric == result.figures[0].metric
+    ]
+    if not rows:
+        return ["Not evaluated yet: `isosphere evaluate RUN DATA`, and export again to a new folder."]
+    head = ["| task | images | of | metric | value, 95 % interval |", "|---|---|---|---|---|"]
+    return [*head, *rows]
+
+
+def _named(figure: Figure) -> str:
+    return " ".join(filter(None, [figure.model, figure.layer, figure.subset, figure.variant]))
+
+
+def _value(figure: Figure) -> str:
+    estimate = figure.estimate
+    return f"{estimate.value:.3f} [{estimate.low:.3f}, {estimate.high:.3f}]"
+
+
+def _licence(run: Embedder) -> list[str]:
+    said = [f"{_YOURS} the licence of these weights, which that of the images may decide."]
+    cfg = run.encoder.pretrained_cfg or {}
+    if licence := cfg.get("license"):
+        assumed = ", assumed to be those that training began with," if run.encoder.assumed else ""
+        said.append(f"The weights of {cfg.get('architecture')}{assumed} have the licence {licence}.")
+    return said
+
+
+def _place(data: str) -> str:
+    """Images as they were named, without the folders above them."""
+    return PurePath(data.partition("?")[0]).name or "images"
