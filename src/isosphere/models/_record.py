@@ -38,7 +38,7 @@ class Arguments(_Closed):
     mlp_ratio: Annotated[float, Field(gt=0, le=16)] | None = None
     init_values: Annotated[float, Field(ge=0, le=10)] | None = None
     reg_tokens: Annotated[int, Field(ge=0, le=64)] | None = None
-    global_pool: _Text | None = None
+    global_pool: Annotated[str, Field(max_length=32)] | None = None
     class_token: bool | None = None
     no_embed_class: bool | None = None
     qkv_bias: bool | None = None
