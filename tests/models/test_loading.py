@@ -10,6 +10,7 @@ from safetensors.torch import save_file
 
 from isosphere.errors import RunError, UsageError
 from isosphere.models import Encoder, _hub, build_encoder, own_start
+from isosphere.models._start import default_cfg
 
 FAMILIES = {
     "resnet18": "",
@@ -235,3 +236,32 @@ def test_the_networks_own_size_is_taken_and_at_most_224():
     assert own_start(None, "pretrained") == (None, None)
     with pytest.raises(UsageError, match=r"timm has no weights 'a9' of resnet18\. Known: .*a1_in1k"):
         own_start("resnet18.a9", "pretrained")
+
+
+def test_what_timm_says_of_each_of_its_weights_is_understood():
+    for name in timm.list_pretrained():
+        cfg = default_cfg(name)
+        assert cfg is not None, name
+        assert 0 < cfg.crop_pct <= 1, name
+
+
+def test_a_checkpoint_of_a_run_is_described_by_the_run(tmp_path):
+    encoder = build_encoder("test_vit", image_size=48)
+    encoder.mean = (0.1, 0.2, 0.3)
+    (tmp_path / "encoder.json").write_text(json.dumps(encoder.spec()))
+    (tmp_path / "checkpoints").mkdir()
+    torch.save({"method": encoder.state_dict(prefix="encoder.")}, tmp_path / "checkpoints" / "last.ckpt")
+    begun = build_encoder(None, init=tmp_path / "checkpoints" / "last.ckpt")
+    assert (begun.name, begun.image_size, begun.mean) == ("test_vit", 48, (0.1, 0.2, 0.3))
+    assert (begun.pretrained_cfg, begun.assumed) == (None, None)
+
+
+def test_timms_weights_that_cannot_be_resampled_say_their_size(monkeypatch):
+    trained = timm.create_model("levit_128s").state_dict()
+    monkeypatch.setattr(_hub, "_answers", lambda address: True)
+    monkeypatch.setattr("timm.models._builder.load_state_dict_from_hf", lambda *_, **__: dict(trained))
+    with pytest.raises(
+        UsageError, match=r"do not fit images of 64 px \(stages.*\): give image_size=224, or another"
+    ):
+        build_encoder("levit_128s", image_size=64, init="pretrained")
+    assert build_encoder("levit_128s", init="pretrained").image_size == 224

@@ -193,7 +193,7 @@ def test_timms_weights_are_fetched_once(folder, tmp_path, quick, monkeypatch):
     with monkeypatch.context() as reached:
         reached.setattr("isosphere.models._hub._answers", lambda address: True)
         reached.setattr(hub, lambda *_, **__: dict(trained))
-        given = {**quick, "encoder": "resnet18", "init": "pretrained", "epochs": 0}
+        given = {**quick, "encoder": "resnet18", "init": "pretrained", "epochs": 0, "image_size": 64}
         run = isosphere.train(folder, tmp_path / "r", **given)
         assert torch.equal(run.encoder.backbone.conv1.weight, trained["conv1.weight"])
         assert "timm's weights resnet18." in run.folder.log.read_text()

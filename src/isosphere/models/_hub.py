@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from isosphere.errors import RunError, option
+from isosphere.errors import IsosphereError, RunError, option
 
 HUB_SECONDS = 5.0
 """The hub is given up if it has not answered by then."""
@@ -66,7 +66,7 @@ def reached(name: str) -> Iterator[None]:
     constants.HF_HUB_OFFLINE = before or not _answers(constants.ENDPOINT)
     try:
         yield
-    except (torch.OutOfMemoryError, MemoryError):
+    except (IsosphereError, torch.OutOfMemoryError, MemoryError):
         raise
     except Exception as error:  # the hub's and torch's own errors, of several packages
         raise RunError(

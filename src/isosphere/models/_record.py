@@ -74,6 +74,8 @@ class PretrainedCfg(_Closed):
     def of(cls, cfg: Mapping[str, Any]) -> Self | None:
         """That of a mapping of timm's, None if it tells too little. Raises: ValidationError."""
         plain = {key: list(x) if isinstance(x, tuple) else x for key, x in cfg.items() if x is not None}
+        if isinstance(plain.get("crop_pct"), float):  # 1.15 of VOLO's largest: bars around the whole picture
+            plain["crop_pct"] = min(plain["crop_pct"], 1.0)
         return cls.model_validate(plain) if {"input_size", "mean", "std"} <= plain.keys() else None
 
     @property

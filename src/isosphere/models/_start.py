@@ -97,8 +97,16 @@ def find_start(init: str | Path) -> Start:
             f"{option('init')}: no file '{label}'. Expected random, pretrained, a .safetensors or .pth file, the "
             f"folder of a run, or {HUB}OWNER/NAME."
         )
-    beside = {_RUN: _RECORD, **dict.fromkeys(WEIGHTS, CONFIG)}.get(folder.name, f"{folder.stem}.json")
-    return replace(_described(folder, folder.with_name(beside)), label=label)
+    return replace(_described(folder, _beside(folder)), label=label)
+
+
+def _beside(weights: Path) -> Path:
+    """Where the description of a file of weights lies, if there is one: a run's checkpoints have that of the run."""
+    of_run = weights.parent.parent / _RECORD
+    if weights.parent.name == "checkpoints" and of_run.is_file():
+        return of_run
+    named = {_RUN: _RECORD, **dict.fromkeys(WEIGHTS, CONFIG)}
+    return weights.with_name(named.get(weights.name, f"{weights.stem}.json"))
 
 
 def _of_folder(folder: Path) -> Start:
@@ -143,12 +151,19 @@ def _of_record(weights: Path, record: EncoderRecord) -> Start:
 
 def _of_card(weights: Path, description: Path, said: Mapping[str, Any]) -> Start:
     """Weights in timm's layout, also its earlier one, in which all stands side by side."""
-    name, arguments = str(said["architecture"]), dict(said.get("model_args") or {})
+    name, arguments, cfg = (
+        str(said["architecture"]),
+        said.get("model_args") or {},
+        said.get("pretrained_cfg") or said,
+    )
     require_name(name)
+    if not isinstance(arguments, dict) or not isinstance(cfg, dict):
+        raise RunError(f"{description} is damaged: model_args and pretrained_cfg are to be mappings.")
+    arguments = dict(arguments)
     for key in ("num_classes", "in_chans", "img_size", "dynamic_img_size", "strict_img_size"):
         arguments.pop(key, None)  # asked for by whoever builds it
     try:
-        cfg = PretrainedCfg.of({**(said.get("pretrained_cfg") or said), "architecture": name})
+        cfg = PretrainedCfg.of({**cfg, "architecture": name})
         return Start(weights, architecture=name, arguments=Arguments.model_validate(arguments), cfg=cfg)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]

@@ -88,7 +88,7 @@ def build_timm(
     fixed: dict[str, Any] = {"num_classes": 0, "in_chans": in_chans, **given}
     if pretrained:
         _require_weights(name)
-    with _all_loaded(name) if pretrained else _as_built(name, image_size):
+    with _all_loaded(name, image_size) if pretrained else _as_built(name, image_size):
         if arguments is None:
             asked = Arguments(img_size=image_size, dynamic_img_size=True, strict_img_size=False)
             backbone, sizes = _as_accepted(name, asked, {**fixed, "pretrained": pretrained})
@@ -165,10 +165,23 @@ def _require_weights(name: str) -> None:
 
 
 @contextmanager
-def _all_loaded(name: str) -> Iterator[None]:
-    """As :func:`reached`; and what timm leaves random is an error. Raises: RunError, naming the tensors."""
+def _all_loaded(name: str, size: int) -> Iterator[None]:
+    """As :func:`reached`; and what timm leaves random is an error.
+
+    Raises: RunError, naming the tensors; UsageError if the weights are of a size that timm cannot resample.
+    """
     with _noted() as missing, reached(name):
-        yield
+        try:
+            yield
+        except RuntimeError as error:
+            if not (wrong := re.findall(r"size mismatch for (\S+?):", str(error))):
+                raise
+            cfg = timm.get_pretrained_cfg(name)
+            own = ... if cfg is None else cfg.input_size[-1]
+            raise UsageError(
+                f"the pretrained weights of '{name}' do not fit images of {size} px ({a_few(wrong)}): give "
+                f"{option('image_size', own)}, or another {option('encoder')}."
+            ) from error
     if missing:
         raise RunError(
             f"the pretrained weights of '{name}' lack {plural(len(missing), 'tensor')} of the network: "
