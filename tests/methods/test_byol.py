@@ -290,12 +290,14 @@ def test_the_energys_weight_makes_its_gradient_a_given_share_of_the_loss():
     views = some_views(dtype=torch.float32)
     parts = networks(torch.float32)
     method = BYOL(*parts, terms=[energy := NetworkEnergy(nn.ModuleList(parts), ratio=0.25)])
-    with torch.no_grad():
-        method(views)
-    assert energy.weight.isnan()  # no step yet
+    for looked in (method, method.eval()):
+        with pytest.raises(
+            RuntimeError, match=r"call method.prepare\(n=..., views=..., batch=\[view, view\]\)"
+        ):
+            looked(views)
     assert "0.25" in method.describe()["energy"]
-    method(views).total.backward()
-    found = energy.weight.item()
+    with torch.no_grad():
+        found = method.train().prepare(n=16, views=2, batch=views).terms[0].weight.item()
     plain = BYOL(*parts)
     loss, excess = plain(views).total, energy.excess(method.online)
     weights = [m.weight for m in method.online.modules() if isinstance(m, nn.Linear)]
@@ -305,9 +307,23 @@ def test_the_energys_weight_makes_its_gradient_a_given_share_of_the_loss():
     ]
     assert found == pytest.approx(0.25 * (lengths[0] / lengths[1]).item(), rel=1e-4)
     assert gradient_norm_ratio(loss, excess, method.online) == pytest.approx(4 * found, rel=1e-4)
-    method(some_views(dtype=torch.float32))
+    method.prepare(n=16, views=2, batch=some_views(dtype=torch.float32))
+    torch.testing.assert_close(method(views).total, loss + found * excess)
     assert energy.weight.item() == found
     assert "weight" in method.describe()["energy"]
+
+
+def test_a_weight_of_the_energy_is_loaded_and_leaves_no_trace_when_it_is_found():
+    encoder = build_encoder("small-conv", image_size=16)
+    method, other = (build_method("byol-mhe", encoder, dim=16, hidden=32) for _ in range(2))
+    before = {k: v.clone() for k, v in method.state_dict().items()}
+    method.prepare(n=8, views=2, batch=some_large_views())
+    after = method.state_dict()
+    assert {k for k, v in after.items() if not torch.equal(v, before[k])} == {"terms.0.weight"}
+    assert all(p.grad is None for p in method.parameters())
+    other.load_state_dict(after)
+    views = some_large_views()
+    assert torch.equal(other(views).parts["energy"], method(views).parts["energy"])
 
 
 def test_minimising_the_energy_spreads_the_neurons():

@@ -43,7 +43,8 @@ def build(name, start=0, views=4, **options):
     torch.manual_seed(start)
     # VJE has no projection head: its dimension is the encoder's.
     dim = Tiny.feature_dim if name.startswith("vje") else DIM
-    return build_method(name, Tiny(), dim=dim, hidden=HIDDEN, **options).prepare(n=ROWS, views=views)
+    method = build_method(name, Tiny(), dim=dim, hidden=HIDDEN, **options)
+    return method.prepare(n=ROWS, views=views, batch=some_views(views - 2))
 
 
 def train(method, views, steps, rate=2e-3, follow=True):
@@ -128,7 +129,6 @@ def test_pickle(method):
 
 def test_a_few_steps_reduce_the_loss_of_a_batch(method):
     views = some_views()
-    method(views)  # weights that are found at the first step
     before = method(views).total.item()
     train(method, views, 15, follow=False)
     assert method(views).total.item() < before
@@ -181,7 +181,6 @@ def test_a_forward_pass_changes_no_state_but_that_of_batch_norm(name, method):
         "running_mean",
         "running_var",
         "num_batches_tracked",
-        *({"weight"} if name == "byol-mhe" else ()),  # found by the gradients of the first step
     }
 
 

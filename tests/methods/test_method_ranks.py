@@ -87,12 +87,18 @@ BUILD = {
 }
 
 
-def total_and_gradient(rank, group, name, views, state):
+def prepared(rank, group, name, views, state, n):
+    """The weight of an energy, which is not in the state yet, is found here, by all ranks together."""
     torch.manual_seed(rank)
     build, arguments, options = BUILD[name]
     method = build(*arguments, **options).double()
     method.load_state_dict(state)
     method.group = group
+    return method.prepare(n=n, views=len(views), batch=views)
+
+
+def total_and_gradient(rank, group, name, views, state, n):
+    method = prepared(rank, group, name, views, state, n)
     loss = method(views)
     loss.total.backward()
     gradients = {k: p.grad for k, p in method.named_parameters() if p.requires_grad}
@@ -105,7 +111,8 @@ def total_and_gradient(rank, group, name, views, state):
 def test_ranks_equal_one_process(ranks, name, counts):
     build, arguments, options = BUILD[name]
     torch.manual_seed(3)
-    method = build(*arguments, **options).double().prepare(n=sum(counts), views=3)
+    n = sum(counts)
+    method = build(*arguments, **options).double().prepare(n=n, views=3)
     with torch.no_grad():
         for key, parameter in method.named_parameters():
             if key.startswith("teacher"):
@@ -113,9 +120,9 @@ def test_ranks_equal_one_process(ranks, name, counts):
     state = method.state_dict()
     views = [[torch.randn(n, CHANNELS, dtype=torch.float64) for _ in range(3)] for n in counts]
     whole = [torch.cat(v) for v in zip(*views, strict=True)]
-    total, parts, gradients, weights = total_and_gradient(0, False, name, whole, state)
+    total, parts, gradients, weights = total_and_gradient(0, False, name, whole, state, n)
     world = len(counts)
-    outcomes = ranks.run(total_and_gradient, world, [(name, mine, state) for mine in views])
+    outcomes = ranks.run(total_and_gradient, world, [(name, mine, state, n) for mine in views])
     for theirs, their_parts, _, their_weights in outcomes:
         torch.testing.assert_close(theirs, total, rtol=1e-9, atol=1e-10)
         for key, value in parts.items():
@@ -153,12 +160,8 @@ class Step(nn.Module):
         return self.method(views).total
 
 
-def steps_under_ddp(rank, group, name, views, state):
-    torch.manual_seed(rank)
-    build, arguments, options = BUILD[name]
-    method = build(*arguments, **options).double()
-    method.load_state_dict(state)
-    method.group = group
+def steps_under_ddp(rank, group, name, views, state, n):
+    method = prepared(rank, group, name, views, state, n)
     network = (
         nn.parallel.DistributedDataParallel(Step(method), process_group=group) if group else Step(method)
     )
@@ -173,12 +176,12 @@ def steps_under_ddp(rank, group, name, views, state):
 
 @pytest.mark.parametrize("name", ["simclr", "byol", "byol-mhe", "byol+susreg"])
 def test_training_under_ddp_is_that_of_one_process(ranks, name):
-    """Three steps, the energy's weight found in the first, teacher and directions moved after each."""
+    """Three steps, the energy's weight found before the first, teacher and directions moved after each."""
     build, arguments, options = BUILD[name]
     torch.manual_seed(3)
     state = build(*arguments, **options).double().prepare(n=8, views=3).state_dict()
     views = [[torch.randn(n, CHANNELS, dtype=torch.float64) for _ in range(3)] for n in (5, 3)]
-    whole = steps_under_ddp(0, False, name, [torch.cat(v) for v in zip(*views, strict=True)], state)
-    for theirs in ranks.run(steps_under_ddp, 2, [(name, mine, state) for mine in views]):
+    whole = steps_under_ddp(0, False, name, [torch.cat(v) for v in zip(*views, strict=True)], state, 8)
+    for theirs in ranks.run(steps_under_ddp, 2, [(name, mine, state, 8) for mine in views]):
         for key, value in whole.items():
             torch.testing.assert_close(theirs[key], value, rtol=1e-7, atol=1e-9, msg=key)

@@ -5,6 +5,7 @@ import sys
 from collections.abc import Callable, Sequence
 
 import typer
+from typer.exceptions import TyperException
 
 from isosphere import __version__
 from isosphere.cli import dedup, doctor, embed, evaluate, export, list_, report, search, train, views
@@ -59,9 +60,6 @@ SHARED = ("train", "evaluate")
 for _name, _command in _COMMANDS.items():
     app.command(_name)(said_when_stopped(_command))
 
-# Typer may carry its own copy of click: its usage errors are recognised by the class that Typer hands out.
-_ClickError: type[Exception] = typer.BadParameter.__mro__[2]
-
 
 @app.callback(invoke_without_command=True)
 def _root(version: bool = typer.Option(False, "--version", help="Print the version and stop.")) -> None:
@@ -108,9 +106,9 @@ def _main(arguments: Sequence[str] | None) -> int:
     except IsosphereError as error:
         paragraph(errors, "isosphere: " + " ".join(str(error).split("\n")), style="red")
         return error.exit_code
-    except _ClickError as error:
+    except TyperException as error:
         known = words[0] if words[0] in COMMANDS else ""
-        said = str(getattr(error, "format_message", error.__str__)()).rstrip(".")
+        said = error.format_message().rstrip(".")
         quoted = " Quote a pattern ('s-{000..003}.tar'), and several sources as one: 'A + B'." * (
             "extra" in said
         )

@@ -1,7 +1,13 @@
 """What is tested: how far a sample is from the uniform law, exact and calibrated."""
 
 from isosphere.discrepancies._base import Discrepancy
-from isosphere.discrepancies._energy import HypersphericalEnergy, layer_weights, network_energy, neurons
+from isosphere.discrepancies._energy import (
+    HypersphericalEnergy,
+    layer_weights,
+    network_energy,
+    neurons,
+    sum_over_layers,
+)
 from isosphere.discrepancies._kl import KL
 from isosphere.discrepancies._koleo import KoLeo
 from isosphere.discrepancies._mixture import Mixture
@@ -31,4 +37,5 @@ __all__ = [
     "layer_weights",
     "network_energy",
     "neurons",
+    "sum_over_layers",
 ]

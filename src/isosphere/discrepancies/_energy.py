@@ -1,6 +1,6 @@
 """Hyperspherical energies, of embeddings and of a network's weights."""
 
-__all__ = ["HypersphericalEnergy", "network_energy"]
+__all__ = ["HypersphericalEnergy", "layer_weights", "network_energy", "neurons", "sum_over_layers"]
 
 import math
 
@@ -169,12 +169,19 @@ def network_energy(
     Reference:
         Liu et al., 1805.09298, equation 5 (hidden 1, output 10 for classifiers); 2105.00925.
     """
-    layers = neurons(module)
+    energy = HypersphericalEnergy(power, half_space, group=False)
+    return sum_over_layers(energy, module, hidden_weight, output_weight)
+
+
+def sum_over_layers(
+    energy: HypersphericalEnergy, network: nn.Module, hidden_weight: float, output_weight: float
+) -> Tensor:
+    """The sum of :func:`network_energy`, by an energy that was built before: a compiler sees a call of it a layer."""
+    layers = neurons(network)
     if not layers:
-        raise ValueError(f"{type(module).__name__} has no linear or convolution layer of two or more neurons")
+        raise ValueError(
+            f"{type(network).__name__} has no linear or convolution layer of two or more neurons"
+        )
     scales = layer_weights(len(layers), hidden_weight, output_weight)
-    energies = [
-        scale * HypersphericalEnergy(power, half_space, group=False)(weight.flatten(1))
-        for weight, scale in zip(layers, scales, strict=True)
-    ]
+    energies = [scale * energy(weight.flatten(1)) for weight, scale in zip(layers, scales, strict=True)]
     return torch.stack(energies).sum()

@@ -6,6 +6,7 @@ __all__ = [
     "Method",
     "Regularised",
     "batch_features",
+    "buffers_kept",
     "by_size",
     "embed_views",
     "invariance",
@@ -15,6 +16,7 @@ __all__ = [
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Any, Literal, Self
@@ -105,13 +107,20 @@ class Method(nn.Module, ABC):
         """Why a batch cannot be taken in pieces (:class:`~isosphere.training.Differentiator`), in words; else None."""
         return None if type(self).forward is Method.forward else "its forward pass is not made of two halves"
 
-    def prepare(self, *, n: int, views: int) -> Self:
+    def prepare(self, *, n: int, views: int, batch: list[Tensor] | None = None) -> Self:
         """Find the weights that a rule finds, for batches of ``n`` rows over all ranks in so many views.
 
         Call once before the first step; before a state dict is loaded, whose weights are then taken. A weight that was
         given, or has been found for the same numbers, stays. Returns the method.
 
-        Raises: ValueError where the rule cannot tell, in words.
+        Args:
+            n: rows of a batch over all ranks.
+            views: of an image.
+            batch: the views of this rank's part of the first batch, for the rule that looks at one (that of
+                :class:`~isosphere.methods.NetworkEnergy`); nothing but the weight is changed by it.
+
+        Raises:
+            ValueError: the rule cannot tell.
         """
         return self
 
@@ -195,11 +204,11 @@ class Regularised(Method):
     def _pull(self, n: int, views: int) -> Pull:
         """What a regulariser weighs against here."""
 
-    def prepare(self, *, n: int, views: int) -> Self:
+    def prepare(self, *, n: int, views: int, batch: list[Tensor] | None = None) -> Self:
         for part in self.modules():
             if isinstance(part, Regulariser):
                 part.prepare(self._pull(n, views))
-        return super().prepare(n=n, views=views)
+        return super().prepare(n=n, views=views, batch=batch)
 
     def after_step(self, progress: float) -> None:
         super().after_step(progress)
@@ -257,11 +266,20 @@ def batch_features(encoder: nn.Module, views: list[Tensor]) -> Tensor:
 
     Of a large batch the first 1,024 rows: what needs micro-batches in training would not fit here at once.
     """
-    buffers = {name: buffer.clone() for name, buffer in encoder.named_buffers()}
-    features = torch.stack([f.float() for f in embed_views(encoder, [view[:1024] for view in views])])
-    for name, buffer in encoder.named_buffers():
-        buffer.copy_(buffers[name])
-    return features
+    with buffers_kept(encoder):
+        return torch.stack([f.float() for f in embed_views(encoder, [view[:1024] for view in views])])
+
+
+@contextmanager
+def buffers_kept(network: nn.Module) -> Iterator[None]:
+    """Put the buffers back afterwards: a look at a batch moves no average of batch norm."""
+    before = [buffer.clone() for buffer in network.buffers()]
+    try:
+        yield
+    finally:
+        with torch.no_grad():
+            for buffer, value in zip(network.buffers(), before, strict=True):
+                buffer.copy_(value)
 
 
 def invariance(z: Tensor, centre: Tensor) -> Tensor:

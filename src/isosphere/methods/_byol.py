@@ -4,12 +4,12 @@ __all__ = ["BYOL", "teacher_momentum"]
 
 import math
 from collections.abc import Sequence
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar, get_args
 
 import torch
 from torch import Tensor, nn
 
-from isosphere.methods._base import SLOW_START, Loss, Regularised, by_size, embed_views
+from isosphere.methods._base import SLOW_START, Loss, Regularised, buffers_kept, by_size, embed_views
 from isosphere.methods._momentum import HORIZON, Momentum
 from isosphere.methods._network_energy import NetworkEnergy
 from isosphere.methods._pairs import (
@@ -28,11 +28,6 @@ Term = Regulariser | Contrastive | NetworkEnergy
 """What may be added to BYOL's loss."""
 
 _T = TypeVar("_T", bound=nn.Module)
-_PARTS: dict[type[nn.Module], str] = {
-    Regulariser: "regulariser",
-    Contrastive: "contrastive",
-    NetworkEnergy: "energy",
-}
 # The slope of the invariance for the balanced weight: with the identity as predictor and the student as teacher, the
 # two directions with gradients stopped at the targets pull like |z_1 - z_2|^2 without, four times JEPA's a = 1/2.
 _SLOPE = 2.0
@@ -91,12 +86,10 @@ class BYOL(Regularised):
         global_views: int = 2,
     ):
         super().__init__(encoder, head, global_views)
-        kinds = [type(term) for term in terms]
-        if len(set(kinds)) < len(kinds) or not set(kinds) <= _PARTS.keys():
-            got = ", ".join(kind.__name__ for kind in kinds)
-            raise ValueError(
-                f"got terms={got}, expected at most one each of {', '.join(k.__name__ for k in _PARTS)}"
-            )
+        kinds, known = [type(term) for term in terms], get_args(Term)
+        if len(set(kinds)) < len(kinds) or not set(kinds) <= set(known):
+            got, expected = (", ".join(kind.__name__ for kind in some) for some in (kinds, known))
+            raise ValueError(f"got terms={got}, expected at most one each of {expected}")
         self.predictor = predictor
         self.teacher = Momentum(nn.Sequential(encoder, head), teacher, memory)
         self.terms = nn.ModuleList(terms)
@@ -182,8 +175,26 @@ class BYOL(Regularised):
         alone = self._term(NetworkEnergy) is None
         return super().indivisible if alone else "its energy is a loss of the weights themselves"
 
+    def prepare(self, *, n: int, views: int, batch: list[Tensor] | None = None) -> Self:
+        super().prepare(n=n, views=views, batch=batch)
+        energy = self._term(NetworkEnergy)
+        if energy is not None and batch is not None:
+            networks = nn.ModuleList([self.online, self.teacher])
+            with torch.enable_grad(), full_precision(batch[0].device), buffers_kept(networks):
+                energy.prepare(self._of_images(*self.outputs(batch)).total, self.online, self.group)
+        return self
+
     def loss(self, features: Tensor, z: Tensor, p: Tensor, targets: Tensor) -> Loss:
         """The loss of the online views' outputs ``(views, n, .)`` and the targets ``(global_views, n, d)``."""
+        loss = self._of_images(features, z, p, targets)
+        if (energy := self._term(NetworkEnergy)) is None:
+            return loss
+        with full_precision(z.device):
+            weighted, excess = energy(self.online)
+            return Loss(loss.total + weighted, {**loss.parts, "energy": excess.detach()})
+
+    def _of_images(self, features: Tensor, z: Tensor, p: Tensor, targets: Tensor) -> Loss:
+        """The loss but for the energy of the weights."""
         with full_precision(z.device):
             n, raw = row_total(z, self.group), {"projection": z, "prediction": p, "features": features}
             z, p, target = self._place(z), self._place(p), self._place(targets).detach()
@@ -192,14 +203,12 @@ class BYOL(Regularised):
             total = 2 * torch.stack(distances).mean()
             parts = {"invariance": total.detach()}
             for term in self.terms:
-                match term:
-                    case Regulariser():
-                        total, value = term(total, term.to_space(raw[term.place]), self._pull(n, len(z)))
-                    case Contrastive():
-                        total, value = term(total, z, self.global_views)
-                    case _:
-                        total, value = term(total, self.online, self.group)
-                parts[_PARTS[type(term)]] = value.detach()
+                if isinstance(term, Regulariser):
+                    total, value = term(total, term.to_space(raw[term.place]), self._pull(n, len(z)))
+                    parts["regulariser"] = value.detach()
+                elif isinstance(term, Contrastive):
+                    total, value = term(total, z, self.global_views)
+                    parts["contrastive"] = value.detach()
         return Loss(total, parts)
 
     def _pull(self, n: int, views: int) -> Pull:

@@ -3,33 +3,50 @@
 __all__ = ["NetworkEnergy", "gradient_norm_ratio"]
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from isosphere.discrepancies import HypersphericalEnergy, layer_weights, network_energy, neurons
+from isosphere.discrepancies import HypersphericalEnergy, layer_weights, neurons, sum_over_layers
 from isosphere.reductions import Group, all_reduce, in_float64, world_size
 
 
 class NetworkEnergy(nn.Module):
     r"""How far the neurons of each layer are from being spread like uniform points.
 
-    .. math:: \sum_l \alpha_l \Big[ E_s\big(\hat w^{(l)}_1, \dots, \hat w^{(l)}_{N_l}\big) - \mathbb E\, E_s \Big]
+    .. math:: E = \sum_l \alpha_l \Big[ E_s\big(\hat w^{(l)}_1, \dots, \hat w^{(l)}_{N_l}\big) - \mathbb E\, E_s \Big]
 
     with :math:`E_s` of :class:`~isosphere.discrepancies.HypersphericalEnergy` over the normalised weight vectors of
     the linear and convolution layers (normalisation parameters and biases excluded) and its expectation for uniform
-    points; for a layer whose expectation is infinite (s >= d - 1), its energy at the start instead.
+    points; for a layer whose expectation is infinite (s >= d - 1), its energy at the start instead. Added to a loss
+    as :math:`w_e E`; a weight that is not given is found by :meth:`prepare`, and by nothing else.
 
     Args:
         network: whose layers and start are meant; it is not kept.
-        power: s, 0 (logarithmic), 1, 2. half_space: let a neuron and its opposite repel too.
-        hidden_weight, output_weight: the :math:`\alpha_l` of all layers but the last, and of the last one.
-        weight: w_e, of the term; None: such that at the first step its gradient is ``ratio`` (1 unless given) times as
-            long as the rest of the loss's, over all weights.
+        power: s, 0 (logarithmic), 1, 2.
+        half_space: let a neuron and its opposite repel too.
+        hidden_weight: the :math:`\alpha_l` of all layers but the last.
+        output_weight: that of the last layer.
+        weight: :math:`w_e`; None: such that its gradient is ``ratio`` times as long as the rest of the loss's, over all
+            weights.
+        ratio: 1 unless given.
 
-    ``energy(loss, network, group)`` gives the total :math:`\mathcal L + w_e E` and the excess E, about 0 at random
-    initialisation. *State*: ``expected``, and ``weight`` (nan until it is found).
-    *Reference.* Liu et al., 1805.09298, equation 5; for BYOL 2105.00925.
+    Shape:
+        ``energy(network)`` is :math:`w_e E` and E, two scalars. E is about 0 at random initialisation.
+    State:
+        ``weight`` (nan until it is found) and ``expected``.
+    Raises:
+        ValueError: numbers that can be no weight.
+        RuntimeError: a call without a weight.
+    Reference:
+        Liu et al., 1805.09298, equation 5; for BYOL 2105.00925.
+
+    Example:
+        >>> network = torch.nn.Linear(64, 40)
+        >>> weighted, excess = NetworkEnergy(network, weight=2.0)(network)
+        >>> bool(weighted == 2 * excess), bool(excess.abs() < 0.01)  # random neurons are all but uniform
+        (True, True)
     """
 
     expected: Tensor
@@ -56,56 +73,61 @@ class NetworkEnergy(nn.Module):
                 f"got hidden_weight={hidden_weight}, output_weight={output_weight}, expected numbers of at least 0, "
                 "one of them positive"
             )
-        self.power, self.half_space = power, half_space
-        self.hidden_weight, self.output_weight = hidden_weight, output_weight
-        self.ratio = 1.0 if ratio is None else ratio
-        self._found = False  # whether the weight is known to be found, so that no step has to look
+        self.ratio, self.scales = 1.0 if ratio is None else ratio, (hidden_weight, output_weight)
+        # In a tuple, where no group is set: the neurons are no rows of a batch, and every rank has all of them.
+        self._of_layer = (HypersphericalEnergy(power, half_space, group=False),)
         self.register_buffer("weight", torch.tensor(math.nan if weight is None else weight))
         self.register_buffer("expected", torch.zeros(()))
         self.expected.fill_(self._expectation(network))
+        self._note()
 
     @torch.no_grad()
     def _expectation(self, network: nn.Module) -> float:
+        (energy,), total = self._of_layer, 0.0
         layers = [weight.flatten(1) for weight in neurons(network)]
-        scales = layer_weights(len(layers), self.hidden_weight, self.output_weight)
-        total = 0.0
-        for weight, scale in zip(layers, scales, strict=True):
-            energy = HypersphericalEnergy(self.power, self.half_space, dim=weight.shape[1], group=False)
-            mean = energy.null(len(weight)).mean
+        for weight, scale in zip(layers, layer_weights(len(layers), *self.scales), strict=True):
+            mean = energy.alone(weight.shape[1]).null(len(weight)).mean
             total += scale * (mean if math.isfinite(mean) else energy(weight).item())
         return total
 
-    def forward(self, loss: Tensor, network: nn.Module, group: Group = None) -> tuple[Tensor, Tensor]:
+    def prepare(self, loss: Tensor, network: nn.Module, group: Group = None) -> None:
+        """Find the weight, unless there is one, from the rest of the loss: a differentiable scalar of ``network``."""
+        if not self._ready:
+            self.weight.fill_(self.ratio * gradient_norm_ratio(loss, self.excess(network), network, group))
+            self._note()
+
+    def forward(self, network: nn.Module) -> tuple[Tensor, Tensor]:
+        if not self._ready:
+            raise RuntimeError(
+                "got no weight of the energy, which is found from a batch before the first step: call "
+                "method.prepare(n=..., views=..., batch=[view, view]) or give weight_energy=..."
+            )
         excess = self.excess(network)
-        if not self._found:
-            if self.weight.isnan():
-                if not torch.is_grad_enabled():  # the weight is found at the first step, and this is none
-                    return loss, excess
-                self.weight.fill_(self.ratio * gradient_norm_ratio(loss, excess, network, group))
-            self._found = True
-        return loss + self.weight * excess, excess
+        return self.weight * excess, excess
 
     def excess(self, network: nn.Module) -> Tensor:
         """E, a scalar."""
-        energy = network_energy(
-            network,
-            self.power,
-            self.half_space,
-            hidden_weight=self.hidden_weight,
-            output_weight=self.output_weight,
-        )
-        return energy - self.expected
+        return sum_over_layers(self._of_layer[0], network, *self.scales) - self.expected
 
     def describe(self) -> str:
         """What it is and what it weighs, in words."""
         return f"of the weights, {self.extra_repr()}, " + (
-            f"its gradient {self.ratio:g} of the loss's at the first step"
-            if self.weight.isnan()
-            else f"weight {self.weight.item():.4g}"
+            f"weight {self.weight.item():.4g}"
+            if self._ready
+            else f"its gradient {self.ratio:g} of the loss's on the batch of prepare"
         )
 
     def extra_repr(self) -> str:
-        return f"power={self.power:g}, half_space={self.half_space}"
+        return self._of_layer[0].extra_repr()
+
+    def _note(self) -> None:
+        self._ready = (
+            not self.weight.isnan().item()
+        )  # the same fact where reading it does not wait for a device
+
+    def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
+        super()._load_from_state_dict(*args, **kwargs)
+        self._note()
 
 
 def gradient_norm_ratio(loss: Tensor, energy: Tensor, network: nn.Module, group: Group = None) -> float:

@@ -1,7 +1,8 @@
 """What a person should know before a training starts, in plain words; some of it from one batch."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import cast
 
 import torch
@@ -24,8 +25,9 @@ def facts_of(
     method: Method,
     fabric: Fabric,
     loader: Loader,
+    first: list[Tensor],
 ) -> dict[str, str]:
-    """What a person should know before the start, in plain words."""
+    """What a person should know before the start, in plain words; `first`: the views of the first step."""
     made, origin = views.recipe, config.data.source or images.name
     train, place = config.train, "in memory" if isinstance(images, ImageSet) else "decoded as needed"
     local = f", {made.local_views} local of {made.local_size} px" if made.local_views else ""
@@ -39,7 +41,7 @@ def facts_of(
         "views": f"{config.views.recipe}: {made.global_views} of {made.size} px{local}",
         "encoder": encoder_fact(config, method),
         "method": config.method.name,
-        **_method_facts(method, views, fabric, loader),
+        **_method_facts(method, fabric, first),
         **_pieces_fact(train.batch_size, train.micro_batch),
         "length": f"{length} {plural(len(loader), 'step')} of {train.batch_size} images, seed {train.seed}",
         **({"ranks": f"{fabric.world_size}, batch norm over all of them"} if fabric.world_size > 1 else {}),
@@ -63,20 +65,37 @@ def _pieces_fact(batch: int | None, micro_batch: int | None) -> dict[str, str]:
     return {"pieces": said}
 
 
-def _method_facts(method: Method, views: Views, fabric: Fabric, loader: Loader) -> Mapping[str, str]:
-    """The method's own facts from one batch, leaving no trace; a network that cannot take the images is refused."""
+def first_views(views: Views, loader: Loader, seed: int) -> list[Tensor]:
+    """The views of the first step."""
     batch = next(iter(loader.epoch(0)))
-    made = views(batch.images, index=batch.index, epoch=0, seed=0)
+    return views(batch.images, index=batch.index, epoch=0, seed=seed)
+
+
+@contextmanager
+def looking(method: Method, fabric: Fabric) -> Iterator[None]:
+    """Within the block: the method as it trains, but that nothing is changed. Raises: UsageError if memory runs out."""
     try:
         with evaluation_mode(method), fabric.autocast():
-            for same in by_size(made):
-                _check_size(method, same[0][:2], views)
             method.train()
-            return method.describe(made)
+            yield
     except torch.OutOfMemoryError:
         raise UsageError(
             f"a batch does not fit into memory: give a smaller {option('batch_size')}."
         ) from None
+
+
+def check_sizes(method: Method, views: Views, fabric: Fabric, first: list[Tensor]) -> None:
+    """Refuse a network that cannot take the views. Raises: UsageError in words."""
+    with looking(method, fabric):
+        method.eval()
+        for same in by_size(first):
+            _check_size(method, same[0][:2], views)
+
+
+def _method_facts(method: Method, fabric: Fabric, first: list[Tensor]) -> Mapping[str, str]:
+    """The method's own facts from one batch, leaving no trace."""
+    with looking(method, fabric):
+        return method.describe(first)
 
 
 def _check_size(method: Method, view: Tensor, views: Views) -> None:

@@ -41,7 +41,14 @@ from isosphere.runs import tensors_identity
 from isosphere.training._config import Config
 from isosphere.training._defaults import check_batch, resolve, resolve_sizes, settle_white
 from isosphere.training._distributed import alike
-from isosphere.training._facts import encoder_fact, facts_of, too_short
+from isosphere.training._facts import (
+    check_sizes,
+    encoder_fact,
+    facts_of,
+    first_views,
+    looking,
+    too_short,
+)
 from isosphere.training._generators import drawing
 from isosphere.training._gradient import check_micro_batch
 from isosphere.training._hardware import (
@@ -132,7 +139,6 @@ def prepare(
     if fabric.world_size > 1:
         synchronise(method)
     views = build_views(config, cast(Encoder, method.encoder))
-    _find_weights(config, method, batch, views.recipe.views)
     images, shown, looked_at = hold_out(config, images, config.model.dim or 2, test=test)
     check_batch(batch, len(images), source.name)
     observer = None if shown is None else Observer(shown.images, views, batch)
@@ -148,9 +154,12 @@ def prepare(
         workers=config.data.workers,
         strict=config.data.strict,
     )
+    first = first_views(views, loader, train.seed)
+    check_sizes(method, views, fabric, first)
+    _find_weights(config, method, batch, first, fabric)
     if (hint := too_short(config, method, len(loader))) is not None:
         warnings = (*warnings, hint)
-    facts = facts_of(config, images, views, method, fabric, loader)
+    facts = facts_of(config, images, views, method, fabric, loader, first)
     if about := _about_pixels(config, source, white):
         facts["pixels"] = about
     if (compiled := compile_networks(method, train.compile, fabric.device)) is not None:
@@ -273,10 +282,11 @@ def build_views(config: Config, encoder: Encoder) -> Views:
     return Views(_recipe(config, encoder))
 
 
-def _find_weights(config: Config, method: Method, batch: int, views: int) -> None:
+def _find_weights(config: Config, method: Method, n: int, first: list[Tensor], fabric: Fabric) -> None:
     """The weights that are found by a rule, before a checkpoint brings its own. Raises: UsageError in words."""
     try:
-        method.prepare(n=batch, views=views)
+        with looking(method, fabric):
+            method.prepare(n=n, views=len(first), batch=first)
     except ValueError as error:
         raise UsageError(f"method '{config.method.name}': {error}.") from error
 
