@@ -58,18 +58,24 @@ def png16(values: np.ndarray, colour_type: int) -> bytes:
 
 
 def tiff(
-    values: np.ndarray, order: Literal["<", ">"] = "<", *, white_is_zero: bool = False, planes: bool = False
+    values: np.ndarray,
+    order: Literal["<", ">"] = "<",
+    *,
+    white_is_zero: bool = False,
+    planes: bool = False,
+    packed: bool = False,
 ) -> bytes:
-    """An uncompressed TIFF of any numbers, (h, w, bands), in either order of bytes."""
+    """A TIFF of any numbers, (h, w, bands), in either order of bytes; ``packed`` by zlib."""
     h, w, bands = values.shape
     pixels = (
         (np.moveaxis(values, 2, 0) if planes else values).astype(values.dtype.newbyteorder(order)).tobytes()
     )
-    shown = 0 if white_is_zero else 2 if bands == 3 else 1
+    shown = 0 if white_is_zero else 2 if bands >= 3 else 1
+    pixels = zlib.compress(pixels) if packed else pixels
     kind = {"u": 1, "i": 2, "f": 3}[values.dtype.kind]
     plane, parts = len(pixels) // bands, bands if planes else 1
     at = 8 + 2 + 12 * 11 + 4
-    tags = {256: [w], 257: [h], 258: [8 * values.itemsize] * bands, 259: [1], 262: [shown]}
+    tags = {256: [w], 257: [h], 258: [8 * values.itemsize] * bands, 259: [8 if packed else 1], 262: [shown]}
     tags |= {273: [0], 277: [bands], 278: [h], 279: [len(pixels)], 284: [1 + planes], 339: [kind] * bands}
     after, entries = b"", b""
     tags[273] = [plane * i for i in range(parts)]
@@ -110,6 +116,32 @@ def rgb(grey: np.ndarray) -> np.ndarray:
 def over(colour: np.ndarray, alpha: np.ndarray, ground: int = 255) -> np.ndarray:
     share = alpha[..., None].astype(float) / 255
     return np.rint(colour * share + ground * (1 - share))
+
+
+TWELVE = 4095
+
+
+def twelve_bits() -> dict[str, Animal]:
+    """Pictures of 12 bits in files of 16, each with the pixels that it must become where 4095 is white."""
+    levels = np.random.default_rng(4).integers(0, TWELVE + 1, (HEIGHT, WIDTH, 3)).astype(np.uint16)
+    levels[0, 0], levels[0, 1] = 0, TWELVE
+    shown = np.rint(levels * (255 / TWELVE))
+    alpha = colours(seed=2)[..., 1]
+    with_alpha = np.dstack([levels, alpha * np.uint16(257)])
+    grey, on_ground = rgb(shown[..., 0]), over(shown, alpha)
+    opaque = np.full_like(levels[..., :1], 65535)
+    return {
+        "RGB PNG": Animal("png", png16(levels, 2), shown),
+        "RGBA PNG": Animal("png", png16(with_alpha, 6), on_ground, 1),
+        "grey PNG": Animal("png", png16(levels[..., :1], 0), grey),
+        "LA PNG": Animal("png", png16(np.dstack([levels[..., :1], opaque]), 4), grey),
+        "transparent LA PNG": Animal("png", png16(with_alpha[..., [0, 3]], 4), over(grey, alpha), 1),
+        "RGB TIFF": Animal("tif", tiff(levels), shown),
+        "RGB TIFF of a Mac": Animal("tif", tiff(levels, ">"), shown),
+        "packed RGB TIFF": Animal("tif", tiff(levels, packed=True), shown),
+        "packed RGB TIFF of a Mac": Animal("tif", tiff(levels, ">", packed=True), shown),
+        "grey TIFF": Animal("tif", tiff(levels[..., :1]), grey),
+    }
 
 
 def zoo() -> dict[str, Animal]:

@@ -5,12 +5,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
 from isosphere import __version__
 from isosphere.cli import COMMANDS, app, main
 from isosphere.errors import RunError, UsageError
+from tests.zoo import zoo
 
 
 def test_help_names_every_command(run):
@@ -136,12 +138,30 @@ def test_lists_of_what_is_not_there(run, words, said):
     assert said in done.err
 
 
+def test_views_show_pictures_before_and_after_and_say_what_was_decided(run, tmp_path):
+    animals = zoo()
+    (tmp_path / "set").mkdir()
+    for i, kind in enumerate(("EXIF 6 JPEG", "wide", "RGBA PNG")):
+        (tmp_path / "set" / f"{i}.{animals[kind].suffix}").write_bytes(animals[kind].body)
+    done = run("views", tmp_path / "set", "--out", "v.png", "--recipe", "crops", "--set", "data.ground=black")
+    assert done.code == 0
+    said = " ".join(done.out.split())
+    assert "1 of 3 images looked at are turned by EXIF" in said
+    assert "have transparency, over #000000" in said
+    assert "lies outside" in said or "whole picture" in said
+    sheet = np.asarray(Image.open("v.png"))
+    stored, read = sheet[20:116, 4:100], sheet[20:116, 108:204]
+    # Stored it lies on its side: bars above and below; as read it stands upright.
+    assert len(np.unique(stored[:12].reshape(-1, 3), axis=0)) == 1
+    assert len(np.unique(read[:12, 30:60].reshape(-1, 3), axis=0)) > 1
+
+
 def test_views_are_drawn(run, classes):
     done = run("views", classes, "--out", "v.png", "--count", 3, "--set", "views.rotation=15")
     assert done.code == 0, done.err
     assert "crops" in done.out
     with Image.open("v.png") as sheet:
-        assert sheet.size == (16 + 7 * 100, 3 * 100 + 4)
+        assert sheet.size == (104 + 16 + 7 * 100, 16 + 3 * 100 + 4)
     assert "--overwrite" in run("views", classes, "--out", "v.png").err
     assert run("views", classes, "--out", "v.png", "--overwrite").code == 0
     assert "expected a name that ends in .png" in run("views", classes, "--out", "v.jpg").err

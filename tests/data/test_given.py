@@ -225,7 +225,7 @@ class Endless(IterableDataset):
         (torch.from_numpy(ROWS).bfloat16(), "data cannot be used: .*BFloat16"),
         ([picture(), 3], r"data\[1\] is of type int; expected a PIL image, a uint8 array"),
         (
-            [np.zeros((4, 4, 3))],
+            [np.linspace(-2, 2, 48).reshape(4, 4, 3)],
             r"data\[0\] holds float64, shape \(4, 4, 3\); expected .* Leave out ToTensor",
         ),
         ([np.zeros((7, 7, 5), np.uint8)], r"data\[0\] has shape \(7, 7, 5\); expected"),

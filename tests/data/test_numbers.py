@@ -1,13 +1,27 @@
 """Which number is white: one for a whole set, announced, and refused in words where it cannot be told."""
 
+import io
+from typing import Any
+
 import h5py
 import numpy as np
 import pytest
 from PIL import Image
 
-from isosphere.data import Reading, as_picture, as_source, find_white, load_images, open_source
+from isosphere.data import (
+    Pixels,
+    Reading,
+    UnreadableImageError,
+    as_picture,
+    as_source,
+    decode,
+    find_white,
+    load_images,
+    open_source,
+)
 from isosphere.errors import RunError, UsageError
-from tests.zoo import colours, encoded, tiff
+from tests.zoo import TWELVE as TOP
+from tests.zoo import colours, encoded, exif, png16, png_chunk, tiff, twelve_bits
 
 RNG = np.random.default_rng(0)
 TWELVE = RNG.integers(0, 4096, (20, 9, 9), dtype=np.uint16)
@@ -115,3 +129,55 @@ def test_an_array_of_sixteen_bits_is_the_same_as_its_file():
     for white in (None, 65535, 62000):
         one = np.asarray(as_picture(TWELVE[0] * 16, white=white))[..., 0]
         assert np.array_equal(load_images(file.read_as(Reading(white=white)), 9).images[0, 0], one)
+
+
+TWELVE_BITS = twelve_bits()
+
+
+@pytest.mark.parametrize("kind", TWELVE_BITS)
+def test_no_level_of_twelve_bits_is_lost_before_white_is_known(kind, tmp_path):
+    animal = TWELVE_BITS[kind]
+    whole = np.asarray(decode(animal.body, white=TOP)).astype(float)
+    assert np.abs(whole - animal.shown).max() <= animal.within
+    file = tmp_path / f"picture.{animal.suffix}"
+    file.write_bytes(animal.body)
+    opened = Image.open(io.BytesIO(animal.body))
+    for source in (open_source(tmp_path), as_source([str(file)]), as_source([opened])):
+        found = find_white(source)
+        assert found is not None
+        assert found.value == TOP
+        read = np.asarray(source.read_as(Reading(white=found.value)).image(0)).astype(float)
+        assert np.array_equal(read, whole)
+    script: dict[str, Any] = {}
+    exec(Pixels(16, 16, (0.0,) * 3, (1.0,) * 3, Reading(white=TOP)).script(), script)
+    expected = Reading(white=TOP).square(decode(animal.body, white=TOP), 16)
+    assert np.abs(script["prepare"](file) * 255 - expected.numpy()).max() < 1e-3
+
+
+def test_colours_of_sixteen_bits_are_turned_by_exif_and_keep_their_pixels_without_white():
+    levels = np.arange(14 * 20 * 3).reshape(14, 20, 3).astype(np.uint16) * 4
+    plain = png16(levels, 2)
+    chunk = png_chunk(b"eXIf", exif(6).tobytes()[6:])
+    turned = plain[:33] + chunk + plain[33:]
+    shown = np.asarray(decode(turned, white=TOP))
+    assert np.array_equal(shown, np.rot90(np.asarray(decode(plain, white=TOP)), -1))
+    assert np.array_equal(np.asarray(decode(plain)), levels >> 8), "as runs of earlier versions see them"
+    with pytest.raises(UnreadableImageError, match="reach from 0 to 3356, and 1023 is white"):
+        decode(plain, white=1023)
+
+
+def test_which_number_is_white_in_a_list_of_float_arrays_is_told_of_all_of_them():
+    floats = [np.full((9, 9, 3), value, np.float32) for value in (0.25, 0.5, 1.0)]
+    source = as_source(floats)
+    found = find_white(source)
+    assert found is not None
+    assert found.value == 1.0
+    assert [int(x[0, 0, 0]) for x in load_images(source.read_as(Reading(white=1.0)), 9).images] == [
+        64,
+        128,
+        255,
+    ]
+    with pytest.raises(UsageError, match=r"holds float32.*Leave out ToTensor and Normalize"):
+        load_images(source, 9)
+    with pytest.raises(UsageError, match=r"data\[0\] holds float32.*Leave out ToTensor and Normalize"):
+        as_source([np.linspace(-2, 2, 243, dtype=np.float32).reshape(9, 9, 3)])

@@ -3,6 +3,7 @@
 import contextlib
 import io
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -158,6 +159,18 @@ def test_a_run_of_given_weights_is_evaluated_as_timm_sees_files(given):
     assert (context.centre("trained", "train").backbone - expected).abs().max() < 1e-4 * expected.abs().max()
 
 
+def test_a_run_of_given_weights_of_an_earlier_version_keeps_its_pixels(given, tmp_path):
+    run, _, _ = given
+    folder = shutil.copytree(run.folder.path, tmp_path / "run")
+    record = json.loads((folder / "encoder.json").read_text())
+    assert {record.pop("crop_pct"), record.pop("crop_mode")} == {run.encoder.crop_pct, "center"}
+    (folder / "encoder.json").write_text(json.dumps(record))
+    older = isosphere.load(folder, device="cpu", cache=False)
+    assert older.reading.timm is None
+    assert older.canvas == older.config.data.canvas_size == 40
+    assert "timm" not in older.pixels.key
+
+
 def test_search_of_given_weights_looks_at_whole_pictures_and_takes_no_square_for_another(given, tmp_path):
     run, model, _ = given
     picture(3, 48).save(tmp_path / "square.png")
@@ -257,7 +270,7 @@ def test_a_folder_for_the_hub(tmp_path):
     made = export(run, "hub")
     folder = tmp_path / "run" / "export" / "hub"
     assert {file.name for file in made.files} == {path.name for path in folder.iterdir()}
-    network = timm.create_model(f"local-dir:{folder}", pretrained=True, num_classes=0).eval()
+    network: Any = timm.create_model(f"local-dir:{folder}", pretrained=True, num_classes=0).eval()
     x = torch.rand(2, 3, 48, 48)
     with torch.no_grad():
         assert torch.equal(network(x), run.encoder.eval()(x))

@@ -41,7 +41,7 @@ def embed(
     chosen = check_layer(layer)
     check_target(out, overwrite=overwrite)
     import isosphere
-    from isosphere.data import left_out, open_source, set_aside, unseen
+    from isosphere.data import left_out, open_source, set_aside, survey
     from isosphere.deploy import embed_to_file
     from isosphere.runs import RunFolder
     from isosphere.workflows import progress_bar
@@ -61,7 +61,7 @@ def embed(
         )
     console = output_console()
     facts(console, {"written": str(out), "embeddings": f"{made.count:,} of {made.dim} dimensions ({chosen})"})
-    outside = f"{seen[0].upper()}{seen[1:]}." if (seen := unseen(source)) else None
-    for said in (left_out(made.skipped) if made.skipped else None, set_aside(source), outside):
+    decided = survey(source.read_as(loaded.reading)).sentences
+    for said in (left_out(made.skipped) if made.skipped else None, set_aside(source), *decided):
         if said:
             paragraph(console, said, style="yellow")

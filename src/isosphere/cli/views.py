@@ -29,8 +29,8 @@ def views(
 
     isosphere views PICTURES --out views.png
 
-    Each row is an image and what the network would be shown of it. If you cannot tell which views belong
-    together, neither will the encoder; if they are all alike, there is nothing to learn.
+    Each row is an image as it is stored, as it is read, and what the network would be shown of it. If you cannot
+    tell which views belong together, neither will the encoder; if they are all alike, there is nothing to learn.
     """
     from isosphere.cli.apply import check_page
 

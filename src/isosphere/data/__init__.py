@@ -17,13 +17,13 @@ from ._images import (
     read_images,
     require_readable,
     set_aside,
-    unseen,
 )
 from ._joined import distinct_ends, joined
 from ._layout import is_image_name
 from ._limits import UnreadableImageError
 from ._loader import Batch, Loader
 from ._numbers import White, find_white
+from ._opening import AUTO, Opening, ground_of
 from ._picture import fit_square
 from ._pixels import PIXELS, Fit, Pixels, Reading, TimmTransform, to_tensor
 from ._random import permutation
@@ -32,11 +32,13 @@ from ._source import Source, Split, stratified_split
 from ._sources import located, open_source, require_there
 from ._stream import Decoded, decode_batch, images_at, stream
 from ._suggestion import Suggestion, suggest
+from ._survey import Survey, survey, unseen
 from ._textures import texture, textures
 from ._views import Views, centre_view
 from ._workers import worker_count
 
 __all__ = [
+    "AUTO",
     "BUILTIN",
     "CLASS_LIST",
     "FORMATS",
@@ -50,11 +52,13 @@ __all__ = [
     "Format",
     "ImageSet",
     "Loader",
+    "Opening",
     "Pixels",
     "Reading",
     "Source",
     "Split",
     "Suggestion",
+    "Survey",
     "TimmTransform",
     "UnreadableImageError",
     "ViewRecipe",
@@ -75,6 +79,7 @@ __all__ = [
     "fingerprint",
     "first_of_each",
     "fit_square",
+    "ground_of",
     "images_at",
     "images_bytes",
     "is_image_file",
@@ -98,6 +103,7 @@ __all__ = [
     "stream",
     "suggest",
     "texture",
+    "survey",
     "textures",
     "to_tensor",
     "unseen",

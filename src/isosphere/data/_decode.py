@@ -1,17 +1,23 @@
 """From the bytes of a file to an upright RGB picture, or to one sentence on why not."""
 
 import io
+import struct
 import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 
-from PIL import Image, ImageFile
+import numpy as np
+from PIL import ExifTags, Image, ImageFile
+
+from isosphere.errors import option, plural
 
 from . import _picture
+from ._about import About
 from ._limits import EMPTY, MAX_PIXELS, UnreadableImageError, read_file, reason_of, require_pixels
 from ._numbers import Numbers
+from ._opening import USUAL, Opening
 from ._unknown import HEIF_IS_READ, HEIF_SUFFIXES, described, misread
 
 IMAGE_SUFFIXES = frozenset(
@@ -40,43 +46,103 @@ def _quiet():
     return warnings.catch_warnings(action="ignore")
 
 
-def decode(file: Path | bytes, *, at_least: int | None = None, white: float | None = None) -> Image.Image:
-    """Decode the first frame of an image file as an upright 8-bit RGB picture.
+def decode(
+    file: Path | bytes,
+    *,
+    at_least: int | None = None,
+    white: float | None = None,
+    opening: Opening = USUAL,
+) -> Image.Image:
+    """Decode an image file as an upright 8-bit RGB picture; of several pages the first, or that of ``opening``.
 
     EXIF orientation is applied, transparency is laid over white (over black where nothing would be seen on white), and
-    grey of 16 bits, 32 bits or floats is divided by ``white``: None for 65535, of floats for 1 or 255. With
-    ``at_least``, a JPEG may be decoded at 1/2, 1/4 or 1/8 of its size as long as the short side keeps that many pixels.
+    numbers of 16 bits, 32 bits or floats are divided by ``white``: None for 65535, of floats for 1 or 255. With
+    ``at_least``, a JPEG may be decoded at 1/2, 1/4 or 1/8 of its size as long as the short side keeps that many pixels;
+    one of more than ``opening.max_pixels`` is decoded at the first of these that has no more.
 
     Raises: UnreadableImageError, whatever is wrong with the file.
     """
-    with _opened(file if isinstance(file, bytes) else read_file(file)) as image:
-        if at_least is not None and image.format in ("JPEG", "MPO"):
-            image.draft(None, (at_least, at_least))
-        return _upright_rgb(image, white, ours=True)
+    most = opening.max_pixels or MAX_PIXELS
+    with _opened(file if isinstance(file, bytes) else read_file(file), opening) as image:
+        _draft(image, at_least, most)
+        require_pixels(*image.size, most)
+        return _upright_rgb(image, white, opening, ours=True)
 
 
-def dimensions(body: bytes) -> tuple[int, int]:
+def _draft(image: Image.Image, at_least: int | None, most: int) -> None:
+    """Let a JPEG be decoded smaller: above ``at_least`` pixels a side, but in all no more than ``most``."""
+    if image.format not in ("JPEG", "MPO"):
+        return
+    width, height = image.size
+    part = next((k for k in (1, 2, 4) if -(-width // k) * -(-height // k) <= most), 8)
+    if at_least is not None or part > 1:
+        image.draft(None, tuple(min(at_least or side, side // part) or 1 for side in (width, height)))  # type: ignore[arg-type]
+
+
+def dimensions(body: bytes, opening: Opening = USUAL) -> tuple[int, int]:
     """Width and height of an image file as it is stored, EXIF aside; not decoded. Raises: UnreadableImageError."""
-    with _opened(body) as image:
+    with _opened(body, opening) as image:
         return image.size
 
 
-def numbers(body: bytes) -> Numbers:
+def about(body: bytes, opening: Opening = USUAL) -> About:
+    """What is told of an image file before it is decoded. Raises: UnreadableImageError."""
+    with _opened(body, opening) as image:
+        return about_picture(image)
+
+
+def about_picture(image: Image.Image) -> About:
+    """What is told of a picture that PIL has opened before it is decoded."""
+    # A PNG that does not say it at its start would be decoded for it.
+    exif = image.getexif() if image.format != "PNG" or "exif" in image.info else {}
+    clear = image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info
+    pages = getattr(image, "n_frames", 1) if image.format == "TIFF" else 1
+    return About(*image.size, exif.get(ExifTags.Base.Orientation, 1) != 1, clear, pages)
+
+
+def stored(body: bytes, opening: Opening = USUAL) -> Image.Image:
+    """An image file as programs show it that look at nothing but its pixels: not turned, the high bytes of numbers,
+    the colours that lie under transparency. Raises: UnreadableImageError.
+    """
+    with _opened(body, opening) as image:
+        _draft(image, None, opening.max_pixels or MAX_PIXELS)
+        require_pixels(*image.size, opening.max_pixels or MAX_PIXELS)
+        image.load()
+        if not (image.mode.startswith("I;16") or image.mode in ("I", "F")):
+            return (image.convert("RGBA") if "transparency" in image.info else image).convert("RGB")
+        values = np.nan_to_num(np.asarray(image).astype(np.float64))
+        shown = values if image.mode == "F" else values / 256
+        return Image.fromarray(np.clip(shown, 0, 255).astype(np.uint8)).convert("RGB")
+
+
+def numbers(body: bytes, opening: Opening = USUAL) -> Numbers:
     """What an image file holds; of 8 bits it is not decoded. Raises: UnreadableImageError."""
-    with _opened(body) as image:
+    with _opened(body, opening) as image:
+        if image.format not in ("JPEG", "MPO"):
+            require_pixels(*image.size, opening.max_pixels or MAX_PIXELS)
         if reason := misread(image):
             raise UnreadableImageError(reason)
         return Numbers.of(image)
 
 
+def _open(body: bytes) -> Image.Image:
+    """As `Image.open`, but for its limit: ours is the caller's. Raises: UnidentifiedImageError, and others."""
+    for name in _known_formats():
+        factory, accept = Image.OPEN[name]
+        with suppress(SyntaxError, IndexError, TypeError, struct.error):  # not of this format after all
+            if accept is None or accept(body[:16]) is True:
+                return factory(io.BytesIO(body), "")
+    raise Image.UnidentifiedImageError("of no format that is read here")
+
+
 @contextmanager
-def _opened(body: bytes) -> Iterator[Image.Image]:
-    """Within the block an image file is open. Raises: UnreadableImageError, whatever goes wrong there."""
+def _opened(body: bytes, opening: Opening) -> Iterator[Image.Image]:
+    """Within the block the page of an image file is open. Raises: UnreadableImageError, whatever goes wrong there."""
     if not body:
         raise UnreadableImageError(EMPTY)
     try:
-        with _quiet(), Image.open(io.BytesIO(body), formats=_known_formats()) as image:
-            require_pixels(*image.size)
+        with _quiet(), _open(body) as image:
+            _turn_to(image, opening.page)
             yield image
     except UnreadableImageError:
         raise
@@ -87,15 +153,34 @@ def _opened(body: bytes) -> Iterator[Image.Image]:
         raise UnreadableImageError(_reason(error)) from error
 
 
-def upright_rgb(
-    image: Image.Image, *, at_least: int | None = None, white: float | None = None
-) -> Image.Image:
-    """A picture that PIL has opened as upright 8-bit RGB, as `decode` does it. Raises: UnreadableImageError."""
+def _turn_to(image: Image.Image, page: int) -> None:
+    if page == 1:
+        return
     try:
-        require_pixels(*image.size)
+        image.seek(page - 1)
+    except EOFError:
+        found = getattr(image, "n_frames", 1)
+        raise UnreadableImageError(
+            f"it has {plural(found, 'page')}, and page {page} is asked for ({option('data.page', page)})"
+        ) from None
+
+
+def upright_rgb(
+    image: Image.Image,
+    *,
+    at_least: int | None = None,
+    white: float | None = None,
+    opening: Opening = USUAL,
+) -> Image.Image:
+    """A picture that PIL has opened as upright 8-bit RGB, as `decode` does it; of several pages the one that it is at.
+
+    Raises: UnreadableImageError.
+    """
+    try:
+        require_pixels(*image.size, opening.max_pixels or MAX_PIXELS)
         if at_least is not None and (body := undecoded(image)):
-            return decode(body, at_least=at_least, white=white)
-        return _upright_rgb(image, white, ours=False)
+            return decode(body, at_least=at_least, white=white, opening=opening)
+        return _upright_rgb(image, white, opening, ours=False)
     except UnreadableImageError:
         raise
     except Exception as error:
@@ -103,11 +188,13 @@ def upright_rgb(
 
 
 def undecoded(image: Image.Image) -> bytes | None:
-    """The file of a JPEG that has been opened and not decoded: it can still be had at 1/2, 1/4 or 1/8 of its size."""
+    """The file of a picture that has been opened and not decoded, and of which more can be had than Pillow decodes: a
+    JPEG at 1/2, 1/4 or 1/8 of its size, colours of 16 bits.
+    """
     stream = getattr(image, "fp", None)
-    if not isinstance(image, ImageFile.ImageFile) or image.format not in ("JPEG", "MPO"):
+    if not isinstance(image, ImageFile.ImageFile) or not image.tile or image.tell() or stream is None:
         return None
-    if not image.tile or image.tell() or stream is None:
+    if image.format not in ("JPEG", "MPO") and not _picture.other_bytes(image):
         return None
     with suppress(OSError, ValueError):
         before = stream.tell()
@@ -118,10 +205,10 @@ def undecoded(image: Image.Image) -> bytes | None:
     return None
 
 
-def _upright_rgb(image: Image.Image, white: float | None, *, ours: bool) -> Image.Image:
+def _upright_rgb(image: Image.Image, white: float | None, opening: Opening, *, ours: bool) -> Image.Image:
     if reason := misread(image):
         raise UnreadableImageError(reason)
-    return _picture.upright_rgb(image, white=white, in_place=ours)
+    return _picture.upright_rgb(image, white=white, ground=opening.ground, in_place=ours)
 
 
 def _reason(error: Exception) -> str:

@@ -5,7 +5,8 @@ from abc import abstractmethod
 
 from PIL import Image
 
-from ._decode import decode, dimensions, numbers
+from ._about import About
+from ._decode import about, decode, dimensions, numbers, stored
 from ._limits import EMPTY, UnreadableImageError
 from ._numbers import Numbers
 from ._source import DIGEST_BYTES, Source
@@ -19,13 +20,20 @@ class EncodedSource(Source):
         """The bytes from which image ``i`` is decoded. Raises: UnreadableImageError."""
 
     def image(self, i: int, *, at_least: int | None = None) -> Image.Image:
-        return decode(self.body(i), at_least=at_least, white=self.reading.white)
+        made = self.reading
+        return decode(self.body(i), at_least=at_least, white=made.white, opening=made.opening)
 
     def dimensions(self, i: int) -> tuple[int, int]:
-        return dimensions(self.body(i))
+        return dimensions(self.body(i), self.reading.opening)
+
+    def about(self, i: int) -> About:
+        return about(self.body(i), self.reading.opening)
+
+    def stored(self, i: int) -> Image.Image:
+        return stored(self.body(i), self.reading.opening)
 
     def numbers(self, i: int) -> Numbers:
-        return numbers(self.body(i))
+        return numbers(self.body(i), self.reading.opening)
 
     def digest(self, i: int) -> bytes:
         body = self.body(i)

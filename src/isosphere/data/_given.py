@@ -13,8 +13,9 @@ from torch.utils import data as torch_data
 
 from isosphere.errors import UsageError, plural
 
+from ._about import About
 from ._arrays import ArraySource, as_bytes, require_images
-from ._decode import decode, numbers, undecoded, upright_rgb
+from ._decode import about, about_picture, decode, numbers, undecoded, upright_rgb
 from ._folder import is_image_file
 from ._home import expanded
 from ._images import ImageSet
@@ -24,6 +25,7 @@ from ._layout import is_image_name, no_test_part
 from ._limits import UnreadableImageError, read_file
 from ._listed import FileSource
 from ._numbers import Numbers
+from ._opening import USUAL, Opening
 from ._source import Source, Split
 from ._sources import as_text, is_builtin, open_source
 
@@ -96,7 +98,12 @@ def _names_several(name: str) -> bool:
 
 
 def as_picture(
-    item: Any, what: str = "the image", *, at_least: int | None = None, white: float | None = None
+    item: Any,
+    what: str = "the image",
+    *,
+    at_least: int | None = None,
+    white: float | None = None,
+    opening: Opening = USUAL,
 ) -> Image.Image:
     """An image at hand, or a file, as an upright RGB picture, as `decode` makes it; ``what`` names it in messages.
 
@@ -105,11 +112,11 @@ def as_picture(
     if isinstance(item, Image.Image):
         if 0 in item.size:
             raise UsageError(f"{what} has no pixels: its size is {item.width} x {item.height}.")
-        return upright_rgb(item, at_least=at_least, white=white)
+        return upright_rgb(item, at_least=at_least, white=white, opening=opening)
     if isinstance(item, bytes):
-        return decode(item, at_least=at_least, white=white)
+        return decode(item, at_least=at_least, white=white, opening=opening)
     if isinstance(item, str | os.PathLike):
-        return decode(read_file(expanded(item)), at_least=at_least, white=white)
+        return decode(read_file(expanded(item)), at_least=at_least, white=white, opening=opening)
     if not isinstance(item, np.ndarray | torch.Tensor):
         raise UsageError(f"{what} is of type {type(item).__name__}; expected {_PICTURE}.")
     array = _numpy(item)
@@ -163,15 +170,21 @@ class PictureSource(Source):
         self._broken: dict[int, str] = {}
         for i, picture in enumerate(self._pictures):
             try:  # now: worker processes would share the position in an open file
-                as_picture(picture, f"{what}[{i}]")
+                as_picture(picture, f"{what}[{i}]", white=_own_white(picture))
             except UnreadableImageError as error:
                 self._broken[i] = str(error)
 
     def image(self, i: int, *, at_least: int | None = None) -> Image.Image:
         if i in self._broken:
             raise UnreadableImageError(self._broken[i])
-        what = f"{self._what}[{i}]"
-        return as_picture(self._pictures[i], what, at_least=at_least, white=self.reading.white)
+        made, what = self.reading, f"{self._what}[{i}]"
+        return as_picture(self._pictures[i], what, at_least=at_least, white=made.white, opening=made.opening)
+
+    def about(self, i: int) -> About:
+        picture = self._pictures[i]
+        if isinstance(picture, Image.Image):
+            return about_picture(picture)
+        return about(picture, self.reading.opening) if isinstance(picture, bytes) else super().about(i)
 
     def numbers(self, i: int) -> Numbers:
         return numbers_of(self._pictures[i])
@@ -199,8 +212,21 @@ class DatasetSource(Source):
         return item["image"] if isinstance(item, Mapping) and "image" in item else item
 
     def image(self, i: int, *, at_least: int | None = None) -> Image.Image:
-        item, what = self._item(i), f"item {i} of {self.name}"
-        return as_picture(item, what, at_least=at_least, white=self.reading.white)
+        item, what, made = self._item(i), f"item {i} of {self.name}", self.reading
+        return as_picture(item, what, at_least=at_least, white=made.white, opening=made.opening)
+
+
+def _own_white(picture: Any) -> float | None:
+    """The largest of numbers that are no bytes, for which of them is white is told of the set; None where they are no
+    picture's as they are, such as normalised ones.
+    """
+    if not isinstance(picture, np.ndarray | torch.Tensor) or picture.ndim == 0 or 0 in picture.shape:
+        return None
+    values = _numpy(picture)
+    if values.dtype.kind not in "if":
+        return None
+    low, high = float(values.min()), float(values.max())
+    return max(high, 1.0) if low >= -0.1 * max(high, 1.0) else None
 
 
 def _file_of(picture: Any) -> bytes | None:

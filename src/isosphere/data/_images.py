@@ -17,7 +17,6 @@ from ._limits import UnreadableImageError
 from ._source import DIGEST_BYTES, Source
 
 _CHUNK = 32
-_HARDLY = 0.02
 _NAMED = 300  # of files that cannot be read, where they are to be repaired
 
 
@@ -201,23 +200,6 @@ def left_out(skipped: Sequence[tuple[str, str]], whose: str = "") -> str:
     of, verb = f" of {whose}" if whose else "", "is" if len(skipped) == 1 else "are"
     cannot = f"{plural(len(skipped), 'file')}{of} cannot be used and {verb} left out"
     return f"{cannot}: {name_skipped(skipped)}."
-
-
-def unseen(source: Source, *, samples: int = 64) -> str | None:
-    """A sentence on how much of the pictures lies outside of their central squares, by a sample spread over them; None
-    where it is hardly anything.
-    """
-    shares = []
-    for i in np.unique(
-        np.linspace(0, len(source) - 1, min(len(source), samples)).round().astype(int)
-    ).tolist():
-        with suppress(UnreadableImageError):
-            width, height = source.dimensions(i)
-            shares.append(1 - min(width, height) / max(width, height))
-    share = float(np.mean(shares)) if shares else 0.0
-    if share < _HARDLY:
-        return None
-    return f"the central square of each picture is looked at, and {share:.0%} of an average one lies outside"
 
 
 def set_aside(source: Source, whose: str = "") -> str | None:

@@ -9,6 +9,7 @@ from typing import Self
 import numpy as np
 from PIL import Image
 
+from ._about import About
 from ._home import expanded
 from ._numbers import Numbers
 from ._pixels import Reading
@@ -85,6 +86,14 @@ class JoinedSource(Source):
     def dimensions(self, i: int) -> tuple[int, int]:
         part, k = self._at(i)
         return part.dimensions(k)
+
+    def about(self, i: int) -> About:
+        part, k = self._at(i)
+        return part.about(k)
+
+    def stored(self, i: int) -> Image.Image:
+        part, k = self._at(i)
+        return part.stored(k)
 
     def numbers(self, i: int) -> Numbers:
         part, k = self._at(i)

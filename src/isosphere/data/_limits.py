@@ -5,7 +5,7 @@ import stat
 from pathlib import Path
 
 MAX_PIXELS = 178_956_970
-"""Largest picture that is decoded: the size at which Pillow itself refuses (half a gigabyte as RGB)."""
+"""Largest picture that is decoded, unless another limit is given: that of Pillow (half a gigabyte as RGB)."""
 
 MAX_FILE_BYTES = 1 << 30
 """Largest file that is read, after unpacking when it lies in an archive; and largest image of an array."""
@@ -36,12 +36,10 @@ def require_fitting(size: int) -> None:
         raise UnreadableImageError(f"it has {size:,} bytes, more than {MAX_FILE_BYTES:,}")
 
 
-def require_pixels(width: int, height: int) -> None:
+def require_pixels(width: int, height: int, most: int = MAX_PIXELS) -> None:
     """Refuse a picture of too many pixels before it is decoded. Raises: UnreadableImageError."""
-    if width * height > MAX_PIXELS:
-        raise UnreadableImageError(
-            f"{width} x {height} pixels: more than the {MAX_PIXELS:,} that are decoded"
-        )
+    if width * height > most:
+        raise UnreadableImageError(f"{width} x {height} pixels: more than the {most:,} that are decoded")
 
 
 def require_stored(count: int, size: int, stored: int) -> None:

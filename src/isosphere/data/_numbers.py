@@ -10,6 +10,7 @@ from PIL import Image
 from isosphere.errors import UsageError, option
 
 from ._limits import UnreadableImageError
+from ._picture import colour_numbers, ends_of, low_bytes
 
 if TYPE_CHECKING:
     from ._source import Source
@@ -32,6 +33,8 @@ class Numbers(NamedTuple):
     def of(cls, values: NDArray | Image.Image) -> Self:
         """Of an array, or a picture that Pillow has opened; of 8 bits nothing is looked at."""
         if isinstance(values, Image.Image):
+            if (low := low_bytes(values)) is not None:
+                return cls("uint16", *ends_of(colour_numbers(values, low)))
             if not (values.mode.startswith("I;16") or values.mode in ("I", "F")):
                 return cls("uint8", 0, 255)
             kind = {"I": "int32", "F": "float32"}.get(values.mode, "uint16")

@@ -3,6 +3,7 @@ this file along, so that whoever uses them reads pictures as isosphere does."""
 
 import io
 import math
+import sys
 from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
@@ -22,25 +23,36 @@ _BEYOND = 0.1
 _LONG = 16
 """Sides of a square, beyond which a picture is not resized as a whole for its middle."""
 
+_GREY_ALPHA = "LA;16B"
+_OTHER_BYTES = {_GREY_ALPHA: "RGBA"}
+"""By what Pillow is told of 16-bit colours as they are stored (L: low byte first, N: as this machine has it), of which
+it takes the high byte: what makes it take the low one."""
+for _kind in ("RGB", "RGBA", "RGBX"):
+    _low, _high = f"{_kind};16L", f"{_kind};16B"
+    _OTHER_BYTES |= {_low: _high, _high: _low, f"{_kind};16N": _high if sys.byteorder == "little" else _low}
 
-def upright_rgb(image, *, white=None, in_place=False):
-    """A picture as upright 8-bit RGB: turned by EXIF, transparency over white (over black where nothing would be seen
-    on white), numbers of more than 8 bits divided by ``white``.
+
+def upright_rgb(image, *, white=None, ground=None, in_place=False):
+    """A picture as upright 8-bit RGB: turned by EXIF, transparency over the colour ``ground`` (None: white, and black
+    where nothing would be seen on white), numbers of more than 8 bits divided by ``white``.
 
     Raises: ValueError for numbers that are not within [0, white].
     """
     tags = getattr(image, "tag_v2", None)
     # Pillow has turned 8 bits in which zero is white, and left others.
     negative = tags is not None and tags.get(262) == 0 and image.mode[:1] in ("I", "F")
+    low = None if white is None else low_bytes(image)
     image.load()
     image = _upright(image, in_place)
+    if low is not None and white is not None:
+        image = _colour_of_numbers(image, _upright(low, True), white)
     if image.mode == "RGB" and "transparency" not in image.info:
         return image
     if image.mode.startswith("I;16") or image.mode in ("I", "F"):
         return _grey_of_numbers(image, negative, white)
     if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
         plain = image.mode == "RGBA" and "transparency" not in image.info
-        return _over_ground(image if plain else image.convert("RGBA"))
+        return _over_ground(image if plain else image.convert("RGBA"), ground)
     return image.convert("RGB")
 
 
@@ -86,10 +98,69 @@ def to_bytes(values, white: float, negative: bool = False):
     return np.rint(np.clip(scaled, 0.0, 255.0)).astype(np.uint8)
 
 
+def other_bytes(image) -> list[str]:
+    """What makes Pillow take the low bytes of a file of colours of 16 bits that it has opened and not decoded yet, for
+    each part of it; nothing of other pictures.
+    """
+    if "transparency" in image.info:
+        return []
+    told = [tile[3] for tile in getattr(image, "tile", [])]
+    stored = [str(args[0] if isinstance(args, tuple) and args else args) for args in told]
+    return [_OTHER_BYTES[raw] for raw in stored] if all(raw in _OTHER_BYTES for raw in stored) else []
+
+
+def _told(tile, raw: str):
+    args = (raw, *tile[3][1:]) if isinstance(tile[3], tuple) else raw
+    return tile._replace(args=args) if hasattr(tile, "_replace") else (*tile[:3], args)
+
+
+def low_bytes(image):
+    """What Pillow drops of a file of colours of 16 bits that it has opened and not decoded yet, as a picture like it;
+    None of other pictures. What it keeps is the high bytes.
+    """
+    other, stream = other_bytes(image), getattr(image, "fp", None)
+    if not other or stream is None:
+        return None
+    before = stream.tell()
+    stream.seek(0)
+    twin = type(image)(io.BytesIO(stream.read()))
+    stream.seek(before)
+    if page := image.tell():
+        twin.seek(page)
+    twin.tile = [_told(tile, raw) for tile, raw in zip(twin.tile, other, strict=True)]
+    twin.load()
+    if other[0] == _OTHER_BYTES[_GREY_ALPHA]:  # the bytes of each pixel as four channels
+        twin.paste(Image.merge("RGBA", [twin.getchannel(1)] * 4))
+    return twin
+
+
+def colour_numbers(image, low) -> Iterator:
+    """The numbers of a picture whose `low_bytes` are at hand, some rows at a time: uint16 (rows, w, 3)."""
+    for (high, _), (rest, _) in zip(_strips(image), _strips(low), strict=True):
+        parts = (np.asarray(each)[..., :3].astype(np.uint16) for each in (high, rest))
+        yield next(parts) << 8 | next(parts)
+
+
+def ends_of(numbers: Iterable) -> tuple[float, float]:
+    """Least and greatest of numbers that come in parts."""
+    ends = np.array([(part.min(), part.max()) for part in numbers], dtype=np.float64)
+    return float(ends[:, 0].min()), float(ends[:, 1].max())
+
+
+def _colour_of_numbers(image, low, white: float):
+    require_within(*ends_of(colour_numbers(image, low)), white)
+    shown, top = Image.new("RGB", image.size), 0
+    for part in colour_numbers(image, low):
+        shown.paste(Image.fromarray(to_bytes(part, white)), (0, top))
+        top += len(part)
+    if image.mode == "RGBA":
+        shown.putalpha(image.getchannel("A"))
+    return shown
+
+
 def _grey_of_numbers(image, negative: bool, white: float | None):
-    parts = (np.asarray(strip) for strip, _ in _strips(image))
-    ends = np.array([(part.min(), part.max()) for part in parts], dtype=np.float64)
-    top = white_of(image.mode == "F", float(ends[:, 0].min()), float(ends[:, 1].max()), white)
+    low, high = ends_of(np.asarray(strip) for strip, _ in _strips(image))
+    top = white_of(image.mode == "F", low, high, white)
     return _in_strips(image, lambda strip: Image.fromarray(to_bytes(strip, top, negative)))
 
 
@@ -112,9 +183,11 @@ def ground_under(pieces: Iterable) -> int:
     return 0 if seen < _ENOUGH * visible else 255
 
 
-def _over_ground(colour):
-    ground = (ground_under(piece for piece, _ in _strips(colour)),) * 3 + (255,)
-    return _in_strips(colour, lambda x: Image.alpha_composite(Image.new("RGBA", x.size, ground), x))
+def _over_ground(colour, ground=None):
+    if ground is None:
+        ground = (ground_under(piece for piece, _ in _strips(colour)),) * 3
+    below = (*ground, 255)
+    return _in_strips(colour, lambda x: Image.alpha_composite(Image.new("RGBA", x.size, below), x))
 
 
 def _strips(image) -> Iterator[tuple]:
@@ -205,6 +278,8 @@ def pixels(
     size: int,
     fit: str = "crop",
     white=None,
+    ground=None,
+    page=1,
     timm=None,
     mean=(0.0,) * 3,
     std=(1.0,) * 3,
@@ -216,9 +291,11 @@ def pixels(
     """
     opened = not hasattr(picture, "getpixel")
     image = Image.open(io.BytesIO(picture) if isinstance(picture, bytes) else picture) if opened else picture
+    if opened and page > 1:
+        image.seek(page - 1)
     if opened and image.format in ("JPEG", "MPO") and timm is None:
         image.draft(None, (2 * canvas, 2 * canvas))
-    upright = upright_rgb(image, white=white)
+    upright = upright_rgb(image, white=white, ground=ground)
     square = fit_square(upright, canvas, fit) if timm is None else timm_square(upright, canvas, *timm)
     planes = [plane.convert("F") for plane in square.split()]
     if canvas != size:

@@ -11,6 +11,7 @@ from PIL import Image
 from torch import Tensor
 
 from . import _picture
+from ._opening import USUAL, Opening
 from ._picture import fit_square, timm_square
 from ._recipes import IMAGENET_MEAN, IMAGENET_STD
 from ._views import centre_view
@@ -60,12 +61,14 @@ class Reading:
 
     ``fit``: the central square (``crop``), the whole picture between bars (``pad``), or the whole brought to a square
     (``squeeze``). ``white``: the number that is shown as white in pictures of more than 8 bits; None: the largest of
-    their type. ``timm``: the central square is that of timm's evaluation transform.
+    their type. ``timm``: the central square is that of timm's evaluation transform. ``opening``: which picture of a
+    file, and its ground.
     """
 
     fit: Fit = "crop"
     white: float | None = None
     timm: TimmTransform | None = None
+    opening: Opening = USUAL
 
     @property
     def by_timm(self) -> TimmTransform | None:
@@ -76,6 +79,13 @@ class Reading:
     def one_square(self) -> bool:
         """Whether a square picture becomes the same by every fit."""
         return self.timm is None
+
+    def seen(self, width: int, height: int) -> float:
+        """Which share of a picture is looked at."""
+        timm, square = self.by_timm, min(width, height) / max(width, height)
+        if timm is None:
+            return square if self.fit == "crop" else 1.0
+        return timm.crop_pct**2 * (square if timm.crop_mode == "center" else 1.0)
 
     def at_least(self, size: int) -> int | None:
         """To how many pixels a decoder may shrink a picture that becomes ``size``; None: timm's are decoded whole."""
@@ -143,6 +153,7 @@ class Pixels:
         """
         given: dict[str, Any] = {"canvas": self.canvas, "size": self.size}
         given |= {"fit": self.reading.fit, "white": self.reading.white}
+        given |= {k: v for k, v in self.reading.opening._asdict().items() if k in ("page", "ground")}
         if self.reading.by_timm:
             given["timm"] = tuple(self.reading.by_timm)
         if normalised:
@@ -160,6 +171,7 @@ class Pixels:
         timm = self.reading.by_timm
         return {
             **({} if timm is None else {"timm": list(timm)}),
+            **self.reading.opening.chosen,
             "pixels": PIXELS,
             "canvas": self.canvas,
             "size": self.size,

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from ._about import About
 from ._numbers import Numbers
 from ._pixels import Reading, to_tensor
 from ._random import permutation
@@ -107,6 +108,14 @@ class Source(ABC):
         """
         return self.image(i).size
 
+    def about(self, i: int) -> About:
+        """What is told of image ``i`` before it is decoded. Raises: UnreadableImageError."""
+        return About(*self.dimensions(i))
+
+    def stored(self, i: int) -> Image.Image:
+        """Image ``i`` as other programs may show it, before anything was decided. Raises: UnreadableImageError."""
+        return self.image(i)
+
     def numbers(self, i: int) -> Numbers:
         """What image ``i`` is stored as. Raises: UnreadableImageError."""
         return Numbers("uint8", 0, 255)
@@ -170,6 +179,12 @@ class Subset(Source):
 
     def dimensions(self, i: int) -> tuple[int, int]:
         return self.source.dimensions(int(self.indices[i]))
+
+    def about(self, i: int) -> About:
+        return self.source.about(int(self.indices[i]))
+
+    def stored(self, i: int) -> Image.Image:
+        return self.source.stored(int(self.indices[i]))
 
     def numbers(self, i: int) -> Numbers:
         return self.source.numbers(int(self.indices[i]))

@@ -47,6 +47,7 @@ from isosphere.training._schedule import Plan, learning_rate_factor
 from isosphere.training._settings import Preset, load_config, presets, read_preset
 from isosphere.training._setup import (
     Parts,
+    about_pixels,
     build,
     build_views,
     open_training_source,
@@ -78,6 +79,7 @@ __all__ = [
     "Summary",
     "bf16_is_fast",
     "build",
+    "about_pixels",
     "build_views",
     "choose_precision",
     "collapse_metrics",

@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from isosphere.data import CLASS_LIST, Reading, ViewRecipe
+from isosphere.data import AUTO, CLASS_LIST, Opening, Reading, ViewRecipe, ground_of
 from isosphere.errors import UsageError, nearest, option
 
 FLAGS = {
@@ -55,6 +55,15 @@ class DataConfig(_Section):
         gt=0.0,
         description="number shown as white where images have over 8 bits; empty: from them",
     )
+    ground: str = Field(
+        default=AUTO, description="under transparency: auto, white, black or a colour as #ff8800"
+    )
+    page: int | None = Field(default=None, ge=1, description="of files of several pages; empty: the first")
+    max_pixels: int | None = Field(
+        default=None,
+        ge=1,
+        description="largest picture that is decoded, a JPEG at 1/2 to 1/8 beyond; empty: 178,956,970",
+    )
     limit: int | None = Field(
         default=None, ge=2, description="use this many images, drawn by the seed; empty: all"
     )
@@ -76,10 +85,16 @@ class DataConfig(_Section):
             return values
         return {**values, "source": f"{values['source']}{CLASS_LIST}{values['classes']}", "classes": None}
 
+    @field_validator("ground")
+    @classmethod
+    def _a_colour(cls, value: str) -> str:
+        ground_of(value)
+        return value
+
     @property
     def reading(self) -> Reading:
         """How pictures become squares."""
-        return Reading(white=self.white)
+        return Reading(white=self.white, opening=Opening.of(self.page, self.ground, self.max_pixels))
 
 
 class ViewsConfig(_Section):

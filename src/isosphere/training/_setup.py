@@ -25,7 +25,7 @@ from isosphere.data import (
     permutation,
     recipe,
     set_aside,
-    unseen,
+    survey,
 )
 from isosphere.errors import RunError, UsageError, command, listing, option
 from isosphere.methods import Method, build_method, check_options
@@ -160,8 +160,7 @@ def prepare(
     if (hint := too_short(config, method, len(loader))) is not None:
         warnings = (*warnings, hint)
     facts = facts_of(config, images, views, method, fabric, loader, first)
-    if about := _about_pixels(config, source, white):
-        facts["pixels"] = about
+    facts |= about_pixels(config, source, white)
     if (compiled := compile_networks(method, train.compile, fabric.device)) is not None:
         facts["compiled"] = compiled
     if observer is not None:
@@ -173,11 +172,12 @@ def prepare(
     return Parts(config, images, views, method, loader, fabric, observer, facts, warnings, test, print_of)
 
 
-def _about_pixels(config: Config, source: Source, white: White | None) -> str:
-    """What was decided about these pictures, in words; empty where there was nothing to decide."""
-    number = config.data.white
+def about_pixels(config: Config, source: Source, white: White | None) -> dict[str, str]:
+    """What was decided about these pictures, in two lines; none where there was nothing to decide."""
+    number, found = config.data.white, survey(source)
     said = [] if number is None else [f"{number:g} is white" if white is None else white.reason]
-    return "; ".join([*said, *filter(None, [unseen(source)])])
+    lines = {"pixels": "; ".join([*said, *found.decided]), "seen": found.outside}
+    return {name: line for name, line in lines.items() if line}
 
 
 def _flat(config: Config) -> dict[str, Any]:

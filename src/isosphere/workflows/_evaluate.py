@@ -7,7 +7,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, get_args
 
-from isosphere.data import as_name, left_out, set_aside, unseen
+from isosphere.data import as_name, left_out, set_aside, survey
 from isosphere.errors import RunError, UsageError, command, option, plural
 from isosphere.evaluation import FeatureCache, Solver, TaskResult, read_results, update_results
 from isosphere.report import loss_curves
@@ -194,8 +194,7 @@ def _notes(context: EvaluationContext, results: dict[str, TaskResult], asked: An
         if not context.splits.labelled:
             found.append(f"{context.splits.without_labels()} Without, accuracy cannot be measured.")
         found += left_out_tasks(context)
-    if seen := unseen(context.splits.test):
-        found.append(f"{seen[0].upper()}{seen[1:]}.")
+    found += survey(context.splits.test.read_as(context.run.reading)).sentences
     found.append(f"Split: {context.splits.how}.")
     return (*found, *(result.hint for result in results.values() if result.hint))
 

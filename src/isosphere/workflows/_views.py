@@ -1,15 +1,16 @@
 """A sheet of what a network would be shown of some images."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
+from PIL import Image, ImageDraw, ImageOps
 
 from isosphere.data import Source, as_name, as_source, left_out, load_images
 from isosphere.models import build_encoder
 from isosphere.training import (
     Config,
+    about_pixels,
     build_views,
     contact_sheet,
     load_config,
@@ -35,7 +36,9 @@ def views(
         image_size: side of a view in pixels. count: images to show. seed: of the views.
         set: any keys, dotted: ``set={"views.rotation": 15}``.
 
-    Returns: a picture; the first column holds the images. Raises: UsageError for what cannot be opened or is unknown.
+    Returns: a picture; the first column holds the images as they are stored, the second as they are read.
+
+    Raises: UsageError for what cannot be opened or is unknown.
     """
     data = as_name(data)
     named = isinstance(data, (str, Path))
@@ -48,8 +51,8 @@ def views(
 def draw_views(
     config: Config, *, source: Source | None = None, count: int = 8
 ) -> tuple[Image.Image, dict[str, str]]:
-    """Images of a source, that of the configuration if None, spread over it, each in a row with its views; and what
-    was drawn, in words.
+    """Images of a source, that of the configuration if None, spread over it, each in a row as it is stored, as it is
+    read, and with its views; and what was drawn and decided, in words.
 
     Raises: UsageError for images that cannot be opened, or a recipe that there is not.
     """
@@ -62,9 +65,13 @@ def draw_views(
     images = load_images(chosen, config.data.canvas_size or 0)
     made = build_views(config, build_encoder("small-conv", image_size=config.data.image_size or 32))
     sheet = contact_sheet(images.images, made, seed=config.train.seed)
+    places = iter(range(len(chosen)))  # names may be given twice, and are in order
+    read = [next(i for i in places if chosen.paths[i] == path) for path in images.paths]
+    sheet = beside_files(sheet, [chosen.stored(i) for i in read])
     facts = {"recipe": str(config.views.recipe), "views": f"{made.recipe.views} of {made.recipe.size} px"}
-    if white is not None:
-        facts["pixels"] = " ".join(filter(None, [white.reason + ".", white.caution]))
+    facts |= about_pixels(config, source, white)
+    if white is not None and white.caution:
+        facts["beware"] = white.caution
     if images.skipped:
         facts["left out"] = (
             f"{left_out(images.skipped)} Of {len(source)} images {len(chosen)} were looked at."
@@ -72,3 +79,25 @@ def draw_views(
     if suggestion is not None:
         facts |= {"images": suggestion.reason, "advice": " ".join(suggestion.cautions) or "none"}
     return sheet, facts
+
+
+CELL, GAP, HEADER = 96, 4, 16
+BESIDE = "#d8d8d8"
+
+
+def beside_files(sheet: Image.Image, pictures: Sequence[Image.Image]) -> Image.Image:
+    """A sheet of one row an image, with the whole pictures as they are stored to the left, and names of the columns."""
+    left = CELL + 2 * GAP
+    whole = Image.new("RGB", (left + sheet.width, HEADER + sheet.height), "white")
+    whole.paste(sheet, (left, HEADER))
+    for row, picture in enumerate(pictures):
+        shown = ImageOps.pad(picture.convert("RGB"), (CELL, CELL), color=BESIDE)
+        whole.paste(shown, (GAP, HEADER + GAP + row * (CELL + GAP)))
+    words = ImageDraw.Draw(whole)
+    for place, word in (
+        (GAP, "as stored"),
+        (left + GAP, "as read"),
+        (left + CELL + 2 * GAP + HEADER, "views"),
+    ):
+        words.text((place, 2), word, fill="black")
+    return whole
