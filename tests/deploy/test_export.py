@@ -175,7 +175,7 @@ def test_search_of_given_weights_looks_at_whole_pictures_and_takes_no_square_for
     run, model, _ = given
     picture(3, 48).save(tmp_path / "square.png")
     found = run.index(tmp_path, layer="backbone")
-    pixels = run.pixels.fitted("pad")
+    pixels = run.pixels.fitted("squeeze")
     square = pixels.reading.square(picture(3, 48), 32)
     with torch.no_grad():
         expected = model(pixels.view(square[None]))[0]

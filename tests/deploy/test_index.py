@@ -288,7 +288,7 @@ def test_search_and_duplicates_look_at_the_whole_picture(run, tmp_path):
     wide(30).save(tmp_path / "same.png")
     centre = run.embed(str(tmp_path))
     assert np.allclose(centre, centre[:1], atol=1e-5), "embed sees the central square"
-    assert run.index(str(tmp_path)).fit == "pad"
+    assert run.index(str(tmp_path)).fit == "squeeze"
     (group,) = run.dedup(str(tmp_path), threshold=0.99999)
     assert group.paths == ("2.png", "same.png")
     assert len(run.index(str(tmp_path), fit="crop")) == 4
@@ -302,7 +302,7 @@ def test_square_pictures_among_others_keep_their_places(own, tmp_path):
     (tmp_path / "mixed").mkdir()
     for i in range(5):
         (wide(i) if i % 2 else picture(i)).save(tmp_path / "mixed" / f"{i}.png")
-    whole = own.fitted("pad").embed(str(tmp_path / "mixed"))
+    whole = own.fitted("squeeze").embed(str(tmp_path / "mixed"))
     expected = whole / np.linalg.norm(whole, axis=1, keepdims=True)
     index = own.index(str(tmp_path / "mixed"), layer="backbone")
     assert index.paths == [f"{i}.png" for i in range(5)]

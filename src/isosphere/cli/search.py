@@ -68,6 +68,7 @@ def search(
     named, searcher = check_layer(layer) if layer else None, check_engine(engine)
     check_page(out, (".html", ".png"), overwrite=overwrite)
     import isosphere
+    from isosphere.data import WHOLE
     from isosphere.deploy import source_of
     from isosphere.runs import RunFolder
 
@@ -77,7 +78,7 @@ def search(
     chosen = named or loaded.search_layer
     require_pictures(images)
     asked = together(images)
-    queries, names = loaded.fitted("pad").embed(asked, layer=chosen), source_of(asked).paths
+    queries, names = loaded.fitted(WHOLE).embed(asked, layer=chosen), source_of(asked).paths
     if len(images) == len(names):
         names = images
     index = indexed(loaded, data, chosen)

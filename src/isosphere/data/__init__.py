@@ -25,7 +25,7 @@ from ._loader import Batch, Loader
 from ._numbers import White, find_white
 from ._opening import AUTO, Opening, ground_of
 from ._picture import fit_square
-from ._pixels import PIXELS, Fit, Pixels, Reading, TimmTransform, to_tensor
+from ._pixels import PIXELS, WHOLE, Fit, Pixels, Reading, TimmTransform, to_tensor
 from ._random import permutation
 from ._recipes import IMAGENET_MEAN, IMAGENET_STD, RECIPES, ViewRecipe, recipe
 from ._source import Source, Split, stratified_split
@@ -46,6 +46,7 @@ __all__ = [
     "IMAGENET_STD",
     "PIXELS",
     "RECIPES",
+    "WHOLE",
     "Batch",
     "Decoded",
     "Fit",

@@ -20,6 +20,8 @@ PIXELS = 2
 """Which pixels a file becomes: raised where they change, so that what is kept of other pixels is not taken for them."""
 
 Fit = Literal["crop", "pad", "squeeze"]
+WHOLE: Fit = "squeeze"
+"""How search and duplicates look at a picture: at all of it (docs/decisions.md says why not between bars)."""
 
 CROP_MODES = ("center", "squash", "border")
 INTERPOLATIONS = ("nearest", "bilinear", "bicubic", "box", "hamming", "lanczos")

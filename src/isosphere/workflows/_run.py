@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from isosphere import deploy
-from isosphere.data import Fit
+from isosphere.data import WHOLE, Fit
 from isosphere.deploy import DuplicateGroup, Exported, Index, Layer, Match
 from isosphere.evaluation import Progress
 from isosphere.workflows._evaluate import evaluate
@@ -49,14 +49,14 @@ class Run(Trained):
         data: Any,
         *,
         layer: Layer | str | None = None,
-        fit: Fit = "pad",
+        fit: Fit = WHOLE,
         progress: Progress | None = None,
     ) -> Index:
         """The images of `data` made searchable: read from the run's folder where they were seen before.
 
-        `layer`: :attr:`isosphere.deploy.Embedder.search_layer` if None. `fit`: whole pictures between bars (``pad``),
-        for neighbours and duplicates are to be alike in all of it; ``crop``: the central square, which :meth:`embed`
-        sees.
+        `layer`: :attr:`isosphere.deploy.Embedder.search_layer` if None. `fit`: the whole picture brought to a
+        square (``squeeze``), for neighbours and duplicates are to be alike in all of it; or between bars (``pad``);
+        ``crop``: the central square, which :meth:`embed` sees.
         """
         run = self.fitted(fit)
         return deploy.open_index(run, data, layer=layer or self.search_layer, progress=progress)
