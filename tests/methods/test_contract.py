@@ -234,8 +234,8 @@ def test_listed_in_words(name):
     assert len(entry.summary) < 70
     text = type(build(name)).__doc__ or ""
     assert ".. math::" in text
-    assert "*Reference.*" in text
-    assert "*Parts*" in text
+    for heading in ("Args:", "Parts:", "Reference:", "Example:"):
+        assert f"\n    {heading}\n" in text
 
 
 @pytest.mark.parametrize(

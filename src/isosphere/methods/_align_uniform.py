@@ -27,11 +27,20 @@ class AlignUniform(Method):
     Args:
         encoder, head: modules; as published the head is one linear layer (``ProjectionHead(..., layers=1)``).
         weight: w in (0, 1); published: equal weights (.5) with t = 2, or alignment three times as heavy (.25) with
-            t = 3 (ImageNet). power: alpha. t: of the Gaussian potential. global_views: how many views are global.
+            t = 3 (ImageNet).
+        t: of the Gaussian potential.
+        power: alpha.
+        global_views: how many of the views, the first ones, are global.
 
-    *Parts*: ``invariance`` (2 for unrelated views at alpha = 2), ``regulariser`` (0 at collapse, negative otherwise).
+    Parts:
+        ``invariance`` (2 for unrelated views at alpha = 2), ``regulariser`` (0 at collapse, negative otherwise).
+    Reference:
+        Wang and Isola, 2005.10242, section 4.
 
-    *Reference.* Wang and Isola, 2005.10242, section 4.
+    Example:
+        >>> collapsed = torch.eye(4)[:1].expand(2, 5, 4)  # two views of five images
+        >>> AlignUniform(torch.nn.Identity(), torch.nn.Identity()).loss(collapsed).total.item()
+        0.0
     """
 
     space = "sphere"

@@ -29,12 +29,19 @@ class BarlowTwins(Method):
         encoder, head: modules ``(n, c, h, w) -> (n, p) -> (n, d)``; published head ``ProjectionHead(2048, 8192, 8192,
             layers=3)``.
         weight: lambda, of the redundancy term (published .0051; not a share: the invariance term keeps weight 1).
-        global_views: how many of the views are global.
+        global_views: how many of the views, the first ones, are global.
 
-    *Scale.* d at collapse; for unrelated views the invariance term is about d. *Parts*: ``invariance`` (diagonal),
-    ``redundancy`` (off the diagonal, unweighted). *Cost.* O(n d^2) a pair of views.
+    Scale:
+        d at collapse; for unrelated views the invariance term is about d. O(n d^2) a pair of views.
+    Parts:
+        ``invariance`` (diagonal), ``redundancy`` (off the diagonal, unweighted).
+    Reference:
+        Zbontar et al., 2103.03230, equations 1 and 2.
 
-    *Reference.* Zbontar et al., 2103.03230, equations 1 and 2.
+    Example:
+        >>> collapsed = torch.zeros(2, 5, 4)  # two views of five images
+        >>> BarlowTwins(torch.nn.Identity(), torch.nn.Identity()).loss(collapsed).total.item()
+        4.0
     """
 
     def __init__(self, encoder: nn.Module, head: nn.Module, *, weight: float = 0.0051, global_views: int = 2):

@@ -40,7 +40,12 @@ SLOW_START = 1000
 
 @dataclass(frozen=True)
 class Loss:
-    """``total`` is what is differentiated; ``parts`` are its named, detached terms (unweighted)."""
+    """``total`` is what is differentiated; ``parts`` are its named, detached terms (unweighted).
+
+    Example:
+        >>> Loss(torch.tensor(1.5), {"invariance": torch.tensor(1.0)}).total.item()
+        1.5
+    """
 
     total: Tensor
     parts: dict[str, Tensor] = field(default_factory=dict)
@@ -59,8 +64,22 @@ class Method(nn.Module, ABC):
     A forward pass has two halves: :meth:`outputs`, what the networks make of every image, and :meth:`loss`, of all of
     them together. The first may be had in pieces of the batch, the second needs the whole.
 
-    ``space`` says where its embeddings live: unit rows (``"sphere"``) or plain vectors (``"euclidean"``);
-    ``global_views``, at least 1, how many of the views are global.
+    Args:
+        encoder, head: modules ``(n, c, h, w) -> (n, p) -> (n, d)``.
+        global_views: how many of the views, the first ones, are global, at least 1.
+
+    Attributes:
+        space: where its embeddings live: unit rows (``"sphere"``) or plain vectors (``"euclidean"``).
+
+    Example:
+        >>> class Barycentre(Method):  # a subclass says what the loss of all outputs is
+        ...     space = "sphere"
+        ...
+        ...     def loss(self, z):
+        ...         return Loss((z - z.mean(0)).square().sum(-1).mean() + z.mean((0, 1)).square().sum())
+        >>> method = Barycentre(torch.nn.Linear(12, 10), torch.nn.Linear(10, 8))
+        >>> method([torch.randn(16, 12), torch.randn(16, 12)]).total.requires_grad
+        True
     """
 
     space: Literal["sphere", "euclidean"] = "euclidean"
@@ -285,7 +304,8 @@ def buffers_kept(network: nn.Module) -> Iterator[None]:
 def invariance(z: Tensor, centre: Tensor) -> Tensor:
     """Mean over views and rows of the squared distance ``|mu_i - z_vi|^2``, summed over dimensions.
 
-    Shape: ``z`` ``(views, n, d)``, ``centre`` ``(n, d)`` -> scalar. On the sphere, from 0 (all views agree).
+    Shape:
+        ``z`` ``(views, n, d)``, ``centre`` ``(n, d)`` to a scalar.
     """
     return (z - centre).square().sum(-1).mean()
 

@@ -62,14 +62,21 @@ class BYOL(Regularised):
             the backbone's ``"features"``; :class:`~isosphere.methods.Contrastive`, of the online projections;
             :class:`~isosphere.methods.NetworkEnergy`, of the online network.
         teacher: tau_0 (published .99 for 300 epochs, .996 for 1000), less in a training so short that the teacher
-            would not follow. memory: the longest that it may remember, as a share of the training
-            (:class:`~isosphere.methods.Momentum`).
+            would not follow.
+        memory: the longest that it may remember, as a share of the training (:class:`~isosphere.methods.Momentum`).
+        global_views: how many of the views, the first ones, are targets.
 
-    *Scale.* L_BYOL is 0 at collapse (nothing in it forbids that) and 4 for unrelated views. *Parts*: ``invariance``
-    (L_BYOL), ``regulariser``, ``contrastive``, ``energy`` (the excess over uniform neurons).
+    Scale:
+        L_BYOL is 0 at collapse (nothing in it forbids that) and 4 for unrelated views.
+    Parts:
+        ``invariance`` (L_BYOL), ``regulariser``, ``contrastive``, ``energy`` (the excess over uniform neurons).
+    Reference:
+        Grill et al., 2006.07733, equations 1, 2 and the schedule of section 3.3; Durrant and Leontidis, 2105.00925.
 
-    *Reference.* Grill et al., 2006.07733, equations 1, 2 and the schedule of section 3.3; Durrant and Leontidis,
-    2105.00925.
+    Example:
+        >>> nothing, collapsed = torch.nn.Identity(), torch.eye(4)[:1].expand(2, 5, 4)
+        >>> BYOL(nothing, nothing, nothing).loss(collapsed, collapsed, collapsed, collapsed).total.item()
+        0.0
     """
 
     space = "sphere"

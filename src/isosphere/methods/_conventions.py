@@ -25,9 +25,10 @@ def weight_of_lambda(value: float, library: str, *, dim: int, n: int | None = No
     """The weight whose total has, up to one factor, the gradient of ``library``'s total at lambda ``value``.
 
     Args:
-        value: lambda; below 1 for the convex totals of lejepa and lightly. library: lejepa, lightly,
-            stable-pretraining or eb_jepa, as in the module's table.
-        dim: d, of the embedding. n: rows of the batch over all ranks, for eb_jepa.
+        value: lambda; below 1 for the convex totals of lejepa and lightly.
+        library: lejepa, lightly, stable-pretraining or eb_jepa, as in the module's table.
+        dim: d, of the embedding.
+        n: rows of the batch over all ranks, for eb_jepa.
 
     Exact for lejepa, lightly and eb_jepa with the same knots. stable-pretraining pools the views into one sample: its
     statistic is another one, equal to ours in the mean where rows are independent and V times ours near collapse.

@@ -32,21 +32,31 @@ class JEPA(Regularised):
         encoder, head: modules ``(n, c, h, w) -> (n, p) -> (n, d)``.
         discrepancy: :class:`~isosphere.discrepancies.Discrepancy`; which one *is* the method: SUSReg is SPHERE-JEPA,
             SIGReg is LeJEPA, MMD, KSD and KL are its family.
-        weight: w in (0, 1). expansion: the expansion ratio r* to take the weight from. Neither: the balanced weight
-            (:mod:`isosphere.methods._weighting`), found by ``prepare`` from n, the views and the discrepancy.
+        weight: w in (0, 1); None: by ``expansion``, or the balanced weight (:mod:`isosphere.methods._weighting`),
+            found by ``prepare`` from n, the views and the discrepancy.
+        expansion: the expansion ratio r* to take the weight from.
         cutoff: of the balanced weight, in (0, 1]: a direction is used iff its share of variance within images is
             below it. Larger spreads more. None: 1/2, and with random directions a lighter weight, by the share of their
             gradient that is signal (:func:`~isosphere.methods.signal_share`).
         teacher: momentum of an EMA copy of encoder and head that makes the centre
-            (:class:`~isosphere.methods.Momentum`); None: no teacher. memory: the longest that it may remember, as
-            a share of the training.
+            (:class:`~isosphere.methods.Momentum`); None: no teacher.
+        memory: the longest that it may remember, as a share of the training.
         global_views: how many of the views, the first ones, make the centre.
 
-    *Parts*: ``invariance`` (summed over dimensions, averaged over views and rows), ``regulariser`` (averaged
-    over views).
+    Parts:
+        ``invariance`` (summed over dimensions, averaged over views and rows), ``regulariser`` (averaged over views).
+    Reference:
+        SPHERE-JEPA (2605.26900); LeJEPA (2511.08544), which also averages over dimensions: its lambda is
+        ``weight/(1 - weight) = d lambda/(1 - lambda)`` here; "Expanding SPHERE-JEPA" (2606.17603).
 
-    *Reference.* SPHERE-JEPA (2605.26900); LeJEPA (2511.08544), which also averages over dimensions: its lambda is
-    ``weight/(1 - weight) = d lambda/(1 - lambda)`` here; "Expanding SPHERE-JEPA" (2606.17603).
+    Example:
+        >>> from isosphere.discrepancies import MMD
+        >>> from isosphere.kernels import HeatKernel
+        >>> method = JEPA(torch.nn.Linear(12, 10), torch.nn.Linear(10, 8), MMD(HeatKernel(8)))
+        >>> bool(0 < method.prepare(n=64, views=2).weight < 1)  # once, before the first step
+        True
+        >>> sorted(method([torch.randn(64, 12), torch.randn(64, 12)]).parts)
+        ['invariance', 'regulariser']
     """
 
     regulariser: Regulariser
@@ -173,11 +183,20 @@ class DeepJEPA(JEPA):
         features: D', a discrepancy of the encoder's dimension, in the space of ``discrepancy``.
         share: s in (0, 1]; at 1 the head learns nothing.
 
-    *Parts*: ``invariance`` and ``regulariser`` of the embeddings, ``features_invariance`` and
-    ``features_regulariser`` of the features.
+    Parts:
+        ``invariance`` and ``regulariser`` of the embeddings, ``features_invariance`` and ``features_regulariser`` of
+        the features.
+    Reference:
+        This library's own: the estimators for which uniformity is optimal read features, the papers spread
+        embeddings. Better than the embeddings alone on photographs, worse on textures (docs/methods.md).
 
-    *Reference.* This library's own: the estimators for which uniformity is optimal read features, the papers spread
-    embeddings. Better than the embeddings alone on photographs, worse on textures (docs/methods.md).
+    Example:
+        >>> from isosphere.discrepancies import MMD
+        >>> from isosphere.kernels import HeatKernel
+        >>> networks, tests = (torch.nn.Linear(12, 10), torch.nn.Linear(10, 8)), (MMD(HeatKernel(d)) for d in (8, 10))
+        >>> method = DeepJEPA(*networks, *tests, weight=0.1)
+        >>> len(method([torch.randn(64, 12), torch.randn(64, 12)]).parts)
+        4
     """
 
     def __init__(

@@ -15,11 +15,25 @@ HORIZON = 0.01
 class Momentum(nn.Module):
     r"""Exponential moving average of a module: its parameters follow, its batch-norm statistics are its own.
 
-    ``momentum`` is the share of the old value kept at each :meth:`follow`, in [0, 1) (SPHERE-JEPA: 0.996; BYOL: .99 to
-    .996). It remembers :math:`1/(1 - \tau)` steps, a thousandth of the papers' trainings; in a training of some hundred
-    steps the same number would hold on to the untrained network until the end. So :meth:`bounded` shortens the
-    memory to ``memory``, a share of the training (a hundredth), where it is longer: from 10,000 steps on .99 is what is
-    typed, and with 1 always.
+    A momentum :math:`\tau` remembers :math:`1/(1 - \tau)` steps, a thousandth of the papers' trainings; in a training
+    of some hundred steps the same number would hold on to the untrained network until the end. So :meth:`bounded`
+    shortens the memory where it is longer than a share of the training: from 10,000 steps on .99 is what is typed.
+
+    Args:
+        student: copied as it is.
+        momentum: tau, the share of the old value kept at each :meth:`follow`, in [0, 1) (SPHERE-JEPA: 0.996; BYOL: .99
+            to .996).
+        memory: the longest memory, as a share of the training; with 1 the momentum is always what is typed.
+
+    State:
+        ``progress``, of the training at the last :meth:`bounded`.
+    Raises:
+        ValueError: numbers outside these ranges.
+
+    Example:
+        >>> teacher = Momentum(torch.nn.Linear(2, 2), 0.99)
+        >>> round(teacher.bounded(1 / 500), 4)  # one step of 500: a memory of five steps
+        0.8
     """
 
     progress: Tensor

@@ -44,7 +44,8 @@ def row_total(z: Tensor, group: Group = None) -> int:
 def row_mean(values: Tensor, n: int, group: Group = None) -> Tensor:
     r"""Mean over the n rows of all ranks, :math:`\frac1n \sum_r \sum_{i \le n_r} x_{ri}`, differentiable.
 
-    Shape: ``(*, n_r)`` on rank ``r``, counts may differ -> ``(*)``.
+    Shape:
+        ``(*, n_r)`` on rank ``r``, counts may differ, to ``(*)``.
     """
     return all_reduce(values.sum(-1), group) / n
 

@@ -25,7 +25,12 @@ _WORDS = {float: "a number", int: "a whole number", bool: "true or false", str: 
 
 
 class MethodEntry(NamedTuple):
-    """A row of the list of methods; an alias is another name of ``of`` with some options."""
+    """A row of the list of methods; an alias is another name of ``of`` with some options.
+
+    Example:
+        >>> METHODS["lejepa"].of, dict(METHODS["lejepa"].options)
+        ('jepa', {'discrepancy': 'sigreg'})
+    """
 
     name: str
     paper: str
@@ -59,6 +64,12 @@ class method:  # noqa: N801  (a decorator)
 
     That class method, ``from_encoder(encoder, *, global_views=2, ...)``, builds the method around an encoder. Its
     keywords, with those of the constructor where it passes others on, are the options of the method by name.
+
+    Example:
+        >>> METHODS["simclr"].paper
+        'SimCLR, arXiv 2002.05709'
+        >>> option_names("simclr")
+        ['temperature']
     """
 
     def __init__(self, name: str, *, paper: str, summary: str) -> None:
@@ -93,7 +104,9 @@ def build_method(
 
     ``options`` are the head's widths (``dim``, ``hidden``; left out: the method's own), the method's (``weight``,
     ``expansion``, ``cutoff``, ``teacher``, ...) or its discrepancy's (``num_slices``, ...).
-    Raises UsageError for an unknown name or option, and for a value that the method refuses.
+
+    Raises:
+        UsageError: an unknown name or option, or a value that the method refuses.
     """
     options = check_options(name, options)
     try:
@@ -166,8 +179,9 @@ def _of_test(own: Mapping[str, Any], options: Mapping[str, Any]) -> dict[str, An
 def check_options(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
     """The options of a method, numbers that came as text turned into numbers, those of a discrepancy bound to it.
 
-    Raises: UsageError for an unknown method or option, with the nearest name, for a value of the wrong kind, and for an
-        option that the name stands for.
+    Raises:
+        UsageError: an unknown method or option (the nearest name is said), a value of the wrong kind, an option that
+            the name stands for.
     """
     if name not in METHODS:
         raise UsageError(f"Unknown method '{name}'.{nearest(name, METHODS)} See {listing('methods')}.")

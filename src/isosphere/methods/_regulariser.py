@@ -61,14 +61,28 @@ class Regulariser(nn.Module):
 
     Args:
         discrepancy: D.
-        weight: w in (0, 1). expansion: the expansion ratio to take the weight from. cutoff: of the balanced weight,
-            in (0, 1]. One of them or none: the balanced weight.
+        weight: w in (0, 1); None: by ``expansion``, or the balanced weight.
+        expansion: the expansion ratio to take the weight from.
+        cutoff: of the balanced weight, in (0, 1].
         place: of which embeddings, where a method has several (:class:`~isosphere.methods.BYOL`).
 
-    *Shape.* ``regulariser(invariance, z, pull)`` with ``z`` ``(views, n, d)`` -> total and mean discrepancy, two
-    scalars; z is in the discrepancy's space (:meth:`to_space`). *State.* ``weight`` (nan until it is found) and
-    ``found_for``: the n and the views that it was found for, 0 for a weight that was given. *Raises* RuntimeError
-    without a weight; ValueError for numbers that can be no weight.
+    Shape:
+        ``regulariser(invariance, z, pull)`` with ``z`` ``(views, n, d)`` in the discrepancy's space (:meth:`to_space`)
+        to total and mean discrepancy, two scalars.
+    State:
+        ``weight`` (nan until it is found) and ``found_for``: the n and the views that it was found for, 0 for a weight
+        that was given.
+    Raises:
+        RuntimeError: a call without a weight.
+        ValueError: numbers that can be no weight, more than one of weight, expansion and cutoff.
+
+    Example:
+        >>> from isosphere.discrepancies import MMD
+        >>> from isosphere.kernels import HeatKernel
+        >>> held = Regulariser(MMD(HeatKernel(8)))
+        >>> held.prepare(Pull(n=64, views=2, slope=0.5, space="sphere"))
+        >>> bool(0 < held.weight < 1)
+        True
     """
 
     weight: Tensor
@@ -111,7 +125,8 @@ class Regulariser(nn.Module):
     ) -> "Regulariser | None":
         """From a discrepancy by name and a weight, as methods by name have it; None without a name.
 
-        Raises: ValueError for a weight or a place without a discrepancy.
+        Raises:
+            ValueError: a weight or a place without a discrepancy.
         """
         if discrepancy is not None:
             return cls(named(discrepancy, dim), weight=weight, place=place)

@@ -27,9 +27,12 @@ def nt_xent(x: Tensor, y: Tensor, temperature: float, group: Group = None) -> tu
     over the 2n rows z of both views, :math:`p(i)` the other view of i. The repulsion is, up to a constant, the
     leave-one-out KL of z to the uniform law with the von Mises-Fisher kernel of concentration :math:`1/\tau`.
 
-    Shape: unit rows ``(n, d)`` twice -> two scalars. *Scale.* Attraction from 0 to 4, 2 for unrelated rows;
-    repulsion ``log(2n - 1)`` at collapse. *Cost.* O(n^2 d), one block of the 2n x 2n matrix in memory.
-    *Reference.* SimCLR (2002.05709), equation 1.
+    Scale:
+        Attraction from 0 to 4, 2 for unrelated rows; repulsion ``log(2n - 1)`` at collapse.
+    Shape:
+        Unit rows ``(n, d)`` twice to two scalars. O(n^2 d), one block of the 2n x 2n matrix in memory.
+    Reference:
+        SimCLR (2002.05709), equation 1.
     """
     return _attraction(x, y, group), _Repulsion(temperature, group)(torch.cat([x, y]))
 
@@ -72,9 +75,17 @@ class Contrastive(nn.Module):
     r"""NT-Xent as a term of another loss: :math:`(1 - w_c)\, \mathcal L + w_c\, \mathcal L_{\text{NT-Xent}}(z)`.
 
     Args:
-        temperature: tau. weight: w_c in (0, 1).
+        temperature: tau.
+        weight: w_c in (0, 1).
 
-    *Shape.* ``contrastive(loss, z, global_views)`` with unit rows ``(views, n, d)`` -> total and NT-Xent.
+    Shape:
+        ``contrastive(loss, z, global_views)`` with unit rows ``(views, n, d)`` to total and NT-Xent, two scalars.
+
+    Example:
+        >>> collapsed = torch.eye(4)[:1].expand(2, 5, 4)
+        >>> total, value = Contrastive(weight=0.25)(torch.tensor(1.0), collapsed, 2)
+        >>> round(value.item(), 4), round(total.item(), 4)  # log 9 and .75 + .25 log 9
+        (2.1972, 1.2993)
     """
 
     def __init__(self, temperature: float = 0.5, weight: float = 0.5):
@@ -104,13 +115,22 @@ class SimCLR(Method):
     Args:
         encoder, head: modules ``(n, c, h, w) -> (n, p) -> (n, d)``. As published the head has two layers
             (``ProjectionHead(2048, 128, 2048, last="normalised")``).
-        temperature: tau; published .5 for CIFAR-10 and .1 for ImageNet. global_views: how many views are global.
+        temperature: tau; published .5 for CIFAR-10 and .1 for ImageNet.
+        global_views: how many of the views, the first ones, are global.
 
-    *Parts*: ``invariance``, the mean squared distance of the pairs (2 for unrelated views), and ``regulariser``, the
-    repulsion: ``total = invariance / (2 tau) + regulariser``. There is no weight but the temperature: at collapse a
-    direction grows if and only if its share of variance within images is below 1, whatever tau (r* = 1).
+    Scale:
+        ``log(2n - 1)`` at collapse. There is no weight but the temperature: at collapse a direction grows if and only
+        if its share of variance within images is below 1, whatever tau (r* = 1).
+    Parts:
+        ``invariance``, the mean squared distance of the pairs (2 for unrelated views), and ``regulariser``, the
+        repulsion: ``total = invariance / (2 tau) + regulariser``.
+    Reference:
+        Chen et al., 2002.05709, equation 1.
 
-    *Reference.* Chen et al., 2002.05709, equation 1.
+    Example:
+        >>> collapsed = torch.eye(4)[:1].expand(2, 5, 4)  # two views of five images
+        >>> round(SimCLR(torch.nn.Identity(), torch.nn.Identity()).loss(collapsed).total.item(), 4)
+        2.1972
     """
 
     space = "sphere"

@@ -42,11 +42,18 @@ class SimSiam(Regularised):
         regulariser: of the projections, :math:`(1 - w) \mathcal L + w\, \frac1V \sum_v D(z_v)`; None: none.
         global_views: how many of the views, the first ones, are targets.
 
-    *Scale.* -1 at collapse (nothing in the loss forbids it; predictor, stopped gradient and batch norm do), 0 for
-    unrelated views. *Parts*: ``invariance``, the mean squared distance (2 for unrelated views): ``total =
-    invariance / 2 - 1``.
+    Scale:
+        -1 at collapse (nothing in the loss forbids it; predictor, stopped gradient and batch norm do), 0 for
+        unrelated views.
+    Parts:
+        ``invariance``, the mean squared distance (2 for unrelated views): ``total = invariance / 2 - 1``.
+    Reference:
+        Chen and He, 2011.10566, equations 1 to 4.
 
-    *Reference.* Chen and He, 2011.10566, equations 1 to 4.
+    Example:
+        >>> nothing, collapsed = torch.nn.Identity(), torch.eye(4)[:1].expand(2, 5, 4)
+        >>> SimSiam(nothing, nothing, nothing).loss(collapsed, collapsed).total.item()
+        -1.0
     """
 
     space = "sphere"

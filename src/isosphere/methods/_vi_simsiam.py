@@ -42,12 +42,19 @@ class VISimSiam(Method):
         kl_weight: beta; 0 is maximum likelihood, which keeps the concentration finite by itself while views differ.
         global_views: how many of the views, the first ones, are targets.
 
-    *Scale.* Nats per dimension, densities with respect to the surface measure. *Parts*: ``likelihood`` (mean log
-    density, nats per image), ``kl`` to the uniform law, ``concentration`` (mean of kappa/d), ``invariance`` (mean
-    squared distance of direction and target, 2 for unrelated views).
+    Scale:
+        Nats per dimension, densities with respect to the surface measure.
+    Parts:
+        ``likelihood`` (mean log density, nats per image), ``kl`` to the uniform law, ``concentration`` (mean of
+        kappa/d), ``invariance`` (mean squared distance of direction and target, 2 for unrelated views).
+    Reference:
+        Nakamura, Okada and Taniguchi, 2203.11437: the predictor's law is theirs; weight of the divergence and scale of
+        the concentration are this library's choice.
 
-    *Reference.* Nakamura, Okada and Taniguchi, 2203.11437: the predictor's law is theirs; weight of the divergence and
-    scale of the concentration are this library's choice.
+    Example:
+        >>> method = VISimSiam(torch.nn.Identity(), torch.nn.Linear(8, 4), torch.nn.Linear(4, 5))
+        >>> sorted(method([torch.randn(6, 8), torch.randn(6, 8)]).parts)
+        ['concentration', 'invariance', 'kl', 'likelihood']
     """
 
     space = "sphere"

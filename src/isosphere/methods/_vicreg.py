@@ -29,16 +29,25 @@ class VICReg(Regularised):
     Args:
         encoder, head: modules ``(n, c, h, w) -> (n, p) -> (n, d)``; published head ``ProjectionHead(2048, 8192, 8192,
             layers=3)``.
-        invariance, variance, covariance: lambda, mu, nu (published 25, 25, 1). eps: inside the root (published 1e-4).
+        invariance, variance, covariance: lambda, mu, nu (published 25, 25, 1).
+        eps: inside the root (published 1e-4).
         regulariser: a further one, :math:`(1 - w) \mathcal L + w\, \frac1V \sum_v D(z_v)`, on the sphere of the
             directions :math:`z/|z|`; its balanced weight is that against the invariance.
-        global_views: how many of the views are global.
+        global_views: how many of the views, the first ones, are global.
 
-    *Scale.* At collapse invariance and covariance are 0, variance ``1 - sqrt(eps)`` and the total ``mu`` times it.
-    *Parts*: ``invariance`` (averaged over dimensions; 2 for unrelated views of unit variance), ``variance``,
-    ``covariance``, unweighted. *Cost.* O(n d^2), one d x d matrix a view.
+    Scale:
+        At collapse invariance and covariance are 0, variance ``1 - sqrt(eps)`` and the total ``mu`` times it.
+        O(n d^2), one d x d matrix a view.
+    Parts:
+        ``invariance`` (averaged over dimensions; 2 for unrelated views of unit variance), ``variance``,
+        ``covariance``, unweighted.
+    Reference:
+        Bardes, Ponce and LeCun, 2105.04906, equations 1 to 6.
 
-    *Reference.* Bardes, Ponce and LeCun, 2105.04906, equations 1 to 6.
+    Example:
+        >>> collapsed = torch.zeros(2, 5, 4)  # two views of five images
+        >>> round(VICReg(torch.nn.Identity(), torch.nn.Identity()).loss(collapsed).total.item(), 4)
+        24.75
     """
 
     def __init__(

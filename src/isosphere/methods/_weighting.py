@@ -129,7 +129,9 @@ def signal_share(discrepancy: Discrepancy, n: int, *, draws: int = 16) -> float:
     With M directions, :math:`1/s - 1` falls like 1/M.
 
     Args:
-        discrepancy: any; ``n``: rows of the batch over all ranks, at least 2; ``draws``: of the directions.
+        discrepancy: any.
+        n: rows of the batch over all ranks, at least 2.
+        draws: of the directions.
     """
     if not discrepancy.random:
         return 1.0
@@ -163,10 +165,12 @@ def balanced_weight(
     \sum_k \lambda_k r_k` at ``r_c = cutoff``, both by a central difference with common random numbers.
 
     Args:
-        discrepancy: any; ``n``: rows of the batch over all ranks, at least 2; ``invariance_slope``: the ``a`` of
-        :func:`~isosphere.methods.invariance_slope`; ``cutoff``: in (0, 1]; None: 1/2, and the odds of the weight times
-        :func:`signal_share`, which matters with random directions alone; ``space``: of the invariance's embeddings, if
-        not the discrepancy's own.
+        discrepancy: any.
+        n: rows of the batch over all ranks, at least 2.
+        invariance_slope: the ``a`` of :func:`~isosphere.methods.invariance_slope`.
+        cutoff: in (0, 1]; None: 1/2, and the odds of the weight times :func:`signal_share`, which matters with random
+            directions alone.
+        space: of the invariance's embeddings, if not the discrepancy's own.
     """
     given, cutoff = cutoff is not None, CUTOFF if cutoff is None else cutoff
     if not 0 < cutoff <= 1:

@@ -21,11 +21,19 @@ class RankBatchNorm(_BatchNorm):
     running variance is the unbiased one, and all ranks hold the same. ``momentum=None`` is the cumulative mean.
     On one rank, and in evaluation mode with running statistics, it is torch's own.
 
-    Shape: ``(n, c, *)`` -> the same. Raises ValueError for one value per channel over all ranks in training mode.
+    Shape:
+        ``(n, c, *)`` to the same.
+    Raises:
+        ValueError: one value per channel over all ranks in training mode.
+    Numerics:
+        Statistics in float32 or wider, autocast off, the variance from the deviations (two sums over ranks); the result
+        in the type of the input. Differentiable any number of times; gradients of x, weight and bias follow from
+        :func:`~isosphere.reductions.all_reduce`, as those of torch's ``SyncBatchNorm``, which refuses CPUs.
 
-    *Numerics.* Statistics in float32 or wider, autocast off, the variance from the deviations (two sums over ranks);
-    the result in the type of the input. Differentiable any number of times; gradients of x, weight and bias follow
-    from :func:`~isosphere.reductions.all_reduce`, as those of torch's ``SyncBatchNorm``, which refuses CPUs.
+    Example:
+        >>> x = torch.randn(6, 4)
+        >>> bool(torch.equal(RankBatchNorm(4)(x), nn.BatchNorm1d(4)(x)))  # on one rank
+        True
     """
 
     def __init__(
@@ -89,7 +97,8 @@ class RankBatchNorm(_BatchNorm):
     def like(cls, norm: _BatchNorm, group: Group = None) -> "RankBatchNorm":
         """The same layer over ranks, holding the very parameters and buffers of ``norm``.
 
-        Raises: TypeError for a layer that does more than batch norm (timm's ``BatchNormAct2d`` is known).
+        Raises:
+            TypeError: a layer that does more than batch norm (timm's ``BatchNormAct2d`` is known).
         """
         if type(norm).forward is not _BatchNorm.forward and not isinstance(norm, BatchNormAct2d):
             raise TypeError(
@@ -114,7 +123,9 @@ def synchronise(module: nn.Module, group: Group = None) -> nn.Module:
     buffers and their names stay. The module itself is returned changed, except where it is a batch norm. Convert
     after the module is on its device and before an optimiser or DistributedDataParallel sees it.
 
-    Raises: TypeError for a batch norm of a kind of its own; ValueError for ``group=False`` (there is nothing to share).
+    Raises:
+        TypeError: a batch norm of a kind of its own.
+        ValueError: ``group=False`` (there is nothing to share).
     """
     if group is False:
         raise ValueError("got group=False, expected a group or None: on one rank there is nothing to share")

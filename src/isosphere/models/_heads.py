@@ -19,7 +19,14 @@ class MLPHead(nn.Module):
     SPHERE-JEPA (2605.26900): three layers, 2048-2048-256, GELU. The last layer has no bias: under a loss on unit rows
     a common offset is what collapse looks like, and batch norm before it keeps its inputs spread.
 
-    Shape: ``(n, in_dim)`` -> ``(n, out_dim)``. Needs at least two rows in training mode (batch norm).
+    Shape:
+        ``(n, in_dim)`` to ``(n, out_dim)``. Needs at least two rows in training mode (batch norm).
+    Raises:
+        ValueError: a width or a number of layers below 1.
+
+    Example:
+        >>> MLPHead(8, out_dim=4, hidden_dim=16)(torch.randn(3, 8)).shape
+        torch.Size([3, 4])
     """
 
     def __init__(self, in_dim: int, out_dim: int = 256, hidden_dim: int = 2048, layers: int = 3):
@@ -49,7 +56,15 @@ class ProjectionHead(nn.Module):
     (2006.07733); SimSiam projector 3 layers, 2048-2048-2048, standardised, predictor 2 layers, 512-2048, bias
     (2011.10566); VICReg (2105.04906) and Barlow Twins (2103.03230) 3 layers, 8192-8192-8192.
 
-    Shape: ``(n, in_dim)`` -> ``(n, out_dim)``. Needs at least two rows in training mode (batch norm).
+    Shape:
+        ``(n, in_dim)`` to ``(n, out_dim)``. Needs at least two rows in training mode (batch norm).
+    Raises:
+        ValueError: a width or a number of layers below 1, another ``last``.
+
+    Example:
+        >>> z = ProjectionHead(8, out_dim=4, hidden_dim=16, last="standardised")(torch.randn(64, 8))
+        >>> bool(z.mean(0).abs().max() < 1e-6)
+        True
     """
 
     def __init__(

@@ -13,8 +13,15 @@ class InferenceNetwork(nn.Module):
     Maps an embedding to the parameters of a diagonal law in the same space: with ``outputs=2`` a mean and a
     logarithm of the variance, one after the other along the last dimension; with 3 also that of another scale.
 
-    Shape: ``(n, in_dim)`` -> ``(n, outputs * in_dim)``. With ``batch_norm`` at least two rows in training mode.
-    Raises: ValueError for fewer than two layers or fewer than one output.
+    Shape:
+        ``(n, in_dim)`` to ``(n, outputs * in_dim)``. With ``batch_norm`` at least two rows in training mode.
+    Raises:
+        ValueError: fewer than two layers or fewer than one output.
+
+    Example:
+        >>> mean, log_variance = InferenceNetwork(8, hidden_dim=16)(torch.randn(3, 8)).chunk(2, -1)
+        >>> mean.shape
+        torch.Size([3, 8])
     """
 
     def __init__(

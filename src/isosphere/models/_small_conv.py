@@ -14,8 +14,13 @@ def _layer(channels_in: int, channels: int, stride: int) -> nn.Sequential:
 class SmallConv(nn.Module):
     """Five 3x3 convolutions over three resolutions, with batch norm, average-pooled: for images of 24 to 96 pixels.
 
-    Shape: ``(n, in_chans, h, w)`` -> ``(n, 8 * width)``, any h and w from 8. ``width=32`` has 0.5 million parameters
-    and takes 25 million multiplications for a 32-pixel image.
+    Shape:
+        ``(n, in_chans, h, w)`` to ``(n, 8 * width)``, any h and w from 8. ``width=32`` has 0.5 million parameters and
+        takes 25 million multiplications for a 32-pixel image.
+
+    Example:
+        >>> SmallConv(width=8)(torch.randn(2, 3, 16, 16)).shape
+        torch.Size([2, 64])
     """
 
     def __init__(self, in_chans: int = 3, width: int = 32):

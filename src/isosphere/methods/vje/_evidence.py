@@ -38,6 +38,10 @@ class Posterior(NamedTuple):
     """q(z | h) = N(mean, diag exp(log_variance)), and the scale of the directional factor; each ``(*, d)``.
 
     The scale is in the units of a direction: ``unit`` times the square root of a variance in those of z.
+
+    Example:
+        >>> Posterior.of([torch.ones(3), torch.zeros(3)], None).mean
+        tensor([1., 1., 1.])
     """
 
     mean: Tensor
@@ -73,6 +77,11 @@ class StudentFactor:
     """The sub-normalised Student-t on the sphere; call with unit rows, centre and scale ``(*, d)`` -> ``(*,)``.
 
     Scales are ``unit`` times those of z, and at least ``unit * floor``.
+
+    Example:
+        >>> u, scale = torch.eye(4)[0], torch.full((4,), 0.5)
+        >>> bool(StudentFactor(4)(u, u, scale) > StudentFactor(4)(u, -u, scale))
+        True
     """
 
     dim: int
@@ -147,7 +156,8 @@ def directional_factor(
     spreads its direction by sqrt(v/d). At 1 the scale of a coordinate of z meets coordinates of the size 1/sqrt(d),
     and the factor hardly tells the target from any other direction.
 
-    Raises: ValueError for another name, and for an argument of the other factor.
+    Raises:
+        ValueError: another name, or an argument of the other factor.
     """
     mine = {"student": ("degrees_of_freedom", "sigma_min", "unit"), "cauchy": ("rho",)}
     if name not in mine:
@@ -204,7 +214,8 @@ def evidence_scores(
 ) -> dict[str, Tensor]:
     """Scores of embeddings ``(n, d)`` under the posteriors about themselves; see :meth:`isosphere.methods.VJE.scores`.
 
-    Shape: ``noise`` ``(samples, 1 or n, d)`` -> each ``(n,)``, larger for familiar rows.
+    Shape:
+        ``noise`` ``(samples, 1 or n, d)`` to ``(n,)`` each, larger for familiar rows.
     """
     u, log_r = normalize(h), log_norm(h)
 

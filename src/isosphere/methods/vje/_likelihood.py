@@ -30,9 +30,12 @@ def log_student_t(x: Tensor, location: Tensor, scale: Tensor, degrees_of_freedom
 
     ``degrees_of_freedom=math.inf`` is the Gaussian limit. :math:`s_i` is a scale, not a standard deviation.
 
-    Shape: ``x``, ``location``, ``scale`` broadcast to ``(*, d)`` -> ``(*,)``. ``scale`` must be positive.
-    Raises: ValueError for degrees of freedom that are not positive.
-    Reference: Kotz and Nadarajah, Multivariate t Distributions, eq. 1.1.
+    Shape:
+        ``x``, ``location``, ``scale`` broadcast to ``(*, d)``; to ``(*,)``. ``scale`` must be positive.
+    Raises:
+        ValueError: degrees of freedom that are not positive.
+    Reference:
+        Kotz and Nadarajah, Multivariate t Distributions, eq. 1.1.
     """
     _check_degrees(degrees_of_freedom)
     x, location, scale = _wide(x), _wide(location), _wide(scale)
@@ -68,12 +71,13 @@ def log_subdensity_constant(dim: int, degrees_of_freedom: float, floor: float) -
     The surface integral of a density of X over the unit sphere is the density of ``|X|`` at 1, which is not a
     probability and may exceed 1. For every mean and every diagonal scale with ``min_i s_i >= floor`` it is at most K.
 
-    *Proof.* Given the mixing variable of the t law, ``X = Y + s_min w N`` with N a standard Gaussian independent of Y.
+    Proof: given the mixing variable of the t law, ``X = Y + s_min w N`` with N a standard Gaussian independent of Y.
     Given Y, ``|X|/(s_min w)`` is noncentral chi, a Poisson mixture of chi laws of d, d + 2, ... degrees of freedom, and
     their largest densities fall with the degrees: at most ``c_d/(s_min w)``. The mean of 1/w over the mixing law is
     ``sqrt(2 pi) t_nu(0)``.
 
-    Raises: ValueError for dim < 2, a floor or degrees of freedom that are not positive.
+    Raises:
+        ValueError: dim < 2, a floor or degrees of freedom that are not positive.
     """
     if dim < 2:
         raise ValueError(f"got dim={dim}, expected the ambient dimension of the sphere, at least 2")
@@ -94,8 +98,10 @@ def log_student_t_on_sphere(
     so a bound on the evidence made with it is a bound for the normalised law that spends the rest elsewhere. In
     high dimension its mass is tiny for scales of order 1: a large constant offset, none of the gradient.
 
-    Shape: unit rows ``u``, ``location``, ``scale`` broadcast to ``(*, d)`` -> ``(*,)``.
-    Raises: ValueError as :func:`log_subdensity_constant`. The scale is not checked against the floor.
+    Shape:
+        Unit rows ``u``, ``location``, ``scale`` broadcast to ``(*, d)``; to ``(*,)``.
+    Raises:
+        ValueError: as :func:`log_subdensity_constant`. The scale is not checked against the floor.
     """
     constant = log_subdensity_constant(u.shape[-1], degrees_of_freedom, floor)
     return log_student_t(u, location, scale, degrees_of_freedom) - constant
@@ -104,8 +110,12 @@ def log_student_t_on_sphere(
 def diagonal_gaussian_kl(mean: Tensor, log_variance: Tensor) -> Tensor:
     r"""Divergence of N(m, diag v) from N(0, I): :math:`\tfrac12 \sum_i (v_i + m_i^2 - 1 - \log v_i)`, in nats.
 
-    Shape: both ``(*, d)`` -> ``(*,)``. At least 0; 0 if and only if m = 0 and v = 1.
-    Numerics: ``v - 1 - log v`` as ``expm1(a) - a`` with a = log v, exact near v = 1.
+    Scale:
+        At least 0; 0 if and only if m = 0 and v = 1.
+    Shape:
+        Both ``(*, d)`` to ``(*,)``.
+    Numerics:
+        ``v - 1 - log v`` as ``expm1(a) - a`` with a = log v, exact near v = 1.
     """
     mean, log_variance = _wide(mean), _wide(log_variance)
     return (torch.expm1(log_variance) - log_variance + mean.square()).sum(-1) / 2

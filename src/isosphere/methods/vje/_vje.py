@@ -59,13 +59,13 @@ class VJE(Regularised):
     reparametrised samples. With a discrepancy, :math:`(1 - w) \mathcal L + w \frac1V \sum_v D(h_v/|h_v|)`; one of
     Euclidean space (SIGReg) takes :math:`h_v` itself, which is in the units of the standard normal law.
 
-    *Factors.* ``"student"``: the Student-t of R^d about :math:`z/|z|` with diagonal scale, at the unit target, divided
-    by the constant K that makes its mass on the sphere at most 1 for every mean and every scale of at least
-    ``unit * sigma_min`` (:func:`~isosphere.methods.vje.log_subdensity_constant`). ``"cauchy"``: the spherical Cauchy
-    law about :math:`z/|z|`, exactly normalised, ``rho`` fixed. The radial factor is a scalar Student-t of
-    :math:`\log r` about :math:`\log |z|`.
+    There are two directional factors. ``"student"``: the Student-t of R^d about :math:`z/|z|` with diagonal scale, at
+    the unit target, divided by the constant K that makes its mass on the sphere at most 1 for every mean and every
+    scale of at least ``unit * sigma_min`` (:func:`~isosphere.methods.vje.log_subdensity_constant`). ``"cauchy"``: the
+    spherical Cauchy law about :math:`z/|z|`, exactly normalised, ``rho`` fixed. The radial factor is a scalar Student-t
+    of :math:`\log r` about :math:`\log |z|`.
 
-    *Base measure.* The bound is one of the log density of the target with respect to :math:`dS(u)\, d(\log r)`
+    The bound is one of the log density of the target with respect to :math:`dS(u)\, d(\log r)`
     (surface measure; a sub-density with ``"student"``), given :math:`h_v`, with N(0, I) as the prior of z. In the space
     of h subtract :math:`d \log r`: constant in training, where the target is fixed, but it changes rankings of images.
 
@@ -81,25 +81,40 @@ class VJE(Regularised):
     the stopped gradient its embeddings close up (docs/methods.md).
 
     Args:
-        encoder: ``(n, c, h, w) -> (n, d)``. head: :class:`~isosphere.models.InferenceNetwork` of d dimensions; two
-            outputs tie the variances, three untie them.
+        encoder: ``(n, c, h, w) -> (n, d)``.
+        head: :class:`~isosphere.models.InferenceNetwork` of d dimensions; two outputs tie the variances, three untie
+            them.
         standardise: batch norm without scale and shift on the encoder's output, which makes h: the embedding then is
             in the units of the prior, and not confined to the positive orthant where ReLU and pooling leave it.
-        directional, degrees_of_freedom (5), sigma_min (.01), unit, rho (.8): the directional factor; ``math.inf``
-            degrees of freedom: Gaussian. The factor's scale is ``unit`` (1/sqrt(d)) times one in the units of z, which
-            is at least ``sigma_min``.
+        directional: the directional factor.
+        degrees_of_freedom: of the Student-t (5); ``math.inf``: Gaussian.
+        sigma_min: the least scale of the Student-t in the units of z (.01).
+        unit: of the Student-t: its scale is so many times one in the units of z (1/sqrt(d)).
+        rho: of the Cauchy law (.8).
         radial, radial_degrees_of_freedom, radial_scale: the radial factor, or none.
-        kl_weight: beta; 1 is the bound. samples: of z per view and step.
+        kl_weight: beta; 1 is the bound.
+        samples: of z per view and step.
         stop_gradient: whether the target is held fixed.
         regulariser: D and w, or none.
-        global_views: how many of the views, the first ones, are targets. seed: of the samples' own generator.
+        global_views: how many of the views, the first ones, are targets.
+        seed: of the samples' own generator.
 
-    *Scale.* The total is in nats per dimension. *Parts* (nats per image): ``directional`` and ``radial``, the
-    expected log densities (more is better; a density may exceed 1), ``kl``, and ``regulariser``. *State.* ``draw``:
-    how many times the samples moved; call ``after_step`` once a step.
+    Scale:
+        The total is in nats per dimension, the parts are in nats per image.
+    Parts:
+        ``directional`` and ``radial``, the expected log densities (more is better; a density may exceed 1), ``kl``, and
+        ``regulariser``.
+    State:
+        ``draw``: how many times the samples moved; call ``after_step`` once a step.
+    Reference:
+        Oji and Fieguth, Joint Embedding Variational Bayes, 2602.05639: after its abstract. The full text was not to be
+        had: factors, constants, scales and standardisation are this library's own.
 
-    *Reference.* Oji and Fieguth, Joint Embedding Variational Bayes, 2602.05639: after its abstract. The full text was
-    not to be had: factors, constants, scales and standardisation are this library's own.
+    Example:
+        >>> from isosphere.models import InferenceNetwork
+        >>> method = VJE(torch.nn.Linear(12, 8), InferenceNetwork(8, 16))
+        >>> sorted(method([torch.randn(16, 12), torch.randn(16, 12)]).parts)
+        ['directional', 'kl', 'radial']
     """
 
     space = "sphere"
