@@ -4,13 +4,24 @@ import pytest
 import torch
 from torch import nn
 
+from isosphere.cli import main
 from isosphere.discrepancies import DISCREPANCIES, MMD, build_discrepancy
 from isosphere.errors import UsageError, for_a_shell
 from isosphere.kernels import HeatKernel
-from isosphere.methods import METHODS, Loss, Method, Regulariser, SimSiam, VICReg, build_method, method
+from isosphere.methods import (
+    METHODS,
+    Loss,
+    Method,
+    Regulariser,
+    SimSiam,
+    VICReg,
+    build_method,
+    method,
+    option_names,
+)
 from isosphere.sphere import normalize
 from isosphere.training import load_config
-from tests.methods.test_contract import DIM, HIDDEN, ROWS, Tiny, some_views
+from tests.methods.test_contract import DIM, HIDDEN, ROWS, Tiny, some_views, train
 
 ALIASES = [name for name, entry in METHODS.items() if entry.of is not None]
 HOSTS = ("byol", "simsiam", "vicreg", "vje")
@@ -115,10 +126,9 @@ def test_a_function_of_the_dimension_stands_for_a_discrepancy():
     assert (built.discrepancy.dim, built.features.discrepancy.dim) == (DIM, Tiny.feature_dim)
 
 
-def test_a_method_of_ones_own_is_a_class(monkeypatch):
-    """Its file is all that the library needs to know of it; the contract tests then hold it, too."""
-    monkeypatch.setattr("isosphere.methods._registry.METHODS", dict(METHODS))
-    import isosphere.methods._registry as registry
+def test_a_method_of_ones_own_is_a_class(monkeypatch, capsys):
+    """Its file is all that the library needs to know of it: it is built, trained, listed and held to its options."""
+    monkeypatch.setitem(METHODS, "barycentre", METHODS["jepa"])  # so that it is taken out again
 
     class Barycentre(Method):
         space = "sphere"
@@ -136,9 +146,15 @@ def test_a_method_of_ones_own_is_a_class(monkeypatch):
             pull, mean = (z - z.mean(0)).square().sum(-1).mean(), z.mean((0, 1)).square().sum()
             return Loss(pull + self.push * mean, {"invariance": pull.detach(), "mean": mean.detach()})
 
-    assert registry.option_names("barycentre") == ["push"]
-    built = build_method("barycentre", Tiny(), push=0.5).prepare(n=ROWS, views=2)
+    assert option_names("barycentre") == ["push"]
+    config = load_config(sets=["method.name=barycentre", "method.options.push=0.5"])
+    built, views = made(config.method.name, **config.method_options()), some_views(0)
     assert built.push == 0.5
-    assert set(built(some_views(0)).parts) == {"invariance", "mean"}
+    before = built(views)
+    assert set(before.parts) == {"invariance", "mean"}
+    train(built, views, 5)
+    assert built(views).total < before.total
     with pytest.raises(UsageError, match="Did you mean 'push'"):
-        build_method("barycentre", Tiny(), puhs=0.5)
+        made("barycentre", puhs=0.5)
+    assert main(["list", "methods"]) == 0
+    assert "views agree, the mean of all is 0" in capsys.readouterr().out
