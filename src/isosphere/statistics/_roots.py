@@ -28,7 +28,10 @@ def within_root(views: Tensor, shrinkage: float) -> Tensor:
 
     .. math:: W_s^{-1/2}, \qquad W_s = (1 - s) \frac{p}{\operatorname{tr} W} W + s I
 
-    The identity where the views do not differ. *Reference*: Hatch, Kajarekar and Stolcke, 2006.
+    The identity where the views do not differ.
+
+    Reference:
+        Hatch, Kajarekar and Stolcke, 2006.
     """
     within = within_covariance(views)
     scale = within.diagonal().mean()
