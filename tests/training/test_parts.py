@@ -11,7 +11,7 @@ from torch import nn
 
 from isosphere.errors import RunError, UsageError
 from isosphere.methods import build_method
-from isosphere.models import build_encoder
+from isosphere.models import build_encoder, memory_format
 from isosphere.training import (
     ConsoleReporter,
     StepTimer,
@@ -22,7 +22,6 @@ from isosphere.training import (
     make_fabric,
 )
 from isosphere.training._config import OptimConfig
-from isosphere.training._hardware import memory_format
 from isosphere.training._meters import WARM_UP, Meter
 from isosphere.training._optimizer import build_optimizer, decay_groups, load_optimizer
 
