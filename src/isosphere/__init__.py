@@ -1,7 +1,7 @@
 """Image encoders without labels, by uniformity on the unit sphere.
 
-``run = isosphere.train("PICTURES", out="runs/a")``, ``isosphere.load("runs/a")``, then ``run.evaluate``, ``embed``,
-``search``, ``dedup``, ``export`` and ``report``.
+``run = isosphere.train("PICTURES", out="runs/a")``, for photographs ``isosphere.adapt``, ``isosphere.load("runs/a")``,
+then ``run.evaluate``, ``embed``, ``search``, ``dedup``, ``export`` and ``report``.
 
 The folders are the argument: ``sphere`` (the space), ``kernels`` (functions on it), ``reductions`` (how to sum
 them), ``discrepancies`` (what they test), ``methods`` (how to learn), ``evaluation`` (how to judge), ``deploy``
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
         FeatureAdapter,
         Run,
         RunTransformer,
+        adapt,
         evaluate,
         fit_adaptation,
         load,
@@ -35,6 +36,7 @@ __all__ = [
     "Run",
     "RunTransformer",
     "__version__",
+    "adapt",
     "evaluate",
     "fit_adaptation",
     "load",

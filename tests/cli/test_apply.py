@@ -47,7 +47,7 @@ def test_embed(run, trained, classes):
     assert run("embed", trained, classes, "--out", "e.txt").code == 2
     wrong = run("embed", trained, classes, "--out", "f.npz", "--layer", "neck")
     assert wrong.code == 2
-    assert "expected backbone, wccn or head" in wrong.err
+    assert "expected adapted, backbone, wccn or head" in wrong.err
 
 
 def test_wccn_is_learnt_at_the_end_and_used_by_search(run, trained, classes, quick):

@@ -179,10 +179,10 @@ def test_features_in_few_directions_are_worth_another_metric():
     """Half of the labels are found as the features are, nearly all when they are whitened."""
     plain, white = torch.arange(400) % 2 == 0, torch.arange(400) % 20 > 0
     correct = {("trained", "backbone"): plain.double(), ("trained", "whitened"): white.double()}
-    assert "45.0 points more" in (said := _worth_a_metric(correct))
+    assert "45.0 points more" in (said := _worth_a_metric(correct, ("trained", "backbone")))
     assert said.startswith("Whitened")
     correct["trained", "wccn"] = white.double()
-    assert 'layer="wccn"' in _worth_a_metric(correct)
+    assert 'layer="wccn"' in _worth_a_metric(correct, ("trained", "backbone"))
     assert (
         _worth_a_metric({("trained", "backbone"): plain.double(), ("trained", "whitened"): plain.double()})
         == ""

@@ -8,7 +8,7 @@ import torchvision.transforms.v2.functional as TF
 from pydantic import ValidationError
 from torch import Tensor
 
-from isosphere.data import RECIPES, ViewRecipe, Views, centre_view, recipe
+from isosphere.data import MOST_PASSES, RECIPES, ViewRecipe, Views, another_look, centre_view, recipe
 from isosphere.data import _colour as colour
 from isosphere.data import _resampling as resampling
 from isosphere.data import _views as module
@@ -286,3 +286,11 @@ def test_doing_all_rows_at_once_as_accelerators_do_gives_the_same_views(name, im
         monkeypatch.setattr(user, "chosen_rows", lambda gate: slice(None))
     for a, b in zip(some, Views(law)(images, index=index, epoch=0, seed=0), strict=True):
         torch.testing.assert_close(a, b, atol=2e-5, rtol=0)
+
+
+def test_further_looks_are_mirrored_and_cut_a_little_more_each(images):
+    assert torch.equal(another_look(images, 0), images)
+    assert torch.equal(another_look(images, 1), images.flip(3))
+    assert torch.equal(another_look(images, 2), images[:, :, 1:-1, 1:-1])
+    assert torch.equal(another_look(images, 3), another_look(images, 2).flip(3))
+    assert min(another_look(images, MOST_PASSES - 1).shape[2:]) >= 36 / 2

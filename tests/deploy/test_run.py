@@ -93,7 +93,7 @@ def test_what_is_no_picture_is_refused_in_words(run, images, words):
 
 
 def test_unknown_layer(run):
-    with pytest.raises(UsageError, match="expected backbone, wccn or head"):
+    with pytest.raises(UsageError, match="expected adapted, backbone, wccn or head"):
         run.embed(picture(0), layer="neck")  # type: ignore[arg-type]
 
 
@@ -145,7 +145,7 @@ def test_transformer_in_a_pipeline(trained, run, pictures):
     assert copy.get_params() == step.get_params()
     assert isinstance(run, Run)
     assert RunTransformer(run, layer="head").fit_transform(files).shape == (8, 12)
-    with pytest.raises(UsageError, match="expected backbone, wccn or head"):
+    with pytest.raises(UsageError, match="expected adapted, backbone, wccn or head"):
         RunTransformer(run, layer="neck").fit(files)  # type: ignore[arg-type]
 
 

@@ -215,6 +215,16 @@ def test_rows_of_single_images_are_had_from_any_set_that_holds_them(tmp_path):
     assert again(x[:0])["head/0"].shape == (0, 2)
 
 
+def test_it_is_known_which_images_have_no_rows_yet(tmp_path):
+    x = pictures(8)
+    ask = Gatherer(tmp_path)
+    ask(x[2:5])
+    assert ask.cache.missing(KEY, image_digests(x)).tolist() == [0, 1, 5, 6, 7]
+    assert ask.cache.missing({**KEY, "kind": "tokens"}, image_digests(x)).tolist() == list(range(8))
+    ask(x)
+    assert FeatureCache(tmp_path).missing(KEY, image_digests(x)).tolist() == []
+
+
 def test_a_set_is_read_whole_only_under_its_own_images_and_order(tmp_path):
     x = pictures(6)
     cache = FeatureCache(tmp_path)

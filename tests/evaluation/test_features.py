@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from isosphere.data import Views, centre_view, recipe
-from isosphere.evaluation import extract, extract_views
+from isosphere.data import Views, another_look, centre_view, recipe
+from isosphere.evaluation import extract, extract_views, packed, unpacked
 
 MEAN, STD = (0.4, 0.5, 0.6), (0.2, 0.3, 0.25)
 
@@ -41,6 +41,25 @@ def test_features_are_those_of_the_centre_view_in_evaluation_mode():
     assert len(got) == 13
     assert got.head.dtype == torch.float32
     assert not got.backbone.requires_grad
+
+
+def test_passes_are_averaged_as_directions_and_keep_their_length():
+    model, x = Encoder().eval(), images()
+    got = extract(model.embed, x, 16, MEAN, STD, passes=3, batch_size=5)
+    with torch.no_grad():
+        seen = [model.embed(centre_view(another_look(x, k), 16, MEAN, STD)) for k in range(3)]
+    for rows, outputs in ((got.backbone, [one for one, _ in seen]), (got.head, [two for _, two in seen])):
+        direction = sum(one / one.norm(dim=1, keepdim=True) for one in outputs)
+        torch.testing.assert_close(torch.cosine_similarity(rows, direction), torch.ones(13))
+        torch.testing.assert_close(rows.norm(dim=1), sum(one.norm(dim=1) for one in outputs) / 3)
+
+
+def test_one_output_that_stands_for_both_is_kept_once():
+    got = extract(Encoder(), images(), 16, MEAN, STD, passes=2)
+    assert got.head is got.backbone
+    assert set(packed([got])) == {"backbone/0"}
+    (again,) = unpacked(packed([got]))
+    assert torch.equal(again.head, got.backbone)
 
 
 def test_features_can_be_learned_from():

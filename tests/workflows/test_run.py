@@ -11,7 +11,6 @@ from PIL import Image
 
 import isosphere
 from isosphere.data import open_source
-from isosphere.deploy import LAYERS
 from isosphere.errors import RunError, UsageError
 
 from .conftest import pixels
@@ -41,7 +40,8 @@ def test_a_run_is_its_parts(kept):
     shown = kept._repr_html_()
     assert "<table>" in shown
     assert "test_efficientnet" in shown
-    assert ", ".join(LAYERS) in shown
+    assert kept.layers == ("backbone", "wccn", "head")
+    assert ", ".join(kept.layers) in shown
     assert str(kept.folder.path) in shown
 
 

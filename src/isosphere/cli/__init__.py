@@ -8,7 +8,7 @@ import typer
 from typer.exceptions import TyperException
 
 from isosphere import __version__
-from isosphere.cli import dedup, doctor, embed, evaluate, export, list_, report, search, train, views
+from isosphere.cli import adapt, dedup, doctor, embed, evaluate, export, list_, report, search, train, views
 from isosphere.cli.console import error_console, paragraph
 from isosphere.cli.faults import (
     DEBUG,
@@ -30,7 +30,8 @@ app = typer.Typer(
     name="isosphere",
     help=(
         "Learn an image encoder without labels, and judge it.\n\n"
-        "Start with:  isosphere train PICTURES --out RUN  and then  isosphere evaluate RUN PICTURES. "
+        "Start with:  isosphere adapt PICTURES --out RUN  for photographs, else  isosphere train PICTURES --out RUN,  "
+        "and then  isosphere evaluate RUN PICTURES. "
         "Without pictures at hand, textures:wood will do for PICTURES."
     ),
     epilog="isosphere COMMAND --help explains a command.",
@@ -44,6 +45,7 @@ app = typer.Typer(
 
 _COMMANDS: dict[str, Callable[..., int | None]] = {
     "train": train.train,
+    "adapt": adapt.adapt,
     "evaluate": evaluate.evaluate,
     "embed": embed.embed,
     "search": search.search,

@@ -26,11 +26,15 @@ __all__ = [
 ]
 
 
-def check_layer(name: str) -> "Layer":
-    """The layer of this name. Raises: UsageError if there is none."""
+def check_layer(name: str | None) -> "Layer | None":
+    """The layer of this name, None for None. Raises: UsageError if there is none."""
     from isosphere.deploy import named_layer
 
-    return named_layer(name, lambda note: paragraph(error_console(), note, style="yellow"))
+    return (
+        None
+        if name is None
+        else named_layer(name, lambda note: paragraph(error_console(), note, style="yellow"))
+    )
 
 
 def check_engine(name: str) -> "SearchEngine":
@@ -80,7 +84,7 @@ def check_page(out: Path | None, endings: tuple[str, ...], *, overwrite: bool) -
     require_free(out, overwrite=overwrite)
 
 
-def indexed(run: "Run", data: "str | Source", layer: "Layer") -> "Index":
+def indexed(run: "Run", data: "str | Source", layer: "Layer | None") -> "Index":
     """The index of the images, with a bar while it is built; a run without a cache keeps no index either."""
     from isosphere.workflows import progress_bar
 

@@ -21,7 +21,7 @@ def dedup(
     run: Run,
     data: Data,
     threshold: Annotated[float, typer.Option(help="Cosine from which two images are the same.")] = 0.99,
-    layer: Annotated[str, typer.Option(metavar=LAYERS, help="Features to compare.")] = "backbone",
+    layer: Annotated[str, typer.Option(metavar="LAYER", help=f"Features to compare: {LAYERS}.")] = "backbone",
     as_json: Annotated[bool, typer.Option("--json", help="Print every group as JSON.")] = False,
     out: Annotated[
         Path | None,

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from isosphere.cli.console import facts, output_console, paragraph
-from isosphere.cli.options import LAYERS, Data, NoCache, Overwrite, Run, together
+from isosphere.cli.options import Data, Layer, NoCache, Overwrite, Passes, Run, together
 from isosphere.errors import command
 
 __all__ = ["embed"]
@@ -19,9 +19,8 @@ def embed(
         Path,
         typer.Option("--out", "-o", help="File to write: .npz, .parquet, .csv or .pt.", show_default=False),
     ],
-    layer: Annotated[
-        str, typer.Option(metavar=LAYERS, help="Which output; wccn for neighbours.")
-    ] = "backbone",
+    layer: Layer = None,
+    passes: Passes = 1,
     batch_size: Annotated[int, typer.Option(min=1, help="Images at a time.")] = 256,
     workers: Annotated[int, typer.Option(min=1, help="Threads that decode images.")] = 2,
     overwrite: Overwrite = False,
@@ -47,7 +46,8 @@ def embed(
     from isosphere.workflows import progress_bar
 
     RunFolder.require_first(run, together(data), command("embed", together(data), run, out=out))
-    loaded, source = isosphere.load(run, cache=not no_cache), open_source(together(data))
+    loaded, source = isosphere.load(run, cache=not no_cache).looking(passes), open_source(together(data))
+    chosen = loaded.check_layer(chosen)
     with progress_bar("Embedding") as progress:
         made = embed_to_file(
             loaded,
@@ -60,7 +60,8 @@ def embed(
             progress=progress,
         )
     console = output_console()
-    facts(console, {"written": str(out), "embeddings": f"{made.count:,} of {made.dim} dimensions ({chosen})"})
+    how = chosen if passes == 1 else f"{chosen}, {passes} passes"
+    facts(console, {"written": str(out), "embeddings": f"{made.count:,} of {made.dim} dimensions ({how})"})
     decided = survey(source.read_as(loaded.reading)).sentences
     for said in (left_out(made.skipped) if made.skipped else None, set_aside(source), *decided):
         if said:

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from isosphere.cli.console import facts, output_console, paragraph, table
-from isosphere.cli.options import NoCache, OneData, Run
+from isosphere.cli.options import LAYERS, NoCache, OneData, Passes, Run
 from isosphere.errors import RunError
 from isosphere.runs import RunFolder
 
@@ -46,11 +46,12 @@ def evaluate(
     layer: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="lastN",
-            help="Of a ViT, judge also the class tokens of its last N blocks; may be repeated.",
-            show_default=False,
+            metavar="LAYER",
+            help=f"Which output is judged: {LAYERS}; lastN: also class tokens of a ViT's last N blocks.",
+            show_default="adapted where there is one, else backbone",
         ),
     ] = None,
+    passes: Passes = 1,
     no_baselines: Annotated[
         bool, typer.Option("--no-baselines", help="Leave out the untrained network, pixels and PCA.")
     ] = False,
@@ -69,7 +70,6 @@ def evaluate(
     """
     from isosphere.workflows import evaluate as workflow
 
-    writable = RunFolder(run).writable
     found = workflow(
         run,
         data,
@@ -80,6 +80,7 @@ def evaluate(
         strict=strict,
         probe=probe,
         layer=layer or (),
+        passes=passes,
         baselines=not no_baselines,
         workers=workers,
         cache=not no_cache,
@@ -94,8 +95,8 @@ def evaluate(
     for note in found.notes:
         paragraph(console, note)
     files = {name: str(path) for name, path in found.pictures.items()}
-    if writable and not found.unwritten:
-        files = {"figures": str(run / "evaluation.json")} | files
+    if RunFolder(found.run).writable and not found.unwritten:
+        files = {"figures": str(found.run / "evaluation.json")} | files
     if find_spec("matplotlib") is None:
         files["pictures"] = "not drawn: pip install 'isosphere[report]'"
     facts(console, files)

@@ -27,8 +27,13 @@ def export(
         typer.Option("--out", "-o", help="File, or folder, to write.", show_default="RUN/export/..."),
     ] = None,
     layer: Annotated[
-        str, typer.Option(metavar=LAYERS, help="Output (wccn and head: onnx only).")
-    ] = "backbone",
+        str | None,
+        typer.Option(
+            metavar="LAYER",
+            help=f"Which output: {LAYERS} (onnx), backbone (others).",
+            show_default="adapted where there is one, else backbone",
+        ),
+    ] = None,
     opset: Annotated[
         int | None, typer.Option(help="Version of ONNX's operators.", show_default="torch's choice")
     ] = None,

@@ -15,16 +15,23 @@ __all__ = [
     "ImageSize",
     "Images",
     "LAYERS",
+    "Layer",
     "NoCache",
     "OneData",
     "Overwrite",
+    "Passes",
     "Run",
     "Seed",
     "Set",
     "together",
 ]
 
-Run: TypeAlias = Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a run.", show_default=False)]
+Run: TypeAlias = Annotated[
+    Path,
+    typer.Argument(
+        metavar="RUN", help="Folder of a run, or timm:NAME[@FILE], a network as it is.", show_default=False
+    ),
+]
 Data: TypeAlias = Annotated[
     list[str], typer.Argument(metavar="DATA...", help="Images, as for isosphere train.", show_default=False)
 ]
@@ -44,7 +51,18 @@ Overwrite: TypeAlias = Annotated[bool, typer.Option("--overwrite", help="Replace
 NoCache: TypeAlias = Annotated[
     bool, typer.Option("--no-cache", help="Compute features anew and do not keep them in RUN/features.")
 ]
-LAYERS = "backbone|wccn|head"
+LAYERS = "adapted, backbone, wccn or head"
+Layer: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        metavar="LAYER",
+        help=f"Which output: {LAYERS}.",
+        show_default="adapted where there is one, else backbone",
+    ),
+]
+Passes: TypeAlias = Annotated[
+    int, typer.Option(help="Average each image with its mirror image (2) and slight crops (more).")
+]
 ImageSize: TypeAlias = Annotated[
     int | None, typer.Option(help="Side of a view in pixels.", show_default="by the data")
 ]

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from isosphere.cli.console import error_console, output_console, paragraph, print_json, table
-from isosphere.cli.options import LAYERS, NoCache, Overwrite, Run, together
+from isosphere.cli.options import LAYERS, NoCache, Overwrite, Passes, Run, together
 from isosphere.errors import command
 
 if TYPE_CHECKING:
@@ -30,11 +30,12 @@ def search(
     layer: Annotated[
         str | None,
         typer.Option(
-            metavar=LAYERS,
-            help="Features to compare.",
-            show_default="wccn, or backbone where the run has no WCCN",
+            metavar="LAYER",
+            help=f"Features to compare: {LAYERS}.",
+            show_default="wccn or adapted where there is one, else backbone",
         ),
     ] = None,
+    passes: Passes = 1,
     engine: Annotated[
         str,
         typer.Option(metavar="auto|blocked|faiss", help="Who compares; all give the same answer."),
@@ -65,7 +66,7 @@ def search(
         say_left_out,
     )
 
-    named, searcher = check_layer(layer) if layer else None, check_engine(engine)
+    named, searcher = check_layer(layer), check_engine(engine)
     check_page(out, (".html", ".png"), overwrite=overwrite)
     import isosphere
     from isosphere.data import WHOLE
@@ -74,7 +75,7 @@ def search(
 
     RunFolder.require_first(run, data, command("search", data, *images, in_=run))
 
-    loaded = isosphere.load(run, cache=not no_cache)
+    loaded = isosphere.load(run, cache=not no_cache).looking(passes)
     chosen = named or loaded.search_layer
     require_pictures(images)
     asked = together(images)
@@ -84,14 +85,14 @@ def search(
     index = indexed(loaded, data, chosen)
     found = index.search(queries, k, engine=searcher)
     if as_json:
-        facts = {"layer": chosen, "images": len(index)}
+        facts = {"layer": chosen, "passes": passes, "images": len(index)}
         answers = [
             {"query": name, **facts, "matches": [m.as_dict() for m in each], "left_out": listed(index)}
             for name, each in zip(names, found, strict=True)
         ]
         print_json(answers if len(answers) > 1 else answers[0])
     else:
-        note = indexing_note(index, cache=not no_cache)
+        note = indexing_note(index, cache=not no_cache) + (f", {passes} passes" if passes > 1 else "")
         for name, matches in zip(names, found, strict=True):
             _print(f"Like {Path(name).name} among {note}", matches)
     say_left_out(index, as_json=as_json)

@@ -34,7 +34,7 @@ from ._stream import Decoded, decode_batch, images_at, stream
 from ._suggestion import Suggestion, suggest
 from ._survey import Survey, survey, unseen
 from ._textures import texture, textures
-from ._views import Views, centre_view
+from ._views import MOST_PASSES, Views, another_look, centre_view
 from ._workers import worker_count
 
 __all__ = [
@@ -44,6 +44,7 @@ __all__ = [
     "FORMATS",
     "IMAGENET_MEAN",
     "IMAGENET_STD",
+    "MOST_PASSES",
     "PIXELS",
     "RECIPES",
     "WHOLE",
@@ -65,6 +66,7 @@ __all__ = [
     "ViewRecipe",
     "Views",
     "White",
+    "another_look",
     "as_name",
     "as_picture",
     "as_source",

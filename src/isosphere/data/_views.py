@@ -21,6 +21,11 @@ from isosphere.data._resampling import Levels, blur, sample_turned, sample_uprig
 # Bytes of float images worked on at once: on a CPU what its caches hold, elsewhere what its memory spares.
 _CHUNK_CPU, _CHUNK_ELSEWHERE = 4 << 20, 512 << 20
 
+MOST_PASSES = 16
+"""Passes of an image through a network whose features are averaged, at the most: more has not been looked at."""
+_CUT = 1 / 40
+"""Share of a side that is cut away at each end for each further pair of passes."""
+
 # Columns of the uniform numbers of one view. New ones go to the end: the others keep their values.
 _PLACE = slice(0, geometry.PLACE_DRAWS)
 _COLOUR = slice(_PLACE.stop, _PLACE.stop + colour.COLOUR_DRAWS)
@@ -188,3 +193,13 @@ def centre_view(images: Tensor, size: int, mean: tuple[float, ...], std: tuple[f
             x = sample_upright(x, placement, size)
         means, stds = (x.new_tensor(_channels(v, c))[:, None, None] for v in (mean, std))
         return ((x * unit - means) / stds).contiguous()
+
+
+def another_look(images: Tensor, number: int) -> Tensor:
+    """What a network is shown in a further pass of the same images: (n, c, h, w) as they are, mirrored, then both again
+    with the outer fortieth of each side cut away, and so on.
+    """
+    cut = round(number // 2 * min(images.shape[2:]) * _CUT)
+    height, width = images.shape[2:]
+    shown = images[:, :, cut : height - cut, cut : width - cut]
+    return shown.flip(3) if number % 2 else shown

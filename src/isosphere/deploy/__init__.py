@@ -2,7 +2,7 @@
 
 from isosphere.deploy._duplicates import DuplicateGroup, near_duplicates
 from isosphere.deploy._embed import embed_images, embed_source, embed_to_file
-from isosphere.deploy._embedder import Embedder, pixels_of
+from isosphere.deploy._embedder import Embedder, pixels_of, rows_seen
 from isosphere.deploy._export import FORMATS, Exported, export
 from isosphere.deploy._files import check_target, read_embeddings, write_embeddings
 from isosphere.deploy._index import Index, Match, open_index
@@ -30,6 +30,7 @@ __all__ = [
     "open_index",
     "pixels_of",
     "read_embeddings",
+    "rows_seen",
     "source_of",
     "write_embeddings",
 ]

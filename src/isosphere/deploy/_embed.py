@@ -43,7 +43,7 @@ def embed_images(
     run: Embedder,
     images: Any,
     *,
-    layer: Layer | str = "backbone",
+    layer: Layer | str | None = None,
     batch_size: int = 256,
     progress: Progress | None = None,
 ) -> NDArray[np.float32]:
@@ -53,7 +53,7 @@ def embed_images(
         images: data as on the command line (``"PICTURES/"``, ``"textures:wood"``), a ``Source``, an ``ImageSet`` or a
             torch ``Dataset``; or a picture or a list of them: files, PIL images, uint8 arrays (h, w[, 3]); or
             uint8 arrays (n, h, w, 3), tensors (n, 3, h, w).
-        layer: one of ``LAYERS``.
+        layer: one of ``LAYERS``; None: the first that the run has (:attr:`Embedder.layers`).
         progress: called with (images done, images in all).
 
     Shape: float32 ``(n, d)`` in the order of the images; n = 1 for one picture.
@@ -76,7 +76,7 @@ def embed_source(
     run: Embedder,
     source: Source,
     *,
-    layer: Layer | str = "backbone",
+    layer: Layer | str | None = None,
     batch_size: int = 256,
     workers: int = 2,
     progress: Progress | None = None,
@@ -98,7 +98,7 @@ def embed_readable(
     run: Embedder,
     source: Source,
     *,
-    layer: Layer | str = "backbone",
+    layer: Layer | str | None = None,
     batch_size: int = 256,
     workers: int = 2,
     progress: Progress | None = None,
@@ -117,7 +117,7 @@ def embed_to_file(
     source: Source,
     out: str | Path,
     *,
-    layer: Layer | str = "backbone",
+    layer: Layer | str | None = None,
     batch_size: int = 256,
     workers: int = 2,
     overwrite: bool = False,
@@ -233,7 +233,7 @@ def _identity(run: Embedder, source: Source, layer: Layer) -> dict[str, str | in
         digest.update(name.encode("utf-8", "surrogatepass") + b"\0")
     return {
         "weights": run.identity,
-        "pixels": json.dumps(run.pixels.key),
+        "pixels": json.dumps(run.key),
         "layer": layer,
         "source": source.name,
         "images": digest.hexdigest() if found.any() else secrets.token_hex(16),

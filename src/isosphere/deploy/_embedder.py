@@ -10,23 +10,35 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from isosphere.data import Fit, Pixels, Reading, Source, TimmTransform, digests, read_images, stream
+from isosphere.data import (
+    MOST_PASSES,
+    Fit,
+    Pixels,
+    Reading,
+    Source,
+    TimmTransform,
+    digests,
+    read_images,
+    stream,
+)
 from isosphere.deploy._layers import Layer, named_layer
 from isosphere.deploy._pictures import source_of
-from isosphere.errors import UsageError, command, plural
+from isosphere.errors import UsageError, command, option, plural
 from isosphere.evaluation import (
     WCCN,
     FeatureCache,
     Features,
+    Look,
     Progress,
     centre_key,
     centre_look,
     extract,
     look_through,
+    packed,
     unpacked,
     weights_identity,
 )
-from isosphere.models import Encoder
+from isosphere.models import Adaptation, Encoder
 from isosphere.runs import RunFolder, tensors_identity
 
 Encode: TypeAlias = Callable[[Tensor], tuple[Tensor, Tensor]]
@@ -51,7 +63,8 @@ class Embedder:
     ``encode`` maps normalised ``(b, 3, size, size)`` to backbone and head outputs, as ``method.embed``.
     Pictures are first brought to ``canvas`` pixels a side, as in ``isosphere evaluate``, so that all of them speak of
     the same features; ``reading`` says how (:func:`pixels_of`). ``settings`` are what the weights do not hold and
-    features depend on.
+    features depend on. With several ``passes`` outputs are averaged over an image, its mirror image and slight crops
+    (:func:`isosphere.data.another_look`).
     """
 
     folder: RunFolder
@@ -62,6 +75,9 @@ class Embedder:
     settings: tuple[object, ...] = ()
     cache: FeatureCache | None = None
     metric: WCCN | None = None
+    adaptation: Adaptation | None = None
+    has_head: bool = True
+    passes: int = 1
     reading: Reading = field(default_factory=Reading)
 
     @property
@@ -73,6 +89,19 @@ class Embedder:
     def fitted(self, fit: Fit) -> Self:
         """The same, which looks at another part of a picture: all of it (``pad``), or the central square (``crop``)."""
         return replace(self, reading=replace(self.reading, fit=fit))
+
+    def looking(self, passes: int) -> Self:
+        """The same, which passes each image through the network so many times. Raises: UsageError for a number out of
+        range.
+        """
+        if not 1 <= passes <= MOST_PASSES:
+            raise UsageError(f"{option('passes')}: got {passes}, expected a number from 1 to {MOST_PASSES}.")
+        return replace(self, passes=passes)
+
+    @property
+    def key(self) -> dict[str, Any]:
+        """All that features depend on besides weights and images, for JSON."""
+        return self.pixels.key | ({} if self.passes == 1 else {"passes": self.passes})
 
     @property
     def device(self) -> torch.device:
@@ -96,13 +125,17 @@ class Embedder:
         """
         metric = self.metric
         more = "" if metric is None else tensors_identity({"mean": metric.mean, "basis": metric.basis})
-        return f"{self.weights} {more}".rstrip()
+        return f"{self.judged(self.weights)} {more}".rstrip()
+
+    def judged(self, weights: str) -> str:
+        """Digest of a network with what it is adapted by, as figures of it are kept."""
+        return weights if self.adaptation is None else f"{weights} {tensors_identity(self.adaptation.state)}"
 
     def features(
         self,
         pixels: Tensor,
         *,
-        layer: Layer | str = "backbone",
+        layer: Layer | str | None = None,
         batch_size: int = 256,
         progress: Progress | None = None,
     ) -> NDArray[np.float32]:
@@ -115,26 +148,50 @@ class Embedder:
 
     def select(self, features: Features, layer: Layer) -> Tensor:
         """A layer of extracted features: ``(n, d)``."""
+        if layer == "adapted":
+            assert self.adaptation is not None
+            return self.adaptation.applied(features.backbone)
         if layer == "wccn":
             assert self.metric is not None
             return self.metric(features.backbone)
         return getattr(features, layer)
 
-    def check_layer(self, layer: str) -> Layer:
-        """The layer of this name. Raises: UsageError for one that there is not, or that this run does not have."""
-        chosen = named_layer(layer)
-        if chosen == "wccn" and self.metric is None:
+    @property
+    def layers(self) -> tuple[Layer, ...]:
+        """The outputs that there are; the first is taken where none is named."""
+        found: dict[Layer, bool] = {
+            "adapted": self.adaptation is not None,
+            "backbone": True,
+            "wccn": self.metric is not None,
+            "head": self.has_head,
+        }
+        return tuple(layer for layer, there in found.items() if there)
+
+    def check_layer(self, layer: str | None = None) -> Layer:
+        """The layer of this name, the first of :attr:`layers` if None. Raises: UsageError for one that there is not, or
+        that this run does not have.
+        """
+        chosen = self.layers[0] if layer is None else named_layer(layer)
+        if chosen in self.layers:
+            return chosen
+        if chosen == "wccn" and self.has_head:
             again = command("train", "DATA", out=self.folder.path, resume=True)
             raise UsageError(
                 f"{self.folder.path} has no {self.folder.wccn.name}, which a training writes at its end: go on with it "
                 f"({again}), or take the layer backbone."
             )
-        return chosen
+        adapt = "; isosphere adapt makes a run that has this layer" if chosen == "adapted" else ""
+        what = "a network that was trained" if self.has_head else "a frozen network"
+        raise UsageError(
+            f"{option('layer', chosen)}: this is {what}, and it has {' and '.join(self.layers)}{adapt}."
+        )
 
     @property
     def search_layer(self) -> Layer:
-        """Where neighbours are sought unless a layer is named: ``wccn`` where the run has it, else ``backbone``."""
-        return "backbone" if self.metric is None else "wccn"
+        """Where neighbours are sought unless a layer is named: ``wccn`` where the run has it, else the first of
+        :attr:`layers`.
+        """
+        return self.layers[0] if self.metric is None else "wccn"
 
     def source_features(
         self, source: Source, *, batch_size: int = 256, workers: int = 2
@@ -147,34 +204,30 @@ class Embedder:
         """
         failed: dict[int, str] = {}
         source = source.read_as(self.reading)
-        look = centre_look(self.encode, self.size, self.encoder.mean, self.encoder.std)
+        look = centre_look(self.encode, self.size, self.encoder.mean, self.encoder.std, passes=self.passes)
 
         def compute(positions: Tensor) -> dict[str, Tensor]:
-            kept: list[Tensor] = []
-
-            def batches() -> Iterator[tuple[Tensor, Tensor]]:
-                for batch in stream(
-                    source, self.canvas, positions=positions, batch_size=batch_size, workers=workers
-                ):
-                    failed.update(batch.failed)
-                    kept.append(batch.index)
-                    yield batch.images, batch.index
-
-            rows = look_through(batches(), {"": look}, capacity=len(positions), device=self.device)[""]
-            index = torch.cat([torch.empty(0, dtype=torch.int64), *kept])
-            return {**rows, "positions": torch.searchsorted(positions, index)}
+            return rows_seen(
+                source,
+                positions,
+                look,
+                canvas=self.canvas,
+                device=self.device,
+                failed=failed,
+                batch_size=batch_size,
+                workers=workers,
+            )
 
         if self.cache is None or len(source) == 0:
             found = compute(torch.arange(len(source)))
         else:
-            key = centre_key(self.weights, self.pixels, device=self.device)
+            key = centre_key(self.weights, self.key, device=self.device)
 
             def check(positions: Tensor) -> dict[str, Tensor]:
                 few = read_images(source.subset(positions.numpy()), self.canvas, workers=0)
                 if not len(few):
                     return {}
-                seen = self._extract(few.images, batch_size, None)
-                return {"backbone/0": seen.backbone, "head/0": seen.head}
+                return packed([self._extract(few.images, batch_size, None)])
 
             found = self.cache.gather(key, torch.from_numpy(digests(source)), compute, check=check)
         positions = found.pop("positions").numpy()
@@ -190,6 +243,7 @@ class Embedder:
             self.encoder.std,
             batch_size=batch_size,
             device=self.device,
+            passes=self.passes,
             progress=progress,
             group=False,  # whoever applies a run on one rank alone must not wait for the others
         )
@@ -202,6 +256,39 @@ class Embedder:
         found = read_images(source_of(images).read_as(self.reading), self.canvas)
         refuse_unreadable(found.skipped)
         return found.images
+
+
+def rows_seen(
+    source: Source,
+    positions: Tensor,
+    look: Look,
+    *,
+    canvas: int,
+    device: torch.device,
+    failed: dict[int, str],
+    batch_size: int = 256,
+    workers: int = 2,
+    strict: bool = False,
+    progress: Callable[[int], object] | None = None,
+) -> dict[str, Tensor]:
+    """The rows of a look at some images of a source, and as ``positions`` which of these they belong to; why others
+    could not be read is added to `failed`. `progress` is called with the number of images that have been seen.
+
+    Raises: RunError, with `strict`, if one cannot be read.
+    """
+    kept: list[Tensor] = [torch.empty(0, dtype=torch.int64)]
+
+    def batches() -> Iterator[tuple[Tensor, Tensor]]:
+        options: dict[str, Any] = {"batch_size": batch_size, "workers": workers, "strict": strict}
+        for number, batch in enumerate(stream(source, canvas, positions=positions, **options)):
+            failed.update(batch.failed)
+            kept.append(batch.index)
+            yield batch.images, batch.index
+            if progress is not None:  # the batch has passed through the network
+                progress(min(len(positions), (number + 1) * batch_size))
+
+    rows = look_through(batches(), {"": look}, capacity=len(positions), device=device)[""]
+    return {**rows, "positions": torch.searchsorted(positions, torch.cat(kept))}
 
 
 def refuse_unreadable(skipped: Sequence[tuple[str, str]]) -> None:

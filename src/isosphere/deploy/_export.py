@@ -3,6 +3,7 @@
 import importlib
 import logging
 import warnings
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ def export(
     format: str,
     out: str | Path | None = None,
     *,
-    layer: Layer | str = "backbone",
+    layer: Layer | str | None = None,
     opset: int | None = None,
     dynamic_size: bool = False,
     overwrite: bool = False,
@@ -41,8 +42,8 @@ def export(
             the normalisation of pixels included (needs onnx, onnxscript and onnxruntime); ``hub``: a folder in timm's
             layout for the Hugging Face Hub, with a model card to be edited, which is never replaced.
         out: of the file, or the folder; ``RUN/export/encoder-FORMAT`` if None.
-        layer: ``wccn`` adds the normalisation (:class:`isosphere.evaluation.WCCN`), ``head`` the projection head (onnx
-            only).
+        layer: ``wccn`` adds the normalisation (:class:`isosphere.evaluation.WCCN`), ``head`` the projection head,
+            ``adapted`` the adaptation to the images (onnx only); None: the first that the run and the format have.
         opset: version of ONNX's operators, torch's choice if None (onnx only).
         dynamic_size: height and width of the images are free, as their number always is (onnx only).
         overwrite: replace `out`, and the files beside it, where they exist; of a run's own files none is.
@@ -58,7 +59,12 @@ def export(
         raise UsageError(
             f"{option('format')}: there is no '{format}'.{nearest(format, FORMATS)} Known: {', '.join(FORMATS)}."
         )
-    layer = run.check_layer(layer)
+    layer = run.check_layer("backbone" if layer is None and format != "onnx" else layer)
+    if format == "hub" and not run.has_head:
+        raise UsageError(
+            f"the format hub is for networks that were trained here, and {run.encoder.name} is as it was given: give "
+            f"{option('format', 'onnx')}, which holds what it is adapted by too."
+        )
     if layer != "backbone" and format != "onnx":
         raise UsageError(
             f"the format {format} holds the backbone alone: give {option('format', 'onnx')}, or leave "
@@ -138,7 +144,8 @@ def _script(run: Embedder, path: Path, *, normalised: bool = True) -> Path:
 
 
 def _safetensors(run: Embedder, path: Path) -> Exported:
-    spec = {**run.folder.read_spec(), **run.encoder.spec()}  # an older run's tells no stem
+    known = run.folder.read_spec() if run.folder.encoder_spec.exists() else {}
+    spec = {**known, **run.encoder.spec()}  # an older run's tells no stem
     content = save(plain(run.encoder), metadata={"format": "pt", "architecture": run.encoder.name})
     rebuilt = Encoder.from_spec(spec)
     rebuilt.load_state_dict(load(content))
@@ -162,9 +169,11 @@ class _FromPixels(nn.Module):
         self.owner = owner if layer == "head" and isinstance(owner, nn.Module) else None
         for name, values in (("mean", run.encoder.mean), ("std", run.encoder.std)):
             self.register_buffer(name, torch.tensor(values).view(1, -1, 1, 1), persistent=False)
-        if layer == "wccn" and run.metric is not None:
-            self.register_buffer("centre", run.metric.mean.clone(), persistent=False)
-            self.register_buffer("basis", run.metric.basis.clone(), persistent=False)
+        self.adaptation = run.adaptation
+        held = {"wccn": run.metric, "adapted": run.adaptation}.get(layer)
+        if held is not None:
+            self.register_buffer("centre", held.mean.clone(), persistent=False)
+            self.register_buffer("basis", held.basis.clone(), persistent=False)
 
     def forward(self, images: Tensor) -> Tensor:
         x = (images - self.get_buffer("mean")) / self.get_buffer("std")
@@ -173,6 +182,9 @@ class _FromPixels(nn.Module):
         features = self.network(x)
         if self.layer == "wccn":
             features = (features - self.get_buffer("centre")) @ self.get_buffer("basis")
+        if self.layer == "adapted" and self.adaptation is not None:
+            held = replace(self.adaptation, mean=self.get_buffer("centre"), basis=self.get_buffer("basis"))
+            features = held.applied(features)
         return features
 
 

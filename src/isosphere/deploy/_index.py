@@ -52,7 +52,7 @@ class Index:
     `unit` float32 (n, d), `paths` and `labels` per row; `added`, `reused`, `removed` count the rows that the
     last opening embedded, took over and dropped; `saved` is the file, None if it could not be written; `positions` are
     those of the rows' images in the source that was opened; `fit` says how
-    much of a picture was looked at.
+    much of a picture was looked at, `passes` how often.
     """
 
     unit: Tensor
@@ -67,6 +67,7 @@ class Index:
     saved: Path | None = None
     positions: NDArray[np.int64] | None = None
     fit: Fit = "crop"
+    passes: int = 1
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -133,7 +134,7 @@ def open_index(
     run: Embedder,
     data: Any,
     *,
-    layer: Layer | str = "backbone",
+    layer: Layer | str | None = None,
     workers: int = 2,
     progress: Progress | None = None,
 ) -> Index:
@@ -150,7 +151,7 @@ def open_index(
     source = source_of(data)
     keeps = run.cache is not None and bool(source.location)
     marks = stamps(source) if keeps else np.zeros((len(source), 2), np.int64)
-    file, identity = _index_file(run, source, layer), f"{run.identity}, pixels {json.dumps(run.pixels.key)}"
+    file, identity = _index_file(run, source, layer), f"{run.identity}, pixels {json.dumps(run.key)}"
     old = _read(file, identity) if keeps else None
     before = [] if old is None else list(_keys(old.paths, old.stamps))
     now, known = list(_keys(source.paths, marks)), {key: row for row, key in enumerate(before)}
@@ -196,6 +197,7 @@ def open_index(
         removed=gone,
         saved=saved,
         fit=fit,
+        passes=run.passes,
     )
 
 
@@ -245,7 +247,10 @@ class _Stored:
 
 
 def _index_file(run: Embedder, source: Source, layer: Layer) -> Path:
-    facts = f"{source.location}\n{layer}\n{run.canvas}\n{run.reading.fit}".encode("utf-8", "surrogateescape")
+    passes = f"\n{run.passes} passes" if run.passes > 1 else ""
+    facts = f"{source.location}\n{layer}\n{run.canvas}\n{run.reading.fit}{passes}".encode(
+        "utf-8", "surrogateescape"
+    )
     name = "".join(c if c.isalnum() or c in "-_" else "-" for c in source.name)[:40]
     digest = hashlib.blake2b(facts, digest_size=8).hexdigest()
     return run.folder.path / "search" / f"{name}-{layer}-{digest}.npz"

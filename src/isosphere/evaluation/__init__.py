@@ -20,6 +20,7 @@ from isosphere.evaluation._features import (
     extract_views,
     first_two,
     look_through,
+    packed,
     unpacked,
     views_look,
 )
@@ -124,6 +125,7 @@ __all__ = [
     "standardised",
     "unlabelled",
     "unpacked",
+    "packed",
     "update_results",
     "views_look",
     "weights_identity",

@@ -19,7 +19,6 @@ from torch import Tensor, nn
 
 from isosphere import __version__
 from isosphere.atomic import write_bytes
-from isosphere.data import Pixels
 from isosphere.errors import RunError
 from isosphere.evaluation._digest_index import DigestIndex
 from isosphere.reading import require_regular
@@ -159,6 +158,13 @@ class FeatureCache:
         order = places.argsort()
         found = {name: torch.cat([part[name] for _, part in parts])[order] for name in parts[0][1]}
         return {**found, "positions": places[order]}
+
+    def missing(self, key: Mapping[str, Any], digests: Tensor) -> Tensor:
+        """Positions of the images of which no file says that it has the rows, int64."""
+        absent = torch.ones(len(digests), dtype=torch.bool)
+        for _, here, _ in self._kept(key, digests):
+            absent[here] = False
+        return absent.nonzero()[:, 0]
 
     def _kept(self, key: Mapping[str, Any], digests: Tensor) -> list[tuple[Path, Tensor, Tensor]]:
         """The files in which images are, which of these, and the rows; those of just this set from its own file."""
@@ -306,9 +312,11 @@ class FeatureCache:
         )
 
 
-def centre_key(weights: str, pixels: Pixels, *, device: torch.device) -> dict[str, Any]:
-    """The key of features of the deterministic centre view, without the images."""
-    return {"weights": weights, "kind": "centre", "device": str(device.type), **pixels.key}
+def centre_key(weights: str, pixels: Mapping[str, Any], *, device: torch.device) -> dict[str, Any]:
+    """The key of features of the deterministic centre view, without the images. `pixels`: how these become what the
+    network is given, such as :attr:`isosphere.data.Pixels.key`.
+    """
+    return {"weights": weights, "kind": "centre", "device": str(device.type), **pixels}
 
 
 def weights_identity(module: nn.Module, *about: object) -> str:

@@ -8,8 +8,9 @@ from typing import Protocol
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.nn import functional
 
-from isosphere.data import centre_view
+from isosphere.data import another_look, centre_view
 from isosphere.models import evaluation_mode, memory_format
 from isosphere.reductions import Group, first_row, gather_rows, row_counts
 
@@ -49,17 +50,40 @@ class Features:
 
     def cpu(self) -> "Features":
         """The same in the memory of the CPU."""
-        return Features(self.backbone.cpu(), self.head.cpu())
+        backbone = self.backbone.cpu()
+        return Features(backbone, backbone if self.head is self.backbone else self.head.cpu())
 
 
 def packed(views: Sequence[Features]) -> dict[str, Tensor]:
-    """Features of several views as tensors by name, as a file holds them."""
-    return {f"{layer}/{v}": getattr(x, layer) for v, x in enumerate(views) for layer in ("backbone", "head")}
+    """Features of several views as tensors by name, as a file holds them; once where the head's are the backbone's."""
+    return {
+        f"{layer}/{v}": getattr(x, layer)
+        for v, x in enumerate(views)
+        for layer in ("backbone", "head")
+        if layer == "backbone" or x.head is not x.backbone
+    }
 
 
 def unpacked(found: Mapping[str, Tensor]) -> list[Features]:
     """The views that :func:`packed` packed."""
-    return [Features(found[f"backbone/{v}"], found[f"head/{v}"]) for v in range(len(found) // 2)]
+    views = sum(name.startswith("backbone/") for name in found)
+    backbones = [found[f"backbone/{v}"] for v in range(views)]
+    return [Features(x, found.get(f"head/{v}", x)) for v, x in enumerate(backbones)]
+
+
+def averaged(passes: Sequence[Features]) -> Features:
+    """Of several passes of the same images: the mean direction at the mean length, so that unit rows stay unit rows."""
+    if len(passes) == 1:
+        return passes[0]
+    backbone = _mean([one.backbone for one in passes])
+    alike = all(one.head is one.backbone for one in passes)
+    return Features(backbone, backbone if alike else _mean([one.head for one in passes]))
+
+
+def _mean(rows: Sequence[Tensor]) -> Tensor:
+    direction = torch.stack([functional.normalize(x, dim=1) for x in rows]).mean(0)
+    length = torch.stack([x.norm(dim=1, keepdim=True) for x in rows]).mean(0)
+    return functional.normalize(direction, dim=1) * length
 
 
 # --- looks: what is computed of each image ------------------------------------------------------------------------
@@ -83,11 +107,14 @@ def centre_look(
     std: Sequence[float],
     *,
     autocast: torch.dtype | None = None,
+    passes: int = 1,
 ) -> Look:
     """Features of the deterministic centre view: ``backbone/0`` and ``head/0``. Arguments as of :func:`extract`."""
 
     def see(pixels: Tensor, index: Tensor) -> Mapping[str, Tensor]:
-        return packed([_encoded(encode, centre_view(pixels, size, tuple(mean), tuple(std)), autocast)])
+        looks = (another_look(pixels, number) for number in range(passes))
+        views = (centre_view(look, size, tuple(mean), tuple(std)) for look in looks)
+        return packed([averaged([_encoded(encode, view, autocast) for view in views])])
 
     return Look(see, _module(encode))
 
@@ -191,6 +218,7 @@ def extract(
     std: Sequence[float],
     *,
     batch_size: int = 256,
+    passes: int = 1,
     device: torch.device | str | None = None,
     autocast: torch.dtype | None = None,
     progress: Progress | None = None,
@@ -203,6 +231,7 @@ def extract(
             or to one tensor, which then stands for both.
         images: uint8 ``(n, c, h, w)``, or anything with such an attribute ``images``.
         size, mean, std: of the view; those of the encoder.
+        passes: how often each image is looked at (:func:`isosphere.data.another_look`): the features are averaged.
         device: where to compute; that of the encoder's parameters if None, else that of the images.
         autocast: a dtype to compute in; None is full precision.
         progress: called with (images done, images in all) after every batch; those of this rank.
@@ -218,7 +247,7 @@ def extract(
     Raises: ValueError if the images are not uint8 ``(n, c, h, w)`` or the features are not ``(b, p)``.
     """
 
-    look = centre_look(encode, size, mean, std, autocast=autocast)
+    look = centre_look(encode, size, mean, std, autocast=autocast, passes=passes)
     return _extract(encode, images, look, batch_size, device, progress, group)[0]
 
 
@@ -278,8 +307,11 @@ def _extract(
                 progress(start + len(batch), len(pixels))
 
     rows = look_through(batches(), {"": look}, capacity=len(pixels), device=where)[""]
-    columns = [[x.backbone, x.head] for x in unpacked(rows)]
-    return [Features(*pair) for pair in _gathered(columns, counts, _meeting_place(where, group), group)]
+    seen = unpacked(rows)
+    columns = [[x.backbone, x.head] for x in seen]
+    found = _gathered(columns, counts, _meeting_place(where, group), group)
+    alike = bool(seen) and all(x.head is x.backbone for x in seen)
+    return [Features(backbone, backbone if alike else head) for backbone, head in found]
 
 
 def _gathered(

@@ -17,6 +17,7 @@ from isosphere.methods._base import (
 )
 from isosphere.methods._byol import BYOL, teacher_momentum
 from isosphere.methods._conventions import weight_of_lambda
+from isosphere.methods._frozen import FROZEN, Frozen
 from isosphere.methods._jepa import JEPA, DeepJEPA
 from isosphere.methods._momentum import Momentum
 from isosphere.methods._network_energy import NetworkEnergy
@@ -48,6 +49,7 @@ for _found in iter_modules(__path__):  # a method is registered where its class 
 
 __all__ = [
     "BYOL",
+    "FROZEN",
     "JEPA",
     "METHODS",
     "VJE",
@@ -55,6 +57,7 @@ __all__ = [
     "BarlowTwins",
     "Contrastive",
     "DeepJEPA",
+    "Frozen",
     "Loss",
     "Method",
     "MethodEntry",

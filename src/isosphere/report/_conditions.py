@@ -24,6 +24,7 @@ def conditions(result: TaskResult, subset: str = "") -> dict[str, str]:
         "OOD images": ood_images(flat, subset),
         "candidates": flat.get("candidates_per_query"),
         "split": flat.get("split"),
+        "passes": flat.get("passes", 1),
     }
     said = {k: f"{v:,}" if isinstance(v, int) else str(v) for k, v in facts.items() if v is not None}
     return said | _contents(result, ("train", "test", subset))
@@ -41,8 +42,13 @@ def _contents(result: TaskResult, parts: Collection[str]) -> dict[str, str]:
 def mixed(results: Mapping[str, TaskResult]) -> str:
     """Which tasks of one run were measured on which images, where these are not the same for all; else nothing."""
     compared = {
-        task: _contents(result, ("train", "test"))
-        or {"data": result.data, "split": conditions(result).get("split", "")}
+        task: {
+            **(
+                _contents(result, ("train", "test"))
+                or {"data": result.data, "split": conditions(result).get("split", "")}
+            ),
+            "passes": conditions(result)["passes"],
+        }
         for task, result in results.items()
     }
     if not differing(compared.values()):
@@ -77,7 +83,7 @@ def conditions_note(evaluated: Mapping[str, Mapping[str, str]]) -> str:
             f"{name} {value}"
             for name, value in facts.items()
             if common == all(other.get(name) == value for other in evaluated.values())
-            and not (common and name.startswith(_CONTENT))
+            and not (common and (name.startswith(_CONTENT) or (name, value) == ("passes", "1")))
         )
 
     first = next(iter(evaluated.values()))

@@ -18,6 +18,14 @@ def _facts(folder: RunFolder) -> dict[str, str]:
     views, method, optim = (config.get(part) or {} for part in ("views", "method", "optim"))
     rows = read_metrics(folder.metrics)
     last = rows[-1] if rows else {}
+    if method.get("name") == "frozen":
+        size = f"{data.get('image_size')} px"
+        return {
+            "images": f"{data['source']}, {size}" if data.get("source") else size,
+            "encoder": f"{model.get('encoder')}, {model.get('init')}, frozen",
+            **({"views": f"{views.get('recipe')}, {views.get('overrides')}"} if views else {}),
+            **_machine(folder),
+        }
     found = {
         "folder": str(folder.path),
         "images": f"{data.get('source')}, {data.get('image_size')} px views",

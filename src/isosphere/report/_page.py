@@ -34,7 +34,7 @@ class Embedded:
     Args:
         images: reads the images of some rows; a few hundred are asked for.
         labels: ``(n,)``, -1 for none. paths: n names.
-        head: ``(n, d)``. backbone: ``(n, p)``.
+        head: ``(n, d)``. backbone: ``(n, p)``, the same where there is no head. words: what the backbone's rows are.
     """
 
     images: figures.Images
@@ -43,6 +43,7 @@ class Embedded:
     class_names: Sequence[str]
     head: Tensor
     backbone: Tensor
+    words: str = "Features of the encoder"
 
 
 @dataclass(frozen=True)
@@ -131,7 +132,11 @@ def _lead(subjects: Sequence[Subject]) -> str:
     for subject in subjects:
         config = subject.folder.read_config()
         method, encoder = config.get("method", {}).get("name"), config.get("model", {}).get("encoder")
-        parts.append(f"{encoder} trained by {method} on {config.get('data', {}).get('source')}")
+        images = config.get("data", {}).get("source")
+        if method == "frozen":
+            parts.append(f"{encoder} as it is" + (f", adapted to {images}" if images else ""))
+        else:
+            parts.append(f"{encoder} trained by {method} on {images}")
     return "; ".join(dict.fromkeys(parts))
 
 
@@ -185,7 +190,10 @@ def _queries(labels: NDArray[np.int64], n: int) -> Tensor:
 def _maps(shown: Embedded, map_kind: MapKind) -> list[dict[str, str]]:
     classes = len(shown.class_names)
     made: list[dict[str, str]] = []
-    for layer, words in (("backbone", "Features of the encoder"), ("head", "Embeddings of the head")):
+    layers = {"backbone": shown.words}
+    if shown.head is not shown.backbone:
+        layers["head"] = "Embeddings of the head"
+    for layer, words in layers.items():
         unit = functional.normalize(getattr(shown, layer).float(), dim=1)
         plane, shares = embed_plane(unit, map_kind)
         coloured = ", coloured by class" if (shown.labels >= 0).any() else ""

@@ -13,7 +13,10 @@ from isosphere.report._conditions import conditions, conditions_note, differing,
 
 ABSENT, UNDEFINED = "\u2013", "undefined"
 
+FROZEN_ENCODER = "frozen encoder"
+"""What the features of a network that was not trained here are called."""
 _MODELS = {
+    "trained/adapted": "adapted features",
     "trained/head": "its head",
     "trained/method": "the method's own score",
     "pixels": "raw pixels",
@@ -167,6 +170,13 @@ def _tables(layout: Layout, results: Mapping[str, TaskResult]) -> Iterable[Table
         there = {run: results[run] for run, _ in held}
         facts = shared([result.protocol for result in there.values()])
         words = {name: _filled(text, facts) for name, text in layout.words.items()}
+        if facts.get("network") == "frozen":
+            adapted = facts.get("layer") == "adapted"
+            words |= {
+                "trained": model_words("trained", "adapted") if adapted else FROZEN_ENCODER,
+                "trained/backbone": FROZEN_ENCODER,
+                "trained/whitened": f"{FROZEN_ENCODER}, whitened",
+            }
         subset = dict(zip(layout.each, part, strict=True)).get("subset", "")
         each = _name(layout.each, part, {**words, **facts.get("sets", {})})
         title = _filled(layout.title, {**facts, "each": each, "foreign": ood_images(facts, subset)})
@@ -176,7 +186,8 @@ def _tables(layout: Layout, results: Mapping[str, TaskResult]) -> Iterable[Table
             columns, made = _rows_by_run(layout, held, list(results), words, alike=alike)
         else:
             columns, made = _rows_by_column(layout, held, words)
-        yield Table(title, layout.corner, columns, made[: layout.most or None], conditions_note(evaluated))
+        corner = _filled(layout.corner, facts).replace("\u2026", "embeddings")  # of runs that differ in them
+        yield Table(title, corner, columns, made[: layout.most or None], conditions_note(evaluated))
 
 
 def _shown(layout: Layout, figure: Figure, several: bool) -> bool:

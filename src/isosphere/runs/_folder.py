@@ -2,7 +2,7 @@
 
 import os
 import secrets
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 
 from isosphere.atomic import locked, make_folder, write_bytes, write_json, write_text
-from isosphere.errors import RunError, UsageError, command, option
+from isosphere.errors import RunError, UsageError, command, option, printable
 from isosphere.reading import UnreadableError, read_json, read_text, read_yaml
 from isosphere.runs._environment import environment
 from isosphere.runs._metrics import MetricsFile
@@ -29,7 +29,8 @@ class RunFolder:
 
     ``config.yaml``, ``environment.json``, ``images.json``, ``metrics.csv``, ``checkpoints/last.ckpt`` (and
     ``epoch-N.safetensors`` where weights are kept), ``encoder.safetensors`` with ``encoder.json``,
-    ``method.safetensors``, ``wccn.safetensors``, ``evaluation.json`` and ``train.log``; every one but the log and the
+    ``method.safetensors``, ``wccn.safetensors`` (of a network that was adapted ``adaptation.safetensors`` instead),
+    ``evaluation.json`` and ``train.log``; every one but the log and the
     metrics, which only grow, is replaced atomically.
     """
 
@@ -45,8 +46,10 @@ class RunFolder:
         self.method = self.path / "method.safetensors"
         self.wccn = self.path / "wccn.safetensors"
         self.older_wccn = self.path / "view_metric.safetensors"
+        self.adaptation = self.path / "adaptation.safetensors"
         self.evaluation = self.path / "evaluation.json"
         self.log = self.path / "train.log"
+        self.left_out = self.path / "left_out.txt"
         self.lock = self.path / ".lock"
         self.remote = self.path / "remote_id"
 
@@ -90,11 +93,13 @@ class RunFolder:
     # --- opening and creating -------------------------------------------------------------------------------
 
     @classmethod
-    def vacant(cls, path: str | Path, *, resume: bool = False) -> "RunFolder":
+    def vacant(cls, path: str | Path, *, resume: bool = False, overwrite: bool | None = None) -> "RunFolder":
         """Check that a run may be written to `path`, and touch nothing.
 
-        Raises: UsageError if the folder holds something else, or a run that `resume` does not ask for, or if
-        there is no right to write there; RunError if it is being trained.
+        `resume`, or `overwrite` where that is what can be done with one, asks for the run that is there.
+
+        Raises: UsageError if the folder holds something else, or a run that was not asked for, or if there is no right
+        to write there; RunError if it is being trained.
         """
         folder, typed, other = cls(path), option("out", path), option("out")
         if os.fsencode(folder.path.absolute()).decode("utf-8", "ignore") != str(folder.path.absolute()):
@@ -120,10 +125,15 @@ class RunFolder:
                 f"{typed} is occupied, and not by a run (it holds {some}): give another {other}, for example "
                 f"{option('out', _free_name(folder.path))}."
             )
-        if not resume:
+        if not (resume or overwrite):
+            add = (
+                f"{option('resume', True)} to go on with it"
+                if overwrite is None
+                else f"{option('overwrite', True)} to replace it"
+            )
             raise UsageError(
-                f"{typed} already holds a run. Add {option('resume', True)} to go on with it, or give another {other}, "
-                f"for example {option('out', _free_name(folder.path))}."
+                f"{typed} already holds a run. Add {add}, or give another {other}, for example "
+                f"{option('out', _free_name(folder.path))}."
             )
         if folder.lock.exists():
             with folder.locked():
@@ -216,6 +226,12 @@ class RunFolder:
         found = {"source": source, "location": location, "count": count, "fingerprint": fingerprint}
         write_json(self.images, found)
 
+    def write_left_out(self, skipped: Sequence[tuple[str, str]]) -> Path:
+        """List the files that could not be used, with the reasons."""
+        lines = [f"{printable(path)}\t{printable(reason)}\n" for path, reason in skipped]
+        write_text(self.left_out, "".join(lines))
+        return self.left_out
+
     def read_images(self) -> dict[str, Any]:
         """What `write_images` wrote; empty for a run of an earlier version."""
         try:
@@ -252,11 +268,11 @@ class RunFolder:
 
     def write_encoder(self, state: Mapping[str, Any], spec: Mapping[str, Any]) -> None:
         """Write the encoder's weights and, beside them, what is needed to rebuild it without the training
-        code. What was learnt from other weights, `wccn`, is removed.
+        code. What was learnt from other weights, `wccn` and `adaptation`, is removed.
 
         A ``step`` in `spec`, of the training, is kept in the file of weights as well.
         """
-        for file in (self.wccn, self.older_wccn):
+        for file in (self.wccn, self.older_wccn, self.adaptation):
             file.unlink(missing_ok=True)
         write_bytes(self.encoder, _pack(state, spec.get("step")))
         write_json(self.encoder_spec, {"format": ENCODER_FORMAT, **spec})
@@ -296,6 +312,14 @@ class RunFolder:
         """The tensors of `write_wccn`, on the CPU, also under the name of older versions; None where there are none."""
         found = next((file for file in (self.wccn, self.older_wccn) if file.exists()), None)
         return None if found is None else self._read(found, self._step)
+
+    def write_adaptation(self, state: Mapping[str, Any]) -> None:
+        """Write the adaptation of the encoder that was written last."""
+        write_bytes(self.adaptation, _pack(state))
+
+    def read_adaptation(self) -> dict[str, Any] | None:
+        """The tensors of `write_adaptation`, on the CPU; None where there are none."""
+        return self._read(self.adaptation) if self.adaptation.exists() else None
 
     def keep_weights(self, epoch: int, state: Mapping[str, Any]) -> None:
         """Keep the weights of a whole method as they are after an epoch: ``checkpoints/epoch-0010.safetensors``."""

@@ -13,7 +13,7 @@ from torch import nn
 
 from isosphere.atomic import write_bytes
 from isosphere.errors import RunError, option
-from isosphere.methods import Method
+from isosphere.methods import FROZEN, Method
 from isosphere.models import Encoder, EncoderRecord
 from isosphere.reading import require_regular
 from isosphere.runs import RunFolder
@@ -207,7 +207,7 @@ def load_method(folder: RunFolder, *, epoch: int | None = None) -> tuple[Config,
     state, spec = folder.read_encoder()
     _, method = build(config, spec, state)
     if epoch is None:
-        rest = folder.read_method(step=spec.get("step"))
+        rest = {} if config.method.name == FROZEN else folder.read_method(step=spec.get("step"))
     else:
         kept = folder.read_kept(epoch)
         state = {name[8:]: x for name, x in kept.items() if name.startswith("encoder.")}

@@ -28,7 +28,7 @@ from isosphere.data import (
     survey,
 )
 from isosphere.errors import RunError, UsageError, command, listing, option
-from isosphere.methods import Method, build_method, check_options
+from isosphere.methods import FROZEN, Frozen, Method, build_method, check_options
 from isosphere.models import (
     Encoder,
     build_encoder,
@@ -250,6 +250,8 @@ def build(
         )
         if encoder.origin is not None:
             encoder.start = tensors_identity(encoder.backbone.state_dict())
+        if config.method.name == FROZEN:
+            return config, Frozen(encoder)
         method = build_method(
             config.method.name,
             encoder,

@@ -3,8 +3,10 @@
 from typing import TYPE_CHECKING, Any
 
 from isosphere.models import fit_adaptation
+from isosphere.workflows._adapt import Adapting, adapt, prepare_adaptation
 from isosphere.workflows._context import EvaluationContext
 from isosphere.workflows._evaluate import evaluate
+from isosphere.workflows._networks import RECOMMENDED as RECOMMENDED_NETWORKS
 from isosphere.workflows._progress import progress_bar
 from isosphere.workflows._report import Report, report
 from isosphere.workflows._result import Evaluation
@@ -23,8 +25,10 @@ if TYPE_CHECKING:
 __all__ = [
     "DRAWN",
     "FLAGS",
+    "RECOMMENDED_NETWORKS",
     "SIDE",
     "TASKS",
+    "Adapting",
     "Evaluation",
     "EvaluationContext",
     "FeatureAdapter",
@@ -33,6 +37,7 @@ __all__ = [
     "RunTransformer",
     "Task",
     "Training",
+    "adapt",
     "check_processes",
     "choose_splits",
     "configure",
@@ -43,6 +48,7 @@ __all__ = [
     "load",
     "match_groups",
     "nothing_left",
+    "prepare_adaptation",
     "prepare_training",
     "progress_bar",
     "report",

@@ -4,6 +4,7 @@ from typing import Any
 
 from isosphere.errors import command, option
 from isosphere.training import more_spread
+from isosphere.workflows._networks import DEFAULT
 from isosphere.workflows._splits import are_those, is_name
 from isosphere.workflows._trained import DATA, Trained
 
@@ -25,8 +26,31 @@ def longer(run: Trained, data: Any = None) -> str:
     return command("train", images, out=run.folder.path, resume=True, **twice)
 
 
+def better(run: Trained, data: Any = None) -> str:
+    """The command that adapts a network to these images that is used as it is; empty for any other."""
+    if not run.frozen or run.adaptation is not None:
+        return ""
+    init, own = run.config.model.init, run.encoder.name
+    return command(
+        "adapt",
+        _typed(data),
+        encoder=None if own == DEFAULT else own,
+        init=None if init == "pretrained" else init,
+        out="runs/adapted",
+    )
+
+
 def spread_out(run: Trained, data: Any = None) -> str:
     """What to do about embeddings that are nearly one point."""
+    if run.frozen:
+        return (
+            f"Train an encoder on these images instead: {command('train', _typed(data), out='runs/trained')}"
+        )
     typed, setting = longer(run, data), run.method.spread_setting
     anew = f"a larger {more_spread(*setting)}" if setting else f"another {option('method')}"
     return f"Train longer{f' ({typed})' if typed else ''}, or anew with {anew}"
+
+
+def _typed(data: Any) -> str:
+    """Images as a command names them."""
+    return str(data) if is_name(data) else DATA

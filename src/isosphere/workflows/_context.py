@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from isosphere.data import Source, copied, decode_batch, digests, images_at, read_images, require_readable
+from isosphere.deploy import Layer
 from isosphere.errors import IsosphereError, RunError, option, plural
 from isosphere.evaluation import (
     WCCN,
@@ -77,6 +78,7 @@ class EvaluationContext:
         strict: bool = False,
         workers: int = 2,
         layers: Sequence[str] = (),
+        judged: Layer | None = None,
         probe: Solver = "lbfgs",
         baselines: bool = True,
         progress: Progress | None = None,
@@ -84,6 +86,10 @@ class EvaluationContext:
         self.run, self.splits, self.ood = run, splits, dict(ood or {})
         self.ranks, self.cache = ranks or Ranks(), cache
         self.blocks = {layer: layer_blocks(run.encoder, layer) for layer in layers}
+        self.judged: Layer = run.layers[0] if judged is None else run.check_layer(judged)
+        """The output of the run that is held against the others."""
+        self.spread: Layer = "head" if judged is None and run.has_head else self.judged
+        """Where embeddings are to be spread, and the other view of an image is sought."""
         self.probe: Solver = probe
         self.baselines = baselines
         self.note: str | None = None
@@ -108,11 +114,11 @@ class EvaluationContext:
 
     @cached_property
     def models(self) -> dict[str, Method]:
-        """The models that are compared; the one before training is left out where baselines are, and with a note where
-        its first weights are gone.
+        """The models that are compared; the one before training is left out where baselines are or nothing was trained,
+        and with a note where its first weights are gone.
         """
         found = {"trained": self.run.method.to(self.ranks.device)}
-        if not self.baselines:
+        if not self.baselines or self.run.frozen:
             return found
         try:
             found[self.baseline] = untrained(self.run.config, self.run.encoder.spec()).to(self.ranks.device)
@@ -143,7 +149,23 @@ class EvaluationContext:
         """Within-class covariance normalisation of the trained encoder's features, if the run has it."""
         return self.run.metric
 
+    @property
+    def layers(self) -> tuple[Layer, ...]:
+        """The outputs of the run that every task has a look at, the one that is judged first."""
+        others: list[Layer] = [layer for layer in self.run.layers if layer not in (self.judged, "wccn")]
+        return (self.judged, *others)
+
+    def layers_of(self, model: str) -> tuple[Layer, ...]:
+        """The outputs of a model, that where embeddings are to be spread first."""
+        if model == "trained":
+            return (self.spread, *(layer for layer in self.layers if layer != self.spread))
+        return ("head", "backbone") if self.spread == "head" else ("backbone", "head")
+
     # --- rows -------------------------------------------------------------------------------------------------
+
+    def output(self, layer: Layer, part: str) -> Tensor:
+        """An output of the run for a part's images, each in its centre view: ``(n, p)``."""
+        return self.run.select(self.centre("trained", part), layer)
 
     def centre(self, model: str, part: str) -> Features:
         """Features of the deterministic centre view of a part's images."""
@@ -308,7 +330,8 @@ class EvaluationContext:
         model, _, kind = name.partition("/")
         method = self.model(model)
         if kind == "centre":
-            return centre_look(method.embed, size, self.run.encoder.mean, self.run.encoder.std)
+            mean, std = self.run.encoder.mean, self.run.encoder.std
+            return centre_look(method.embed, size, mean, std, passes=self.run.passes)
         if kind == "views":
             return views_look(method.embed, self.two_views, seed=VIEW_SEED)
         if kind == "scores":
@@ -318,7 +341,8 @@ class EvaluationContext:
     def _key(self, look: str) -> dict[str, Any]:
         model, _, kind = look.rpartition("/")
         weights = self.identity(model) if model else _OF_IMAGES
-        key = centre_key(weights, self.run.pixels, device=self.ranks.device)
+        pixels = self.run.key if kind == "centre" else self.run.pixels.key
+        key = centre_key(weights, pixels, device=self.ranks.device)
         if kind in ("views", "descriptor"):
             kind = f"{kind}, two, seed {VIEW_SEED}: {self.run.views.recipe!r}"
         elif kind == "pixels":

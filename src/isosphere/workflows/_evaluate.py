@@ -1,5 +1,6 @@
 """What an encoder is worth, beside what costs nothing: behind ``isosphere evaluate`` and ``Run.evaluate``."""
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
@@ -8,11 +9,12 @@ from pathlib import Path
 from typing import Any, get_args
 
 from isosphere.data import as_name, left_out, set_aside, survey
+from isosphere.deploy import Layer
 from isosphere.errors import RunError, UsageError, command, option, plural
 from isosphere.evaluation import FeatureCache, Solver, TaskResult, read_results, update_results
 from isosphere.report import loss_curves
 from isosphere.runs import RunFolder, read_metrics
-from isosphere.workflows._advice import images_of, longer, spread_out
+from isosphere.workflows._advice import better, images_of, longer, spread_out
 from isosphere.workflows._context import EvaluationContext
 from isosphere.workflows._galleries import draw_label_neighbours, draw_view_neighbours
 from isosphere.workflows._keywords import keywords_checked
@@ -37,6 +39,7 @@ def evaluate(
     strict: bool = False,
     probe: str = "lbfgs",
     layer: str | Sequence[str] = (),
+    passes: int | None = None,
     baselines: bool = True,
     cache: bool = True,
     workers: int = 2,
@@ -60,7 +63,10 @@ def evaluate(
         limit: so many training and test images, drawn by the run's seed.
         strict: refuse unreadable images instead of leaving them out.
         probe: how the linear probe is fitted: ``lbfgs``, ``adamw``, ``sgd``.
-        layer: of a ViT, judge also the class tokens of its last N blocks: ``last4``.
+        layer: the output that is held against the others, one of ``run.layers``; of a ViT, judge also the class tokens
+            of its last N blocks: ``last4``.
+        passes: how often each image passes through the network: features are averaged over it, its mirror image and
+            slight crops. None: as often as the run says, which is once.
         baselines: the untrained network, pixels, whitened PCA, for textures a descriptor. Without them nothing says
             whether the training has paid, and a linear probe is done in a small part of the time.
         cache: keep features in the run's folder, and take those that are there.
@@ -76,6 +82,8 @@ def evaluate(
     if not isinstance(run, Trained):
         RunFolder.require_first(run, data, command("evaluate", data, run))
         run = Trained.read(run, cache=cache)
+    run = run if passes is None else run.looking(passes)
+    judged, layers = _layers(run, layer)
     data, test = as_name(data), as_name(test)
     data = own_images(run) if data is None else data
     changed = changed_images(run, data)
@@ -83,7 +91,6 @@ def evaluate(
     seed = run.config.train.seed
     splits = choose_splits(data, test, labels=labels, seed=seed, limit=limit)
     others = choose_ood(ood, seed=seed, limit=limit)
-    layers = [layer] if isinstance(layer, str) else list(dict.fromkeys(layer))
     kept = FeatureCache(run.folder.path / "features") if cache else None
     with process_group() as ranks, progress_bar("Computing features", progress and ranks.first) as bar:
         context = EvaluationContext(
@@ -95,6 +102,7 @@ def evaluate(
             strict=strict,
             workers=workers,
             layers=layers,
+            judged=judged,
             probe=solver,
             baselines=baselines,
             progress=bar,
@@ -112,6 +120,8 @@ def evaluate(
         trained_on=images_of(run, data),
         longer=longer(run, data),
         spread_out=spread_out(run, data),
+        frozen=_frozen(context),
+        better=better(run, data),
         notes=(*([changed] if changed else []), *_notes(context, results, asked), *undrawn),
         pictures=pictures,
         unwritten=unwritten,
@@ -135,7 +145,7 @@ def _judge(context: EvaluationContext, asked: Any, data: str) -> tuple[dict[str,
         results[task.name] = replace(
             found,
             data=data,
-            weights=context.identity("trained"),
+            weights=context.run.judged(context.identity("trained")),
             images={part: context.content(part) for part in sorted(parts)},
         )
         try:
@@ -197,6 +207,27 @@ def _notes(context: EvaluationContext, results: dict[str, TaskResult], asked: An
     found += survey(context.splits.test.read_as(context.run.reading)).sentences
     found.append(f"Split: {context.splits.how}.")
     return (*found, *(result.hint for result in results.values() if result.hint))
+
+
+def _layers(run: Trained, asked: str | Sequence[str]) -> tuple[Layer | None, list[str]]:
+    """The output that is judged, and the blocks of a ViT that are judged beside it.
+
+    Raises: UsageError for an output that the run does not have, or two of them.
+    """
+    names = list(dict.fromkeys([asked] if isinstance(asked, str) else asked))
+    blocks = [name for name in names if re.fullmatch(r"last\d+", name)]
+    outputs: list[Layer] = [run.check_layer(name) for name in names if name not in blocks]
+    if len(outputs) > 1:
+        raise UsageError(
+            f"{option('layer')}: got {' and '.join(outputs)}, expected one, which is held against the others: evaluate "
+            "twice."
+        )
+    return (outputs[0] if outputs else None), blocks
+
+
+def _frozen(context: EvaluationContext) -> str:
+    """Of a network that was not trained here, the output that was judged; else nothing."""
+    return context.judged if context.run.frozen else ""
 
 
 def _solver(name: str) -> Solver:

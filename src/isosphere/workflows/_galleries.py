@@ -15,7 +15,8 @@ ROWS, FOUND = 8, 6
 def draw_view_neighbours(context: EvaluationContext, path: Path, *, batch: int = 100) -> None:
     """First views of a few test images, and the second views of the first batch that are nearest to them."""
     count = min(batch, context.count("test"))
-    first, second = (features.head[:count] for features in context.views("trained"))
+    views = context.views("trained")
+    first, second = (context.run.select(features, context.spread)[:count] for features in views)
     rows = torch.linspace(0, count - 1, min(ROWS, count)).round().long()
     found = instance_neighbours(first, second, rows, k=min(FOUND, count), batch=count)
     shown = torch.cat([rows[:, None], found.indices], 1)
@@ -43,7 +44,7 @@ def draw_label_neighbours(context: EvaluationContext, path: Path) -> None:
     classes = labels[labels >= 0].unique()
     chosen = classes[torch.linspace(0, len(classes) - 1, min(ROWS, len(classes))).round().long()]
     rows = torch.stack([(labels == label).nonzero()[0, 0] for label in chosen])
-    train, test = (context.centre("trained", part).backbone for part in ("train", "test"))
+    train, test = (context.output(context.judged, part) for part in ("train", "test"))
     similarities, found = nearest_neighbours(test[rows], train, min(FOUND, len(train)), cosine=True)
     images = context.images("train", found.flatten().cpu())
     neighbour_gallery(

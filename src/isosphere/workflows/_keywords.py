@@ -10,6 +10,7 @@ from functools import wraps
 from numbers import Integral, Real
 from typing import Any, ParamSpec, TypeVar
 
+from isosphere.data import MOST_PASSES
 from isosphere.errors import UsageError, nearest, option
 
 P = ParamSpec("P")
@@ -43,6 +44,7 @@ _KINDS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "k": (_whole(1), "a whole number from 1"),
     "limit": (lambda x: x is None or _whole(2)(x), "at least 2 images"),
     "opset": (_whole(1), "a whole number"),
+    "passes": (_whole(1, MOST_PASSES), f"a whole number from 1 to {MOST_PASSES}"),
     "path": (_name, "the folder of a run"),
     "run": (lambda x: _name(x) or hasattr(x, "folder"), "a run, or its folder"),
     "tasks": (_names, "a name, or a list of names"),

@@ -16,6 +16,7 @@ from isosphere.runs import RunFolder, read_metrics
 from isosphere.training import CollapseMetrics, verdict
 from isosphere.workflows._advice import spread_out
 from isosphere.workflows._keywords import keywords_checked
+from isosphere.workflows._networks import PREFIX, is_network
 from isosphere.workflows._progress import Callback, progress_bar
 from isosphere.workflows._result import tables_of
 from isosphere.workflows._splits import changed_images, check_limit, own_images, sample, shown_part
@@ -61,13 +62,15 @@ def report(
         raise UsageError("no run: name the folder of one.")
     chosen = check_map(map)
     check_limit(limit)
-    paths = [run.folder.path if isinstance(run, Trained) else RunFolder.open(run).path for run in given]
+    paths = [_folder(run) for run in given]
     name = "report.html" if len(paths) == 1 else "comparison.html"
-    target = paths[0] / name if out is None else Path(out)
-    if out is None and not RunFolder(paths[0]).writable:
+    target = (paths[0] or Path()) / name if out is None else Path(out)
+    if out is None and paths[0] is None:
+        raise UsageError(f"{given[0]} is a network without a folder of its own: give {option('out', name)}.")
+    if out is None and paths[0] is not None and not RunFolder(paths[0]).writable:
         raise UsageError(f"{paths[0]} cannot be written to: give {option('out', name)}.")
     require_free(target, overwrite=overwrite or out is None)
-    names = _names(paths)
+    names = _names([path or Path(_plain(run)) for path, run in zip(paths, given, strict=True)])
     sources: dict[str, Source] = {}
     subjects = []
     found: dict[str, dict[str, TaskResult]] = {}
@@ -104,7 +107,7 @@ def _subject(
         embedded, skipped = _embedded(run, sources[key], progress)
         if skipped:
             alarms.append(left_out(skipped, "the images shown here"))
-        if measured is None and (seen := collapse_words(embedded.head)):
+        if measured is None and not run.frozen and (seen := collapse_words(embedded.head)):
             alarms.insert(0, f"{seen} {spread_out(run)}")
     except IsosphereError as error:
         if data is not None:  # asked for by name: an error. Else the page says what it lacks.
@@ -124,15 +127,29 @@ def _embedded(run: Trained, source: Source, progress: Callback) -> tuple[Embedde
     if not len(kept):
         first = next(iter(failed.values()), "there are none")
         raise UsageError(f"none of the images of {source.name} can be read ({first})")
+    first = run.select(features, run.layers[0])
     shown = Embedded(
         lambda rows: images_at(source, kept[np.asarray(rows)], run.canvas),
         source.labels[kept],
         [source.paths[i] for i in kept],
         source.class_names,
-        features.head,
-        features.backbone,
+        features.head if run.has_head else first,
+        first,
+        "Adapted features" if run.adaptation else "Features of the encoder",
     )
     return shown, [(source.paths[i], reason) for i, reason in sorted(failed.items())] + source.unreadable
+
+
+def _folder(run: Trained | str | Path) -> Path | None:
+    """Of a run; None of a network of timm, which has none of its own."""
+    if isinstance(run, Trained):
+        return run.folder.path if run.network is None else None
+    return None if is_network(run) else RunFolder.open(run).path
+
+
+def _plain(run: Trained | str | Path) -> str:
+    """A network's name as a path may be."""
+    return (run.called if isinstance(run, Trained) else str(run)).removeprefix(PREFIX)
 
 
 def _names(paths: Sequence[Path]) -> list[str]:
@@ -149,7 +166,7 @@ def _of_these_weights(
     run: Trained, results: Mapping[str, TaskResult]
 ) -> tuple[dict[str, TaskResult], dict[str, TaskResult]]:
     """The results of the weights that the run has now, and those of others; an older file does not say, and counts."""
-    now = run.digest(run.method)
+    now = run.judged(run.digest(run.method))
     mine = {task: result for task, result in results.items() if result.weights in ("", now)}
     return mine, {task: result for task, result in results.items() if task not in mine}
 

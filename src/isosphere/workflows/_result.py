@@ -9,9 +9,9 @@ from typing import Any
 
 from PIL import Image
 
-from isosphere.errors import UsageError, command
+from isosphere.errors import UsageError, command, option
 from isosphere.evaluation import Estimate, Figure, TaskResult
-from isosphere.report import Table, data_uri, evaluation_tables
+from isosphere.report import FROZEN_ENCODER, Table, data_uri, evaluation_tables
 from isosphere.workflows.tasks import TASKS
 
 _WIDE = 0.1
@@ -33,6 +33,7 @@ class Evaluation(Mapping[str, TaskResult]):
     Args:
         run: folder of the run. data: the images as they were named. split: how they were split.
         trained_on: the images of the training as a command names them; empty where it cannot be gone on with.
+        frozen: of a network that was not trained here, the output that was judged. better: what to type to adapt it.
         longer, spread_out: what to type to train it longer, and to do about embeddings that are nearly one point.
         notes: what a reader should know beside the figures.
         pictures: files that were drawn, by what they show.
@@ -46,6 +47,8 @@ class Evaluation(Mapping[str, TaskResult]):
     trained_on: str = ""
     longer: str = ""
     spread_out: str = ""
+    frozen: str = ""
+    better: str = ""
     notes: tuple[str, ...] = ()
     pictures: Mapping[str, Path] = field(default_factory=dict)
     unwritten: str = ""
@@ -97,8 +100,12 @@ class Evaluation(Mapping[str, TaskResult]):
         first = next((result for result in self.results.values() if result.gain is not None), None)
         if remarks:
             return f"{remarks[0]} {self.spread_out}"
+        adapted = f", or adapt it to these images: {self.better}" if self.better else "."
         if first is None or first.gain is None:
-            return f"Compare with another run, or train longer{longer}."
+            other = f"network{adapted}" if self.frozen else f"run, or train longer{longer}."
+            return f"Compare with another {other}"
+        if self.frozen:
+            return _of_frozen(first, first.gain, self.frozen == "adapted", self.better)
         return _verdict(first, first.gain, longer, command("views", self.trained_on or "DATA"))
 
     def __str__(self) -> str:
@@ -145,6 +152,26 @@ def _verdict(result: TaskResult, gain: Estimate, longer: str, views: str) -> str
     if gain.high - gain.low > _WIDE:
         return f"{told}: evaluate on more images, or train longer{longer}."
     return f"{told}: train longer{longer} or evaluate on more images."
+
+
+def _of_frozen(result: TaskResult, gain: Estimate, adapted: bool, better: str) -> str:
+    """The same of a network that was not trained here, as it is or adapted."""
+    low, value, high = (100 * x for x in (gain.low, gain.value, gain.high))
+    margin = f"{value:+.1f} points [{low:+.1f}, {high:+.1f}]"
+    itself = result.rival == FROZEN_ENCODER
+    train = "the network may know nothing like these images, and an encoder can be trained on them (isosphere train)"
+    if gain.low > 0:
+        paid = (
+            "the adaptation has paid" if adapted and itself else "the network knows something of these images"
+        )
+        said = f"{result.headline}, {margin} against the next best, {result.rival}: {paid}."
+    elif gain.high < 0:
+        plain = f"take it with {option('layer', 'backbone')}" if itself else train
+        said = f"{result.headline}, {margin} against {result.rival}, which is better: {plain}."
+    else:
+        told = f"{result.headline}, which cannot be told from {result.rival} (difference {margin})"
+        said = f"{told}: evaluate on more images{'' if itself else f', or {train}'}."
+    return f"{said} Adapted to these images it may be better: {better}" if better else said
 
 
 def _text(table: Table) -> str:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from isosphere import deploy
 from isosphere.data import WHOLE, Fit
 from isosphere.deploy import DuplicateGroup, Exported, Index, Layer, Match
+from isosphere.errors import UsageError, option
 from isosphere.evaluation import Progress
 from isosphere.workflows._evaluate import evaluate
 from isosphere.workflows._keywords import keywords_checked
@@ -36,12 +37,18 @@ class Run(Trained):
         self,
         images: Any,
         *,
-        layer: Layer | str = "backbone",
+        layer: Layer | str | None = None,
+        passes: int | None = None,
         batch_size: int = 256,
         progress: Progress | None = None,
     ) -> NDArray[np.float32]:
-        """Embeddings of images, float32 ``(n, d)``; kinds and errors as :func:`isosphere.deploy.embed_images`."""
-        return deploy.embed_images(self, images, layer=layer, batch_size=batch_size, progress=progress)
+        """Embeddings of images, float32 ``(n, d)``; kinds and errors as :func:`isosphere.deploy.embed_images`.
+
+        `layer`: the first of ``run.layers`` if None. `passes` of each image, whose features are averaged; None: those
+        of the run, 1 unless it is one of ``run.looking(2)``.
+        """
+        run = self if passes is None else self.looking(passes)
+        return deploy.embed_images(run, images, layer=layer, batch_size=batch_size, progress=progress)
 
     @keywords_checked
     def index(
@@ -50,15 +57,16 @@ class Run(Trained):
         *,
         layer: Layer | str | None = None,
         fit: Fit = WHOLE,
+        passes: int | None = None,
         progress: Progress | None = None,
     ) -> Index:
         """The images of `data` made searchable: read from the run's folder where they were seen before.
 
         `layer`: :attr:`isosphere.deploy.Embedder.search_layer` if None. `fit`: the whole picture brought to a
         square (``squeeze``), for neighbours and duplicates are to be alike in all of it; or between bars (``pad``);
-        ``crop``: the central square, which :meth:`embed` sees.
+        ``crop``: the central square, which :meth:`embed` sees. `passes` as there.
         """
-        run = self.fitted(fit)
+        run = self.fitted(fit) if passes is None else self.fitted(fit).looking(passes)
         return deploy.open_index(run, data, layer=layer or self.search_layer, progress=progress)
 
     @keywords_checked
@@ -69,6 +77,7 @@ class Run(Trained):
         *,
         k: int = 5,
         layer: Layer | str | None = None,
+        passes: int | None = None,
         progress: Progress | None = None,
     ) -> list[list[Match]]:
         """The k images of `within` most similar to each image, by cosine, best first: one list an image; whole pictures
@@ -79,9 +88,15 @@ class Run(Trained):
             within: data to search, or the result of :meth:`index` (then its layer is used).
             layer: :attr:`isosphere.deploy.Embedder.search_layer` if None.
             k: how many; all where there are fewer.
+            passes: as of :meth:`embed` (of an index, its own are taken).
         """
-        index = within if isinstance(within, Index) else self.index(within, layer=layer, progress=progress)
-        found = index.search(self.fitted(index.fit).embed(images, layer=index.layer), k)
+        index = (
+            within
+            if isinstance(within, Index)
+            else self.index(within, layer=layer, passes=passes, progress=progress)
+        )
+        asking = self.fitted(index.fit).looking(index.passes)
+        found = index.search(asking.embed(images, layer=index.layer), k)
         return found if index is within else Shown(found, partial(match_groups, within, reading=self.reading))
 
     @keywords_checked
@@ -110,29 +125,31 @@ class Run(Trained):
         format: str,
         out: str | Path | None = None,
         *,
-        layer: Layer | str = "backbone",
+        layer: Layer | str | None = None,
         opset: int | None = None,
         dynamic_size: bool = False,
         overwrite: bool = False,
     ) -> Exported:
         """The encoder as timm, safetensors or onnx, checked; :func:`isosphere.deploy.export`."""
+        if self.network is not None and out is None:
+            name = "encoder.onnx" if format == "onnx" else "encoder.safetensors"
+            raise UsageError(f"{self.network} has no folder of its own: give {option('out', name)}.")
         chosen: dict[str, Any] = {"layer": layer, "opset": opset, "dynamic_size": dynamic_size}
         return deploy.export(self, format, out, overwrite=overwrite, **chosen)
 
     def __repr__(self) -> str:
         epoch = "" if self.epoch is None else f", epoch {self.epoch}"
-        return f"Run({str(self.folder.path)!r}, {self.encoder.name}, {self.size} px, {self.device}{epoch})"
+        passes = "" if self.passes == 1 else f", {self.passes} passes"
+        return f"Run({self.called!r}, {self.encoder.name}, {self.size} px, {self.device}{epoch}{passes})"
 
     def _repr_html_(self) -> str:
         config, parameters = self.config, sum(p.numel() for p in self.encoder.parameters())
         rows = {
-            "run": str(self.folder.path),
+            "run": self.called,
             "data": config.data.source or "",
             "method": config.method.name,
             "encoder": f"{self.encoder.name}, {parameters / 1e6:.1f} M parameters, views of {self.size} px",
-            "layers": ", ".join(
-                layer for layer in deploy.LAYERS if layer != "wccn" or self.metric is not None
-            ),
+            "layers": ", ".join(self.layers),
             "device": str(self.device),
         }
         cells = (f"<tr><th>{name}</th><td>{escape(value)}</td></tr>" for name, value in rows.items())
@@ -144,7 +161,8 @@ def load(path: str | Path, *, device: str | None = None, cache: bool = True, epo
     """A trained run, to be applied: ``load("runs/a").embed(images)``, ``.search(images, "PICTURES/")``.
 
     Args:
-        path: the folder that was given to `isosphere train` as `out`.
+        path: the folder that was given to `isosphere train` or `adapt` as `out`; or a network of timm as it is,
+            ``"timm:resnet50"``, or with the weights of a file, ``"timm:resnet50@FILE"``.
         device: where to compute; a GPU if torch has one.
         cache: keep the features of whole sets of images in the run's folder, and take those that
             ``isosphere evaluate`` or an earlier call has left there.

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from isosphere.errors import ABBREVIATED, RunError, UsageError, command, nearest, option, plural
+from isosphere.methods import FROZEN
 from isosphere.models import EncoderRecord
 from isosphere.runs import RunFolder
 from isosphere.training import (
@@ -74,6 +75,11 @@ def configure(
             f"leave it out, or give another {option('out')}."
         )
     saved = folder.read_config()
+    if saved.get("method", {}).get("name") == FROZEN:
+        raise UsageError(
+            f"{folder.path} holds a network that was adapted, not trained: there is nothing to go on with. Give "
+            f"another {option('out')}, or begin from its weights: {option('init', folder.encoder)}."
+        )
     config = load_config(file, sets, flags, base=saved)
     if not folder.checkpoint.exists():
         if folder.encoder.exists() and _steps(folder) > 0:
@@ -154,13 +160,13 @@ def _steps(folder: RunFolder) -> int:
     return EncoderRecord.parse(folder.read_spec(), folder.encoder_spec).step
 
 
-def require_out(out: str | Path | None, data: object = None) -> None:
+def require_out(out: str | Path | None, data: object = None, verb: str = "train") -> None:
     """Raises: UsageError where no folder is named for the run."""
     if out is None or not str(out):
         named = data if isinstance(data, (str, Path)) else "PICTURES"
         raise UsageError(
             f"{option('out')} is {'missing' if out is None else 'empty'}: name the folder of the run, for example: "
-            f"{command('train', named, out='runs/first')}"
+            f"{command(verb, named, out='runs/first')}"
         )
 
 

@@ -92,7 +92,7 @@ def train(
     if not dry_run:
         require_out(out, data)
     named = isinstance(data, (str, Path, Mapping)) or data is None
-    source = None if named and labels is None else _source(data, labels)
+    source = None if named and labels is None else source_at_hand(data, labels)
     if source is not None:
         given["data"] = str(data) if named else source.name
     file = config if isinstance(config, (str, Path)) else None
@@ -107,7 +107,7 @@ def train(
         )
     if is_first() and folder is not None:
         RunFolder.vacant(folder.path, resume=resume or dry_run)
-    chosen, console = safe_workers(chosen), _console(progress and is_first())
+    chosen, console = safe_workers(chosen), console_for(progress and is_first())
     named_only = source is None and resume and not dry_run
     if named_only and folder is not None and (done := nothing_left(chosen, folder)):
         console.print(Text(done), soft_wrap=True)
@@ -145,7 +145,7 @@ def train(
     return replace(load(training.folder.path, device=str(training.parts.fabric.device)), images=source)
 
 
-def _source(data: Any, labels: ArrayLike | None) -> Source:
+def source_at_hand(data: Any, labels: ArrayLike | None) -> Source:
     """Images at hand, with a name that says what they are; those of a name, where they have labels."""
     if isinstance(data, (str, Path, Source, ImageSet)) or not hasattr(data, "__len__"):
         return as_source(data, labels=labels, split="train")
@@ -160,7 +160,7 @@ def _show(console: Console, facts: Mapping[str, str], config: Config) -> None:
     console.print(Text(f"{text}\n\n{printable(shown.rstrip(), lines=True)}"), soft_wrap=True)
 
 
-def _console(shown: bool) -> Console:
+def console_for(shown: bool) -> Console:
     """Standard error, or the output of the cell of a notebook; silent unless `shown`."""
     if not shown:
         return Console(stderr=True, quiet=True, force_terminal=False)

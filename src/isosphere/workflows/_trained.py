@@ -1,20 +1,23 @@
 """A run read back: its configuration and its method, ready to be applied."""
 
 import re
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self, cast
 
 import torch
 
-from isosphere.data import Source, Views, located, require_there
+from isosphere.atomic import make_folder
+from isosphere.data import Source, Views, cache_folder, located, require_there
 from isosphere.deploy import Embedder, pixels_of
-from isosphere.errors import UsageError
+from isosphere.errors import IsosphereError, RunError, UsageError, command
 from isosphere.evaluation import WCCN, FeatureCache
-from isosphere.methods import Method
-from isosphere.models import Encoder
-from isosphere.runs import RunFolder
-from isosphere.training import Config, build_views, load_method, require_device
+from isosphere.methods import FROZEN, Frozen, Method
+from isosphere.models import Adaptation, Encoder
+from isosphere.runs import RunFolder, tensors_identity
+from isosphere.training import Config, build, build_views, load_method, parse_config, require_device
+from isosphere.workflows._networks import Network, in_its_words
 
 IN_MEMORY = re.compile(r"\w+ of [\d,]+ images")
 """What :func:`isosphere.train` calls images that it was given in memory."""
@@ -29,28 +32,54 @@ class Trained(Embedder):
     """What evaluation and reports need of a run; :class:`isosphere.Run` adds what people do with it.
 
     `method` is in evaluation mode. `epoch` is that of the weights where they are not the last ones; `images` are those
-    it was trained on, where they were given in Python.
+    it was trained on, where they were given in Python; `network` is what it is where it is no run.
     """
 
     config: Config = field(kw_only=True)
     method: Method = field(kw_only=True)
     epoch: int | None = field(default=None, kw_only=True)
     images: Source | None = field(default=None, kw_only=True)
+    network: Network | None = field(default=None, kw_only=True)
 
     @classmethod
     def read(
         cls, path: str | Path, *, device: str | None = None, cache: bool = True, epoch: int | None = None
     ) -> Self:
-        """The run in a folder; arguments and errors as of :func:`isosphere.load`."""
+        """The run in a folder, or a network of timm by its name; arguments and errors as of :func:`isosphere.load`."""
         if device is not None:
             require_device(device)
+        where = device or ("cuda" if torch.cuda.is_available() else "cpu")
+        if (network := Network.named(path)) is not None:
+            with in_its_words(network.name):
+                return cls.as_it_is(network, device=where, cache=cache)
         folder = RunFolder.open(path)
         config, method = load_method(folder, epoch=epoch)
-        where = device or ("cuda" if torch.cuda.is_available() else "cpu")
         kept = FeatureCache(folder.path / "features") if cache else None
         width = cast(Encoder, method.encoder).feature_dim
         metric = WCCN.of_run(folder, width) if epoch is None else None  # it belongs to the last weights
-        return cls.of(folder, config, method.to(where), cache=kept, metric=metric, epoch=epoch)
+        adaptation = _adaptation_of(folder, width)
+        more: dict[str, Any] = {"cache": kept, "metric": metric, "adaptation": adaptation, "epoch": epoch}
+        return cls.of(folder, config, method.to(where), **more)
+
+    @classmethod
+    def as_it_is(
+        cls, network: Network, *, device: str = "cpu", cache: bool = True, image_size: int | None = None
+    ) -> Self:
+        """A network of timm with the weights that it came with. What is kept of it lies in the user's cache, by their
+        digest: features, indexes of searches, figures.
+
+        Raises: UsageError or RunError for a network or weights that are not to be had.
+        """
+        config = parse_config(network.config(image_size))
+        config, method = build(config)
+        weights = tensors_identity(cast(Encoder, method.encoder).state_dict())
+        name = "".join(c if c.isalnum() or c in "-_." else "-" for c in network.name)
+        folder = RunFolder(cache_folder() / "networks" / f"{name}-{config.data.image_size}-{weights[:16]}")
+        with suppress(OSError, IsosphereError):  # without a cache it is only slower
+            make_folder(folder.path)
+            folder.write_config(config.model_dump(mode="json", exclude_unset=True))
+        kept = FeatureCache(folder.path / "features") if cache else None
+        return cls.of(folder, config, method.eval().to(device), cache=kept, network=network)
 
     @classmethod
     def of(cls, folder: RunFolder, config: Config, method: Method, **more: Any) -> Self:
@@ -63,12 +92,23 @@ class Trained(Embedder):
             encoder,
             size,
             pixels.canvas,
-            tuple(part.model_dump(mode="json") for part in (config.model, config.method)),
+            _settings(config, method),
             config=config,
             reading=pixels.reading,
             method=method,
+            has_head=not isinstance(method, Frozen),
             **more,
         )
+
+    @property
+    def frozen(self) -> bool:
+        """Whether the network is used as it was given, not trained here."""
+        return self.config.method.name == FROZEN
+
+    @property
+    def called(self) -> str:
+        """What a command calls it: its folder, or the network's name."""
+        return str(self.folder.path) if self.network is None else str(self.network)
 
     @property
     def views(self) -> Views:
@@ -91,6 +131,31 @@ class Trained(Embedder):
         if kept and is_there(kept):
             return source if located(source) == kept else kept
         return source if is_there(source) else DATA
+
+
+def _settings(config: Config, method: Method) -> tuple[object, ...]:
+    """What features depend on beside weights and pixels."""
+    if isinstance(method, Frozen):  # wherever the weights lay
+        spec = cast(Encoder, method.encoder).spec()
+        return spec["name"], spec.get("arguments")
+    return tuple(part.model_dump(mode="json") for part in (config.model, config.method))
+
+
+def _adaptation_of(folder: RunFolder, dim: int) -> Adaptation | None:
+    """That of a run, for features of `dim` numbers; None where it has none. Raises: RunError if it is damaged, or
+    belongs to another network.
+    """
+    state = folder.read_adaptation()
+    if state is None:
+        return None
+    try:
+        found = Adaptation.from_state(state)
+    except ValueError:
+        found = None
+    if found is None or found.dim != dim:
+        again = command("adapt", "DATA", out=folder.path, overwrite=True)
+        raise RunError(f"{folder.adaptation} is none of a network of {dim} features. Adapt it again: {again}")
+    return found
 
 
 def is_there(data: str) -> bool:

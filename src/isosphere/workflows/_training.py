@@ -7,9 +7,9 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from typing import Any, cast
 
-from isosphere.atomic import write_bytes, write_text
+from isosphere.atomic import write_bytes
 from isosphere.data import ImageSet, Source, located
-from isosphere.errors import RunError, UsageError, command, plural, printable
+from isosphere.errors import RunError, UsageError, command, plural
 from isosphere.evaluation import learn_wccn
 from isosphere.models import Encoder, EncoderRecord
 from isosphere.runs import RunFolder, changed_since
@@ -94,11 +94,7 @@ class Training:
         folder.write_images(typed, where, len(parts.images), parts.fingerprint)
         skipped = parts.images.skipped if isinstance(parts.images, ImageSet) else parts.images.unreadable
         if skipped:
-            listed = folder.path / "left_out.txt"
-            write_text(
-                listed, "".join(f"{printable(path)}\t{printable(reason)}\n" for path, reason in skipped)
-            )
-            added["left out"] = f"{plural(len(skipped), 'file')}, all in {listed}"
+            added["left out"] = f"{plural(len(skipped), 'file')}, all in {folder.write_left_out(skipped)}"
         if not folder.checkpoint.exists():
             first, picture = next(iter(parts.loader.epoch(0))).images[:8], io.BytesIO()
             contact_sheet(first, parts.views, seed=self.config.train.seed).save(picture, "PNG")

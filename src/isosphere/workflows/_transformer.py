@@ -25,7 +25,7 @@ class RunTransformer(TransformerMixin, BaseEstimator):
 
     Args:
         run: folder of the run (read when first used), or the result of ``isosphere.load``.
-        layer: one of ``isosphere.deploy.LAYERS``.
+        layer: one of ``isosphere.deploy.LAYERS``; None: the first that the run has.
         batch_size: images at a time.
 
     ``transform`` takes what ``Run.embed`` takes and gives float32 ``(n, d)``. Nothing is fitted. Pickles and
@@ -33,7 +33,7 @@ class RunTransformer(TransformerMixin, BaseEstimator):
     """
 
     def __init__(
-        self, run: "str | Path | Run", layer: Layer | str = "backbone", batch_size: int = 256
+        self, run: "str | Path | Run", layer: Layer | str | None = None, batch_size: int = 256
     ) -> None:
         self.run = run
         self.layer = layer
@@ -53,11 +53,9 @@ class RunTransformer(TransformerMixin, BaseEstimator):
 
     def get_feature_names_out(self, input_features: Any = None) -> NDArray[np.object_]:
         """``backbone0``, ``backbone1``, ..."""
-        run = self._loaded()
+        run, layer = self._loaded(), self._loaded().check_layer(self.layer)
         side = np.zeros((1, 3, run.canvas, run.canvas), np.uint8).transpose(0, 2, 3, 1)
-        return np.array(
-            [f"{self.layer}{i}" for i in range(run.embed(side, layer=self.layer).shape[1])], object
-        )
+        return np.array([f"{layer}{i}" for i in range(run.embed(side, layer=layer).shape[1])], object)
 
     def __getstate__(self) -> dict[str, Any]:
         state: Any = super().__getstate__()

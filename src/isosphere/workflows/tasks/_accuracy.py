@@ -24,7 +24,7 @@ from isosphere.evaluation import (
 )
 from isosphere.report import Layout, model_words
 from isosphere.workflows._context import EvaluationContext, Need
-from isosphere.workflows.tasks._base import SHARES, common_protocol
+from isosphere.workflows.tasks._base import SHARES, common_protocol, rival_words, unadapted
 
 LARGEST = "largest-class"
 """Whoever always names the class that has the most training images: the base rate."""
@@ -66,7 +66,7 @@ def accuracy_layouts(title: str, **words: str) -> list[Layout]:
     words = {"accuracy": "accuracy", "balanced_accuracy": "balanced", "recall": "recall", **words, **plain}
     return [
         Layout(
-            title.format(measure="accuracy") + "; {test_images:,} test images",
+            title.format(measure="accuracy") + "; {test_images:,} test images; {seen}",
             columns=("metric", "variant"),
             only=lambda f: f.metric != "recall",
             percent=SHARES,
@@ -91,10 +91,7 @@ def candidates(context: EvaluationContext) -> list[Candidate]:
     def both(rows: Callable[[str], Tensor]) -> Callable[[], tuple[Tensor, Tensor]]:
         return lambda: (rows("train"), rows("test"))
 
-    found = [
-        Candidate("trained", "backbone", both(lambda part: context.centre("trained", part).backbone)),
-        Candidate("trained", "head", both(lambda part: context.centre("trained", part).head)),
-    ]
+    found = [Candidate("trained", layer, both(partial(context.output, layer))) for layer in context.layers]
     found += [Candidate("trained", layer, both(partial(context.tokens, layer))) for layer in context.blocks]
     if (first := context.baseline) in context.models:
         found.append(Candidate(first, "backbone", both(lambda part: context.centre(first, part).backbone)))
@@ -120,7 +117,7 @@ def other_metrics(context: EvaluationContext) -> list[Candidate]:
         train, test = standardised(*both(model), shrinkage=WHITENING)
         return train, test
 
-    wccn = context.wccn
+    wccn = context.wccn if context.judged != "wccn" else None
     found = [] if wccn is None else [Candidate("trained", "wccn", partial(normalised, wccn))]
     return found + [Candidate(model, "whitened", partial(whitened, model)) for model in context.models]
 
@@ -153,17 +150,18 @@ def compare(
         del train_x, test_x
     for variant in predictors:
         figures += _shares(LARGEST, "", classes.largest_named, classes, variant)
-    ours = correct["trained", "backbone"]
+    judged = ("trained", context.judged)
+    ours = correct[judged]
     names = context.splits.train.class_names
     recalls = [
-        Figure("trained", "backbone", "recall", estimate, subset=names[label], variant=first)
+        Figure(*judged, "recall", estimate, subset=names[label], variant=first)
         for label, estimate in class_recalls(ours, classes.asked).items()
     ]
     recalls.sort(key=lambda figure: figure.value)
     if context.baselines:  # of equals the one that costs least is named
         correct = {(LARGEST, ""): classes.largest_named} | correct
     scored = {key: weights * right for key, right in correct.items()}
-    others = [key for key in scored if key[0] != "trained"]
+    others = [key for key in scored if key[0] != "trained" or key == unadapted(context)]
     rival = max(others, key=lambda key: float(scored[key].mean())) if others else None
     return TaskResult(
         task,
@@ -180,10 +178,10 @@ def compare(
             "pixel_side": context.pixel_side,
             "principal_components": components,
         },
-        gain=paired_difference(scored["trained", "backbone"], scored[rival]) if rival else None,
-        rival=model_words(*rival) if rival else "",
+        gain=paired_difference(scored[judged], scored[rival]) if rival else None,
+        rival=rival_words(context, rival) if rival else "",
         headline=_headline(ours, classes, names[classes.largest]),
-        hint=_worth_a_metric(scored),
+        hint=_worth_a_metric(scored, judged),
     )
 
 
@@ -222,7 +220,7 @@ def _headline(right: Tensor, classes: _Classes, largest: str) -> str:
     )
 
 
-def _worth_a_metric(correct: Mapping[tuple[str, str], Tensor]) -> str:
+def _worth_a_metric(correct: Mapping[tuple[str, str], Tensor], judged: tuple[str, str]) -> str:
     """A sentence where features in another metric are better beyond the interval; else nothing."""
     advice = {
         "wccn": ("With WCCN", f"search uses it, and embed with {option('layer', 'wccn')} writes it"),
@@ -236,7 +234,7 @@ def _worth_a_metric(correct: Mapping[tuple[str, str], Tensor]) -> str:
     if not there:
         return ""
     best = max(there, key=lambda layer: float(correct["trained", layer].mean()))
-    gain = paired_difference(correct["trained", best], correct["trained", "backbone"])
+    gain = paired_difference(correct["trained", best], correct[judged])
     if not gain.low > 0:
         return ""
     how, what = advice[best]

@@ -10,7 +10,7 @@ from torch import Tensor
 from isosphere.data import permutation
 from isosphere.errors import UsageError, option, plural
 from isosphere.evaluation import TaskResult
-from isosphere.report import Layout
+from isosphere.report import FROZEN_ENCODER, Layout, model_words
 from isosphere.workflows._context import VIEW_SEED, EvaluationContext, Need
 
 PAIRED = 10_000
@@ -78,7 +78,20 @@ def measured_rows(context: EvaluationContext) -> Tensor:
 
 def common_protocol(context: EvaluationContext) -> dict[str, Any]:
     """Facts of every task's protocol."""
-    return {"split": context.splits.how}
+    passes = context.run.passes
+    several = {"seen": f"{passes} passes of each image"} if passes > 1 else {}
+    frozen = {"network": "frozen"} if context.run.frozen else {}
+    return {"split": context.splits.how, "passes": passes, **several, **frozen}
+
+
+def unadapted(context: EvaluationContext) -> tuple[str, str] | None:
+    """The features of a frozen network as they are, which those that were adapted are held against; else None."""
+    return ("trained", "backbone") if context.judged == "adapted" else None
+
+
+def rival_words(context: EvaluationContext, rival: tuple[str, str]) -> str:
+    """Who comes next, as tables name it."""
+    return FROZEN_ENCODER if context.run.frozen and rival == ("trained", "backbone") else model_words(*rival)
 
 
 def views_protocol(context: EvaluationContext) -> dict[str, Any]:

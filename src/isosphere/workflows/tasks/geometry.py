@@ -42,15 +42,16 @@ def run(context: EvaluationContext) -> TaskResult:
     figures: list[Figure] = []
     dim, cosine = 0, 0.0
     for model in context.models:
-        z = context.centre(model, "test").head[rows]
-        pair = torch.stack([features.head[rows] for features in context.views(model)])
+        layer = context.layers_of(model)[0]
+        z = context.run.select(context.centre(model, "test"), layer)[rows]
+        pair = torch.stack([context.run.select(seen, layer)[rows] for seen in context.views(model)])
         tests = {
             name: build_discrepancy(name, z.shape[1], group=False) for name in ("mmd-heat", "mmd-bandlimited")
         }
         found = geometry(z, views=pair, discrepancies=tests)
         if structured:
             found |= class_structure(z, labels)
-        figures += [_figure(model, name, estimate) for name, estimate in found.items()]
+        figures += [_figure(model, layer, name, estimate) for name, estimate in found.items()]
         if model == "trained":
             dim, cosine = z.shape[1], found["mean_cosine"].value
     protocol: dict[str, Any] = {
@@ -59,7 +60,7 @@ def run(context: EvaluationContext) -> TaskResult:
         **({"drawn_from": f"{context.count('test'):,}"} if len(rows) < context.count("test") else {}),
         "dimension": dim,
         "most": min(len(labels) - 1, dim),
-        "layer": "head",
+        "layer": context.spread,
         "uniformity_t": 2.0,
         "local_dimension_neighbours": 20,
     }
@@ -78,9 +79,9 @@ def run(context: EvaluationContext) -> TaskResult:
     return TaskResult("geometry", tuple(figures), protocol, remark=remark)
 
 
-def _figure(model: str, name: str, estimate: Estimate) -> Figure:
+def _figure(model: str, layer: str, name: str, estimate: Estimate) -> Figure:
     metric, _, variant = name.partition("/")
-    return Figure(model, "head", metric, estimate, variant=variant)
+    return Figure(model, layer, metric, estimate, variant=variant)
 
 
 def needs(context: EvaluationContext) -> list[Need]:
@@ -94,12 +95,12 @@ GEOMETRY = Task(
     needs,
     [
         Layout(
-            "Geometry of the embeddings of {images:,} test images (drawn from {drawn_from}) [95 %]",
+            "Geometry of the embeddings of {images:,} test images (drawn from {drawn_from}) [95 %]; {seen}",
             rows=("metric", "variant"),
             columns=("model",),
             only=lambda f: (f"{f.metric}/{f.variant}" if f.variant else f.metric) in _WORDS,
             words=_WORDS,
-            corner="head",
+            corner="{layer}",
         )
     ],
     least=LEAST,

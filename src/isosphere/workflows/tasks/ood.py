@@ -1,5 +1,6 @@
 """Whether the encoder tells images of other sets from unseen ones of its own; out-of-distribution is positive."""
 
+from isosphere.deploy import Layer
 from isosphere.errors import UsageError, option, wording
 from isosphere.evaluation import SCORES, Estimate, Figure, TaskResult, detection, ood_scores
 from isosphere.report import Layout
@@ -33,7 +34,7 @@ def run(context: EvaluationContext) -> TaskResult:
 
         for model, layer in _candidates(context):
             train, inside, outside = (
-                getattr(context.centre(model, part), layer) for part in ("train", "test", name)
+                context.run.select(context.centre(model, part), layer) for part in ("train", "test", name)
             )
             mine, theirs = (
                 ood_scores(train, x, train_y=labels, k=NEIGHBOUR, shrinkage=SHRINKAGE)
@@ -62,8 +63,8 @@ def run(context: EvaluationContext) -> TaskResult:
     )
 
 
-def _candidates(context: EvaluationContext) -> list[tuple[str, str]]:
-    found = [("trained", "backbone"), ("trained", "head")]
+def _candidates(context: EvaluationContext) -> list[tuple[str, Layer]]:
+    found: list[tuple[str, Layer]] = [("trained", layer) for layer in context.layers]
     return found + [(model, "backbone") for model in context.models if model != "trained"]
 
 

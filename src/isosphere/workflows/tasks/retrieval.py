@@ -3,6 +3,7 @@
 from torch import Tensor
 
 from isosphere.data import permutation
+from isosphere.deploy import Layer
 from isosphere.evaluation import (
     Estimate,
     Figure,
@@ -14,9 +15,9 @@ from isosphere.evaluation import (
     paired_difference,
     standardised,
 )
-from isosphere.report import Layout, model_words
+from isosphere.report import Layout
 from isosphere.workflows._context import VIEW_SEED, EvaluationContext, Need
-from isosphere.workflows.tasks._base import SHARES, Task, views_protocol
+from isosphere.workflows.tasks._base import SHARES, Task, rival_words, unadapted, views_protocol
 
 __all__ = ["BATCH", "RETRIEVAL"]
 
@@ -39,8 +40,8 @@ def run(context: EvaluationContext) -> TaskResult:
             found = instance_retrieval(queries, targets, batch=batch, k=tops, candidates=variant)
             figures += _figures(key, found, variant)
         first_hits[key] = instance_ranks(queries, targets, batch=batch).recall(1)
-    ours = first_hits["trained", "head"]
-    others = [key for key in first_hits if key[0] != "trained"]
+    ours = first_hits["trained", context.spread]
+    others = [key for key in first_hits if key[0] != "trained" or key == unadapted(context)]
     rival = max(others, key=lambda key: float(first_hits[key].mean())) if others else None
     by_class = _same_class(context)
     return TaskResult(
@@ -53,7 +54,7 @@ def run(context: EvaluationContext) -> TaskResult:
             **({"class_images": min(count, CLASS_IMAGES)} if by_class else {}),
         },
         gain=paired_difference(ours, first_hits[rival]) if rival else None,
-        rival=model_words(*rival) if rival else "",
+        rival=rival_words(context, rival) if rival else "",
         headline=f"{100 * float(ours.mean()):.1f} % of views find the other one first among {batch}",
     )
 
@@ -62,16 +63,20 @@ def _candidates(context: EvaluationContext) -> dict[tuple[str, str], tuple[Tenso
     found: dict[tuple[str, str], tuple[Tensor, Tensor]] = {}
     for model in context.models:
         first, second = context.views(model)
-        found[model, "head"] = first.head, second.head
-        found[model, "backbone"] = first.backbone, second.backbone
-        if model == "trained" and (wccn := context.wccn) is not None:
-            found[model, "wccn"] = wccn(first.backbone), wccn(second.backbone)
+        for layer in _layers(context, model):
+            found[model, layer] = context.run.select(first, layer), context.run.select(second, layer)
     if context.baselines and context.splits.textures:
         learned = context.rows("described", "descriptor")["0"]
         both = context.rows("test", "descriptor")
         _, queries, targets = standardised(learned, both["0"], both["1"], shrinkage=0.5)
         found["descriptor", ""] = queries, targets
     return found
+
+
+def _layers(context: EvaluationContext, model: str) -> tuple[Layer, ...]:
+    """The outputs of a model, with that under WCCN where there is one."""
+    wccn = ("wccn",) if model == "trained" and context.wccn is not None else ()
+    return tuple(dict.fromkeys([*context.layers_of(model), *wccn]))
 
 
 def _same_class(context: EvaluationContext) -> list[Figure]:
@@ -83,10 +88,8 @@ def _same_class(context: EvaluationContext) -> list[Figure]:
     figures: list[Figure] = []
     for model in context.models:
         features = context.centre(model, "test")
-        layers = {"head": features.head, "backbone": features.backbone}
-        if model == "trained" and (wccn := context.wccn) is not None:
-            layers["wccn"] = wccn(features.backbone)
-        for layer, x in layers.items():
+        for layer in _layers(context, model):
+            x = context.run.select(features, layer)
             figures += _figures((model, layer), class_retrieval(x[chosen], labels), "class")
     return figures
 
@@ -118,7 +121,7 @@ RETRIEVAL = Task(
             words={**_RECALLS, "targets": "", "recall@1/all": "R@1 of {all[candidates_per_query]}"},
         ),
         Layout(
-            "Images of the same class among {class_images:,} test images, % [95 %]",
+            "Images of the same class among {class_images:,} test images, % [95 %]; {seen}",
             columns=("metric",),
             only=lambda f: f.variant == "class",
             percent=SHARES,

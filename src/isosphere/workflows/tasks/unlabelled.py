@@ -18,7 +18,7 @@ def run(context: EvaluationContext) -> TaskResult:
     """Two-view retrieval, RankMe, LiDAR, uniformity, alignment of head and backbone."""
     count = len(measured_rows(context))
     figures = [figure for model in context.models for figure in measures(context, model)]
-    features = context.centre("trained", "test")
+    features, layers = context.centre("trained", "test"), context.layers_of("trained")
     return TaskResult(
         "unlabelled",
         tuple(figures),
@@ -27,20 +27,20 @@ def run(context: EvaluationContext) -> TaskResult:
             "images": count,
             **({"drawn_from": f"{context.count('test'):,}"} if count < context.count("test") else {}),
             "batch": min(BATCH, count),
-            "dimensions": {layer: getattr(features, layer).shape[1] for layer in LAYERS},
+            "dimensions": {layer: context.run.select(features, layer).shape[1] for layer in layers},
             "uniformity_t": 2.0,
         },
     )
 
 
 def measures(context: EvaluationContext, model: str) -> list[Figure]:
-    """The five measures of a model's head and backbone on the test images."""
+    """The five measures of a model's outputs on the test images."""
     rows = measured_rows(context)
     batch = min(BATCH, len(rows))
     figures = []
-    for layer in LAYERS:
-        z = getattr(context.centre(model, "test"), layer)[rows]
-        pair = torch.stack([getattr(view, layer)[rows] for view in context.views(model)])
+    for layer in context.layers_of(model):
+        z = context.run.select(context.centre(model, "test"), layer)[rows]
+        pair = torch.stack([context.run.select(view, layer)[rows] for view in context.views(model)])
         found: dict[str, Estimate] = unlabelled(z, pair, batch=batch)
         figures += [Figure(model, layer, metric, estimate) for metric, estimate in found.items()]
     return figures

