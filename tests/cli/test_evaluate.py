@@ -178,13 +178,16 @@ def test_what_is_refused_costs_a_paragraph(run, textures_run, words, said):
 def test_features_in_few_directions_are_worth_another_metric():
     """Half of the labels are found as the features are, nearly all when they are whitened."""
     plain, white = torch.arange(400) % 2 == 0, torch.arange(400) % 20 > 0
+    judged = ("trained", "backbone")
     correct = {("trained", "backbone"): plain.double(), ("trained", "whitened"): white.double()}
-    assert "45.0 points more" in (said := _worth_a_metric(correct, ("trained", "backbone")))
+    assert "45.0 points more" in (said := _worth_a_metric(correct, judged))
     assert said.startswith("Whitened")
     correct["trained", "wccn"] = white.double()
-    assert 'layer="wccn"' in _worth_a_metric(correct, ("trained", "backbone"))
+    assert 'layer="wccn"' in _worth_a_metric(correct, judged)
     assert (
-        _worth_a_metric({("trained", "backbone"): plain.double(), ("trained", "whitened"): plain.double()})
+        _worth_a_metric(
+            {("trained", "backbone"): plain.double(), ("trained", "whitened"): plain.double()}, judged
+        )
         == ""
     )
-    assert _worth_a_metric({("trained", "backbone"): plain.double()}) == ""
+    assert _worth_a_metric({judged: plain.double()}, judged) == ""
