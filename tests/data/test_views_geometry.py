@@ -10,7 +10,15 @@ import torchvision.transforms.v2.functional as TF
 from scipy.stats import ks_2samp
 from torch import Tensor
 
-from isosphere.data._geometry import BOX_DRAWS, PLACE_DRAWS, Placement, place, random_boxes, shrinking
+from isosphere.data._geometry import (
+    BOX_DRAWS,
+    PLACE_DRAWS,
+    Placement,
+    frame,
+    place,
+    random_boxes,
+    shrinking,
+)
 from isosphere.data._random import uniform
 from isosphere.data._recipes import ViewRecipe, recipe
 from isosphere.data._resampling import (
@@ -23,6 +31,8 @@ from isosphere.data._resampling import (
     smoothing_matrix,
 )
 from isosphere.data._views import centre_view
+
+CPU = torch.device("cpu")
 
 BILINEAR = T.InterpolationMode.BILINEAR
 
@@ -163,7 +173,7 @@ def test_place_turns_clockwise_angles_as_documented_and_keeps_the_centre():
     turned = recipe("textures", 16, rotation=180.0, translation=0.0, scale=(0.5, 0.5), ratio=(1.0, 1.0))
     u = torch.full((1, PLACE_DRAWS), 0.5)
     u[0, 2] = 0.75  # a quarter turn
-    centre, linear = place(u, None, 32, 32, turned, 0)
+    centre, linear = place(u, None, frame([(32, 32)], turned, CPU), turned, 0)
     torch.testing.assert_close(centre, torch.tensor([[16.0, 16.0]]))
     torch.testing.assert_close(linear[0], torch.tensor([[0.0, -8.0], [8.0, 0.0]]), atol=1e-5, rtol=0)
 
@@ -257,7 +267,9 @@ def test_levels_serve_every_distance_within_a_fourth_of_an_octave():
 )
 def test_boxes_follow_torchvisions_law(shape, scale, ratio):
     n, (height, width) = 4000, shape
-    boxes = random_boxes(torch.rand(n, BOX_DRAWS), height, width, scale, ratio)
+    boxes = random_boxes(
+        torch.rand(n, BOX_DRAWS), frame([shape], ViewRecipe(size=8, ratio=ratio), CPU), scale, ratio
+    )
     image = torch.empty(3, height, width)
     drawn = [T.RandomResizedCrop.make_params(T.RandomResizedCrop(8, scale, ratio), [image]) for _ in range(n)]
     theirs = np.array([[d["width"], d["height"]] for d in drawn], dtype=float)
@@ -273,7 +285,7 @@ def test_boxes_lie_inside_and_their_place_is_uniform():
     law = ViewRecipe(size=16)
     index = torch.arange(4000)
     u = uniform(0, 0, index, 0, PLACE_DRAWS + BOX_DRAWS)
-    centre, linear = place(u[:, :PLACE_DRAWS], u[:, PLACE_DRAWS:], 64, 64, law, 0)
+    centre, linear = place(u[:, :PLACE_DRAWS], u[:, PLACE_DRAWS:], frame([(64, 64)], law, CPU), law, 0)
     half = linear.diagonal(dim1=1, dim2=2).abs()
     assert (centre - half >= -1e-4).all()
     assert (centre + half <= 64 + 1e-4).all()
@@ -284,7 +296,8 @@ def test_boxes_lie_inside_and_their_place_is_uniform():
 
 
 def test_when_no_box_fits_the_largest_in_range_is_taken():
-    box = random_boxes(torch.rand(5, BOX_DRAWS), 10, 100, (0.9, 1.0), (3 / 4, 4 / 3))
+    law = ViewRecipe(size=8)
+    box = random_boxes(torch.rand(5, BOX_DRAWS), frame([(10, 100)], law, CPU), (0.9, 1.0), law.ratio)
     torch.testing.assert_close(box, torch.tensor([[10 * 4 / 3, 10.0]]).expand(5, 2))
 
 
@@ -292,7 +305,7 @@ def test_when_no_box_fits_the_largest_in_range_is_taken():
 def test_shrinking_bounds_every_distance(name):
     law = recipe(name, 24)
     u = torch.rand(2000, PLACE_DRAWS)
-    linear = place(u, None, 72, 72, law, 0).linear
+    linear = place(u, None, frame([(72, 72)], law, CPU), law, 0).linear
     step = linear.det().abs().sqrt() * 2 / 24
     low, high = shrinking(law, 0, 72, 72)
     assert step.min() >= low - 1e-4
@@ -304,7 +317,7 @@ def test_shrinking_bounds_every_distance(name):
 def test_affine_ranges_are_those_of_the_recipe():
     law = recipe("textures", 24)
     u = torch.rand(4000, PLACE_DRAWS)
-    centre, linear = place(u, None, 60, 60, law, 0)
+    centre, linear = place(u, None, frame([(60, 60)], law, CPU), law, 0)
     angle = torch.atan2(linear[:, 1, 0], linear[:, 0, 0])
     assert same_law(angle.numpy(), np.linspace(-math.pi, math.pi, 4000))
     side = linear.det().sqrt() * 2 / 60

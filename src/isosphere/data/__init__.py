@@ -9,12 +9,15 @@ from ._given import as_name, as_picture, as_source, is_picture
 from ._identity import copied, fingerprint, first_of_each, linked, stamps
 from ._images import (
     ImageSet,
+    PictureSet,
     digests,
     images_bytes,
     left_out,
     load_images,
+    load_pictures,
     name_skipped,
     read_images,
+    read_pictures,
     require_readable,
     set_aside,
 )
@@ -25,6 +28,7 @@ from ._loader import Batch, Loader
 from ._numbers import White, find_white
 from ._opening import AUTO, Opening, ground_of
 from ._picture import fit_square
+from ._pictures import Pictures
 from ._pixels import PIXELS, WHOLE, Fit, Pixels, Reading, TimmTransform, to_tensor
 from ._random import permutation
 from ._recipes import IMAGENET_MEAN, IMAGENET_STD, RECIPES, ViewRecipe, recipe
@@ -35,6 +39,7 @@ from ._suggestion import Suggestion, suggest
 from ._survey import Survey, survey, unseen
 from ._textures import texture, textures
 from ._views import MOST_PASSES, Views, another_look, centre_view
+from ._whole import LONGEST, Shapes
 from ._workers import worker_count
 
 __all__ = [
@@ -44,6 +49,7 @@ __all__ = [
     "FORMATS",
     "IMAGENET_MEAN",
     "IMAGENET_STD",
+    "LONGEST",
     "MOST_PASSES",
     "PIXELS",
     "RECIPES",
@@ -55,8 +61,11 @@ __all__ = [
     "ImageSet",
     "Loader",
     "Opening",
+    "PictureSet",
+    "Pictures",
     "Pixels",
     "Reading",
+    "Shapes",
     "Source",
     "Split",
     "Suggestion",
@@ -92,11 +101,13 @@ __all__ = [
     "left_out",
     "linked",
     "load_images",
+    "load_pictures",
     "located",
     "name_skipped",
     "open_source",
     "permutation",
     "read_images",
+    "read_pictures",
     "recipe",
     "require_readable",
     "require_there",

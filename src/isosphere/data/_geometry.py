@@ -5,6 +5,7 @@ pixels of the image, (x, y), with the outer corner of the first pixel at (0, 0).
 """
 
 import math
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -35,9 +36,38 @@ def is_upright(recipe: ViewRecipe) -> bool:
     return recipe.placement == "inside" and recipe.rotation == 0 and recipe.shear == 0
 
 
-def random_boxes(
-    u: Tensor, height: int, width: int, scale: tuple[float, float], ratio: tuple[float, float]
-) -> Tensor:
+class Frame(NamedTuple):
+    """What a view must know of its image's shape, as (x, y) in pixels: (n, 2), or (1, 2) where all images are alike.
+
+    ``largest`` is the box that is taken where none fits; ``reach`` is how far a centred box may be shifted each way.
+    """
+
+    size: Tensor
+    largest: Tensor
+    reach: Tensor
+
+
+def frame(shapes: Sequence[tuple[int, int]], recipe: ViewRecipe, device: torch.device) -> Frame:
+    """The frame of images of these heights and widths."""
+    if len(alike := set(shapes)) == 1:
+        numbers = constant(_frame(*alike.pop(), recipe.ratio, recipe.translation), device)[None]
+    else:
+        rows = [_frame(height, width, recipe.ratio, recipe.translation) for height, width in shapes]
+        numbers = torch.tensor(rows, dtype=torch.float32).view(-1, 6).to(device, non_blocking=True)
+    return Frame(numbers[:, 0:2], numbers[:, 2:4], numbers[:, 4:6])
+
+
+@lru_cache(maxsize=4096)
+def _frame(height: int, width: int, ratio: tuple[float, float], translation: float) -> tuple[float, ...]:
+    nearest = min(max(width / height, ratio[0]), ratio[1])
+    largest = (min(width, height * nearest), min(height, width / nearest))
+    side = min(height, width)
+    # A centred box slides along the long side of an image: all of it is seen, as by boxes placed anywhere.
+    reach = (side * translation + (width - side) / 2, side * translation + (height - side) / 2)
+    return width, height, *largest, *reach
+
+
+def random_boxes(u: Tensor, frame: Frame, scale: tuple[float, float], ratio: tuple[float, float]) -> Tensor:
     """Width and height in pixels of boxes that fit in the image.
 
     Area uniform and ratio log-uniform, given that the box fits: of ten tries the first that fits is taken,
@@ -46,21 +76,17 @@ def random_boxes(
 
     Shape: u (n, BOX_DRAWS) uniform in [0, 1), result (n, 2).
     """
-    area = (scale[0] + (scale[1] - scale[0]) * u[:, 0::2]) * (height * width)
+    area = (scale[0] + (scale[1] - scale[0]) * u[:, 0::2]) * frame.size.prod(1, keepdim=True)
     root = torch.exp(0.5 * _between(u[:, 1::2], math.log(ratio[0]), math.log(ratio[1])))
     side = area.sqrt()
     w, h = side * root, side / root
-    fits = (w <= width) & (h <= height)
+    fits = (w <= frame.size[:, :1]) & (h <= frame.size[:, 1:])
     first = fits.to(torch.uint8).argmax(dim=1, keepdim=True)
     box = torch.cat([w.gather(1, first), h.gather(1, first)], dim=1)
-    nearest = min(max(width / height, ratio[0]), ratio[1])
-    fallback = (min(width, height * nearest), min(height, width / nearest))
-    return torch.where(fits.any(dim=1, keepdim=True), box, constant(fallback, box.device))
+    return torch.where(fits.any(dim=1, keepdim=True), box, frame.largest)
 
 
-def place(
-    u: Tensor, boxes: Tensor | None, height: int, width: int, recipe: ViewRecipe, view: int
-) -> Placement:
+def place(u: Tensor, boxes: Tensor | None, frame: Frame, recipe: ViewRecipe, view: int) -> Placement:
     """Turn uniform numbers into the placement of view number ``view`` of each image.
 
     Shape: u (n, PLACE_DRAWS) in [0, 1); boxes (n, BOX_DRAWS), needed for ``placement="inside"`` alone.
@@ -68,13 +94,13 @@ def place(
     scale = recipe.view_scale(view)
     if recipe.placement == "inside":
         assert boxes is not None
-        box = random_boxes(boxes, height, width, scale, recipe.ratio)
-        centre = box / 2 + u[:, 5:7] * (constant((width, height), u.device) - box)
+        box = random_boxes(boxes, frame, scale, recipe.ratio)
+        centre = box / 2 + u[:, 5:7] * (frame.size - box)
     else:
-        side = min(height, width)
+        side = frame.size.amin(1, keepdim=True)
         root = torch.exp(0.5 * _between(u[:, 8], math.log(recipe.ratio[0]), math.log(recipe.ratio[1])))
         box = side * _between(u[:, 7:8], *scale) * torch.stack([root, 1.0 / root], dim=1)
-        centre = constant((width / 2, height / 2), u.device) + side * recipe.translation * (2 * u[:, 5:7] - 1)
+        centre = frame.size / 2 + frame.reach * (2 * u[:, 5:7] - 1)
     half_x = torch.where(u[:, 0] < recipe.horizontal_flip, -0.5, 0.5) * box[:, 0]
     half_y = torch.where(u[:, 1] < recipe.vertical_flip, -0.5, 0.5) * box[:, 1]
     if is_upright(recipe):

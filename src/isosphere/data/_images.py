@@ -1,10 +1,11 @@
-"""A whole source in memory: square uint8 images of one size."""
+"""A whole source in memory: square uint8 images of one size, or pictures that keep their shape."""
 
 import warnings
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -14,14 +15,39 @@ from torch import Tensor
 from isosphere.errors import RunError, option, plural
 
 from ._limits import UnreadableImageError
+from ._pictures import Pictures
 from ._source import DIGEST_BYTES, Source
+from ._whole import whole
 
 _CHUNK = 32
 _NAMED = 300  # of files that cannot be read, where they are to be repaired
 
 
+class _InMemory:
+    """What sets of images in memory have in common."""
+
+    images: Any
+    labels: NDArray[np.int64]
+    paths: list[str]
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    @property
+    def has_labels(self) -> bool:
+        """Whether at least one image has a label."""
+        return bool((self.labels >= 0).any())
+
+    def subset(self, indices: NDArray[np.int64] | list[int]) -> Self:
+        """The images at these positions, in this order."""
+        chosen = np.asarray(indices, dtype=np.int64)
+        images = self.images[torch.from_numpy(chosen).to(self.images.device)]
+        paths = [self.paths[i] for i in chosen]
+        return replace(self, images=images, labels=self.labels[chosen], paths=paths)  # type: ignore[type-var]
+
+
 @dataclass(frozen=True)
-class ImageSet:
+class ImageSet(_InMemory):
     """Square images in memory, and the files that could not be read.
 
     Shape: images uint8 (n, 3, size, size), labels int64 (n,) with -1 for none, paths n names.
@@ -34,25 +60,27 @@ class ImageSet:
     skipped: list[tuple[str, str]] = field(default_factory=list)
     name: str = "images"
 
-    def __len__(self) -> int:
-        return len(self.images)
-
     @property
     def size(self) -> int:
         """Width and height of every image."""
         return self.images.shape[-1]
 
-    @property
-    def has_labels(self) -> bool:
-        """Whether at least one image has a label."""
-        return bool((self.labels >= 0).any())
 
-    def subset(self, indices: NDArray[np.int64] | list[int]) -> "ImageSet":
-        """The images at these positions, in this order."""
-        chosen = np.asarray(indices, dtype=np.int64)
-        paths = [self.paths[i] for i in chosen]
-        images = self.images[torch.from_numpy(chosen).to(self.images.device)]
-        return ImageSet(images, self.labels[chosen], paths, self.class_names, self.skipped, self.name)
+@dataclass(frozen=True)
+class PictureSet(_InMemory):
+    """As :class:`ImageSet`, of pictures that keep their shape: the short side of each is ``size``."""
+
+    images: Pictures
+    labels: NDArray[np.int64]
+    paths: list[str]
+    class_names: list[str] = field(default_factory=list)
+    skipped: list[tuple[str, str]] = field(default_factory=list)
+    name: str = "images"
+
+    @property
+    def size(self) -> int:
+        """The short side of every picture."""
+        return min(self.images.shapes[0][1:])
 
 
 def images_bytes(count: int, size: int) -> int:
@@ -96,6 +124,22 @@ def load_images(
     return found
 
 
+def load_pictures(
+    source: Source,
+    size: int,
+    *,
+    strict: bool = False,
+    workers: int = 2,
+    progress: Callable[[int, int], None] | None = None,
+) -> ImageSet | PictureSet:
+    """As :func:`load_images`, each picture with its short side brought to ``size`` and, up to 4 times as long, nothing
+    cut; as an :class:`ImageSet` where all are square.
+    """
+    found = read_pictures(source, size, workers=workers, progress=progress)
+    require_readable(source, len(found), found.skipped, strict=strict)
+    return found
+
+
 def read_images(
     source: Source,
     size: int,
@@ -107,6 +151,32 @@ def read_images(
 
     Raises: RunError if memory does not suffice.
     """
+    found = _read(source, size, square, workers, progress)
+    assert isinstance(found, ImageSet)
+    return found
+
+
+def read_pictures(
+    source: Source,
+    size: int,
+    *,
+    workers: int = 2,
+    progress: Callable[[int, int], None] | None = None,
+) -> ImageSet | PictureSet:
+    """As :func:`load_pictures`, but a source of which nothing can be read gives a set of no images.
+
+    Raises: RunError if memory does not suffice.
+    """
+    return _read(source, size, whole, workers, progress)
+
+
+def _read(
+    source: Source,
+    size: int,
+    picture: Callable[[Source, int, int], Tensor],
+    workers: int,
+    progress: Callable[[int, int], None] | None,
+) -> ImageSet | PictureSet:
     if size < 1:
         raise ValueError(f"size is {size}; expected at least 1 pixel.")
     total = len(source)
@@ -119,10 +189,17 @@ def read_images(
             "read them as it goes."
         ) from error
     reasons: dict[int, str] = {}
+    others: dict[
+        int, Tensor
+    ] = {}  # that are not square; the system gives no memory to rows that are never written
 
     def decode(i: int) -> None:
         try:
-            images[i] = square(source, i, size)
+            found = picture(source, i, size)
+            if found.shape == images.shape[1:]:
+                images[i] = found
+            else:
+                others[i] = found
         except UnreadableImageError as error:
             reasons[i] = str(error)
 
@@ -130,12 +207,14 @@ def read_images(
     failed = sorted(reasons)
     skipped = [(source.paths[i], reasons[i]) for i in failed] + source.unreadable
     kept = np.setdiff1d(np.arange(total), failed)
+    paths = [source.paths[i] for i in kept]
+    rest = source.labels[kept], paths, source.class_names, skipped, source.name
+    if others:
+        return PictureSet(Pictures([others.get(i, images[i]) for i in kept.tolist()]), *rest)
     for k, i in enumerate(kept):  # in place: a copy would need the memory twice
         if k != i:
             images[k] = images[i]
-    images = images[: len(kept)]
-    paths = [source.paths[i] for i in kept]
-    return ImageSet(images, source.labels[kept], paths, source.class_names, skipped, source.name)
+    return ImageSet(images[: len(kept)], *rest)
 
 
 def digests(

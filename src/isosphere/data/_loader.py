@@ -8,18 +8,22 @@ from torch import Tensor
 
 from isosphere.errors import RunError, UsageError, option, plural
 
-from ._images import ImageSet, name_skipped, square
+from ._images import ImageSet, PictureSet, name_skipped, square
 from ._limits import UnreadableImageError
+from ._pictures import Pictures, together
 from ._random import permutation
 from ._source import Source
+from ._whole import whole
 from ._workers import Ahead, worker_count
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Images uint8 (b, 3, size, size) and their positions in the source, int64 (b,), on one device."""
+    """Images uint8 (b, 3, size, size), or pictures of several shapes, and their positions in the source, int64 (b,), on
+    one device.
+    """
 
-    images: Tensor
+    images: Tensor | Pictures
     index: Tensor
 
 
@@ -56,22 +60,23 @@ class _Order:
 
 
 @dataclass
-class _Pictures:
+class _Decoder:
     """Decodes the pictures at some positions; an unreadable one is replaced by the next that can be read."""
 
     source: Source
     size: int
+    whole: bool
 
-    def __call__(self, positions: list[int]) -> tuple[Tensor, Tensor, dict[int, str]]:
+    def __call__(self, positions: list[int]) -> tuple[Tensor | Pictures, Tensor, dict[int, str]]:
         failed: dict[int, str] = {}
         found = [self._next_readable(i, failed) for i in positions]
-        return torch.stack([x for x, _ in found]), torch.tensor([i for _, i in found]), failed
+        return together([x for x, _ in found]), torch.tensor([i for _, i in found]), failed
 
     def _next_readable(self, first: int, failed: dict[int, str]) -> tuple[Tensor, int]:
         for step in range(len(self.source)):
             i = (first + step) % len(self.source)
             try:
-                return square(self.source, i, self.size), i
+                return (whole if self.whole else square)(self.source, i, self.size), i
             except UnreadableImageError as error:
                 failed[i] = str(error)
         return torch.zeros((3, self.size, self.size), dtype=torch.uint8), -1
@@ -89,6 +94,9 @@ class Loader:
     cut into floor(n / epoch_images) such epochs without an image in common, and what is left of the pass, other
     images each time, is passed over.
 
+    Of a source, images are the squares of :func:`~isosphere.data.load_images`, and with ``whole`` the pictures of
+    :func:`~isosphere.data.load_pictures`.
+
     ``workers`` processes decode a source; None for two where processes are forked, else none. A source's unreadable
     image is replaced by the next readable one and named in ``skipped``; with ``strict`` it ends the epoch.
 
@@ -98,10 +106,11 @@ class Loader:
 
     def __init__(
         self,
-        images: ImageSet | Source,
+        images: ImageSet | PictureSet | Source,
         *,
         batch_size: int,
         size: int | None = None,
+        whole: bool = False,
         device: torch.device | str = "cpu",
         seed: int = 0,
         rank: int = 0,
@@ -143,9 +152,9 @@ class Loader:
         self._paths = images.paths
         if strict and self.skipped:
             raise self._refusal()
-        self._images: Tensor | None = None
+        self._images: Tensor | Pictures | None = None
         self._stream: Ahead | None = None
-        if isinstance(images, ImageSet):
+        if isinstance(images, ImageSet | PictureSet):
             if size not in (None, images.size):
                 raise ValueError(f"size is {size}; the images in memory have {images.size} pixels a side.")
             self._images = images.images.to(self.device)
@@ -153,7 +162,7 @@ class Loader:
             raise ValueError("size is missing; expected the side in pixels to which pictures are brought.")
         else:
             self._stream = Ahead(
-                _Pictures(images, size),
+                _Decoder(images, size, whole),
                 self._order,
                 workers=worker_count(workers),
                 keep=True,
@@ -182,10 +191,13 @@ class Loader:
         assert self._stream is not None
         return self._from_stream(self._stream, epoch, start)
 
-    def _from_memory(self, images: Tensor, order: _Order) -> Iterator[Batch]:
+    def _from_memory(self, images: Tensor | Pictures, order: _Order) -> Iterator[Batch]:
         for positions in order:
             index = torch.tensor(positions, device=self.device)
-            yield Batch(images.index_select(0, index), index)
+            if isinstance(images, Pictures):
+                yield Batch(together([images[i] for i in positions]), index)
+            else:
+                yield Batch(images.index_select(0, index), index)
 
     def _from_stream(self, stream: Ahead, epoch: int, start: int) -> Iterator[Batch]:
         self._order.epoch, self._order.start = epoch, start

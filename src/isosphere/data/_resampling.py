@@ -23,7 +23,9 @@ def chosen_rows(gate: Tensor) -> Tensor | slice:
     return gate.nonzero().flatten() if gate.device.type == "cpu" else slice(None)
 
 
-def resize_matrix(centre: Tensor, half: Tensor, source: int, size: int) -> Tensor:
+def resize_matrix(
+    centre: Tensor, half: Tensor, source: int, size: int, length: Tensor | None = None
+) -> Tensor:
     """Weights of an antialiased linear resize along one axis: of the interval ``centre ± half`` to ``size``
     pixels.
 
@@ -31,7 +33,8 @@ def resize_matrix(centre: Tensor, half: Tensor, source: int, size: int) -> Tenso
     from, normalised over the pixels that exist; a negative ``half`` mirrors. This is the antialiased bilinear
     filter of PIL and torchvision, except that image pixels just outside the box take part in its border.
 
-    Shape: centre, half (n,) in pixels, result (n, size, source); rows sum to 1.
+    Shape: centre, half (n,) in pixels; length (n,), of the source pixels those that exist, None for all; result
+    (n, size, source); rows sum to 1.
     """
     device, dtype = centre.device, centre.dtype
     output = (torch.arange(size, device=device, dtype=dtype) + 0.5) * (2.0 / size) - 1.0
@@ -40,6 +43,8 @@ def resize_matrix(centre: Tensor, half: Tensor, source: int, size: int) -> Tenso
     scaled = (centre[:, None] + half[:, None] * output) * inverse_support[:, None]
     weights = scaled[:, :, None] - (inverse_support[:, None] * pixel)[:, None, :]
     weights.abs_().neg_().add_(1.0).clamp_min_(0.0)
+    if length is not None:
+        weights.mul_((pixel < length[:, None])[:, None, :])
     return weights.div_(weights.sum(dim=2, keepdim=True))
 
 
@@ -63,15 +68,22 @@ def blur_matrix(sigma: Tensor, size: int) -> Tensor:
     return weights.div_(weights.sum(dim=2, keepdim=True))
 
 
-def sample_upright(images: Tensor, placement: Placement, size: int, sigma: Tensor | None = None) -> Tensor:
+def sample_upright(
+    images: Tensor,
+    placement: Placement,
+    size: int,
+    sigma: Tensor | None = None,
+    extent: Tensor | None = None,
+) -> Tensor:
     """Fetch upright boxes, blurred by ``sigma`` view pixels.
 
     Shape: images (n, c, h, w) floating, sigma (n,) or None, result (n, c, size, size), a permuted view of (c,
-    n, ...).
+    n, ...); extent (n, 2), width and height of the image in each upper left corner, None for all of it.
     """
     height, width = images.shape[2:]
-    columns = resize_matrix(placement.centre[:, 0], placement.linear[:, 0, 0], width, size)
-    rows = resize_matrix(placement.centre[:, 1], placement.linear[:, 1, 1], height, size)
+    across, down = (None, None) if extent is None else extent.unbind(1)
+    columns = resize_matrix(placement.centre[:, 0], placement.linear[:, 0, 0], width, size, across)
+    rows = resize_matrix(placement.centre[:, 1], placement.linear[:, 1, 1], height, size, down)
     if sigma is not None:
         some = chosen_rows(sigma > 0)
         weights = blur_matrix(sigma[some], size)

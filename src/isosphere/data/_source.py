@@ -97,9 +97,9 @@ class Source(ABC):
         Raises: UnreadableImageError with the reason in words.
         """
 
-    def read(self, i: int) -> Tensor:
-        """Read image ``i`` at its own size: uint8, shape (3, h, w). Raises: UnreadableImageError."""
-        return to_tensor(self.image(i))
+    def read(self, i: int, *, at_least: int | None = None) -> Tensor:
+        """The pixels of :meth:`image`: uint8, shape (3, h, w). Raises: UnreadableImageError."""
+        return to_tensor(self.image(i, at_least=at_least))
 
     def dimensions(self, i: int) -> tuple[int, int]:
         """Width and height of image ``i`` as it is stored, EXIF aside; where it can be, without decoding it.
@@ -176,6 +176,9 @@ class Subset(Source):
 
     def image(self, i: int, *, at_least: int | None = None) -> Image.Image:
         return self.source.image(int(self.indices[i]), at_least=at_least)
+
+    def read(self, i: int, *, at_least: int | None = None) -> Tensor:
+        return self.source.read(int(self.indices[i]), at_least=at_least)
 
     def dimensions(self, i: int) -> tuple[int, int]:
         return self.source.dimensions(int(self.indices[i]))

@@ -4,6 +4,8 @@ Every random number is a function of (seed, epoch, image, view number): a view d
 around its image, on the worker, or on the rank.
 """
 
+import math
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -13,7 +15,8 @@ from torch import Tensor
 from isosphere.data import _colour as colour
 from isosphere.data import _geometry as geometry
 from isosphere.data._colour import Jitter, Units
-from isosphere.data._geometry import Placement
+from isosphere.data._geometry import Frame, Placement
+from isosphere.data._pictures import Pictures
 from isosphere.data._random import normal, uniform
 from isosphere.data._recipes import ViewRecipe
 from isosphere.data._resampling import Levels, blur, sample_turned, sample_upright
@@ -46,7 +49,7 @@ class _Plan(NamedTuple):
     erase: Tensor | None
 
 
-def _rows(plan: Any, rows: slice) -> Any:
+def _rows(plan: Any, rows: slice | Tensor) -> Any:
     """These rows of every tensor in a plan or a part of it."""
     if isinstance(plan, tuple):
         return type(plan)(*(_rows(part, rows) for part in plan))
@@ -59,8 +62,8 @@ class Views:
     ``Views(recipe)(images, index=..., epoch=..., seed=...)`` gives a list of ``recipe.views`` tensors, the
     global views first.
 
-    Shape: images (n, c, h, w), c 1 or 3, index (n,) integers; results (n, c, s, s) float32, s the size of
-    that view.
+    Shape: images (n, c, h, w), or `Pictures` of any shapes, c 1 or 3, index (n,) integers; results (n, c, s, s)
+    float32, s the size of that view.
     Scale: images are uint8 in 0..255 or floating point in [0, 1]; results are (x - mean) / std per channel.
     Raises: ValueError or TypeError for images or an index of the wrong shape or dtype.
     Numerics: an image's views depend on (seed, epoch, index) alone, up to the rounding of float32.
@@ -72,40 +75,87 @@ class Views:
     def __repr__(self) -> str:
         return f"Views({self.recipe!r})"
 
-    def __call__(self, images: Tensor, *, index: Tensor, epoch: int, seed: int) -> list[Tensor]:
+    def __call__(self, images: Tensor | Pictures, *, index: Tensor, epoch: int, seed: int) -> list[Tensor]:
         _check(images)
-        if index.shape != images.shape[:1]:
+        if index.shape != (len(images),):
             raise ValueError(
-                f"index has shape {tuple(index.shape)}; expected ({images.shape[0]},): one number per image."
+                f"index has shape {tuple(index.shape)}; expected ({len(images)},): one number per image."
             )
         # Under autocast the products below would round to 16 bits, before the network rounds again.
         with torch.no_grad(), torch.autocast(images.device.type, enabled=False):
             return self._draw_all(images, index.to(images.device), epoch, seed)
 
-    def _draw_all(self, images: Tensor, index: Tensor, epoch: int, seed: int) -> list[Tensor]:
-        recipe, (n, c, height, width) = self.recipe, images.shape
-        plans = [_draw(recipe, view, index, epoch, seed, height, width) for view in range(recipe.views)]
-        sizes = [recipe.view_size(view) for view in range(recipe.views)]
-        results = [images.new_empty(n, c, size, size, dtype=torch.float32) for size in sizes]
-        units = _units(images, recipe)
-        budget = _CHUNK_CPU if images.device.type == "cpu" else _CHUNK_ELSEWHERE
-        chunk = max(16, budget // (4 * c * height * width))
+    def _draw_all(self, images: Tensor | Pictures, index: Tensor, epoch: int, seed: int) -> list[Tensor]:
+        recipe, n, device = self.recipe, len(images), images.device
+        shapes = _shapes(images)
+        frame = geometry.frame([shape[1:] for shape in shapes], recipe, device)
+        plans = [_draw(recipe, view, index, epoch, seed, frame) for view in range(recipe.views)]
+        sizes, c = [recipe.view_size(view) for view in range(recipe.views)], shapes[0][0]
+        results = [torch.empty(n, c, size, size, device=device) for size in sizes]
+        units = _units(images, c, recipe)
+        budget = _CHUNK_CPU if device.type == "cpu" else _CHUNK_ELSEWHERE
+        chunk = max(16, budget * len(shapes) // (4 * sum(math.prod(shape) for shape in shapes)))
         for start in range(0, n, chunk):
             rows = slice(start, start + chunk)
-            pixels, levels = images[rows].float(), {}
+            groups = _groups(images[rows], geometry.is_upright(recipe))
             for view, (plan, result) in enumerate(zip(plans, results, strict=True)):
-                _render(recipe, view, pixels, units, levels, _rows(plan, rows), result[rows])
+                _render(recipe, view, groups, units, _rows(plan, rows), result[rows])
         return results
 
 
-def _draw(
-    recipe: ViewRecipe, view: int, index: Tensor, epoch: int, seed: int, height: int, width: int
-) -> _Plan:
+def _shapes(images: Tensor | Pictures) -> list[tuple[int, int, int]]:
+    """Channels, height and width of each image; once where they are alike."""
+    if isinstance(images, Pictures):
+        return images.shapes
+    c, height, width = images.shape[1:]
+    return [(c, height, width)]
+
+
+class _Group(NamedTuple):
+    """Images that are resampled together: their places in the chunk (None: all of it), their pixels, what of these is
+    theirs (None: all), and their smoothed copies by range of distances.
+    """
+
+    rows: Tensor | None
+    pixels: Tensor
+    extent: Tensor | None
+    levels: dict[tuple[float, float], Levels]
+
+
+_BUCKETS = 4
+"""Of a short side: images are padded to a multiple of it, so that those of nearly one shape share their products."""
+
+
+def _groups(images: Tensor | Pictures, upright: bool) -> list[_Group]:
+    """A chunk as float tensors. Upright boxes look at nothing beside their image, so that it may be padded; turned ones
+    do, and only images of one shape go together.
+    """
+    if isinstance(images, Tensor):
+        return [_Group(None, images.float(), None, {})]
+    shapes = [shape[1:] for shape in images.shapes]
+    step = max(1, min(map(min, shapes)) // _BUCKETS) if upright else 1
+    members: dict[tuple[int, int], list[int]] = {}
+    for k, (height, width) in enumerate(shapes):
+        members.setdefault((-(-height // step), -(-width // step)), []).append(k)
+    groups = []
+    for chosen in members.values():
+        height, width = (max(shapes[k][axis] for k in chosen) for axis in (0, 1))
+        pixels = torch.zeros(len(chosen), images.channels, height, width, device=images.device)
+        for place, k in zip(pixels, chosen, strict=True):
+            place[:, : shapes[k][0], : shapes[k][1]] = images[k]
+        alike = len({shapes[k] for k in chosen}) == 1
+        extent = torch.tensor([shapes[k][::-1] for k in chosen], dtype=torch.float32, device=images.device)
+        rows = torch.tensor(chosen, device=images.device)
+        groups.append(_Group(rows, pixels, None if alike else extent, {}))
+    return groups
+
+
+def _draw(recipe: ViewRecipe, view: int, index: Tensor, epoch: int, seed: int, frame: Frame) -> _Plan:
     u = uniform(seed, epoch, index, view, _BOXES.stop if recipe.placement == "inside" else _BOXES.start)
     blur, solarise = recipe.probability("blur", view), recipe.probability("solarise", view)
     low, high = (recipe.view_size(view) * share for share in recipe.blur_sigma)
     return _Plan(
-        placement=geometry.place(u[:, _PLACE], u[:, _BOXES], height, width, recipe, view),
+        placement=geometry.place(u[:, _PLACE], u[:, _BOXES], frame, recipe, view),
         jitter=colour.jitter(u[:, _COLOUR], recipe),
         sigma=torch.where(u[:, _BLUR_GATE] < blur, low + (high - low) * u[:, _BLUR_SIGMA], 0.0)
         if blur
@@ -118,18 +168,11 @@ def _draw(
 
 
 def _render(
-    recipe: ViewRecipe, view: int, pixels: Tensor, units: Units, levels: dict, plan: _Plan, out: Tensor
+    recipe: ViewRecipe, view: int, groups: Sequence[_Group], units: Units, plan: _Plan, out: Tensor
 ) -> None:
-    size = recipe.view_size(view)
-    if geometry.is_upright(recipe):
-        x = sample_upright(pixels, plan.placement, size, plan.sigma)
-    else:
-        steps = geometry.shrinking(recipe, view, *pixels.shape[2:])
-        if steps not in levels:
-            levels[steps] = Levels(pixels, *steps)
-        x = sample_turned(levels[steps], plan.placement, size, recipe.padding)
-        if plan.sigma is not None:
-            x = blur(x, plan.sigma)
+    x = _sampled(recipe, view, groups, plan, out)
+    if plan.sigma is not None and not geometry.is_upright(recipe):
+        x = blur(x, plan.sigma)
     matrix, offset = colour.jitter_affine(plan.jitter, x.mean(dim=(2, 3)), units)
     colour.clamp(colour.apply_affine(x, matrix, offset, out), units)
     if plan.solarise is not None:
@@ -141,6 +184,28 @@ def _render(
         colour.erase(out, plan.erase, recipe.erase, recipe.erase_area, units)
 
 
+def _sampled(recipe: ViewRecipe, view: int, groups: Sequence[_Group], plan: _Plan, like: Tensor) -> Tensor:
+    """The boxes of a chunk, before any colour; upright ones are blurred."""
+    if groups[0].rows is None:
+        return _sample(recipe, view, groups[0], plan)
+    n, c, size, _ = like.shape
+    x = like.new_empty(c, n, size, size).transpose(0, 1)  # the order in memory of upright boxes
+    for group in groups:
+        if (rows := group.rows) is not None:
+            x[rows] = _sample(recipe, view, group, _rows(plan, rows))
+    return x
+
+
+def _sample(recipe: ViewRecipe, view: int, group: _Group, plan: _Plan) -> Tensor:
+    size = recipe.view_size(view)
+    if geometry.is_upright(recipe):
+        return sample_upright(group.pixels, plan.placement, size, plan.sigma, group.extent)
+    steps = geometry.shrinking(recipe, view, *group.pixels.shape[2:])
+    if steps not in group.levels:
+        group.levels[steps] = Levels(group.pixels, *steps)
+    return sample_turned(group.levels[steps], plan.placement, size, recipe.padding)
+
+
 @lru_cache(maxsize=4)
 def _noise_bank(device: torch.device, extra: int) -> Tensor:
     """Normal numbers that all views share, each from a random place on; the same bits on any device."""
@@ -149,7 +214,11 @@ def _noise_bank(device: torch.device, extra: int) -> Tensor:
     return normal(0, 0, torch.arange(rows), 0, row).flatten().to(device)
 
 
-def _check(images: Tensor) -> None:
+def _check(images: Tensor | Pictures) -> None:
+    if isinstance(images, Pictures):
+        if images.channels not in (1, 3):
+            raise ValueError(f"images have {images.channels} channels; expected 1 or 3.")
+        return
     if images.ndim != 4 or images.shape[1] not in (1, 3):
         raise ValueError(
             f"images have shape {tuple(images.shape)}; "
@@ -161,10 +230,10 @@ def _check(images: Tensor) -> None:
         )
 
 
-def _units(images: Tensor, recipe: ViewRecipe) -> Units:
+def _units(images: Tensor | Pictures, channels: int, recipe: ViewRecipe) -> Units:
     """Normalisation for these images; three means serve grey images by their average."""
-    unit = 1 / 255 if images.dtype == torch.uint8 else 1.0
-    return Units(unit, *(_channels(values, images.shape[1]) for values in (recipe.mean, recipe.std)))
+    unit = 1 / 255 if isinstance(images, Pictures) or images.dtype == torch.uint8 else 1.0
+    return Units(unit, *(_channels(values, channels) for values in (recipe.mean, recipe.std)))
 
 
 def _channels(values: tuple[float, ...], channels: int) -> tuple[float, ...]:
@@ -173,14 +242,18 @@ def _channels(values: tuple[float, ...], channels: int) -> tuple[float, ...]:
     return tuple(values) * 3 if len(values) == 1 else (sum(values) / len(values),)
 
 
-def centre_view(images: Tensor, size: int, mean: tuple[float, ...], std: tuple[float, ...]) -> Tensor:
+def centre_view(
+    images: Tensor | Pictures, size: int, mean: tuple[float, ...], std: tuple[float, ...]
+) -> Tensor:
     """The one deterministic view for evaluation: the largest centred square, resized with antialiasing,
     normalised.
 
-    Shape: images (n, c, h, w) uint8 in 0..255 or floating point in [0, 1]; result (n, c, size, size) float32.
+    Shape: images (n, c, h, w) uint8 in 0..255 or floating point in [0, 1], or `Pictures` of one short side; result
+    (n, c, size, size) float32.
     Raises: ValueError or TypeError for images of the wrong shape or dtype.
     """
     _check(images)
+    images = images.squares() if isinstance(images, Pictures) else images
     n, c, height, width = images.shape
     side = min(height, width)
     top, left = round((height - side) / 2), round((width - side) / 2)

@@ -10,7 +10,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn import functional
 
-from isosphere.data import another_look, centre_view
+from isosphere.data import Pictures, another_look, centre_view
 from isosphere.models import evaluation_mode, memory_format
 from isosphere.reductions import Group, first_row, gather_rows, row_counts
 
@@ -20,19 +20,21 @@ Progress = Callable[[int, int], None]
 
 class _HasImages(Protocol):
     @property
-    def images(self) -> Tensor: ...
+    def images(self) -> Tensor | Pictures: ...
 
 
 class MakesViews(Protocol):
     """Random views of a batch, as :class:`isosphere.data.Views` makes them."""
 
-    def __call__(self, images: Tensor, *, index: Tensor, epoch: int, seed: int) -> Sequence[Tensor]: ...
+    def __call__(
+        self, images: Tensor | Pictures, *, index: Tensor, epoch: int, seed: int
+    ) -> Sequence[Tensor]: ...
 
 
 def first_two(views: MakesViews) -> MakesViews:
     """The same random views, only the first two of each image."""
 
-    def pair(images: Tensor, *, index: Tensor, epoch: int, seed: int) -> Sequence[Tensor]:
+    def pair(images: Tensor | Pictures, *, index: Tensor, epoch: int, seed: int) -> Sequence[Tensor]:
         return views(images, index=index, epoch=epoch, seed=seed)[:2]
 
     return pair
@@ -96,7 +98,7 @@ class Look:
     `module`, if there is one, is in evaluation mode meanwhile.
     """
 
-    see: Callable[[Tensor, Tensor], Mapping[str, Tensor]]
+    see: Callable[[Tensor | Pictures, Tensor], Mapping[str, Tensor]]
     module: nn.Module | None = None
 
 
@@ -111,8 +113,9 @@ def centre_look(
 ) -> Look:
     """Features of the deterministic centre view: ``backbone/0`` and ``head/0``. Arguments as of :func:`extract`."""
 
-    def see(pixels: Tensor, index: Tensor) -> Mapping[str, Tensor]:
-        looks = (another_look(pixels, number) for number in range(passes))
+    def see(pixels: Tensor | Pictures, index: Tensor) -> Mapping[str, Tensor]:
+        squares = pixels.squares() if isinstance(pixels, Pictures) else pixels
+        looks = (another_look(squares, number) for number in range(passes))
         views = (centre_view(look, size, tuple(mean), tuple(std)) for look in looks)
         return packed([averaged([_encoded(encode, view, autocast) for view in views])])
 
@@ -124,7 +127,7 @@ def views_look(
 ) -> Look:
     """Features of random views, ``backbone/V`` and ``head/V``. Arguments as of :func:`extract_views`."""
 
-    def see(pixels: Tensor, index: Tensor) -> Mapping[str, Tensor]:
+    def see(pixels: Tensor | Pictures, index: Tensor) -> Mapping[str, Tensor]:
         drawn = views(pixels, index=index, epoch=epoch, seed=seed)
         return packed([_encoded(encode, view, autocast) for view in drawn])
 
@@ -132,7 +135,7 @@ def views_look(
 
 
 def look_through(
-    batches: Iterable[tuple[Tensor, Tensor]],
+    batches: Iterable[tuple[Tensor | Pictures, Tensor]],
     looks: Mapping[str, Look],
     *,
     capacity: int,
@@ -212,7 +215,7 @@ def _module(encode: Encode) -> nn.Module | None:
 
 def extract(
     encode: Encode,
-    images: Tensor | _HasImages,
+    images: Tensor | Pictures | _HasImages,
     size: int,
     mean: Sequence[float],
     std: Sequence[float],
@@ -253,7 +256,7 @@ def extract(
 
 def extract_views(
     encode: Encode,
-    images: Tensor | _HasImages,
+    images: Tensor | Pictures | _HasImages,
     views: MakesViews,
     *,
     epoch: int = 0,
@@ -280,17 +283,17 @@ def extract_views(
 
 def _extract(
     encode: Encode,
-    images: Tensor | _HasImages,
+    images: Tensor | Pictures | _HasImages,
     look: Look,
     batch_size: int,
     device: torch.device | str | None,
     progress: Progress | None,
     group: Group,
 ) -> list[Features]:
-    pixels = images if isinstance(images, Tensor) else images.images
+    pixels = images if isinstance(images, Tensor | Pictures) else images.images
     where = _device(encode, pixels, device)
     counts = row_counts(len(pixels), _meeting_place(where, group), group)
-    if pixels.ndim != 4 or pixels.dtype != torch.uint8 or sum(counts) == 0:
+    if isinstance(pixels, Tensor) and (pixels.ndim != 4 or pixels.dtype != torch.uint8 or sum(counts) == 0):
         raise ValueError(
             f"images: got {pixels.dtype} of shape {tuple(pixels.shape)}, expected uint8 (n, channels, "
             f"height, width), n >= 1"
@@ -299,7 +302,7 @@ def _extract(
         raise ValueError(f"batch_size: got {batch_size}, expected 1 or more")
     first = first_row(counts, group)
 
-    def batches() -> Iterator[tuple[Tensor, Tensor]]:
+    def batches() -> Iterator[tuple[Tensor | Pictures, Tensor]]:
         for start in range(0, len(pixels), batch_size):
             batch = pixels[start : start + batch_size]
             yield batch, torch.arange(first + start, first + start + len(batch))
@@ -336,7 +339,7 @@ def _meeting_place(where: torch.device, group: Group) -> torch.device:
     return torch.device("cpu")
 
 
-def _device(encode: Encode, pixels: Tensor, device: torch.device | str | None) -> torch.device:
+def _device(encode: Encode, pixels: Tensor | Pictures, device: torch.device | str | None) -> torch.device:
     if device is not None:
         return torch.device(device)
     module = _module(encode)

@@ -5,7 +5,15 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from isosphere.data import ImageSet, Source, permutation, read_images, require_readable
+from isosphere.data import (
+    ImageSet,
+    PictureSet,
+    Source,
+    permutation,
+    read_images,
+    read_pictures,
+    require_readable,
+)
 from isosphere.errors import RunError, command
 from isosphere.evaluation._features import Encode, MakesViews, Progress, extract_views, first_two
 from isosphere.reductions import in_float64
@@ -88,10 +96,11 @@ class WCCN:
 
 def learn_wccn(
     encode: Encode,
-    images: ImageSet | Source,
+    images: ImageSet | PictureSet | Source,
     views: MakesViews,
     *,
     canvas: int,
+    whole: bool = False,
     count: int = 1024,
     seed: int = 0,
     workers: int = 2,
@@ -101,7 +110,8 @@ def learn_wccn(
 
     Args:
         encode, views: as of :func:`extract_views`; of the encoder's own training. This rank alone computes.
-        images: of a source, those that are drawn are decoded to `canvas` pixels a side.
+        images: of a source, those that are drawn are decoded to squares of `canvas` pixels a side, or with `whole` to
+            pictures of that short side.
         count: how many are drawn; all where there are fewer. seed: of the draw and of the views.
         progress: called with (images done, images in all).
 
@@ -112,7 +122,8 @@ def learn_wccn(
     skipped: list[tuple[str, str]] = []
     for block, positions in enumerate(torch.arange(len(drawn)).split(_BLOCK)):
         part = drawn.subset(positions.numpy())
-        part = part if isinstance(part, ImageSet) else read_images(part, canvas, workers=workers)
+        if isinstance(part, Source):
+            part = (read_pictures if whole else read_images)(part, canvas, workers=workers)
         if len(part):
             # Images are numbered anew in each block: in another epoch they do not share their crops.
             found = extract_views(encode, part, first_two(views), epoch=block, seed=seed, group=False)

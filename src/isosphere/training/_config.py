@@ -48,7 +48,11 @@ class DataConfig(_Section):
         default=None, ge=8, le=1024, description="side of a view in pixels; empty: from the images"
     )
     canvas_size: int | None = Field(
-        default=None, ge=8, le=2048, description="side at which images are kept; empty: chosen"
+        default=None, ge=8, le=2048, description="short side at which images are kept; empty: chosen"
+    )
+    crop_from: Literal["whole", "square"] | None = Field(
+        default=None,
+        description="random crops are drawn over the whole picture, or over its central square; empty: whole",
     )
     white: float | None = Field(
         default=None,
@@ -90,6 +94,11 @@ class DataConfig(_Section):
     def _a_colour(cls, value: str) -> str:
         ground_of(value)
         return value
+
+    @property
+    def whole(self) -> bool:
+        """Whether pictures keep their shape for random crops; an earlier version, which did not ask, cut squares."""
+        return self.crop_from == "whole"
 
     @property
     def reading(self) -> Reading:

@@ -1,9 +1,10 @@
 """What was left open in a configuration, decided from the images: size, canvas, recipe, encoder, batch, length."""
 
+import math
 from collections.abc import Container
 from statistics import median_low
 
-from isosphere.data import Source, Suggestion, White, find_white, load_images, suggest
+from isosphere.data import Source, Suggestion, ViewRecipe, White, find_white, load_images, recipe, suggest
 from isosphere.errors import UsageError, option
 from isosphere.models import own_start
 from isosphere.training._config import Config
@@ -14,6 +15,9 @@ SMALL_IMAGE, USUAL_IMAGE = 40, 64
 """Images up to the first side are taken as they are, larger ones are viewed at the second unless asked
 otherwise.
 """
+
+MOST_OF_VIEW = 4
+"""Times the side of a view at which images are kept at the most: memory grows with its square."""
 
 LARGEST_FOR_SMALL_CONV = 96
 WEIGHT_DECAY = {"adamw": 0.05, "lars": 1e-6, "sgd": 1e-4}
@@ -66,10 +70,9 @@ def resolve(config: Config, source: Source) -> tuple[Config, Suggestion | None]:
     suggestion = _suggest(source, native, given) if config.views.recipe is None else None
     name = config.views.recipe or (suggestion.name if suggestion else "crops")
     size = data.image_size or _view_side(native, texture=name.startswith("textures"))
-    # Twice the view: a crop of a quarter of the area then still has a pixel for each of the view's.
-    canvas = data.canvas_size or max(size, min(native, 2 * size))
+    canvas = data.canvas_size or max(size, min(native, canvas_side(recipe(name, size, **given))))
     resolved = config.replace(
-        data={"image_size": size, "canvas_size": canvas},
+        data={"image_size": size, "canvas_size": canvas, "crop_from": data.crop_from or "whole"},
         views={"recipe": name},
         train={"batch_size": train.batch_size or default_batch(len(source))},
     )
@@ -90,8 +93,26 @@ def _by_weights(config: Config) -> Config:
 def resolve_sizes(config: Config) -> Config:
     """The same from the configuration alone, where it names image size, recipe and batch."""
     size = config.data.image_size or USUAL_IMAGE
-    canvas = config.data.canvas_size or 2 * size
-    return _by_size(config.replace(data={"canvas_size": canvas}), config)
+    views = recipe(config.views.recipe or "crops", size, **config.views.overrides)
+    chosen = {
+        "canvas_size": config.data.canvas_size or canvas_side(views),
+        "crop_from": config.data.crop_from or "whole",
+    }
+    return _by_size(config.replace(data=chosen), config)
+
+
+def canvas_side(views: ViewRecipe) -> int:
+    """Short side in pixels at which large images are kept for these views.
+
+    Twice that of a global view: a crop of a quarter of the area then still has a pixel for each of the view's. More,
+    four times at the most, where the smallest local crop needs it for that.
+    """
+    needed = 2.0 * views.size
+    if views.local_views:
+        share = views.local_scale[0]
+        side = views.view_size(views.global_views)
+        needed = max(needed, side / (math.sqrt(share) if views.placement == "inside" else share))
+    return min(math.ceil(needed), MOST_OF_VIEW * views.size)
 
 
 def _by_size(resolved: Config, given: Config) -> Config:

@@ -9,7 +9,7 @@ import torch
 from lightning.fabric import Fabric
 from torch import Tensor
 
-from isosphere.data import ImageSet, Loader, Source, Views
+from isosphere.data import ImageSet, Loader, PictureSet, Source, Views
 from isosphere.errors import UsageError, option, plural
 from isosphere.methods import Method, by_size
 from isosphere.models import Encoder, evaluation_mode
@@ -20,7 +20,7 @@ from isosphere.training._hardware import explain_precision, precision_of
 
 def facts_of(
     config: Config,
-    images: ImageSet | Source,
+    images: ImageSet | PictureSet | Source,
     views: Views,
     method: Method,
     fabric: Fabric,
@@ -29,7 +29,8 @@ def facts_of(
 ) -> dict[str, str]:
     """What a person should know before the start, in plain words; `first`: the views of the first step."""
     made, origin = views.recipe, config.data.source or images.name
-    train, place = config.train, "in memory" if isinstance(images, ImageSet) else "decoded as needed"
+    train, place = config.train, "decoded as needed" if isinstance(images, Source) else "in memory"
+    short = " on the short side" if config.data.whole and not isinstance(images, ImageSet) else ""
     local = f", {made.local_views} local of {made.local_size} px" if made.local_views else ""
     length = (
         f"{plural(train.minutes, 'minute')}, an epoch is"
@@ -37,7 +38,7 @@ def facts_of(
         else f"{plural(train.epochs or 0, 'epoch')} of"
     )
     return {
-        "data": f"{len(images):,} images of {config.data.canvas_size} px from {origin}, {place}",
+        "data": f"{len(images):,} images of {config.data.canvas_size} px{short} from {origin}, {place}",
         "views": f"{config.views.recipe}: {made.global_views} of {made.size} px{local}",
         "encoder": encoder_fact(config, method),
         "method": config.method.name,

@@ -9,7 +9,16 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from isosphere.data import ImageSet, Source, Views, load_images, permutation
+from isosphere.data import (
+    ImageSet,
+    Pictures,
+    PictureSet,
+    Source,
+    Views,
+    load_images,
+    load_pictures,
+    permutation,
+)
 from isosphere.errors import UsageError, option
 from isosphere.methods import Method, spread_test
 from isosphere.models import evaluation_mode
@@ -201,7 +210,8 @@ class Observer:
     """Looks at a method through two views of fixed images, in evaluation mode, leaving no trace in it.
 
     Args:
-        images: uint8 ``(n, c, size, size)``; each is seen through two views that never change.
+        images: uint8 ``(n, c, size, size)``, or pictures of several shapes; each is seen through two views that never
+            change.
         views: the training's. rows: of the batch over all ranks, for the expansion ratio.
 
     Figures: ``cosine``, ``alignment`` and ``dimensions`` (:class:`CollapseMetrics`); of the first view alone, so that
@@ -212,7 +222,7 @@ class Observer:
     both views, ``lidar``: directions that tell images apart; and ``expansion_ratio`` where the method has one.
     """
 
-    images: Tensor
+    images: Tensor | Pictures
     views: Views
     rows: int
     _tests: dict[int, Any] = field(default_factory=dict, repr=False, compare=False)
@@ -261,8 +271,8 @@ class Observer:
 
 
 def hold_out(
-    config: Config, images: ImageSet | Source, dim: int, *, test: Source | None = None
-) -> tuple[ImageSet | Source, ImageSet | None, str]:
+    config: Config, images: ImageSet | PictureSet | Source, dim: int, *, test: Source | None = None
+) -> tuple[ImageSet | PictureSet | Source, ImageSet | PictureSet | None, str]:
     """Divide the images into those to train on and those to look at, and say in words which these are.
 
     The images to look at are, in this order: of the source's own test part; images that the seed draws and that are
@@ -272,14 +282,14 @@ def hold_out(
     Args:
         test: the test part of the source, where it has one.
     """
-    size, seed = config.data.canvas_size or 32, config.train.seed
+    seed = config.train.seed
     wanted = min(MOST, max(LEAST, min(PER_DIMENSION * dim, len(images) // SHARE)))
     count = config.data.held_out
     if count is None and test is not None and len(test) >= 2:
         if not config.train.monitor:
             return images, None, "none: the monitor is off"
         chosen = permutation(len(test), seed, 0)[:wanted].sort().values.numpy()
-        return images, load_images(test.subset(chosen), size), f"{len(chosen):,} images of the test part"
+        return images, _in_memory(test.subset(chosen), config), f"{len(chosen):,} images of the test part"
     if count is not None and count > len(images) - 2:
         raise UsageError(
             f"data.held_out = {count} leaves fewer than 2 of {len(images)} images to train on: give "
@@ -288,12 +298,14 @@ def hold_out(
     spare = count if count is not None else wanted if wanted <= AFFORDABLE * len(images) else 0
     order = permutation(len(images), seed, 0)
     chosen = order[: spare or min(wanted, len(images))].sort().values.numpy()
-    shown = _in_memory(images.subset(chosen), size) if config.train.monitor else None
+    shown = _in_memory(images.subset(chosen), config) if config.train.monitor else None
     if spare:
         rest = order[spare:].sort().values.numpy()
         return images.subset(rest), shown, f"{spare:,} images, left out of training"
     return images, shown, f"{len(chosen):,} images, trained on as well (there are few)"
 
 
-def _in_memory(images: ImageSet | Source, size: int) -> ImageSet:
-    return images if isinstance(images, ImageSet) else load_images(images, size)
+def _in_memory(images: ImageSet | PictureSet | Source, config: Config) -> ImageSet | PictureSet:
+    if not isinstance(images, Source):
+        return images
+    return (load_pictures if config.data.whole else load_images)(images, config.data.canvas_size or 32)

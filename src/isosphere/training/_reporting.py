@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from isosphere.atomic import append_text, explain_failed_writes
-from isosphere.data import Views
+from isosphere.data import Pictures, Views
 from isosphere.errors import printable
 from isosphere.runs import RunFolder
 from isosphere.training._checkpoint import Position
@@ -219,18 +219,30 @@ def _event_writer(path: Path, **options: Any) -> Any:
 GAP, MARGIN = 4, 16
 
 
+def _whole_cell(image: Tensor, cell: int) -> Tensor:
+    """An image within a white square of ``cell`` pixels, its shape kept. Shape: (3, h, w), result (3, cell, cell)."""
+    longest = max(image.shape[1:])
+    height, width = (max(1, round(cell * side / longest)) for side in image.shape[1:])
+    square = image.new_ones(len(image), cell, cell)
+    top, left = (cell - height) // 2, (cell - width) // 2
+    square[:, top : top + height, left : left + width] = functional.interpolate(
+        image[None], size=(height, width), mode="nearest-exact"
+    )[0]
+    return square
+
+
 def contact_sheet(
-    images: Tensor, views: Views, *, seed: int = 0, epochs: int = 3, cell: int = 96
+    images: Tensor | Pictures, views: Views, *, seed: int = 0, epochs: int = 3, cell: int = 96
 ) -> Image.Image:
     """One row an image: the image itself, then its views in as many epochs.
 
-    Shape: `images` uint8 (n, 3, h, w). Enlarged without smoothing, so that pixels are seen as the network
-    sees them.
+    Shape: `images` uint8 (n, 3, h, w), or pictures of several shapes. Enlarged without smoothing, so that pixels are
+    seen as the network sees them.
     """
     recipe = views.recipe
     mean, std = (torch.tensor(values).view(-1, 1, 1) for values in (recipe.mean, recipe.std))
     index = torch.arange(len(images), device=images.device)
-    columns = [images.cpu().float() / 255]
+    columns = [torch.stack([_whole_cell(image.cpu().float() / 255, cell) for image in images])]
     for epoch in range(epochs):
         drawn = views(images, index=index, epoch=epoch, seed=seed)
         columns += [(view.cpu() * std + mean).clamp(0, 1) for view in drawn]

@@ -10,16 +10,21 @@ from lightning.fabric import Fabric
 from torch import Tensor
 
 from isosphere.data import (
+    LONGEST,
     ImageSet,
     Loader,
+    PictureSet,
+    Shapes,
     Source,
     Split,
     ViewRecipe,
     Views,
     White,
     fingerprint,
+    images_bytes,
     linked,
     load_images,
+    load_pictures,
     name_skipped,
     open_source,
     permutation,
@@ -73,7 +78,7 @@ class Parts:
     """All that `fit` takes, and what is worth knowing before it starts."""
 
     config: Config
-    images: ImageSet | Source
+    images: ImageSet | PictureSet | Source
     views: Views
     method: Method
     loader: Loader
@@ -119,13 +124,14 @@ def prepare(
     else:
         source = _limited(source, config)
     # A run that is gone on with keeps its pixels, also where an earlier version did not look.
-    config, white = (config, None) if record is not None else settle_white(config, source)
+    config, white = (_as_before(config), None) if record is not None else settle_white(config, source)
     source = source.read_as(config.data.reading)
     test = None if test is None else test.read_as(config.data.reading)
     config, suggestion = resolve(config, source)
     train = config.train
     fabric = make_fabric(train.device, train.precision, timeout_minutes=train.timeout_minutes)
-    images, warnings = _load(config, source, progress)
+    shapes = Shapes.of(source, config.data.canvas_size or 0)
+    images, warnings = _load(config, source, shapes, progress)
     if white is not None and white.caution:
         warnings = (*warnings, white.caution)
     warnings = (*warnings, *filter(None, (set_aside(source), linked(source))))
@@ -146,6 +152,7 @@ def prepare(
         images,
         batch_size=batch,
         size=config.data.canvas_size or 0,
+        whole=config.data.whole,
         device=fabric.device,
         seed=train.seed,
         rank=fabric.global_rank,
@@ -172,12 +179,25 @@ def prepare(
     return Parts(config, images, views, method, loader, fabric, observer, facts, warnings, test, print_of)
 
 
+def _as_before(config: Config) -> Config:
+    """The configuration of a run that is gone on with: an earlier version cut squares without saying so."""
+    return config.replace(data={"crop_from": config.data.crop_from or "square"})
+
+
 def about_pixels(config: Config, source: Source, white: White | None) -> dict[str, str]:
     """What was decided about these pictures, in two lines; none where there was nothing to decide."""
     number, found = config.data.white, survey(source)
     said = [] if number is None else [f"{number:g} is white" if white is None else white.reason]
-    lines = {"pixels": "; ".join([*said, *found.decided]), "seen": found.outside}
+    beyond = _beyond_crops(Shapes.of(source, config.data.canvas_size or 32)) if config.data.whole else found.outside
+    lines = {"pixels": "; ".join([*said, *found.decided]), "seen": beyond}
     return {name: line for name, line in lines.items() if line}
+
+
+def _beyond_crops(shapes: Shapes) -> str | None:
+    """What of whole pictures random crops do not reach, in words."""
+    if not shapes.too_long:
+        return None
+    return f"{shapes.too_long:.1%} of the pictures are over {LONGEST} times as long as wide: their middle is kept"
 
 
 def _flat(config: Config) -> dict[str, Any]:
@@ -313,13 +333,13 @@ def _check_names(config: Config, *, begun: bool = False) -> None:
 
 
 def _load(
-    config: Config, source: Source, progress: LoadProgress | None
-) -> tuple[ImageSet | Source, tuple[str, ...]]:
+    config: Config, source: Source, shapes: Shapes, progress: LoadProgress | None
+) -> tuple[ImageSet | PictureSet | Source, tuple[str, ...]]:
     """The images in memory where they fit, else the source; and what a person should know about unreadable ones."""
-    size = config.data.canvas_size or 0
-    if len(source) * 3 * size * size > IN_MEMORY:
+    size, whole = config.data.canvas_size or 0, config.data.whole
+    if len(source) * (shapes.bytes_each if whole else images_bytes(1, size)) > IN_MEMORY:
         return source, ()
-    images = load_images(
+    images = (load_pictures if whole else load_images)(
         source, size, strict=config.data.strict, workers=max(1, config.data.workers), progress=progress
     )
     if not images.skipped:

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
-from isosphere.data import ImageSet, load_images, permutation
+from isosphere.data import ImageSet, PictureSet, Source, load_images, load_pictures, permutation
 from isosphere.evaluation import extract, knn
 from isosphere.training import Parts
 
@@ -24,9 +24,11 @@ def online_knn(parts: Parts) -> tuple[Callable[[Any], dict[str, float]], str] | 
         return None
     size, seed = config.data.canvas_size or 32, config.train.seed
 
-    def some(source: Any, chosen: Any) -> ImageSet:
+    def some(source: Any, chosen: Any) -> ImageSet | PictureSet:
         part = source.subset(chosen.sort().values.numpy())
-        return part if isinstance(part, ImageSet) else load_images(part, size)
+        if not isinstance(part, Source):
+            return part
+        return (load_pictures if config.data.whole else load_images)(part, size)
 
     order = permutation(len(images), seed, 1)
     voters = min(BANK, len(images) // 2)

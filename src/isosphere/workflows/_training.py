@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, cast
 
 from isosphere.atomic import write_bytes
-from isosphere.data import ImageSet, Source, located
+from isosphere.data import Source, located
 from isosphere.errors import RunError, UsageError, command, plural
 from isosphere.evaluation import learn_wccn
 from isosphere.models import Encoder, EncoderRecord
@@ -92,7 +92,7 @@ class Training:
         typed = self.config.data.source or ""
         where = "" if self.at_hand else located(typed)
         folder.write_images(typed, where, len(parts.images), parts.fingerprint)
-        skipped = parts.images.skipped if isinstance(parts.images, ImageSet) else parts.images.unreadable
+        skipped = parts.images.unreadable if isinstance(parts.images, Source) else parts.images.skipped
         if skipped:
             added["left out"] = f"{plural(len(skipped), 'file')}, all in {folder.write_left_out(skipped)}"
         if not folder.checkpoint.exists():
@@ -140,6 +140,7 @@ class Training:
             self.parts.images,
             self.parts.views,
             canvas=data.canvas_size or 32,
+            whole=data.whole,
             count=max(256, min(4 * width, summary.images // 20)),
             seed=self.config.train.seed,
             workers=max(1, data.workers),

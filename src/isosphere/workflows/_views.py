@@ -6,7 +6,7 @@ from typing import Any
 
 from PIL import Image, ImageDraw, ImageOps
 
-from isosphere.data import Source, as_name, as_source, left_out, load_images
+from isosphere.data import Source, as_name, as_source, left_out, load_images, load_pictures
 from isosphere.models import build_encoder
 from isosphere.training import (
     Config,
@@ -62,7 +62,7 @@ def draw_views(
     config, suggestion = resolve(config, source)
     stride = max(1, len(source) // count)
     chosen = source.subset(list(range(0, len(source), stride))[:count])
-    images = load_images(chosen, config.data.canvas_size or 0)
+    images = (load_pictures if config.data.whole else load_images)(chosen, config.data.canvas_size or 0)
     made = build_views(config, build_encoder("small-conv", image_size=config.data.image_size or 32))
     sheet = contact_sheet(images.images, made, seed=config.train.seed)
     places = iter(range(len(chosen)))  # names may be given twice, and are in order
