@@ -9,11 +9,11 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
-from isosphere.data import open_source
+from isosphere.data import open_source, recipe
 from isosphere.errors import UsageError
 from isosphere.models import build_encoder
 from isosphere.training import Config, load_config, resolve
-from isosphere.training._defaults import check_batch, default_batch, typical_side
+from isosphere.training._defaults import canvas_side, check_batch, default_batch, typical_side
 
 
 @pytest.fixture
@@ -33,13 +33,21 @@ def test_a_folder_of_photographs(folder):
     assert suggestion is not None
     assert (config.views.recipe, suggestion.name) == ("crops", "crops")
     assert (config.data.image_size, config.data.canvas_size) == (64, 100)
+    assert config.data.crop_from == "whole"
     assert config.model.encoder == "small-conv"
     assert (config.train.batch_size, config.train.epochs) == (16, 100)
 
 
+def test_the_canvas_has_a_pixel_for_each_of_the_smallest_local_crop():
+    assert canvas_side(recipe("crops", 64)) == 128
+    assert canvas_side(recipe("lejepa", 224)) == 448  # 98 px of 5 % of the area: 438
+    assert canvas_side(recipe("lejepa", 224, local_scale=(0.02, 0.3))) == 693
+    assert canvas_side(recipe("lejepa", 224, local_scale=(0.002, 0.3))) == 4 * 224  # memory's price
+
+
 def test_what_is_given_is_kept(folder):
     given = Config().replace(
-        data={"image_size": 128, "canvas_size": 160},
+        data={"image_size": 128, "canvas_size": 160, "crop_from": "square"},
         views={"recipe": "byol"},
         train={"minutes": 3.0, "batch_size": 7},
     )

@@ -5,8 +5,9 @@ import math
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
-from isosphere.data import Source, open_source
+from isosphere.data import Pictures, Source, open_source
 from isosphere.errors import RunError, UsageError
 from isosphere.methods import METHODS
 from isosphere.runs import RunFolder, read_metrics
@@ -24,6 +25,17 @@ from isosphere.training import (
 from isosphere.training import (
     _setup as setup,
 )
+
+
+@pytest.fixture
+def photographs(tmp_path):
+    """A folder of pictures of several shapes, some of them square."""
+    generator = np.random.default_rng(0)
+    for i in range(48):
+        shape = [(24, 32), (32, 24), (24, 24), (24, 51)][i % 4]
+        pixels = np.kron(generator.integers(0, 256, (8, 8, 3)), np.ones((7, 7, 1)))[: shape[0], : shape[1]]
+        Image.fromarray(pixels.astype(np.uint8)).save(tmp_path / f"{i:02}.png")
+    return str(tmp_path)
 
 
 @pytest.fixture
@@ -344,6 +356,57 @@ def test_bf16_trains_and_statistics_stay_finite(archive, tmp_path, name):
     assert all(p.dtype == torch.float32 for p in parts.method.parameters())
     assert np.isfinite(summary.last["total"])
     assert len(read_metrics(tmp_path / "run" / "metrics.csv")) == 2
+
+
+@pytest.mark.parametrize("recipe", ["lejepa", "textures"])
+def test_whole_photographs_train_and_resume_bit_for_bit_streamed_or_not(
+    photographs, tmp_path, monkeypatch, recipe
+):
+    config = config_of(photographs, f"views.recipe={recipe}", "data.image_size=16")
+    parts, _ = train(config, tmp_path / "whole")
+    assert parts.config.data.crop_from == "whole"
+    assert isinstance(next(parts.loader.epoch(0)).images, Pictures)
+    assert "24 px on the short side" in parts.facts["data"]
+    assert "pixels" not in parts.facts
+    with pytest.raises(Killed):
+        train(config, tmp_path / "broken", ui=Killer(3))
+    monkeypatch.setattr(setup, "IN_MEMORY", 0)
+    resumed, _ = train(config, tmp_path / "broken")
+    resumed.loader.close()
+    assert_same(parts.method, resumed.method)
+
+
+def test_squares_are_cut_on_request_and_in_runs_of_an_earlier_version(photographs):
+    whole = prepare(config_of(photographs))
+    square = prepare(config_of(photographs, "data.crop_from=square"))
+    assert "lies outside" in square.facts["pixels"]
+    record = whole.method.encoder.spec()
+    earlier = prepare(config_of(photographs), record=record)  # which has no such key
+    assert earlier.config.data.crop_from == "square"
+    for parts in (square, earlier):
+        assert next(parts.loader.epoch(0)).images.shape == (12, 3, 24, 24)
+    kept = prepare(whole.config, record=record)
+    assert isinstance(next(kept.loader.epoch(0)).images, Pictures)
+
+
+def test_what_is_longer_than_crops_reach_is_said(tmp_path):
+    for i in range(8):
+        Image.new("RGB", (200, 40) if i == 3 else (50, 40), (30 * i, 9, 9)).save(tmp_path / f"{i}.png")
+    parts = prepare(config_of(tmp_path, "train.batch_size=4"))
+    assert (
+        "12.5% of the pictures are over 4 times as long as wide: their middle is kept"
+        in parts.facts["pixels"]
+    )
+
+
+def test_contact_sheet_keeps_shapes(photographs):
+    parts = prepare(config_of(photographs))
+    images = next(parts.loader.epoch(0)).images
+    wide = next(k for k, x in enumerate(images) if x.shape[2] > x.shape[1])
+    sheet = np.asarray(contact_sheet(images[wide : wide + 1], parts.views, epochs=1, cell=32))
+    first = sheet[4:36, 4:36]
+    assert (first[0] == 255).all()
+    assert not (first[16] == 255).all()
 
 
 def test_contact_sheet(archive):
