@@ -367,7 +367,7 @@ def test_whole_photographs_train_and_resume_bit_for_bit_streamed_or_not(
     assert parts.config.data.crop_from == "whole"
     assert isinstance(next(parts.loader.epoch(0)).images, Pictures)
     assert "24 px on the short side" in parts.facts["data"]
-    assert "pixels" not in parts.facts
+    assert parts.facts["seen"] == "random crops are drawn over the whole picture"
     with pytest.raises(Killed):
         train(config, tmp_path / "broken", ui=Killer(3))
     monkeypatch.setattr(setup, "IN_MEMORY", 0)
@@ -379,7 +379,7 @@ def test_whole_photographs_train_and_resume_bit_for_bit_streamed_or_not(
 def test_squares_are_cut_on_request_and_in_runs_of_an_earlier_version(photographs):
     whole = prepare(config_of(photographs))
     square = prepare(config_of(photographs, "data.crop_from=square"))
-    assert "lies outside" in square.facts["pixels"]
+    assert "lies outside" in square.facts["seen"]
     record = whole.method.encoder.spec()
     earlier = prepare(config_of(photographs), record=record)  # which has no such key
     assert earlier.config.data.crop_from == "square"
@@ -393,10 +393,7 @@ def test_what_is_longer_than_crops_reach_is_said(tmp_path):
     for i in range(8):
         Image.new("RGB", (200, 40) if i == 3 else (50, 40), (30 * i, 9, 9)).save(tmp_path / f"{i}.png")
     parts = prepare(config_of(tmp_path, "train.batch_size=4"))
-    assert (
-        "12.5% of the pictures are over 4 times as long as wide: their middle is kept"
-        in parts.facts["pixels"]
-    )
+    assert parts.facts["seen"].endswith("of the 12.5% that are over 4 times as long as wide over the middle")
 
 
 def test_contact_sheet_keeps_shapes(photographs):

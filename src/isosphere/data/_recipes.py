@@ -21,8 +21,9 @@ class ViewRecipe(BaseModel):
 
     Geometry. ``placement="inside"`` draws a box anywhere inside the image, as a random resized crop does:
     ``scale`` is the share of the image's *area*, uniform, ``ratio`` its width over height, log-uniform.
-    ``"centre"`` is a random affine map about the image's centre: ``scale`` is the share of the image's
-    *side*, uniform, shifted by up to ``translation`` (a share of the side, each way, each axis). Both are
+    ``"centre"`` is a random affine map about the image's centre: ``scale`` is the share of the image's short
+    *side*, uniform, shifted by up to ``translation`` (a share of that side, each way, each axis) and, in an
+    image that is not square, anywhere along its long side. Both are
     then turned by up to ``rotation`` degrees each way and sheared by up to ``shear`` degrees; what leaves the
     image is filled according to ``padding``.
 

@@ -188,16 +188,19 @@ def about_pixels(config: Config, source: Source, white: White | None) -> dict[st
     """What was decided about these pictures, in two lines; none where there was nothing to decide."""
     number, found = config.data.white, survey(source)
     said = [] if number is None else [f"{number:g} is white" if white is None else white.reason]
-    beyond = _beyond_crops(Shapes.of(source, config.data.canvas_size or 32)) if config.data.whole else found.outside
-    lines = {"pixels": "; ".join([*said, *found.decided]), "seen": beyond}
+    seen = _whole(Shapes.of(source, config.data.canvas_size or 32)) if config.data.whole else found.outside
+    lines = {"pixels": "; ".join([*said, *found.decided]), "seen": found.outside and seen}
     return {name: line for name, line in lines.items() if line}
 
 
-def _beyond_crops(shapes: Shapes) -> str | None:
-    """What of whole pictures random crops do not reach, in words."""
+def _whole(shapes: Shapes) -> str:
+    """What random crops of whole pictures reach, in words."""
+    said = "random crops are drawn over the whole picture"
     if not shapes.too_long:
-        return None
-    return f"{shapes.too_long:.1%} of the pictures are over {LONGEST} times as long as wide: their middle is kept"
+        return said
+    return (
+        f"{said}, of the {shapes.too_long:.1%} that are over {LONGEST} times as long as wide over the middle"
+    )
 
 
 def _flat(config: Config) -> dict[str, Any]:
