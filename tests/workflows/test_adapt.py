@@ -93,6 +93,8 @@ def test_an_adapted_run_holds_what_any_run_holds_and_nothing_of_a_training(adapt
     assert config["data"]["source"] == str(folder)
     assert run.layers == ("adapted", "backbone")
     assert run.search_layer == "adapted"
+    with pytest.raises(TypeError, match="no loss"):
+        run.method([torch.zeros(2, 3, 32, 32)])
     assert (run.adaptation.views, run.adaptation.images) == (4, 24)
 
 
@@ -205,9 +207,14 @@ def test_added_images_alone_are_looked_at(folder, settings, own_cache, seen, tmp
     assert seen[0] == 1
 
 
-def test_without_a_cache_that_can_be_written_it_works(folder, settings, tmp_path, monkeypatch):
+def test_without_a_cache_that_can_be_written_it_works(folder, settings, weights, tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("ISOSPHERE_CACHE", str(tmp_path / "file"))
+    run = isosphere.load(f"timm:{NAME}@{weights}", device="cpu")
+    assert len(run.embed(folder)) == 24
+    assert run.index(folder).saved is None
+    with pytest.raises(UsageError, match="ISOSPHERE_CACHE"):
+        run.report(folder, out=tmp_path / "r.html", progress=False)
     assert isosphere.adapt(folder, tmp_path / "a", **settings).adaptation.images == 24
 
 

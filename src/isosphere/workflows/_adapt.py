@@ -14,8 +14,10 @@ from torch import Tensor
 
 from isosphere.atomic import make_folder
 from isosphere.data import (
+    Pictures,
     Pixels,
     Source,
+    White,
     as_name,
     digests,
     fingerprint,
@@ -23,7 +25,6 @@ from isosphere.data import (
     located,
     require_readable,
     set_aside,
-    survey,
 )
 from isosphere.deploy import rows_seen
 from isosphere.errors import RunError, UsageError, command, option, plural, printable
@@ -32,6 +33,7 @@ from isosphere.methods import FROZEN
 from isosphere.models import Adaptation, fit_adaptation
 from isosphere.runs import RunFolder
 from isosphere.training import (
+    about_pixels,
     build_views,
     duration,
     open_training_source,
@@ -150,7 +152,7 @@ class Adapting:
     at_hand: bool
     strict: bool
     workers: int
-    white: str = ""
+    white: White | None = None
     skipped: list[tuple[str, str]] = field(default_factory=list)
     adaptation: Adaptation | None = None
     _rows: list[tuple[Tensor, dict[str, Tensor]]] = field(default_factory=list, repr=False)
@@ -190,11 +192,7 @@ class Adapting:
             + (f" ({option('limit', 'N')} for more)" if self._limited else ""),
             "views": f"{views} of each: crops of at least {RECIPE['scale'][0]:.0%}, mirrored, colours slightly changed",
         }
-        looked = survey(self.source)
-        found |= {
-            "pixels": "; ".join(filter(None, [self.white, *looked.decided])),
-            "seen": looked.outside or "",
-        }
+        found |= about_pixels(parse_config(self.values), self.source, self.white)
         if kept := len(self.source) - len(self._todo):
             found["kept"] = f"features of {plural(kept, 'image')}, from before"
         return {name: said for name, said in found.items() if said}
@@ -248,8 +246,8 @@ class Adapting:
         if self.skipped:
             listed = f" All are in {self.folder.left_out}." if len(self.skipped) > 3 else ""
             said.append((left_out(self.skipped) + listed, True))
-        if aside := set_aside(self.source):
-            said.append((aside, True))
+        cautions = (self.white and self.white.caution, set_aside(self.source))
+        said += [(caution, True) for caution in cautions if caution]
         if self.adaptation.images < FEW:
             few = plural(self.adaptation.images, "image")
             said.append((f"{few} are few to adapt to: compare with {option('layer', 'backbone')}.", True))
@@ -382,8 +380,7 @@ def prepare_adaptation(
     found = found.read_as(settled.data.reading)
     where = device or ("cuda" if torch.cuda.is_available() else "cpu")
     model = Trained.as_it_is(network, device=where, image_size=image_size)
-    said = "" if white is None else " ".join(filter(None, [white.reason + ".", white.caution]))
-    return Adapting(values, RunFolder(out), found, model, source is not None, strict, workers, said)
+    return Adapting(values, RunFolder(out), found, model, source is not None, strict, workers, white)
 
 
 def _require_vacant(path: Path, *, overwrite: bool) -> None:
@@ -403,7 +400,7 @@ def _by_content(views: MakesViews, contents: Tensor) -> MakesViews:
     positions = torch.arange(len(contents))
     numbers = torch.where(contents.any(1), contents[:, 0] & 0xFFFFFFFF, positions)
 
-    def draw(images: Tensor, *, index: Tensor, epoch: int, seed: int) -> Sequence[Tensor]:
+    def draw(images: Tensor | Pictures, *, index: Tensor, epoch: int, seed: int) -> Sequence[Tensor]:
         return views(images, index=numbers[index.cpu()], epoch=epoch, seed=seed)
 
     return draw

@@ -77,6 +77,11 @@ def report(
     with progress_bar("Embedding", progress) as bar:
         for name, one in zip(names, given, strict=True):
             run = one if isinstance(one, Trained) else Trained.read(one, cache=cache)
+            if run.network is not None and not run.folder.config.exists():
+                raise UsageError(
+                    f"{run.folder.path}, where what is known of {run.network} is kept, cannot be written to: name "
+                    "another folder by ISOSPHERE_CACHE."
+                )
             found[name], stale = _of_these_weights(run, read_results(run.folder))
             said = [*_said_of(run, stale), *_doubts(run, found[name])]
             subjects.append(_subject(name, run, data, limit, sources, bar, said))
