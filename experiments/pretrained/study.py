@@ -11,6 +11,7 @@ read.
 """
 
 from collections.abc import Iterator, Mapping
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +22,7 @@ from torch.nn.functional import normalize
 from experiments.command import parser
 from experiments.records import Table
 from isosphere.evaluation import class_outcomes, knn_predict
-from isosphere.models import fit_adaptation
+from isosphere.models import Adaptation, fit_adaptation
 from isosphere.statistics import within_covariance, within_root
 
 HERE = Path(__file__).parent
@@ -33,9 +34,14 @@ RULES: dict[str, Mapping[str, float] | None] = {
     "WCCN .3": {"shrinkage": 0.3, "strength": 0.0, "centring": 1.0},
     "default": {},
     "default, folded": {},
+    **{f"default, {count} images": {} for count in (8, 32)},
 }
-"""Settings of :func:`isosphere.models.fit_adaptation`; folded: of one pass, mapped to the mean of two."""
-GRID = [(s, a) for s in (0.1, 0.3, 0.5, 0.7, 0.85, 0.95) for a in (0.0, 0.125, 0.2, 0.25, 0.375, 0.5)]
+"""Settings of :func:`isosphere.models.fit_adaptation`; folded: of one pass, mapped to the mean of two; with so many
+images: fitted to the views of so many of the database.
+"""
+GRID = [(s, a) for s in (0.3, 0.7, 0.85, 0.95) for a in (0.0, 0.1, 0.15, 0.2, 0.3)]
+GRID_SPLITS = 3
+"""Of the ten divisions, those in which every setting is tried."""
 
 
 def divisions(count: int) -> Iterator[tuple[Tensor, Tensor]]:
@@ -83,24 +89,30 @@ def measure(file: Path, network: str, results: Table) -> None:
     views, labels = held["train/crops"], held["train/labels"].long()
     unit = normalize(held["train/passes"].double(), dim=2)
     passes = {1: unit[0], 2: normalize(unit.mean(0), dim=1)}
-    found = {
-        (rule, n): Outcomes(labels) for rule in RULES for n in passes if not ("folded" in rule and n == 2)
+    key: dict[str, object] = {"network": network, "set": file.stem}
+    wanted = {
+        (rule, n): Outcomes(labels)
+        for rule in RULES
+        for n in ((1,) if rule.startswith("default,") else passes)
+        if rule == "frozen" or key | {"rule": rule, "passes": n} not in results
     }
     for database, queries in divisions(len(labels)):
-        for rule, setting in RULES.items():
-            if setting is None:
-                seen = passes
-            else:
-                adapted = fit_adaptation(views[:, database], **setting)
-                if "folded" in rule:
-                    seen = {1: adapted(folded(*unit, database))}
-                else:
-                    seen = {n: adapted(x) for n, x in passes.items()}
-            for n, rows in seen.items():
-                found[rule, n].add(rows, database, queries)
-    for (rule, n), outcome in found.items():
-        against = {"": found["frozen", n].mean, "_one": found["frozen", 1].mean}
-        row: dict[str, object] = {"network": network, "set": file.stem, "rule": rule, "passes": n}
+        fitted: dict[str, Adaptation] = {}
+        for (rule, n), outcome in wanted.items():
+            rows, setting = passes[n], RULES[rule]
+            if "folded" in rule:
+                rows = folded(unit[0], unit[1], database)
+            if setting is not None:
+                count = int(rule.split()[1]) if rule.endswith("images") else len(database)
+                name = f"{setting} {count}"
+                fitted[name] = fitted.get(name) or fit_adaptation(views[:, database[:count]], **setting)
+                rows = fitted[name](rows)
+            outcome.add(rows, database, queries)
+    for (rule, n), outcome in wanted.items():
+        row: dict[str, object] = key | {"rule": rule, "passes": n}
+        if row in results:
+            continue
+        against = {"": wanted["frozen", n].mean, "_one": wanted["frozen", 1].mean}
         row |= dict(zip(("knn", "map"), (f"{x:.2f}" for x in outcome.mean.mean(1)), strict=True))
         for name, base in against.items():
             gap = outcome.mean - base
@@ -127,11 +139,10 @@ def criteria(fitted: Tensor, views: Tensor, setting: Mapping[str, float] | None)
     common, and how often one view finds the other (not to be chosen by).
     """
     unit = normalize(views.double(), dim=2)
-    seen = (
-        unit
-        if setting is None
-        else torch.stack([fit_adaptation(fitted, **setting)(x) for x in unit]).double()
-    )
+    seen = unit
+    if setting is not None:
+        adapted = fit_adaptation(fitted, **setting)
+        seen = torch.stack([adapted(x) for x in unit]).double()
     apart = (seen - seen.mean(0)).square().sum(2).mean() * len(seen) / (len(seen) - 1)
     whole = (seen - seen.mean((0, 1))).square().sum(2).mean()
     pairs = list(zip(seen[::2], seen[1::2], strict=False))
@@ -155,7 +166,7 @@ def criteria(fitted: Tensor, views: Tensor, setting: Mapping[str, float] | None)
 
 
 def search(file: Path, network: str, grid: Table) -> None:
-    """All settings on one set: gains of one pass, fitted to views of all training images, and the criteria."""
+    """All settings on one set: gains of one pass in some of the divisions, and the criteria."""
     held = {name: torch.from_numpy(x) for name, x in np.load(file).items()}
     views, labels = held["train/crops"], held["train/labels"].long()
     half = torch.randperm(views.shape[1], generator=torch.Generator().manual_seed(SPLITS))
@@ -167,8 +178,8 @@ def search(file: Path, network: str, grid: Table) -> None:
         if key in grid:
             continue
         outcome = Outcomes(labels)
-        rows = unit if setting is None else fit_adaptation(views, **setting)(unit)
-        for database, queries in divisions(len(labels)):
+        for database, queries in islice(divisions(len(labels)), GRID_SPLITS):
+            rows = unit if setting is None else fit_adaptation(views[:, database], **setting)(unit)
             outcome.add(rows, database, queries)
         base = outcome if setting is None else base
         gain = (outcome.mean - base.mean).mean(1)

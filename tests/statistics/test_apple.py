@@ -8,6 +8,7 @@ import torch
 from isosphere import statistics
 from isosphere.discrepancies import build_discrepancy
 from isosphere.evaluation import WCCN, geometry, knn_predict, ood_scores
+from isosphere.models import fit_adaptation
 from isosphere.reductions import _precision
 from isosphere.sphere import normalize
 from isosphere.statistics import local_intrinsic_dimensions, normalised_mutual_information
@@ -44,6 +45,7 @@ LOOKS = {
     "normalised_mutual_information": lambda at: normalised_mutual_information(at(LABELS), at(LABELS // 2)),
     "collapse_metrics": lambda at: torch.tensor(list(collapse_metrics(*at(VIEWS)).as_row().values())),
     "WCCN": lambda at: WCCN.fit(at(VIEWS))(at(Z)),
+    "adaptation": lambda at: fit_adaptation(at(VIEWS))(at(Z)),
     "knn": lambda at: knn_predict(at(Z), at(LABELS), at(Z), k=5),
     "geometry": lambda at: torch.tensor([e.value for e in geometry(at(Z), views=at(VIEWS)).values()]),
     "ood": lambda at: torch.stack(list(ood_scores(at(Z), at(Z)).values())),
