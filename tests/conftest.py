@@ -1,6 +1,7 @@
 """Shared fixtures: where the real images are, and quiet deterministic torch."""
 
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -31,6 +32,18 @@ def real_data() -> Path:
 @pytest.fixture(autouse=True)
 def _seeded():
     torch.manual_seed(0)
+
+
+@pytest.fixture(autouse=True)
+def _precision_by_hardware(monkeypatch):
+    """What ``precision: auto`` measures depends on what else the machine does."""
+    if (setup := sys.modules.get("isosphere.training._setup")) is not None:
+        from isosphere.training import choose_precision
+
+        def chosen(method, views, fabric):
+            return choose_precision("auto", fabric.device), ""
+
+        monkeypatch.setattr(setup, "measure_precision", chosen)
 
 
 @pytest.fixture(scope="session")

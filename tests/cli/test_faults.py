@@ -228,7 +228,7 @@ def test_numbers_that_leave_the_range_stop_the_run_with_its_last_good_checkpoint
 
     before, set_rate = trained.checkpoint.read_bytes(), optimizer.set_learning_rate
 
-    def absurd(groups, rate):
+    def absurd(groups, *rates):
         set_rate(groups, float("inf"))
 
     with monkeypatch.context() as patch:

@@ -274,3 +274,17 @@ def test_a_line_is_a_collapse_of_dimensions():
     assert said is not None
     assert said.startswith("Collapse of dimensions: the embeddings lie along 1 direction(s) of 32")
     assert verdict(CollapseMetrics(0.0, 1.0, 1.2, 4), progress=0.5, steps=1000) is None
+
+
+def test_images_to_choose_weights_by_are_left_out_of_training():
+    weights = ["model.init=w.pth", "train.load_best=true"]
+    for n, held in ((8000, 512), (700, 87), (40, 5)):
+        rest, shown, words = hold_out(configured(*weights, "train.monitor=false"), image_set(n), 128)
+        assert (len(rest), len(shown)) == (n - held, held)
+        assert set(rest.paths).isdisjoint(shown.paths)
+        assert "left out of training" in words
+    rest, shown, _ = hold_out(configured(*weights, "train.batch_size=40"), image_set(40), 128)
+    assert (len(rest), len(shown)) == (40, 5)  # a batch is needed first
+    source, test = open_source("digits", split="train"), open_source("digits", split="test")
+    rest, shown, _ = hold_out(configured("data.source=digits", *weights), source, 16, test=test)
+    assert set(shown.paths) <= set(source.paths) - set(rest.paths)

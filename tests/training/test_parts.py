@@ -23,7 +23,12 @@ from isosphere.training import (
 )
 from isosphere.training._config import OptimConfig
 from isosphere.training._meters import WARM_UP, Meter
-from isosphere.training._optimizer import build_optimizer, decay_groups, load_optimizer
+from isosphere.training._optimizer import (
+    build_optimizer,
+    decay_groups,
+    load_optimizer,
+    set_learning_rate,
+)
 
 
 class Mixed(nn.Module):
@@ -306,3 +311,37 @@ def test_bar_on_a_terminal_is_taken_down():
 )
 def test_durations_are_said_as_people_say_them(seconds, text):
     assert duration(seconds) == text
+
+
+def test_the_backbone_has_a_rate_of_its_own_and_its_layers_theirs():
+    method = build_method("byol", build_encoder("small-conv", image_size=16), dim=8, hidden=8)
+    names = {id(p): name for name, p in method.named_parameters()}
+    assert len(build_optimizer(method, OptimConfig(backbone_rate=None)).param_groups) == 2
+    config = OptimConfig(learning_rate=1e-3, backbone_rate=1e-4, layer_decay=0.5)
+    optimizer = build_optimizer(method, config)
+    set_learning_rate(optimizer.param_groups, 1e-3, 1e-3)
+    rates = {names[id(p)]: group["lr"] for group in optimizer.param_groups for p in group["params"]}
+    decays = {
+        names[id(p)]: group["weight_decay"] for group in optimizer.param_groups for p in group["params"]
+    }
+    assert rates.keys() == {name for name, p in method.named_parameters() if p.requires_grad}
+    for layer in range(5):
+        assert rates[f"encoder.backbone.layers.{layer}.0.weight"] == pytest.approx(1e-4 * 0.5 ** (4 - layer))
+        assert rates[f"encoder.backbone.layers.{layer}.1.bias"] == pytest.approx(1e-4 * 0.5 ** (4 - layer))
+    assert {rate for name, rate in rates.items() if not name.startswith("encoder.")} == {1e-3}
+    assert {name: decay > 0 for name, decay in decays.items()} == {
+        name: p.ndim > 1 for name, p in method.named_parameters() if p.requires_grad
+    }
+    set_learning_rate(optimizer.param_groups, 1e-3, 0.0)
+    assert {group["lr"] for group in optimizer.param_groups} == {0.0, 1e-3}
+
+
+def test_a_layer_learns_as_timm_would_have_it():
+    from timm.optim import param_groups_layer_decay
+
+    encoder = build_encoder("resnet10t", image_size=32)
+    method = build_method("kl-vmf", encoder, dim=8, hidden=8)
+    optimizer = build_optimizer(method, OptimConfig(learning_rate=1e-3, layer_decay=0.7))
+    ours = {id(p): group.get("lr_scale", 1) for group in optimizer.param_groups for p in group["params"]}
+    for group in param_groups_layer_decay(encoder.backbone, layer_decay=0.7):
+        assert all(ours[id(p)] == pytest.approx(group["lr_scale"]) for p in group["params"])

@@ -67,3 +67,27 @@ def test_remaining():
 def test_a_plan_has_one_length(count, seconds):
     with pytest.raises(ValueError, match="exactly one"):
         Plan(steps=count, seconds=seconds, warmup_steps=0, final_fraction=0.0)
+
+
+def test_the_head_has_the_first_steps_alone_and_the_backbone_a_rise_of_its_own():
+    plan = steps(head_steps=20)
+    assert [plan.head_alone(k, 0.0) for k in (0, 19, 20, 99)] == [True, True, False, False]
+    assert [plan.factor(k, 0.0) for k in range(100)] == [steps().factor(k, 0.0) for k in range(100)]
+    backbone = [plan.backbone_factor(k, 0.0) for k in range(100)]
+    assert backbone[:20] == [0.0] * 20
+    assert backbone[20] == pytest.approx(0.1 * plan.factor(20, 0.0))
+    assert backbone[29:] == [plan.factor(k, 0.0) for k in range(29, 100)]
+    assert [steps().backbone_factor(k, 0.0) for k in (0, 5, 99)] == [
+        steps().factor(k, 0.0) for k in (0, 5, 99)
+    ]
+
+
+def test_of_minutes_the_head_has_a_fifth_at_the_most():
+    plan = timed(head_steps=1000)
+    assert plan.head_alone(3, 9.9)
+    assert not plan.head_alone(3, 10.0)
+    assert plan.backbone_factor(3, 9.9) == plan.backbone_factor(3, 10.0) == 0.0
+    assert plan.backbone_factor(4, 12.5) == pytest.approx(0.5 * plan.factor(100, 12.5))
+    assert plan.backbone_factor(4, 20.0) == pytest.approx(plan.factor(100, 20.0))
+    soon = timed(head_steps=5)
+    assert soon.backbone_factor(5, 0.5) > 0

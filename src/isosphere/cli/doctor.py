@@ -37,6 +37,7 @@ def doctor() -> None:
     found = environment()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     precision = choose_precision("auto", device)
+    measures = "; train times a step and takes float32 where that is as fast" if precision == "bf16" else ""
     packages = found["packages"]
     cores = f"{found['cpu']['cores']} cores, {found['cpu']['threads']} used by torch"
     report = {
@@ -47,7 +48,7 @@ def doctor() -> None:
         ),
         "processor": f"{found['cpu']['name']}, {cores}",
         "GPU": ", ".join(found["gpus"]) or "none that torch can use",
-        "precision": explain_precision(precision, device),
+        "precision": explain_precision(precision, device) + measures,
         "memory": _memory(),
         "cache": _writable(cache_folder()),
         "here": _writable(Path.cwd()),

@@ -9,6 +9,7 @@ from timm.data.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from torch import Tensor, nn
 
 from isosphere.errors import RunError, UsageError, option
+from isosphere.models._freezing import depths, freeze_batch_norm, freeze_stages
 from isosphere.models._inspection import evaluation_mode
 from isosphere.models._loading import load
 from isosphere.models._record import Arguments, CropMode, EncoderRecord, PretrainedCfg, Stem
@@ -49,6 +50,7 @@ class Encoder(nn.Module):
         self.start: str | None = None
         self.origin: str | None = None
         self._cfg: PretrainedCfg | None = None
+        self._still: tuple[str, ...] = ()
         self.arguments, self.stem = Arguments(), None
         if name == SMALL_CONV:
             if pretrained:
@@ -82,6 +84,26 @@ class Encoder(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.backbone(x)
+
+    def freeze(self, stages: int = 0, *, batch_norm: bool = False) -> None:
+        """Keep the first `stages` of the backbone, the stem being the first, and with `batch_norm` every batch norm as
+        they are: no gradient, and evaluation mode in training too, so that running statistics neither move nor are
+        replaced by those of a batch.
+
+        Raises: UsageError if no stage would be left to learn, or timm does not know them.
+        """
+        still = freeze_stages(self.backbone, self.name, stages)
+        self._still = (*still, *(freeze_batch_norm(self.backbone) if batch_norm else ()))
+
+    def train(self, mode: bool = True) -> "Encoder":
+        super().train(mode)
+        for name in self._still:
+            self.backbone.get_submodule(name).eval()
+        return self
+
+    def layers(self) -> dict[str, int]:
+        """The layer of each parameter, from the input on, by its name here. Raises: UsageError as :meth:`freeze`."""
+        return {f"backbone.{key}": layer for key, layer in depths(self.backbone, self.name).items()}
 
     @property
     def own_size(self) -> int | None:

@@ -36,3 +36,7 @@ class SmallConv(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.layers(x).mean((2, 3))
+
+    def group_matcher(self, coarse: bool = False) -> dict[str, str]:
+        """The layers in order, as timm's networks tell theirs."""
+        return {"blocks": r"^layers\.(\d+)"}

@@ -28,7 +28,8 @@ class RunFolder:
     """Paths and files of one run.
 
     ``config.yaml``, ``environment.json``, ``images.json``, ``metrics.csv``, ``checkpoints/last.ckpt`` (and
-    ``epoch-N.safetensors`` where weights are kept), ``encoder.safetensors`` with ``encoder.json``,
+    ``epoch-N.safetensors`` where weights are kept; ``start.safetensors`` and ``chosen.json`` of a training that began
+    with given ones), ``encoder.safetensors`` with ``encoder.json``,
     ``method.safetensors``, ``wccn.safetensors`` (of a network that was adapted ``adaptation.safetensors`` instead),
     ``evaluation.json`` and ``train.log``; every one but the log and the
     metrics, which only grow, is replaced atomically.
@@ -41,6 +42,7 @@ class RunFolder:
         self.images = self.path / "images.json"
         self.metrics = self.path / "metrics.csv"
         self.checkpoint = self.path / "checkpoints" / "last.ckpt"
+        self.start = self.path / "checkpoints" / "start.safetensors"
         self.encoder = self.path / "encoder.safetensors"
         self.encoder_spec = self.path / "encoder.json"
         self.method = self.path / "method.safetensors"
@@ -48,6 +50,7 @@ class RunFolder:
         self.older_wccn = self.path / "view_metric.safetensors"
         self.adaptation = self.path / "adaptation.safetensors"
         self.evaluation = self.path / "evaluation.json"
+        self.chosen = self.path / "chosen.json"
         self.log = self.path / "train.log"
         self.left_out = self.path / "left_out.txt"
         self.lock = self.path / ".lock"
@@ -324,6 +327,18 @@ class RunFolder:
     def keep_weights(self, epoch: int, state: Mapping[str, Any]) -> None:
         """Keep the weights of a whole method as they are after an epoch: ``checkpoints/epoch-0010.safetensors``."""
         write_bytes(self._kept(epoch), _pack(state))
+
+    def write_start(self, state: Mapping[str, Any]) -> None:
+        """Keep the weights that a training from given ones begins with, of the whole method."""
+        write_bytes(self.start, _pack(state))
+
+    def read_start(self) -> dict[str, Any] | None:
+        """The weights of `write_start`, on the CPU; None where none were kept."""
+        return self._read(self.start) if self.start.exists() else None
+
+    def write_chosen(self, found: Mapping[str, Any]) -> None:
+        """Record which weights the run has ended with, and what was measured of the others."""
+        write_json(self.chosen, found)
 
     def kept_epochs(self) -> list[int]:
         """The epochs of which weights were kept, in order."""

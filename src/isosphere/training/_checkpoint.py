@@ -180,13 +180,14 @@ def _first_line(error: Exception) -> str:
 # --- weights in files ---------------------------------------------------------------------------------------
 
 
-def write_weights(folder: RunFolder, method: Method, *, seed: int, step: int) -> None:
+def write_weights(folder: RunFolder, method: Method, *, seed: int, step: int, of: str = "student") -> None:
     """Write encoder.safetensors with encoder.json, and the rest of the method (head, teacher) as method.safetensors.
 
-    `seed` is the seed from which the encoder was initialised: with it the untrained encoder can be had again.
+    `seed` is the seed from which the encoder was initialised: with it the untrained encoder can be had again. `of`:
+    what the weights are, in words.
     """
     encoder = cast(Encoder, method.encoder)
-    spec = {**encoder.spec(), "weights": "student", "seed": seed, "step": step}
+    spec = {**encoder.spec(), "weights": of, "seed": seed, "step": step}
     folder.write_encoder(encoder.state_dict(), spec)
     rest = {k: v for k, v in method.state_dict().items() if not k.startswith("encoder.")}
     folder.write_method(rest, step=step)

@@ -150,6 +150,13 @@ class ModelConfig(_Section):
         description="random, pretrained, a file of weights, the folder of a run, or hf-hub:OWNER/NAME",
     )
     partial: bool = Field(default=False, description="leave random what the weights of init lack")
+    batch_norm: Literal["frozen", "train"] | None = Field(
+        default=None,
+        description="of the backbone: frozen keeps statistics, scale and shift; empty: frozen with weights, else train",
+    )
+    freeze: int = Field(
+        default=0, ge=0, description="first stages of the backbone, with the stem, that keep their weights"
+    )
     dim: int | None = Field(
         default=None, ge=2, le=65536, description="dimension of the embedding; empty: the method's"
     )
@@ -193,6 +200,18 @@ class OptimConfig(_Section):
         le=100.0,
         description="the highest; left out: 2e-3 for small-conv, 5e-4 for a ViT; lars and sgd by the batch",
     )
+    backbone_rate: float | None = Field(
+        default=None,
+        gt=0.0,
+        le=100.0,
+        description="learning rate of the backbone; empty: that of all, with weights at most 1e-4 (lars, sgd: a tenth)",
+    )
+    layer_decay: float = Field(
+        default=1.0,
+        gt=0.0,
+        le=1.0,
+        description="a layer of the backbone learns at this times the rate of the next; with weights .75 is usual",
+    )
     weight_decay: float = Field(
         default=0.05,
         ge=0.0,
@@ -225,6 +244,15 @@ class TrainConfig(_Section):
         default=None, ge=0, description="passes over the images (0: the untrained encoder)"
     )
     minutes: float | None = Field(default=None, gt=0.0, description="time of training, instead of epochs")
+    head_epochs: int | None = Field(
+        default=None,
+        ge=0,
+        description="the first epochs, in which the head learns on the fixed backbone; empty: 1 with weights, else 0",
+    )
+    load_best: bool | None = Field(
+        default=None,
+        description="end with the best of start, kept epochs and mixtures with the end, by views; empty: with weights",
+    )
     batch_size: int | None = Field(
         default=None, ge=1, description="images in a step, over all devices; empty: by the data"
     )
@@ -309,9 +337,9 @@ class Config(_Section):
 
     def replace(self, **sections: Mapping[str, Any]) -> "Config":
         """The same configuration with some keys of some sections replaced, and validated again."""
-        values = self.model_dump()
+        values = self.model_dump(exclude_unset=True)  # what was not given stays so
         for section, changes in sections.items():
-            values[section].update(changes)
+            values.setdefault(section, {}).update(changes)
         return parse_config(values)
 
     def as_mapping(self) -> dict[str, Any]:

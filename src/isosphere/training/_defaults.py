@@ -10,6 +10,10 @@ from isosphere.models import own_start
 from isosphere.training._config import Config
 
 EPOCHS = 100
+EPOCHS_FROM_WEIGHTS, HEAD_EPOCHS, HEAD_RATE, BACKBONE_RATE = 5, 1, 1e-3, 1e-4
+"""Where a training begins with given weights: few passes, the first for the head alone, then two rates. First the head:
+Kumar et al., Fine-Tuning can Distort Pretrained Features, 2202.10054.
+"""
 LARGEST_BATCH, SMALLEST_BATCH, STEPS_PER_EPOCH = 256, 16, 10
 SMALL_IMAGE, USUAL_IMAGE = 40, 64
 """Images up to the first side are taken as they are, larger ones are viewed at the second unless asked
@@ -55,12 +59,13 @@ def settle_white(config: Config, source: Source) -> tuple[Config, White | None]:
     return (config if found is None else config.replace(data={"white": found.value})), found
 
 
-def resolve(config: Config, source: Source) -> tuple[Config, Suggestion | None]:
+def resolve(config: Config, source: Source, *, begun: bool = False) -> tuple[Config, Suggestion | None]:
     """The same configuration with every open key of data, views, encoder, batch and length filled in.
 
     The choice depends on the images and on nothing of the machine, so that a command means the same
     everywhere. Where no recipe of views was asked for, the one that the images suggest is taken and the
-    suggestion handed back.
+    suggestion handed back. Of a run that has `begun` what an earlier version did not know stays open: it goes on
+    without it.
     """
     config = _by_weights(config)
     data, train = config.data, config.train
@@ -76,7 +81,7 @@ def resolve(config: Config, source: Source) -> tuple[Config, Suggestion | None]:
         views={"recipe": name},
         train={"batch_size": train.batch_size or default_batch(len(source))},
     )
-    return _by_size(resolved, config), suggestion
+    return _by_size(resolved, config, begun=begun), suggestion
 
 
 def _by_weights(config: Config) -> Config:
@@ -115,30 +120,52 @@ def canvas_side(views: ViewRecipe) -> int:
     return min(math.ceil(needed), MOST_OF_VIEW * views.size)
 
 
-def _by_size(resolved: Config, given: Config) -> Config:
+def _by_size(resolved: Config, given: Config, *, begun: bool = False) -> Config:
     """Encoder, learning rate, decay and length, where they were not given."""
-    train, optim = resolved.train, resolved.optim
+    train, optim, given_weights = resolved.train, resolved.optim, resolved.model.init != "random"
     size, batch = resolved.data.image_size or USUAL_IMAGE, train.batch_size or LARGEST_BATCH
     encoder = resolved.model.encoder or ("small-conv" if size <= LARGEST_FOR_SMALL_CONV else "resnet18")
     rates = {
-        "learning_rate": learning_rate(encoder, optim.name, batch),
+        "learning_rate": learning_rate(encoder, optim.name, batch, given_weights=given_weights),
         "weight_decay": WEIGHT_DECAY[optim.name],
     }
-    return resolved.replace(
+    length = EPOCHS_FROM_WEIGHTS if given_weights else EPOCHS
+    decided = resolved.replace(
         model={"encoder": encoder},
         optim={key: value for key, value in rates.items() if key not in given.optim.model_fields_set},
-        train={"epochs": EPOCHS if train.epochs is None and train.minutes is None else train.epochs},
+        train={"epochs": length if train.epochs is None and train.minutes is None else train.epochs},
+    )
+    return _with_weights(decided) if given_weights and not begun else decided
+
+
+def _with_weights(config: Config) -> Config:
+    """What of a training from given weights was left open; one of an epoch has none for the head alone."""
+    model, optim, train = config.model, config.optim, config.train
+    rate = optim.learning_rate
+    slow = min(rate, BACKBONE_RATE) if optim.name == "adamw" else rate / 10
+    first = HEAD_EPOCHS if train.epochs is None else min(HEAD_EPOCHS, max(0, train.epochs - 1))
+    return config.replace(
+        model={"batch_norm": model.batch_norm or "frozen"},
+        optim={"backbone_rate": optim.backbone_rate or slow},
+        train={
+            "head_epochs": first if train.head_epochs is None else train.head_epochs,
+            "load_best": True if train.load_best is None else train.load_best,
+        },
     )
 
 
-def learning_rate(encoder: str, optimizer: str = "adamw", batch: int = 256) -> float:
-    """The highest learning rate where none is given.
+def learning_rate(
+    encoder: str, optimizer: str = "adamw", batch: int = 256, *, given_weights: bool = False
+) -> float:
+    """The highest learning rate where none is given; with given weights it is the head's.
 
     AdamW: LeJEPA's 5e-4 for a ViT; a small network bears more. LARS .2 and SGD .05, times the batch over 256: BYOL and
     SimSiam.
     """
     if optimizer != "adamw":
         return {"lars": 0.2, "sgd": 0.05}[optimizer] * batch / 256
+    if given_weights:
+        return HEAD_RATE
     if encoder == "small-conv":
         return 2e-3
     return 5e-4 if "vit" in encoder else 1e-3

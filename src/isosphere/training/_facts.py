@@ -10,7 +10,7 @@ from lightning.fabric import Fabric
 from torch import Tensor
 
 from isosphere.data import ImageSet, Loader, PictureSet, Source, Views
-from isosphere.errors import UsageError, option, plural
+from isosphere.errors import UsageError, command, option, plural
 from isosphere.methods import Method, by_size
 from isosphere.models import Encoder, evaluation_mode
 from isosphere.training._config import Config
@@ -41,6 +41,7 @@ def facts_of(
         "data": f"{len(images):,} images of {config.data.canvas_size} px{short} from {origin}, {place}",
         "views": f"{config.views.recipe}: {made.global_views} of {made.size} px{local}",
         "encoder": encoder_fact(config, method),
+        **beginning_facts(config),
         "method": config.method.name,
         **_method_facts(method, fabric, first),
         **_pieces_fact(train.batch_size, train.micro_batch),
@@ -57,6 +58,27 @@ def encoder_fact(config: Config, method: Method) -> str:
     return (
         f"{config.model.encoder}, {parameters / 1e6:.1f} M parameters, {encoder.origin or config.model.init}"
     )
+
+
+def beginning_facts(config: Config) -> dict[str, str]:
+    """How given weights are trained on, and what to expect of it."""
+    model, optim, train = config.model, config.optim, config.train
+    if model.init == "random":
+        return {}
+    first = f"the head alone for {plural(train.head_epochs, 'epoch')}, then " if train.head_epochs else ""
+    still = f"; the first {plural(model.freeze, 'stage')} stay as they are" if model.freeze else ""
+    decay = f", a layer {optim.layer_decay:g} times that of the next" if optim.layer_decay < 1 else ""
+    said = {
+        "from weights": f"{first}the backbone at {optim.backbone_rate or optim.learning_rate:g}{decay}, the rest at "
+        f"{optim.learning_rate:g}; batch norm of the backbone {model.batch_norm or 'train'}{still}"
+    }
+    if train.load_best:
+        said["expect"] = (
+            "little from a few thousand images: the run ends with the weights that it began with unless others are "
+            "better by views of held-out images. What pays there is "
+            f"{command('adapt', config.data.source or 'PICTURES')}"
+        )
+    return said
 
 
 def _pieces_fact(batch: int | None, micro_batch: int | None) -> dict[str, str]:
@@ -128,7 +150,7 @@ def enough_steps(method: Method) -> int:
 def too_short(config: Config, method: Method, epoch: int) -> str | None:
     """What to say of a training that ends before its method has begun; one in minutes cannot be known beforehand."""
     steps, enough = (config.train.epochs or 0) * epoch, enough_steps(method)
-    if not 0 < steps < enough:
+    if not 0 < steps < enough or config.train.load_best:  # then nothing is lost
         return None
     needs, more = f"needs about {plural(enough, 'step')}", option("epochs", math.ceil(enough / epoch))
     if method.least_steps:

@@ -188,6 +188,9 @@ PER_DIMENSION, LEAST, MOST, SHARE = 4, 128, 4096, 8
 the images trained on: a look then takes less than a twentieth of an epoch.
 """
 
+FROM_WEIGHTS = 512
+"""The most that are looked at, and always left out of training, where the run ends with the best of several weights."""
+
 AFFORDABLE = 0.02
 """Share of the images up to which those that are looked at are left out of training."""
 
@@ -199,10 +202,13 @@ _BATCH = 256
 
 @dataclass(frozen=True)
 class Observation:
-    """The metrics that warnings are made of, and all figures by column of metrics.csv."""
+    """The metrics that warnings are made of, all figures by column of metrics.csv, and the backbone's features
+    ``(2, n, p)`` of both views.
+    """
 
     collapse: CollapseMetrics
-    figures: dict[str, float] = field(default_factory=dict)
+    figures: dict[str, float]
+    features: Tensor
 
 
 @dataclass(frozen=True)
@@ -241,25 +247,32 @@ class Observer:
             **state.as_row(),
             **self._zscore(method, first),
             "rankme": rankme(first).item(),
-            "rankme_features": rankme(features).item(),
+            "rankme_features": rankme(features[0]).item(),
             "lidar": lidar(embeddings).item(),
             "top_variance": (spectrum[0] / total).item() if total > 0 else 1.0,
             "top_tenth": (spectrum[:tenth].sum() / total).item() if total > 0 else 1.0,
         }
         ratio = method.expansion_ratio(self.rows, self.views.recipe.views)
-        return Observation(state, figures if ratio is None else {**figures, "expansion_ratio": ratio})
+        return Observation(
+            state, figures if ratio is None else {**figures, "expansion_ratio": ratio}, features
+        )
+
+    def features(self, method: Method, *, autocast: AbstractContextManager[object] | None = None) -> Tensor:
+        """The backbone's features ``(2, n, p)`` of both views alone."""
+        with evaluation_mode(method), autocast or nullcontext():
+            return self._look(method)[0]
 
     def _look(self, method: Method) -> tuple[Tensor, Tensor]:
-        """Backbone features ``(n, p)`` of the first view and embeddings ``(2, n, d)`` of both, float32 on the CPU."""
+        """Backbone features ``(2, n, p)`` and embeddings ``(2, n, d)`` of both views, float32 on the CPU."""
         features, embeddings = [], []
         device = next(method.parameters()).device
         for start in range(0, len(self.images), _BATCH):
             part = self.images[start : start + _BATCH].to(device)
             index = torch.arange(start, start + len(part), device=device)
             both = [method.embed(view) for view in self.views(part, index=index, epoch=0, seed=VIEW_SEED)[:2]]
-            features.append(both[0][0].float().cpu())
+            features.append(torch.stack([x.float().cpu() for x, _ in both]))
             embeddings.append(torch.stack([z.float().cpu() for _, z in both]))
-        return torch.cat(features), torch.cat(embeddings, 1)
+        return torch.cat(features, 1), torch.cat(embeddings, 1)
 
     @torch.no_grad()
     def _zscore(self, method: Method, z: Tensor) -> dict[str, float]:
@@ -277,16 +290,19 @@ def hold_out(
 
     The images to look at are, in this order: of the source's own test part; images that the seed draws and that are
     then not trained on, if that costs at most 2 % of them (``data.held_out`` asks for another number); the same and
-    trained on. It does not matter for this split whether the monitor is on: switching it changes nothing.
+    trained on. It does not matter for this split whether the monitor is on: switching it changes nothing. Where the run
+    ends with the best of several weights, images to choose by are left out of training and looked at in any case.
 
     Args:
         test: the test part of the source, where it has one.
     """
     seed = config.train.seed
-    wanted = min(MOST, max(LEAST, min(PER_DIMENSION * dim, len(images) // SHARE)))
+    chooses, looks = config.train.load_best, config.train.load_best or config.train.monitor
+    most = max(2, min(FROM_WEIGHTS, len(images) // SHARE)) if chooses else MOST
+    wanted = min(most, max(LEAST, min(PER_DIMENSION * dim, len(images) // SHARE)))
     count = config.data.held_out
-    if count is None and test is not None and len(test) >= 2:
-        if not config.train.monitor:
+    if count is None and test is not None and len(test) >= 2 and not chooses:
+        if not looks:
             return images, None, "none: the monitor is off"
         chosen = permutation(len(test), seed, 0)[:wanted].sort().values.numpy()
         return images, _in_memory(test.subset(chosen), config), f"{len(chosen):,} images of the test part"
@@ -295,10 +311,12 @@ def hold_out(
             f"data.held_out = {count} leaves fewer than 2 of {len(images)} images to train on: give "
             f"{option('data.held_out', max(2, len(images) // 10))}, or leave it out."
         )
-    spare = count if count is not None else wanted if wanted <= AFFORDABLE * len(images) else 0
+    left = len(images) - wanted >= (config.train.batch_size or 2)
+    cheap = left if chooses else wanted <= AFFORDABLE * len(images)
+    spare = count if count is not None else wanted if cheap else 0
     order = permutation(len(images), seed, 0)
     chosen = order[: spare or min(wanted, len(images))].sort().values.numpy()
-    shown = _in_memory(images.subset(chosen), config) if config.train.monitor else None
+    shown = _in_memory(images.subset(chosen), config) if looks else None
     if spare:
         rest = order[spare:].sort().values.numpy()
         return images.subset(rest), shown, f"{spare:,} images, left out of training"

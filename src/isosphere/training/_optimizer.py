@@ -1,12 +1,14 @@
 """AdamW, LARS or SGD, with decay and adaptation on the weights that multiply and on nothing else."""
 
+import math
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, cast
 
 import torch
 from timm.optim.lars import Lars
 from torch import nn
 
+from isosphere.models import Encoder
 from isosphere.training._config import OptimConfig
 
 MOMENTUM = 0.9
@@ -18,21 +20,49 @@ _MARKS = {"betas", "momentum", "trust_coeff"}
 _NORMS = (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
 
 
-def decay_groups(module: nn.Module, weight_decay: float) -> list[dict]:
+def decay_groups(
+    module: nn.Module, weight_decay: float, scales: Mapping[str, float] | None = None
+) -> list[dict]:
     """Two parameter groups: weights that multiply, with decay; norms, biases, scales and tokens, without.
 
     Not decayed are the parameters of normalisation layers, whatever their shape, those of one dimension or
     none, and class tokens and position embeddings (a leading dimension of 1).
+
+    Args:
+        scales: of the learning rate, by parameter, as timm's ``lr_scale``: two groups for each, from the smallest on,
+            and last those of all that is not named.
     """
     of_norms = {id(p) for part in module.modules() if isinstance(part, _NORMS) for p in part.parameters()}
-    decayed, free = [], []
+    groups: dict[tuple[float, bool], dict] = {}
     for name, parameter in module.named_parameters():
         if not parameter.requires_grad:
             continue
         token = parameter.ndim >= 2 and parameter.shape[0] == 1 and name.endswith(("token", "embed"))
-        (free if parameter.ndim <= 1 or token or id(parameter) in of_norms else decayed).append(parameter)
-    groups = [{"params": decayed, "weight_decay": weight_decay}, {"params": free, "weight_decay": 0.0}]
-    return [group for group in groups if group["params"]]
+        free = parameter.ndim <= 1 or token or id(parameter) in of_norms
+        scale = None if scales is None else scales.get(name)
+        group = {"params": [], "weight_decay": 0.0 if free else weight_decay, "decays": not free}
+        if scale is not None:
+            group["lr_scale"] = scale
+        groups.setdefault((math.inf if scale is None else scale, free), group)["params"].append(parameter)
+    return [groups[key] for key in sorted(groups)]
+
+
+def backbone_scales(method: nn.Module, config: OptimConfig) -> dict[str, float] | None:
+    """The learning rate of every parameter of the encoder over that of the rest; None where it is the same for all.
+
+    With a layer decay c a layer's is c times that of the next (Bao et al., BEiT, 2106.08254; as timm's
+    ``param_groups_layer_decay``).
+    """
+    if config.backbone_rate is None and config.layer_decay == 1.0:
+        return None
+    whole = (config.backbone_rate or config.learning_rate) / config.learning_rate
+    encoder = cast(nn.Module, method.encoder)
+    layers = encoder.layers() if isinstance(encoder, Encoder) and config.layer_decay < 1.0 else {}
+    last = max(layers.values(), default=0)
+    return {
+        f"encoder.{name}": whole * config.layer_decay ** (last - layers.get(name, last))
+        for name, _ in encoder.named_parameters()
+    }
 
 
 def build_optimizer(module: nn.Module, config: OptimConfig, *, scaled: bool = False) -> torch.optim.Optimizer:
@@ -46,7 +76,7 @@ def build_optimizer(module: nn.Module, config: OptimConfig, *, scaled: bool = Fa
         scaled: whether gradients arrive scaled (float16): the optimiser then leaves it to the scaler to undo that,
             so that they can be clipped in between.
     """
-    groups = decay_groups(module, config.weight_decay)
+    groups = decay_groups(module, config.weight_decay, backbone_scales(module, config))
     momentum = MOMENTUM if config.momentum is None else config.momentum
     # One kernel for all parameters, where there is one: the loop over tensors costs a small network 5 % of
     # its step.
@@ -55,17 +85,13 @@ def build_optimizer(module: nn.Module, config: OptimConfig, *, scaled: bool = Fa
         return torch.optim.SGD(groups, lr=config.learning_rate, momentum=momentum, fused=fused)
     if config.name == "lars":
         for group in groups:  # by the kind of parameter, not by whether the decay happens to be 0
-            group["always_adapt"] = group is groups[0] and _multiplying(group)
+            group["always_adapt"] = group["decays"]
         options: dict[str, Any] = {
             "lr": config.learning_rate,
             "momentum": momentum,
         }  # timm annotates them as int
         return Lars(groups, **options)
     return torch.optim.AdamW(groups, lr=config.learning_rate, fused=fused)
-
-
-def _multiplying(group: Mapping[str, Any]) -> bool:
-    return any(p.ndim > 1 for p in group["params"])
 
 
 def load_optimizer(optimizer: torch.optim.Optimizer, state: Mapping[str, Any]) -> None:
@@ -85,7 +111,8 @@ def load_optimizer(optimizer: torch.optim.Optimizer, state: Mapping[str, Any]) -
     optimizer.load_state_dict({**state, "param_groups": groups})
 
 
-def set_learning_rate(groups: Iterable[dict], value: float) -> None:
-    """Give every group the same learning rate."""
+def set_learning_rate(groups: Iterable[dict], value: float, backbone: float | None = None) -> None:
+    """Give every group the same learning rate, those of a scale of their own this times `backbone` (None: the same)."""
     for group in groups:
-        group["lr"] = value
+        scale = group.get("lr_scale")
+        group["lr"] = value if scale is None else scale * (value if backbone is None else backbone)

@@ -135,6 +135,9 @@ def duration(seconds: float) -> str:
     return f"{minutes // 60} h {minutes % 60} min"
 
 
+_SHOWN = ("cosine", "alignment", "zscore", "two_view_recall", "neighbours_kept", "knn")
+"""Figures that stand in the line of an epoch, where there are any."""
+
 # --- figures in files ---------------------------------------------------------------------------------------
 
 
@@ -150,7 +153,7 @@ class Records:
     ) -> None:
         self._ui, self._folder = ui, folder
         self._metrics = folder.open_metrics()
-        self._metrics.rewind(step)
+        self._metrics.rewind(step if step else -1)  # a row of epoch 0 too is written again
         self._events = None
         if tensorboard and find_spec("tensorboard") is not None:
             self._events = _event_writer(folder.path, purge_step=step + 1, flush_secs=10)
@@ -190,8 +193,9 @@ class Records:
         self, title: str, losses: Mapping[str, float], extra: Mapping[str, float], *, speed: float
     ) -> None:
         """The line of an epoch on the screen and in the log."""
-        shown = {name: extra[name] for name in ("cosine", "alignment", "zscore", "knn") if name in extra}
-        self._ui.row(f"{title}  {loss_line(losses)}  {loss_line(shown)}  {speed:,.0f} images/s")
+        shown = {name: extra[name] for name in _SHOWN if name in extra}
+        parts = [title, loss_line(losses), loss_line(shown), f"{speed:,.0f} images/s" if losses else ""]
+        self._ui.row("  ".join(filter(None, parts)))
 
     def close(self) -> None:
         if self._events is not None:

@@ -6,6 +6,9 @@ from dataclasses import dataclass
 from isosphere.errors import RunError, option
 from isosphere.training._config import Config
 
+HEAD_SHARE = 0.2
+"""Of a training in minutes, the largest share in which the head learns alone."""
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -20,6 +23,8 @@ class Plan:
     seconds: float | None
     warmup_steps: int
     final_fraction: float
+    head_steps: int = 0
+    """The first steps, in which the head alone learns; of a time at most the fifth part."""
 
     def __post_init__(self) -> None:
         if (self.steps is None) == (self.seconds is None):
@@ -37,14 +42,28 @@ class Plan:
             return step >= self.steps
         return elapsed + step_seconds >= self.seconds  # type: ignore[operator]
 
+    def head_alone(self, step: int, elapsed: float) -> bool:
+        """Whether the backbone stays as it is in the step numbered `step` (from 0)."""
+        in_time = self.seconds is None or self.progress(step, elapsed) < HEAD_SHARE
+        return step < self.head_steps and in_time
+
     def factor(self, step: int, elapsed: float) -> float:
         """The learning rate of the step numbered `step` (from 0), over the highest."""
+        return self._factor(step, elapsed, 0, 0.0)
+
+    def backbone_factor(self, step: int, elapsed: float) -> float:
+        """The same for the backbone, which begins its own rise when the head has had its time."""
+        if self.head_alone(step, elapsed):
+            return 0.0
+        return self._factor(step, elapsed, self.head_steps, HEAD_SHARE if self.head_steps else 0.0)
+
+    def _factor(self, step: int, elapsed: float, first: int, begun: float) -> float:
         progress = self.progress(step, elapsed)
-        ramp = 1.0 if self.warmup_steps == 0 else min(1.0, (step + 1) / self.warmup_steps)
+        ramp = 1.0 if self.warmup_steps == 0 else min(1.0, (step - first + 1) / self.warmup_steps)
         if self.seconds is not None:
             # An epoch may outlast the whole time: the rise takes a tenth of it at most.
-            ramp = max(ramp, min(1.0, 10 * progress))
-        return learning_rate_factor(progress, ramp, self.final_fraction)
+            ramp = max(ramp, min(1.0, 10 * (progress - begun)))
+        return learning_rate_factor(progress, max(0.0, ramp), self.final_fraction)
 
     def remaining(self, step: int, elapsed: float, step_seconds: float) -> float:
         """Estimated seconds until the end."""
@@ -74,4 +93,5 @@ def make_plan(config: Config, batches: int) -> Plan:
         seconds=None if train.minutes is None else 60.0 * train.minutes,
         warmup_steps=round(config.optim.warmup_epochs * batches),
         final_fraction=config.optim.final_fraction,
+        head_steps=(train.head_epochs or 0) * batches,
     )

@@ -43,6 +43,7 @@ from isosphere.models import (
     synchronise,
 )
 from isosphere.runs import tensors_identity
+from isosphere.training._beginning import freeze
 from isosphere.training._config import Config
 from isosphere.training._defaults import check_batch, resolve, resolve_sizes, settle_white
 from isosphere.training._distributed import alike
@@ -61,6 +62,7 @@ from isosphere.training._hardware import (
     make_fabric,
 )
 from isosphere.training._monitor import Observer, hold_out
+from isosphere.training._precision import measure_precision
 
 IN_MEMORY = 4 * 2**30
 """Bytes of decoded images up to which all are kept on the device; beyond, workers decode them as they are needed."""
@@ -127,7 +129,8 @@ def prepare(
     config, white = (_as_before(config), None) if record is not None else settle_white(config, source)
     source = source.read_as(config.data.reading)
     test = None if test is None else test.read_as(config.data.reading)
-    config, suggestion = resolve(config, source)
+    asked = config.train.head_epochs
+    config, suggestion = resolve(config, source, begun=record is not None)
     train = config.train
     fabric = make_fabric(train.device, train.precision, timeout_minutes=train.timeout_minutes)
     shapes = Shapes.of(source, config.data.canvas_size or 0)
@@ -141,9 +144,12 @@ def prepare(
     check_batch(batch, len(images), source.name)
     check_micro_batch(batch, train.micro_batch, fabric.world_size)
     config, method = build(config, record)
+    config = _check_head(config, method, asked)
+    freeze(method, config.model)
     method.to(device=fabric.device).to(memory_format=memory_format(fabric.device))  # type: ignore[call-overload]
     if fabric.world_size > 1:
         synchronise(method)
+    method.train()
     views = build_views(config, cast(Encoder, method.encoder))
     images, shown, looked_at = hold_out(config, images, config.model.dim or 2, test=test)
     check_batch(batch, len(images), source.name)
@@ -163,10 +169,16 @@ def prepare(
     )
     first = first_views(views, loader, train.seed)
     check_sizes(method, views, fabric, first)
+    measured = ""
+    if train.precision == "auto" and record is None:  # a run that is gone on with keeps its bits
+        precision, measured = measure_precision(method, first, fabric)
+        config = config.replace(train={"precision": precision})
+        fabric = make_fabric(train.device, precision, timeout_minutes=train.timeout_minutes)
     _find_weights(config, method, batch, first, fabric)
     if (hint := too_short(config, method, len(loader))) is not None:
         warnings = (*warnings, hint)
     facts = facts_of(config, images, views, method, fabric, loader, first)
+    facts["precision"] += measured
     facts |= about_pixels(config, source, white)
     if (compiled := compile_networks(method, train.compile, fabric.device)) is not None:
         facts["compiled"] = compiled
@@ -314,6 +326,22 @@ def _find_weights(config: Config, method: Method, n: int, first: list[Tensor], f
             method.prepare(n=n, views=len(first), batch=first)
     except ValueError as error:
         raise UsageError(f"method '{config.method.name}': {error}.") from error
+
+
+def _check_head(config: Config, method: Method, asked: int | None) -> Config:
+    """The configuration, without epochs for the head alone where there is no head to learn.
+
+    Raises: UsageError if such epochs were `asked` for.
+    """
+    learns = any(p.requires_grad for k, p in method.named_parameters() if not k.startswith("encoder."))
+    if learns or not config.train.head_epochs:
+        return config
+    if asked:
+        raise UsageError(
+            f"{option('train.head_epochs', asked)}: method '{config.method.name}' has no head that could learn alone: "
+            f"leave it out, or choose another {option('method')}."
+        )
+    return config.replace(train={"head_epochs": 0})
 
 
 def _recipe(config: Config, encoder: Encoder) -> ViewRecipe:

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, Literal
 
 from lightning.fabric import Fabric
@@ -12,6 +13,7 @@ from isosphere.data import Batch, Loader, Views
 from isosphere.methods import Method
 from isosphere.models import evaluation_mode, memory_format
 from isosphere.runs import RunFolder
+from isosphere.training._beginning import Beginning, encoders_of
 from isosphere.training._callbacks import Callbacks, Progress
 from isosphere.training._checkpoint import (
     Position,
@@ -98,14 +100,20 @@ class TrainState:
         self.layout, self.scaler = memory_format(fabric.device), scaler_of(fabric)
         method.train().to(device=fabric.device, memory_format=self.layout)  # type: ignore[call-overload]
         self.optimizer = build_optimizer(method, config.optim, scaled=self.scaler is not None)
-        self.network, self.stepper = fabric.setup(Step(method), self.optimizer)
+        self.backbone = [p for p in method.encoder.parameters() if p.requires_grad]
         self.facts = {**self.facts, "batches per epoch": len(self.loader), "seed": train.seed}
         self.at = self._first_position()
         self.plan = make_plan(config, len(self.loader))
         self.meter = Meter(self.at.sums, every=1 if fabric.device.type == "cpu" else 20)
         self.timer = StepTimer(fabric.device, detailed=train.profile, networks=[method.encoder, method.head])
-        pieces = pieces_of(train.batch_size, train.micro_batch)
-        self.differentiate = Differentiator(self.network, method, fabric, self.timer, pieces=pieces)
+        stepper = fabric.setup_optimizers(self.optimizer)
+        assert not isinstance(stepper, tuple)
+        self.stepper = stepper
+        self._begin_phase(head_alone=self.plan.head_alone(max(0, self.at.step - 1), self.at.elapsed))
+        self.beginning = None
+        trains = self.config.model.init != "random" and self.plan.steps != 0
+        if trains and fabric.is_global_zero and self.observer is not None:
+            self.beginning = Beginning(self.folder, method, partial(self._features, self.observer))
         self.records = None
         if fabric.is_global_zero:
             wanted = {"tensorboard": train.tensorboard, "wandb": train.wandb}
@@ -128,11 +136,30 @@ class TrainState:
         )
         return at
 
+    def _begin_phase(self, *, head_alone: bool) -> None:
+        """Let the head learn on a fixed backbone, or all of the network; the ranks are told anew which gradients there
+        are to share.
+        """
+        self.head_alone, train = head_alone, self.config.train
+        for parameter in self.backbone:
+            parameter.requires_grad_(not head_alone)
+        for encoder in encoders_of(self.method):
+            encoder.train(not head_alone)
+        self.network = self.fabric.setup_module(Step(self.method))
+        pieces = pieces_of(train.batch_size, train.micro_batch)
+        parts = self.network, self.method, self.fabric, self.timer
+        self.differentiate = Differentiator(*parts, pieces=pieces)
+
     # --- what the loop does, in its order -------------------------------------------------------------------
 
     def begin(self) -> None:
-        """Look at the network before its first step."""
-        if self.observer is not None and self._monitored and self.at.step == 0:
+        """Look at the network before its first step; given weights have a row of their own."""
+        fresh = self.at.step == 0
+        if self.beginning is not None:
+            self.beginning.begin(fresh=fresh)
+        if fresh and self.beginning is not None:
+            self.report(self.examine(last=True))
+        elif fresh and self.observer is not None and self._monitored:
             self.first_seen, _ = self._look(self.observer)
         self.tick()
 
@@ -143,8 +170,13 @@ class TrainState:
     def step(self, batch: Batch) -> None:
         """One step of the optimiser on the views of a batch."""
         at, optim, timer = self.at, self.config.optim, self.timer
-        factor = self.plan.factor(at.step, self.tick())
-        set_learning_rate(self.optimizer.param_groups, optim.learning_rate * factor)
+        plan, elapsed, groups = self.plan, self.tick(), self.optimizer.param_groups
+        if self.head_alone and not plan.head_alone(at.step, elapsed):
+            if self.beginning is not None:
+                self.beginning.keep()
+            self._begin_phase(head_alone=False)
+        factors = plan.factor(at.step, elapsed), plan.backbone_factor(at.step, elapsed)
+        set_learning_rate(groups, *(optim.learning_rate * factor for factor in factors))
         with timer("views"):
             seed = self.config.train.seed
             made = self.views(batch.images, index=batch.index, epoch=at.epoch, seed=seed)
@@ -190,11 +222,16 @@ class TrainState:
             self.stopped_by = CALLBACK
 
     def finish(self) -> None:
-        """A row for the steps that have none yet, and the last checkpoint."""
+        """A row for the steps that have none yet, the last checkpoint, and the weights that the run ends with."""
         self.meter.flush()
         if self.at.sums and self.stopped_by is None:
             self.report(self.examine(last=True))
         self.save()
+        wanted = self.config.train.load_best and self.stopped_by is None and self.at.step > 0
+        if wanted and self.beginning is not None and not self.head_alone:
+            chosen = self.beginning.choose()
+            self._write_weights(chosen.name)
+            self.ui.say(f"The run ends with the weights of {chosen.name}: {chosen.why}.")
 
     def close(self) -> None:
         """End the loader's workers, and what shows and records the run."""
@@ -243,9 +280,12 @@ class TrainState:
         if self.fabric.is_global_zero:
             learned = {"method": self.method, "optimizer": self.optimizer, "scaler": self.scaler}
             save_checkpoint(self.folder.checkpoint, **learned, position=self.at, facts=self.facts)
-            write_weights(self.folder, self.method, seed=self.config.train.seed, step=self.at.step)
+            self._write_weights()
         self.fabric.barrier()
         self.saved_at = time.perf_counter()
+
+    def _write_weights(self, of: str = "student") -> None:
+        write_weights(self.folder, self.method, seed=self.config.train.seed, step=self.at.step, of=of)
 
     def examine(self, *, last: bool) -> dict[str, float]:
         """What the monitor and the probe see; nothing that training depends on is touched."""
@@ -253,6 +293,7 @@ class TrainState:
         require_finite(self.method, self.at.step)
         if self._monitored:
             state, found = self._look(self.observer)
+            self.first_seen = state if self.at.step == 0 else self.first_seen
             self._warn(state)
         whole = self.at.batch == 0 and self.at.epoch % max(1, self.config.train.knn_epochs) == 0
         if self.probe is not None and (last or whole):
@@ -264,10 +305,14 @@ class TrainState:
         """Collapse metrics and all figures of the observer's images, or of images of the last batch."""
         if observer is not None:
             seen = observer(self.method, autocast=self.fabric.autocast())
-            return seen.collapse, dict(seen.figures)
+            beside = {} if self.beginning is None else self.beginning.compare(seen.features)
+            return seen.collapse, {**seen.figures, **beside}
         with self.fabric.autocast():
             state = measure(self.method, [view[:MONITORED] for view in self.batch_views])
         return state, state.as_row()
+
+    def _features(self, observer: Observer) -> Tensor:
+        return observer.features(self.method, autocast=self.fabric.autocast())
 
     def _warn(self, state: CollapseMetrics) -> None:
         """Say what the run is failing at, once."""
@@ -288,7 +333,7 @@ class TrainState:
         self.figures = {**self.losses, **found}
         self.metrics.update(found)
         if self.records is not None:
-            rate = self.optimizer.param_groups[0]["lr"]
+            rate = self.optimizer.param_groups[-1]["lr"]  # the last has no scale of its own
             self.records.row(self.at, self.losses, found, rate=rate, speed=self.speed)
             if self.at.batch == 0:
                 title = _title(self.at.epoch, self.config.train.epochs)

@@ -189,8 +189,9 @@ class Training:
         return [(said, False), *((warning, True) for warning in warnings)]
 
     def is_too_short(self, summary: Summary) -> bool:
-        """Whether it has ended before its method has begun."""
-        asked = self.config.train.minutes or self.config.train.epochs
+        """Whether it has ended before its method has begun; where it ends with the best weights nothing is lost."""
+        train = self.config.train
+        asked = (train.minutes or train.epochs) and not train.load_best
         return bool(asked) and summary.stopped_by is None and summary.steps < enough_steps(self.parts.method)
 
     def longer(self, summary: Summary) -> str:
