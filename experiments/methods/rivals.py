@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from isosphere.methods import Loss, Method, embed_views
+from isosphere.methods import Loss, Method
 
 __all__ = ["LightlySimCLR"]
 
@@ -18,7 +18,7 @@ class LightlySimCLR(Method):
         self._criterion = NTXentLoss(temperature=simclr.temperature)  # type: ignore[arg-type]
 
     def outputs(self, views: list[Tensor]) -> tuple[Tensor, ...]:
-        return (torch.stack(embed_views(self._project, views[:2])),)
+        return (self._raw(views[:2]),)
 
     def loss(self, *outputs: Tensor) -> Loss:
         first, second = outputs[0].float()

@@ -336,7 +336,7 @@ def vi_simsiam(**options):
 def test_vi_simsiam_written_out():
     method, views = vi_simsiam(kl_weight=0.3), some_views(5)
     loss = method(views)
-    both = [method._project(v) for v in views]
+    both = [method.head(method.encoder(v)) for v in views]
     guesses = method.predictor(torch.cat(both)).chunk(2)  # one batch: its norm pools the views
     logs, divergences = [], []
     for g, v in ((0, 1), (1, 0)):

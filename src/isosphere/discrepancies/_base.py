@@ -11,7 +11,7 @@ from torch import Tensor
 
 from isosphere.discrepancies._null import NullMoments, sample_skewness, upper_tail
 from isosphere.discrepancies._operator import Registered, as_operator
-from isosphere.reductions import Group, full_precision, in_float64, row_counts
+from isosphere.reductions import Group, full_precision, in_float64, row_counts, wide
 from isosphere.sphere import sample_uniform
 
 
@@ -60,7 +60,7 @@ class Discrepancy(Registered, ABC):
                 f"got z of shape {tuple(z.shape)}, expected (*views, n, {self._dim or 'd'}): "
                 f"build the discrepancy with dim={z.shape[-1] if z.ndim else '?'} or transpose z"
             )
-        z = z if z.dtype == torch.float64 else z.float()
+        z = wide(z)
         if torch.compiler.is_compiling():
             return as_operator(self, z)
         with full_precision(z.device):

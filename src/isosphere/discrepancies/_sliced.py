@@ -153,7 +153,6 @@ class SUSReg(_Sliced):
         self._target = (
             marginal_cf(points, dim) if target == "exact" else torch.exp(-points.square() / (2 * dim))
         )
-        self.target_law = target
 
     def target(self) -> Tensor:
         return self._target

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from isosphere.kernels._approximate import constant_when_compiled
-from isosphere.kernels._zonal import MOST_DEGREES, ZonalKernel
+from isosphere.kernels._zonal import MOST_DEGREES, ZonalKernel, log_tail
 from isosphere.sphere import check_dim, log_harmonic_dimensions
 
 __all__ = ["QuadratureRuleKernel"]
@@ -139,8 +139,7 @@ def _last_degree(dim: int, s: float) -> int:
             [torch.zeros(1, dtype=torch.float64, device="cpu"), torch.log(s / (dim + 2 * l)).cumsum(0)]
         )
         bound = log_harmonic_dimensions(size, dim) + 2 * rise
-        ratio = torch.exp(bound[1:] - bound[:-1])
-        proven = (ratio[1:] < 1) & (bound[1:-1] - torch.log1p(-ratio[1:].clamp(max=1)) <= math.log(_TAIL))
+        proven = log_tail(bound) <= math.log(_TAIL)
         if bool(proven.any()):
             return int(torch.nonzero(proven)[0])
         size *= 2

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from isosphere.kernels._von_mises_fisher import exponential_log_ratios
-from isosphere.kernels._zonal import MOST_DEGREES, ZonalKernel
+from isosphere.kernels._zonal import MOST_DEGREES, ZonalKernel, log_tail
 from isosphere.sphere import check_dim, marginal_quadrature
 
 __all__ = ["GaussianWindowKernel"]
@@ -72,12 +72,10 @@ def _window_log_weights(dim: int, bandwidth: float) -> Tensor:
     size = 64
     while size <= MOST_DEGREES:
         logs = exponential_log_ratios(size, dim, (bandwidth * t) ** 2)
-        ratio = torch.exp(logs[:, 1:] - logs[:, :-1])
         logs = log_mass.unsqueeze(-1) + logs - torch.logsumexp(logs, 1, keepdim=True)
-        # A component's tail is geometric once its ratios are below 1, and never above its mass. (Dividing by
-        # the sum so far, which is at most the whole, can only raise the bound.)
-        tail = logs[:, 1:-1] - torch.log1p(-ratio[:, 1:].clamp(max=1))
-        tail = torch.minimum(tail, log_mass.unsqueeze(-1))
+        # A component's tail is never above its mass. (Dividing by the sum so far, which is at most the whole, can
+        # only raise the bound.)
+        tail = torch.minimum(log_tail(logs), log_mass.unsqueeze(-1))
         proven = torch.logsumexp(tail, 0) <= math.log(_TAIL)
         if bool(proven.any()):
             mixed = torch.logsumexp(logs, 0)[: int(torch.nonzero(proven)[0]) + 1]

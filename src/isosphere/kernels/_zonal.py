@@ -11,7 +11,7 @@ from torch import Tensor
 from isosphere.kernels._approximate import Profile, constant_when_compiled, evaluate
 from isosphere.sphere import gegenbauer_derivative_at_one, gegenbauer_sum, log_harmonic_dimensions
 
-__all__ = ["MOST_DEGREES", "ZonalKernel", "check_order", "cut_geometric_tail", "require_positive"]
+__all__ = ["MOST_DEGREES", "ZonalKernel", "check_order", "cut_geometric_tail", "log_tail", "require_positive"]
 
 MOST_DEGREES = 20_000
 """Degrees beyond which a kernel is as good as an identity matrix, and refused."""
@@ -205,14 +205,20 @@ def _cached_summary(kernel: ZonalKernel) -> tuple[float, float]:
 def cut_geometric_tail(logs: Tensor) -> Tensor | None:
     """Log terms up to the first degree beyond which the rest is proven below 1e-24; None: give more.
 
-    For terms whose ratios decrease in the degree: as |P_l| <= 1, the tail beyond L is at most
-    ``term_{L+1} / (1 - ratio_{L+1})``. (1e-24 leaves room for the factors lambda_l^2 of Stein kernels.)
+    For terms as :func:`log_tail` takes them. (1e-24 leaves room for the factors lambda_l^2 of Stein kernels.)
     """
-    ratio = torch.exp(logs[1:] - logs[:-1])
-    total = torch.logcumsumexp(logs, 0)
-    tail = logs[1:-1] - torch.log1p(-ratio[1:].clamp(max=1))
-    proven = (ratio[1:] < 1) & (tail <= math.log(1e-24) + total[:-2])
+    proven = log_tail(logs) <= math.log(1e-24) + torch.logcumsumexp(logs, 0)[:-2]
     return logs[: int(torch.nonzero(proven)[0]) + 1] if bool(proven.any()) else None
+
+
+def log_tail(logs: Tensor) -> Tensor:
+    """Logarithm of a bound of the sum beyond each term (but the last two), for log terms ``(*, L)``; inf: no bound.
+
+    For terms whose ratios decrease in the degree: as |P_l| <= 1, the tail beyond L is at most
+    ``term_{L+1} / (1 - ratio_{L+1})`` once that ratio is below 1.
+    """
+    later = logs[..., 1:-1]
+    return later - torch.log1p(-torch.exp(logs[..., 2:] - later).clamp(max=1))
 
 
 @lru_cache(maxsize=256)

@@ -28,7 +28,7 @@ from isosphere.discrepancies import MMD, Discrepancy
 from isosphere.kernels import VonMisesFisherKernel
 from isosphere.methods._pairs import check_views, row_total
 from isosphere.methods._regulariser import Pull, Regulariser
-from isosphere.reductions import Group, full_precision
+from isosphere.reductions import Group, full_precision, wide
 from isosphere.sphere import normalize
 from isosphere.statistics import within_share
 
@@ -114,8 +114,9 @@ class Method(nn.Module, ABC):
         Images meet here in batch norm alone: without it (or with its statistics frozen) the outputs of a batch are
         those of its pieces, one after the other.
         """
-        check_views(views, self.global_views)
-        return (self._embeddings(views),)
+        raw = self._raw(views)
+        with full_precision(raw.device):
+            return (self._place(raw),)
 
     @abstractmethod
     def loss(self, *outputs: Any, **_: Any) -> Loss:
@@ -154,17 +155,16 @@ class Method(nn.Module, ABC):
 
     def _place(self, z: Tensor) -> Tensor:
         """Put head outputs where the loss lives, in float32 or wider: unit rows on the sphere."""
-        z = z if z.dtype == torch.float64 else z.float()
-        return normalize(z) if self.space == "sphere" else z
+        return normalize(wide(z)) if self.space == "sphere" else wide(z)
 
-    def _project(self, x: Tensor) -> Tensor:
+    def _network(self, x: Tensor) -> Tensor:
+        """What a loss takes of views of one size, as the networks put it out: ``(n, *)``."""
         return self.head(self.encoder(x))
 
-    def _embeddings(self, views: list[Tensor]) -> Tensor:
-        """Embeddings ``(views, n, d)`` of all views, where the loss lives."""
-        raw = embed_views(self._project, views)
-        with full_precision(raw[0].device):
-            return self._place(torch.stack(raw))
+    def _raw(self, views: list[Tensor]) -> Tensor:
+        """The same of all views, ``(views, n, *)``. Raises: ValueError for too few views."""
+        check_views(views, self.global_views)
+        return torch.stack(embed_views(self._network, views))
 
     def _within(self, views: list[Tensor]) -> Tensor | None:
         """Within-image shares of variance of the backbone's features; None from too few views or images to tell."""

@@ -3,7 +3,8 @@
 __all__ = ["BYOL", "teacher_momentum"]
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, Self, TypeVar, get_args
 
 import torch
@@ -129,26 +130,27 @@ class BYOL(Regularised):
         if contrastive and regulariser is None and weight_contrastive is None:
             weight, weight_contrastive = None, weight
         width = encoder.feature_dim if place == "features" else dim
-        terms: list[Term | None] = [Regulariser.of(regulariser, width, weight, place)]
-        given = _given(
-            "contrastive", contrastive, temperature=temperature, weight_contrastive=weight_contrastive
-        )
-        if contrastive:
-            terms.append(Contrastive(**{name.removesuffix("_contrastive"): x for name, x in given.items()}))
-        given = _given(
-            "energy",
-            energy,
-            power=power,
-            half_space=half_space,
-            hidden_weight=hidden_weight,
-            output_weight=output_weight,
-            weight_energy=weight_energy,
-            energy_ratio=energy_ratio,
-        )
-        if energy:
-            theirs = {"weight_energy": "weight", "energy_ratio": "ratio"}
-            named = {theirs.get(name, name): x for name, x in given.items()}
-            terms.append(NetworkEnergy(nn.ModuleList([encoder, head, predictor]), **named))
+        terms = [
+            Regulariser.of(regulariser, width, weight, place),
+            _built(
+                Contrastive,
+                "contrastive",
+                contrastive,
+                temperature=temperature,
+                weight_contrastive=weight_contrastive,
+            ),
+            _built(
+                partial(NetworkEnergy, nn.ModuleList([encoder, head, predictor])),
+                "energy",
+                energy,
+                power=power,
+                half_space=half_space,
+                hidden_weight=hidden_weight,
+                output_weight=output_weight,
+                weight_energy=weight_energy,
+                energy_ratio=energy_ratio,
+            ),
+        ]
         return cls(encoder, head, predictor, terms=[term for term in terms if term is not None], **options)
 
     def _term(self, kind: type[_T]) -> _T | None:
@@ -266,44 +268,37 @@ class BYOL(Regularised):
         return names
 
 
-def _given(name: str, wanted: bool, **options: Any) -> dict[str, Any]:
-    """The options of a term that are not None. Raises: ValueError for one without its term."""
+def _built(kind: Callable[..., _T], name: str, wanted: bool, **options: Any) -> _T | None:
+    """The term with those of its options that are not None, called after it (``weight_energy``); None if not wanted.
+
+    Raises:
+        ValueError: an option without its term.
+    """
     given = {key: value for key, value in options.items() if value is not None}
-    if given and not wanted:
-        key, value = next(iter(given.items()))
+    if wanted:
+        return kind(**{key.replace(f"_{name}", "").replace(f"{name}_", ""): x for key, x in given.items()})
+    for key, value in given.items():
         raise ValueError(f"got {key}={value} without its term, expected {name}=True too")
-    return given
+    return None
 
 
 _BYOL = "Hyperspherically regularised networks, arXiv 2105.00925"
-alias(
-    "byol-uniformity",
-    "byol",
-    paper=_BYOL,
-    summary="BYOL with the uniformity of Wang and Isola",
-    regulariser="uniformity",
+_ALIASES: tuple[tuple[str, str, str, dict[str, Any]], ...] = (
+    ("byol-uniformity", _BYOL, "BYOL with the uniformity of Wang and Isola", {"regulariser": "uniformity"}),
+    ("byol-mhe", _BYOL, "BYOL with the hyperspherical energy of its weights", {"energy": True}),
+    ("byol+contrastive", _BYOL, "BYOL with a contrastive term (NT-Xent)", {"contrastive": True}),
+    (
+        "byol+mmd",
+        "isosphere",
+        "BYOL with the MMD to the uniform law, heat kernel",
+        {"regulariser": "mmd-heat"},
+    ),
+    (
+        "byol+kl",
+        "isosphere",
+        "BYOL with the KL to the uniform law, von Mises-Fisher kernel",
+        {"regulariser": "kl-vmf"},
+    ),
 )
-alias(
-    "byol-mhe", "byol", paper=_BYOL, summary="BYOL with the hyperspherical energy of its weights", energy=True
-)
-alias(
-    "byol+contrastive",
-    "byol",
-    paper=_BYOL,
-    summary="BYOL with a contrastive term (NT-Xent)",
-    contrastive=True,
-)
-alias(
-    "byol+mmd",
-    "byol",
-    paper="isosphere",
-    summary="BYOL with the MMD to the uniform law, heat kernel",
-    regulariser="mmd-heat",
-)
-alias(
-    "byol+kl",
-    "byol",
-    paper="isosphere",
-    summary="BYOL with the KL to the uniform law, von Mises-Fisher kernel",
-    regulariser="kl-vmf",
-)
+for _name, _paper, _summary, _options in _ALIASES:
+    alias(_name, "byol", paper=_paper, summary=_summary, **_options)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from isosphere.discrepancies import Discrepancy
 from isosphere.methods._base import Loss, Regularised, embed_views, invariance, invariance_slope
 from isosphere.methods._momentum import HORIZON, Momentum
-from isosphere.methods._pairs import check_views, row_total, squared_distance
+from isosphere.methods._pairs import row_total, squared_distance
 from isosphere.methods._registry import alias, method
 from isosphere.methods._regulariser import Discrepant, Pull, Regulariser, named
 from isosphere.methods._weighting import explain_expansion
@@ -117,8 +117,7 @@ class JEPA(Regularised):
         return self.regulariser.weight
 
     def outputs(self, views: list[Tensor]) -> tuple[Tensor, ...]:
-        check_views(views, self.global_views)
-        z = self._embeddings(views)
+        (z,) = super().outputs(views)
         if self.teacher is None:
             return (z,)
         globals_ = embed_views(self.teacher, views[: self.global_views])
@@ -230,8 +229,7 @@ class DeepJEPA(JEPA):
         return torch.cat([self.standardise(features), self.head(features)], -1)
 
     def outputs(self, views: list[Tensor]) -> tuple[Tensor, ...]:
-        check_views(views, self.global_views)
-        raw = torch.stack(embed_views(self._network, views))
+        raw = self._raw(views)
         width = self.features.discrepancy.dim
         with full_precision(raw.device):
             return self._place(raw[..., width:]), self._place(raw[..., :width])

@@ -19,6 +19,7 @@ from isosphere.methods._weighting import (
     signal_share,
     weight_of_expansion,
 )
+from isosphere.reductions import wide
 from isosphere.sphere import normalize
 
 FAR, SIZES = 1.5, 8
@@ -154,8 +155,7 @@ class Regulariser(nn.Module):
 
     def to_space(self, z: Tensor) -> Tensor:
         """Rows where the discrepancy wants them, in float32 or wider: on the sphere their directions."""
-        z = z if z.dtype == torch.float64 else z.float()
-        return normalize(z) if self.discrepancy.space == "sphere" else z
+        return normalize(wide(z)) if self.discrepancy.space == "sphere" else wide(z)
 
     def _rule(self, pull: Pull) -> float:
         if self.expansion is not None:

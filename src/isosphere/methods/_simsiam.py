@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from isosphere.methods._base import SLOW_START, Loss, Regularised, embed_views
-from isosphere.methods._pairs import check_views, directed_pairs, row_total, squared_distance
+from isosphere.methods._base import SLOW_START, Loss, Regularised
+from isosphere.methods._pairs import directed_pairs, row_total, squared_distance
 from isosphere.methods._registry import method
 from isosphere.methods._regulariser import Discrepant, Pull, Regulariser
 from isosphere.models import Encoder, ProjectionHead
@@ -89,12 +89,11 @@ class SimSiam(Regularised):
         return cls(encoder, head, narrow_predictor(dim, dim, bottleneck), regulariser=held, **options)
 
     def outputs(self, views: list[Tensor]) -> tuple[Tensor, ...]:
-        check_views(views, self.global_views)
-        return torch.stack(embed_views(self._both, views)).unbind(2)
+        return self._raw(views).unbind(2)
 
-    def _both(self, x: Tensor) -> Tensor:
-        """Projection and prediction of a view, ``(n, 2, d)``."""
-        z = self._project(x)
+    def _network(self, x: Tensor) -> Tensor:
+        """Projection and prediction, ``(n, 2, d)``."""
+        z = super()._network(x)
         return torch.stack([z, self.predictor(z)], 1)
 
     def loss(self, z: Tensor, p: Tensor) -> Loss:

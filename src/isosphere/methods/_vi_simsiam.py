@@ -8,9 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from isosphere.methods._base import SLOW_START, Loss, Method, embed_views
+from isosphere.methods._base import SLOW_START, Loss, Method
 from isosphere.methods._pairs import (
-    check_views,
     directed_pairs,
     row_mean,
     row_total,
@@ -19,7 +18,7 @@ from isosphere.methods._pairs import (
 from isosphere.methods._registry import method
 from isosphere.methods._simsiam import narrow_predictor
 from isosphere.models import Encoder, ProjectionHead
-from isosphere.reductions import full_precision
+from isosphere.reductions import full_precision, wide
 from isosphere.sphere import log_power_spherical, normalize, power_spherical_kl
 
 
@@ -74,10 +73,6 @@ class VISimSiam(Method):
         self.predictor = predictor
         self.kl_weight = kl_weight
 
-    def outputs(self, views: list[Tensor]) -> tuple[Tensor, ...]:
-        check_views(views, self.global_views)
-        return (torch.stack(embed_views(self._both, views)),)
-
     @method(
         "vi-simsiam", paper="VI-SimSiam, arXiv 2203.11437", summary="SimSiam with a concentration per image"
     )
@@ -95,16 +90,18 @@ class VISimSiam(Method):
         head = ProjectionHead(encoder.feature_dim, dim, hidden, 3, last="standardised")
         return cls(encoder, head, narrow_predictor(dim, dim + 1, bottleneck), **options)
 
-    def _both(self, x: Tensor) -> Tensor:
+    def outputs(self, views: list[Tensor]) -> tuple[Tensor, ...]:
+        return (self._raw(views),)
+
+    def _network(self, x: Tensor) -> Tensor:
         """Projection, direction before normalisation, and concentration before softplus, ``(n, 2 d + 1)``."""
-        z = self._project(x)
+        z = super()._network(x)
         return torch.cat([z, self.predictor(z)], -1)
 
     def _split(self, outputs: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Unit projections and directions ``(*, d)``, concentrations ``(*,)``."""
-        outputs = outputs if outputs.dtype == torch.float64 else outputs.float()
         dim = outputs.shape[-1] // 2
-        z, direction, certainty = outputs.split([dim, dim, 1], -1)
+        z, direction, certainty = wide(outputs).split([dim, dim, 1], -1)
         return normalize(z), normalize(direction), dim * functional.softplus(certainty.squeeze(-1))
 
     def loss(self, joined: Tensor) -> Loss:
@@ -135,7 +132,7 @@ class VISimSiam(Method):
         ``concentration``: kappa; ``likelihood``: the log density of the image's own projection, with respect to the
         surface measure. Call in evaluation mode.
         """
-        outputs = self._both(x)
+        outputs = self._network(x)
         with full_precision(outputs.device):
             z, direction, concentration = self._split(outputs)
             likelihood = log_power_spherical(z, direction, concentration)

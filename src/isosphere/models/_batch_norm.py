@@ -6,7 +6,7 @@ from timm.layers.norm_act import convert_sync_batchnorm as convert_on_cuda
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from isosphere.reductions import Group, all_reduce, full_precision, world_size
+from isosphere.reductions import Group, all_reduce, full_precision, wide, world_size
 
 
 class RankBatchNorm(_BatchNorm):
@@ -62,7 +62,7 @@ class RankBatchNorm(_BatchNorm):
 
     def _over_ranks(self, input: Tensor) -> Tensor:
         with full_precision(input.device):
-            x = input if input.dtype == torch.float64 else input.float()
+            x = wide(input)
             others = [0, *range(2, x.ndim)]
             here = x.new_full((1,), x.numel() // self.num_features)
             summed = all_reduce(torch.cat([x.sum(others), here]), self.group)

@@ -6,7 +6,7 @@ from isosphere.reductions._flat_index import SearchEngine, find_neighbours
 from isosphere.reductions._nearest import nearest_log_distance
 from isosphere.reductions._neighbours import inner_product_blocks, nearest_neighbours, pair_tiles
 from isosphere.reductions._pairwise import PairFunction, pair_log_sum, pair_mean
-from isosphere.reductions._precision import full_precision, has_float64, in_float64, widest
+from isosphere.reductions._precision import full_precision, has_float64, in_float64, wide, widest
 
 __all__ = [
     "Group",
@@ -27,6 +27,7 @@ __all__ = [
     "pair_tiles",
     "row_counts",
     "sliced_characteristic_distance",
+    "wide",
     "widest",
     "world_size",
 ]

@@ -65,6 +65,11 @@ def in_float64(x: Tensor) -> Tensor:
     return x.double() if has_float64(x.device) else x.cpu().double()
 
 
+def wide(x: Tensor) -> Tensor:
+    """The same in float32 at least: for statistics of what networks put out."""
+    return x if x.dtype == torch.float64 else x.float()
+
+
 def widest(x: Tensor) -> Tensor:
     """The same in float64 if its device has it, else in float32: for what every step needs."""
     return x.double() if has_float64(x.device) else x.float()

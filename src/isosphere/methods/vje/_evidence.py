@@ -159,28 +159,19 @@ def directional_factor(
     Raises:
         ValueError: another name, or an argument of the other factor.
     """
-    mine = {"student": ("degrees_of_freedom", "sigma_min", "unit"), "cauchy": ("rho",)}
-    if name not in mine:
+    student = {"degrees_of_freedom": degrees_of_freedom, "sigma_min": sigma_min, "unit": unit}
+    options = {"student": student, "cauchy": {"rho": rho}}
+    if name not in options:
         raise ValueError(f"got directional={name!r}, expected 'student' or 'cauchy'")
-    given = {
-        "degrees_of_freedom": degrees_of_freedom,
-        "sigma_min": sigma_min,
-        "unit": unit,
-        "rho": rho,
-    }
-    for key in given:
-        if given[key] is not None and key not in mine[name]:
-            raise ValueError(
-                f"got {key}={given[key]} with directional={name!r}, which has no {key}: leave it out"
-            )
+    given = {key: x for of in options.values() for key, x in of.items() if x is not None}
+    for key in given.keys() - options[name].keys():
+        raise ValueError(
+            f"got {key}={given[key]} with directional={name!r}, which has no {key}: leave it out"
+        )
     if name == "cauchy":
-        return CauchyFactor(dim, CauchyFactor.rho if rho is None else rho)
-    return StudentFactor(
-        dim,
-        StudentFactor.degrees_of_freedom if degrees_of_freedom is None else degrees_of_freedom,
-        StudentFactor.floor if sigma_min is None else sigma_min,
-        dim**-0.5 if unit is None else unit,
-    )
+        return CauchyFactor(dim, given.get("rho", CauchyFactor.rho))
+    floor = given.pop("sigma_min", StudentFactor.floor)
+    return StudentFactor(dim, **{"floor": floor, "unit": dim**-0.5, **given})
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,8 @@ import math
 import torch
 from torch import Tensor
 
+from isosphere.reductions import wide
+
 
 def log_student_t(x: Tensor, location: Tensor, scale: Tensor, degrees_of_freedom: float) -> Tensor:
     r"""Log density of the multivariate Student-t law with diagonal scale, in :math:`\mathbb R^d`.
@@ -38,7 +40,7 @@ def log_student_t(x: Tensor, location: Tensor, scale: Tensor, degrees_of_freedom
         Kotz and Nadarajah, Multivariate t Distributions, eq. 1.1.
     """
     _check_degrees(degrees_of_freedom)
-    x, location, scale = _wide(x), _wide(location), _wide(scale)
+    x, location, scale = wide(x), wide(location), wide(scale)
     dim = torch.broadcast_shapes(x.shape, location.shape, scale.shape)[-1]
     square = ((x - location) / scale).square().sum(-1)
     logs = scale.log()
@@ -117,7 +119,7 @@ def diagonal_gaussian_kl(mean: Tensor, log_variance: Tensor) -> Tensor:
     Numerics:
         ``v - 1 - log v`` as ``expm1(a) - a`` with a = log v, exact near v = 1.
     """
-    mean, log_variance = _wide(mean), _wide(log_variance)
+    mean, log_variance = wide(mean), wide(log_variance)
     return (torch.expm1(log_variance) - log_variance + mean.square()).sum(-1) / 2
 
 
@@ -126,7 +128,3 @@ def _check_degrees(degrees_of_freedom: float) -> None:
         raise ValueError(
             f"got degrees_of_freedom={degrees_of_freedom}, expected a positive number, such as 5, or math.inf"
         )
-
-
-def _wide(x: Tensor) -> Tensor:
-    return x if x.dtype == torch.float64 else x.float()

@@ -7,14 +7,14 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from isosphere.methods._base import SLOW_START, Loss, Regularised, embed_views
-from isosphere.methods._pairs import check_views, directed_pairs, row_mean
+from isosphere.methods._base import SLOW_START, Loss, Regularised
+from isosphere.methods._pairs import directed_pairs, row_mean
 from isosphere.methods._registry import alias, method
 from isosphere.methods._regulariser import Discrepant, Pull, Regulariser
 from isosphere.methods.vje._evidence import Posterior, RadialFactor, directional_factor, evidence_scores
 from isosphere.methods.vje._likelihood import diagonal_gaussian_kl
 from isosphere.models import Encoder, InferenceNetwork
-from isosphere.reductions import first_row, full_precision, row_counts
+from isosphere.reductions import first_row, full_precision, row_counts, wide
 from isosphere.seeds import mixed_seed
 from isosphere.sphere import log_norm, normalize
 
@@ -197,13 +197,11 @@ class VJE(Regularised):
         return torch.cat([h, self.head(h)], -1)
 
     def _split(self, outputs: Tensor) -> tuple[Tensor, Posterior]:
-        outputs = outputs if outputs.dtype == torch.float64 else outputs.float()
-        h, *parameters = outputs.split(outputs.shape[-1] // (1 + self.head.outputs), -1)
+        h, *parameters = wide(outputs).split(outputs.shape[-1] // (1 + self.head.outputs), -1)
         return h, Posterior.of(parameters, self.factor.floor, self.factor.unit)
 
     def outputs(self, views: list[Tensor]) -> tuple[Tensor, ...]:
-        check_views(views, self.global_views)
-        return (torch.stack(embed_views(self._network, views)),)
+        return (self._raw(views),)
 
     def loss(self, joined: Tensor) -> Loss:
         """The loss of embeddings and the inference network's outputs, one after the other: ``(views, n, .)``."""
@@ -297,19 +295,8 @@ class VJE(Regularised):
         return facts | self._regulariser_facts()
 
 
-alias(
-    "vje-cauchy",
-    "vje",
-    paper="isosphere",
-    summary="VJE with a normalised spherical Cauchy factor",
-    directional="cauchy",
-)
-alias(
-    "vje+mmd",
-    "vje",
-    paper="isosphere",
-    summary="VJE with the MMD of its directions",
-    open=("regulariser",),
-    directional="cauchy",
-    regulariser="mmd-heat",
-)
+for _name, _summary, _options in (
+    ("vje-cauchy", "VJE with a normalised spherical Cauchy factor", {}),
+    ("vje+mmd", "VJE with the MMD of its directions", {"regulariser": "mmd-heat", "open": ("regulariser",)}),
+):
+    alias(_name, "vje", paper="isosphere", summary=_summary, directional="cauchy", **_options)
