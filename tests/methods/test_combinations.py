@@ -30,7 +30,7 @@ HOSTS = ("byol", "simsiam", "vicreg", "vje")
 def made(name, **options):
     torch.manual_seed(0)
     widths = {"hidden": HIDDEN} if name.startswith("vje") else {"dim": DIM, "hidden": HIDDEN}
-    return build_method(name, Tiny(), **widths, **options).prepare(n=ROWS, views=2)
+    return build_method(name, Tiny(), **widths, **options).prepare(n=ROWS, views=2, batch=some_views(0))
 
 
 @pytest.mark.parametrize("name", ALIASES)

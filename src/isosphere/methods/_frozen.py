@@ -14,7 +14,14 @@ FROZEN = "frozen"
 
 
 class Frozen(Method):
-    """A network that is used as it is. It has no head and no loss: :meth:`embed` gives its features for both."""
+    """A network that is used as it is. It has no head and no loss: :meth:`embed` gives its features for both.
+
+    Example:
+        >>> encoder = nn.Sequential(nn.Flatten(), nn.Linear(3 * 8 * 8, 16))
+        >>> features, same = Frozen(encoder).embed(torch.randn(5, 3, 8, 8))
+        >>> features.shape
+        torch.Size([5, 16])
+    """
 
     def __init__(self, encoder: nn.Module) -> None:
         super().__init__(encoder, nn.Identity(), global_views=1)
