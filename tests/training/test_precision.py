@@ -61,7 +61,13 @@ def test_what_is_timed_on_a_cpu_takes_little(capable):
     asked = capable(0.1, 0.1)
     measured(batch=64)
     assert {rows for _, rows in asked[1:]} == {4}
-    assert len(asked) < 12
+    assert len(asked) == 9
+    asked = capable(2.0, 1.0)
+    assert measured(batch=64)[0] == "bf16"
+    assert [(kind, rows) for kind, rows in asked] == [
+        *[(None, 2), (torch.bfloat16, 2)],
+        *[(None, 2), (torch.bfloat16, 2)],
+    ]
 
 
 def test_without_hardware_for_it_nothing_is_measured(monkeypatch, capable):

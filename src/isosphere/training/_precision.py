@@ -16,7 +16,9 @@ CLEARLY = 1.2
 """So many times as fast bfloat16 must be to be taken: what is nearly level would be chosen by the noise of a clock."""
 
 SECONDS, MOST_ROWS, REPEATED = 0.2, 16, 3
-"""On a CPU: of one timed step at the most, images in it, and steps of which the fastest counts."""
+"""On a CPU: of one timed step, images in it at the most, and steps of which the fastest counts; one where two images
+take longer.
+"""
 
 
 def measure_precision(method: Method, views: list[Tensor], fabric: Fabric) -> tuple[Precision, str]:
@@ -32,14 +34,16 @@ def measure_precision(method: Method, views: list[Tensor], fabric: Fabric) -> tu
     if not bf16_is_fast(fabric.device):
         return "float32", ""
     try:
+        repeated = REPEATED
         if fabric.device.type == "cpu":
             trial = common(fabric, time_step(method, [view[:2] for view in views], None))
             rows = min(MOST_ROWS, max(2, int(2 * SECONDS / max(trial, 1e-6))))
             views = [view[:rows] for view in views]
+            repeated = REPEATED if trial <= SECONDS else 1
         taken: dict[torch.dtype | None, float] = {}
-        for kind in (None, torch.bfloat16):
+        for kind in (None, torch.bfloat16)[repeated == 1 :]:  # a long trial has warmed float32
             time_step(method, views, kind)
-        for _ in range(REPEATED):  # in turns, so that whatever else the machine does is borne by both
+        for _ in range(repeated):  # in turns, so that whatever else the machine does is borne by both
             for kind in (None, torch.bfloat16):
                 taken[kind] = min(taken.get(kind, float("inf")), time_step(method, views, kind))
     except torch.OutOfMemoryError:  # the batch does not fit; whoever looks at it next says so
