@@ -60,14 +60,18 @@ class Stop(Callback):
         return progress.step == self.after
 
 
-def train(config, path, *, after=None, record=None):
+def train(config, path, **options):
+    return trained(config, path, **options)[1:]
+
+
+def trained(config, path, *, after=None, record=None):
     parts = prepare(config, record=record)
     folder = RunFolder.create(path, resume=True)
     folder.write_config(parts.config.as_mapping())
     args = parts.config, folder, parts.method, parts.loader, parts.views, parts.fabric
     stops = [] if after is None else [Stop(after)]
-    fit(*args, observer=parts.observer, facts=parts.identity, callbacks=stops)
-    return parts, folder
+    summary = fit(*args, observer=parts.observer, facts=parts.identity, callbacks=stops)
+    return summary, parts, folder
 
 
 def start_of(folder):
@@ -189,7 +193,9 @@ def test_a_run_ends_with_what_was_chosen(material, tmp_path, monkeypatch):
                 beginning, "choose", lambda found, name=name: beginning.Choice(name, "it is asked for")
             )
             config = config_of(material, ("train.keep_every", 2))
-            parts, folder = train(config, tmp_path / name.replace("%", ""))
+            summary, parts, folder = trained(config, tmp_path / name.replace("%", ""))
+        assert summary.chosen == f"The run ends with the weights of {name}: it is asked for."
+        assert folder.read_chosen()["why"] == "it is asked for"
         state, spec = folder.read_encoder()
         assert spec["weights"] == name
         key = "backbone.layers.4.0.weight"

@@ -16,7 +16,7 @@ def _facts(folder: RunFolder) -> dict[str, str]:
     config = folder.read_config()
     data, model, train = (config.get(part) or {} for part in ("data", "model", "train"))
     views, method, optim = (config.get(part) or {} for part in ("views", "method", "optim"))
-    rows = read_metrics(folder.metrics)
+    rows, chosen = read_metrics(folder.metrics), folder.read_chosen()
     last = rows[-1] if rows else {}
     if method.get("name") == "frozen":
         size = f"{data.get('image_size')} px"
@@ -39,6 +39,7 @@ def _facts(folder: RunFolder) -> dict[str, str]:
         else "",
         "batch, seed": f"{train.get('batch_size')}, {train.get('seed')}",
         "trained": _length(last),
+        "ends with": ": ".join(str(chosen[key]) for key in ("weights", "why") if key in chosen),
         "speed": f"{float(last['images_per_second']):,.0f} images/s" if last.get("images_per_second") else "",
         **_machine(folder),
     }

@@ -340,6 +340,14 @@ class RunFolder:
         """Record which weights the run has ended with, and what was measured of the others."""
         write_json(self.chosen, found)
 
+    def read_chosen(self) -> dict[str, Any]:
+        """What `write_chosen` wrote; empty where that is absent or damaged."""
+        try:
+            found = read_json(self.chosen)
+        except UnreadableError:
+            return {}
+        return found if isinstance(found, dict) else {}
+
     def kept_epochs(self) -> list[int]:
         """The epochs of which weights were kept, in order."""
         found = (

@@ -45,8 +45,8 @@ Probe = Callable[[Method], Mapping[str, float]]
 class Summary:
     """What became of a run: its length, speed, last figures, and what went wrong if anything did.
 
-    ``stopped_by``: what has stopped it before its end, after a checkpoint: ``"Ctrl-C"``, another signal's name,
-    ``"another process"``, or ``"a callback"``.
+    ``chosen``: with which weights it ends and why, where there was a choice. ``stopped_by``: what has stopped it before
+    its end, after a checkpoint: ``"Ctrl-C"``, another signal's name, ``"another process"``, or ``"a callback"``.
     """
 
     epochs: float
@@ -57,6 +57,7 @@ class Summary:
     last: dict[str, float] = field(default_factory=dict)
     losses: tuple[str, ...] = ()
     warning: str | None = None
+    chosen: str | None = None
     stopped_by: str | None = None
     shares: dict[str, float] | None = None
     step_seconds: float | None = None
@@ -94,6 +95,7 @@ class TrainState:
     metrics: dict[str, float] = field(default_factory=dict)
     first_seen: CollapseMetrics | None = None
     warning: str | None = None
+    chosen: str | None = None
 
     def __post_init__(self) -> None:
         config, train, fabric, method = self.config, self.config.train, self.fabric, self.method
@@ -231,7 +233,7 @@ class TrainState:
         if wanted and self.beginning is not None and not self.head_alone:
             chosen = self.beginning.choose()
             self._write_weights(chosen.name)
-            self.ui.say(f"The run ends with the weights of {chosen.name}: {chosen.why}.")
+            self.chosen = f"The run ends with the weights of {chosen.name}: {chosen.why}."
 
     def close(self) -> None:
         """End the loader's workers, and what shows and records the run."""
@@ -369,6 +371,7 @@ class TrainState:
             last=self.figures,
             losses=tuple(self.losses),
             warning=self.warning,
+            chosen=self.chosen,
             stopped_by=self.stopped_by,
             shares=self.timer.shares() if self.config.train.profile else None,
             step_seconds=self.timer.step_seconds(),

@@ -179,6 +179,7 @@ class Training:
                 f"Trained {plural(summary.epochs, 'epoch')} ({steps}) in {duration(summary.seconds)}, "
                 f"{summary.images_per_second:,.0f} images/s. {loss_line(losses)}"
             )
+        chosen = [(summary.chosen, False)] if summary.chosen else []
         warnings = [summary.warning] if summary.warning else []
         if self.is_too_short(summary):
             warnings.append(
@@ -186,7 +187,7 @@ class Training:
                 f"{self.config.method.name} needs about {enough_steps(self.parts.method):,}. Go on with: "
                 f"{self.longer(summary)}"
             )
-        return [(said, False), *((warning, True) for warning in warnings)]
+        return [(said, False), *chosen, *((warning, True) for warning in warnings)]
 
     def is_too_short(self, summary: Summary) -> bool:
         """Whether it has ended before its method has begun; where it ends with the best weights nothing is lost."""
