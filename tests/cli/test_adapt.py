@@ -105,6 +105,7 @@ def test_an_interruption_says_what_is_kept(run, classes, tiny, monkeypatch):
     [
         (("--encoder", "resnet81"), "Unknown encoder 'resnet81'. Did you mean"),
         (("--init", "nowhere.pth"), "no file 'nowhere.pth'"),
+        (("--init", "random"), "has seen nothing"),
         (("--views", "1"), "--views: got 1, expected 2 or more"),
         (("--image-size", "4"), "image_size"),
         (("--vews", "3"), "No such option"),
@@ -128,6 +129,10 @@ def test_without_a_network_it_says_at_once_what_to_type(run, classes, monkeypatc
     assert refused.code == 1
     assert "--init FILE" in refused.err
     assert "no network" in refused.err
+    named = run("embed", "timm:tf_efficientnet_lite0", classes, "--out", "e.npz")
+    assert named.code == 1
+    assert "timm:tf_efficientnet_lite0@FILE" in named.err
+    assert "--init" not in named.err
 
 
 def test_the_recommended_networks_are_named_in_the_help(run):
