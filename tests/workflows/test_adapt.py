@@ -94,7 +94,7 @@ def test_an_adapted_run_holds_what_any_run_holds_and_nothing_of_a_training(adapt
     assert run.layers == ("adapted", "backbone")
     assert run.search_layer == "adapted"
     with pytest.raises(TypeError, match="no loss"):
-        run.method([torch.zeros(2, 3, 32, 32)])
+        run.method.loss()
     assert (run.adaptation.views, run.adaptation.images) == (4, 24)
 
 
