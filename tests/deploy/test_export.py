@@ -74,6 +74,9 @@ def test_safetensors(run, tmp_path):
     assert said.strip() == "torch.Size([1, 256])"
     same_of_every_kind(run, made.snippet, tuple(zoo()))
     assert "0.0e+00" in made.check
+    begun = build_encoder(None, init=made.files[0])
+    assert (begun.name, begun.image_size, begun.pretrained_cfg) == ("small-conv", 24, None)
+    assert all(torch.equal(a, b) for a, b in zip(begun.parameters(), run.encoder.parameters(), strict=True))
 
 
 @pytest.mark.parametrize(
@@ -98,6 +101,9 @@ def test_timm(tmp_path, encoder, size):
     loaded = timm.create_model(encoder, global_pool=card["global_pool"], **card["model_args"])
     if not card["small_stem"]:
         loaded.load_state_dict(load_file(made.files[0]))
+    begun = build_encoder(None, init=made.files[0])
+    assert (begun.name, begun.image_size, begun.stem) == (encoder, size, run.encoder.stem)
+    assert all(torch.equal(a, b) for a, b in zip(begun.parameters(), run.encoder.parameters(), strict=True))
 
 
 KINDS = (*SOME, "palette PNG", "CMYK JPEG", "tall", "EXIF 6 JPEG", "16-bit TIFF of a Mac", "progressive JPEG")

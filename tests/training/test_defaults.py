@@ -114,6 +114,9 @@ def test_given_weights_see_at_their_own_size(folder, tmp_path):
     given = Config().replace(model={"encoder": "test_vit", "init": str(tmp_path / "w.pth")})
     config, _ = resolve(given, open_source(folder))
     assert (config.data.image_size, config.data.canvas_size) == (160, 160)
+    assert default_batch(5000) == 256
+    many = open_source(folder).subset(np.arange(80).repeat(20))
+    assert resolve(given, many)[0].train.batch_size == 64, "memory"
     asked, _ = resolve(given.replace(data={"image_size": 64}), open_source(folder))
     assert (asked.data.image_size, asked.data.canvas_size) == (64, 100)
     run = build_encoder("test_vit", image_size=48)

@@ -312,6 +312,18 @@ def test_what_cannot_be_trained_is_refused_in_words(archive, sets, words):
     assert words in str(caught.value)
 
 
+def test_weights_that_do_not_fit_are_named_before_images_are_read(archive, tmp_path):
+    torch.save({"other.weight": torch.ones(2)}, tmp_path / "other.pth")
+    read: list[tuple[int, int]] = []
+    with pytest.raises(UsageError, match="belongs to another encoder"):
+        prepare(
+            config_of(archive, f"model.init={tmp_path / 'other.pth'}"), progress=lambda *n: read.append(n)
+        )
+    assert not read
+    prepare(config_of(archive), progress=lambda *n: read.append(n))
+    assert read
+
+
 def test_no_data():
     with pytest.raises(UsageError, match="no data"):
         prepare(Config())

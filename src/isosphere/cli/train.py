@@ -32,7 +32,9 @@ def train(
     ] = None,
     init: Annotated[
         str | None,
-        typer.Option(metavar="random|pretrained|FILE", help="Weights to start from.", show_default="random"),
+        typer.Option(
+            metavar="random|pretrained|PATH|hf-hub:NAME", help="Weights to start from.", show_default="random"
+        ),
     ] = None,
     epochs: Annotated[
         int | None,

@@ -31,7 +31,7 @@ def model_card(run: Embedder) -> str:
             "---",
             f"# {name}",
             "",
-            f"An image encoder that was learned without labels: timm's `{encoder.name}`, from images of "
+            f"An image encoder that was trained {_trained(config)}: timm's `{encoder.name}`, from images of "
             f"{run.size} px to {encoder.feature_dim} features.",
             "",
             f"{_YOURS} what it is for, what it was not tried on, and whom to ask.",
@@ -60,6 +60,12 @@ def model_card(run: Embedder) -> str:
             "",
         ]
     )
+
+
+def _trained(config: Mapping[str, Mapping[str, Any]]) -> str:
+    """In how far without labels: what it began with may have seen some."""
+    given = config.get("model", {}).get("init", "random") != "random"
+    return "further from given weights, without labels" if given else "without labels"
 
 
 def _data(run: Embedder, data: Mapping[str, Any]) -> Iterator[str]:
@@ -104,7 +110,7 @@ def _figures(run: Embedder) -> list[str]:
         if figure.model in _SHOWN and figure.metric == result.figures[0].metric
     ]
     if not rows:
-        return ["Not evaluated yet: `isosphere evaluate RUN DATA`, and export again to a new folder."]
+        return ["Not evaluated yet: `isosphere evaluate RUN DATA`, remove this file, and export again."]
     head = ["| task | images | of | metric | value, 95 % interval |", "|---|---|---|---|---|"]
     return [*head, *rows]
 

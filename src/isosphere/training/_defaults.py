@@ -15,6 +15,10 @@ EPOCHS_FROM_WEIGHTS, HEAD_EPOCHS, HEAD_RATE, BACKBONE_RATE = 5, 1, 1e-3, 1e-4
 Kumar et al., Fine-Tuning can Distort Pretrained Features, 2202.10054.
 """
 LARGEST_BATCH, SMALLEST_BATCH, STEPS_PER_EPOCH = 256, 16, 10
+LARGEST_BATCH_OF_LARGE, LARGE_IMAGE = 64, 160
+"""From this side on a training from given weights has smaller batches: two views of 256 images of 224 px take tens of
+GiB in any network.
+"""
 SMALL_IMAGE, USUAL_IMAGE = 40, 64
 """Images up to the first side are taken as they are, larger ones are viewed at the second unless asked
 otherwise.
@@ -79,7 +83,7 @@ def resolve(config: Config, source: Source, *, begun: bool = False) -> tuple[Con
     resolved = config.replace(
         data={"image_size": size, "canvas_size": canvas, "crop_from": data.crop_from or "whole"},
         views={"recipe": name},
-        train={"batch_size": train.batch_size or default_batch(len(source))},
+        train={"batch_size": train.batch_size or default_batch(len(source), _largest_batch(config, size))},
     )
     return _by_size(resolved, config, begun=begun), suggestion
 
@@ -187,11 +191,16 @@ def _suggest(source: Source, native: int, given: Container[str]) -> Suggestion:
     return suggest(sample.images, given)
 
 
-def default_batch(count: int) -> int:
-    """The power of two, 256 at the most, that makes at least ten steps of an epoch; small sets get smaller
+def _largest_batch(config: Config, size: int) -> int:
+    large = config.model.init != "random" and size >= LARGE_IMAGE
+    return LARGEST_BATCH_OF_LARGE if large else LARGEST_BATCH
+
+
+def default_batch(count: int, largest: int = LARGEST_BATCH) -> int:
+    """The power of two, `largest` at the most, that makes at least ten steps of an epoch; small sets get smaller
     ones.
     """
-    batch = LARGEST_BATCH
+    batch = largest
     while batch > SMALLEST_BATCH and batch * STEPS_PER_EPOCH > count:
         batch //= 2
     return max(2, min(batch, count))

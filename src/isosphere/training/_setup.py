@@ -131,6 +131,9 @@ def prepare(
     test = None if test is None else test.read_as(config.data.reading)
     asked = config.train.head_epochs
     config, suggestion = resolve(config, source, begun=record is not None)
+    if record is None and config.model.init != "random":
+        # Weights that cannot be had, or do not fit, are named before images are read for minutes.
+        build(config)
     train = config.train
     fabric = make_fabric(train.device, train.precision, timeout_minutes=train.timeout_minutes)
     shapes = Shapes.of(source, config.data.canvas_size or 0)
