@@ -130,9 +130,9 @@ class Run(Trained):
         dynamic_size: bool = False,
         overwrite: bool = False,
     ) -> Exported:
-        """The encoder as timm, safetensors or onnx, checked; :func:`isosphere.deploy.export`."""
+        """The encoder as timm, safetensors, onnx or hub, checked; :func:`isosphere.deploy.export`."""
         if self.network is not None and out is None:
-            name = "encoder.onnx" if format == "onnx" else "encoder.safetensors"
+            name = {"onnx": "encoder.onnx", "hub": "FOLDER"}.get(format, "encoder.safetensors")
             raise UsageError(f"{self.network} has no folder of its own: give {option('out', name)}.")
         chosen: dict[str, Any] = {"layer": layer, "opset": opset, "dynamic_size": dynamic_size}
         return deploy.export(self, format, out, overwrite=overwrite, **chosen)
