@@ -299,6 +299,9 @@ def test_a_folder_for_the_hub(tmp_path):
         "hf-hub:YOUR_NAME/run",
     ):
         assert said in card
+    as_it_is = isosphere.load(f"timm:test_vit@{folder / 'model.safetensors'}", device="cpu", cache=False)
+    with pytest.raises(UsageError, match="hub is for networks that were trained here"):
+        as_it_is.export("hub", tmp_path / "again")
     (folder / "README.md").write_text("mine")
     export(run, "hub")
     assert (folder / "README.md").read_text() == "mine", "what somebody has written is kept"
@@ -314,7 +317,7 @@ def test_the_card_has_the_figures_of_these_weights(trained, tmp_path):
     figures = (Figure("trained", "backbone", "accuracy", Estimate(0.5, 0.4, 0.6)),)
     of_others = TaskResult("linear", figures, {}, data="elsewhere/pictures", weights="of others")
     update_results(run.folder, [TaskResult("knn", figures, {}, "elsewhere/pictures", run.weights), of_others])
-    card = model_card(run)
+    card = model_card(run, "run")
     assert "| knn | pictures | trained backbone | accuracy | 0.500 [0.400, 0.600] |" in card
     assert "linear" not in card
 

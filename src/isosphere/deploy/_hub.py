@@ -36,8 +36,9 @@ def write_hub(run: Embedder, out: str | Path | None, *, overwrite: bool) -> Expo
     for name in (CONFIG, WEIGHTS, SCRIPT):
         RunFolder.refuse_own(folder / name)
         require_free(folder / name, overwrite=overwrite or out is None)
+    name = (run.folder.path if out is None else folder).resolve().name
     weights = save(plain(encoder.backbone), metadata={"format": "pt"})
-    config = _config(run)
+    config = _config(run, name)
     with tempfile.TemporaryDirectory() as tried:
         write_bytes(Path(tried) / WEIGHTS, weights)
         write_json(Path(tried) / CONFIG, config)
@@ -49,17 +50,17 @@ def write_hub(run: Embedder, out: str | Path | None, *, overwrite: bool) -> Expo
     write_json(folder / CONFIG, config)
     write_text(folder / SCRIPT, run.pixels.script())
     if not (folder / CARD).exists():
-        write_text(folder / CARD, model_card(run))
+        write_text(folder / CARD, model_card(run, name))
     files = tuple(folder / name for name in (CARD, CONFIG, WEIGHTS, SCRIPT))
     return Exported(files, hub_snippet(folder), words(error, "timm"))
 
 
-def _config(run: Embedder) -> dict[str, Any]:
+def _config(run: Embedder, name: str) -> dict[str, Any]:
     """``config.json`` as timm reads it: what builds the network, and what its weights were made for."""
     encoder, card = run.encoder, timm_card(run)
     own: dict[str, Any] = getattr(encoder.backbone, "pretrained_cfg", {})
     known = {key: own.get(key) for key in ("first_conv", "classifier")}  # for other channels and classes
-    tag = "".join(c if c.isalnum() else "_" for c in run.folder.path.resolve().name)
+    tag = "".join(c if c.isalnum() else "_" for c in name)
     cfg = {**card.pop("pretrained_cfg"), **known, "tag": tag, "custom_load": False}
     arguments = {**encoder.arguments.given(), "in_chans": encoder.in_chans}
     return {**card, "num_classes": 0, "model_args": arguments, "pretrained_cfg": cfg}

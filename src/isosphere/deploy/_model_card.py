@@ -13,10 +13,9 @@ _SHOWN = ("trained", "initial", "untrained")
 """Models whose figures are shown."""
 
 
-def model_card(run: Embedder) -> str:
-    """The card of a run in the Hub's Markdown; it holds no path of this machine."""
+def model_card(run: Embedder, name: str) -> str:
+    """The card of a run in the Hub's Markdown, under this name; it holds no path of this machine."""
     config, encoder = run.folder.read_config(), run.encoder
-    name = run.folder.path.resolve().name
     return "\n".join(
         [
             "---",
@@ -82,9 +81,8 @@ def _method(run: Embedder, config: Mapping[str, Mapping[str, Any]]) -> Iterator[
     chosen = {k: v for k, v in method.items() if k != "name" and v not in (None, {}, [])}
     options = ", ".join(f"{key} {value}" for key, value in chosen.items())
     yield f"Method: {method.get('name')}{f' ({options})' if options else ''}"
-    length = (
-        f"{train['epochs']} epochs" if train.get("epochs") is not None else f"{train.get('minutes')} minutes"
-    )
+    epochs, minutes = train.get("epochs"), train.get("minutes")
+    length = f"{minutes} minutes" if epochs is None else f"{epochs} epochs"
     yield f"Training: {length} in batches of {train.get('batch_size')}, seed {train.get('seed')}"
     cfg = run.encoder.pretrained_cfg
     if cfg is not None:
@@ -102,10 +100,11 @@ def _figures(run: Embedder) -> list[str]:
         found = read_results(run.folder)
     except RunError:
         found = {}
+    now = run.judged(run.weights)
     rows = [
         f"| {task} | {_place(result.data)} | {_named(figure)} | {figure.metric} | {_value(figure)} |"
         for task, result in found.items()
-        if result.weights in ("", run.weights)
+        if result.weights in ("", now)
         for figure in result.figures
         if figure.model in _SHOWN and figure.metric == result.figures[0].metric
     ]
