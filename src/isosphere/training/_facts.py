@@ -76,7 +76,7 @@ def beginning_facts(config: Config) -> dict[str, str]:
         said["expect"] = (
             "little from a few thousand images: the run ends with the weights that it began with unless others are "
             "better by views of held-out images. What pays there is "
-            f"{command('adapt', config.data.source or 'PICTURES')}"
+            f"{command('adapt', config.data.source or 'PICTURES', out='RUN')}"
         )
     return said
 
