@@ -94,6 +94,7 @@ def trained(spec: str, method: str, variant: str, seed: int, size: int, weights:
     begun = time.perf_counter()
     sets = [
         *(f"data.source={spec}", f"data.image_size={size}", f"data.canvas_size={2 * size}"),
+        "data.crop_from=square",  # as measured
         *(f"model.encoder={ENCODER}", f"model.init={weights}", f"method.name={method}"),
         *(f"train.seed={seed}", "train.precision=float32", "train.tensorboard=false"),
         *("train.keep_every=1", "train.checkpoint_minutes=1000", "data.limit=800", "data.workers=0"),
