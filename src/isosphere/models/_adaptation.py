@@ -129,7 +129,8 @@ def fit_adaptation(
     own; of n images it counts as :math:`(n \lambda_j + 100 \bar\lambda) / (n + 100)`.
 
     Args:
-        views: ``(V, n, p)``: embeddings of at least two views of at least two images, by any model.
+        views: ``(V, n, p)``: embeddings of at least two views of at least two images, by any model; best of some
+            hundreds of images or more.
         shrinkage: s in (0, 1]; 1 leaves the features' own directions.
         strength: a, at least 0; 0 is within-class covariance normalisation alone.
         centring: c, the share of the mean that is subtracted (SimpleShot: 1).
