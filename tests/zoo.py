@@ -91,6 +91,15 @@ def tiff(
     return header + entries + struct.pack(f"{order}I", 0) + after + pixels
 
 
+def banded(bands: int, side: int = 20, seed: int = 5, dtype: type = np.uint8) -> np.ndarray:
+    """Smooth bands without symmetry, each unlike the others: (side, side, bands); 16 bits are 257 times the eight."""
+    made = np.dstack([colours(side, side, seed + k)[..., k % 3] for k in range(bands)])
+    return made.astype(dtype) * dtype(257 if dtype == np.uint16 else 1)
+
+
+BANDS = {"grey": 1, "two bands": 2, "four bands": 4, "five bands": 5, "thirteen bands": 13}
+"""Numbers of bands by the name of their kind."""
+
 UPRIGHT = {  # EXIF orientation -> what brings the stored rows and columns upright
     1: lambda a: a,
     2: lambda a: a[:, ::-1],

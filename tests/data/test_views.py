@@ -201,7 +201,7 @@ def test_crops_of_real_photographs_stay_close_to_torchvisions_jitter(real_data):
     ("shape", "dtype", "error", "says"),
     [
         ((3, 32, 32), torch.uint8, ValueError, "expected .batch, channels"),
-        ((2, 4, 32, 32), torch.uint8, ValueError, "1 or 3 channels"),
+        ((2, 4, 32, 32), torch.uint8, ValueError, "images have 4 channels; expected 3"),
         ((2, 3, 32, 32), torch.int64, TypeError, "expected uint8"),
     ],
 )

@@ -23,7 +23,7 @@ def folder(pictures):
 
 
 def small_blocks(monkeypatch, length=4):
-    monkeypatch.setattr(embedding, "block_length", lambda canvas: length)
+    monkeypatch.setattr(embedding, "block_length", lambda *_: length)
 
 
 def sample(n=5):

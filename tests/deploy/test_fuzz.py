@@ -102,7 +102,7 @@ def test_an_index(own, pictures):
 
 
 def test_blocks_of_an_embedding(own, pictures, tmp_path, monkeypatch):
-    monkeypatch.setattr(embedding, "block_length", lambda canvas: 2)
+    monkeypatch.setattr(embedding, "block_length", lambda *_: 2)
     source, out = open_source(str(pictures([f"{i}.png" for i in range(5)]))), tmp_path / "e.npz"
 
     def stop(done, total):

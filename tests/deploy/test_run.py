@@ -84,7 +84,7 @@ def test_the_state_of_the_network_does_not_change(run):
         (7, "of type int"),
         ("absent-folder", "no file or folder"),
         (["absent.png"], r"the file absent\.png does not exist"),
-        (np.zeros((4, 5, 7, 5), np.uint8), "with c = 1, 3 or 4"),
+        (np.zeros((4, 5, 7, 5), np.uint8), r"expected \(n, h, w\), \(n, h, w, channels\)"),
     ],
 )
 def test_what_is_no_picture_is_refused_in_words(run, images, words):

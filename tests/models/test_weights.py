@@ -261,3 +261,22 @@ def test_no_file(tmp_path):
     for path in ("/dev/zero", tmp_path / "absent"):
         with pytest.raises(UsageError, match="no file"):
             load_weights(encoder(), path)
+
+
+@pytest.mark.parametrize("name", [NAME, "resnet18"])
+@pytest.mark.parametrize("in_chans", [1, 5])
+def test_weights_for_colours_are_adapted_to_other_channels_as_timm_does(tmp_path, name, in_chans):
+    size = 32 if name == NAME else 96
+    colours = encoder(name, size).eval()
+    file = saved(tmp_path / "weights.pth", colours.backbone.state_dict())
+    other = build_encoder(name, image_size=size, in_chans=in_chans, init=file).eval()
+    grey = torch.rand(2, 1, size, size)
+    with torch.no_grad():  # of equal channels the sums are the same
+        same = other(grey.expand(-1, in_chans, -1, -1)) if in_chans == 1 else None
+        expected = colours(grey.expand(-1, 3, -1, -1))
+    assert same is None or torch.allclose(same, expected, atol=1e-4)
+    key = "conv1.weight" if name == "resnet18" else "patch_embed.proj.weight"
+    kernel, adapted = colours.backbone.state_dict()[key], other.backbone.state_dict()[key]
+    if in_chans == 5:
+        torch.testing.assert_close(adapted, kernel[:, [0, 1, 2, 0, 1]] * 3 / 5)
+    assert len(other.mean) == in_chans

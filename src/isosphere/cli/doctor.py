@@ -17,6 +17,7 @@ EXTRAS = {
     "onnxruntime": ("ONNX export, checked", "export"),
     "h5py": ("images in HDF5 files", "data"),
     "pyarrow": ("embeddings as parquet", "data"),
+    "tifffile": ("TIFFs of several bands", "data"),
     "faiss": ("search of large indexes in half the time", "search"),
     "umap": ("maps of embeddings by UMAP", "map"),
     "sklearn": ("the built-in digits", None),

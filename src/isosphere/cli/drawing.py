@@ -5,7 +5,16 @@ from pathlib import Path
 
 import torch
 
-from isosphere.data import Reading, Source, UnreadableImageError, fit_square, open_source, to_tensor
+from isosphere.data import (
+    Reading,
+    Source,
+    UnreadableImageError,
+    fit_square,
+    open_source,
+    shown_as,
+    to_tensor,
+    visible,
+)
 from isosphere.deploy import DuplicateGroup, Match
 from isosphere.report import Card, Group, gallery_page, neighbour_gallery, thumbnail
 from isosphere.workflows import DRAWN, SIDE, duplicate_groups, match_groups
@@ -27,10 +36,13 @@ def draw_matches(
     groups = []
     for i, group in enumerate(match_groups(source, found, reading=queries.reading)):
         query = Card(
-            thumbnail(queries.image(i, at_least=SIDE), SIDE), Path(names[i]).name, "query", marked=True
+            thumbnail(visible(queries.image(i, at_least=SIDE)), SIDE),
+            Path(names[i]).name,
+            "query",
+            marked=True,
         )
         groups.append(Group("", [query, *group.cards]))
-    summary = f"{len(found[0])} of {count:,} images of {data}, best first"
+    summary = f"{len(found[0])} of {count:,} images of {data}, best first{_of_bands(queries.reading)}"
     gallery_page(out, title, groups, summary=summary)
 
 
@@ -39,14 +51,18 @@ def _draw_png(
 ) -> None:
     position = {path: i for i, path in enumerate(source.paths)}
 
-    def square(path: str) -> torch.Tensor:
+    def square(images: Source, i: int) -> torch.Tensor:
+        picture = visible(images.image(i, at_least=SIDE)).convert("RGB")
+        return to_tensor(fit_square(picture, SIDE))
+
+    def match(path: str) -> torch.Tensor:
         try:
-            return to_tensor(fit_square(source.image(position[path], at_least=SIDE), SIDE))
+            return square(source, position[path])
         except UnreadableImageError:
             return torch.full((3, SIDE, SIDE), 128, dtype=torch.uint8)
 
-    candidates = torch.stack([torch.stack([square(m.path) for m in matches]) for matches in found])
-    asked = [to_tensor(fit_square(queries.image(i, at_least=SIDE), SIDE)) for i in range(len(found))]
+    candidates = torch.stack([torch.stack([match(m.path) for m in matches]) for matches in found])
+    asked = [square(queries, i) for i in range(len(found))]
     cosines = [[m.similarity for m in matches] for matches in found]
     neighbour_gallery(torch.stack(asked), candidates, out, similarities=cosines, title=title)
 
@@ -58,6 +74,12 @@ def draw_groups(
     first = f"; the first {DRAWN} are shown" if len(groups) > DRAWN else ""
     summary = (
         f"{len(groups):,} groups among {count:,} images of {data}, linked by cosines of at least "
-        f"{threshold:g}{first}"
+        f"{threshold:g}{first}{_of_bands(reading)}"
     )
     gallery_page(out, "Near-duplicates", duplicate_groups(data, groups, reading=reading), summary=summary)
+
+
+def _of_bands(reading: Reading) -> str:
+    """Which bands the pictures show, after what else is said."""
+    words = shown_as(reading.channels)
+    return f"; {words}" if words else ""

@@ -1,6 +1,7 @@
 """Images in: where they come from, in which order they are taken, and the views of them."""
 
 from ._cache import cache_folder
+from ._channels import Taken, channel_statistics, find_channels, shown_as
 from ._class_list import CLASS_LIST
 from ._decode import decode
 from ._folder import is_image_file
@@ -27,9 +28,20 @@ from ._limits import UnreadableImageError
 from ._loader import Batch, Loader
 from ._numbers import White, find_white
 from ._opening import AUTO, Opening, ground_of
-from ._picture import fit_square
+from ._picture import Channels, fit_square
 from ._pictures import Pictures
-from ._pixels import PIXELS, WHOLE, Fit, Pixels, Reading, TimmTransform, to_tensor
+from ._pixels import (
+    PIXELS,
+    WHOLE,
+    Fit,
+    Picture,
+    Pixels,
+    Reading,
+    TimmTransform,
+    to_tensor,
+    visible,
+    visible_channels,
+)
 from ._random import permutation
 from ._recipes import IMAGENET_MEAN, IMAGENET_STD, RECIPES, ViewRecipe, recipe
 from ._source import Source, Split, stratified_split
@@ -55,12 +67,14 @@ __all__ = [
     "RECIPES",
     "WHOLE",
     "Batch",
+    "Channels",
     "Decoded",
     "Fit",
     "Format",
     "ImageSet",
     "Loader",
     "Opening",
+    "Picture",
     "PictureSet",
     "Pictures",
     "Pixels",
@@ -70,6 +84,7 @@ __all__ = [
     "Split",
     "Suggestion",
     "Survey",
+    "Taken",
     "TimmTransform",
     "UnreadableImageError",
     "ViewRecipe",
@@ -81,12 +96,14 @@ __all__ = [
     "as_source",
     "cache_folder",
     "centre_view",
+    "channel_statistics",
     "copied",
     "decode",
     "decode_batch",
     "describe_formats",
     "digests",
     "distinct_ends",
+    "find_channels",
     "find_white",
     "fingerprint",
     "first_of_each",
@@ -112,6 +129,7 @@ __all__ = [
     "require_readable",
     "require_there",
     "set_aside",
+    "shown_as",
     "stamps",
     "stratified_split",
     "stream",
@@ -121,5 +139,7 @@ __all__ = [
     "textures",
     "to_tensor",
     "unseen",
+    "visible",
+    "visible_channels",
     "worker_count",
 ]

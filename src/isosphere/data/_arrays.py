@@ -2,29 +2,29 @@
 
 import math
 from collections.abc import Sequence
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
-from isosphere.errors import option
+from isosphere.errors import UsageError, option
 
 from ._limits import MAX_FILE_BYTES, MAX_PIXELS, UnreadableImageError
 from ._numbers import Numbers
-from ._picture import to_bytes, white_of
+from ._picture import over_ground, scaled, taken, white_of
+from ._pixels import Picture, Reading
 from ._source import Source, array_digest
-from ._transparency import opaque
 
-_AT_A_TIME = 1 << 20
-"""Numbers that are scaled at a time: in double precision a large image would take eight times its memory."""
 _CHANNELS = (1, 3, 4)
+"""Numbers of channels that tell where they stand in a shape; others do by the sides of the images."""
 
 
 class ArraySource(Source):
-    """Images of one array: (n, h, w) grey, (n, h, w, c) or (n, c, h, w) with 1, 3 or 4 channels.
+    """Images of one array: (n, h, w) grey, (n, h, w, c) or (n, c, h, w) with any number of channels.
 
     Numbers may be uint8, bool, or those of `Reading.white`; where that is None uint16 (divided by 257), other integers
-    to 255, or floats in [0, 1] or [0, 255] by the largest of all. Transparency is laid over white, as of files.
+    to 255, or floats in [0, 1] or [0, 255] by the largest of all. Four channels are four bands, and transparency where
+    `Reading.channels` says so.
 
     Raises: ValueError if the shape or the kind of numbers is something else; what leaves its range cannot be read.
     """
@@ -44,7 +44,7 @@ class ArraySource(Source):
         left_out: Sequence[tuple[str, str]] = (),
     ) -> None:
         require_images("the images have", images.shape, images.dtype)
-        self.images = _channels_last(images)
+        self.images = channels_last(images)
         self._ends = None if images.dtype == np.uint8 else (float(images.min()), float(images.max()))
         super().__init__(
             name,
@@ -56,9 +56,12 @@ class ArraySource(Source):
             left_out=left_out,
         )
 
-    def image(self, i: int, *, at_least: int | None = None) -> Image.Image:
-        pixels = self._bytes(i)
-        return Image.fromarray(np.broadcast_to(pixels, (*pixels.shape[:2], 3)))
+    def read_as(self, reading: Reading) -> Self:
+        require_channels(self.name, self.images.shape[-1], reading)
+        return super().read_as(reading)
+
+    def image(self, i: int, *, at_least: int | None = None) -> Picture:
+        return taken(self._bytes(i), self.reading.channels)
 
     def dimensions(self, i: int) -> tuple[int, int]:
         return self.images.shape[2], self.images.shape[1]
@@ -67,7 +70,11 @@ class ArraySource(Source):
         return Numbers.of(self.images[i])
 
     def digest(self, i: int) -> bytes:
-        return array_digest(self._bytes(i) if self.reading.white is None else self.images[i])
+        if self.reading.white is not None:
+            return array_digest(self.images[i])
+        values, channels = self._bytes(i), self.reading.channels
+        transparent = values.shape[-1] == 4 and channels is not None and channels.colour == "rgba"
+        return array_digest(over_ground(values) if transparent else values)  # as earlier versions had it
 
     def _bytes(self, i: int) -> NDArray[np.uint8]:
         try:
@@ -79,7 +86,7 @@ class ArraySource(Source):
 def as_bytes(
     images: NDArray, *, white: float | None = None, ends: tuple[float, float] | None = None
 ) -> NDArray[np.uint8]:
-    """Images of any of the shapes and numbers of `ArraySource` as uint8 (n, h, w, 1 or 3).
+    """Images of any of the shapes and numbers of `ArraySource` as uint8 (n, h, w, bands).
 
     Args:
         white: of `Reading`. ends: least and greatest number of the set that the images belong to; None: their own.
@@ -87,12 +94,40 @@ def as_bytes(
     Raises: ValueError if shape or numbers are something else.
     """
     require_images("the images have", images.shape, images.dtype)
-    return opaque(_bytes(_channels_last(images), white, ends))
+    return _bytes(channels_last(images), white, ends)
 
 
 def is_one_picture(shape: Sequence[int]) -> bool:
-    """Whether an array that should hold several images is one in colour: (h, w, 3), and not n images of 3 columns."""
-    return len(shape) == 3 and shape[2] in (3, 4) and min(shape[:2]) > 4
+    """Whether an array that should hold several images is one of several channels: (h, w, 3), and not n images of 3
+    columns; of other numbers a square one, for few sets have as many images as these have rows.
+    """
+    if len(shape) != 3 or min(shape[:2]) <= 4:
+        return False
+    return shape[2] in (3, 4) or (shape[0] == shape[1] and 2 <= shape[2] < shape[0] / 2)
+
+
+def channel_axis(shape: Sequence[int]) -> int | None:
+    """Where the channels stand in a picture's shape: 2 for (h, w, c), 0 for (c, h, w), None if it cannot be told.
+
+    1, 3 and 4 are channels; else what is no side of a square picture; else the smaller.
+    """
+    first, middle, last = shape
+    if last in _CHANNELS or first in _CHANNELS:
+        return 2 if last in _CHANNELS else 0
+    if (first == middle) != (middle == last):
+        return 2 if first == middle else 0
+    return 2 if last < min(first, middle) else 0 if first < min(middle, last) else None
+
+
+def require_channels(name: str, bands: int, reading: Reading) -> None:
+    """Refuse images of so many bands that are not those of a reading. Raises: UsageError, naming both."""
+    channels = reading.channels
+    if channels is not None and not channels.fit(bands):
+        whose = "" if name == "images" else f" of {name}"
+        raise UsageError(
+            f"The images{whose} have {bands} band{'s' * (bands > 1)}, and {channels.expected} are expected "
+            f"(data.channels: {channels})."
+        )
 
 
 def require_images(what: str, shape: Sequence[int], dtype: np.dtype) -> None:
@@ -100,16 +135,16 @@ def require_images(what: str, shape: Sequence[int], dtype: np.dtype) -> None:
 
     Raises: ValueError.
     """
-    last = len(shape) == 3 or (len(shape) == 4 and shape[3] in _CHANNELS)
-    if not last and not (len(shape) == 4 and shape[1] in _CHANNELS):
+    axis = 2 if len(shape) == 3 else channel_axis(shape[1:]) if len(shape) == 4 else None
+    if axis is None:
         raise ValueError(
-            f"{what} shape {tuple(shape)}; expected (n, h, w), (n, h, w, c) or (n, c, h, w) with c = 1, 3 or 4"
+            f"{what} shape {tuple(shape)}; expected (n, h, w), (n, h, w, channels) or (n, channels, h, w)"
         )
     if min(shape) < 1:
         raise ValueError(f"{what} shape {tuple(shape)}; expected at least one image of one pixel")
     if is_one_picture(shape):
         raise ValueError(f"{what} shape {tuple(shape)}: one picture; expected several, (n, h, w, {shape[2]})")
-    height, width = shape[1:3] if last else shape[2:4]
+    height, width = shape[1:3] if axis == 2 else shape[2:4]
     if height * width > MAX_PIXELS:
         raise ValueError(
             f"{what} shape {tuple(shape)}, images of more than the {MAX_PIXELS:,} pixels that are read"
@@ -120,10 +155,11 @@ def require_images(what: str, shape: Sequence[int], dtype: np.dtype) -> None:
         raise ValueError(f"{what} images of {each:,} bytes, more than {MAX_FILE_BYTES:,}")
 
 
-def _channels_last(images: NDArray) -> NDArray:
+def channels_last(images: NDArray) -> NDArray:
+    """Images of any of the shapes of `ArraySource` as (n, h, w, c)."""
     if images.ndim == 3:
         return images[..., None]
-    return images if images.shape[3] in _CHANNELS else np.moveaxis(images, 1, 3)
+    return images if channel_axis(images.shape[1:]) == 2 else np.moveaxis(images, 1, 3)
 
 
 def _bytes(images: NDArray, white: float | None, ends: tuple[float, float] | None) -> NDArray[np.uint8]:
@@ -133,13 +169,10 @@ def _bytes(images: NDArray, white: float | None, ends: tuple[float, float] | Non
         top = white_of(images.dtype.kind == "f", float(images.min()), float(images.max()), white)
     else:
         top = _own_white(images.dtype, *(ends or (float(images.min()), float(images.max()))))
-    scaled = np.empty(images.shape, np.uint8)
-    rows = max(1, _AT_A_TIME // math.prod(images.shape[2:]))
-    for image, made in zip(images, scaled, strict=True):
-        for start in range(0, len(image), rows):
-            part = slice(start, start + rows)
-            made[part] = to_bytes(image[part], top)
-    return scaled
+    made = np.empty(images.shape, np.uint8)
+    for k, image in enumerate(images):
+        made[k] = scaled(image, top)
+    return made
 
 
 def _own_white(dtype: np.dtype, low: float, high: float) -> float:

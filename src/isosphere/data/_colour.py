@@ -86,21 +86,26 @@ def _hue(turn: Tensor) -> Tensor:
 def jitter_affine(jitter: Jitter, channel_means: Tensor, units: Units) -> tuple[Tensor, Tensor]:
     """The map ``x -> matrix x + offset`` of brightness, contrast, saturation, hue, grey and normalisation.
 
-    They apply in this order. Contrast pulls towards the view's mean luma after brightness, as torchvision's.
+    They apply in this order. Contrast pulls towards the view's mean luma after brightness, as torchvision's. Of other
+    than 1 or 3 channels there are no colours: brightness and contrast have one factor for all channels, and contrast
+    pulls each towards its own mean.
 
-    Shape: channel_means (n, c), those of the view to be mapped, c 1 or 3; results (n, c, c) and (n, c).
+    Shape: channel_means (n, c), those of the view to be mapped; results (n, c, c) and (n, c).
     """
     brightness, contrast, saturation, turn, grey = jitter
     channels = channel_means.shape[1]
     device = channel_means.device
     luma = constant(LUMA if channels == 3 else (1.0,), device)
+    pulled = (channel_means @ luma)[:, None] if channels in (1, 3) else channel_means
     # Saturation, hue and grey leave greys alone: the offset of contrast (a grey) passes through them
     # unchanged, and hue after saturation is hue (s I + (1 - s) 1 luma^T) = s hue + (1 - s) 1 luma^T.
-    pivot = ((1.0 - contrast) * brightness * (channel_means @ luma))[:, None]
+    pivot = ((1.0 - contrast) * brightness)[:, None] * pulled
     matrix = (brightness * contrast)[:, None, None]
     if channels == 3:
         colours = torch.lerp(luma.expand(3, 3), _hue(turn), saturation[:, None, None])
         matrix = matrix * torch.where(grey[:, None, None], (luma @ colours)[:, None, :], colours)
+    else:
+        matrix = matrix * torch.eye(channels, device=device)
     scale = constant(tuple(units.unit / s for s in units.std), device)
     return matrix * scale[:, None], pivot * scale + constant(units.black, device)
 

@@ -1,4 +1,4 @@
-"""From the bytes of a file to an upright RGB picture, or to one sentence on why not."""
+"""From the bytes of a file to an upright picture, or to one sentence on why not."""
 
 import io
 import struct
@@ -9,6 +9,7 @@ from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageFile
 
 from isosphere.errors import option, plural
@@ -18,6 +19,8 @@ from ._about import About
 from ._limits import EMPTY, MAX_PIXELS, UnreadableImageError, read_file, reason_of, require_pixels
 from ._numbers import Numbers
 from ._opening import USUAL, Opening
+from ._picture import Channels, bands_of_tiff, bytes_of, taken, tiff_tags
+from ._pixels import Picture
 from ._unknown import HEIF_IS_READ, HEIF_SUFFIXES, described, misread
 
 IMAGE_SUFFIXES = frozenset(
@@ -52,8 +55,10 @@ def decode(
     at_least: int | None = None,
     white: float | None = None,
     opening: Opening = USUAL,
-) -> Image.Image:
-    """Decode an image file as an upright 8-bit RGB picture; of several pages the first, or that of ``opening``.
+    channels: Channels | None = None,
+) -> Picture:
+    """Decode an image file as an upright picture of 8 bits: RGB unless ``channels`` are others, or a TIFF has other
+    bands than colours; of several pages the first, or that of ``opening``.
 
     EXIF orientation is applied, transparency is laid over white (over black where nothing would be seen on white), and
     numbers of 16 bits, 32 bits or floats are divided by ``white``: None for 65535, of floats for 1 or 255. With
@@ -62,11 +67,16 @@ def decode(
 
     Raises: UnreadableImageError, whatever is wrong with the file.
     """
-    most = opening.max_pixels or MAX_PIXELS
-    with _opened(file if isinstance(file, bytes) else read_file(file), opening) as image:
+    body, most = file if isinstance(file, bytes) else read_file(file), opening.max_pixels or MAX_PIXELS
+    if not (channels and channels.colour == "rgba") and (values := _bands(body, opening)) is not None:
+        try:
+            return taken(bytes_of(values, white), channels)
+        except ValueError as error:
+            raise UnreadableImageError(str(error)) from error
+    with _opened(body, opening) as image:
         _draft(image, at_least, most)
         require_pixels(*image.size, most)
-        return _upright_rgb(image, white, opening, ours=True)
+        return _upright(image, white, opening, channels, ours=True)
 
 
 def _draft(image: Image.Image, at_least: int | None, most: int) -> None:
@@ -81,14 +91,23 @@ def _draft(image: Image.Image, at_least: int | None, most: int) -> None:
 
 def dimensions(body: bytes, opening: Opening = USUAL) -> tuple[int, int]:
     """Width and height of an image file as it is stored, EXIF aside; not decoded. Raises: UnreadableImageError."""
-    with _opened(body, opening) as image:
+    with suppress(UnreadableImageError), _opened(body, opening) as image:
         return image.size
+    try:  # a TIFF of bands
+        tags = tiff_tags(body)
+        return int(tags[256]), int(tags[257])
+    except Exception:
+        with _opened(body, opening) as image:
+            return image.size
 
 
 def about(body: bytes, opening: Opening = USUAL) -> About:
     """What is told of an image file before it is decoded. Raises: UnreadableImageError."""
-    with _opened(body, opening) as image:
-        return about_picture(image)
+    try:
+        with _opened(body, opening) as image:
+            return about_picture(image)
+    except UnreadableImageError:  # a TIFF of bands
+        return About(*dimensions(body, opening))
 
 
 def about_picture(image: Image.Image) -> About:
@@ -117,6 +136,8 @@ def stored(body: bytes, opening: Opening = USUAL) -> Image.Image:
 
 def numbers(body: bytes, opening: Opening = USUAL) -> Numbers:
     """What an image file holds; of 8 bits it is not decoded. Raises: UnreadableImageError."""
+    if (values := _bands(body, opening)) is not None:
+        return Numbers.of(values)
     with _opened(body, opening) as image:
         if image.format not in ("JPEG", "MPO"):
             require_pixels(*image.size, opening.max_pixels or MAX_PIXELS)
@@ -133,6 +154,15 @@ def _open(body: bytes) -> Image.Image:
             if accept is None or accept(body[:16]) is True:
                 return factory(io.BytesIO(body), "")
     raise Image.UnidentifiedImageError("of no format that is read here")
+
+
+def _bands(body: bytes, opening: Opening) -> NDArray[np.generic] | None:
+    """The numbers of a TIFF of bands, (h, w, bands); None of other files. Raises: UnreadableImageError."""
+    most = opening.max_pixels or MAX_PIXELS
+    try:
+        return bands_of_tiff(body, opening.page, lambda width, height: require_pixels(width, height, most))
+    except ValueError as error:
+        raise UnreadableImageError(str(error)) from error
 
 
 @contextmanager
@@ -165,22 +195,24 @@ def _turn_to(image: Image.Image, page: int) -> None:
         ) from None
 
 
-def upright_rgb(
+def upright(
     image: Image.Image,
     *,
     at_least: int | None = None,
     white: float | None = None,
     opening: Opening = USUAL,
-) -> Image.Image:
-    """A picture that PIL has opened as upright 8-bit RGB, as `decode` does it; of several pages the one that it is at.
+    channels: Channels | None = None,
+) -> Picture:
+    """A picture that PIL has opened as an upright one of 8 bits, as `decode` does it; of several pages the one that it
+    is at.
 
     Raises: UnreadableImageError.
     """
     try:
         require_pixels(*image.size, opening.max_pixels or MAX_PIXELS)
         if at_least is not None and (body := undecoded(image)):
-            return decode(body, at_least=at_least, white=white, opening=opening)
-        return _upright_rgb(image, white, opening, ours=False)
+            return decode(body, at_least=at_least, white=white, opening=opening, channels=channels)
+        return _upright(image, white, opening, channels, ours=False)
     except UnreadableImageError:
         raise
     except Exception as error:
@@ -205,10 +237,12 @@ def undecoded(image: Image.Image) -> bytes | None:
     return None
 
 
-def _upright_rgb(image: Image.Image, white: float | None, opening: Opening, *, ours: bool) -> Image.Image:
+def _upright(
+    image: Image.Image, white: float | None, opening: Opening, channels: Channels | None, *, ours: bool
+) -> Picture:
     if reason := misread(image):
         raise UnreadableImageError(reason)
-    return _picture.upright_rgb(image, white=white, ground=opening.ground, in_place=ours)
+    return _picture.upright(image, white=white, ground=opening.ground, channels=channels, in_place=ours)
 
 
 def _reason(error: Exception) -> str:

@@ -9,6 +9,7 @@ from ._about import About
 from ._decode import about, decode, dimensions, numbers, stored
 from ._limits import EMPTY, UnreadableImageError
 from ._numbers import Numbers
+from ._pixels import Picture, visible
 from ._source import DIGEST_BYTES, Source
 
 
@@ -19,9 +20,15 @@ class EncodedSource(Source):
     def body(self, i: int) -> bytes:
         """The bytes from which image ``i`` is decoded. Raises: UnreadableImageError."""
 
-    def image(self, i: int, *, at_least: int | None = None) -> Image.Image:
+    def image(self, i: int, *, at_least: int | None = None) -> Picture:
         made = self.reading
-        return decode(self.body(i), at_least=at_least, white=made.white, opening=made.opening)
+        return decode(
+            self.body(i),
+            at_least=at_least,
+            white=made.white,
+            opening=made.opening,
+            channels=made.channels,
+        )
 
     def dimensions(self, i: int) -> tuple[int, int]:
         return dimensions(self.body(i), self.reading.opening)
@@ -30,7 +37,10 @@ class EncodedSource(Source):
         return about(self.body(i), self.reading.opening)
 
     def stored(self, i: int) -> Image.Image:
-        return stored(self.body(i), self.reading.opening)
+        try:
+            return stored(self.body(i), self.reading.opening)
+        except UnreadableImageError:  # a TIFF of bands
+            return visible(self.image(i))
 
     def numbers(self, i: int) -> Numbers:
         return numbers(self.body(i), self.reading.opening)

@@ -14,8 +14,8 @@ from torch.utils import data as torch_data
 from isosphere.errors import UsageError, plural
 
 from ._about import About
-from ._arrays import ArraySource, as_bytes, require_images
-from ._decode import about, about_picture, decode, numbers, undecoded, upright_rgb
+from ._arrays import ArraySource, as_bytes, channel_axis, is_one_picture, require_images
+from ._decode import about, about_picture, decode, numbers, undecoded, upright
 from ._folder import is_image_file
 from ._home import expanded
 from ._images import ImageSet
@@ -26,10 +26,12 @@ from ._limits import UnreadableImageError, read_file
 from ._listed import FileSource
 from ._numbers import Numbers
 from ._opening import USUAL, Opening
+from ._picture import Channels, taken
+from ._pixels import Picture, Reading
 from ._source import Source, Split
 from ._sources import as_text, is_builtin, open_source
 
-_PICTURE = "a PIL image, a uint8 array (h, w) or (h, w, 3), or a uint8 tensor (3, h, w)"
+_PICTURE = "a PIL image, a uint8 array (h, w) or (h, w, channels), or a uint8 tensor (channels, h, w)"
 _DATA = (
     "a folder or another source by its name, a list of paths, an array of shape (n, h, w) or (n, h, w, 3), a tensor "
     "(n, 3, h, w), a list of PIL images or arrays, or a map-style data set of torch (with __len__ and __getitem__)"
@@ -104,39 +106,49 @@ def as_picture(
     at_least: int | None = None,
     white: float | None = None,
     opening: Opening = USUAL,
-) -> Image.Image:
-    """An image at hand, or a file, as an upright RGB picture, as `decode` makes it; ``what`` names it in messages.
+    channels: Channels | None = None,
+) -> Picture:
+    """An image at hand, or a file, as an upright picture, as `decode` makes it; ``what`` names it in messages.
 
     Raises: UsageError if it is no image, or one of other numbers; UnreadableImageError if PIL cannot decode it.
     """
     if isinstance(item, Image.Image):
         if 0 in item.size:
             raise UsageError(f"{what} has no pixels: its size is {item.width} x {item.height}.")
-        return upright_rgb(item, at_least=at_least, white=white, opening=opening)
-    if isinstance(item, bytes):
-        return decode(item, at_least=at_least, white=white, opening=opening)
+        return upright(item, at_least=at_least, white=white, opening=opening, channels=channels)
     if isinstance(item, str | os.PathLike):
-        return decode(read_file(expanded(item)), at_least=at_least, white=white, opening=opening)
+        item = read_file(expanded(item))
+    if isinstance(item, bytes):
+        return decode(item, at_least=at_least, white=white, opening=opening, channels=channels)
     if not isinstance(item, np.ndarray | torch.Tensor):
         raise UsageError(f"{what} is of type {type(item).__name__}; expected {_PICTURE}.")
     array = _numpy(item)
-    if isinstance(item, torch.Tensor) and array.ndim == 3 and array.shape[0] in (1, 3, 4):
-        array = np.moveaxis(array, 0, 2)
     if array.dtype.kind not in "bu" and white is None:
         hint = " Leave out ToTensor and Normalize." if array.dtype.kind == "f" else ""
         raise UsageError(
             f"{what} holds {array.dtype}, shape {tuple(item.shape)}; expected {_PICTURE}, values 0 to 255.{hint}"
         )
-    picture = array[None, ..., None] if array.ndim == 2 else array[None]
+    picture = _channels_last(item)
     try:
-        require_images(what, picture.shape, picture.dtype)
+        require_images(what, picture[None].shape, picture.dtype)
     except ValueError:
         raise UsageError(f"{what} has shape {tuple(item.shape)}; expected {_PICTURE}.") from None
     try:
-        pixels = as_bytes(picture, white=white)[0]
+        return taken(as_bytes(picture[None], white=white)[0], channels)
     except ValueError as error:
         raise UnreadableImageError(str(error)) from error
-    return Image.fromarray(np.broadcast_to(pixels, (*pixels.shape[:2], 3)))
+
+
+def _channels_last(item: Any) -> NDArray:
+    """One picture at hand as (h, w, channels): where it cannot be told which they are, those of torch stand first."""
+    array = _numpy(item)
+    if array.ndim != 3:
+        return array[..., None] if array.ndim == 2 else array
+    torch_alike = isinstance(item, torch.Tensor)
+    if torch_alike and array.shape[0] in (1, 3, 4):
+        return np.moveaxis(array, 0, 2)
+    axis = channel_axis(array.shape)
+    return np.moveaxis(array, 0, 2) if axis == 0 or (axis is None and torch_alike) else array
 
 
 def numbers_of(item: Any) -> Numbers:
@@ -147,15 +159,15 @@ def numbers_of(item: Any) -> Numbers:
         return numbers(item)
     if not isinstance(item, Image.Image | np.ndarray | torch.Tensor):
         raise UsageError(f"the image is of type {type(item).__name__}; expected {_PICTURE}.")
-    return Numbers.of(item if isinstance(item, Image.Image) else _numpy(item))
+    return Numbers.of(item if isinstance(item, Image.Image) else _channels_last(item))
 
 
-def is_picture(item: Any) -> bool:
-    """Whether it is one picture at hand, and not a set of them or a name."""
+def is_picture(item: Any, in_chans: int = 3) -> bool:
+    """Whether it is one picture at hand, and not a set or a name; an array with ``in_chans`` channels is one."""
     if not isinstance(item, np.ndarray | torch.Tensor):
         return isinstance(item, Image.Image)
-    colours = item.shape[0 if isinstance(item, torch.Tensor) else -1] if item.ndim == 3 else 0
-    return item.ndim == 2 or colours in (1, 3, 4)
+    channels = item.shape[0 if isinstance(item, torch.Tensor) else -1] if item.ndim == 3 else 0
+    return item.ndim == 2 or channels in (1, 3, 4, in_chans)
 
 
 class PictureSource(Source):
@@ -174,11 +186,10 @@ class PictureSource(Source):
             except UnreadableImageError as error:
                 self._broken[i] = str(error)
 
-    def image(self, i: int, *, at_least: int | None = None) -> Image.Image:
+    def image(self, i: int, *, at_least: int | None = None) -> Picture:
         if i in self._broken:
             raise UnreadableImageError(self._broken[i])
-        made, what = self.reading, f"{self._what}[{i}]"
-        return as_picture(self._pictures[i], what, at_least=at_least, white=made.white, opening=made.opening)
+        return _as_read(self._pictures[i], f"{self._what}[{i}]", at_least, self.reading)
 
     def about(self, i: int) -> About:
         picture = self._pictures[i]
@@ -211,9 +222,14 @@ class DatasetSource(Source):
             return item[0]
         return item["image"] if isinstance(item, Mapping) and "image" in item else item
 
-    def image(self, i: int, *, at_least: int | None = None) -> Image.Image:
-        item, what, made = self._item(i), f"item {i} of {self.name}", self.reading
-        return as_picture(item, what, at_least=at_least, white=made.white, opening=made.opening)
+    def image(self, i: int, *, at_least: int | None = None) -> Picture:
+        return _as_read(self._item(i), f"item {i} of {self.name}", at_least, self.reading)
+
+
+def _as_read(item: Any, what: str, at_least: int | None, made: Reading) -> Picture:
+    return as_picture(
+        item, what, at_least=at_least, white=made.white, opening=made.opening, channels=made.channels
+    )
 
 
 def _own_white(picture: Any) -> float | None:
@@ -263,9 +279,10 @@ def _at_hand(data: Any, what: str) -> Source:
 
 def _of_array(images: NDArray | torch.Tensor, what: str) -> Source:
     shape = tuple(images.shape)
-    if len(shape) == 3 and shape[-1] in (3, 4):
+    if is_one_picture(shape) or (len(shape) == 3 and shape[-1] in (3, 4)):
         raise UsageError(
-            f"{what} is one picture of shape {shape}; expected several, (n, h, w, 3): {what}[None] makes one of it."
+            f"{what} is one picture of shape {shape}; expected several, (n, h, w, {shape[-1]}): {what}[None] makes one "
+            "of it."
         )
     try:
         return ArraySource(_numpy(images), name="images", paths=_numbered(shape[0] if shape else 0))

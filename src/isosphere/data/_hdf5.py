@@ -5,19 +5,20 @@ import os
 import threading
 from collections import OrderedDict
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from isosphere.errors import UsageError, option
 
-from ._arrays import as_bytes, require_images
+from ._arrays import as_bytes, channels_last, require_channels, require_images
 from ._home import expanded
 from ._limits import MAX_FILE_BYTES, UnreadableImageError, reason_of, require_stored
 from ._named_arrays import name_arrays
 from ._numbers import Numbers
+from ._picture import taken
+from ._pixels import Picture, Reading
 from ._source import Origin, Source, Split, array_digest
 
 HDF5_SUFFIXES = (".h5", ".hdf5", ".hdf")
@@ -85,7 +86,8 @@ class Hdf5Source(Source):
     """Images of one or two data sets of an HDF5 file; none is read before it is asked for.
 
     Names that are understood: those of `name_arrays`, at any depth.
-    Images are (n, h, w), (n, h, w, c) or (n, c, h, w) of uint8, bool, uint16 (divided by 257), or by `Reading.white`.
+    Images are (n, h, w), (n, h, w, c) or (n, c, h, w), any number of channels, of uint8, bool, uint16 (divided by 257),
+    or by `Reading.white`.
 
     Numerics: a chunk that holds many images is unpacked as a whole, and the last few are kept, so reading in order
     unpacks each once; reading such a file in random order unpacks a chunk for nearly every image.
@@ -111,6 +113,9 @@ class Hdf5Source(Source):
                 )
                 for name in found.counts:
                     _check(name, held[name])
+                self._bands = channels_last(np.empty((0, *held[next(iter(found.counts))].shape[1:]))).shape[
+                    -1
+                ]
                 self._rows = {name: _rows(held[name]) for name in found.counts}
         except UsageError:
             raise
@@ -120,18 +125,22 @@ class Hdf5Source(Source):
         self._names = list(found.counts)
         self._starts = np.cumsum([0, *found.counts.values()])
 
-    def image(self, i: int, *, at_least: int | None = None) -> Image.Image:
+    def read_as(self, reading: Reading) -> Self:
+        if len(self):
+            require_channels(self.name, self._bands, reading)
+        return super().read_as(reading)
+
+    def image(self, i: int, *, at_least: int | None = None) -> Picture:
         try:
             row = self._row(i)
             if row.dtype.kind == "f" and self.reading.white is None:
                 raise ValueError(f"floats have no scale of their own: give {option('data.white', ...)}")
-            pixels = as_bytes(row[None], white=self.reading.white)[0]
+            return taken(as_bytes(row[None], white=self.reading.white)[0], self.reading.channels)
         except ValueError as error:
             raise UnreadableImageError(reason_of(error)) from error
-        return Image.fromarray(np.broadcast_to(pixels, (*pixels.shape[:2], 3)))
 
     def numbers(self, i: int) -> Numbers:
-        return Numbers.of(self._row(i))
+        return Numbers.of(channels_last(self._row(i)[None])[0])
 
     def digest(self, i: int) -> bytes:
         return array_digest(self._row(i))

@@ -50,7 +50,7 @@ class _InMemory:
 class ImageSet(_InMemory):
     """Square images in memory, and the files that could not be read.
 
-    Shape: images uint8 (n, 3, size, size), labels int64 (n,) with -1 for none, paths n names.
+    Shape: images uint8 (n, channels, size, size), labels int64 (n,) with -1 for none, paths n names.
     """
 
     images: Tensor
@@ -83,9 +83,9 @@ class PictureSet(_InMemory):
         return min(self.images.shapes[0][1:])
 
 
-def images_bytes(count: int, size: int) -> int:
+def images_bytes(count: int, size: int, in_chans: int = 3) -> int:
     """Memory that so many square images take, to choose between holding and streaming them."""
-    return 3 * count * size**2
+    return in_chans * count * size**2
 
 
 def name_skipped(skipped: Iterable[tuple[str, str]], limit: int = 3) -> str:
@@ -96,7 +96,7 @@ def name_skipped(skipped: Iterable[tuple[str, str]], limit: int = 3) -> str:
 
 
 def square(source: Source, i: int, size: int) -> Tensor:
-    """Image ``i`` as all parts of the package see it, by the source's `Reading`: uint8 (3, size, size).
+    """Image ``i`` as all parts of the package see it, by the source's `Reading`: uint8 (channels, size, size).
 
     Raises: UnreadableImageError.
     """
@@ -115,7 +115,7 @@ def load_images(
 
     Unreadable images are left out and listed in ``skipped``. ``progress`` is called with (done, total).
 
-    Shape: images uint8 (n, 3, size, size).
+    Shape: images uint8 (n, channels, size, size).
     Raises: RunError if nothing can be read or memory does not suffice, or with ``strict`` if anything cannot
     be read.
     """
@@ -179,12 +179,12 @@ def _read(
 ) -> ImageSet | PictureSet:
     if size < 1:
         raise ValueError(f"size is {size}; expected at least 1 pixel.")
-    total = len(source)
+    total, in_chans = len(source), source.in_chans
     try:
-        images = torch.empty((total, 3, size, size), dtype=torch.uint8)
+        images = torch.empty((total, in_chans, size, size), dtype=torch.uint8)
     except (RuntimeError, MemoryError) as error:
         raise RunError(
-            f"{total} images of {size} x {size} pixels need {images_bytes(total, size) / 2**30:.1f} GiB of "
+            f"{total} images of {size} x {size} pixels need {images_bytes(total, size, in_chans) / 2**30:.1f} GiB of "
             "memory, which this machine does not give. Take smaller or fewer images, or let the loader "
             "read them as it goes."
         ) from error

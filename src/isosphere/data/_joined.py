@@ -12,7 +12,7 @@ from PIL import Image
 from ._about import About
 from ._home import expanded
 from ._numbers import Numbers
-from ._pixels import Reading
+from ._pixels import Picture, Reading
 from ._source import Origin, Source
 
 AND = " + "
@@ -79,7 +79,7 @@ class JoinedSource(Source):
         part = int(np.searchsorted(self._starts, i, side="right")) - 1
         return self._parts[part], int(i - self._starts[part])
 
-    def image(self, i: int, *, at_least: int | None = None) -> Image.Image:
+    def image(self, i: int, *, at_least: int | None = None) -> Picture:
         part, k = self._at(i)
         return part.image(k, at_least=at_least)
 

@@ -19,7 +19,7 @@ from ._workers import Ahead, worker_count
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Images uint8 (b, 3, size, size), or pictures of several shapes, and their positions in the source, int64 (b,), on
+    """Images uint8 (b, c, size, size), or pictures of several shapes, and their positions in the source, int64 (b,), on
     one device.
     """
 
@@ -79,7 +79,7 @@ class _Decoder:
                 return (whole if self.whole else square)(self.source, i, self.size), i
             except UnreadableImageError as error:
                 failed[i] = str(error)
-        return torch.zeros((3, self.size, self.size), dtype=torch.uint8), -1
+        return torch.zeros((self.source.in_chans, self.size, self.size), dtype=torch.uint8), -1
 
 
 class Loader:

@@ -23,27 +23,28 @@ _OVER = 1.1
 
 
 class Numbers(NamedTuple):
-    """What one picture is stored as: kind of numpy's types, least and greatest number."""
+    """What one picture is stored as: kind of numpy's types, least and greatest number, how many bands."""
 
     kind: str
     low: float
     high: float
+    bands: int = 3
 
     @classmethod
     def of(cls, values: NDArray | Image.Image) -> Self:
-        """Of an array, or a picture that Pillow has opened; of 8 bits nothing is looked at."""
+        """Of an array (h, w) or (h, w, bands), or a picture that Pillow has opened; of 8 bits nothing is looked at."""
         if isinstance(values, Image.Image):
             if (low := low_bytes(values)) is not None:
                 return cls("uint16", *ends_of(colour_numbers(values, low)))
             if not (values.mode.startswith("I;16") or values.mode in ("I", "F")):
-                return cls("uint8", 0, 255)
-            kind = {"I": "int32", "F": "float32"}.get(values.mode, "uint16")
+                return cls("uint8", 0, 255, 1 if values.mode in ("1", "L", "LA") else 3)
+            kind, bands = {"I": "int32", "F": "float32"}.get(values.mode, "uint16"), 1
             values = np.asarray(values)
         else:
-            kind = values.dtype.name
+            kind, bands = values.dtype.name, values.shape[2] if values.ndim == 3 else 1
         if kind in ("uint8", "bool"):
-            return cls("uint8", 0, 255)
-        return cls(kind, float(values.min()), float(values.max()))
+            return cls("uint8", 0, 255, bands)
+        return cls(kind, float(values.min()), float(values.max()), bands)
 
     @property
     def eight_bits(self) -> bool:
@@ -62,6 +63,18 @@ class White(NamedTuple):
     caution: str | None
 
 
+def numbers_seen(source: "Source", most: int = SAMPLE) -> list[tuple[str, Numbers]]:
+    """What some pictures, spread over a source, are stored as, by their names; those that cannot be read are passed
+    over."""
+    looked = []
+    for i in np.unique(np.linspace(0, len(source) - 1, min(len(source), most)).round().astype(int)).tolist():
+        try:
+            looked.append((source.paths[i], source.numbers(i)))
+        except (UnreadableImageError, UsageError):  # said when it is read
+            continue
+    return looked
+
+
 def find_white(source: "Source") -> White | None:
     """Which number is white in pictures of more than 8 bits, from a sample spread over a source; None without such.
 
@@ -69,14 +82,7 @@ def find_white(source: "Source") -> White | None:
 
     Raises: UsageError if it cannot be told, with what was seen and what to type.
     """
-    looked: list[tuple[str, Numbers]] = []
-    for i in np.unique(
-        np.linspace(0, len(source) - 1, min(len(source), SAMPLE)).round().astype(int)
-    ).tolist():
-        try:
-            looked.append((source.paths[i], source.numbers(i)))
-        except (UnreadableImageError, UsageError):  # said when it is read
-            continue
+    looked = numbers_seen(source)
     deep = [(path, numbers) for path, numbers in looked if not numbers.eight_bits]
     if not deep:
         return None

@@ -3,11 +3,13 @@ this file along, so that whoever uses them reads pictures as isosphere does."""
 
 import io
 import math
+import re
 import sys
 from collections.abc import Callable, Iterable, Iterator
+from typing import NamedTuple
 
 import numpy as np
-from PIL import ExifTags, Image, ImageChops, ImageOps
+from PIL import ExifTags, Image, ImageChops, ImageOps, TiffImagePlugin
 
 BARS = (124, 116, 104)
 """Beside a picture that is padded: ImageNet's mean, which is nearly zero to a network."""
@@ -30,6 +32,160 @@ it takes the high byte: what makes it take the low one."""
 for _kind in ("RGB", "RGBA", "RGBX"):
     _low, _high = f"{_kind};16L", f"{_kind};16B"
     _OTHER_BYTES |= {_low: _high, _high: _low, f"{_kind};16N": _high if sys.byteorder == "little" else _low}
+
+
+class Channels(NamedTuple):
+    """Which channels are taken of a picture: colours (``rgb``, with ``rgba`` the fourth band of an array is
+    transparency; ``grey``), or bands by their numbers from 1, all of them where none are named, of pictures that have
+    ``of``. Bands are colours where ``colour`` says so too.
+    """
+
+    colour: str = ""
+    bands: tuple = ()
+    of: int | None = None
+
+    @classmethod
+    def parse(cls, text):
+        """As it is typed: rgb, rgba, grey, all, 4,3,2 or rgb:4,3,2; with the number of bands, all of 13. ValueError."""
+        word = str(text).strip().lower().replace("gray", "grey")
+        found = re.fullmatch(r"(rgba?|grey)|(?:(all)|(rgb:)?([0-9 ,]+?))(?: of ([0-9]+))?", word)
+        if not found:
+            raise ValueError(_EXPECTED)
+        numbers = [each.strip() for each in (found[4] or "").split(",")]
+        bands = tuple(int(each) for each in numbers) if found[4] and all(map(str.isdigit, numbers)) else ()
+        of = int(found[5]) if found[5] else None
+        wrong = (
+            (found[4] and not bands)
+            or (found[3] and len(bands) != 3)
+            or (of is not None and not 0 < of <= 1024)
+        )
+        if wrong or not all(0 < band <= (of or 1024) for band in bands) or len(bands) > 1024:
+            raise ValueError(_EXPECTED)
+        return cls(found[1] or ("rgb" if found[3] else ""), bands, of)
+
+    def __str__(self):
+        bands = ",".join(map(str, self.bands))
+        named = f"{self.colour}:{bands}" if self.colour and bands else self.colour or bands or "all"
+        return f"{named} of {self.of}" if self.of else named
+
+    @property
+    def number(self):
+        """How many there are; None for all of a picture of which nothing is known."""
+        return len(self.bands) or {"rgb": 3, "rgba": 3, "grey": 1}.get(self.colour, self.of)
+
+    def fit(self, bands):
+        """Whether they can be taken of a picture of so many bands."""
+        if self.of or self.bands:
+            return bands == self.of if self.of else bands >= max(self.bands)
+        return not self.colour or bands in ((1, 3, 4) if self.colour == "rgba" else (1, 3))
+
+    @property
+    def expected(self):
+        """The numbers of bands of which they can be taken, in words."""
+        if self.of or self.bands:
+            return f"{self.of}" if self.of else f"{max(self.bands)} or more"
+        return {"rgb": "3", "rgba": "3 or 4", "grey": "1 or 3"}.get(self.colour, "any number")
+
+
+_EXPECTED = "expected rgb, rgba, grey, all, or bands from 1 on as 4,3,2 (rgb:4,3,2 where they are red, green and blue)"
+
+
+class Bands:
+    """A picture of any number of bands of 8 bits, each a grey picture of Pillow."""
+
+    def __init__(self, planes):
+        self.planes = tuple(planes)
+
+    @property
+    def size(self):
+        return self.planes[0].size
+
+    @property
+    def width(self):
+        return self.size[0]
+
+    @property
+    def height(self):
+        return self.size[1]
+
+    def split(self):
+        return self.planes
+
+
+def upright(image, *, white=None, ground=None, channels=None, in_place=False):
+    """A picture that Pillow has opened as upright 8-bit channels: of mode RGB, or L for ``grey``, else ``Bands``.
+
+    Raises: ValueError for numbers that are not within [0, white], or too few bands.
+    """
+    grey = image.mode in ("1", "L", "LA", "La", "I", "F") or image.mode.startswith("I;16")
+    rgb = upright_rgb(image, white=white, ground=ground, in_place=in_place)
+    if channels is None or (channels.colour and not channels.bands):
+        return rgb.convert("L") if channels is not None and channels.colour == "grey" else rgb
+    values = np.asarray(rgb)
+    return taken(values[..., :1] if grey else values, channels)
+
+
+def taken(values, channels=None):
+    """Numbers of 8 bits, (h, w, bands), as a picture of the channels that are taken of them; by default all, as RGB
+    where there are 1 or 3. Raises: ValueError for too few or too many bands.
+    """
+    bands = values.shape[2]
+    channels = channels or Channels("rgb" if bands in (1, 3) else "")
+    if not channels.fit(bands):
+        raise ValueError(
+            f"it has {bands} band{'s' * (bands > 1)}, and {channels.expected} are expected ({channels})"
+        )
+    if channels.bands:
+        values = values[..., [band - 1 for band in channels.bands]]
+    if not channels.colour:
+        return Bands(Image.fromarray(np.ascontiguousarray(values[..., k])) for k in range(values.shape[2]))
+    values = over_ground(values) if values.shape[2] == 4 else values
+    rgb = Image.fromarray(np.broadcast_to(values, (*values.shape[:2], 3)))
+    return rgb.convert("L") if channels.colour == "grey" else rgb
+
+
+def bands_of_tiff(body, page=1, require_pixels=lambda width, height: None):
+    """The numbers of a TIFF whose bands are more than its colours, (h, w, bands), by tifffile; None of other files.
+
+    Raises: ValueError where tifffile is not installed, or cannot read it; what `require_pixels` raises of its size.
+    """
+    if body[:4] not in TiffImagePlugin.PREFIXES:
+        return None
+    try:
+        tags = tiff_tags(body)
+        bands, more = int(tags.get(277, 1)), tags.get(338, ())
+        colours = {2: 3, 5: 4, 6: 3, 8: 3}.get(int(tags.get(262, 1)), 1)
+    except Exception:  # damaged: said where it is decoded
+        return None
+    alpha = bands == colours + 1 and more in ((1,), (2,), *([()] if colours == 3 else []))
+    if bands <= colours or alpha:
+        return None
+    require_pixels(int(tags.get(256, 1)), int(tags.get(257, 1)))
+    try:
+        import tifffile  # pyright: ignore[reportMissingImports]
+    except ImportError:
+        raise ValueError(
+            f"it is a TIFF of {bands} bands, which needs tifffile: pip install tifffile"
+        ) from None
+    try:
+        with tifffile.TiffFile(io.BytesIO(body)) as file:
+            values = file.pages[page - 1].asarray()
+    except Exception as error:  # codecs that are absent, and nearly anything on a damaged file
+        raise ValueError(f"it is a TIFF of {bands} bands that tifffile cannot read ({error})") from error
+    values = values.reshape(values.shape[-3:])
+    return np.moveaxis(values, 0, 2) if int(tags.get(284, 1)) == 2 else values
+
+
+def tiff_tags(body):
+    """The tags of the first page of a TIFF, which is not decoded."""
+    stream = io.BytesIO(body)
+    header = stream.read(8)
+    if header[2] == 43 or header[3] == 43:  # BigTIFF
+        header += stream.read(8)
+    tags = TiffImagePlugin.ImageFileDirectory_v2(header)
+    stream.seek(tags.next)
+    tags.load(stream)
+    return tags
 
 
 def upright_rgb(image, *, white=None, ground=None, in_place=False):
@@ -158,6 +314,22 @@ def _colour_of_numbers(image, low, white: float):
     return shown
 
 
+def scaled(values, white: float):
+    """An array of any shape as `to_bytes` makes it, some rows at a time: doubles of all would take eight times it."""
+    made = np.empty(values.shape, np.uint8)
+    rows = max(1, _STRIP // max(1, values[:1].size))
+    for start in range(0, len(values), rows):
+        made[start : start + rows] = to_bytes(values[start : start + rows], white)
+    return made
+
+
+def bytes_of(values, white=None):
+    """The numbers of one picture, an array, as 8 bits. Raises: ValueError for what is not within [0, white]."""
+    if values.dtype in (np.uint8, np.bool_):
+        return values if values.dtype == np.uint8 else values * np.uint8(255)
+    return scaled(values, white_of(values.dtype.kind == "f", float(values.min()), float(values.max()), white))
+
+
 def _grey_of_numbers(image, negative: bool, white: float | None):
     low, high = ends_of(np.asarray(strip) for strip, _ in _strips(image))
     top = white_of(image.mode == "F", low, high, white)
@@ -190,6 +362,13 @@ def _over_ground(colour, ground=None):
     return _in_strips(colour, lambda x: Image.alpha_composite(Image.new("RGBA", x.size, below), x))
 
 
+def over_ground(values):
+    """Numbers of 8 bits, (h, w, 4), the fourth of which is transparency, over their ground: (h, w, 3)."""
+    ground = ground_under([Image.fromarray(np.ascontiguousarray(values))])
+    colour, alpha = values[..., :3].astype(np.uint16), values[..., 3:].astype(np.uint16)
+    return ((colour * alpha + ground * (255 - alpha) + 127) // 255).astype(np.uint8)
+
+
 def _strips(image) -> Iterator[tuple]:
     """A picture from top to bottom, some rows at a time, and the row at which each part begins."""
     rows = max(1, _STRIP // image.width)
@@ -211,12 +390,21 @@ def _in_strips(image, convert: Callable):
 # --- squares ----------------------------------------------------------------------------------------------------------
 
 
-def fit_square(image, size: int, fit: str = "crop"):
+def fit_square(image, size: int, fit: str = "crop", bars=None):
     """A picture as ``size`` x ``size`` pixels, by antialiased bicubic interpolation.
 
     ``crop``: the short side becomes ``size`` and the rest is cut; a long thin picture never grows on the way. ``pad``:
-    the long side becomes ``size``, between bars. ``squeeze``: both sides become ``size``.
+    the long side becomes ``size``, between ``bars``. ``squeeze``: both sides become ``size``.
+
+    Args:
+        bars: the level of each channel; None: ImageNet's mean, of others than three channels the mean of that.
     """
+    if isinstance(image, Bands):
+        grounds = bars or (None,) * len(image.planes)
+        levels = (None if level is None else (level,) for level in grounds)
+        return Bands(
+            fit_square(plane, size, fit, level) for plane, level in zip(image.planes, levels, strict=True)
+        )
     if image.size == (size, size):
         return image
     if fit == "squeeze":
@@ -224,7 +412,8 @@ def fit_square(image, size: int, fit: str = "crop"):
     if fit == "pad":
         scale = size / max(image.size)
         width, height = (max(1, round(side * scale)) for side in image.size)
-        whole = Image.new("RGB", (size, size), BARS)
+        bars = bars or (BARS if image.mode == "RGB" else (round(sum(BARS) / 3),))
+        whole = Image.new(image.mode, (size, size), bars if len(bars) > 1 else bars[0])
         inner = (
             image
             if image.size == (width, height)
@@ -246,6 +435,11 @@ def timm_square(image, size: int, crop_pct: float, crop_mode: str, interpolation
     ``center``: the short side becomes ``size / crop_pct`` and the middle is cut out; ``squash``: both sides become so;
     ``border``: the long side, between bars of the colour ``fill``.
     """
+    if isinstance(image, Bands):
+        each = (crop_pct, crop_mode, interpolation)
+        return Bands(
+            timm_square(plane, size, *each, (level,)) for plane, level in zip(image.planes, fill, strict=True)
+        )
     scale, resample = math.floor(size / crop_pct), Image.Resampling[interpolation.upper()]
     width, height = image.size
     if crop_mode == "squash":
@@ -264,7 +458,7 @@ def timm_square(image, size: int, crop_pct: float, crop_mode: str, interpolation
     if image.size != to:
         image = image.resize(to, resample)
     if min(to) < size:
-        whole = Image.new("RGB", (size, size), tuple(fill))
+        whole = Image.new(image.mode, (size, size), tuple(fill) if len(fill) > 1 else fill[0])
         across, down = ((size - side) // 2 for side in to)
         whole.paste(image, (across if to[0] < size else -left, down if to[1] < size else -top))
         return whole
@@ -281,25 +475,42 @@ def pixels(
     ground=None,
     page=1,
     timm=None,
-    mean=(0.0,) * 3,
-    std=(1.0,) * 3,
+    channels=None,
+    bars=None,
+    mean=0.0,
+    std=1.0,
 ):
-    """A file, its bytes or a picture of Pillow as the numbers that the network takes: float32 (3, size, size).
+    """A file, its bytes, a picture of Pillow or an array (h, w) or (h, w, bands) as the numbers that the network takes:
+    float32 (channels, size, size).
 
     A JPEG file may be decoded at 1/2, 1/4 or 1/8 of its size, as long as its short side keeps twice the ``canvas``.
     ``timm``: what `timm_square` takes; a file is decoded whole then.
     """
-    opened = not hasattr(picture, "getpixel")
-    image = Image.open(io.BytesIO(picture) if isinstance(picture, bytes) else picture) if opened else picture
-    if opened and page > 1:
-        image.seek(page - 1)
-    if opened and image.format in ("JPEG", "MPO") and timm is None:
-        image.draft(None, (2 * canvas, 2 * canvas))
-    upright = upright_rgb(image, white=white, ground=ground)
-    square = fit_square(upright, canvas, fit) if timm is None else timm_square(upright, canvas, *timm)
+    chosen = None if channels is None else Channels.parse(channels)
+    image = _opened(picture, None if timm else 2 * canvas, white, ground, page, chosen)
+    square = fit_square(image, canvas, fit, bars) if timm is None else timm_square(image, canvas, *timm)
     planes = [plane.convert("F") for plane in square.split()]
     if canvas != size:
         planes = [plane.resize((size, size), Image.Resampling.BILINEAR) for plane in planes]
     values = np.stack([np.asarray(plane, np.float32) for plane in planes]) / 255
-    means, stds = (np.array(x, np.float32).reshape(3, 1, 1) for x in (mean, std))
+    means, stds = (np.array(x, np.float32).reshape(-1, 1, 1) for x in (mean, std))
     return (values - means) / stds
+
+
+def _opened(picture, at_least, white, ground, page, channels):
+    if isinstance(picture, np.ndarray):
+        return taken(bytes_of(picture if picture.ndim == 3 else picture[..., None], white), channels)
+    if hasattr(picture, "getpixel"):
+        return upright(picture, white=white, ground=ground, channels=channels)
+    if not isinstance(picture, bytes):
+        with open(picture, "rb") as file:  # noqa: PTH123
+            picture = file.read()
+    transparent = channels is not None and channels.colour == "rgba"  # Pillow's, as files say it
+    if not transparent and (values := bands_of_tiff(picture, page)) is not None:
+        return taken(bytes_of(values, white), channels)
+    image = Image.open(io.BytesIO(picture))
+    if page > 1:
+        image.seek(page - 1)
+    if at_least and image.format in ("JPEG", "MPO"):
+        image.draft(None, (at_least, at_least))
+    return upright(image, white=white, ground=ground, channels=channels)

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from . import _picture
 from ._opening import USUAL, Opening
-from ._picture import fit_square, timm_square
+from ._picture import Bands, Channels, fit_square, timm_square
 from ._recipes import IMAGENET_MEAN, IMAGENET_STD
 from ._views import centre_view
 
@@ -27,9 +27,28 @@ CROP_MODES = ("center", "squash", "border")
 INTERPOLATIONS = ("nearest", "bilinear", "bicubic", "box", "hamming", "lanczos")
 
 
-def to_tensor(image: Image.Image) -> Tensor:
-    """Copy an RGB picture into a tensor: uint8, shape (3, h, w)."""
+Picture = Image.Image | Bands
+"""A decoded picture: of mode RGB, or L for grey as one channel, or of any number of bands."""
+
+
+def to_tensor(image: Picture) -> Tensor:
+    """Copy a decoded picture into a tensor: uint8, shape (channels, h, w)."""
+    if isinstance(image, Bands) or image.mode == "L":
+        return torch.from_numpy(np.stack([np.asarray(plane) for plane in image.split()]))
     return torch.from_numpy(np.array(image, dtype=np.uint8)).permute(2, 0, 1).contiguous()
+
+
+def visible(image: Picture) -> Image.Image:
+    """What is shown of a picture to people: its first three channels as red, green and blue, or the first as grey."""
+    if isinstance(image, Image.Image):
+        return image
+    first, *others = image.planes
+    return Image.merge("RGB", (first, *others[:2])) if len(others) >= 2 else first
+
+
+def visible_channels(images: Tensor) -> Tensor:
+    """Those channels of a tensor that `visible` shows. Shape: (..., c, h, w), c becomes 3 or 1."""
+    return images[..., : 3 if images.shape[-3] >= 3 else 1, :, :]
 
 
 class TimmTransform(NamedTuple):
@@ -64,13 +83,16 @@ class Reading:
     ``fit``: the central square (``crop``), the whole picture between bars (``pad``), or the whole brought to a square
     (``squeeze``). ``white``: the number that is shown as white in pictures of more than 8 bits; None: the largest of
     their type. ``timm``: the central square is that of timm's evaluation transform. ``opening``: which picture of a
-    file, and its ground.
+    file, and its ground. ``channels``: which are taken; None: all, of pictures with 1 or 3 red, green and blue.
+    ``bars``: the level of each channel between the bars, where it is not that of ImageNet's mean.
     """
 
     fit: Fit = "crop"
     white: float | None = None
     timm: TimmTransform | None = None
     opening: Opening = USUAL
+    channels: Channels | None = None
+    bars: tuple[int, ...] | None = None
 
     @property
     def by_timm(self) -> TimmTransform | None:
@@ -93,11 +115,11 @@ class Reading:
         """To how many pixels a decoder may shrink a picture that becomes ``size``; None: timm's are decoded whole."""
         return None if self.by_timm else 2 * size
 
-    def square(self, image: Image.Image, size: int) -> Tensor:
-        """A picture that was decoded, as uint8 (3, size, size)."""
+    def square(self, image: Picture, size: int) -> Tensor:
+        """A picture that was decoded, as uint8 (channels, size, size)."""
         timm = self.by_timm
         return to_tensor(
-            fit_square(image, size, self.fit) if timm is None else timm_square(image, size, *timm)
+            fit_square(image, size, self.fit, self.bars) if timm is None else timm_square(image, size, *timm)
         )
 
 
@@ -150,7 +172,7 @@ class Pixels:
     def script(self, *, normalised: bool = True) -> str:
         """A file of Python that does the same by numpy and Pillow alone.
 
-        It defines ``prepare(picture)``, from a file or a picture of Pillow to float32 (3, size, size); without
+        It defines ``prepare(picture)``, from a file or a picture of Pillow to float32 (channels, size, size); without
         ``normalised`` in [0, 1].
         """
         given: dict[str, Any] = {"canvas": self.canvas, "size": self.size}
@@ -158,12 +180,16 @@ class Pixels:
         given |= {k: v for k, v in self.reading.opening._asdict().items() if k in ("page", "ground")}
         if self.reading.by_timm:
             given["timm"] = tuple(self.reading.by_timm)
+        if self.reading.channels is not None:
+            given["channels"] = str(self.reading.channels)
+        if self.reading.bars is not None:
+            given["bars"] = self.reading.bars
         if normalised:
             given |= {"mean": self.mean, "std": self.std}
         arguments = ", ".join(f"{name}={value!r}" for name, value in given.items())
         return (
             f"{inspect.getsource(_picture)}\n\ndef prepare(picture):\n"
-            '    """A file, its bytes or a picture of Pillow as the network takes it: float32 (3, size, size)."""\n'
+            '    """A file, its bytes, a picture of Pillow or an array (h, w[, bands]) as the network takes it."""\n'
             f"    return pixels(picture, {arguments})\n"
         )
 
@@ -181,4 +207,6 @@ class Pixels:
             "std": list(self.std),
             "fit": self.reading.fit,
             "white": self.reading.white,
+            "channels": str(self.reading.channels or "rgb"),
+            "bars": self.reading.bars,
         }

@@ -85,10 +85,10 @@ class ViewRecipe(BaseModel):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        if len(self.mean) != len(self.std) or len(self.mean) not in (1, 3):
+        if len(self.mean) != len(self.std) or not self.mean:
             raise ValueError(
                 f"got {len(self.mean)} means and {len(self.std)} standard deviations; "
-                "expected 3 of each (or 1 of each)"
+                "expected one of each for each channel, or 1 of each for all"
             )
         if self.placement == "inside" and self.translation > 0:
             raise ValueError(

@@ -12,8 +12,8 @@ from PIL import Image
 from torch import Tensor
 
 from ._about import About
-from ._numbers import Numbers
-from ._pixels import Reading, to_tensor
+from ._numbers import Numbers, numbers_seen
+from ._pixels import Picture, Reading, to_tensor, visible
 from ._random import permutation
 
 DIGEST_BYTES = 16
@@ -87,9 +87,19 @@ class Source(ABC):
         """Whether at least one image has a label."""
         return bool((self.labels >= 0).any())
 
+    @property
+    def in_chans(self) -> int:
+        """How many channels the squares have: of ``reading``, or where it takes all, of the first readable picture."""
+        channels = self.reading.channels
+        if channels is not None and channels.number is not None:
+            return channels.number
+        seen = numbers_seen(self, 4)
+        bands = seen[0][1].bands if seen else 3
+        return 3 if channels is None and bands == 1 else bands
+
     @abstractmethod
-    def image(self, i: int, *, at_least: int | None = None) -> Image.Image:
-        """Decode image ``i`` as an upright RGB picture.
+    def image(self, i: int, *, at_least: int | None = None) -> Picture:
+        """Decode image ``i`` as an upright picture of 8 bits, with the channels of ``reading``.
 
         With ``at_least``, a decoder may save work by shrinking, never below that many pixels on the short
         side.
@@ -98,7 +108,7 @@ class Source(ABC):
         """
 
     def read(self, i: int, *, at_least: int | None = None) -> Tensor:
-        """The pixels of :meth:`image`: uint8, shape (3, h, w). Raises: UnreadableImageError."""
+        """The pixels of :meth:`image`: uint8, shape (channels, h, w). Raises: UnreadableImageError."""
         return to_tensor(self.image(i, at_least=at_least))
 
     def dimensions(self, i: int) -> tuple[int, int]:
@@ -114,7 +124,7 @@ class Source(ABC):
 
     def stored(self, i: int) -> Image.Image:
         """Image ``i`` as other programs may show it, before anything was decided. Raises: UnreadableImageError."""
-        return self.image(i)
+        return visible(self.image(i))
 
     def numbers(self, i: int) -> Numbers:
         """What image ``i`` is stored as. Raises: UnreadableImageError."""
@@ -174,7 +184,7 @@ class Subset(Source):
         self.source, self.indices, self.notes = source, indices, source.notes
         self.in_memory, self.thread_safe, self.reading = source.in_memory, source.thread_safe, source.reading
 
-    def image(self, i: int, *, at_least: int | None = None) -> Image.Image:
+    def image(self, i: int, *, at_least: int | None = None) -> Picture:
         return self.source.image(int(self.indices[i]), at_least=at_least)
 
     def read(self, i: int, *, at_least: int | None = None) -> Tensor:

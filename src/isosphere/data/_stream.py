@@ -24,7 +24,7 @@ _GREY = 128
 class Decoded:
     """The readable images of a batch, and why the others are not.
 
-    Shape: images uint8 (b, 3, size, size); index int64 (b,), positions in the source; failed by position.
+    Shape: images uint8 (b, channels, size, size); index int64 (b,), positions in the source; failed by position.
     """
 
     images: Tensor
@@ -34,7 +34,7 @@ class Decoded:
 
 def decode_batch(source: Source, size: int, positions: Sequence[int]) -> Decoded:
     """Decode the images at these positions, in this order; see :func:`~isosphere.data.load_images` for how."""
-    images = torch.empty((len(positions), 3, size, size), dtype=torch.uint8)
+    images = torch.empty((len(positions), source.in_chans, size, size), dtype=torch.uint8)
     index: list[int] = []
     failed: dict[int, str] = {}
     for i in positions:
@@ -47,8 +47,8 @@ def decode_batch(source: Source, size: int, positions: Sequence[int]) -> Decoded
 
 
 def images_at(source: Source, positions: Sequence[int] | NDArray[np.int64] | Tensor, size: int) -> Tensor:
-    """The images at some positions, a grey square for each that cannot be read: uint8 (k, 3, size, size)."""
-    images = torch.full((len(positions), 3, size, size), _GREY, dtype=torch.uint8)
+    """The images at some positions, a grey square for each that cannot be read: uint8 (k, channels, size, size)."""
+    images = torch.full((len(positions), source.in_chans, size, size), _GREY, dtype=torch.uint8)
     for k, i in enumerate(_positions(source, positions).tolist()):
         found = decode_batch(source, size, [i])
         if not found.failed:

@@ -42,8 +42,8 @@ def grey_share(images: Tensor) -> float:
 
     Shape: images (n, c, h, w) uint8.
     """
-    if images.shape[1] == 1:
-        return 1.0
+    if images.shape[1] != 3:
+        return float(images.shape[1] == 1)
     chroma = images.amax(1) - images.amin(1)
     coloured = (chroma > _GREY_CHROMA).flatten(1).float().mean(1)
     return float((coloured <= 0.01).float().mean())
@@ -88,7 +88,8 @@ def _differences(images: Tensor, symmetry: str) -> Tensor:
         "upside-down": lambda x: x.flip(1),
         "turn": lambda x: x.rot90(1, (1, 2)),
     }[symmetry]
-    weights = constant(LUMA if images.shape[1] == 3 else (1.0,), images.device)
+    channels = images.shape[1]
+    weights = constant(LUMA if channels == 3 else (1 / channels,) * channels, images.device)
     luma = torch.einsum("nchw,c->nhw", images.float(), weights)
     pooled = F.adaptive_avg_pool2d(luma, 8)
     return (pooled - turned(pooled)).flatten(1)
@@ -125,7 +126,8 @@ def suggest(images: Tensor, given: Container[str] = ()) -> Suggestion:
     upright = n >= _FEW and any(_broken(images, way) for way in ways)
     mirrored = n >= _FEW and _broken(images, "mirror")
     any_way = not upright and all(_kept(images, way) for way in ways)
-    what = f"{'grey' if grey else 'colour'} images of {side} px"
+    kind = "grey images" if grey else "colour images" if images.shape[1] == 3 else "images of bands"
+    what = f"{kind} of {side} px"
     if grey and any_way:
         return Suggestion("textures", f"{what} without a right way up: any rotation is safe.", ())
     if upright:

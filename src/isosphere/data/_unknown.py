@@ -1,11 +1,12 @@
 """What a file is that is an image, and not one that is read: said truly, where "damaged" would be wrong."""
 
-import io
 from importlib.util import find_spec
 from typing import Any
 
 from PIL import Image, TiffImagePlugin
 from PIL.TiffTags import lookup
+
+from ._picture import tiff_tags
 
 HEIF_SUFFIXES = frozenset({".heic", ".heif"})
 HEIF_IS_READ = find_spec("pillow_heif") is not None
@@ -29,7 +30,7 @@ def described(body: bytes) -> str | None:
         return None if HEIF_IS_READ else f"it is a HEIC image, which {HEIF_HINT}"
     if body[:4] in TiffImagePlugin.PREFIXES:
         try:
-            tags = _tags(body)
+            tags = tiff_tags(body)
             said = f"it is a TIFF of {_kind(tags)}"
             return (
                 _not_read(tags)
@@ -53,17 +54,6 @@ def misread(image: Image.Image) -> str | None:
     planes = tags.get(_SAMPLES, 1) > 1 and tags.get(_PLANAR, 1) == 2 and max(bits) > 8
     signed = 2 in tags.get(_FORMAT, (1,)) and max(bits) == 8
     return _not_read(tags) if planes or signed else None
-
-
-def _tags(body: bytes) -> Any:
-    stream = io.BytesIO(body)
-    header = stream.read(8)
-    if header[2] == 43 or header[3] == 43:  # BigTIFF
-        header += stream.read(8)
-    tags = TiffImagePlugin.ImageFileDirectory_v2(header)
-    stream.seek(tags.next)
-    tags.load(stream)
-    return tags
 
 
 def _is_foreign(tags: Any) -> bool:

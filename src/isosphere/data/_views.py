@@ -62,7 +62,7 @@ class Views:
     ``Views(recipe)(images, index=..., epoch=..., seed=...)`` gives a list of ``recipe.views`` tensors, the
     global views first.
 
-    Shape: images (n, c, h, w), or `Pictures` of any shapes, c 1 or 3, index (n,) integers; results (n, c, s, s)
+    Shape: images (n, c, h, w), or `Pictures` of any shapes, index (n,) integers; results (n, c, s, s)
     float32, s the size of that view.
     Scale: images are uint8 in 0..255 or floating point in [0, 1]; results are (x - mean) / std per channel.
     Raises: ValueError or TypeError for images or an index of the wrong shape or dtype.
@@ -216,13 +216,10 @@ def _noise_bank(device: torch.device, extra: int) -> Tensor:
 
 def _check(images: Tensor | Pictures) -> None:
     if isinstance(images, Pictures):
-        if images.channels not in (1, 3):
-            raise ValueError(f"images have {images.channels} channels; expected 1 or 3.")
         return
-    if images.ndim != 4 or images.shape[1] not in (1, 3):
+    if images.ndim != 4 or images.shape[1] < 1:
         raise ValueError(
-            f"images have shape {tuple(images.shape)}; "
-            "expected (batch, channels, height, width) with 1 or 3 channels."
+            f"images have shape {tuple(images.shape)}; expected (batch, channels, height, width)."
         )
     if images.dtype != torch.uint8 and not images.is_floating_point():
         raise TypeError(
@@ -239,7 +236,9 @@ def _units(images: Tensor | Pictures, channels: int, recipe: ViewRecipe) -> Unit
 def _channels(values: tuple[float, ...], channels: int) -> tuple[float, ...]:
     if len(values) == channels:
         return tuple(values)
-    return tuple(values) * 3 if len(values) == 1 else (sum(values) / len(values),)
+    if len(values) == 1 or channels == 1:
+        return tuple(values) * channels if len(values) == 1 else (sum(values) / len(values),)
+    raise ValueError(f"images have {channels} channels; expected {len(values)}, as there are means.")
 
 
 def centre_view(

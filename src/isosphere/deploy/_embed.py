@@ -34,9 +34,9 @@ class Summary:
     skipped: list[tuple[str, str]]
 
 
-def block_length(canvas: int) -> int:
+def block_length(canvas: int, in_chans: int = 3) -> int:
     """Images of which the pixels are held at a time: 64 MB of them, at most 4096."""
-    return max(64, min(4096, BLOCK_BYTES // images_bytes(1, canvas)))
+    return max(64, min(4096, BLOCK_BYTES // images_bytes(1, canvas, in_chans)))
 
 
 def embed_images(
@@ -51,8 +51,8 @@ def embed_images(
 
     Args:
         images: data as on the command line (``"PICTURES/"``, ``"textures:wood"``), a ``Source``, an ``ImageSet`` or a
-            torch ``Dataset``; or a picture or a list of them: files, PIL images, uint8 arrays (h, w[, 3]); or
-            uint8 arrays (n, h, w, 3), tensors (n, 3, h, w).
+            torch ``Dataset``; or a picture or a list of them: files, PIL images, uint8 arrays (h, w[, channels]); or
+            uint8 arrays (n, h, w, channels), tensors (n, channels, h, w).
         layer: one of ``LAYERS``; None: the first that the run has (:attr:`Embedder.layers`).
         progress: called with (images done, images in all).
 
@@ -63,7 +63,7 @@ def embed_images(
     Raises: UsageError for a layer that the run does not have, something that is no picture, or data of which some
         pictures cannot be read (:func:`embed_source` leaves these out and says which).
     """
-    chosen, source = run.check_layer(layer), source_of(images)
+    chosen, source = run.check_layer(layer), source_of(images, run.encoder.in_chans)
     if not (isinstance(images, Source) or is_named(images)):
         run = replace(run, cache=None)
     numbers = range(_count(run, source))
@@ -184,7 +184,7 @@ def join(blocks: list[Embeddings], source: Source) -> Embeddings:
 
 
 def _count(run: Embedder, source: Source) -> int:
-    return -(-len(source) // block_length(run.canvas))
+    return -(-len(source) // block_length(run.canvas, run.encoder.in_chans))
 
 
 def _blocks(
@@ -204,8 +204,8 @@ def _blocks(
 
 
 def _rows(run: Embedder, source: Source, b: int) -> range:
-    start = b * block_length(run.canvas)
-    return range(start, min(start + block_length(run.canvas), len(source)))
+    start = b * block_length(run.canvas, run.encoder.in_chans)
+    return range(start, min(start + block_length(run.canvas, run.encoder.in_chans), len(source)))
 
 
 def _block(
@@ -237,7 +237,7 @@ def _identity(run: Embedder, source: Source, layer: Layer) -> dict[str, str | in
         "layer": layer,
         "source": source.name,
         "images": digest.hexdigest() if found.any() else secrets.token_hex(16),
-        "block": block_length(run.canvas),
+        "block": block_length(run.canvas, run.encoder.in_chans),
     }
 
 

@@ -60,7 +60,7 @@ def pixels_of(encoder: Encoder, size: int, canvas: int, reading: Reading) -> Pix
 class Embedder:
     """What applies a trained encoder with its head; :class:`isosphere.workflows.Run` is one.
 
-    ``encode`` maps normalised ``(b, 3, size, size)`` to backbone and head outputs, as ``method.embed``.
+    ``encode`` maps normalised ``(b, channels, size, size)`` to backbone and head outputs, as ``method.embed``.
     Pictures are first brought to ``canvas`` pixels a side, as in ``isosphere evaluate``, so that all of them speak of
     the same features; ``reading`` says how (:func:`pixels_of`). ``settings`` are what the weights do not hold and
     features depend on. With several ``passes`` outputs are averaged over an image, its mirror image and slight crops
@@ -139,7 +139,7 @@ class Embedder:
         batch_size: int = 256,
         progress: Progress | None = None,
     ) -> NDArray[np.float32]:
-        """Embeddings of images that are square already: uint8 ``(n, 3, canvas, canvas)`` to ``(n, d)``.
+        """Embeddings of images that are square already: uint8 ``(n, channels, canvas, canvas)`` to ``(n, d)``.
 
         Raises: UsageError for a layer that the run does not have.
         """
@@ -249,11 +249,11 @@ class Embedder:
         )
 
     def square(self, images: Any) -> Tensor:
-        """Pictures as the encoder's canvas: uint8 ``(n, 3, canvas, canvas)``; kinds as for `embed_images`.
+        """Pictures as the encoder's canvas: uint8 ``(n, channels, canvas, canvas)``; kinds as for `embed_images`.
 
         Raises: UsageError for what is no picture, or cannot be read.
         """
-        found = read_images(source_of(images).read_as(self.reading), self.canvas)
+        found = read_images(source_of(images, self.encoder.in_chans).read_as(self.reading), self.canvas)
         refuse_unreadable(found.skipped)
         return found.images
 

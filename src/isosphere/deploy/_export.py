@@ -17,7 +17,7 @@ from isosphere.deploy._checked import Exported, accept, compare, difference, noi
 from isosphere.deploy._embedder import Embedder
 from isosphere.deploy._hub import write_hub
 from isosphere.deploy._layers import Layer
-from isosphere.deploy._snippets import onnx_snippet, safetensors_snippet, timm_snippet
+from isosphere.deploy._snippets import onnx_snippet, safetensors_snippet, sample, timm_snippet
 from isosphere.deploy._timm_card import require_timm, timm_card
 from isosphere.errors import RunError, UsageError, nearest, option
 from isosphere.models import Encoder
@@ -132,7 +132,14 @@ def _timm(run: Embedder, path: Path) -> Exported:
     card = {**timm_card(run), "model_args": options, "small_stem": stem is not None}
     write_json(_card(path), card)
     script = _script(run, path)
-    snippet = timm_snippet(path, script, encoder, options, None if stem is None else stem.out_channels)
+    snippet = timm_snippet(
+        path,
+        script,
+        sample(run.reading.channels),
+        encoder,
+        options,
+        None if stem is None else stem.out_channels,
+    )
     return Exported((path, _card(path), script), snippet, words(error, "timm"))
 
 
@@ -154,12 +161,12 @@ def _safetensors(run: Embedder, path: Path) -> Exported:
     write_bytes(path, content)
     write_json(_card(path), spec)
     script = _script(run, path)
-    snippet = safetensors_snippet(path, script)
+    snippet = safetensors_snippet(path, script, sample(run.reading.channels))
     return Exported((path, _card(path), script), snippet, words(error, "isosphere.models"))
 
 
 class _FromPixels(nn.Module):
-    """From RGB in [0, 1] to features, so that a user of the file cannot normalise wrongly."""
+    """From channels in [0, 1] to features, so that a user of the file cannot normalise wrongly."""
 
     def __init__(self, run: Embedder, layer: Layer) -> None:
         super().__init__()
@@ -235,7 +242,9 @@ def _onnx(run: Embedder, path: Path, layer: Layer, opset: int | None, dynamic_si
     finally:
         module.to(run.device)
     script = _script(run, path, normalised=False)
-    return Exported((path, script), onnx_snippet(path, script), words(error, "ONNX Runtime"))
+    return Exported(
+        (path, script), onnx_snippet(path, script, sample(run.reading.channels)), words(error, "ONNX Runtime")
+    )
 
 
 def _require_any_size(module: nn.Module, run: Embedder, x: Tensor) -> None:

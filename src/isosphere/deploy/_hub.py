@@ -11,7 +11,7 @@ from isosphere.atomic import make_folder, require_free, write_bytes, write_json,
 from isosphere.deploy._checked import Exported, accept, difference, plain, words
 from isosphere.deploy._embedder import Embedder
 from isosphere.deploy._model_card import model_card
-from isosphere.deploy._snippets import hub_snippet
+from isosphere.deploy._snippets import hub_snippet, sample
 from isosphere.deploy._timm_card import require_timm, timm_card
 from isosphere.errors import UsageError, option
 from isosphere.runs import RunFolder
@@ -52,7 +52,7 @@ def write_hub(run: Embedder, out: str | Path | None, *, overwrite: bool) -> Expo
     if not (folder / CARD).exists():
         write_text(folder / CARD, model_card(run, name))
     files = tuple(folder / name for name in (CARD, CONFIG, WEIGHTS, SCRIPT))
-    return Exported(files, hub_snippet(folder), words(error, "timm"))
+    return Exported(files, hub_snippet(folder, sample(run.reading.channels)), words(error, "timm"))
 
 
 def _config(run: Embedder, name: str) -> dict[str, Any]:

@@ -6,14 +6,15 @@ from typing import Any
 from isosphere.data import Source, as_source, is_image_file, is_image_name, is_picture
 
 
-def source_of(images: Any) -> Source:
-    """Data by name or pictures at hand as a source (:func:`isosphere.data.as_source`); one picture is a source of one.
+def source_of(images: Any, in_chans: int = 3) -> Source:
+    """Data by name or pictures at hand as a source (:func:`isosphere.data.as_source`); one picture is a source of one,
+    as an array with ``in_chans`` channels is.
 
     Raises: UsageError for what is neither.
     """
     if isinstance(images, (str, Path)):
         return as_source(images if is_named(images) else [images])
-    return as_source([images] if is_picture(images) else images)
+    return as_source([images] if is_picture(images, in_chans) else images)
 
 
 def is_named(images: Any) -> bool:

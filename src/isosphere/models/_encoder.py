@@ -1,6 +1,6 @@
 """Encoders: a timm backbone, or the small convolutional one, with what is needed to rebuild it."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -70,8 +70,8 @@ class Encoder(nn.Module):
             )
         self.feature_dim = width_of(self.backbone)
         config = getattr(self.backbone, "pretrained_cfg", {})
-        self.mean: tuple[float, ...] = tuple(config.get("mean", IMAGENET_DEFAULT_MEAN))
-        self.std: tuple[float, ...] = tuple(config.get("std", IMAGENET_DEFAULT_STD))
+        self.mean = _of_each(config.get("mean", IMAGENET_DEFAULT_MEAN), in_chans)
+        self.std = _of_each(config.get("std", IMAGENET_DEFAULT_STD), in_chans)
         self.interpolation = "bicubic"
         self.crop_pct: float | None = None
         self.crop_mode: CropMode | None = None
@@ -206,6 +206,11 @@ class Encoder(nn.Module):
         return encoder
 
 
+def _of_each(values: Sequence[float], in_chans: int) -> tuple[float, ...]:
+    """A number for each channel; for others than three the mean of theirs, until the images' own is measured."""
+    return tuple(values) if len(values) == in_chans else (sum(values) / len(values),) * in_chans
+
+
 def encoder_names() -> list[str]:
     """Every name that builds at the size it was made for: our own first, then timm's."""
     return [SMALL_CONV, *timm_names()]
@@ -245,8 +250,8 @@ def build_encoder(
         name: see ``isosphere list encoders``; a tag after a point chooses among timm's weights. None where the weights
             tell it. Residual networks get a 3x3 stem without max-pool below 80 pixels, unless the weights that they
             are given have the other one.
-        image_size: side of the global views in pixels; None: the network's own, and at most 224. in_chans: colour
-            channels.
+        image_size: side of the global views in pixels; None: the network's own, and at most 224. in_chans: of the
+            images; timm adapts the first layer of its weights where they are not three.
         init: ``"random"`` (the global torch generator), ``"pretrained"`` (timm's weights), a local file of weights, the
             folder of a run or of a network in the Hub's layout, or ``"hf-hub:OWNER/NAME"``.
         partial: what the weights lack stays random.

@@ -1,6 +1,7 @@
 """What was run, from the files of a run's folder."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from isosphere.runs import RunFolder, read_metrics
 
@@ -29,6 +30,7 @@ def _facts(folder: RunFolder) -> dict[str, str]:
     found = {
         "folder": str(folder.path),
         "images": f"{data.get('source')}, {data.get('image_size')} px views",
+        "channels": _channels(data),
         "encoder": f"{model.get('encoder')}, {model.get('init')} start",
         "method": f"{method.get('name')}"
         + (f", weight {method['weight']:g}" if method.get("weight") else ""),
@@ -44,6 +46,16 @@ def _facts(folder: RunFolder) -> dict[str, str]:
         **_machine(folder),
     }
     return {name: value for name, value in found.items() if value}
+
+
+def _channels(data: Mapping[str, Any]) -> str:
+    """Which channels were taken, where they are no colours, and which of them pictures show."""
+    taken = data.get("channels")
+    if not taken or str(taken).startswith("rgb"):
+        return ""
+    number = len(data.get("mean") or ())
+    some = "the first three are shown as red, green and blue" if number > 2 else "the first is shown as grey"
+    return f"{taken}; {some}" if number > 1 else str(taken)
 
 
 def _length(last: Mapping[str, str]) -> str:

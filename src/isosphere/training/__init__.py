@@ -10,7 +10,7 @@ from isosphere.training._checkpoint import (
     save_checkpoint,
 )
 from isosphere.training._config import FLAGS, Config, describe_keys, known_keys, parse_config
-from isosphere.training._defaults import resolve, settle_white
+from isosphere.training._defaults import resolve, settle_channels, settle_white
 from isosphere.training._distributed import is_first, is_launched, launch, launched, lost, meet
 from isosphere.training._facts import enough_steps
 from isosphere.training._fit import fit
@@ -116,6 +116,7 @@ __all__ = [
     "require_device",
     "require_same_run",
     "resolve",
+    "settle_channels",
     "settle_white",
     "save_checkpoint",
     "untrained",

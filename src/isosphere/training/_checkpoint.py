@@ -18,6 +18,7 @@ from isosphere.models import Encoder, EncoderRecord
 from isosphere.reading import require_regular
 from isosphere.runs import RunFolder
 from isosphere.training._config import Config, parse_config
+from isosphere.training._defaults import EARLIER
 from isosphere.training._generators import random_state, restore_random_state
 from isosphere.training._interrupt import NotFiniteError
 from isosphere.training._optimizer import load_optimizer
@@ -202,6 +203,7 @@ def load_method(folder: RunFolder, *, epoch: int | None = None) -> tuple[Config,
         belong together.
     """
     config = parse_config(folder.read_config())
+    config = config.replace(data={"channels": config.data.channels or EARLIER})
     named = EncoderRecord.parse(folder.read_spec(), folder.encoder_spec).name
     if named != (config.model.encoder or "small-conv"):
         raise _misfit(folder, f"they are of {named}, and {config.model.encoder} is named there.")

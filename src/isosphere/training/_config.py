@@ -1,11 +1,11 @@
 """One schema of a run: every flag of the command line is an alias of one of these keys."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from isosphere.data import AUTO, CLASS_LIST, Opening, Reading, ViewRecipe, ground_of
+from isosphere.data import AUTO, CLASS_LIST, Channels, Opening, Reading, ViewRecipe, ground_of
 from isosphere.errors import UsageError, nearest, option
 
 FLAGS = {
@@ -68,6 +68,17 @@ class DataConfig(_Section):
         ge=1,
         description="largest picture that is decoded, a JPEG at 1/2 to 1/8 beyond; empty: 178,956,970",
     )
+    channels: str | None = Field(
+        default=None,
+        description="rgb, rgba, grey, all, or bands as 4,3,2 (rgb:4,3,2: as colours); empty: from the images",
+    )
+    mean: tuple[float, ...] | None = Field(
+        default=None,
+        description="of each channel in [0, 1]; empty: the encoder's, of others than colours the images'",
+    )
+    std: tuple[Annotated[float, Field(gt=0.0)], ...] | None = Field(
+        default=None, description="of each channel, with data.mean"
+    )
     limit: int | None = Field(
         default=None, ge=2, description="use this many images, drawn by the seed; empty: all"
     )
@@ -95,6 +106,36 @@ class DataConfig(_Section):
         ground_of(value)
         return value
 
+    @field_validator("channels", mode="before")
+    @classmethod
+    def _one_spelling(cls, value: Any) -> Any:
+        if value is None:
+            return None
+        return str(Channels.parse(",".join(map(str, value)) if isinstance(value, list | tuple) else value))
+
+    @model_validator(mode="after")
+    def _a_mean_and_a_std(self) -> Self:
+        count, given = (
+            self.taken and self.taken.number,
+            [len(x) for x in (self.mean, self.std) if x is not None],
+        )
+        if given and (len(given) < 2 or len({*given, count or given[0]}) > 1):
+            raise ValueError(
+                f"got {len(self.mean or ())} means and {len(self.std or ())} standard deviations, expected one of each "
+                "for each channel: data.mean and data.std"
+            )
+        return self
+
+    @property
+    def taken(self) -> Channels | None:
+        """Which channels are taken of a picture."""
+        return None if self.channels is None else Channels.parse(self.channels)
+
+    @property
+    def in_chans(self) -> int:
+        """How many channels the network takes."""
+        return (self.taken and self.taken.number) or 3
+
     @property
     def whole(self) -> bool:
         """Whether pictures keep their shape for random crops; an earlier version, which did not ask, cut squares."""
@@ -103,7 +144,9 @@ class DataConfig(_Section):
     @property
     def reading(self) -> Reading:
         """How pictures become squares."""
-        return Reading(white=self.white, opening=Opening.of(self.page, self.ground, self.max_pixels))
+        bars = None if self.mean is None else tuple(round(255 * x) for x in self.mean)
+        opening = Opening.of(self.page, self.ground, self.max_pixels)
+        return Reading(white=self.white, opening=opening, channels=self.taken, bars=bars)
 
 
 class ViewsConfig(_Section):

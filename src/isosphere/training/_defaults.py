@@ -4,7 +4,20 @@ import math
 from collections.abc import Container
 from statistics import median_low
 
-from isosphere.data import Source, Suggestion, ViewRecipe, White, find_white, load_images, recipe, suggest
+from isosphere.data import (
+    ImageSet,
+    PictureSet,
+    Source,
+    Suggestion,
+    ViewRecipe,
+    White,
+    channel_statistics,
+    find_channels,
+    find_white,
+    load_images,
+    recipe,
+    suggest,
+)
 from isosphere.errors import UsageError, option
 from isosphere.models import own_start
 from isosphere.training._config import Config
@@ -51,6 +64,32 @@ def typical_side(source: Source, samples: int = 16) -> int:
             f"none of {len(picked)} images tried in {source.name} can be read ({reasons[0]}): are these images?"
         )
     return median_low(sides)
+
+
+EARLIER = "rgba"
+"""The channels of runs of versions that did not name them: red, green and blue, a fourth band is transparency."""
+
+
+def settle_channels(config: Config, source: Source) -> tuple[Config, str | None]:
+    """The configuration with the channels that are taken of these images, and why; None where there was nothing to
+    decide.
+
+    Raises: UsageError if they disagree, or have not what is asked for.
+    """
+    found = find_channels(source, config.data.taken)
+    return config.replace(data={"channels": str(found.value)}), found.reason
+
+
+def settle_mean(config: Config, images: ImageSet | PictureSet | Source) -> tuple[Config, str | None]:
+    """The configuration with mean and deviation of channels that are no colours, measured on the images, and the words
+    for it; None where they are given, or the encoder's.
+    """
+    channels = config.data.taken
+    if config.data.mean is not None or channels is None or channels.colour:
+        return config, None
+    mean, std = channel_statistics(images, config.data.canvas_size or USUAL_IMAGE)
+    settled = config.replace(data={"mean": mean, "std": std})
+    return settled, f"mean and deviation of each channel are those of {min(len(images), 512)} images"
 
 
 def settle_white(config: Config, source: Source) -> tuple[Config, White | None]:

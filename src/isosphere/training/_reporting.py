@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from isosphere.atomic import append_text, explain_failed_writes
-from isosphere.data import Pictures, Views
+from isosphere.data import Pictures, Views, visible_channels
 from isosphere.errors import printable
 from isosphere.runs import RunFolder
 from isosphere.training._checkpoint import Position
@@ -240,8 +240,8 @@ def contact_sheet(
 ) -> Image.Image:
     """One row an image: the image itself, then its views in as many epochs.
 
-    Shape: `images` uint8 (n, 3, h, w), or pictures of several shapes. Enlarged without smoothing, so that pixels are
-    seen as the network sees them.
+    Shape: `images` uint8 (n, channels, h, w), or pictures of several shapes, of which three channels are shown, or one.
+    Enlarged without smoothing, so that pixels are seen as the network sees them.
     """
     recipe = views.recipe
     mean, std = (torch.tensor(values).view(-1, 1, 1) for values in (recipe.mean, recipe.std))
@@ -250,7 +250,10 @@ def contact_sheet(
     for epoch in range(epochs):
         drawn = views(images, index=index, epoch=epoch, seed=seed)
         columns += [(view.cpu() * std + mean).clamp(0, 1) for view in drawn]
-    cells = [functional.interpolate(column, size=(cell, cell), mode="nearest-exact") for column in columns]
+    cells = [
+        functional.interpolate(visible_channels(column), size=(cell, cell), mode="nearest-exact")
+        for column in columns
+    ]
     grid = torch.ones(3, len(images) * (cell + GAP) + GAP, len(cells) * (cell + GAP) + MARGIN)
     for c, column in enumerate(cells):
         for r, picture in enumerate(column):

@@ -45,7 +45,15 @@ from isosphere.models import (
 from isosphere.runs import tensors_identity
 from isosphere.training._beginning import freeze
 from isosphere.training._config import Config
-from isosphere.training._defaults import check_batch, resolve, resolve_sizes, settle_white
+from isosphere.training._defaults import (
+    EARLIER,
+    check_batch,
+    resolve,
+    resolve_sizes,
+    settle_channels,
+    settle_mean,
+    settle_white,
+)
 from isosphere.training._distributed import alike
 from isosphere.training._facts import (
     check_sizes,
@@ -71,6 +79,7 @@ FINGERPRINT = "fingerprint of the images"
 """The fact by which a checkpoint knows them again."""
 
 LoadProgress = Callable[[int, int], None]
+_OF_COLOURS = ("saturation", "hue", "grey")
 Record = Mapping[str, Any]
 """What ``encoder.json`` says of an encoder."""
 
@@ -121,12 +130,17 @@ def prepare(
     _check_names(config, begun=record is not None)
     test = None
     if source is None:
-        source = open_training_source(config)
+        source = open_training_source(config, settled=False)
         test = open_source(str(config.data.source), split="test") if source.has_test_split else None
     else:
         source = _limited(source, config)
     # A run that is gone on with keeps its pixels, also where an earlier version did not look.
-    config, white = (_as_before(config), None) if record is not None else settle_white(config, source)
+    white, channels, begun = None, None, record is not None
+    if begun:
+        config = _as_before(config)
+    else:
+        config, channels = settle_channels(config, source)
+        config, white = settle_white(config, source)
     source = source.read_as(config.data.reading)
     test = None if test is None else test.read_as(config.data.reading)
     asked = config.train.head_epochs
@@ -136,8 +150,12 @@ def prepare(
         build(config)
     train = config.train
     fabric = make_fabric(train.device, train.precision, timeout_minutes=train.timeout_minutes)
-    shapes = Shapes.of(source, config.data.canvas_size or 0)
+    shapes = Shapes.of(source, config.data.canvas_size or 0, channels=config.data.in_chans)
     images, warnings = _load(config, source, shapes, progress)
+    config, normalised = (config, None) if begun else settle_mean(config, images)
+    source = source.read_as(config.data.reading)
+    images = images.read_as(config.data.reading) if isinstance(images, Source) else images
+    test = None if test is None else test.read_as(config.data.reading)
     if white is not None and white.caution:
         warnings = (*warnings, white.caution)
     warnings = (*warnings, *filter(None, (set_aside(source), linked(source))))
@@ -182,7 +200,7 @@ def prepare(
         warnings = (*warnings, hint)
     facts = facts_of(config, images, views, method, fabric, loader, first)
     facts["precision"] += measured
-    facts |= about_pixels(config, source, white)
+    facts |= about_pixels(config, source, white, channels, normalised)
     if (compiled := compile_networks(method, train.compile, fabric.device)) is not None:
         facts["compiled"] = compiled
     if observer is not None:
@@ -195,16 +213,26 @@ def prepare(
 
 
 def _as_before(config: Config) -> Config:
-    """The configuration of a run that is gone on with: an earlier version cut squares without saying so."""
-    return config.replace(data={"crop_from": config.data.crop_from or "square"})
+    """The configuration of a run that is gone on with: an earlier version cut squares without saying so,
+    and had one way with channels.
+    """
+    data = config.data
+    return config.replace(
+        data={"crop_from": data.crop_from or "square", "channels": data.channels or EARLIER}
+    )
 
 
-def about_pixels(config: Config, source: Source, white: White | None) -> dict[str, str]:
+def about_pixels(
+    config: Config, source: Source, white: White | None, *channels: str | None
+) -> dict[str, str]:
     """What was decided about these pictures, in two lines; none where there was nothing to decide."""
     number, found = config.data.white, survey(source)
     said = [] if number is None else [f"{number:g} is white" if white is None else white.reason]
     seen = _whole(Shapes.of(source, config.data.canvas_size or 32)) if config.data.whole else found.outside
-    lines = {"pixels": "; ".join([*said, *found.decided]), "seen": found.outside and seen}
+    lines = {
+        "pixels": "; ".join(filter(None, [*channels, *said, *found.decided])),
+        "seen": found.outside and seen,
+    }
     return {name: line for name, line in lines.items() if line}
 
 
@@ -250,12 +278,15 @@ def prepare_without_images(config: Config) -> tuple[Config, dict[str, str]]:
     return config, facts
 
 
-def open_training_source(config: Config, split: Split = "train") -> Source:
-    """The training part (or another) of the configured source, or `data.limit` images of it that the seed draws."""
+def open_training_source(config: Config, split: Split = "train", *, settled: bool = True) -> Source:
+    """The training part (or another) of the configured source, or `data.limit` images of it that the seed draws; where
+    it is not settled yet that the images have the configured channels, all of these.
+    """
     if config.data.source is None:
         example = command("train", "PICTURES", out="RUN")
         raise UsageError(f"no data: name a folder of images, for example: {example}")
-    return _limited(open_source(config.data.source, split=split), config).read_as(config.data.reading)
+    source = _limited(open_source(config.data.source, split=split), config)
+    return source.read_as(config.data.reading) if settled else source
 
 
 def _limited(source: Source, config: Config) -> Source:
@@ -281,11 +312,17 @@ def build(
         size = config.data.image_size or 32
         encoder = (
             build_encoder(
-                model.encoder or "small-conv", image_size=size, init=model.init, partial=model.partial
+                model.encoder or "small-conv",
+                image_size=size,
+                in_chans=config.data.in_chans,
+                init=model.init,
+                partial=model.partial,
             )
             if record is None
             else Encoder.from_spec(record, state)
         )
+        if record is None and config.data.mean is not None and config.data.std is not None:
+            encoder.mean, encoder.std = config.data.mean, config.data.std
         if encoder.origin is not None:
             encoder.start = tensors_identity(encoder.backbone.state_dict())
         if config.method.name == FROZEN:
@@ -348,7 +385,17 @@ def _check_head(config: Config, method: Method, asked: int | None) -> Config:
 
 
 def _recipe(config: Config, encoder: Encoder) -> ViewRecipe:
-    fixed = {"mean": tuple(encoder.mean), "std": tuple(encoder.std)}
+    fixed: dict[str, Any] = {"mean": tuple(encoder.mean), "std": tuple(encoder.std)}
+    channels = config.data.taken
+    if channels is not None and not channels.colour.startswith("rgb"):
+        asked = [name for name in _OF_COLOURS if config.views.overrides.get(name)]
+        if asked:
+            raise UsageError(
+                f"{option(f'views.{asked[0]}', config.views.overrides[asked[0]])} changes colours, and the channels "
+                f"{channels} have none: leave it out, or name the bands that are red, green and blue "
+                f"({option('data.channels', 'rgb:1,2,3')})."
+            )
+        fixed |= dict.fromkeys((*_OF_COLOURS, "solarise"), 0.0)
     return recipe(
         config.views.recipe or "crops", config.data.image_size or 32, **{**fixed, **config.views.overrides}
     )
@@ -371,7 +418,10 @@ def _load(
 ) -> tuple[ImageSet | PictureSet | Source, tuple[str, ...]]:
     """The images in memory where they fit, else the source; and what a person should know about unreadable ones."""
     size, whole = config.data.canvas_size or 0, config.data.whole
-    if len(source) * (shapes.bytes_each if whole else images_bytes(1, size)) > IN_MEMORY:
+    if (
+        len(source) * (shapes.bytes_each if whole else images_bytes(1, size, config.data.in_chans))
+        > IN_MEMORY
+    ):
         return source, ()
     images = (load_pictures if whole else load_images)(
         source, size, strict=config.data.strict, workers=max(1, config.data.workers), progress=progress

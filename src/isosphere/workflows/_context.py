@@ -9,7 +9,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from isosphere.data import Source, copied, decode_batch, digests, images_at, read_images, require_readable
+from isosphere.data import (
+    Source,
+    copied,
+    decode_batch,
+    digests,
+    images_at,
+    read_images,
+    require_readable,
+    visible_channels,
+)
 from isosphere.deploy import Layer
 from isosphere.errors import IsosphereError, RunError, option, plural
 from isosphere.evaluation import (
@@ -362,10 +371,15 @@ class EvaluationContext:
         return first_two(self.run.views)
 
     def images(self, part: str, rows: Tensor) -> Tensor:
-        """A few images of a part, by their rows: uint8 ``(k, 3, canvas, canvas)``."""
+        """A few images of a part, by their rows: uint8 ``(k, channels, canvas, canvas)``."""
         return images_at(self._sources[part], self.positions(part)[rows].tolist(), self.run.canvas)
+
+    def shown(self, part: str, rows: Tensor) -> Tensor:
+        """The same as people see them: ``(k, 3 or 1, canvas, canvas)``."""
+        return visible_channels(self.images(part, rows))
 
     def view_pictures(self, part: str, rows: Tensor) -> list[Tensor]:
         """The two views of a few images, as pictures in [0, 1]."""
         pixels, index = self.images(part, rows), self.positions(part)[rows]
-        return features.pictures(self.two_views, self.run.views.recipe, pixels, index, VIEW_SEED)
+        drawn = features.pictures(self.two_views, self.run.views.recipe, pixels, index, VIEW_SEED)
+        return [visible_channels(view) for view in drawn]

@@ -46,9 +46,9 @@ def draw_label_neighbours(context: EvaluationContext, path: Path) -> None:
     rows = torch.stack([(labels == label).nonzero()[0, 0] for label in chosen])
     train, test = (context.output(context.judged, part) for part in ("train", "test"))
     similarities, found = nearest_neighbours(test[rows], train, min(FOUND, len(train)), cosine=True)
-    images = context.images("train", found.flatten().cpu())
+    images = context.shown("train", found.flatten().cpu())
     neighbour_gallery(
-        context.images("test", rows),
+        context.shown("test", rows),
         images.view(*found.shape, *images.shape[1:]),
         path,
         similarities=similarities,

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from isosphere.atomic import require_free
-from isosphere.data import Source, as_source, images_at, left_out
+from isosphere.data import Source, as_source, images_at, left_out, visible_channels
 from isosphere.errors import IsosphereError, UsageError, command, option
 from isosphere.evaluation import TaskResult, read_results
 from isosphere.report import Embedded, Subject, check_map, collapse_words, mixed, report_page
@@ -134,7 +134,7 @@ def _embedded(run: Trained, source: Source, progress: Callback) -> tuple[Embedde
         raise UsageError(f"none of the images of {source.name} can be read ({first})")
     first = run.select(features, run.layers[0])
     shown = Embedded(
-        lambda rows: images_at(source, kept[np.asarray(rows)], run.canvas),
+        lambda rows: visible_channels(images_at(source, kept[np.asarray(rows)], run.canvas)),
         source.labels[kept],
         [source.paths[i] for i in kept],
         source.class_names,

@@ -5,7 +5,7 @@ from typing import Any, TypeVar
 
 from PIL import Image
 
-from isosphere.data import Reading, Source, UnreadableImageError
+from isosphere.data import Reading, Source, UnreadableImageError, visible
 from isosphere.deploy import DuplicateGroup, Match, source_of
 from isosphere.report import Card, Group, gallery_html, thumbnail
 
@@ -66,7 +66,7 @@ def _pictures(images: Any, paths: Iterable[str], reading: Reading | None) -> dic
     shown = {}
     for path in dict.fromkeys(paths):
         try:
-            shown[path] = thumbnail(source.image(position[path], at_least=SIDE), SIDE)
+            shown[path] = thumbnail(visible(source.image(position[path], at_least=SIDE)), SIDE)
         except (UnreadableImageError, KeyError):
             shown[path] = thumbnail(Image.new("RGB", (8, 8), "grey"), SIDE)
     return shown

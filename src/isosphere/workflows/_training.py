@@ -240,7 +240,7 @@ def _record(folder: RunFolder) -> dict[str, Any] | None:
 def resolve_without_images(config: Config) -> tuple[Config, dict[str, str]] | None:
     """The configuration completed, and what is known, where the images it names cannot be opened; None if they can."""
     try:
-        open_training_source(config)
+        open_training_source(config, settled=False)
     except UsageError as error:
         resolved, known = prepare_without_images(config)
         return resolved, {"data": f"resolved without images: {error}", **known}

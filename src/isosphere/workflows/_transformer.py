@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from isosphere.deploy import Layer
@@ -54,8 +55,8 @@ class RunTransformer(TransformerMixin, BaseEstimator):
     def get_feature_names_out(self, input_features: Any = None) -> NDArray[np.object_]:
         """``backbone0``, ``backbone1``, ..."""
         run, layer = self._loaded(), self._loaded().check_layer(self.layer)
-        side = np.zeros((1, 3, run.canvas, run.canvas), np.uint8).transpose(0, 2, 3, 1)
-        return np.array([f"{layer}{i}" for i in range(run.embed(side, layer=layer).shape[1])], object)
+        black = torch.zeros((1, run.encoder.in_chans, run.canvas, run.canvas), dtype=torch.uint8)
+        return np.array([f"{layer}{i}" for i in range(run.features(black, layer=layer).shape[1])], object)
 
     def __getstate__(self) -> dict[str, Any]:
         state: Any = super().__getstate__()

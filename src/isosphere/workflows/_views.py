@@ -16,6 +16,7 @@ from isosphere.training import (
     load_config,
     open_training_source,
     resolve,
+    settle_channels,
     settle_white,
 )
 
@@ -56,20 +57,22 @@ def draw_views(
 
     Raises: UsageError for images that cannot be opened, or a recipe that there is not.
     """
-    source = open_training_source(config, split=None) if source is None else source
+    source = open_training_source(config, None, settled=False) if source is None else source
+    config, channels = settle_channels(config, source)
     config, white = settle_white(config, source)
     source = source.read_as(config.data.reading)
     config, suggestion = resolve(config, source)
     stride = max(1, len(source) // count)
     chosen = source.subset(list(range(0, len(source), stride))[:count])
     images = (load_pictures if config.data.whole else load_images)(chosen, config.data.canvas_size or 0)
-    made = build_views(config, build_encoder("small-conv", image_size=config.data.image_size or 32))
+    size, in_chans = config.data.image_size or 32, config.data.in_chans
+    made = build_views(config, build_encoder("small-conv", image_size=size, in_chans=in_chans))
     sheet = contact_sheet(images.images, made, seed=config.train.seed)
     places = iter(range(len(chosen)))  # names may be given twice, and are in order
     read = [next(i for i in places if chosen.paths[i] == path) for path in images.paths]
     sheet = beside_files(sheet, [chosen.stored(i) for i in read])
     facts = {"recipe": str(config.views.recipe), "views": f"{made.recipe.views} of {made.recipe.size} px"}
-    facts |= about_pixels(config, source, white)
+    facts |= about_pixels(config, source, white, channels)
     if white is not None and white.caution:
         facts["beware"] = white.caution
     if images.skipped:
