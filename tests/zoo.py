@@ -64,13 +64,16 @@ def tiff(
     white_is_zero: bool = False,
     planes: bool = False,
     packed: bool = False,
+    colours: bool = True,
 ) -> bytes:
-    """A TIFF of any numbers, (h, w, bands), in either order of bytes; ``packed`` by zlib."""
+    """A TIFF of any numbers, (h, w, bands), in either order of bytes; ``packed`` by zlib. Of ``colours`` the first
+    three bands of several are red, green and blue.
+    """
     h, w, bands = values.shape
     pixels = (
         (np.moveaxis(values, 2, 0) if planes else values).astype(values.dtype.newbyteorder(order)).tobytes()
     )
-    shown = 0 if white_is_zero else 2 if bands >= 3 else 1
+    shown = 0 if white_is_zero else 2 if bands >= 3 and colours else 1
     pixels = zlib.compress(pixels) if packed else pixels
     kind = {"u": 1, "i": 2, "f": 3}[values.dtype.kind]
     plane, parts = len(pixels) // bands, bands if planes else 1

@@ -56,11 +56,13 @@ def test_the_run_says_what_it_takes(bands):
 
 def test_every_command_takes_them(bands, run):
     data, folder = bands / "thirteen.npz", bands / "run"
+    query = "one.npy"
+    np.save(query, pictures()[:1])
     for words in (
         ("evaluate", folder, data, "--tasks", "knn"),
         ("embed", folder, data, "--out", "made.npz"),
-        ("search", folder, data, data, "--out", "found.html"),
-        ("search", folder, data, data, "--out", "found.png", "--overwrite"),
+        ("search", folder, query, "--in", data, "--out", "found.html"),
+        ("search", folder, query, "--in", data, "--out", "found.png"),
         ("dedup", folder, data, "--threshold", 0.5, "--out", "twins.html"),
         ("views", data, "--out", "views.png", "--set", "data.image_size=16"),
         ("report", folder, "--out", "page.html"),

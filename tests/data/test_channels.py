@@ -97,8 +97,8 @@ def test_files_of_bands(tmp_path, kind, options):
     bands = BANDS[kind]
     with zipfile.ZipFile(tmp_path / "set.zip", "w") as archive:
         for i, values in enumerate(stack(bands, np.uint16)):
-            (tmp_path / f"{i}.tif").write_bytes(tiff(values, **options))
-            archive.writestr(f"{i}.tif", tiff(values, **options))
+            (tmp_path / f"{i}.tif").write_bytes(tiff(values, colours=False, **options))
+            archive.writestr(f"{i}.tif", tiff(values, colours=False, **options))
     expected = torch.from_numpy(np.moveaxis(stack(bands), 3, 1).copy())
     for source in (open_source(tmp_path), open_source(tmp_path / "set.zip")):
         taken = find_channels(source, None)
@@ -182,7 +182,7 @@ def test_pictures_that_disagree_are_counted(tmp_path):
     pytest.importorskip("tifffile")
     for i in range(3):
         (tmp_path / f"a{i}.png").write_bytes(encoded(colours(), "PNG"))
-    (tmp_path / "b.tif").write_bytes(tiff(banded(4)))
+    (tmp_path / "b.tif").write_bytes(tiff(banded(4), colours=False))
     source = open_source(tmp_path)
     with pytest.raises(UsageError) as refused:
         find_channels(source, None)
@@ -258,7 +258,7 @@ def test_the_file_that_goes_with_exported_weights_reads_bands_alike(tmp_path, ch
     square = made.reading.square(as_picture(values, white=65535.0, channels=taken), 24)
     expected = made.view(square[None])[0].numpy()
     (tmp_path / "reader.py").write_text(made.script())
-    (tmp_path / "picture.tif").write_bytes(tiff(values))
+    (tmp_path / "picture.tif").write_bytes(tiff(values, colours=False))
     prepare = runpy.run_path(str(tmp_path / "reader.py"))["prepare"]
     for picture in (values, str(tmp_path / "picture.tif")):
         got = prepare(picture)
