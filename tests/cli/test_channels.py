@@ -9,7 +9,7 @@ import torch
 
 import isosphere
 from isosphere.runs import RunFolder
-from tests.zoo import banded
+from tests.zoo import banded, tiff
 
 COUNT, BANDS = 32, 13
 TINY = {
@@ -55,9 +55,10 @@ def test_the_run_says_what_it_takes(bands):
 
 
 def test_every_command_takes_them(bands, run):
+    pytest.importorskip("tifffile")
     data, folder = bands / "thirteen.npz", bands / "run"
-    query = "one.npy"
-    np.save(query, pictures()[:1])
+    query = Path("one.tif")
+    query.write_bytes(tiff(pictures()[0], colours=False))
     for words in (
         ("evaluate", folder, data, "--tasks", "knn"),
         ("embed", folder, data, "--out", "made.npz"),
