@@ -8,11 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import ExifTags, Image
 
-from isosphere.data._decode import MAX_PIXELS, UnreadableImageError, decode, upright
+from isosphere.data import _jpeg
+from isosphere.data._decode import MAX_PIXELS, UnreadableImageError, decode, decode_tensor, upright
 from isosphere.data._layout import foreign_format
+from isosphere.data._opening import Opening
 from isosphere.data._picture import Channels, fit_square, taken
+from isosphere.data._pixels import to_tensor
 from tests.zoo import UPRIGHT, encoded, png16, png_chunk, tiff
 
 RNG = np.random.default_rng(0)
@@ -347,3 +350,46 @@ def test_fit_square_crops_the_centre_and_takes_any_shape():
         assert fit_square(Image.new("RGB", shape, "red"), 8).size == (8, 8)
     exact = colours(9, 8)
     np.testing.assert_array_equal(np.asarray(fit_square(Image.fromarray(exact), 8)), exact[:, :8])
+
+
+@pytest.mark.parametrize("options", [{}, {"subsampling": 0}, {"progressive": True}, {"quality": 40}], ids=str)
+def test_a_plain_jpeg_is_decoded_by_torchvision_to_the_bits_of_pillow(options, monkeypatch):
+    fast, asked = _jpeg.by_torchvision, []
+    monkeypatch.setattr(_jpeg, "by_torchvision", lambda body: asked.append(body) or fast(body))
+    pixels = np.kron(RNG.integers(0, 256, (9, 13, 3)), np.ones((7, 7, 1))).astype(np.uint8)
+    body = b""
+    for mode, exif in (("RGB", 6), ("L", 1), ("CMYK", 1), ("RGB", 1)):
+        stream, tags = io.BytesIO(), Image.Exif()
+        tags[ExifTags.Base.Orientation] = exif
+        Image.fromarray(pixels).convert(mode).save(stream, "JPEG", exif=tags, **options)
+        body = stream.getvalue()
+        choices: tuple[dict, ...] = (
+            *({}, {"at_least": 40}, {"channels": Channels("rgb")}),  # of a plain file the fast way
+            *({"at_least": 20}, {"opening": Opening(max_pixels=2000)}, {"channels": Channels("grey")}),
+        )
+        for given in choices:
+            asked.clear()
+            assert torch.equal(decode_tensor(body, **given), to_tensor(decode(body, **given)))
+            plain = (mode, exif) == ("RGB", 1) and given in (
+                {},
+                {"at_least": 40},
+                {"channels": Channels("rgb")},
+            )
+            assert asked == [body] * plain
+    for broken in (body[: len(body) // 2], b"", body[:20]):
+        with pytest.raises(UnreadableImageError) as ours:
+            decode_tensor(broken)
+        with pytest.raises(UnreadableImageError) as theirs:
+            decode(broken)
+        assert str(ours.value) == str(theirs.value)
+
+
+def test_pillow_decodes_where_torchvision_has_other_bits(monkeypatch):
+    body = encoded(colours(9, 8), "JPEG")
+    theirs = to_tensor(decode(body))
+    monkeypatch.setattr(_jpeg, "_decoded", lambda body: torch.zeros(3, 9, 8, dtype=torch.uint8))
+    _jpeg._has_bits_of_pillow.cache_clear()
+    try:
+        assert torch.equal(decode_tensor(body), theirs)
+    finally:
+        _jpeg._has_bits_of_pillow.cache_clear()

@@ -26,11 +26,14 @@ from isosphere.data._resampling import (
     blur,
     blur_matrix,
     resize_matrix,
+    sample_boxes,
     sample_turned,
     sample_upright,
     smoothing_matrix,
 )
 from isosphere.data._views import centre_view
+
+SHAPES = [(32, 32), (40, 57), (9, 120), (32, 6)]
 
 CPU = torch.device("cpu")
 
@@ -104,6 +107,21 @@ def test_box_between_pixels_is_brute_force_integration_of_the_triangle():
     box = (centre - half, centre - half, 2 * half, 2 * half)
     ours = sample_upright(image, upright(box, 1), size)[0, 0]
     torch.testing.assert_close(ours.double(), expected, atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("size", [5, 60])
+def test_boxes_one_by_one_are_the_products_with_whole_matrices(size):
+    """A mirrored box between pixels, a sliver at a corner, and all of an image, twice."""
+    images = [torch.rand(3, h, w, generator=torch.Generator().manual_seed(h)) for h, w in SHAPES]
+    centre = torch.tensor([[20.3, 11.7], [56.95, 0.05], [60.0, 4.5], [3.0, 16.0]])
+    half = torch.tensor([[-9.1, 7.2], [0.05, -0.05], [60.0, 4.5], [3.0, 16.0]])
+    boxes = Placement(centre, torch.diag_embed(half))
+    found = sample_boxes(images, boxes, size)
+    for k, image in enumerate(images):
+        alone = Placement(centre[k : k + 1], boxes.linear[k : k + 1])
+        torch.testing.assert_close(
+            found[k : k + 1], sample_upright(image[None], alone, size), atol=2e-5, rtol=0
+        )
 
 
 def test_resize_rows_sum_to_one_even_for_a_sliver_at_the_corner():

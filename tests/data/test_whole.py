@@ -165,3 +165,17 @@ def test_all_of_a_long_picture_is_seen(law, upright):
 def test_the_centre_view_is_of_the_central_square(pictures):
     a = centre_view(pictures, 24, (0.5,) * 3, (0.2,) * 3)
     assert torch.equal(a, centre_view(pictures.squares(), 24, (0.5,) * 3, (0.2,) * 3))
+
+
+def test_large_views_are_drawn_from_each_image_alone_and_those_of_squares_as_before(pictures, monkeypatch):
+    law, index = recipe("crops", 96, blur=0.5), torch.arange(len(pictures))
+    squares = pictures.squares()
+    drawn = [Views(law)(images, index=index, epoch=1, seed=5) for images in (pictures, squares)]
+    one = Views(law)(pictures[1][None], index=index[1:2], epoch=1, seed=5)
+    monkeypatch.setattr(module, "_ALONE", 1000)
+    together = [Views(law)(images, index=index, epoch=1, seed=5) for images in (pictures, squares)]
+    for view in range(law.views):
+        torch.testing.assert_close(one[view][0], drawn[0][view][1], atol=2e-5, rtol=0)
+        assert not torch.equal(drawn[0][view], together[0][view])
+        torch.testing.assert_close(drawn[0][view], together[0][view], atol=2e-4, rtol=0)
+        assert torch.equal(drawn[1][view], together[1][view])

@@ -1,6 +1,7 @@
 """From the bytes of a file to an upright picture, or to one sentence on why not."""
 
 import io
+import math
 import struct
 import threading
 import warnings
@@ -11,16 +12,17 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageFile
+from torch import Tensor
 
 from isosphere.errors import option, plural
 
-from . import _picture
+from . import _jpeg, _picture
 from ._about import About
 from ._limits import EMPTY, MAX_PIXELS, UnreadableImageError, read_file, reason_of, require_pixels
 from ._numbers import Numbers
 from ._opening import USUAL, Opening
 from ._picture import Channels, bands_of_tiff, bytes_of, taken, tiff_tags
-from ._pixels import Picture
+from ._pixels import Picture, to_tensor
 from ._unknown import HEIF_IS_READ, HEIF_SUFFIXES, described, misread
 
 IMAGE_SUFFIXES = frozenset(
@@ -77,6 +79,24 @@ def decode(
         _draft(image, at_least, most)
         require_pixels(*image.size, most)
         return _upright(image, white, opening, channels, ours=True)
+
+
+def decode_tensor(
+    body: bytes,
+    *,
+    at_least: int | None = None,
+    white: float | None = None,
+    opening: Opening = USUAL,
+    channels: Channels | None = None,
+) -> Tensor:
+    """The bits of `decode`, uint8 (channels, h, w); those of a plain JPEG sooner. Raises: UnreadableImageError."""
+    if channels in (None, Channels("rgb")) and _jpeg.is_jpeg(body):
+        with _opened(body, opening) as image:
+            small = math.prod(image.size) <= (opening.max_pixels or MAX_PIXELS)
+            found = _jpeg.by_torchvision(body) if small and _jpeg.is_plain(image, at_least) else None
+        if found is not None:
+            return found
+    return to_tensor(decode(body, at_least=at_least, white=white, opening=opening, channels=channels))
 
 
 def _draft(image: Image.Image, at_least: int | None, most: int) -> None:

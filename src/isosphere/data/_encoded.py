@@ -2,11 +2,13 @@
 
 import hashlib
 from abc import abstractmethod
+from typing import Any
 
 from PIL import Image
+from torch import Tensor
 
 from ._about import About
-from ._decode import about, decode, dimensions, numbers, stored
+from ._decode import about, decode, decode_tensor, dimensions, numbers, stored
 from ._limits import EMPTY, UnreadableImageError
 from ._numbers import Numbers
 from ._pixels import Picture, visible
@@ -21,14 +23,14 @@ class EncodedSource(Source):
         """The bytes from which image ``i`` is decoded. Raises: UnreadableImageError."""
 
     def image(self, i: int, *, at_least: int | None = None) -> Picture:
+        return decode(self.body(i), at_least=at_least, **self._as_read())
+
+    def read(self, i: int, *, at_least: int | None = None) -> Tensor:
+        return decode_tensor(self.body(i), at_least=at_least, **self._as_read())
+
+    def _as_read(self) -> dict[str, Any]:
         made = self.reading
-        return decode(
-            self.body(i),
-            at_least=at_least,
-            white=made.white,
-            opening=made.opening,
-            channels=made.channels,
-        )
+        return {"white": made.white, "opening": made.opening, "channels": made.channels}
 
     def dimensions(self, i: int) -> tuple[int, int]:
         return dimensions(self.body(i), self.reading.opening)

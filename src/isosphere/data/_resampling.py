@@ -7,13 +7,16 @@ smoothed as far as the shrinking asks for; these copies are made once per image 
 """
 
 import math
+from collections.abc import Sequence
 from functools import lru_cache
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from isosphere.data._geometry import Placement, constant
+from isosphere.data._pictures import Pictures
 
 Padding = str
 
@@ -89,6 +92,73 @@ def sample_upright(
         weights = blur_matrix(sigma[some], size)
         rows[some], columns[some] = torch.bmm(weights, rows[some]), torch.bmm(weights, columns[some])
     return _separable(rows, images, columns)
+
+
+_BLOCK = 28
+"""View pixels whose weights are kept together: fewer make smaller products, of less that is zero, and more of them."""
+
+
+class _Bands(NamedTuple):
+    """The rows of :func:`resize_matrix` without their zeros: those of block b begin at source pixel ``start[i][b]``.
+
+    Shape: weights (n, size, taps).
+    """
+
+    weights: Tensor
+    start: list[list[int]]
+    stop: list[list[int]]
+
+
+def _bands(centre: Tensor, half: Tensor, source: Tensor, size: int, block: int) -> _Bands:
+    """Weights of an antialiased linear resize along one axis, of images of ``source`` (n,) pixels each."""
+    first = torch.arange(0, size, block)
+    output = (torch.arange(size, dtype=centre.dtype) + 0.5) * (2.0 / size) - 1.0
+    support = (half.abs() * (2.0 / size)).clamp_min_(1.0)[:, None]
+    point = centre[:, None] + half[:, None] * output
+    ends = torch.stack([point[:, first], point[:, (first + block - 1).clamp_max(size - 1)]])
+    last = source[:, None] - 1
+    start = torch.minimum((ends.amin(0) - support).floor().clamp_min(0), last)
+    stop = torch.minimum((ends.amax(0) + support).ceil(), last) + 1
+    taps = torch.arange(int((stop - start).max()), dtype=centre.dtype)
+    begin = start.repeat_interleave(block, 1)[:, :size]
+    pixel = begin[:, :, None] + taps
+    weights = (1.0 - ((point[:, :, None] - 0.5 - pixel) / support[:, :, None]).abs_()).clamp_min_(0.0)
+    weights.mul_(pixel < source[:, None, None])
+    weights.div_(weights.sum(dim=2, keepdim=True))
+    return _Bands(weights, start.long().tolist(), stop.long().tolist())
+
+
+def sample_boxes(images: Tensor | Pictures | Sequence[Tensor], placement: Placement, size: int) -> Tensor:
+    """As :func:`sample_upright` on a CPU, image by image: of each nothing is touched but its box, and of the matrices
+    nothing but what is not zero. For small views the many small products cost more than they spare.
+
+    Shape: images (n, c, h, w) or of any shapes, uint8 or floating, result (n, c, size, size).
+    """
+    n, channels = len(images), images[0].shape[0]
+    block = math.ceil(size / max(1, round(size / _BLOCK)))
+    shapes = torch.tensor([image.shape[1:] for image in images], dtype=torch.float32)
+    rows = _bands(placement.centre[:, 1], placement.linear[:, 1, 1], shapes[:, 0], size, block)
+    columns = _bands(placement.centre[:, 0], placement.linear[:, 0, 0], shapes[:, 1], size, block)
+    views = torch.empty(n, channels, size, size)
+    for i in range(n):
+        top, left = min(rows.start[i]), min(columns.start[i])
+        box = images[i][:, top : max(rows.stop[i]), left : max(columns.stop[i])].transpose(0, 1)
+        box = box.to(
+            torch.float32, memory_format=torch.contiguous_format
+        )  # (h, c, w): its rows are one matrix
+        narrow = box.new_empty(size, *box.shape[1:])
+        for b, (start, stop) in enumerate(zip(rows.start[i], rows.stop[i], strict=True)):
+            lines = slice(b * block, (b + 1) * block)
+            weights = rows.weights[i, lines, : stop - start]
+            torch.mm(weights, box[start - top : stop - top].flatten(1), out=narrow[lines].flatten(1))
+        for b, (start, stop) in enumerate(zip(columns.start[i], columns.stop[i], strict=True)):
+            lines = slice(b * block, (b + 1) * block)
+            weights = columns.weights[i, lines, : stop - start].t()
+            for channel in range(channels):
+                torch.mm(
+                    narrow[:, channel, start - left : stop - left], weights, out=views[i, channel, :, lines]
+                )
+    return views
 
 
 def blur(views: Tensor, sigma: Tensor) -> Tensor:

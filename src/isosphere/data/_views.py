@@ -19,7 +19,7 @@ from isosphere.data._geometry import Frame, Placement
 from isosphere.data._pictures import Pictures
 from isosphere.data._random import normal, uniform
 from isosphere.data._recipes import ViewRecipe
-from isosphere.data._resampling import Levels, blur, sample_turned, sample_upright
+from isosphere.data._resampling import Levels, blur, sample_boxes, sample_turned, sample_upright
 
 # Bytes of float images worked on at once: on a CPU what its caches hold, elsewhere what its memory spares.
 _CHUNK_CPU, _CHUNK_ELSEWHERE = 4 << 20, 512 << 20
@@ -95,12 +95,31 @@ class Views:
         units = _units(images, c, recipe)
         budget = _CHUNK_CPU if device.type == "cpu" else _CHUNK_ELSEWHERE
         chunk = max(16, budget * len(shapes) // (4 * sum(math.prod(shape) for shape in shapes)))
+        upright = geometry.is_upright(recipe)
+        alone = [upright and size >= _ALONE and _are_drawn_alone(images) for size in sizes]
         for start in range(0, n, chunk):
             rows = slice(start, start + chunk)
-            groups = _groups(images[rows], geometry.is_upright(recipe))
-            for view, (plan, result) in enumerate(zip(plans, results, strict=True)):
-                _render(recipe, view, groups, units, _rows(plan, rows), result[rows])
+            groups = [] if all(alone) else _groups(images[rows], upright)
+            for view, (size, result) in enumerate(zip(sizes, results, strict=True)):
+                plan, out = _rows(plans[view], rows), result[rows]
+                if alone[view]:
+                    x = sample_boxes(images[rows], plan.placement, size)
+                else:
+                    x = _sampled(recipe, view, groups, plan, out)
+                if plan.sigma is not None and (alone[view] or not upright):
+                    x = blur(x, plan.sigma)
+                _render(recipe, x, units, plan, out)
         return results
+
+
+_ALONE = 96
+"""Side from which on a CPU draws an upright view from its image alone, which is then faster than in groups."""
+
+
+def _are_drawn_alone(images: Tensor | Pictures) -> bool:
+    """Squares keep the products of before, and with them runs on squares their bits."""
+    square = isinstance(images, Tensor) and images.shape[2] == images.shape[3]
+    return images.device.type == "cpu" and not square
 
 
 def _shapes(images: Tensor | Pictures) -> list[tuple[int, int, int]]:
@@ -167,12 +186,7 @@ def _draw(recipe: ViewRecipe, view: int, index: Tensor, epoch: int, seed: int, f
     )
 
 
-def _render(
-    recipe: ViewRecipe, view: int, groups: Sequence[_Group], units: Units, plan: _Plan, out: Tensor
-) -> None:
-    x = _sampled(recipe, view, groups, plan, out)
-    if plan.sigma is not None and not geometry.is_upright(recipe):
-        x = blur(x, plan.sigma)
+def _render(recipe: ViewRecipe, x: Tensor, units: Units, plan: _Plan, out: Tensor) -> None:
     matrix, offset = colour.jitter_affine(plan.jitter, x.mean(dim=(2, 3)), units)
     colour.clamp(colour.apply_affine(x, matrix, offset, out), units)
     if plan.solarise is not None:
@@ -185,7 +199,7 @@ def _render(
 
 
 def _sampled(recipe: ViewRecipe, view: int, groups: Sequence[_Group], plan: _Plan, like: Tensor) -> Tensor:
-    """The boxes of a chunk, before any colour; upright ones are blurred."""
+    """The boxes of a chunk, group by group, before any colour; upright ones are blurred."""
     if groups[0].rows is None:
         return _sample(recipe, view, groups[0], plan)
     n, c, size, _ = like.shape
