@@ -188,7 +188,7 @@ def main() -> None:
         if a.folder is None
         else [p.read_bytes() for p in sorted(a.folder.rglob("*.jpg"))[: a.images]]
     )
-    packages = ", ".join(map(version_of, ("torch", "torchvision", "pillow")))
+    packages = ", ".join(map(version_of, ("torch", "torchvision", "pillow", "simplejpeg", "PyTurboJPEG")))
     versions = f"{packages}; {torch.backends.cpu.get_cpu_capability()}, one thread; best of {a.rounds} rounds"
     print(f"{len(bodies)} files of {np.mean([len(b) for b in bodies]) / 1000:.0f} kB; {versions}")
     table = Table(RECORDS, ("job", "reader"), ("images_per_second", "ratio", "low", "high", "versions"))
