@@ -11,9 +11,14 @@ def neighbours_kept(before: Tensor, after: Tensor, k: int = 20) -> Tensor:
 
     .. math:: \frac1k \big| N_k(x_i) \cap N_k(y_i) \big|
 
-    Shape: ``(n, p)`` and ``(n, q)``, the same n rows before and after, to float64 ``(n,)``. Scale: 1 if nothing has
-    changed, k / (n - 1) in the mean for features that have nothing to do with each other.
-    Raises: ValueError for other shapes, k outside 1..n-1, or values that are not finite.
+    Shape:
+        ``(n, p)`` and ``(n, q)``, the same n rows before and after, to float64 ``(n,)``.
+
+    Scale:
+        1 if nothing has changed, k / (n - 1) in the mean for features that have nothing to do with each other.
+
+    Raises:
+        ValueError: other shapes, k outside 1..n-1, or values that are not finite.
     """
     if before.ndim != 2 or after.ndim != 2 or len(before) != len(after) or not 1 <= k < len(before):
         raise ValueError(
@@ -29,9 +34,16 @@ def neighbours_kept(before: Tensor, after: Tensor, k: int = 20) -> Tensor:
 def two_view_hits(views: Tensor) -> Tensor:
     """For each row how often its other view is the nearest of all rows there, by cosine: 0, 1/2 or 1.
 
-    The mean is the two-view Recall@1, both views asking. Shape: ``(2, n, p)`` to float64 ``(n,)``. Scale: 1 where every
-    image is told from the others, 1 / n by chance; comparable at one n.
-    Raises: ValueError for another shape, or values that are not finite.
+    The mean is the two-view Recall@1, both views asking.
+
+    Shape:
+        ``(2, n, p)`` to float64 ``(n,)``.
+
+    Scale:
+        1 where every image is told from the others, 1 / n by chance; comparable at one n.
+
+    Raises:
+        ValueError: another shape, or values that are not finite.
     """
     if views.ndim != 3 or len(views) != 2:
         raise ValueError(f"views: got shape {tuple(views.shape)}, expected (2, n, p)")
