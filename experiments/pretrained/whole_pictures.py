@@ -27,7 +27,7 @@ from isosphere.evaluation import class_retrieval
 FITS: tuple[Fit, ...] = ("crop", "pad", "squeeze")
 
 
-def cut(picture: Image.Image, rng: np.random.Generator) -> Image.Image:
+def cut(picture: Any, rng: np.random.Generator) -> Image.Image:
     """A part of another shape, anywhere: sides 1:2 to 2:1."""
     shape = 2.0 ** rng.uniform(-1, 1)
     width, height = picture.size

@@ -163,6 +163,34 @@ def test_images_at_hand_are_adapted_to(settings, tmp_path):
     assert run.evaluate(tasks="retrieval", progress=False)["retrieval"].find(layer="adapted")
 
 
+def test_three_bands_are_chosen_of_four(settings, own_cache, tmp_path):
+    """A network of photographs sees three channels: of other images they are named, and the run keeps which."""
+    bands = np.random.default_rng(0).integers(0, 256, (6, 40, 40, 4), dtype=np.uint8)
+    np.savez(tmp_path / "four.npz", images=bands)
+    np.savez(tmp_path / "three.npz", images=bands[..., [3, 2, 1]])
+    four, three = tmp_path / "four.npz", tmp_path / "three.npz"
+    with pytest.raises(UsageError, match="have 4 bands"):
+        isosphere.adapt(four, tmp_path / "no", **settings)
+    with pytest.raises(UsageError, match="2 channels"):
+        isosphere.adapt(four, tmp_path / "no", set={"data.channels": "4,3"}, **settings)
+    with pytest.raises(UsageError, match=r"no setting optim\.clip"):
+        isosphere.adapt(four, tmp_path / "no", set={"optim.clip": 2.0}, **settings)
+    assert not (tmp_path / "no").exists()
+    chosen = isosphere.adapt(four, tmp_path / "four", set={"data.channels": "rgb:4,3,2"}, **settings)
+    plain = isosphere.adapt(three, tmp_path / "three", **settings)
+    expected = plain.embed(str(three), layer="backbone")
+    assert np.array_equal(chosen.embed(str(four), layer="backbone"), expected)
+    again = isosphere.load(tmp_path / "four", device="cpu")
+    assert np.array_equal(again.embed(str(four), layer="backbone"), expected)
+    other = isosphere.adapt(four, tmp_path / "other", set={"data.channels": "rgb:1,2,3"}, **settings)
+    assert not torch.equal(other.adaptation.mean, chosen.adaptation.mean)
+    with pytest.raises(UsageError, match="4 are expected"):
+        again.embed(str(three))
+    network = isosphere.load(f"timm:{NAME}@{settings['init']}", device="cpu")
+    with pytest.raises(UsageError, match="have 4 bands"):
+        network.embed(str(four))
+
+
 def test_so_many_images_are_looked_at(folder, settings, tmp_path):
     run = isosphere.adapt(folder, tmp_path / "a", limit=10, **settings)
     assert run.adaptation.images == 10

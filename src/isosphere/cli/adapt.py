@@ -35,6 +35,14 @@ def adapt(
     ] = None,
     limit: Annotated[int, typer.Option(min=2, help="Look at so many images, drawn by the seed.")] = 5000,
     seed: Seed = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="KEY=VALUE",
+            help="How pictures are read, e.g. data.channels=rgb:4,3,2; repeatable.",
+        ),
+    ] = None,
     strict: Annotated[
         bool, typer.Option("--strict", help="Refuse unreadable images instead of skipping them.")
     ] = False,
@@ -70,6 +78,7 @@ def adapt(
         strict=strict,
         overwrite=overwrite,
         workers=workers,
+        sets=set_ or [],
     )
     facts(console, made.facts)
     try:

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 import torch.distributed as dist
@@ -94,11 +94,12 @@ def _mean(rows: Sequence[Tensor]) -> Tensor:
 @dataclass(frozen=True)
 class Look:
     """What is computed of images: rows by name, from pixels uint8 ``(b, c, s, s)`` and the images' positions ``(b,)``.
+    A source that keeps shapes is read as `Pictures`, for the looks that take them.
 
     `module`, if there is one, is in evaluation mode meanwhile.
     """
 
-    see: Callable[[Tensor | Pictures, Tensor], Mapping[str, Tensor]]
+    see: Callable[[Any, Tensor], Mapping[str, Tensor]]
     module: nn.Module | None = None
 
 

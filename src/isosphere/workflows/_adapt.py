@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -33,19 +33,22 @@ from isosphere.methods import FROZEN
 from isosphere.models import Adaptation, fit_adaptation
 from isosphere.runs import RunFolder
 from isosphere.training import (
+    Config,
     about_pixels,
     build_views,
     duration,
+    load_config,
     open_training_source,
     parse_config,
     require_device,
+    settle_channels,
     settle_white,
 )
 from isosphere.workflows._keywords import keywords_checked
 from isosphere.workflows._networks import RECOMMENDED, Network
 from isosphere.workflows._progress import Callback, progress_bar
 from isosphere.workflows._run import Run, load
-from isosphere.workflows._settings import require_out
+from isosphere.workflows._settings import flat, require_out
 from isosphere.workflows._splits import sample
 from isosphere.workflows._train import console_for, source_at_hand
 from isosphere.workflows._trained import Trained
@@ -61,6 +64,11 @@ LIMIT = 5000
 """Images that are looked at unless more are asked for: a transformation of some hundred numbers rests on as many."""
 FEW = 200
 """Images from which on nothing is said about their number."""
+
+COLOURS = 3
+"""Channels that networks of photographs see."""
+PIXELS = ("data.channels", "data.white", "data.ground", "data.page", "data.max_pixels")
+"""Settings of how pictures are read."""
 
 _BATCH = 32
 _BLOCK = 128
@@ -86,6 +94,7 @@ def adapt(
     workers: int = 2,
     device: str | None = None,
     labels: ArrayLike | None = None,
+    set: Mapping[str, Any] | None = None,
     progress: bool | Callback = True,
 ) -> Run:
     """Adapt a network that has seen millions of images to these: ``run = isosphere.adapt("PICTURES", out="runs/a")``.
@@ -103,6 +112,7 @@ def adapt(
         strict: refuse unreadable images instead of leaving them out.
         overwrite: replace the adapted network in `out`; what was trained is never replaced.
         workers: processes that decode images. device: where to compute; a GPU if torch has one.
+        set: how pictures are read, as of :func:`isosphere.train`, e.g. ``{"data.channels": "rgb:4,3,2"}``.
         progress: how long it will take, a bar and the closing sentences on standard error; False: silence; or a
             callback ``(images done, images in all)``.
 
@@ -124,6 +134,7 @@ def adapt(
         overwrite=overwrite,
         workers=workers,
         device=device,
+        flags=set or {},
         source=None if isinstance(data, (str, Path)) and labels is None else source_at_hand(data, labels),
     )
     console = console_for(progress is True)
@@ -153,6 +164,7 @@ class Adapting:
     strict: bool
     workers: int
     white: White | None = None
+    channels: str | None = None
     skipped: list[tuple[str, str]] = field(default_factory=list)
     adaptation: Adaptation | None = None
     _rows: list[tuple[Tensor, dict[str, Tensor]]] = field(default_factory=list, repr=False)
@@ -192,7 +204,7 @@ class Adapting:
             + (f" ({option('limit', 'N')} for more)" if self._limited else ""),
             "views": f"{views} of each: crops of at least {RECIPE['scale'][0]:.0%}, mirrored, colours slightly changed",
         }
-        found |= about_pixels(parse_config(self.values), self.source, self.white)
+        found |= about_pixels(parse_config(self.values), self.source, self.white, self.channels)
         if kept := len(self.source) - len(self._todo):
             found["kept"] = f"features of {plural(kept, 'image')}, from before"
         return {name: said for name, said in found.items() if said}
@@ -340,11 +352,14 @@ def prepare_adaptation(
     overwrite: bool = False,
     workers: int = 2,
     device: str | None = None,
+    flags: Mapping[str, Any] = {},
+    sets: Iterable[str] = (),
     source: Source | None = None,
 ) -> Adapting:
     """Check what was asked for, open the images and the network; nothing is written to `out`.
 
-    `source`: the images, where they are at hand and not named by `data`.
+    `source`: the images, where they are at hand and not named by `data`. `flags`, `sets`: as of
+    :func:`isosphere.training.load_config`, of `PIXELS` alone.
     """
     require_out(out, data, "adapt")
     assert out is not None
@@ -367,20 +382,40 @@ def prepare_adaptation(
     values["train"] = {"seed": seed}
     if limit is not None:
         values["data"]["limit"] = limit
-    config = parse_config(values)
-    found = open_training_source(config) if source is None else sample(source, limit, seed)
+    config = load_config(None, sets, flags, values)
+    values["data"] |= _pixels_given(config, parse_config(values))
+    found = open_training_source(config, settled=False) if source is None else sample(source, limit, seed)
     if len(found) < 2:
         raise UsageError(
             f"{found.name} has {plural(len(found), 'image')}, and views of at least 2 are compared; some hundreds are "
             "better."
         )
-    settled, white = settle_white(config, found)
+    settled, channels = settle_channels(config, found)
+    if settled.data.in_chans != COLOURS:
+        raise UsageError(
+            f"{network.name} sees red, green and blue, and {option('data.channels', settled.data.channels)} gives it "
+            f"{plural(settled.data.in_chans, 'channel')}: give three, such as {option('data.channels', 'rgb:1,2,3')}."
+        )
+    settled, white = settle_white(settled, found)
+    values["data"] |= {"channels": settled.data.channels}
     if settled.data.white is not None:
         values["data"]["white"] = settled.data.white
     found = found.read_as(settled.data.reading)
     where = device or ("cuda" if torch.cuda.is_available() else "cpu")
     model = Trained.as_it_is(network, device=where, image_size=image_size)
-    return Adapting(values, RunFolder(out), found, model, source is not None, strict, workers, white)
+    return Adapting(
+        values, RunFolder(out), found, model, source is not None, strict, workers, white, channels
+    )
+
+
+def _pixels_given(config: Config, before: Config) -> dict[str, Any]:
+    """What was set of how pictures are read. Raises: UsageError for any other setting."""
+    changed = [
+        key for key, value in flat(config.as_mapping()).items() if flat(before.as_mapping())[key] != value
+    ]
+    if other := [key for key in changed if key not in PIXELS]:
+        raise UsageError(f"adapt has no setting {other[0]}; it takes {', '.join(PIXELS)}.")
+    return {key.split(".")[1]: getattr(config.data, key.split(".")[1]) for key in changed}
 
 
 def _require_vacant(path: Path, *, overwrite: bool) -> None:

@@ -85,7 +85,7 @@ class Network:
         if size is None:
             raise UsageError(f"{self.name} has no size of its own: give {option('image_size', 64)}.")
         return {
-            "data": {"image_size": size, "canvas_size": size},
+            "data": {"image_size": size, "canvas_size": size, "channels": "rgb"},
             "model": {"encoder": self.name, "init": self.init},
             "method": {"name": FROZEN},
         }
