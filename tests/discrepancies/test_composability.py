@@ -2,6 +2,8 @@
 
 import pytest
 import torch
+from torch.autograd import forward_ad
+from torch.func import grad
 from torch.utils.checkpoint import checkpoint
 
 from isosphere.sphere import normalize
@@ -74,6 +76,31 @@ def test_second_derivatives_are_those_of_the_reference(discrepancy):
     torch.testing.assert_close(twice(z), expected)
     _, forward = torch.func.jvp(torch.func.grad(near), (z,), (v,))
     torch.testing.assert_close(forward, expected)  # a Hessian is symmetric
+
+
+def test_forward_and_backward_nest_in_any_order(discrepancy):
+    z, (v, w) = points(5, dtype=torch.float64), torch.randn(2, 5, DIM, dtype=torch.float64)
+    near, exact = (lambda z, f=f: f(normalize(z)) for f in (discrepancy, discrepancy.reference))
+    second = ahead(grad(exact), v)(z)
+    third = grad(lambda x: (ahead(grad(exact), v)(x) * w).sum())(z)
+    torch.testing.assert_close(grad(ahead(near, v))(z), second)
+    torch.testing.assert_close(ahead(ahead(near, v), w)(z), (second * w).sum())
+    torch.testing.assert_close(grad(ahead(ahead(near, v), w))(z), third)
+    torch.testing.assert_close(ahead(grad(ahead(near, v)), w)(z), third)
+    torch.testing.assert_close(grad(lambda x: (ahead(grad(near), v)(x) * w).sum())(z), third)
+    torch.testing.assert_close(torch.func.hessian(near)(z[:2]), torch.func.hessian(exact)(z[:2]))
+    z.requires_grad_()
+    with forward_ad.dual_level():
+        along = forward_ad.unpack_dual(near(forward_ad.make_dual(z, v))).tangent
+        (backward,) = torch.autograd.grad(along, z)
+        torch.testing.assert_close(forward_ad.unpack_dual(backward).primal, second)
+    once = gradient_of_graph(near, z)
+    (twice,) = torch.autograd.grad((once * v).sum(), z, create_graph=True)
+    torch.testing.assert_close(torch.autograd.grad((twice * w).sum(), z)[0], third)
+
+
+def ahead(function, v):
+    return lambda z: torch.func.jvp(function, (z,), (v,))[1]
 
 
 def gradient_of_graph(function, z):

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from isosphere.discrepancies import MMD, SUSReg
+from isosphere.discrepancies import MMD, SIGReg, SUSReg
 from isosphere.sphere import normalize
 
 DIM, N = 16, 24
@@ -47,6 +47,33 @@ def test_directions_are_not_the_stream_of_a_seed_that_people_type():
             for stream in typed.values():
                 assert (directions * normalize(stream)).sum(-1).abs().max() < 0.95
             test.after_step()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+@pytest.mark.parametrize("family", [SUSReg, SIGReg])
+@pytest.mark.parametrize(
+    "first",
+    [
+        lambda test, z: torch.func.vmap(test)(z),
+        lambda test, z: torch.func.hessian(test)(z[0]),
+        lambda test, z: torch.func.jvp(torch.func.grad(test), (z[0],), (z[1],)),
+        lambda test, z: torch.func.vmap(test.reference)(z),
+        lambda test, z: torch.func.jvp(test.zscore, (z[0],), (z[1],)),
+        lambda test, z: torch.inference_mode()(test)(z),
+    ],
+    ids=["vmap", "hessian", "jvp of grad", "reference", "zscore", "inference"],
+)
+@pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated:FutureWarning")  # torch's own
+def test_directions_are_drawn_outside_of_any_transform(first, family, dtype):
+    test, same = family(DIM, num_slices=8), family(DIM, num_slices=8)
+    z = normalize(torch.randn(2, 3, DIM, dtype=dtype))
+    for _ in range(2):
+        first(test, z)
+        assert torch.equal(test(z), same(z))
+        once = torch.func.grad(lambda x: torch.func.jvp(torch.func.grad(test), (x,), (z[1],))[1].sum())
+        assert once(z[0]).isfinite().all()
+        test.after_step()
+        same.after_step()
 
 
 @pytest.mark.parametrize("offset", [3.0, 0.5, 0.0])

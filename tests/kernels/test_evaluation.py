@@ -146,6 +146,11 @@ def test_function_transforms(kernel):
     torch.testing.assert_close(batched, kernel(c).expand(2, 3), rtol=0, atol=0)
     _, tangent = torch.func.jvp(kernel, (c,), (torch.ones_like(c),))
     torch.testing.assert_close(tangent, kernel.derivative(c), rtol=1e-12, atol=1e-12)
+    forward = torch.func.jacfwd(torch.func.jacfwd(kernel))(c[0])
+    torch.testing.assert_close(forward, kernel.derivative(c[0], 2), rtol=1e-12, atol=1e-12)
+    with torch.no_grad(), torch.autograd.forward_ad.dual_level():
+        dual = kernel(torch.autograd.forward_ad.make_dual(c, torch.ones_like(c)))
+        torch.testing.assert_close(torch.autograd.forward_ad.unpack_dual(dual).tangent, tangent)
     if kernel.is_positive:
         slopes = torch.func.vmap(torch.func.grad(kernel.log))(c)
         c.requires_grad_()

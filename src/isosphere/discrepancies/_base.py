@@ -11,7 +11,7 @@ from torch import Tensor
 
 from isosphere.discrepancies._null import NullMoments, sample_skewness, upper_tail
 from isosphere.discrepancies._operator import Registered, as_operator
-from isosphere.reductions import Group, full_precision, in_float64, row_counts, wide
+from isosphere.reductions import Group, full_precision, in_float64, outside_transforms, row_counts, wide
 from isosphere.sphere import sample_uniform
 
 
@@ -116,7 +116,7 @@ class Discrepancy(Registered, ABC):
             return torch.randn(n, self.dim, generator=generator)
         return sample_uniform(n, self.dim, generator=generator)
 
-    @torch.no_grad()
+    @outside_transforms()
     def _simulation(self, n: int) -> Tensor:
         """Values for seeded samples of the target law, 64 to 512 of them by their size; kept."""
         self._check_null(n)

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from isosphere.discrepancies._base import Discrepancy
 from isosphere.kernels import QuadratureRuleKernel
-from isosphere.reductions import Group, sliced_characteristic_distance
+from isosphere.reductions import Group, outside_transforms, sliced_characteristic_distance
 from isosphere.seeds import mixed_seed
 from isosphere.sphere import marginal_cf, sample_uniform
 
@@ -55,17 +55,20 @@ class _Sliced(Discrepancy):
         key = (self._draw, z.device, z.dtype)
         if self._directions_key != key or self._directions is None:
             generator = torch.Generator().manual_seed(mixed_seed(self.seed, self._draw))
-            uniform = sample_uniform(self.num_slices, self.dim, generator=generator)
-            self._directions, self._directions_key = uniform.to(z.device, z.dtype), key
+            with outside_transforms():
+                uniform = sample_uniform(self.num_slices, self.dim, generator=generator)
+                self._directions, self._directions_key = uniform.to(z.device, z.dtype), key
         return self._directions
 
     def _statistic(self, z: Tensor) -> Tensor:
+        with outside_transforms():  # a backward pass may come when they are over
+            weights, target = (x.to(z.device, z.dtype) for x in (self._rule, self.target()))
         distance = sliced_characteristic_distance(
             z * self.scale if self.scale != 1 else z,
             self.directions(z),
             spacing=self.spacing,
-            weights=self._rule.to(z.device, z.dtype),
-            target=self.target().to(z.device, z.dtype),
+            weights=weights,
+            target=target,
             group=self.group,
         )
         return self.count(z) * distance

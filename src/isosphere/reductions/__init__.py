@@ -6,7 +6,14 @@ from isosphere.reductions._flat_index import SearchEngine, find_neighbours
 from isosphere.reductions._nearest import nearest_log_distance
 from isosphere.reductions._neighbours import inner_product_blocks, nearest_neighbours, pair_tiles
 from isosphere.reductions._pairwise import PairFunction, pair_log_sum, pair_mean
-from isosphere.reductions._precision import full_precision, has_float64, in_float64, wide, widest
+from isosphere.reductions._precision import (
+    full_precision,
+    has_float64,
+    in_float64,
+    outside_transforms,
+    wide,
+    widest,
+)
 
 __all__ = [
     "Group",
@@ -22,6 +29,7 @@ __all__ = [
     "inner_product_blocks",
     "nearest_log_distance",
     "nearest_neighbours",
+    "outside_transforms",
     "pair_log_sum",
     "pair_mean",
     "pair_tiles",

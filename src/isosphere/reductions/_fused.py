@@ -2,8 +2,8 @@
 
 A statistic over blocks computes value and gradient without a graph. What PyTorch asks of a differentiable function is
 the same for all of them, and stands here once: the first derivative is the gradient that was made, forward as well as
-backward, under ``torch.func`` as well as plain autograd; second derivatives are those of the same formula in plain
-operations, of O(n^2) memory, on one rank.
+backward, under ``torch.func`` as well as plain autograd; further derivatives are those of the same formula in plain
+operations, of O(n^2) memory, on one rank. Forward and backward may be nested in any order.
 """
 
 import math
@@ -23,6 +23,8 @@ Plain = Callable[[Tensor], Tensor]
 
 _transformed = torch._C._are_functorch_transforms_active
 _unpack_dual = torch.autograd.forward_ad.unpack_dual
+_forward_again = torch.autograd.forward_ad._set_fwd_grad_enabled
+"""In a ``jvp`` torch switches forward derivatives off: one around it would find 0."""
 
 
 def fused(z: Tensor, compute: Compute, plain: Plain, group: Group) -> Tensor:
@@ -88,8 +90,10 @@ class _Transformed(torch.autograd.Function):
 
     @staticmethod
     def jvp(ctx: Any, *tangents: Tensor) -> tuple[Tensor, None]:
-        (_, gradient), (_, group) = ctx.saved_tensors, ctx.rest
-        return all_reduce((gradient * tangents[0]).sum((-2, -1)), group), None
+        with _forward_again(True):
+            (z, gradient), (plain, group) = _primals(ctx), ctx.rest
+            along = _as_function(z, gradient, plain, group) * tangents[0]
+            return all_reduce(along.sum((-2, -1)), group), None
 
     @staticmethod
     def vmap(info: Any, in_dims: tuple[int | None, ...], *args: Any) -> tuple[Any, Any]:
@@ -100,11 +104,10 @@ class _Transformed(torch.autograd.Function):
 class _Pulled(torch.autograd.Function):
     """``upstream * gradient``, the gradient being a function of z whose derivative is that of plain operations."""
 
-    generate_vmap_rule = True
-
     @staticmethod
     def forward(z: Tensor, gradient: Tensor, upstream: Tensor, plain: Plain, group: Group) -> Tensor:
-        return upstream[..., None, None] * gradient
+        pulled = upstream[..., None, None] * gradient
+        return pulled.clone() if pulled._is_zerotensor() else pulled  # such a one takes no tangent
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
@@ -116,16 +119,38 @@ class _Pulled(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, Tensor, None, None]:
         z, gradient, upstream = ctx.saved_tensors
         second = _hessian_product(ctx.plain, z, upstream[..., None, None] * grads[0], ctx.group)
-        return second, None, (grads[0] * gradient).sum((-2, -1)), None, None
+        along = _as_function(z, gradient, ctx.plain, ctx.group) * grads[0]
+        return second, None, along.sum((-2, -1)), None, None
 
     @staticmethod
     def jvp(ctx: Any, *tangents: Any) -> Tensor:
-        z, gradient, upstream = ctx.saved_tensors
         moved, _, scaled = tangents[:3]
-        total = torch.zeros_like(gradient) if scaled is None else scaled[..., None, None] * gradient
-        if moved is not None:
-            total = total + upstream[..., None, None] * _hessian_product(ctx.plain, z, moved, ctx.group)
-        return total
+        with _forward_again(True):
+            z, gradient, upstream = _primals(ctx)
+            total = torch.zeros_like(gradient)
+            if scaled is not None:
+                total = _Pulled.apply(z, gradient, scaled, ctx.plain, ctx.group)
+            if moved is not None:
+                total = total + upstream[..., None, None] * _hessian_product(ctx.plain, z, moved, ctx.group)
+            return total
+
+    @staticmethod
+    def vmap(info: Any, in_dims: tuple[int | None, ...], *args: Any) -> tuple[Tensor, int]:
+        tensors = (
+            x.expand(info.batch_size, *x.shape) if at is None else x.movedim(at, 0)
+            for x, at in zip(args[:3], in_dims, strict=False)
+        )
+        return _Pulled.apply(*tensors, *args[3:]), 0  # more views
+
+
+def _as_function(z: Tensor, gradient: Tensor, plain: Plain, group: Group) -> Tensor:
+    """``gradient``, with the derivatives that it has as a function of z."""
+    return _Pulled.apply(z, gradient, z.new_ones(z.shape[:-2]), plain, group)
+
+
+def _primals(ctx: Any) -> list[Tensor]:
+    """What was saved, without the tangents of the level that ``jvp`` computes."""
+    return [_unpack_dual(x).primal for x in ctx.saved_tensors]
 
 
 def _hessian_product(plain: Plain, z: Tensor, v: Tensor, group: Group) -> Tensor:

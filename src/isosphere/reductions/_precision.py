@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch._functorch.pyfunctorch import temporarily_clear_interpreter_stack
 
 _PRODUCTS: list[Any] = [
     backend.matmul
@@ -49,6 +50,13 @@ def full_precision(device: torch.device) -> Iterator[None]:
             product.fp32_precision = precision
         if older is not None:
             torch.set_float32_matmul_precision(older)
+
+
+@contextmanager
+def outside_transforms() -> Iterator[None]:
+    """Make tensors that are kept: plain ones within ``torch.func`` and inference mode too, random ones included."""
+    with torch.inference_mode(False), temporarily_clear_interpreter_stack(), torch.no_grad():
+        yield
 
 
 WITHOUT_FLOAT64 = {"mps"}

@@ -1,9 +1,11 @@
 """Base of the functions that bring their own derivatives: elementwise in their first argument."""
 
+from types import SimpleNamespace
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.forward_ad import _set_fwd_grad_enabled, unpack_dual
 
 __all__ = ["Elementwise"]
 
@@ -24,7 +26,9 @@ class Elementwise(torch.autograd.Function):
 
     @classmethod
     def jvp(cls, ctx: Any, *tangents: Any) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
-        return cls.backward(ctx, tangents[0])[0]
+        with _set_fwd_grad_enabled(True):  # torch switches it off here, and a second one around would find 0
+            x = unpack_dual(ctx.saved_tensors[0]).primal
+            return cls.backward(SimpleNamespace(saved_tensors=(x,), rest=ctx.rest), tangents[0])[0]
 
     @classmethod
     def vmap(  # pyright: ignore[reportIncompatibleMethodOverride]
