@@ -97,6 +97,24 @@ def test_the_slopes_against_which_it_is_weighed():
 
 
 @pytest.mark.parametrize(
+    ("name", "options", "instead"),
+    [
+        ("kl-ema", {"discrepancy": "susreg"}, "--method jepa --discrepancy susreg --ema 0.996"),
+        ("kl-ema", {"discrepancy": "susreg", "ema": 0.9}, "--method jepa --discrepancy susreg --ema 0.9"),
+        (
+            "kl-deep",
+            {"discrepancy": "susreg"},
+            "--method jepa --discrepancy susreg --set method.options.features=0.25",
+        ),
+    ],
+)
+def test_what_is_suggested_keeps_the_other_options_of_the_name(name, options, instead):
+    with for_a_shell(), pytest.raises(UsageError) as refusal:
+        build_method(name, Tiny(), **options)
+    assert str(refusal.value).endswith(f"give {instead}.")
+
+
+@pytest.mark.parametrize(
     ("name", "options", "words"),
     [
         ("kl-vmf", {"discrepancy": "mmd-heat"}, "--method jepa --discrepancy mmd-heat"),

@@ -116,6 +116,22 @@ def test_a_resumed_method_goes_on_with_the_weight_it_had(method):
         assert weights(other) == expected
 
 
+def test_a_state_brings_the_weight_and_where_it_comes_from():
+    found, given = jepa().prepare(n=32, views=3), jepa(weight=0.5)
+    ours, theirs = jepa(weight=0.5), jepa()
+    ours.load_state_dict(found.state_dict())
+    assert ours.weight == found.weight
+    assert ours.describe()["weight"].endswith("(found for 32 rows in 3 views)")
+    theirs.load_state_dict(given.state_dict())
+    assert theirs.describe()["weight"].endswith("(given)")
+    assert theirs.prepare(n=32, views=3).weight == 0.5
+    theirs.load_state_dict(found.state_dict())
+    assert theirs.describe() == found.describe()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        ours(some_views())  # by which rule it was found nobody knows
+
+
 def test_the_state_says_what_the_weight_was_found_for():
     assert jepa().prepare(n=32, views=3).state_dict()["regulariser.found_for"].tolist() == [32, 3]
     assert jepa(weight=0.5).prepare(n=32, views=3).state_dict()["regulariser.found_for"].tolist() == [0, 0]

@@ -89,7 +89,8 @@ def evaluate(c: Tensor, profile_of: Callable[[Any], Profile], key: Hashable, ord
     """
     if c.dtype is not torch.float32:
         c = as_cosines(c)
-    plain = type(c) is Tensor and not (torch.is_grad_enabled() or _transformed() or _within_dual_level())
+    dual = forward_ad._current_level >= 0 and torch._C._is_fwd_grad_enabled()
+    plain = type(c) is Tensor and not (torch.is_grad_enabled() or _transformed() or dual)
     if torch.compiler.is_compiling() or not plain:
         function = _Traced if torch.compiler.is_compiling() else _Evaluate
         return function.apply(c, profile_of, key, order)
@@ -106,10 +107,6 @@ def as_cosines(c: Tensor) -> Tensor:
 
 
 _transformed = torch._C._are_functorch_transforms_active  # inside torch.func: tensors are not what they seem
-
-
-def _within_dual_level() -> bool:
-    return forward_ad._current_level >= 0 and torch._C._is_fwd_grad_enabled()
 
 
 class _Evaluate(Elementwise):

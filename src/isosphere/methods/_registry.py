@@ -47,11 +47,14 @@ class MethodEntry(NamedTuple):
     @property
     def canonical(self) -> str:
         """What an alias stands for, as the reader would type it; empty for a method."""
-        if self.of is None:
-            return ""
-        own = {"discrepancy": "discrepancy", "teacher": "ema", "regulariser": "method.regulariser"}
-        said = [option(own.get(key, f"method.options.{key}"), value) for key, value in self.options.items()]
-        return " ".join([option("method", self.of), *said])
+        return "" if self.of is None else _typed(self.of, self.options)
+
+
+def _typed(method: str, options: Mapping[str, Any]) -> str:
+    """A method with options, as the reader would type it."""
+    own = {"discrepancy": "discrepancy", "teacher": "ema", "regulariser": "method.regulariser"}
+    said = [option(own.get(key, f"method.options.{key}"), value) for key, value in options.items()]
+    return " ".join([option("method", method), *said])
 
 
 METHODS: dict[str, MethodEntry] = {}
@@ -194,10 +197,9 @@ def check_options(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
             given[meant] = given.pop(said)
     for key in _TESTS:
         if key in given and key in entry.options and key not in entry.open:
-            told = {"discrepancy": "discrepancy", "regulariser": "method.regulariser"}[key]
+            instead = _typed(entry.of or name, {k: given.get(k, v) for k, v in entry.options.items()})
             raise UsageError(
-                f"Method '{name}' is {entry.canonical}, and cannot have another {key}: give "
-                f"{option('method', entry.of)} {option(told, given[key])}."
+                f"Method '{name}' is {entry.canonical}, and cannot have another {key}: give {instead}."
             )
     asked = {**_defaults(entry.owner), **entry.options, **given}
     test = _test_of(own, asked)

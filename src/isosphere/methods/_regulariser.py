@@ -72,7 +72,7 @@ class Regulariser(nn.Module):
         to total and mean discrepancy, two scalars.
     State:
         ``weight`` (nan until it is found) and ``found_for``: the n and the views that it was found for, 0 for a weight
-        that was given.
+        that was given. A state dict brings both, whatever was given here.
     Raises:
         RuntimeError: a call without a weight.
         ValueError: numbers that can be no weight, more than one of weight, expansion and cutoff.
@@ -113,6 +113,9 @@ class Regulariser(nn.Module):
             raise ValueError(f"got place={place!r}, expected one of {', '.join(get_args(Place))}")
         self.discrepancy, self.place = discrepancy, place
         self.expansion, self.cutoff, self.given = expansion, cutoff, weight is not None
+        self._has_rule = (
+            weight is None
+        )  # else a weight that was found comes from a state dict, by whichever rule
         self.register_buffer("weight", torch.tensor(math.nan if weight is None else weight))
         self.register_buffer("found_for", torch.zeros(2, dtype=torch.int64))
         # The same facts where reading them does not wait for a device, and the sizes already compared with them.
@@ -170,8 +173,14 @@ class Regulariser(nn.Module):
                 f"method.prepare(n={pull.n}, views={pull.views}) or give weight=..."
             )
         size = pull.n, pull.views
-        known = self._said or self._found_for in ((0, 0), size) or size in self._compared
-        if known or torch.compiler.is_compiling() or len(self._compared) == SIZES:
+        known = self._found_for in ((0, 0), size) or size in self._compared
+        if (
+            self._said
+            or known
+            or not self._has_rule
+            or torch.compiler.is_compiling()
+            or len(self._compared) == SIZES
+        ):
             return
         self._compared.add(size)
         try:
@@ -216,6 +225,8 @@ class Regulariser(nn.Module):
             return "given"
         if self.expansion is not None:
             return "from expansion"
+        if not self._has_rule:
+            return "found for {} rows in {} views".format(*self._found_for)
         said = f"balanced: r_c = {self.cutoff or CUTOFF:g}"
         n = self._found_for[0]
         if self.cutoff is None and self.discrepancy.random and n:
@@ -231,6 +242,9 @@ class Regulariser(nn.Module):
     def _load_from_state_dict(
         self, state_dict: dict[str, Tensor], prefix: str, *args: Any, **kwargs: Any
     ) -> None:
-        state_dict.setdefault(f"{prefix}found_for", torch.zeros_like(self.found_for))  # of earlier versions
+        told = f"{prefix}found_for" in state_dict  # not by earlier versions
+        state_dict.setdefault(f"{prefix}found_for", torch.zeros_like(self.found_for))
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
         self._note()
+        if told:
+            self.given = self._ready and self._found_for == (0, 0)
