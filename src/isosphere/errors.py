@@ -53,6 +53,7 @@ def nearest(name: str, known: Iterable[str]) -> str:
     listed = list(known)
     whole = ABBREVIATED.get(name.rpartition(".")[2])
     match = [known for known in listed if whole and known.rpartition(".")[2] == whole]
+    match = match or [known for known in listed if known.casefold() == name.casefold()]
     match = match or difflib.get_close_matches(name, listed, n=1, cutoff=0.5)
     return f" Did you mean '{match[0]}'?" if match else ""
 

@@ -24,6 +24,16 @@ def points(n, dim):
     return normalize(torch.randn(n, dim, dtype=torch.float64) + 0.2)
 
 
+@pytest.mark.parametrize("half_space", [False, True])
+@pytest.mark.parametrize("power", [0, 1, 2])
+def test_energies_of_coincident_rows_have_one_floor(power, half_space):
+    z = points(6, 4)
+    z[1], z[3] = z[0], -z[2]
+    energy = HypersphericalEnergy(power, half_space)
+    assert energy(z).isfinite()
+    torch.testing.assert_close(energy.reference(z), energy(z))
+
+
 @pytest.mark.parametrize("t", [0.5, 2.0, 3.0])
 def test_uniformity_is_wang_and_isolas(t):
     z = points(40, 5)

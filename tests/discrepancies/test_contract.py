@@ -184,3 +184,8 @@ def test_docstring_says_formula_scale_and_source(discrepancy):
     assert ".. math::" in text
     for heading in ("Args:", "Scale", "Shape", "Raises", "Reference:", "Example:"):
         assert heading in text, heading
+
+
+def test_one_row_is_told_how_to_be_a_sample(discrepancy):
+    with pytest.raises(ValueError, match=r"one row is z\[None\]"):
+        discrepancy(points(1)[0])

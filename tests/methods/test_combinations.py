@@ -125,6 +125,14 @@ def test_what_is_suggested_keeps_the_other_options_of_the_name(name, options, in
         ("simclr", {"ema": 0.9}, "has no option 'ema'"),
         ("jepa", {"ema": 0.9, "teacher": 0.9}, "are the same here"),
         ("jepa", {"num_slices": 3}, "has no option 'num_slices'"),
+        ("jepa", {"regulariser": "koleo"}, "Its regulariser is --discrepancy koleo."),
+        (
+            "simclr",
+            {"regulariser": "koleo"},
+            "Methods that take a discrepancy: byol, jepa, simsiam, vicreg, vje.",
+        ),
+        ("byol+mmd", {"estimator": "w"}, "Type --set method.options.estimator=v."),
+        ("SimCLR", {}, "Did you mean 'simclr'?"),
     ],
 )
 def test_combinations_that_are_none_are_refused_in_words(name, options, words):
@@ -142,6 +150,24 @@ def test_what_could_be_changed_under_a_name_still_can():
 def test_a_function_of_the_dimension_stands_for_a_discrepancy():
     built = made("jepa", discrepancy=lambda dim: build_discrepancy("mmd-heat", dim, time=0.1), features=0.5)
     assert (built.discrepancy.dim, built.features.discrepancy.dim) == (DIM, Tiny.feature_dim)
+
+
+def test_a_discrepancy_itself_is_taken_where_its_dimension_fits():
+    assert isinstance(made("byol", regulariser=MMD(HeatKernel(DIM))).discrepancy, MMD)
+    with pytest.raises(UsageError, match=rf"got MMD of dim={DIM + 1}, expected dim={DIM}"):
+        made("byol", regulariser=MMD(HeatKernel(DIM + 1)))
+    with pytest.raises(UsageError, match=r'expected .v., .u.\. Give estimator="v"'):
+        made("byol+mmd", estimator="w")
+
+
+def test_a_name_is_registered_once_and_above_the_class_method():
+    with pytest.raises(ValueError, match="'simclr', which is a method of isosphere"):
+        method("simclr", paper="", summary="")
+    with pytest.raises(TypeError, match="above @classmethod"):
+
+        @classmethod
+        @method("mine", paper="", summary="")
+        def from_encoder(cls, encoder): ...
 
 
 def test_a_method_of_ones_own_is_a_class(monkeypatch, capsys):

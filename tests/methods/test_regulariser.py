@@ -53,6 +53,24 @@ def weights(method):
     return [part.weight.item() for part in method.modules() if isinstance(part, Regulariser)]
 
 
+@pytest.mark.parametrize(
+    ("sizes", "words"),
+    [
+        ({"n": 0, "views": 2}, "got n=0, expected a whole number, at least 1"),
+        ({"n": 2.5, "views": 2}, r"got n=2\.5, expected a whole number"),
+        ({"n": 64, "views": 0}, "got views=0, expected a whole number, at least 2"),
+    ],
+)
+def test_sizes_that_no_batch_has_are_refused(method, sizes, words):
+    with pytest.raises(ValueError, match=words):
+        method.prepare(**sizes)
+
+
+def test_views_of_unequal_numbers_of_images_are_refused(method):
+    with pytest.raises(ValueError, match=r"got views of \[8, 7\] images"):
+        method.prepare(n=8, views=2)([*some_views(8, 1), *some_views(7, 1)])
+
+
 @pytest.mark.parametrize("training", [True, False])
 def test_without_a_weight_it_says_what_to_call(method, training):
     method.train(training)

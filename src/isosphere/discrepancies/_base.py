@@ -22,9 +22,11 @@ class Discrepancy(Registered, ABC):
     value, and after DistributedDataParallel's averaging the parameter gradient is that of one process on the whole
     sample. Statistics run in float32 or wider, autocast off. A call changes nothing.
 
-    A subclass gives ``_statistic``, which is fused and knows of ranks, and ``reference``, which is the formula. The
-    two agree in value, in gradient and in second derivatives, under ``torch.func`` (``grad``, ``vmap``, ``jvp``) as
-    under plain autograd; under ``torch.compile`` each is one operator of the graph, without second derivatives.
+    A subclass gives ``_statistic``, which is fused and knows of ranks, and ``reference``, which is the formula. On the
+    sphere the two are equal where z are unit rows, and their derivatives where z is ``normalize(x)``, with respect to
+    x: off the sphere (a zero row too) a formula by distances and one by cosines differ. That holds of derivatives of
+    any order, forward and backward, under ``torch.func`` (``grad``, ``vmap``, ``jvp``) as under plain autograd; under
+    ``torch.compile`` each is one operator of the graph, without second derivatives.
 
     Args:
         dim: ambient dimension. None where the statistic has no kernel: then a sample may have any, and null and slope,
@@ -56,9 +58,11 @@ class Discrepancy(Registered, ABC):
 
     def forward(self, z: Tensor) -> Tensor:
         if z.ndim < 2 or (z.shape[-1] != self._dim and not self.takes(z.shape[-1])):
+            one_row = z.ndim == 1 and self.takes(len(z))
+            otherwise = f"build the discrepancy with dim={z.shape[-1] if z.ndim else '?'} or transpose z"
             raise ValueError(
                 f"got z of shape {tuple(z.shape)}, expected (*views, n, {self._dim or 'd'}): "
-                f"build the discrepancy with dim={z.shape[-1] if z.ndim else '?'} or transpose z"
+                + ("one row is z[None]" if one_row else otherwise)
             )
         z = wide(z)
         if torch.compiler.is_compiling():

@@ -82,6 +82,7 @@ class HypersphericalEnergy(Discrepancy):
         n, z = z.shape[-2], normalize(z)
         squares = [(z.unsqueeze(-2) - sign * z.unsqueeze(-3)).square().sum(-1) for sign in (1, -1)]
         near = torch.stack(squares[: 1 + self.half_space]).masked_fill(torch.eye(n, device=z.device) > 0, 1)
+        near = near.clamp(min=_CLOSEST)
         values = -near.log() / 2 if self.power == 0 else near ** (-self.power / 2)
         return (values.mean(0).sum((-2, -1)) - n * (self.power != 0)) / (n * (n - 1))
 

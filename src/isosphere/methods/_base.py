@@ -140,8 +140,11 @@ class Method(nn.Module, ABC):
                 :class:`~isosphere.methods.NetworkEnergy`); nothing but the weight is changed by it.
 
         Raises:
-            ValueError: the rule cannot tell.
+            ValueError: the rule cannot tell; numbers of rows or views that no batch has.
         """
+        for name, value, least in (("n", n, 1), ("views", views, 2)):
+            if not isinstance(value, int) or value < least:
+                raise ValueError(f"got {name}={value!r}, expected a whole number, at least {least}")
         return self
 
     def after_step(self, progress: float) -> None:
@@ -224,10 +227,11 @@ class Regularised(Method):
         """What a regulariser weighs against here."""
 
     def prepare(self, *, n: int, views: int, batch: list[Tensor] | None = None) -> Self:
+        super().prepare(n=n, views=views, batch=batch)
         for part in self.modules():
             if isinstance(part, Regulariser):
                 part.prepare(self._pull(n, views))
-        return super().prepare(n=n, views=views, batch=batch)
+        return self
 
     def after_step(self, progress: float) -> None:
         super().after_step(progress)

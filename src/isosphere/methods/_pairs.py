@@ -56,7 +56,10 @@ def squared_distance(x: Tensor, y: Tensor, n: int, group: Group = None) -> Tenso
 
 
 def check_views(views: list[Tensor], global_views: int) -> None:
-    """Raise ValueError unless there are the global views, and at least two views in all."""
+    """Raise ValueError unless there are the global views, at least two views in all, each of every image."""
     least = max(2, global_views)
     if len(views) < least:
         raise ValueError(f"got {len(views)} view(s), expected at least {least}, global ones first")
+    rows = [len(view) for view in views]
+    if len(set(rows)) > 1:
+        raise ValueError(f"got views of {rows} images, expected a view of every image in each")

@@ -9,7 +9,7 @@ from types import NoneType, UnionType
 from typing import Any, Literal, NamedTuple, TypeVar, Union, cast, get_args, get_origin
 
 from isosphere.discrepancies import DISCREPANCIES, build_discrepancy
-from isosphere.errors import UsageError, listing, nearest, option
+from isosphere.errors import UsageError, listing, nearest, option, wording
 from isosphere.methods._base import Method
 from isosphere.models import Encoder
 
@@ -76,9 +76,16 @@ class method:  # noqa: N801  (a decorator)
     """
 
     def __init__(self, name: str, *, paper: str, summary: str) -> None:
+        known = METHODS.get(name)
+        if known is not None and known.name == name and known.owner.__module__.startswith("isosphere."):
+            raise ValueError(f"got the name {name!r}, which is a method of isosphere: give yours another")
         self.name, self.paper, self.summary = name, paper, summary
 
     def __call__(self, function: F) -> F:
+        if not isinstance(function, classmethod):
+            raise TypeError(
+                f"method({self.name!r}) stands above a class method: write @method(...) above @classmethod"
+            )
         self.function = function
         return cast(F, self)
 
@@ -217,10 +224,22 @@ def check_options(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
         else:
             known = dict.fromkeys([*option_names(name), *theirs])
             there = f"Its options: {', '.join(known)}." if known else "It has none."
-            raise UsageError(f"Method '{name}' has no option '{key}'.{nearest(key, known)} {there}")
+            raise UsageError(
+                f"Method '{name}' has no option '{key}'.{nearest(key, known)} {there}{_elsewhere(key, value, own)}"
+            )
     if test is not None and bound:
         mine[test[0]] = partial(build_discrepancy, test[1], **bound)
     return mine
+
+
+def _elsewhere(key: str, value: Any, own: Mapping[str, Any]) -> str:
+    """Where a discrepancy is given if not by this option: by another one, or to another method."""
+    if key not in _TESTS:
+        return ""
+    if "discrepancy" in own:
+        return f" Its regulariser is {option('discrepancy', value)}."
+    those = [e.name for e in METHODS.values() if e.of is None and set(_TESTS) & _own(e.owner).keys()]
+    return f" Methods that take a discrepancy: {', '.join(those)}."
 
 
 def _choices(kind: Any) -> tuple[Any, ...]:
@@ -246,9 +265,12 @@ def _converted(method: str, name: str, value: Any, kind: Any) -> Any:
             return float(value)  # YAML takes 1e-3 for text
         except ValueError:
             pass
+    one = next((get_args(choice)[0] for choice in choices if get_origin(choice) is Literal), ...)
+    typed = wording(
+        shell=f"Type {option(f'method.options.{name}', one)}.", python=f"Give {option(name, one)}."
+    )
     raise UsageError(
-        f"Method '{method}', option '{name}': got {value!r}, expected {' or '.join(_words(kind))}. "
-        f"Type {option(f'method.options.{name}', ...)}."
+        f"Method '{method}', option '{name}': got {value!r}, expected {' or '.join(_words(kind))}. {typed}"
     )
 
 

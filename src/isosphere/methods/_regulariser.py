@@ -30,13 +30,26 @@ batch are compared, each of which costs the rule.
 
 Place = Literal["projection", "prediction", "features"]
 
-Discrepant = str | Callable[[int], Discrepancy]
-"""A discrepancy whose dimension is not known yet: its name, or a function of the dimension."""
+Discrepant = str | Discrepancy | Callable[[int], Discrepancy]
+"""A discrepancy for a method by name: its name or a function of the dimension, which is not known yet, or itself."""
 
 
 def named(discrepancy: Discrepant, dim: int) -> Discrepancy:
-    """The discrepancy for a dimension. Raises: UsageError for a name that there is not."""
-    return build_discrepancy(discrepancy, dim) if isinstance(discrepancy, str) else discrepancy(dim)
+    """The discrepancy for a dimension.
+
+    Raises:
+        UsageError: a name that there is not.
+        ValueError: one of another dimension.
+    """
+    if isinstance(discrepancy, str):
+        return build_discrepancy(discrepancy, dim)
+    test = discrepancy if isinstance(discrepancy, Discrepancy) else discrepancy(dim)
+    if not test.takes(dim):
+        raise ValueError(
+            f"got {type(test).__name__} of dim={test.dim}, expected dim={dim}, that of the rows it is given: give its "
+            "name, or a function of the dimension"
+        )
+    return test
 
 
 class Pull(NamedTuple):
