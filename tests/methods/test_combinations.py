@@ -133,6 +133,7 @@ def test_what_is_suggested_keeps_the_other_options_of_the_name(name, options, in
         ),
         ("byol+mmd", {"estimator": "w"}, "Type --set method.options.estimator=v."),
         ("SimCLR", {}, "Did you mean 'simclr'?"),
+        ("jepa", load_config(sets=["method.weight=2"]).method_options(), "strictly between 0 and 1"),
     ],
 )
 def test_combinations_that_are_none_are_refused_in_words(name, options, words):

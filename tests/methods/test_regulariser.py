@@ -164,6 +164,7 @@ def test_a_batch_of_another_size_warns_once_where_it_matters():
     with pytest.warns(UserWarning, match=r"found for 16 rows in 2 views, .* has 128 in 2, .* gives") as told:
         method(some_views(128))
     assert "method.prepare(n=128, views=2)" in str(told[0].message)
+    assert told[0].filename == __file__
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         method(some_views(128))

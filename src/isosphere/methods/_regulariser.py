@@ -3,6 +3,7 @@
 __all__ = ["Discrepant", "Place", "Pull", "Regulariser", "named"]
 
 import math
+import sys
 import warnings
 from collections.abc import Callable
 from typing import Any, Literal, NamedTuple, get_args
@@ -50,6 +51,14 @@ def named(discrepancy: Discrepant, dim: int) -> Discrepancy:
             "name, or a function of the dimension"
         )
     return test
+
+
+def _level_of_caller() -> int:
+    """The ``stacklevel`` at which a warning points at the first frame that is of neither this library nor PyTorch."""
+    frame, level = sys._getframe(1), 1
+    while frame.f_back and frame.f_globals.get("__name__", "").partition(".")[0] in ("isosphere", "torch"):
+        frame, level = frame.f_back, level + 1
+    return level
 
 
 class Pull(NamedTuple):
@@ -207,7 +216,7 @@ class Regulariser(nn.Module):
                 f"the weight of the regulariser, {weight:.3g}, was found for {n} rows in {views} views, and this batch "
                 f"has {pull.n} in {pull.views}, for which the rule gives {wanted:.3g}: call "
                 f"method.prepare(n={pull.n}, views={pull.views}) if such batches are the rule, or give weight=...",
-                stacklevel=2,
+                stacklevel=_level_of_caller(),
             )
 
     def after_step(self) -> None:

@@ -226,7 +226,7 @@ class MethodConfig(_Section):
         default=None, description="a discrepancy added to byol, simsiam, vicreg or vje; empty: the method's"
     )
     weight: float | None = Field(
-        default=None, ge=0.0, le=1.0, description="weight of the regulariser; empty: by the rule"
+        default=None, ge=0.0, description="weight of the regulariser; empty: by the rule"
     )
     options: dict[str, Any] = Field(default_factory=dict, description="further arguments of the method")
 
