@@ -34,8 +34,8 @@ def functions_called(call):
 @pytest.mark.parametrize(
     ("build", "warm", "first"),
     [
-        (lambda: MMD(HeatKernel(97)), 13, 35),
-        (lambda: KSD(HeatKernel(101)), 13, 35),
+        (lambda: MMD(HeatKernel(97)), 12, 35),
+        (lambda: KSD(HeatKernel(101)), 12, 35),
         (lambda: KL(VonMisesFisherKernel(103)), 22, 35),
     ],
     ids=["MMD", "KSD", "KL"],
