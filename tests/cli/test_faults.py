@@ -74,7 +74,7 @@ def test_a_disk_that_fills_keeps_the_checkpoint_and_the_run_goes_on_to_the_same_
     assert [key for key in whole if not torch.equal(whole[key], resumed[key])] == []
 
 
-@pytest.mark.parametrize(("size", "file"), [(1_000, "views.png"), (100_000, "checkpoints/last.ckpt")])
+@pytest.mark.parametrize(("size", "file"), [(3_000, "views.png"), (100_000, "checkpoints/last.ckpt")])
 def test_a_disk_that_is_full_at_the_start_is_named_by_the_file_that_did_not_fit(
     run, classes, quick, small_disk, size, file
 ):
