@@ -2,6 +2,7 @@
 
 import json
 
+import numpy as np
 import pytest
 import timm
 import torch
@@ -40,7 +41,11 @@ def test_a_folder_is_adapted_to_judged_and_searched(run, classes, tiny):
     found = run("search", "r", classes / "blue" / "0.png", "--in", classes, "--json", "--passes", 2)
     assert json.loads(found.out)["matches"][0]["path"].endswith("0.png")
     assert run("dedup", "r", classes, "--json").code == 0
-    assert run("export", "r", "--format", "timm").code == 0
+    assert "the adaptation is in --format onnx" in run("export", "r", "--format", "timm").out
+    assert (
+        "adapted and backbone"
+        in run("search", "r", classes / "blue" / "0.png", "--in", classes, "--layer=wccn").err
+    )
     page = run("report", "r")
     assert page.code == 0, page.err
 
@@ -50,7 +55,8 @@ def test_a_run_is_replaced_only_where_that_is_asked_for_and_nothing_was_trained(
     assert run(*words).code == 0
     refused = run(*words)
     assert refused.code == 2
-    assert "Add --overwrite to replace it" in refused.err
+    said = " ".join(refused.err.split())
+    assert "Add --overwrite to replace it: features of images that were seen are kept" in said
     again = run(*words, "--overwrite", "--views", 2)
     assert again.code == 0
     assert "2 of each" in again.out
@@ -155,3 +161,21 @@ def test_a_network_is_taken_wherever_a_run_is(run, classes, weights, tmp_path):
     assert run("export", name, "--format", "safetensors", "--out", "w.safetensors").code == 0
     assert run("report", name, "--data", classes, "--out", "r.html").code == 0
     assert "give --out" in run("report", name, "--data", classes).err
+
+
+@pytest.mark.parametrize("kind", ["uint8", "uint16"])
+def test_a_picture_of_other_bands_is_left_out_by_name(run, classes, tiny, tmp_path, kind):
+    tifffile = pytest.importorskip("tifffile")
+    folder = tmp_path / "data"
+    folder.mkdir()
+    for i in range(8):
+        (folder / f"{i}.png").write_bytes((classes / "blue" / f"{2 * i}.png").read_bytes())
+    bands = np.random.default_rng(0).integers(0, 255, (16, 16, 4)).astype(kind)
+    tifffile.imwrite(folder / "nir.tif", bands, photometric="minisblack", planarconfig="contig")
+    made = run("adapt", folder, *tiny, "--out", "r")
+    assert made.code == 0, made.err
+    for said in (made.out, run("embed", "r", folder, "--out", "e.npz").out):
+        assert "left out: nir.tif (it has 4 bands, and 3 are expected (rgb))" in " ".join(said.split())
+    sought = run("search", "r", folder / "nir.tif", "--in", folder)
+    assert sought.code == 2
+    assert "it has 4 bands" in sought.err

@@ -4,6 +4,7 @@ import contextlib
 import io
 import json
 import re
+import shlex
 import shutil
 from html.parser import HTMLParser
 from pathlib import Path
@@ -117,6 +118,7 @@ def test_several_images_are_searched_for_at_once(run, trained, classes):
     told = run("search", trained, *pair, "--in", classes, "--out", "s.html")
     assert told.code == 0, told.err
     assert all(f"Like {query.name} among 60 images" in told.out for query in pair)
+    assert told.out.count("(as before)") == 1
     assert Path("s.html").read_text().count("query") >= 2
 
 
@@ -178,10 +180,17 @@ def test_dedup_finds_copies(run, trained, tmp_path):
     assert "<b>copy" not in text
     assert sorted(Pictures(text).alts) == ["3.png", "<b>copy & co.png"]
     text = run("dedup", trained, folder, "--threshold", "0.999999").out
-    assert "1 groups; 1 images repeat another one." in text
+    assert "1 group; 1 image repeats another one." in text
     everything = run("dedup", trained, folder, "--threshold", "-0.9")
     assert "hardly tells images apart" in everything.out
     assert run("dedup", trained, folder, "--threshold", "1.5").code == 2
+    (folder / "<b>copy & co.png").unlink()
+    nothing = " ".join(run("dedup", trained, folder, "--threshold", "1").out.split())
+    assert "0 groups; 0 images repeat another one. The nearest pair, " in nothing
+    typed = shlex.split(nothing.partition(": isosphere ")[2])[:5]
+    assert "0 groups" not in run(*typed).out
+    found = json.loads(run("dedup", trained, folder, "--threshold", "1", "--json").out)
+    assert len(found["nearest"]) == 2
 
 
 def test_export_prints_lines_that_run(run, trained):

@@ -146,7 +146,7 @@ def test_views_show_pictures_before_and_after_and_say_what_was_decided(run, tmp_
     done = run("views", tmp_path / "set", "--out", "v.png", "--recipe", "crops", "--set", "data.ground=black")
     assert done.code == 0
     said = " ".join(done.out.split())
-    assert "1 of 3 images looked at are turned by EXIF" in said
+    assert "1 of 3 images looked at is turned by EXIF" in said
     assert "have transparency, over #000000" in said
     assert "lies outside" in said or "whole picture" in said
     sheet = np.asarray(Image.open("v.png"))

@@ -187,7 +187,7 @@ def test_pictures_that_disagree_are_counted(tmp_path):
     with pytest.raises(UsageError) as refused:
         find_channels(source, None)
     said = str(refused.value)
-    assert "3 of 4 looked at have 3 bands (a0.png), 1 of 4 looked at have 4 bands (b.tif)" in said
+    assert "3 of 4 looked at have 3 bands (a0.png), 1 of 4 looked at has 4 bands (b.tif)" in said
     assert '"data.channels": "1,2,3"' in said
     assert '"data.channels": "rgba"' in said
     assert find_channels(source, Channels.parse("rgb:1,2,3")).value.of is None

@@ -28,7 +28,7 @@ def test_what_is_done_to_pictures_is_counted(mixed):
     expected = (
         "2 of 7 images looked at are turned by EXIF",
         "2 of 7 images looked at have transparency, over white, black where nothing would be seen on white (",
-        "1 of 7 images looked at have several pages: page 1 is taken (",
+        "1 of 7 images looked at has several pages: page 1 is taken (",
     )
     for said, begins in zip(found.decided, expected, strict=True):
         assert said.startswith(begins)

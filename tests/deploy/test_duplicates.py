@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from isosphere.deploy import _duplicates as duplicates
-from isosphere.deploy import near_duplicates
+from isosphere.deploy import near_duplicates, nearest_pair
 
 
 def brute(z, threshold):
@@ -21,6 +21,19 @@ def brute(z, threshold):
         if len(group) > 1:
             groups.append(tuple(sorted(group)))
     return sorted(groups, key=lambda g: (-len(g), g[0]))
+
+
+def test_the_nearest_pair_is_that_of_all_cosines(monkeypatch):
+    monkeypatch.setattr(duplicates, "_SIDE", 7)
+    unit = torch.nn.functional.normalize(
+        torch.randn(30, 6, generator=torch.Generator().manual_seed(0)), dim=1
+    )
+    cosines = (unit @ unit.T).fill_diagonal_(-1)
+    pair = nearest_pair(unit, [str(i) for i in range(30)])
+    assert pair.rows == tuple(sorted(divmod(int(cosines.argmax()), 30)))
+    assert pair.paths == tuple(map(str, pair.rows))
+    assert pair.similarities[0] == pytest.approx(float(cosines.max()), abs=1e-6)
+    assert nearest_pair(unit[:1]) is None
 
 
 @pytest.mark.parametrize("threshold", [0.2, 0.6, 0.8, 0.9, 0.99])

@@ -109,6 +109,20 @@ def test_several_runs_are_columns_and_the_best_trained_figure_is_marked():
     assert not any(cell.best for row in same.rows for cell in row.cells)
 
 
+def test_runs_of_several_kinds_share_rows_and_the_columns_say_which_is_which():
+    runs = {"a": accuracy(network="frozen"), "t": accuracy(), "u": accuracy(network="unchanged")}
+    made = table(LAYOUTS["knn"], runs)
+    assert made.columns == ["a (frozen)", "t (trained)", "u (unchanged)"]
+    assert [row.name for row in made.rows] == ["encoder", "raw pixels"]
+    alone = {name: table(LAYOUTS["knn"], {name: run}).rows[0].name for name, run in runs.items()}
+    assert alone == {"a": "frozen encoder", "t": "trained encoder", "u": "unchanged encoder"}
+    spread = {
+        name: TaskResult("geometry", (figure("trained/head/uniformity", -1.0),), {"layer": layer})
+        for name, layer in {"a": "adapted", "t": "head"}.items()
+    }
+    assert "a: layer adapted; t: layer head" in table(LAYOUTS["geometry"], spread).note
+
+
 def test_the_best_has_the_direction_of_its_metric_or_none():
     def result(value):
         figures = [figure(f"trained/backbone/{m}", value) for m in ("auroc", "fpr@95", "norm")]

@@ -2,6 +2,7 @@
 
 import importlib.util
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,11 +16,15 @@ from isosphere.data import as_source
 from isosphere.deploy import rows_seen
 from isosphere.deploy._export import _FromPixels
 from isosphere.errors import RunError, UsageError
+from isosphere.evaluation import Estimate, TaskResult
 from isosphere.models import build_encoder, fit_adaptation
+from isosphere.report import model_words
 from isosphere.runs import RunFolder
-from isosphere.workflows import RECOMMENDED_NETWORKS, _adapt
+from isosphere.workflows import RECOMMENDED_NETWORKS, Evaluation, _adapt
+from isosphere.workflows._advice import better
 
 NAME = "test_efficientnet"
+KEPT = Path(__file__).parent.parent / "kept_run"
 
 
 @pytest.fixture(scope="module")
@@ -301,6 +306,66 @@ def test_evaluate_holds_the_adapted_features_against_the_frozen_ones(adapted, la
     assert "frozen encoder" in shown
     assert "trained" not in shown
     assert "train longer" not in found.summary()
+    assert "[95 %]; views: recipe crops, scale [0.4, 1.0]" in shown
+    assert "dimension around each image (20 neighbours)" in shown
+    few = adapted.evaluate(labelled, test=labelled.subset(range(20)), tasks="geometry", progress=False)
+    assert "dimension around each image (19 neighbours)" in few.table()
+
+
+def test_the_verdict_names_the_best_other_row_of_the_table(adapted, labelled, named):
+    asked = {"test": labelled, "tasks": "knn", "progress": False}
+    for run, layer in ((adapted, "adapted"), (adapted, "backbone"), (isosphere.load(named), "backbone")):
+        found = run.evaluate(labelled, layer=layer, **asked)
+        rows = {}
+        for figure in found["knn"].find(metric="accuracy"):
+            rows.setdefault(figure.value, []).append(
+                model_words(figure.model, figure.layer, "frozen")
+                if (figure.model, figure.layer) != ("trained", layer)
+                else ""
+            )
+        rows = {value: [name for name in names if name] for value, names in rows.items()}
+        best = max(value for value, names in rows.items() if names)
+        assert any(name in found.summary() for name in rows[best]), (found.table(), found.summary())
+
+
+def test_a_verdict_says_which_output_of_a_frozen_network_is_better():
+    def said(rival, *bounds, nearest="", judged="backbone"):
+        result = TaskResult("knn", (), {}, gain=Estimate(*bounds), rival=rival, nearest=nearest, headline="H")
+        return Evaluation({"knn": result}, Path(), frozen=judged).summary()
+
+    assert said("raw pixels", 0.65, 0.6, 0.7, nearest="+0.1 points against the best other row, X") == (
+        "H, +0.1 points against the best other row, X, and +65.0 points [+60.0, +70.0] against raw pixels: the network "
+        "knows something of these images."
+    )
+    assert said("adapted features", -0.2, -0.3, -0.1).endswith(
+        'which is better: take it with layer="adapted".'
+    )
+    assert said("adapted features", 0.2, 0.1, 0.3).endswith("the adaptation has not paid.")
+    assert said("frozen encoder", 0.2, 0.1, 0.3, judged="adapted").endswith("the adaptation has paid.")
+
+
+def test_a_run_that_ended_with_its_start_is_not_called_trained(tmp_path):
+    run = isosphere.load(shutil.copytree(KEPT, tmp_path / "r"), device="cpu")
+    assert run.standing == ""
+    run.folder.write_chosen({"weights": "the start", "why": "nothing else was better"})
+    assert run.standing == "unchanged"
+    found = Evaluation({}, run.folder.path, unchanged=True, better=better(run, "PICTURES"))
+    assert "The weights are those that the training began with" in found.summary()
+    assert 'isosphere.adapt("PICTURES"' in found.summary()
+    assert model_words("trained", "backbone", run.standing) == "unchanged encoder"
+
+
+def test_a_page_says_which_layer_figures_judge_where_it_is_not_that_of_its_maps(adapted, folder, tmp_path):
+    copy = isosphere.load(shutil.copytree(adapted.folder.path, tmp_path / "copy"), device="cpu")
+    copy.evaluate(folder, test=folder, layer="backbone", tasks="geometry", progress=False)
+    page = copy.report(folder, progress=False)
+    assert any("geometry judge the layer backbone" in said for _, said in page.warnings)
+    assert "layer backbone" in page.path.read_text()
+
+
+def test_an_export_without_the_adaptation_says_so(adapted, tmp_path):
+    made = adapted.export("timm", tmp_path / "w.safetensors")
+    assert made.lacks == 'the backbone alone; the adaptation is in format="onnx"'
 
 
 def test_evaluate_can_judge_the_frozen_features_and_several_passes(adapted, labelled):

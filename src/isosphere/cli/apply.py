@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from isosphere.atomic import require_free
 from isosphere.cli.console import error_console, output_console, paragraph
-from isosphere.errors import UsageError, nearest, option
+from isosphere.errors import UsageError, nearest, option, plural
 
 if TYPE_CHECKING:
     from isosphere.data import Source
@@ -100,7 +100,9 @@ def indexing_note(index: "Index", *, cache: bool = True) -> str:
     files = index.added + index.reused
     links = f" in {files:,} files" if files > len(index) else ""  # of several links to one file
     return (
-        f"{len(index):,} images{links}" + (f" ({', '.join(changes)})" if changes else " (as before)") + kept
+        f"{plural(len(index), 'image')}{links}"
+        + (f" ({', '.join(changes)})" if changes else " (as before)")
+        + kept
     )
 
 

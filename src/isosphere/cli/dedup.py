@@ -1,5 +1,6 @@
 """``isosphere dedup``: images that are nearly the same."""
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -48,7 +49,7 @@ def dedup(
         )
     import isosphere
     from isosphere.data import open_source
-    from isosphere.deploy import near_duplicates
+    from isosphere.deploy import near_duplicates, nearest_pair
     from isosphere.runs import RunFolder
 
     typed = together(data)
@@ -58,6 +59,8 @@ def dedup(
     whole = indexed(loaded, source, chosen)
     index = whole.of_files(source)
     groups = near_duplicates(index.unit, threshold, index.paths)
+    nearest = nearest_pair(index.unit, index.paths) if not groups else None
+    of = {} if chosen == "backbone" else {"layer": chosen}
     console = output_console()
     extra = sum(len(group) - 1 for group in groups)
     if as_json:
@@ -66,6 +69,7 @@ def dedup(
             "layer": chosen,
             "images": len(index),
             "groups": [_named(group) for group in groups],
+            "nearest": None if nearest is None else _named(nearest),
             "left_out": listed(index),
         }
         print_json(result)
@@ -77,7 +81,20 @@ def dedup(
         title = f"Groups at cosine {threshold:g} among {indexing_note(index, cache=not no_cache)}"
         table(console, title, ["images", "count", "lowest cosine"], rows)
         more = f" The first {LISTED} are listed: --json prints all." if len(groups) > LISTED else ""
-        paragraph(console, f"{len(groups):,} groups; {extra:,} images repeat another one.{more}")
+        paragraph(
+            console,
+            f"{plural(len(groups), 'group')}; {plural(extra, 'image')} {'repeats' if extra == 1 else 'repeat'} another "
+            f"one.{more}",
+        )
+        if nearest is not None:
+            a, b = nearest.paths
+            cosine = nearest.similarities[0]
+            near = math.floor(100 * cosine) / 100
+            paragraph(
+                console,
+                f"The nearest pair, {a} and {b}, has cosine {cosine:.3f}"
+                + (f": {command('dedup', run, typed, threshold=near, **of)}" if near > -1 else "."),
+            )
         if links := len(whole) - len(index):
             paragraph(
                 console, f"The same file under another name, by links, left out: {plural(links, 'image')}."

@@ -52,5 +52,6 @@ def export(
     chosen = {"layer": check_layer(layer), "opset": opset, "dynamic_size": dynamic_size}
     made = isosphere.load(run).export(format_, out, overwrite=overwrite, **chosen)
     console = output_console()
-    facts(console, {"written": ", ".join(str(file) for file in made.files), "checked": made.check})
+    written = {"written": ", ".join(str(file) for file in made.files), "checked": made.check}
+    facts(console, written | ({"holds": made.lacks} if made.lacks else {}))
     typer.echo(f"\n{made.snippet}", nl=False)

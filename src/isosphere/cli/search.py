@@ -7,7 +7,7 @@ import typer
 
 from isosphere.cli.console import error_console, output_console, paragraph, print_json, table
 from isosphere.cli.options import LAYERS, NoCache, Overwrite, Passes, Run, together
-from isosphere.errors import command
+from isosphere.errors import command, plural
 
 if TYPE_CHECKING:
     from isosphere.deploy import Match
@@ -95,6 +95,7 @@ def search(
         note = indexing_note(index, cache=not no_cache) + (f", {passes} passes" if passes > 1 else "")
         for name, matches in zip(names, found, strict=True):
             _print(f"Like {Path(name).name} among {note}", matches)
+            note = plural(len(index), "image")  # what was done to have the index is said once
     say_left_out(index, as_json=as_json)
     if out is not None:
         from isosphere.cli.drawing import draw_matches

@@ -85,7 +85,8 @@ def _counted(seen: list[tuple[str, int]]) -> str:
     first = {bands: path for path, bands in reversed(seen)}
     counts = Counter(bands for _, bands in seen)
     said = [
-        f"{counts[k]} of {len(seen)} looked at have {plural(k, 'band')} ({first[k]})" for k in sorted(counts)
+        f"{counts[k]} of {len(seen)} looked at {'has' if counts[k] == 1 else 'have'} {plural(k, 'band')} ({first[k]})"
+        for k in sorted(counts)
     ]
     return said[0] if len(said) == 1 else ", ".join(said)
 

@@ -18,6 +18,7 @@ from torch import Tensor
 from isosphere.data._colour import LUMA
 from isosphere.data._geometry import constant
 from isosphere.data._random import uniform
+from isosphere.errors import plural
 
 _FEW, _MANY = 64, 2000  # below: too few to judge; above: a sample of so many is enough
 _ENOUGH = 200  # to exclude a right way up: of fewer the standard error is itself uncertain
@@ -139,7 +140,10 @@ def suggest(images: Tensor, given: Container[str] = ()) -> Suggestion:
             cautions.append("Rotations look safe and may help: views.rotation=180, views.vertical_flip=0.5.")
     elif n < _FEW:
         reason = f"{what}: crops without rotation."
-        cautions.append(f"{n} images are too few to tell whether flips and rotations are safe for them.")
+        cautions.append(
+            f"{plural(n, 'image')} {'is' if n == 1 else 'are'} too few to tell whether flips and rotations are safe "
+            f"for {'it' if n == 1 else 'them'}."
+        )
     else:
         reason = f"{what}, no right way up was found in {n}, nor excluded: crops without rotation."
     if mirrored and "horizontal_flip" not in given:

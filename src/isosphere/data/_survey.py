@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from isosphere.errors import UsageError, option
+from isosphere.errors import UsageError, option, plural
 
 from ._limits import UnreadableImageError
 from ._opening import Opening
@@ -12,6 +12,10 @@ from ._source import Source
 
 SAMPLE = 64
 _HARDLY = 0.02
+
+
+def _have(count: int) -> str:
+    return "has" if count == 1 else "have"
 
 
 @dataclass(frozen=True)
@@ -31,9 +35,9 @@ class Survey:
     @property
     def decided(self) -> list[str]:
         """What is done to pictures, where there are such."""
-        of, said = f"of {self.looked} images looked at", []
+        of, said = f"of {plural(self.looked, 'image')} looked at", []
         if self.turned:
-            said.append(f"{self.turned} {of} are turned by EXIF")
+            said.append(f"{self.turned} {of} {'is' if self.turned == 1 else 'are'} turned by EXIF")
         if self.clear:
             ground = self.opening.ground
             below = (
@@ -41,11 +45,12 @@ class Survey:
                 if ground is None
                 else "#{:02x}{:02x}{:02x}".format(*ground)
             )
-            said.append(f"{self.clear} {of} have transparency, over {below}")
+            said.append(f"{self.clear} {of} {_have(self.clear)} transparency, over {below}")
         if self.pages:
             page = self.opening.page
             said.append(
-                f"{self.pages} {of} have several pages: page {page} is taken ({option('data.page', ...)})"
+                f"{self.pages} {of} {_have(self.pages)} several pages: page {page} is taken "
+                f"({option('data.page', ...)})"
             )
         return said
 

@@ -1,6 +1,6 @@
 """Using a trained encoder: embeddings in a file, search, near-duplicates, and files that other programs load."""
 
-from isosphere.deploy._duplicates import DuplicateGroup, near_duplicates
+from isosphere.deploy._duplicates import DuplicateGroup, near_duplicates, nearest_pair
 from isosphere.deploy._embed import embed_images, embed_source, embed_to_file
 from isosphere.deploy._embedder import Embedder, pixels_of, rows_seen
 from isosphere.deploy._export import FORMATS, Exported, export
@@ -27,6 +27,7 @@ __all__ = [
     "export",
     "named_layer",
     "near_duplicates",
+    "nearest_pair",
     "open_index",
     "pixels_of",
     "read_embeddings",

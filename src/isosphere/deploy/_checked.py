@@ -16,11 +16,12 @@ TOLERANCE = 1e-4
 
 @dataclass(frozen=True)
 class Exported:
-    """Files that were written, lines of Python that use them, and what was checked."""
+    """Files that were written, lines of Python that use them, what was checked, and what the files do not hold."""
 
     files: tuple[Path, ...]
     snippet: str
     check: str
+    lacks: str = ""
 
 
 def plain(module: nn.Module) -> dict[str, Tensor]:

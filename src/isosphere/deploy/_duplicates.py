@@ -77,6 +77,24 @@ def near_duplicates(
     return sorted(groups, key=lambda group: (-len(group), group.rows[0]))
 
 
+def nearest_pair(unit: Tensor, paths: Sequence[str] = ()) -> DuplicateGroup | None:
+    """The two rows with the largest cosine, as a group; None of fewer than two. `unit`: ``(n, d)`` unit rows."""
+    best, rows = -2.0, (0, 0)
+    for down, along, cosines in pair_tiles(unit, side=_SIDE):
+        if down == along:
+            cosines.fill_diagonal_(-2.0)
+        value, at = cosines.flatten().max(0)
+        if value > best:
+            i, j = divmod(int(at), cosines.shape[1])
+            best, rows = float(value), (down.start + i, along.start + j)
+    if len(unit) < 2:
+        return None
+    a, b = sorted(rows)
+    return DuplicateGroup(
+        (a, b), (min(best, 1.0),) * 2, tuple(str(paths[row]) for row in (a, b)) if paths else ()
+    )
+
+
 def _unite(parent: Tensor, a: Tensor, b: Tensor) -> None:
     """Join the trees of each pair: the larger root is hung below the smaller one until all pairs agree."""
     while True:

@@ -90,7 +90,10 @@ def export(
     make_folder(path.parent)
     writer = {"timm": _timm, "safetensors": _safetensors}.get(format)
     with torch.random.fork_rng([]):  # networks that are built to be compared draw their first weights
-        return writer(run, path) if writer else _onnx(run, path, layer, opset, dynamic_size)
+        made = writer(run, path) if writer else _onnx(run, path, layer, opset, dynamic_size)
+    if run.adaptation is None or layer == "adapted":
+        return made
+    return replace(made, lacks=f"the backbone alone; the adaptation is in {option('format', 'onnx')}")
 
 
 def _card(path: Path) -> Path:

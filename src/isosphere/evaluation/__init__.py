@@ -24,7 +24,7 @@ from isosphere.evaluation._features import (
     unpacked,
     views_look,
 )
-from isosphere.evaluation._geometry import geometry
+from isosphere.evaluation._geometry import LOCAL_NEIGHBOURS, geometry
 from isosphere.evaluation._intervals import Estimate, bootstrap, paired_difference, wilson
 from isosphere.evaluation._knn import knn, knn_predict
 from isosphere.evaluation._linear import PENALTIES, LinearPrediction, Solver, linear_predict, linear_probe
@@ -55,6 +55,7 @@ from isosphere.evaluation._wccn import WCCN, learn_wccn
 from isosphere.evaluation._whitening import WHITENING, standardised
 
 __all__ = [
+    "LOCAL_NEIGHBOURS",
     "ADAMW_RATES",
     "EPOCHS",
     "HIGHER_IS_BETTER",

@@ -21,6 +21,9 @@ from isosphere.statistics import (
     rankme,
 )
 
+LOCAL_NEIGHBOURS = 20
+"""Of each row, by which the dimension around it is told; all others where there are fewer."""
+
 
 class _Calibrated(Protocol):
     """The part of a discrepancy that is used here."""
@@ -53,7 +56,7 @@ def geometry(
         exponential entropy of singular values, centred and not; ``top_eigenvalue_share``: largest covariance
         eigenvalue over their sum (1/d when uniform; nan at collapse); ``alignment``: mean squared distance of
         two views (with `views`); ``lidar``: directions that tell images apart (with `views`);
-        ``local_dimension``: around each row, from its 20 nearest (harmonic mean);
+        ``local_dimension``: around each row, from its 20 nearest, or all others (harmonic mean);
         ``zscore/NAME``: discrepancy minus its mean under the uniform law, in standard deviations under it.
 
     Intervals treat the rows as independent. Pair means: the influence of each row (Hajek projection) and the
@@ -147,7 +150,7 @@ def _lidar(views: Tensor) -> Estimate:
 
 
 def _local_dimension(x: Tensor) -> Estimate:
-    inverse = 1 / local_intrinsic_dimensions(x, min(20, len(x) - 1))
+    inverse = 1 / local_intrinsic_dimensions(x, min(LOCAL_NEIGHBOURS, len(x) - 1))
     inverse = inverse[~inverse.isnan()]
     if len(inverse) < 2 or not inverse.mean() > 0:
         return Estimate(*[float("nan")] * 3)

@@ -70,7 +70,8 @@ class TaskResult:
         images: digest of the images and labels of each part that was looked at, by its name (``train``, ``test``, an
             OOD set); nothing in an older file.
         gain: difference of the trained encoder to the best of the others in what the headline says, with its interval,
-            and `rival`, who that is; None for a task without a winner.
+            and `rival`, who that is; None for a task without a winner. nearest: the same of another output of this
+            network that is better than the rival, in words.
         headline: the first figure in a sentence. remark: says that the encoder is no good, and takes the place of the
             closing sentence. hint: what else can be done with it.
     """
@@ -83,6 +84,7 @@ class TaskResult:
     images: Mapping[str, str] = field(default_factory=dict)
     gain: Estimate | None = None
     rival: str = ""
+    nearest: str = ""
     headline: str = ""
     remark: str = ""
     hint: str = ""

@@ -11,10 +11,9 @@ from isosphere.report._plots import loss_curves, neighbour_gallery
 from isosphere.report._ranking import MEASURES, measure_words, ranking_table
 from isosphere.report._style import COLOURS, INK, style
 from isosphere.report._summary import evaluation_tables
-from isosphere.report._tables import FROZEN_ENCODER, Cell, Layout, Row, Table, lay_out, model_words, number
+from isosphere.report._tables import Cell, Layout, Row, Table, lay_out, model_words, number
 
 __all__ = [
-    "FROZEN_ENCODER",
     "COLOURS",
     "INK",
     "MEASURES",

@@ -22,6 +22,7 @@ def conditions(result: TaskResult, subset: str = "") -> dict[str, str]:
         "training images": flat.get("train_images"),
         "test images": flat.get("test_images", flat.get("queries", flat.get("images"))),
         "OOD images": ood_images(flat, subset),
+        "layer": flat.get("layer"),
         "candidates": flat.get("candidates_per_query"),
         "split": flat.get("split"),
         "passes": flat.get("passes", 1),

@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from html import escape
 from string import Formatter
@@ -13,8 +13,6 @@ from isosphere.report._conditions import conditions, conditions_note, differing,
 
 ABSENT, UNDEFINED = "\u2013", "undefined"
 
-FROZEN_ENCODER = "frozen encoder"
-"""What the features of a network that was not trained here are called."""
 _MODELS = {
     "trained/adapted": "adapted features",
     "trained/head": "its head",
@@ -24,6 +22,10 @@ _MODELS = {
     "largest-class": "always naming the largest class",
     "descriptor": "fixed rotation-invariant descriptor",
 }
+_NETWORKS = {"": "trained", "frozen": "frozen", "unchanged": "unchanged"}
+"""What the network of a run is called, by the fact ``network`` of a protocol: trained here, used as it was given, or
+ended with the weights of its start.
+"""
 _LAYERS = {"backbone": "encoder", "wccn": "encoder, WCCN", "whitened": "encoder, whitened"}
 
 
@@ -132,8 +134,11 @@ def lay_out(layouts: Sequence[Layout], results: Mapping[str, TaskResult]) -> lis
     return [table for layout in layouts or [_plain(results)] for table in _tables(layout, results)]
 
 
-def model_words(model: str, layer: str = "") -> str:
-    """A model and its layer as tables name them: ``trained encoder``, ``its head``, ``raw pixels``."""
+def model_words(model: str, layer: str = "", network: str = "") -> str:
+    """A model and its layer as tables name them: ``trained encoder``, ``its head``, ``raw pixels``.
+
+    `network`: what the run's is, ``frozen`` or ``unchanged``, where it was not trained.
+    """
     key = f"{model}/{layer}" if layer else model
     if key in _MODELS:
         return _MODELS[key]
@@ -143,7 +148,8 @@ def model_words(model: str, layer: str = "") -> str:
             f"class tokens of its last {blocks} blocks" if blocks > 1 else "class token of its last block"
         )
         return tokens if model == "trained" else f"{model}, {tokens}"
-    return f"{model} {_LAYERS.get(layer, layer)}".strip()
+    said = _NETWORKS[network] if model == "trained" else model
+    return f"{said} {_LAYERS.get(layer, layer)}".strip()
 
 
 def number(value: float, *, percent: bool = False) -> str:
@@ -170,13 +176,8 @@ def _tables(layout: Layout, results: Mapping[str, TaskResult]) -> Iterable[Table
         there = {run: results[run] for run, _ in held}
         facts = shared([result.protocol for result in there.values()])
         words = {name: _filled(text, facts) for name, text in layout.words.items()}
-        if facts.get("network") == "frozen":
-            adapted = facts.get("layer") == "adapted"
-            words |= {
-                "trained": model_words("trained", "adapted") if adapted else FROZEN_ENCODER,
-                "trained/backbone": FROZEN_ENCODER,
-                "trained/whitened": f"{FROZEN_ENCODER}, whitened",
-            }
+        networks = {run: str(result.protocol.get("network", "")) for run, result in there.items()}
+        words |= _network_words(set(networks.values()), facts.get("layer"))
         subset = dict(zip(layout.each, part, strict=True)).get("subset", "")
         each = _name(layout.each, part, {**words, **facts.get("sets", {})})
         title = _filled(layout.title, {**facts, "each": each, "foreign": ood_images(facts, subset)})
@@ -184,10 +185,30 @@ def _tables(layout: Layout, results: Mapping[str, TaskResult]) -> Iterable[Table
         if several:
             alike = not differing(evaluated.values())
             columns, made = _rows_by_run(layout, held, list(results), words, alike=alike)
+            if len(set(networks.values())) > 1:
+                columns = [
+                    f"{run} ({_NETWORKS[networks[run]]})" if run in networks else run for run in columns
+                ]
         else:
             columns, made = _rows_by_column(layout, held, words)
         corner = _filled(layout.corner, facts).replace("\u2026", "embeddings")  # of runs that differ in them
         yield Table(title, corner, columns, made[: layout.most or None], conditions_note(evaluated))
+
+
+def _network_words(networks: Collection[str], layer: object) -> dict[str, str]:
+    """The encoder of runs whose networks are these, in each layer: of several kinds none is named, the columns say it.
+
+    `layer`: of the only one, where a task looks at one.
+    """
+    if set(networks) == {""}:
+        return {}
+    kind = next(iter(networks)) if len(networks) == 1 else None
+    words = {
+        f"trained/{name}": said if kind is None else model_words("trained", name, kind)
+        for name, said in _LAYERS.items()
+    }
+    alone = words.get(f"trained/{layer}") or model_words("trained", str(layer or "backbone"), kind or "")
+    return {**words, "trained": alone}
 
 
 def _shown(layout: Layout, figure: Figure, several: bool) -> bool:

@@ -96,10 +96,13 @@ class RunFolder:
     # --- opening and creating -------------------------------------------------------------------------------
 
     @classmethod
-    def vacant(cls, path: str | Path, *, resume: bool = False, overwrite: bool | None = None) -> "RunFolder":
+    def vacant(
+        cls, path: str | Path, *, resume: bool = False, overwrite: bool | None = None, kept: str = ""
+    ) -> "RunFolder":
         """Check that a run may be written to `path`, and touch nothing.
 
-        `resume`, or `overwrite` where that is what can be done with one, asks for the run that is there.
+        `resume`, or `overwrite` where that is what can be done with one, asks for the run that is there; `kept` says
+        what of it is kept then.
 
         Raises: UsageError if the folder holds something else, or a run that was not asked for, or if there is no right
         to write there; RunError if it is being trained.
@@ -135,7 +138,7 @@ class RunFolder:
                 else f"{option('overwrite', True)} to replace it"
             )
             raise UsageError(
-                f"{typed} already holds a run. Add {add}, or give another {other}, for example "
+                f"{typed} already holds a run. Add {add}{kept}, or give another {other}, for example "
                 f"{option('out', _free_name(folder.path))}."
             )
         if folder.lock.exists():
@@ -168,7 +171,7 @@ class RunFolder:
         if not os.path.exists(folder.path):  # noqa: PTH110  (Path's own raises for a name that is too long)
             raise UsageError(
                 f"there is no run at {path}. Type the folder that was given to {option('out')}, or make one: "
-                f"{command('train', 'DATA', out=path)}"
+                f"{command('train', 'DATA', out=path)}, or for photographs {command('adapt', 'DATA', out=path)}"
             )
         if not folder.config.exists():
             inside = (
@@ -182,7 +185,7 @@ class RunFolder:
                 else ""
             )
             raise UsageError(
-                f"{path} is not a run: it has no config.yaml, which isosphere train writes.{hint}"
+                f"{path} is not a run: it has no config.yaml, which isosphere train and isosphere adapt write.{hint}"
             )
         folder._refuse_strangers()
         if not (folder.encoder.exists() and folder.encoder_spec.exists()):

@@ -1,5 +1,6 @@
 """The training of a method: configuration, loop, schedule, checkpoints, and the watch for failures."""
 
+from isosphere.training._beginning import START
 from isosphere.training._callbacks import Callback, Progress
 from isosphere.training._checkpoint import (
     Position,
@@ -58,6 +59,7 @@ from isosphere.training._setup import (
 from isosphere.training._state import Summary
 
 __all__ = [
+    "START",
     "FLAGS",
     "Callback",
     "CollapseMetrics",

@@ -425,7 +425,8 @@ def _require_vacant(path: Path, *, overwrite: bool) -> None:
         raise UsageError(
             f"{option('out', path)} holds a run that was trained, which is not replaced: give another {option('out')}."
         )
-    RunFolder.vacant(path, overwrite=overwrite)
+    kept = ": features of images that were seen are kept, so that it is quick, and only added images are looked at"
+    RunFolder.vacant(path, overwrite=overwrite, kept=kept)
 
 
 def _by_content(views: MakesViews, contents: Tensor) -> MakesViews:

@@ -27,8 +27,8 @@ def longer(run: Trained, data: Any = None) -> str:
 
 
 def better(run: Trained, data: Any = None) -> str:
-    """The command that adapts a network to these images that is used as it is; empty for any other."""
-    if not run.frozen or run.adaptation is not None:
+    """The command that adapts a network to these images that is as it was given; empty for any other."""
+    if not run.standing or run.adaptation is not None:
         return ""
     init, own = run.config.model.init, run.encoder.name
     return command(

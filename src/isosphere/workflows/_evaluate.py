@@ -122,6 +122,7 @@ def evaluate(
         spread_out=spread_out(run, data),
         frozen=_frozen(context),
         better=better(run, data),
+        unchanged=run.standing == "unchanged",
         notes=(*([changed] if changed else []), *_notes(context, results, asked), *undrawn),
         pictures=pictures,
         unwritten=unwritten,

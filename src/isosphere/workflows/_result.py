@@ -11,8 +11,8 @@ from PIL import Image
 
 from isosphere.errors import UsageError, command, option
 from isosphere.evaluation import Estimate, Figure, TaskResult
-from isosphere.report import FROZEN_ENCODER, Table, data_uri, evaluation_tables
-from isosphere.workflows.tasks import TASKS
+from isosphere.report import Table, data_uri, evaluation_tables, model_words
+from isosphere.workflows.tasks import TASKS, points
 
 _WIDE = 0.1
 """Width of the interval of a difference from which more images come first: it hides what training gives."""
@@ -34,6 +34,7 @@ class Evaluation(Mapping[str, TaskResult]):
         run: folder of the run. data: the images as they were named. split: how they were split.
         trained_on: the images of the training as a command names them; empty where it cannot be gone on with.
         frozen: of a network that was not trained here, the output that was judged. better: what to type to adapt it.
+        unchanged: whether the training ended with the weights of its start.
         longer, spread_out: what to type to train it longer, and to do about embeddings that are nearly one point.
         notes: what a reader should know beside the figures.
         pictures: files that were drawn, by what they show.
@@ -49,6 +50,7 @@ class Evaluation(Mapping[str, TaskResult]):
     spread_out: str = ""
     frozen: str = ""
     better: str = ""
+    unchanged: bool = False
     notes: tuple[str, ...] = ()
     pictures: Mapping[str, Path] = field(default_factory=dict)
     unwritten: str = ""
@@ -101,11 +103,17 @@ class Evaluation(Mapping[str, TaskResult]):
         if remarks:
             return f"{remarks[0]} {self.spread_out}"
         adapted = f", or adapt it to these images: {self.better}" if self.better else "."
+        if self.unchanged:
+            said = f"{first.headline}. " if first is not None else ""
+            return (
+                f"{said}The weights are those that the training began with: no others were clearly better. With given "
+                f"weights it is adapting them that pays: {self.better}"
+            )
         if first is None or first.gain is None:
             other = f"network{adapted}" if self.frozen else f"run, or train longer{longer}."
             return f"Compare with another {other}"
         if self.frozen:
-            return _of_frozen(first, first.gain, self.frozen == "adapted", self.better)
+            return _of_frozen(first, first.gain, self.frozen, self.better)
         return _verdict(first, first.gain, longer, command("views", self.trained_on or "DATA"))
 
     def __str__(self) -> str:
@@ -136,42 +144,53 @@ def _opened(path: Path) -> Image.Image | None:
 
 
 def _verdict(result: TaskResult, gain: Estimate, longer: str, views: str) -> str:
-    low, value, high = (100 * x for x in (gain.low, gain.value, gain.high))
-    margin = f"{value:+.1f} points [{low:+.1f}, {high:+.1f}]"
     if gain.low > 0:
         return (
-            f"{result.headline}, {margin} against the next best, {result.rival}: the training has paid; to see whether "
-            f"more of it pays further, train longer{longer}."
+            f"{_ahead(result, gain)}: the training has paid; to see whether more of it pays further, train "
+            f"longer{longer}."
         )
     if gain.high < 0:
         return (
-            f"{result.headline}, {margin} against {result.rival}, which is better: this encoder is not worth using "
-            f"yet; train longer{longer} or look at its views: {views}"
+            f"{_behind(result, gain)}: this encoder is not worth using yet; train longer{longer} or look at its views: "
+            f"{views}"
         )
-    told = f"{result.headline}, which cannot be told from {result.rival} (difference {margin})"
+    told = _level(result, gain)
     if gain.high - gain.low > _WIDE:
         return f"{told}: evaluate on more images, or train longer{longer}."
     return f"{told}: train longer{longer} or evaluate on more images."
 
 
-def _of_frozen(result: TaskResult, gain: Estimate, adapted: bool, better: str) -> str:
+def _of_frozen(result: TaskResult, gain: Estimate, judged: str, better: str) -> str:
     """The same of a network that was not trained here, as it is or adapted."""
-    low, value, high = (100 * x for x in (gain.low, gain.value, gain.high))
-    margin = f"{value:+.1f} points [{low:+.1f}, {high:+.1f}]"
-    itself = result.rival == FROZEN_ENCODER
+    other = "backbone" if judged == "adapted" else "adapted"
+    itself = result.rival == model_words("trained", other, "frozen")
     train = "the network may know nothing like these images, and an encoder can be trained on them (isosphere train)"
     if gain.low > 0:
-        paid = (
-            "the adaptation has paid" if adapted and itself else "the network knows something of these images"
-        )
-        said = f"{result.headline}, {margin} against the next best, {result.rival}: {paid}."
+        paid = "the adaptation has paid" if judged == "adapted" else "the adaptation has not paid"
+        said = f"{_ahead(result, gain)}: {paid if itself else 'the network knows something of these images'}."
     elif gain.high < 0:
-        plain = f"take it with {option('layer', 'backbone')}" if itself else train
-        said = f"{result.headline}, {margin} against {result.rival}, which is better: {plain}."
+        plain = f"take it with {option('layer', other)}" if itself else train
+        said = f"{_behind(result, gain)}: {plain}."
     else:
-        told = f"{result.headline}, which cannot be told from {result.rival} (difference {margin})"
-        said = f"{told}: evaluate on more images{'' if itself else f', or {train}'}."
+        said = f"{_level(result, gain)}: evaluate on more images{'' if itself else f', or {train}'}."
     return f"{said} Adapted to these images it may be better: {better}" if better else said
+
+
+def _ahead(result: TaskResult, gain: Estimate) -> str:
+    """What was found, beside the best other row of the table and, where that is of this network, the best of others."""
+    if result.nearest:
+        return f"{result.headline}, {result.nearest}, and {points(gain)} against {result.rival}"
+    return f"{result.headline}, {points(gain)} against the next best, {result.rival}"
+
+
+def _behind(result: TaskResult, gain: Estimate) -> str:
+    nearest = f" {result.nearest}, and" if result.nearest else ""
+    return f"{result.headline},{nearest} {points(gain)} against {result.rival}, which is better"
+
+
+def _level(result: TaskResult, gain: Estimate) -> str:
+    nearest = f" {result.nearest}, and it" if result.nearest else " which"
+    return f"{result.headline},{nearest} cannot be told from {result.rival} (difference {points(gain)})"
 
 
 def _text(table: Table) -> str:

@@ -16,7 +16,7 @@ from isosphere.evaluation import WCCN, FeatureCache
 from isosphere.methods import FROZEN, Frozen, Method
 from isosphere.models import Adaptation, Encoder
 from isosphere.runs import RunFolder, tensors_identity
-from isosphere.training import Config, build, build_views, load_method, parse_config, require_device
+from isosphere.training import START, Config, build, build_views, load_method, parse_config, require_device
 from isosphere.workflows._networks import Network, in_its_words
 
 IN_MEMORY = re.compile(r"\w+ of [\d,]+ images")
@@ -104,6 +104,16 @@ class Trained(Embedder):
     def frozen(self) -> bool:
         """Whether the network is used as it was given, not trained here."""
         return self.config.method.name == FROZEN
+
+    @property
+    def standing(self) -> str:
+        """What its network is where it was not trained here: ``frozen``, or ``unchanged``, where a training ended with
+        the weights that it had begun with; else empty.
+        """
+        if self.frozen:
+            return FROZEN
+        kept = self.epoch is None and self.folder.read_chosen().get("weights") == START
+        return "unchanged" if kept else ""
 
     @property
     def called(self) -> str:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from isosphere.errors import UsageError, nearest, option
 from isosphere.workflows._context import EvaluationContext
-from isosphere.workflows.tasks._base import Task
+from isosphere.workflows.tasks._base import Task, points
 from isosphere.workflows.tasks.checkpoints import CHECKPOINTS
 from isosphere.workflows.tasks.geometry import GEOMETRY
 from isosphere.workflows.tasks.knn import KNN
@@ -14,7 +14,7 @@ from isosphere.workflows.tasks.retrieval import RETRIEVAL
 from isosphere.workflows.tasks.ridge import RIDGE
 from isosphere.workflows.tasks.unlabelled import UNLABELLED
 
-__all__ = ["TASKS", "Task", "choose_tasks", "left_out_tasks", "named_tasks"]
+__all__ = ["TASKS", "Task", "choose_tasks", "left_out_tasks", "named_tasks", "points"]
 
 TASKS: dict[str, Task] = {
     task.name: task for task in (KNN, LINEAR, RIDGE, RETRIEVAL, OOD, GEOMETRY, UNLABELLED, CHECKPOINTS)

@@ -24,7 +24,7 @@ from isosphere.evaluation import (
 )
 from isosphere.report import Layout, model_words
 from isosphere.workflows._context import EvaluationContext, Need
-from isosphere.workflows.tasks._base import SHARES, common_protocol, rival_words, unadapted
+from isosphere.workflows.tasks._base import SHARES, common_protocol, verdict
 
 LARGEST = "largest-class"
 """Whoever always names the class that has the most training images: the base rate."""
@@ -161,8 +161,6 @@ def compare(
     if context.baselines:  # of equals the one that costs least is named
         correct = {(LARGEST, ""): classes.largest_named} | correct
     scored = {key: weights * right for key, right in correct.items()}
-    others = [key for key in scored if key[0] != "trained" or key == unadapted(context)]
-    rival = max(others, key=lambda key: float(scored[key].mean())) if others else None
     return TaskResult(
         task,
         (*figures, *recalls),
@@ -178,8 +176,7 @@ def compare(
             "pixel_side": context.pixel_side,
             "principal_components": components,
         },
-        gain=paired_difference(scored[judged], scored[rival]) if rival else None,
-        rival=rival_words(context, rival) if rival else "",
+        **verdict(context, scored, judged),
         headline=_headline(ours, classes, names[classes.largest]),
         hint=_worth_a_metric(scored, judged),
     )

@@ -1,6 +1,6 @@
 """What a task of an evaluation is."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,8 +9,8 @@ from torch import Tensor
 
 from isosphere.data import permutation
 from isosphere.errors import UsageError, option, plural
-from isosphere.evaluation import TaskResult
-from isosphere.report import FROZEN_ENCODER, Layout, model_words
+from isosphere.evaluation import Estimate, TaskResult, paired_difference
+from isosphere.report import Layout, model_words
 from isosphere.workflows._context import VIEW_SEED, EvaluationContext, Need
 
 PAIRED = 10_000
@@ -80,25 +80,57 @@ def common_protocol(context: EvaluationContext) -> dict[str, Any]:
     """Facts of every task's protocol."""
     passes = context.run.passes
     several = {"seen": f"{passes} passes of each image"} if passes > 1 else {}
-    frozen = {"network": "frozen"} if context.run.frozen else {}
-    return {"split": context.splits.how, "passes": passes, **several, **frozen}
+    network = {"network": context.run.standing} if context.run.standing else {}
+    return {
+        **{"split": context.splits.how, "passes": passes, "judged": context.judged},
+        **several,
+        **network,
+    }
 
 
-def unadapted(context: EvaluationContext) -> tuple[str, str] | None:
-    """The features of a frozen network as they are, which those that were adapted are held against; else None."""
-    return ("trained", "backbone") if context.judged == "adapted" else None
+def verdict(
+    context: EvaluationContext, scored: Mapping[tuple[str, str], Tensor], judged: tuple[str, str]
+) -> dict[str, Any]:
+    """What a result says of the row that is judged against the others: ``gain`` and ``rival``, the best of what is not
+    this network or, of a network that is frozen, its other output; and ``nearest``, where another row of the table is
+    better than that one.
+
+    `scored`: for each row by model and layer a score an image; of equals the first is named.
+    """
+    frozen = {("trained", layer) for layer in ("adapted", "backbone")} if context.run.frozen else set()
+
+    def best(rows: Sequence[tuple[str, str]]) -> tuple[str, str] | None:
+        return max(rows, key=lambda row: float(scored[row].mean())) if rows else None
+
+    def gain(row: tuple[str, str]) -> Estimate:
+        return paired_difference(scored[judged], scored[row])
+
+    others = [row for row in scored if row != judged]
+    rival = best([row for row in others if row[0] != "trained" or row in frozen])
+    nearest = best(others)
+    if rival is None or nearest is None:
+        return {}
+    found: dict[str, Any] = {"gain": gain(rival), "rival": model_words(*rival, context.run.standing)}
+    if scored[nearest].mean() > scored[rival].mean():
+        row = model_words(*nearest, context.run.standing)
+        found["nearest"] = f"{points(gain(nearest))} against the best other row, {row}"
+    return found
 
 
-def rival_words(context: EvaluationContext, rival: tuple[str, str]) -> str:
-    """Who comes next, as tables name it."""
-    return FROZEN_ENCODER if context.run.frozen and rival == ("trained", "backbone") else model_words(*rival)
+def points(gain: Estimate) -> str:
+    """A difference of shares with its interval: ``+1.2 points [-0.8, +3.2]``."""
+    low, value, high = (100 * x for x in (gain.low, gain.value, gain.high))
+    return f"{value:+.1f} points [{low:+.1f}, {high:+.1f}]"
 
 
 def views_protocol(context: EvaluationContext) -> dict[str, Any]:
     """Facts of a protocol that has random views."""
+    views = context.run.config.views
+    changed = [(key, value) for key, value in views.overrides.items() if key != "global_views"]
     return {
         **common_protocol(context),
         "image_size": context.run.size,
         "views": context.run.config.views.model_dump(mode="json"),
+        "views_said": f"views: recipe {views.recipe}{''.join(f', {key} {value}' for key, value in changed)}",
         "view_seed": VIEW_SEED,
     }

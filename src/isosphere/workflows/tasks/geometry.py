@@ -5,7 +5,15 @@ from typing import Any
 import torch
 
 from isosphere.discrepancies import build_discrepancy
-from isosphere.evaluation import STRUCTURE_ROWS, Estimate, Figure, TaskResult, class_structure, geometry
+from isosphere.evaluation import (
+    LOCAL_NEIGHBOURS,
+    STRUCTURE_ROWS,
+    Estimate,
+    Figure,
+    TaskResult,
+    class_structure,
+    geometry,
+)
 from isosphere.report import Layout
 from isosphere.statistics import COLLAPSED
 from isosphere.workflows._context import EvaluationContext, Need
@@ -62,7 +70,7 @@ def run(context: EvaluationContext) -> TaskResult:
         "most": min(len(labels) - 1, dim),
         "layer": context.spread,
         "uniformity_t": 2.0,
-        "local_dimension_neighbours": 20,
+        "local_dimension_neighbours": min(LOCAL_NEIGHBOURS, len(rows) - 1),
     }
     if structured:
         protocol |= {
@@ -95,7 +103,8 @@ GEOMETRY = Task(
     needs,
     [
         Layout(
-            "Geometry of the embeddings of {images:,} test images (drawn from {drawn_from}) [95 %]; {seen}",
+            "Geometry of the embeddings of {images:,} test images (drawn from {drawn_from}) [95 %]; "
+            "{views_said}; {seen}",
             rows=("metric", "variant"),
             columns=("model",),
             only=lambda f: (f"{f.metric}/{f.variant}" if f.variant else f.metric) in _WORDS,

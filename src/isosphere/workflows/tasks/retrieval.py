@@ -12,12 +12,11 @@ from isosphere.evaluation import (
     instance_protocol,
     instance_ranks,
     instance_retrieval,
-    paired_difference,
     standardised,
 )
 from isosphere.report import Layout
 from isosphere.workflows._context import VIEW_SEED, EvaluationContext, Need
-from isosphere.workflows.tasks._base import SHARES, Task, rival_words, unadapted, views_protocol
+from isosphere.workflows.tasks._base import SHARES, Task, verdict, views_protocol
 
 __all__ = ["BATCH", "RETRIEVAL"]
 
@@ -41,8 +40,6 @@ def run(context: EvaluationContext) -> TaskResult:
             figures += _figures(key, found, variant)
         first_hits[key] = instance_ranks(queries, targets, batch=batch).recall(1)
     ours = first_hits["trained", context.spread]
-    others = [key for key in first_hits if key[0] != "trained" or key == unadapted(context)]
-    rival = max(others, key=lambda key: float(first_hits[key].mean())) if others else None
     by_class = _same_class(context)
     return TaskResult(
         "retrieval",
@@ -53,8 +50,7 @@ def run(context: EvaluationContext) -> TaskResult:
             **views_protocol(context),
             **({"class_images": min(count, CLASS_IMAGES)} if by_class else {}),
         },
-        gain=paired_difference(ours, first_hits[rival]) if rival else None,
-        rival=rival_words(context, rival) if rival else "",
+        **verdict(context, first_hits, ("trained", context.spread)),
         headline=f"{100 * float(ours.mean()):.1f} % of views find the other one first among {batch}",
     )
 
@@ -115,7 +111,8 @@ RETRIEVAL = Task(
     needs,
     [
         Layout(
-            "The other view of an image among {targets[batch]}, % [95 %]; {targets[queries]:,} test images",
+            "The other view of an image among {targets[batch]}, % [95 %]; {targets[queries]:,} test images; "
+            "{views_said}",
             only=lambda f: f.variant == "targets" or (f.variant, f.metric) == ("all", "recall@1"),
             percent=SHARES,
             words={**_RECALLS, "targets": "", "recall@1/all": "R@1 of {all[candidates_per_query]}"},

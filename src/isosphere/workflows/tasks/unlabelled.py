@@ -53,7 +53,7 @@ UNLABELLED = Task(
     needs,
     [
         Layout(
-            "Without labels [95 %]; {images:,} test images (drawn from {drawn_from})",
+            "Without labels [95 %]; {images:,} test images (drawn from {drawn_from}); {views_said}",
             rows=("metric",),
             columns=("model", "layer"),
             percent=frozenset({"recall@1"}),
