@@ -147,7 +147,7 @@ def test_views_show_pictures_before_and_after_and_say_what_was_decided(run, tmp_
     assert done.code == 0
     said = " ".join(done.out.split())
     assert "1 of 3 images looked at is turned by EXIF" in said
-    assert "have transparency, over #000000" in said
+    assert "has transparency, over #000000" in said
     assert "lies outside" in said or "whole picture" in said
     sheet = np.asarray(Image.open("v.png"))
     stored, read = sheet[20:116, 4:100], sheet[20:116, 108:204]
