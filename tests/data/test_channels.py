@@ -11,6 +11,7 @@ from PIL import Image
 
 from isosphere.data import (
     Channels,
+    Opening,
     Pixels,
     Reading,
     UnreadableImageError,
@@ -194,7 +195,9 @@ def test_pictures_that_disagree_are_counted(tmp_path):
     assert len(load_images(source.read_as(of("rgb:1,2,3")), 16)) == 4
     left = load_images(source.read_as(of("rgb")), 16)
     assert left.skipped == [("b.tif", "it has 4 bands, and 3 are expected (rgb)")]
-    with pytest.raises(UsageError, match=r'have 3 bands .*, and .*"5".* takes those of 5 or more'):
+    with pytest.raises(
+        UsageError, match=r'"5".* takes pictures of 5 or more bands, and there are none among .*have 3 bands'
+    ):
         find_channels(source, Channels.parse("5"))
 
 
@@ -279,3 +282,79 @@ def test_three_of_the_bands_are_shown():
     np.testing.assert_array_equal(np.asarray(visible(as_picture(values[..., :2]))), values[..., 0])
     x = torch.zeros(2, 5, 4, 4)
     assert [visible_channels(x[:, :k]).shape[1] for k in (1, 2, 3, 5)] == [1, 1, 3, 3]
+
+
+def test_a_ground_is_laid_under_arrays_as_under_files(tmp_path):
+    ground = Reading(channels=Channels.parse("rgba"), opening=Opening.of(None, "#ff8800", None))
+    (tmp_path / "a.png").write_bytes(encoded(RGBA, "PNG"))
+    expected = np.asarray(open_source(tmp_path).read_as(ground).image(0)).astype(int)
+    np.savez(tmp_path / "a.npz", images=RGBA[None])
+    script: dict = {}
+    exec(Pixels(16, 16, (0.0,) * 3, (1.0,) * 3, ground).script(), script)
+    for data in (RGBA[None], [RGBA], str(tmp_path / "a.npz")):
+        shown = np.asarray(as_source(data).read_as(ground).image(0)).astype(int)
+        assert np.abs(shown - expected).max() <= 1
+    assert np.abs(script["prepare"](RGBA) - script["prepare"](tmp_path / "a.png")).max() < 0.01
+
+
+@pytest.mark.parametrize(("bands", "photometric"), [(4, "rgb"), (2, "minisblack")])
+def test_no_band_is_dropped_of_a_picture_that_pillow_opened(bands, photometric, tmp_path):
+    tifffile = pytest.importorskip("tifffile")
+    file, values = tmp_path / "a.tif", RGBA[..., :bands]
+    tifffile.imwrite(
+        file, values, photometric=photometric, planarconfig="contig", extrasamples=["unspecified"]
+    )
+    taken = as_source([Image.open(file)]).read_as(ALL).image(0)
+    assert np.array_equal(np.dstack(taken.split()), values)
+    script: dict = {}
+    exec(Pixels(16, 16, (0.0,) * 3, (1.0,) * 3).script(), script)
+    decoded = Image.open(file)
+    decoded.load()
+    with pytest.raises(UnreadableImageError, match=f"{bands} bands, and Pillow drops some: give the path"):
+        as_picture(decoded, channels=Channels("rgb"))
+    with pytest.raises(ValueError, match=f"{bands} bands, and Pillow drops some: give the path"):
+        script["prepare"](decoded)
+
+
+def test_an_exported_reader_refuses_what_pillow_misreads(tmp_path):
+    (tmp_path / "a.tif").write_bytes(tiff(banded(3, dtype=np.uint16), planes=True))
+    script: dict = {}
+    exec(Pixels(16, 16, (0.0,) * 3, (1.0,) * 3).script(), script)
+    with pytest.raises(UnreadableImageError, match="each band by itself"):
+        decode(tmp_path / "a.tif")
+    with pytest.raises(ValueError, match="decodes to other numbers than it holds"):
+        script["prepare"](tmp_path / "a.tif")
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_tiff_of_bands_is_turned_as_pillow_turns(orientation, tmp_path):
+    tifffile = pytest.importorskip("tifffile")
+    five, one = banded(5)[:13], tmp_path / "one.tif"
+    tags = [(274, "H", 1, orientation, True)]
+    tifffile.imwrite(
+        tmp_path / "a.tif", five, photometric="minisblack", planarconfig="contig", extratags=tags
+    )
+    tifffile.imwrite(one, five[..., 0], photometric="minisblack", extratags=tags)
+    turned = decode(tmp_path / "a.tif", channels=Channels.parse("all"))
+    assert np.array_equal(turned.split()[0], np.asarray(decode(one))[..., 0])
+
+
+def test_a_tiff_of_bands_in_which_zero_is_white(tmp_path):
+    tifffile = pytest.importorskip("tifffile")
+    for dtype in (np.uint8, np.uint16):
+        values = banded(5, dtype=dtype)
+        tifffile.imwrite(
+            tmp_path / f"{dtype.__name__}.tif", values, photometric="miniswhite", planarconfig="contig"
+        )
+    shown = decode(tmp_path / "uint8.tif", channels=Channels.parse("all"))
+    assert np.array_equal(np.dstack(shown.split()), 255 - banded(5))
+    with pytest.raises(UnreadableImageError, match="more than 8 bits in which zero is white"):
+        decode(tmp_path / "uint16.tif", channels=Channels.parse("all"))
+
+
+def test_what_was_just_typed_is_not_advised():
+    four = as_source(stack(4))
+    with pytest.raises(UsageError) as refused:
+        find_channels(four, Channels.parse("rgb"))
+    assert str(refused.value).count('"data.channels": "rgb"') == 1
+    assert "takes pictures of 3 bands, and there are none among the images: 3 of 3" in str(refused.value)

@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from isosphere.data import (
+    Channels,
     Pixels,
     Reading,
     UnreadableImageError,
@@ -18,6 +19,7 @@ from isosphere.data import (
     find_white,
     load_images,
     open_source,
+    settle_reading,
 )
 from isosphere.errors import RunError, UsageError
 from tests.zoo import TWELVE as TOP
@@ -181,3 +183,27 @@ def test_which_number_is_white_in_a_list_of_float_arrays_is_told_of_all_of_them(
         load_images(source, 9)
     with pytest.raises(UsageError, match=r"data\[0\] holds float32.*Leave out ToTensor and Normalize"):
         as_source([np.linspace(-2, 2, 243, dtype=np.float32).reshape(9, 9, 3)])
+
+
+def test_what_a_set_is_read_by_is_told_of_the_set_where_it_is_left_open():
+    eight = as_source((TWELVE // 16).astype(np.uint8))
+    assert settle_reading(eight, Reading()) == (Reading(), None)
+    reading, white = settle_reading(as_source(TWELVE), Reading())
+    assert reading.white == 4095
+    assert white is not None
+    assert settle_reading(as_source(TWELVE), Reading(white=65535.0 / 4)) == (Reading(white=65535.0 / 4), None)
+    with pytest.raises(UsageError, match=r"cannot be told .* Give images of 8 bits"):
+        settle_reading(as_source(SHARES * 100), Reading())
+    for low, of in ((TWELVE // 17, 4095), (SHARES, 255), (TWELVE, 65535)):
+        with pytest.raises(UsageError, match=f"and {of} is white: they would be nearly black"):
+            settle_reading(as_source(low), Reading(white=of))
+    black = as_source(np.zeros((3, 9, 9), np.uint16))
+    assert settle_reading(black, Reading(white=4095)) == (Reading(white=4095), None)
+    with pytest.raises(UsageError, match=r"have 4 bands, and 3 are expected \(data.channels: rgb\)"):
+        settle_reading(as_source(np.zeros((3, 9, 9, 4), np.uint8)), Reading(channels=Channels("rgb")))
+
+
+def test_a_float_picture_of_pillow_is_read_as_its_file():
+    values = (SHARES[0] * 4095).astype(np.float32)
+    shown = np.asarray(as_source([Image.fromarray(values)]).read_as(Reading(white=4095)).image(0))[..., 0]
+    assert np.array_equal(shown, squares(values[None], 4095)[0])

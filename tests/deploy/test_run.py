@@ -11,7 +11,7 @@ from PIL import Image
 
 import isosphere
 from isosphere import Run, RunTransformer
-from isosphere.data import Reading, fingerprint, load_images, open_source
+from isosphere.data import Reading, as_source, fingerprint, load_images, open_source
 from isosphere.errors import UsageError
 from isosphere.evaluation import extract
 from isosphere.training import open_training_source
@@ -168,8 +168,23 @@ def test_twelve_bits_in_sixteen_are_one_scale_in_training_and_after(tmp_path):
         features = run.encoder(torch.from_numpy(np.stack([prepare["prepare"](file) for file in files])))
     assert np.abs(features.numpy() - expected).max() < 1e-4
     assert run.dedup(str(tmp_path / "data"), threshold=0.99999) == []
-    before = replace(run, reading=Reading(), cache=None)  # a run of an earlier version
-    assert np.abs(before.embed(deep) - expected).max() > 1e-3
+    before = replace(run, reading=Reading(), cache=None)  # of images of 8 bits, or of an earlier version
+    halved = [values // 2 for values in deep[1:]]  # darker, and of the same set: one white for all
+    for same in (files, [Image.open(file) for file in files], deep, np.stack(deep)):
+        assert np.allclose(before.embed(same), expected, atol=1e-6)
+    assert np.allclose(before.embed([deep[0], *halved])[1:], run.embed(halved), atol=1e-6)
+    assert np.allclose(before.search(halved[0], before.index(np.stack(deep)))[0][0].similarity, 1, atol=0.2)
+    assert before.index(np.stack(deep)).white == 4095
+    assert np.array_equal(before.embed(eight), run.embed(eight))
+    settled, white = before.settled(as_source(files))
+    assert settled.key["white"] == 4095
+    assert white is not None
+    assert white.reason.startswith("4095 is white (uint16 from 0 to 4095")
+    shares = [values.astype(np.float32) / 4095 for values in deep]
+    assert np.allclose(before.embed(shares), expected, atol=2e-3)
+    for low in (shares, np.stack(deep) // 17):
+        with pytest.raises(UsageError, match="and 4095 is white: they would be nearly black"):
+            run.embed(low)
     config = run.config.replace(data={"white": None})
     found = prepare_parts(config).facts["pixels"]
     assert found == "4095 is white (uint16 from 0 to 4095 in 16 of 16 images looked at)"

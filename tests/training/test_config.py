@@ -165,3 +165,10 @@ def test_an_option_of_the_method_has_one_place(given, words):
     with pytest.raises(UsageError) as refusal:
         parse_config(given).method_options()
     assert words in str(refusal.value)
+
+
+def test_what_is_typed_has_no_comments():
+    config = load_config(sets=["data.ground=#ff8800", "data.source=My pictures #2"])
+    assert config.data.ground == "#ff8800"
+    assert config.data.source == "My pictures #2"
+    assert load_config(sets=["data.source='a # b'", "data.white="]).data.source == "a # b"

@@ -239,6 +239,11 @@ def test_what_is_said(folder, tmp_path, quick, capsys):
     out, said = capsys.readouterr()
     assert out == ""
     assert "Trained 1 epoch (3 steps)" in said
+    deep = np.arange(24 * 32 * 24, dtype=np.uint16).reshape(24, 32, 24) % 4096
+    isosphere.train(deep, tmp_path / "deep", **{**quick, "progress": True})
+    said = capsys.readouterr().err
+    assert said.count("pixels: 4095 is white (uint16 from 0 to 4095") == 1
+    assert said.count("seen: random crops") == 1
 
 
 def test_nothing_of_the_process_is_changed(folder, tmp_path, quick):

@@ -5,11 +5,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from isosphere.atomic import require_free
-from isosphere.cli.console import error_console, output_console, paragraph
+from isosphere.cli.console import error_console, facts, output_console, paragraph
 from isosphere.errors import UsageError, nearest, option, plural
 
 if TYPE_CHECKING:
-    from isosphere.data import Source
+    from isosphere.data import Source, White
     from isosphere.deploy import Index, Layer
     from isosphere.reductions import SearchEngine
     from isosphere.workflows import Run
@@ -23,6 +23,7 @@ __all__ = [
     "listed",
     "require_pictures",
     "say_left_out",
+    "say_white",
 ]
 
 
@@ -118,3 +119,12 @@ def say_left_out(index: "Index", *, as_json: bool) -> None:
 def listed(index: "Index") -> list[dict[str, str]]:
     """The files that could not be read, for JSON."""
     return [{"path": path, "reason": reason} for path, reason in index.skipped]
+
+
+def say_white(white: "White | None", *, as_json: bool = False) -> None:
+    """Print which number is white where it was found in the images, and what to beware of."""
+    console = error_console() if as_json else output_console()
+    if white is not None:
+        facts(console, {"pixels": white.reason})
+        if white.caution:
+            paragraph(console, white.caution, style="yellow")

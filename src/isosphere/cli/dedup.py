@@ -39,7 +39,15 @@ def dedup(
     threshold. Nothing is deleted. The right threshold depends on the encoder (with --layer head it is lower):
     look at a page of groups before trusting one.
     """
-    from isosphere.cli.apply import check_layer, check_page, indexed, indexing_note, listed, say_left_out
+    from isosphere.cli.apply import (
+        check_layer,
+        check_page,
+        indexed,
+        indexing_note,
+        listed,
+        say_left_out,
+        say_white,
+    )
 
     chosen = check_layer(layer)
     check_page(out, (".html",), overwrite=overwrite)
@@ -55,7 +63,7 @@ def dedup(
     typed = together(data)
     RunFolder.require_first(run, typed, command("dedup", typed, run))
     source = open_source(typed)
-    loaded = isosphere.load(run, cache=not no_cache)
+    loaded, white = isosphere.load(run, cache=not no_cache).settled(source)
     whole = indexed(loaded, source, chosen)
     index = whole.of_files(source)
     groups = near_duplicates(index.unit, threshold, index.paths)
@@ -100,6 +108,7 @@ def dedup(
                 console, f"The same file under another name, by links, left out: {plural(links, 'image')}."
             )
     say_left_out(index, as_json=as_json)
+    say_white(white, as_json=as_json)
     largest = len(groups[0]) if groups else 0
     if largest > max(10, len(index) // 4):
         paragraph(

@@ -34,7 +34,7 @@ def embed(
     no pickled objects; the .pt holds the same for torch.load; .parquet and .csv have a row an image.
     Interrupted, the same command goes on where it stopped.
     """
-    from isosphere.cli.apply import check_layer
+    from isosphere.cli.apply import check_layer, say_white
     from isosphere.deploy import check_target
 
     chosen = check_layer(layer)
@@ -48,6 +48,7 @@ def embed(
     RunFolder.require_first(run, together(data), command("embed", together(data), run, out=out))
     loaded, source = isosphere.load(run, cache=not no_cache).looking(passes), open_source(together(data))
     chosen = loaded.check_layer(chosen)
+    loaded, white = loaded.settled(source)
     with progress_bar("Embedding") as progress:
         made = embed_to_file(
             loaded,
@@ -62,6 +63,7 @@ def embed(
     console = output_console()
     how = chosen if passes == 1 else f"{chosen}, {passes} passes"
     facts(console, {"written": str(out), "embeddings": f"{made.count:,} of {made.dim} dimensions ({how})"})
+    say_white(white)
     decided = survey(source.read_as(loaded.reading)).sentences
     for said in (left_out(made.skipped) if made.skipped else None, set_aside(source), *decided):
         if said:

@@ -64,6 +64,7 @@ def search(
         listed,
         require_pictures,
         say_left_out,
+        say_white,
     )
 
     named, searcher = check_layer(layer), check_engine(engine)
@@ -79,6 +80,7 @@ def search(
     chosen = named or loaded.search_layer
     require_pictures(images)
     asked = together(images)
+    loaded, white = loaded.settled(source_of(data))
     queries, names = loaded.fitted(WHOLE).embed(asked, layer=chosen), source_of(asked).paths
     if len(images) == len(names):
         names = images
@@ -97,6 +99,7 @@ def search(
             _print(f"Like {Path(name).name} among {note}", matches)
             note = plural(len(index), "image")  # what was done to have the index is said once
     say_left_out(index, as_json=as_json)
+    say_white(white, as_json=as_json)
     if out is not None:
         from isosphere.cli.drawing import draw_matches
 

@@ -26,7 +26,7 @@ from ._joined import distinct_ends, joined
 from ._layout import is_image_name
 from ._limits import UnreadableImageError
 from ._loader import Batch, Loader
-from ._numbers import White, find_white
+from ._numbers import White, find_white, require_levels, settle_reading
 from ._opening import AUTO, Opening, ground_of
 from ._picture import Channels, fit_square
 from ._pictures import Pictures
@@ -105,6 +105,8 @@ __all__ = [
     "distinct_ends",
     "find_channels",
     "find_white",
+    "require_levels",
+    "settle_reading",
     "fingerprint",
     "first_of_each",
     "fit_square",

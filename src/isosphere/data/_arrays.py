@@ -61,7 +61,7 @@ class ArraySource(Source):
         return super().read_as(reading)
 
     def image(self, i: int, *, at_least: int | None = None) -> Picture:
-        return taken(self._bytes(i), self.reading.channels)
+        return taken(self._bytes(i), self.reading.channels, self.reading.opening.ground)
 
     def dimensions(self, i: int) -> tuple[int, int]:
         return self.images.shape[2], self.images.shape[1]

@@ -39,8 +39,8 @@ def find_channels(source: Source, asked: Channels | None) -> Taken:
         return Taken(asked or _COLOURS, None)
     if asked is not None and not any(asked.fit(bands) for _, bands in seen):
         raise UsageError(
-            f"{_whose(source)} have {_counted(seen)}, and {option('data.channels', str(asked))} takes those of "
-            f"{asked.expected}. {_choices(max(kinds))}"
+            f"{option('data.channels', str(asked))} takes pictures of {asked.expected} bands, and there are none among "
+            f"{_whose(source).replace('The', 'the', 1)}: {_counted(seen)}. {_choices(max(kinds), asked)}"
         )
     every = sorted({bands for _, bands in seen})
     if asked is None or (not asked.colour and not asked.bands):
@@ -91,13 +91,14 @@ def _counted(seen: list[tuple[str, int]]) -> str:
     return said[0] if len(said) == 1 else ", ".join(said)
 
 
-def _choices(most: int) -> str:
-    """What to type for pictures of at most so many bands."""
+def _choices(most: int, asked: Channels | None = None) -> str:
+    """What to type for pictures of at most so many bands, but for what was asked for."""
     some = option("data.channels", ",".join(map(str, range(1, min(most, 3) + 1))))
     choices = [f"{some} for bands that all of them have (rgb:1,2,3 where these are red, green and blue)"]
-    if most == 4:
+    if most == 4 and (asked is None or asked.colour != "rgba"):
         choices.append(f"{option('data.channels', 'rgba')} where the fourth is transparency")
-    choices.append(f"{option('data.channels', 'rgb')} to leave out what has other bands than colours")
+    if asked is None or not asked.colour:
+        choices.append(f"{option('data.channels', 'rgb')} to leave out what has other bands than colours")
     return f"Give {', or '.join(choices)}."
 
 

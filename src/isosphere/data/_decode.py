@@ -127,7 +127,8 @@ def about(body: bytes, opening: Opening = USUAL) -> About:
         with _opened(body, opening) as image:
             return about_picture(image)
     except UnreadableImageError:  # a TIFF of bands
-        return About(*dimensions(body, opening))
+        sides = dimensions(body, opening)
+        return About(*sides, tiff_tags(body).get(ExifTags.Base.Orientation, 1) != 1)
 
 
 def about_picture(image: Image.Image) -> About:
@@ -241,12 +242,13 @@ def upright(
 
 def undecoded(image: Image.Image) -> bytes | None:
     """The file of a picture that has been opened and not decoded, and of which more can be had than Pillow decodes: a
-    JPEG at 1/2, 1/4 or 1/8 of its size, colours of 16 bits.
+    JPEG at 1/2, 1/4 or 1/8 of its size, colours of 16 bits, the bands of a TIFF.
     """
     stream = getattr(image, "fp", None)
     if not isinstance(image, ImageFile.ImageFile) or not image.tile or image.tell() or stream is None:
         return None
-    if image.format not in ("JPEG", "MPO") and not _picture.other_bytes(image):
+    bands = _picture.banded(getattr(image, "tag_v2", {}))
+    if image.format not in ("JPEG", "MPO") and not bands and not _picture.other_bytes(image):
         return None
     with suppress(OSError, ValueError):
         before = stream.tell()

@@ -134,7 +134,7 @@ def as_picture(
     except ValueError:
         raise UsageError(f"{what} has shape {tuple(item.shape)}; expected {_PICTURE}.") from None
     try:
-        return taken(as_bytes(picture[None], white=white)[0], channels)
+        return taken(as_bytes(picture[None], white=white)[0], channels, opening.ground)
     except ValueError as error:
         raise UnreadableImageError(str(error)) from error
 
@@ -236,6 +236,8 @@ def _own_white(picture: Any) -> float | None:
     """The largest of numbers that are no bytes, for which of them is white is told of the set; None where they are no
     picture's as they are, such as normalised ones.
     """
+    if isinstance(picture, Image.Image) and 0 not in picture.size and picture.mode[:1] in ("I", "F"):
+        picture = np.asarray(picture)
     if not isinstance(picture, np.ndarray | torch.Tensor) or picture.ndim == 0 or 0 in picture.shape:
         return None
     values = _numpy(picture)

@@ -135,7 +135,8 @@ class Hdf5Source(Source):
             row = self._row(i)
             if row.dtype.kind == "f" and self.reading.white is None:
                 raise ValueError(f"floats have no scale of their own: give {option('data.white', ...)}")
-            return taken(as_bytes(row[None], white=self.reading.white)[0], self.reading.channels)
+            values = as_bytes(row[None], white=self.reading.white)[0]
+            return taken(values, self.reading.channels, self.reading.opening.ground)
         except ValueError as error:
             raise UnreadableImageError(reason_of(error)) from error
 

@@ -1,18 +1,20 @@
 """Which number is white: one for a whole set, from a sample of it, where its pictures have more than 8 bits."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from isosphere.errors import UsageError, option
+from isosphere.errors import UsageError, option, plural
 
 from ._limits import UnreadableImageError
 from ._picture import colour_numbers, ends_of, low_bytes
 
 if TYPE_CHECKING:
+    from ._pixels import Reading
     from ._source import Source
 
 SAMPLE = 64
@@ -20,6 +22,10 @@ _INTEGERS = (255.0, 1023.0, 4095.0, 16383.0, 65535.0)
 """Of 8, 10, 12, 14 and 16 bits."""
 _OVER = 1.1
 """Floats that end below this are in [0, 1] but for a flaw or a rounding."""
+
+
+_FEWEST = 16
+"""Levels of 256 that pictures must reach: below, they are on a smaller scale than that of their white."""
 
 
 class Numbers(NamedTuple):
@@ -82,18 +88,21 @@ def find_white(source: "Source") -> White | None:
 
     Raises: UsageError if it cannot be told, with what was seen and what to type.
     """
-    looked = numbers_seen(source)
+    return _white(source, numbers_seen(source), None)
+
+
+def _white(source: "Source", looked: list[tuple[str, Numbers]], instead: str | None) -> White | None:
     deep = [(path, numbers) for path, numbers in looked if not numbers.eight_bits]
     if not deep:
         return None
     floats = [each for each in deep if each[1].floats]
     if floats and len(floats) < len(deep):
         whole = next(each for each in deep if not each[1].floats)
-        raise _untold(source, f"{_said([whole])} and {_said(floats[:1])} are on no common scale")
+        raise _untold(source, f"{_said([whole])} and {_said(floats[:1])} are on no common scale", instead)
     low, high = min(n.low for _, n in deep), max(n.high for _, n in deep)
     white = _of_floats(high) if floats else next((top for top in _INTEGERS if high <= top), None)
     if white is None or not low >= -(_OVER - 1) * white:
-        raise _untold(source, f"they hold {deep[0][1].kind} from {low:g} to {high:g}")
+        raise _untold(source, f"they hold {deep[0][1].kind} from {low:g} to {high:g}", instead)
     caution = None
     if len(deep) < len(looked):
         eight = next(each for each in looked if each[1].eight_bits)
@@ -104,6 +113,45 @@ def find_white(source: "Source") -> White | None:
         )
     seen = f"{deep[0][1].kind} from {low:g} to {high:g} in {len(deep)} of {len(looked)} images looked at"
     return White(white, f"{white:g} is white ({seen})", caution)
+
+
+def settle_reading(source: "Source", reading: "Reading") -> tuple["Reading", White | None]:
+    """By which reading the images of a source are read as one set: where it leaves open which number is white, the one
+    that is so in these, and why; None where it was given or all images have 8 bits.
+
+    Raises: UsageError if it cannot be told, if the images would be nearly black by the one that was given, or if none
+        has the bands that are taken.
+    """
+    looked, channels = numbers_seen(source), reading.channels
+    if channels is not None and looked and not any(channels.fit(numbers.bands) for _, numbers in looked):
+        bands = looked[0][1].bands
+        raise UsageError(
+            f"The images{_whose(source)} have {plural(bands, 'band')}, and {channels.expected} are expected "
+            f"(data.channels: {channels})."
+        )
+    if reading.white is not None:
+        instead = f"Scale them to [0, {reading.white:g}], or give images of 8 bits."
+        _require_levels(source, looked, reading.white, instead)
+        return reading, None
+    found = _white(source, looked, "Give images of 8 bits, or floats that fill [0, 1].")
+    return (reading if found is None else replace(reading, white=found.value)), found
+
+
+def require_levels(source: "Source", white: float, instead: str) -> None:
+    """Refuse images of more than 8 bits that would be nearly black, for all in a sample end far below ``white``.
+
+    Raises: UsageError, with what was seen and ``instead``.
+    """
+    _require_levels(source, numbers_seen(source), white, instead)
+
+
+def _require_levels(source: "Source", looked: list[tuple[str, Numbers]], white: float, instead: str) -> None:
+    deep = [numbers for _, numbers in looked if not numbers.eight_bits]
+    if deep and 0 < (high := max(n.high for n in deep)) < white / _FEWEST:
+        raise UsageError(
+            f"The images{_whose(source)} hold {deep[0].kind} from {min(n.low for n in deep):g} to {high:g}, and "
+            f"{white:g} is white: they would be nearly black. {instead}"
+        )
 
 
 def _of_floats(high: float) -> float | None:
@@ -117,9 +165,12 @@ def _said(some: Sequence[tuple[str, Any]]) -> str:
     return f"{path} ({numbers.kind} from {numbers.low:g} to {numbers.high:g})"
 
 
-def _untold(source: "Source", why: str) -> UsageError:
-    whose = "" if source.name == "images" else f" of {source.name}"
+def _whose(source: "Source") -> str:
+    return "" if source.name == "images" else f" of {source.name}"
+
+
+def _untold(source: "Source", why: str, instead: str | None) -> UsageError:
+    instead = instead or f"Give {option('data.white', ...)}, the number that is shown as white."
     return UsageError(
-        f"It cannot be told which number is white in the images{whose}: {why}. Give "
-        f"{option('data.white', ...)}, the number that is shown as white."
+        f"It cannot be told which number is white in the images{_whose(source)}: {why}. {instead}"
     )

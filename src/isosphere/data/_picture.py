@@ -115,8 +115,9 @@ class Bands:
 def upright(image, *, white=None, ground=None, channels=None, in_place=False):
     """A picture that Pillow has opened as upright 8-bit channels: of mode RGB, or L for ``grey``, else ``Bands``.
 
-    Raises: ValueError for numbers that are not within [0, white], or too few bands.
+    Raises: ValueError for numbers that are not within [0, white], too few bands, or a TIFF that Pillow misreads.
     """
+    require_whole(getattr(image, "tag_v2", None), channels)
     grey = image.mode in ("1", "L", "LA", "La", "I", "F") or image.mode.startswith("I;16")
     rgb = upright_rgb(image, white=white, ground=ground, in_place=in_place)
     if channels is None or (channels.colour and not channels.bands):
@@ -125,9 +126,10 @@ def upright(image, *, white=None, ground=None, channels=None, in_place=False):
     return taken(values[..., :1] if grey else values, channels)
 
 
-def taken(values, channels=None):
+def taken(values, channels=None, ground=None):
     """Numbers of 8 bits, (h, w, bands), as a picture of the channels that are taken of them; by default all, as RGB
-    where there are 1 or 3. Raises: ValueError for too few or too many bands.
+    where there are 1 or 3; a fourth band of ``rgba`` is laid over ``ground``. Raises: ValueError for too few or too
+    many bands.
     """
     bands = values.shape[2]
     channels = channels or Channels("rgb" if bands in (1, 3) else "")
@@ -139,7 +141,7 @@ def taken(values, channels=None):
         values = values[..., [band - 1 for band in channels.bands]]
     if not channels.colour:
         return Bands(Image.fromarray(np.ascontiguousarray(values[..., k])) for k in range(values.shape[2]))
-    values = over_ground(values) if values.shape[2] == 4 else values
+    values = over_ground(values, ground) if values.shape[2] == 4 else values
     rgb = Image.fromarray(np.broadcast_to(values, (*values.shape[:2], 3)))
     return rgb.convert("L") if channels.colour == "grey" else rgb
 
@@ -153,12 +155,10 @@ def bands_of_tiff(body, page=1, require_pixels=lambda width, height: None):
         return None
     try:
         tags = tiff_tags(body)
-        bands, more = int(tags.get(277, 1)), tags.get(338, ())
-        colours = {2: 3, 5: 4, 6: 3, 8: 3}.get(int(tags.get(262, 1)), 1)
+        bands = banded(tags)
     except Exception:  # damaged: said where it is decoded
         return None
-    alpha = bands == colours + 1 and more in ((1,), (2,), *([()] if colours == 3 else []))
-    if bands <= colours or alpha:
+    if not bands:
         return None
     require_pixels(int(tags.get(256, 1)), int(tags.get(257, 1)))
     try:
@@ -169,11 +169,54 @@ def bands_of_tiff(body, page=1, require_pixels=lambda width, height: None):
         ) from None
     try:
         with tifffile.TiffFile(io.BytesIO(body)) as file:
-            values = file.pages[page - 1].asarray()
+            found = file.pages[page - 1]
+            values, said = found.asarray(), {tag.code: tag.value for tag in found.tags}
     except Exception as error:  # codecs that are absent, and nearly anything on a damaged file
         raise ValueError(f"it is a TIFF of {bands} bands that tifffile cannot read ({error})") from error
     values = values.reshape(values.shape[-3:])
-    return np.moveaxis(values, 0, 2) if int(tags.get(284, 1)) == 2 else values
+    values = np.moveaxis(values, 0, 2) if int(said.get(284, 1)) == 2 else values
+    if int(said.get(262, 1)) == 0:
+        if values.dtype != np.uint8:
+            raise ValueError(f"it is a TIFF of {bands} bands of more than 8 bits in which zero is white")
+        values = 255 - values
+    return _UPRIGHT.get(int(said.get(274, 1)), lambda x: x)(values)
+
+
+def banded(tags) -> int:
+    """How many bands a TIFF has, where they are more than its colours and their transparency; else 0."""
+    bands, more = int(tags.get(277, 1)), tags.get(338, ())
+    colours = {2: 3, 5: 4, 6: 3, 8: 3}.get(int(tags.get(262, 1)), 1)
+    alpha = bands == colours + 1 and more in ((1,), (2,), *([()] if colours == 3 else []))
+    return 0 if bands <= colours or alpha else bands
+
+
+def misread(tags) -> bool:
+    """Whether Pillow opens a TIFF with these tags and would decode it to other numbers than it holds."""
+    bits = tags.get(258, (1,))
+    planes = tags.get(277, 1) > 1 and tags.get(284, 1) == 2 and max(bits) > 8
+    return planes or (2 in tags.get(339, (1,)) and max(bits) == 8)
+
+
+def require_whole(tags, channels=None):
+    """Refuse a TIFF of which Pillow gives other numbers than it holds, or not all bands. Raises: ValueError."""
+    if tags is None:
+        return
+    if misread(tags):
+        raise ValueError("it is a TIFF that Pillow decodes to other numbers than it holds")
+    if (bands := banded(tags)) and not (channels is not None and channels.colour == "rgba"):
+        raise ValueError(f"it is a TIFF of {bands} bands, and Pillow drops some: give the path of the file")
+
+
+_UPRIGHT = {
+    2: lambda x: x[:, ::-1],
+    3: lambda x: x[::-1, ::-1],
+    4: lambda x: x[::-1],
+    5: lambda x: x.swapaxes(0, 1),
+    6: lambda x: np.rot90(x, -1),
+    7: lambda x: x[::-1, ::-1].swapaxes(0, 1),
+    8: np.rot90,
+}
+"""By the tag Orientation of a TIFF: what turns its numbers upright."""
 
 
 def tiff_tags(body):
@@ -362,11 +405,13 @@ def _over_ground(colour, ground=None):
     return _in_strips(colour, lambda x: Image.alpha_composite(Image.new("RGBA", x.size, below), x))
 
 
-def over_ground(values):
-    """Numbers of 8 bits, (h, w, 4), the fourth of which is transparency, over their ground: (h, w, 3)."""
-    ground = ground_under([Image.fromarray(np.ascontiguousarray(values))])
+def over_ground(values, ground=None):
+    """Numbers of 8 bits, (h, w, 4), the fourth of which is transparency, over a colour: (h, w, 3)."""
+    if ground is None:
+        ground = (ground_under([Image.fromarray(np.ascontiguousarray(values))]),) * 3
+    below = np.array(ground, np.uint16)
     colour, alpha = values[..., :3].astype(np.uint16), values[..., 3:].astype(np.uint16)
-    return ((colour * alpha + ground * (255 - alpha) + 127) // 255).astype(np.uint8)
+    return ((colour * alpha + below * (255 - alpha) + 127) // 255).astype(np.uint8)
 
 
 def _strips(image) -> Iterator[tuple]:
@@ -499,7 +544,7 @@ def pixels(
 
 def _opened(picture, at_least, white, ground, page, channels):
     if isinstance(picture, np.ndarray):
-        return taken(bytes_of(picture if picture.ndim == 3 else picture[..., None], white), channels)
+        return taken(bytes_of(picture if picture.ndim == 3 else picture[..., None], white), channels, ground)
     if hasattr(picture, "getpixel"):
         return upright(picture, white=white, ground=ground, channels=channels)
     if not isinstance(picture, bytes):

@@ -16,7 +16,7 @@ from ._picture import Bands, Channels, fit_square, timm_square
 from ._recipes import IMAGENET_MEAN, IMAGENET_STD
 from ._views import centre_view
 
-PIXELS = 2
+PIXELS = 3
 """Which pixels a file becomes: raised where they change, so that what is kept of other pixels is not taken for them."""
 
 Fit = Literal["crop", "pad", "squeeze"]

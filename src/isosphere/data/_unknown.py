@@ -6,6 +6,7 @@ from typing import Any
 from PIL import Image, TiffImagePlugin
 from PIL.TiffTags import lookup
 
+from . import _picture
 from ._picture import tiff_tags
 
 HEIF_SUFFIXES = frozenset({".heic", ".heif"})
@@ -50,10 +51,7 @@ def misread(image: Image.Image) -> str | None:
     tags: Any = getattr(image, "tag_v2", None)
     if tags is None:
         return None
-    bits = tags.get(_BITS, (1,))
-    planes = tags.get(_SAMPLES, 1) > 1 and tags.get(_PLANAR, 1) == 2 and max(bits) > 8
-    signed = 2 in tags.get(_FORMAT, (1,)) and max(bits) == 8
-    return _not_read(tags) if planes or signed else None
+    return _not_read(tags) if _picture.misread(tags) else None
 
 
 def _is_foreign(tags: Any) -> bool:

@@ -66,6 +66,7 @@ def embed_images(
     chosen, source = run.check_layer(layer), source_of(images, run.encoder.in_chans)
     if not (isinstance(images, Source) or is_named(images)):
         run = replace(run, cache=None)
+    run, _ = run.settled(source)
     numbers = range(_count(run, source))
     blocks = [made for _, made, _ in _blocks(run, source, chosen, batch_size, 2, progress, numbers)]
     refuse_unreadable([item for block in blocks for item in block.skipped] + source.unreadable)
@@ -87,6 +88,7 @@ def embed_source(
 
     Raises: RunError if no image can be read; UsageError for a layer that the run does not have.
     """
+    run, _ = run.settled(source)
     made, _ = embed_readable(
         run, source, layer=layer, batch_size=batch_size, workers=workers, progress=progress
     )
@@ -157,6 +159,7 @@ def _embed_to(
         )
         write_embeddings(path, made)
         return Summary(len(made), made.values.shape[1], made.skipped)
+    run, _ = run.settled(source)
     parts = path.with_name(f".{path.name}.parts")
     _open_parts(parts, _identity(run, source, layer))
     lengths = [_kept(_part(parts, b), len(_rows(run, source, b))) for b in range(count)]

@@ -17,8 +17,10 @@ from isosphere.data import (
     Reading,
     Source,
     TimmTransform,
+    White,
     digests,
     read_images,
+    settle_reading,
     stream,
 )
 from isosphere.deploy._layers import Layer, named_layer
@@ -89,6 +91,15 @@ class Embedder:
     def fitted(self, fit: Fit) -> Self:
         """The same, which looks at another part of a picture: all of it (``pad``), or the central square (``crop``)."""
         return replace(self, reading=replace(self.reading, fit=fit))
+
+    def settled(self, source: Source) -> tuple[Self, White | None]:
+        """The same for the images of this source as one set: the number that is white in them is found where the run
+        says none, and why (:func:`isosphere.data.settle_reading`).
+
+        Raises: UsageError if it cannot be told, or they are on another scale than that of the run.
+        """
+        reading, white = settle_reading(source, self.reading)
+        return (self if reading == self.reading else replace(self, reading=reading)), white
 
     def looking(self, passes: int) -> Self:
         """The same, which passes each image through the network so many times. Raises: UsageError for a number out of
@@ -253,7 +264,9 @@ class Embedder:
 
         Raises: UsageError for what is no picture, or cannot be read.
         """
-        found = read_images(source_of(images, self.encoder.in_chans).read_as(self.reading), self.canvas)
+        source = source_of(images, self.encoder.in_chans)
+        reading, _ = settle_reading(source, self.reading)
+        found = read_images(source.read_as(reading), self.canvas)
         refuse_unreadable(found.skipped)
         return found.images
 

@@ -52,7 +52,7 @@ class Index:
     `unit` float32 (n, d), `paths` and `labels` per row; `added`, `reused`, `removed` count the rows that the
     last opening embedded, took over and dropped; `saved` is the file, None if it could not be written; `positions` are
     those of the rows' images in the source that was opened; `fit` says how
-    much of a picture was looked at, `passes` how often.
+    much of a picture was looked at, `passes` how often, `white` which number is white.
     """
 
     unit: Tensor
@@ -68,6 +68,7 @@ class Index:
     positions: NDArray[np.int64] | None = None
     fit: Fit = "crop"
     passes: int = 1
+    white: float | None = None
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -147,8 +148,8 @@ def open_index(
 
     Raises: RunError if no image can be read.
     """
-    layer, fit = run.check_layer(layer), run.reading.fit
-    source = source_of(data)
+    layer, source = run.check_layer(layer), source_of(data)
+    run, _ = run.settled(source)
     keeps = run.cache is not None and bool(source.location)
     marks = stamps(source) if keeps else np.zeros((len(source), 2), np.int64)
     file, identity = _index_file(run, source, layer), f"{run.identity}, pixels {json.dumps(run.key)}"
@@ -196,8 +197,9 @@ def open_index(
         reused=len(whole) - added if keeps else 0,
         removed=gone,
         saved=saved,
-        fit=fit,
+        fit=run.reading.fit,
         passes=run.passes,
+        white=run.reading.white,
     )
 
 

@@ -16,6 +16,7 @@ from isosphere.data import (
     find_white,
     load_images,
     recipe,
+    require_levels,
     suggest,
 )
 from isosphere.errors import UsageError, option
@@ -96,9 +97,13 @@ def settle_white(config: Config, source: Source) -> tuple[Config, White | None]:
     """The configuration with the number that is white in these images, and why; None where it was given or all images
     have 8 bits.
 
-    Raises: UsageError if it cannot be told.
+    Raises: UsageError if it cannot be told, or the images would be nearly black by the one that was given.
     """
-    found = find_white(source) if config.data.white is None else None
+    if config.data.white is not None:
+        levels = f"Give {option('data.white', ...)}, the number that is white in them."
+        require_levels(source, config.data.white, levels)
+        return config, None
+    found = find_white(source)
     return (config if found is None else config.replace(data={"white": found.value})), found
 
 

@@ -1,5 +1,6 @@
 """Presets, files, ``key=value`` strings and flags become one configuration: reading, merging, what is refused."""
 
+import re
 from collections.abc import Iterable, Mapping
 from functools import cache
 from importlib.resources import files
@@ -94,6 +95,13 @@ def _split(text: str) -> tuple[str, Any]:
         value = parse_yaml(written)
     except UnreadableError:
         value = written
+    # What is typed has no comments: #ff8800 is a colour, and a folder may be called "run #2".
+    if (
+        (value is None or isinstance(value, str))
+        and re.search(r"(^|\s)#", written)
+        and written.strip()[0] not in "'\""
+    ):
+        value = written.strip()
     if not equals or "." not in key:
         keys = [k for k in known_keys() if k.split(".", 1)[1] == key.split(".")[-1]]
         example = option(keys[0], value if equals else ...) if keys else option("optim.learning_rate", 0.001)

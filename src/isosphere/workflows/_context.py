@@ -17,6 +17,7 @@ from isosphere.data import (
     images_at,
     read_images,
     require_readable,
+    settle_reading,
     visible_channels,
 )
 from isosphere.deploy import Layer
@@ -106,7 +107,12 @@ class EvaluationContext:
         self._strict, self._workers, self._progress = strict, workers, progress
         described = splits.train.subset(range(min(DESCRIBED, len(splits.train))))
         parts = {"train": splits.train, "test": splits.test, "described": described, **self.ood}
-        self._sources = {name: source.read_as(run.reading) for name, source in parts.items()}
+        reading, self.white = settle_reading(splits.train, run.reading)
+        own = {"train", "described"}
+        self._sources = {
+            name: source.read_as(reading if name in own else settle_reading(source, reading)[0])
+            for name, source in parts.items()
+        }
         self._planned: dict[str, list[str]] = {}
         self._positions: dict[str, Tensor] = {}
         self._rows: dict[tuple[str, str], dict[str, Tensor]] = {}
@@ -256,7 +262,7 @@ class EvaluationContext:
             self._rows[part, look] = rows
             if self.cache is not None:
                 made = {**rows, "positions": found.positions}
-                self.cache.keep(self._key(look), made, digests=self._content(part))
+                self.cache.keep(self._key(part, look), made, digests=self._content(part))
 
     def _require_finite(self, part: str, look: str, rows: Mapping[str, Tensor], positions: Tensor) -> None:
         """Raises: RunError if the encoder gives numbers that no figure can be computed from."""
@@ -284,7 +290,7 @@ class EvaluationContext:
                 batches, {look: self._look(look)}, capacity=len(few), device=self.ranks.device
             )[look]
 
-        found = self.cache.find(self._key(look), digests=self._content(part), check=check)
+        found = self.cache.find(self._key(part, look), digests=self._content(part), check=check)
         if found is None or "positions" not in found:
             return False
         positions = found.pop("positions")
@@ -347,10 +353,11 @@ class EvaluationContext:
             return features.scores_look(method, size)
         return features.tokens_look(self.run.encoder, size, self.blocks[kind])
 
-    def _key(self, look: str) -> dict[str, Any]:
+    def _key(self, part: str, look: str) -> dict[str, Any]:
         model, _, kind = look.rpartition("/")
         weights = self.identity(model) if model else _OF_IMAGES
         pixels = self.run.key if kind == "centre" else self.run.pixels.key
+        pixels = pixels | {"white": self._sources[part].reading.white}
         key = centre_key(weights, pixels, device=self.ranks.device)
         if kind in ("views", "descriptor"):
             kind = f"{kind}, two, seed {VIEW_SEED}: {self.run.views.recipe!r}"

@@ -205,6 +205,8 @@ def _notes(context: EvaluationContext, results: dict[str, TaskResult], asked: An
         if not context.splits.labelled:
             found.append(f"{context.splits.without_labels()} Without, accuracy cannot be measured.")
         found += left_out_tasks(context)
+    if context.white is not None:
+        found += filter(None, (f"Pixels: {context.white.reason}.", context.white.caution))
     found += survey(context.splits.test.read_as(context.run.reading)).sentences
     found.append(f"Split: {context.splits.how}.")
     return (*found, *(result.hint for result in results.values() if result.hint))

@@ -126,6 +126,7 @@ def _subject(
 
 def _embedded(run: Trained, source: Source, progress: Callback) -> tuple[Embedded, list[tuple[str, str]]]:
     """The images of a source with their features, and which cannot be read."""
+    run, _ = run.settled(source)
     source = source.read_as(run.reading)
     kept, features, failed = run.source_features(source)
     progress(len(source), len(source))

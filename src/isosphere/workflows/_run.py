@@ -1,6 +1,6 @@
 """A trained run in Python: evaluated, applied, handed on."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from html import escape
 from pathlib import Path
@@ -96,8 +96,11 @@ class Run(Trained):
             else self.index(within, layer=layer, passes=passes, progress=progress)
         )
         asking = self.fitted(index.fit).looking(index.passes)
+        asking = replace(asking, reading=replace(asking.reading, white=index.white))
         found = index.search(asking.embed(images, layer=index.layer), k)
-        return found if index is within else Shown(found, partial(match_groups, within, reading=self.reading))
+        return (
+            found if index is within else Shown(found, partial(match_groups, within, reading=asking.reading))
+        )
 
     @keywords_checked
     def dedup(
@@ -115,9 +118,10 @@ class Run(Trained):
         to one file are one image.
         """
         source = deploy.source_of(data)
-        index = self.index(source, layer=layer, progress=progress).of_files(source)
+        run, _ = self.settled(source)
+        index = run.index(source, layer=layer, progress=progress).of_files(source)
         groups = deploy.near_duplicates(index.unit, threshold, index.paths)
-        return Shown(groups, partial(duplicate_groups, data, reading=self.reading))
+        return Shown(groups, partial(duplicate_groups, data, reading=run.reading))
 
     @keywords_checked
     def export(
