@@ -304,16 +304,19 @@ def test_no_band_is_dropped_of_a_picture_that_pillow_opened(bands, photometric, 
     tifffile.imwrite(
         file, values, photometric=photometric, planarconfig="contig", extrasamples=["unspecified"]
     )
-    taken = as_source([Image.open(file)]).read_as(ALL).image(0)
+    with Image.open(file) as opened:
+        taken = as_source([opened]).read_as(ALL).image(0)
     assert np.array_equal(np.dstack(taken.split()), values)
     script: dict = {}
     exec(Pixels(16, 16, (0.0,) * 3, (1.0,) * 3).script(), script)
-    decoded = Image.open(file)
-    decoded.load()
-    with pytest.raises(UnreadableImageError, match=f"{bands} bands, and Pillow drops some: give the path"):
-        as_picture(decoded, channels=Channels("rgb"))
-    with pytest.raises(ValueError, match=f"{bands} bands, and Pillow drops some: give the path"):
-        script["prepare"](decoded)
+    with Image.open(file) as decoded:
+        decoded.load()
+        with pytest.raises(
+            UnreadableImageError, match=f"{bands} bands, and Pillow drops some: give the path"
+        ):
+            as_picture(decoded, channels=Channels("rgb"))
+        with pytest.raises(ValueError, match=f"{bands} bands, and Pillow drops some: give the path"):
+            script["prepare"](decoded)
 
 
 def test_an_exported_reader_refuses_what_pillow_misreads(tmp_path):

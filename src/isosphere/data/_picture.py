@@ -169,7 +169,7 @@ def bands_of_tiff(body, page=1, require_pixels=lambda width, height: None):
         ) from None
     try:
         with tifffile.TiffFile(io.BytesIO(body)) as file:
-            found = file.pages[page - 1]
+            found = file.pages[page - 1].aspage()
             values, said = found.asarray(), {tag.code: tag.value for tag in found.tags}
     except Exception as error:  # codecs that are absent, and nearly anything on a damaged file
         raise ValueError(f"it is a TIFF of {bands} bands that tifffile cannot read ({error})") from error
