@@ -306,7 +306,7 @@ def test_evaluate_holds_the_adapted_features_against_the_frozen_ones(adapted, la
     assert "frozen encoder" in shown
     assert "trained" not in shown
     assert "train longer" not in found.summary()
-    assert "[95 %]; views: recipe crops, scale [0.4, 1.0]" in shown
+    assert "[95 %]; views: crops of 40% to 100%, colours by 0.2, 0.2, 0.1, 0.02" in shown
     assert "dimension around each image (20 neighbours)" in shown
     few = adapted.evaluate(labelled, test=labelled.subset(range(20)), tasks="geometry", progress=False)
     assert "dimension around each image (19 neighbours)" in few.table()

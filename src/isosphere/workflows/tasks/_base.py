@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from isosphere.data import permutation
+from isosphere.data import ViewRecipe, permutation
 from isosphere.errors import UsageError, option, plural
 from isosphere.evaluation import Estimate, TaskResult, paired_difference
 from isosphere.report import Layout, model_words
@@ -125,12 +125,20 @@ def points(gain: Estimate) -> str:
 
 def views_protocol(context: EvaluationContext) -> dict[str, Any]:
     """Facts of a protocol that has random views."""
-    views = context.run.config.views
-    changed = [(key, value) for key, value in views.overrides.items() if key != "global_views"]
     return {
         **common_protocol(context),
         "image_size": context.run.size,
         "views": context.run.config.views.model_dump(mode="json"),
-        "views_said": f"views: recipe {views.recipe}{''.join(f', {key} {value}' for key, value in changed)}",
+        "views_said": _views_said(context.run.views.recipe),
         "view_seed": VIEW_SEED,
     }
+
+
+def _views_said(recipe: ViewRecipe) -> str:
+    """The views in words: what their distance depends on most, whatever the recipe is called."""
+    low, high = recipe.scale
+    colours = ", ".join(f"{x:g}" for x in (recipe.brightness, recipe.contrast, recipe.saturation, recipe.hue))
+    said = [f"crops of {low:.0%} to {high:.0%}", f"colours by {colours}"]
+    said += [f"grey {recipe.grey:g}"] if recipe.grey else []
+    said += [f"turned by up to {recipe.rotation:g} degrees"] if recipe.rotation else []
+    return f"views: {', '.join(said)}"
