@@ -51,6 +51,25 @@ def test_embed(run, trained, classes):
     assert "expected adapted, backbone, wccn or head" in wrong.err
 
 
+def test_white_of_deep_images_is_found_and_said_by_a_run_of_eight_bits(run, trained, classes, tmp_path):
+    deep, plain = tmp_path / "deep", tmp_path / "plain"
+    deep.mkdir()
+    plain.mkdir()
+    for k, file in enumerate(sorted(classes.rglob("*.png"))[:8]):
+        levels = np.asarray(Image.open(file).convert("L"))
+        Image.fromarray(levels).save(plain / f"{k}.png")
+        Image.fromarray(np.rint(levels / 255 * 4095).astype(np.uint16)).save(deep / f"{k}.png")
+    said = "is white (uint16 from"
+    assert said in " ".join(run("embed", trained, deep, "--out", "deep.npz").out.split())
+    assert said not in run("embed", trained, plain, "--out", "plain.npz").out
+    with np.load("deep.npz") as a, np.load("plain.npz") as b:
+        white = 4095 / 255 * max(np.asarray(Image.open(file)).max() for file in plain.iterdir())
+        assert white > 1023, "12 bits are what the images have"
+        assert np.allclose(a["embeddings"], b["embeddings"], atol=1e-5)
+    for command in (("dedup", trained, deep), ("search", trained, deep / "1.png", "--in", deep)):
+        assert said in " ".join(run(*command).out.split())
+
+
 def test_wccn_is_learnt_at_the_end_and_used_by_search(run, trained, classes, quick):
     query = classes / "red" / "11.png"
     done = run("embed", trained, classes, "--out", "v.npz", "--layer", "wccn")
