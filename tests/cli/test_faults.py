@@ -254,7 +254,7 @@ def test_numbers_that_leave_the_range_stop_the_run_with_its_last_good_checkpoint
         (["--seed=-1"], "train.seed: got -1"),
         (["--set=optim.learning_rate=nan"], "optim.learning_rate: got 'nan'"),
         (["--set=model.dim=0"], "model.dim: got 0"),
-        (["--set=method.weight=2"], "method.weight: got 2"),
+        (["--set=method.weight=2"], "got weight=2.0, expected a number strictly between 0 and 1"),
         (["--set=views.rotation=1e9"], "rotation"),
         (["--set=data.workers=-1"], "data.workers: got -1"),
         (["--set=data.held_out=60"], "data.held_out = 60 leaves fewer than 2 of 60 images to train on"),
@@ -420,7 +420,7 @@ def test_files_that_do_not_fit_are_named_and_leave_nothing(run, trained, classes
             f"isosphere: cannot write {out}: File too large. What was there before is unchanged." in done.err
         )
         assert done.code == 1
-        assert ("groups;" in done.out) == (out == "d.html")
+        assert ("repeat" in done.out) == (out == "d.html")
     assert sorted(p.name for p in trained.path.parent.iterdir()) == ["r"]
 
 

@@ -124,10 +124,10 @@ def settle_reading(source: "Source", reading: "Reading") -> tuple["Reading", Whi
     """
     looked, channels = numbers_seen(source), reading.channels
     if channels is not None and looked and not any(channels.fit(numbers.bands) for _, numbers in looked):
-        bands = looked[0][1].bands
+        path, found = looked[0]
+        held = f"{path} has" if len(source) == 1 else f"The images{_whose(source)} have"
         raise UsageError(
-            f"The images{_whose(source)} have {plural(bands, 'band')}, and {channels.expected} are expected "
-            f"(data.channels: {channels})."
+            f"{held} {plural(found.bands, 'band')}, and {channels.expected} are expected (data.channels: {channels})."
         )
     if reading.white is not None:
         instead = f"Scale them to [0, {reading.white:g}], or give images of 8 bits."
