@@ -4,6 +4,7 @@ import re
 import shlex
 from pathlib import Path
 
+import lightning  # noqa: F401  (its log writes to the stream of its import, which is closed after a test)
 import pytest
 import typer.main
 
