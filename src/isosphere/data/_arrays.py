@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from isosphere.errors import UsageError, option
 
 from ._limits import MAX_FILE_BYTES, MAX_PIXELS, UnreadableImageError
-from ._numbers import Numbers
+from ._numbers import Numbers, whose
 from ._picture import over_ground, scaled, taken, white_of
 from ._pixels import Picture, Reading
 from ._source import Source, array_digest
@@ -123,9 +123,8 @@ def require_channels(name: str, bands: int, reading: Reading) -> None:
     """Refuse images of so many bands that are not those of a reading. Raises: UsageError, naming both."""
     channels = reading.channels
     if channels is not None and not channels.fit(bands):
-        whose = "" if name == "images" else f" of {name}"
         raise UsageError(
-            f"The images{whose} have {bands} band{'s' * (bands > 1)}, and {channels.expected} are expected "
+            f"The images{whose(name)} have {bands} band{'s' * (bands > 1)}, and {channels.expected} are expected "
             f"(data.channels: {channels})."
         )
 

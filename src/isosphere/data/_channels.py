@@ -8,7 +8,7 @@ import torch
 from isosphere.errors import UsageError, option, plural
 
 from ._images import ImageSet, PictureSet, load_images
-from ._numbers import numbers_seen
+from ._numbers import numbers_seen, whose
 from ._picture import Channels
 from ._pictures import Pictures
 from ._source import Source
@@ -40,12 +40,14 @@ def find_channels(source: Source, asked: Channels | None) -> Taken:
     if asked is not None and not any(asked.fit(bands) for _, bands in seen):
         raise UsageError(
             f"{option('data.channels', str(asked))} takes pictures of {asked.expected} bands, and there are none among "
-            f"{_whose(source).replace('The', 'the', 1)}: {_counted(seen)}. {_choices(max(kinds), asked)}"
+            f"the images{whose(source.name)}: {_counted(seen)}. {_choices(max(kinds), asked)}"
         )
     every = sorted({bands for _, bands in seen})
     if asked is None or (not asked.colour and not asked.bands):
         if len(every if asked is not None else kinds) > 1:
-            raise UsageError(f"{_whose(source)} disagree: {_counted(seen)}. {_choices(max(kinds))}")
+            raise UsageError(
+                f"The images{whose(source.name)} disagree: {_counted(seen)}. {_choices(max(kinds))}"
+            )
         bands = every[0]
         value = Channels(of=bands)
         said = [f"{plural(bands, 'channel')}, all bands", shown_as(value)]
@@ -74,10 +76,6 @@ def channel_statistics(
     pixels = found.transpose(0, 1).flatten(1).double() / 255
     std = pixels.std(1, correction=0).clamp(min=1 / 255)  # of a band without a thing in it
     return tuple(round(x, 6) for x in pixels.mean(1).tolist()), tuple(round(x, 6) for x in std.tolist())
-
-
-def _whose(source: Source) -> str:
-    return "The images" if source.name == "images" else f"The images of {source.name}"
 
 
 def _counted(seen: list[tuple[str, int]]) -> str:

@@ -15,6 +15,7 @@ from torch import Tensor
 from isosphere.errors import RunError, option, plural
 
 from ._limits import UnreadableImageError
+from ._numbers import whose
 from ._pictures import Pictures
 from ._source import DIGEST_BYTES, Source
 from ._whole import whole
@@ -261,15 +262,15 @@ def require_readable(source: Source, read: int, skipped: list[tuple[str, str]], 
 
     Raises: RunError that names the first files that cannot be read.
     """
-    whose = "" if source.name == "images" else f" of {source.name}"
+    of = whose(source.name)
     if strict and skipped:
         raise RunError(
-            f"{plural(len(skipped), 'image')}{whose} cannot be read: {name_skipped(skipped, _NAMED)}. Remove or repair "
+            f"{plural(len(skipped), 'image')}{of} cannot be read: {name_skipped(skipped, _NAMED)}. Remove or repair "
             f"{'it' if len(skipped) == 1 else 'them'}, or leave out {option('strict')} to go on with the other {read}."
         )
     if read == 0:
         only = len(source) == 1
-        none = f"The only image{whose} cannot" if only else f"None of the {len(source)} images{whose} can"
+        none = f"The only image{of} cannot" if only else f"None of the {len(source)} images{of} can"
         reasons = f": {name_skipped(skipped)}" if skipped else ""
         raise RunError(f"{none} be read{reasons}. Give images that an image viewer opens.")
 

@@ -125,7 +125,7 @@ def settle_reading(source: "Source", reading: "Reading") -> tuple["Reading", Whi
     looked, channels = numbers_seen(source), reading.channels
     if channels is not None and looked and not any(channels.fit(numbers.bands) for _, numbers in looked):
         path, found = looked[0]
-        held = f"{path} has" if len(source) == 1 else f"The images{_whose(source)} have"
+        held = f"{path} has" if len(source) == 1 else f"The images{whose(source.name)} have"
         raise UsageError(
             f"{held} {plural(found.bands, 'band')}, and {channels.expected} are expected (data.channels: {channels})."
         )
@@ -149,7 +149,7 @@ def _require_levels(source: "Source", looked: list[tuple[str, Numbers]], white: 
     deep = [numbers for _, numbers in looked if not numbers.eight_bits]
     if deep and 0 < (high := max(n.high for n in deep)) < white / _FEWEST:
         raise UsageError(
-            f"The images{_whose(source)} hold {deep[0].kind} from {min(n.low for n in deep):g} to {high:g}, and "
+            f"The images{whose(source.name)} hold {deep[0].kind} from {min(n.low for n in deep):g} to {high:g}, and "
             f"{white:g} is white: they would be nearly black. {instead}"
         )
 
@@ -165,12 +165,13 @@ def _said(some: Sequence[tuple[str, Any]]) -> str:
     return f"{path} ({numbers.kind} from {numbers.low:g} to {numbers.high:g})"
 
 
-def _whose(source: "Source") -> str:
-    return "" if source.name == "images" else f" of {source.name}"
+def whose(name: str) -> str:
+    """What follows the words "the images" where they have a name."""
+    return "" if name == "images" else f" of {name}"
 
 
 def _untold(source: "Source", why: str, instead: str | None) -> UsageError:
     instead = instead or f"Give {option('data.white', ...)}, the number that is shown as white."
     return UsageError(
-        f"It cannot be told which number is white in the images{_whose(source)}: {why}. {instead}"
+        f"It cannot be told which number is white in the images{whose(source.name)}: {why}. {instead}"
     )
