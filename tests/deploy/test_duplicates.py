@@ -92,3 +92,50 @@ def test_nothing_and_one():
 def test_wrong_arguments(z, threshold, words):
     with pytest.raises(ValueError, match=words):
         near_duplicates(z, threshold)
+
+
+@pytest.mark.parametrize("side", [2048, 7])
+@pytest.mark.parametrize("threshold", [-0.5, 0.2, 0.9, 1.0])
+def test_pairs_near_a_threshold_are_the_nearest_of_each_side(side, threshold, monkeypatch):
+    monkeypatch.setattr(duplicates, "_SIDE", side)
+    unit = torch.nn.functional.normalize(
+        torch.randn(30, 4, generator=torch.Generator().manual_seed(3)), dim=1
+    )
+    of = torch.arange(30) % 3
+    for sets in (None, of):
+        pairs = [(i, j) for i in range(30) for j in range(i + 1, 30) if sets is None or sets[i] != sets[j]]
+        cosine = {(i, j): float(unit[i] @ unit[j]) for i, j in pairs}
+        above = sorted((p for p in pairs if cosine[p] >= threshold), key=cosine.__getitem__)
+        below = sorted((p for p in pairs if cosine[p] < threshold), key=lambda p: -cosine[p])
+        taken = max(5, 10 - len(below)) if len(above) >= 5 else len(above)
+        expected = sorted(above[:taken] + below[: 10 - min(taken, len(above))], key=lambda p: -cosine[p])
+        found = duplicates.pairs_near(unit, threshold, 10, [str(i) for i in range(30)], sets=sets)
+        assert [pair.rows for pair in found] == expected
+        assert [pair.similarity for pair in found] == pytest.approx([cosine[p] for p in expected], abs=1e-6)
+        assert all(pair.paths == tuple(map(str, pair.rows)) for pair in found)
+    assert len(duplicates.pairs_near(unit[:3], threshold, 10)) == 3
+    assert duplicates.pairs_near(unit[:1], threshold, 10) == []
+
+
+@pytest.mark.parametrize("side", [2048, 26])
+def test_groups_between_sets_have_links_between_sets_alone(side, monkeypatch):
+    monkeypatch.setattr(duplicates, "_SIDE", side)
+    rng = np.random.default_rng(1)
+    z = rng.normal(size=(40, 5))[rng.integers(0, 40, 150)] + 0.1 * rng.normal(size=(150, 5))
+    sets = rng.integers(0, 2, 150)
+    unit = z / np.linalg.norm(z, axis=1, keepdims=True)
+    cosines = np.where(sets[:, None] == sets, -1, unit @ unit.T)
+    found = near_duplicates(z, 0.97, sets=sets)
+    assert found
+    for group in found:
+        rows = list(group.rows)
+        assert len(set(sets[rows])) == 2
+        np.testing.assert_allclose(group.similarities, cosines[rows].max(1), atol=1e-6)
+        assert min(group.similarities) >= 0.97 - 1e-6
+    linked = set(np.flatnonzero((cosines >= 0.97).any(1)).tolist())
+    assert {row for group in found for row in group.rows} == linked
+    assert len(found) < len(near_duplicates(z, 0.97)) or linked != {
+        row for group in near_duplicates(z, 0.97) for row in group.rows
+    }
+    with pytest.raises(ValueError, match="sets"):
+        near_duplicates(z, 0.97, sets=sets[:3])

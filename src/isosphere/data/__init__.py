@@ -3,6 +3,8 @@
 from ._cache import cache_folder
 from ._channels import Taken, channel_statistics, find_channels, shown_as
 from ._class_list import CLASS_LIST
+from ._copies import KINDS as COPY_KINDS
+from ._copies import CopiedSource, Copying, copy_of, copying
 from ._decode import decode
 from ._folder import is_image_file
 from ._formats import BUILTIN, FORMATS, Format, describe_formats
@@ -23,6 +25,15 @@ from ._images import (
     set_aside,
 )
 from ._joined import distinct_ends, joined
+from ._label_file import (
+    Labelled,
+    LabelRow,
+    hex_digest,
+    label_rows,
+    match_labels,
+    read_label_file,
+    write_label_file,
+)
 from ._layout import is_image_name
 from ._limits import UnreadableImageError
 from ._loader import Batch, Loader
@@ -58,6 +69,7 @@ __all__ = [
     "AUTO",
     "BUILTIN",
     "CLASS_LIST",
+    "COPY_KINDS",
     "FORMATS",
     "IMAGENET_MEAN",
     "IMAGENET_STD",
@@ -68,10 +80,14 @@ __all__ = [
     "WHOLE",
     "Batch",
     "Channels",
+    "CopiedSource",
+    "Copying",
     "Decoded",
     "Fit",
     "Format",
     "ImageSet",
+    "LabelRow",
+    "Labelled",
     "Loader",
     "Opening",
     "Picture",
@@ -98,6 +114,8 @@ __all__ = [
     "centre_view",
     "channel_statistics",
     "copied",
+    "copy_of",
+    "copying",
     "decode",
     "decode_batch",
     "describe_formats",
@@ -111,21 +129,25 @@ __all__ = [
     "first_of_each",
     "fit_square",
     "ground_of",
+    "hex_digest",
     "images_at",
     "images_bytes",
     "is_image_file",
     "is_image_name",
     "is_picture",
     "joined",
+    "label_rows",
     "left_out",
     "linked",
     "load_images",
     "load_pictures",
     "located",
+    "match_labels",
     "name_skipped",
     "open_source",
     "permutation",
     "read_images",
+    "read_label_file",
     "read_pictures",
     "recipe",
     "require_readable",
@@ -144,4 +166,5 @@ __all__ = [
     "visible",
     "visible_channels",
     "worker_count",
+    "write_label_file",
 ]

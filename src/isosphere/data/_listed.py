@@ -21,8 +21,18 @@ from ._source import Origin, Split
 LISTS = (".txt", ".lst", ".csv", ".tsv")
 """Endings of files that list images."""
 
-_PATHS = ("path", "file", "filename", "file_name", "image", "image_path", "filepath", "file_path", "img")
-_LABELS = ("label", "class", "category", "target", "y", "labels", "class_name")
+PATH_COLUMNS = (
+    "path",
+    "file",
+    "filename",
+    "file_name",
+    "image",
+    "image_path",
+    "filepath",
+    "file_path",
+    "img",
+)
+LABEL_COLUMNS = ("label", "class", "category", "target", "y", "labels", "class_name")
 
 
 class FileSource(EncodedSource):
@@ -157,8 +167,8 @@ def _columns(file: Path, text: str) -> tuple[list[str], list[str] | None, str]:
             "quotation mark that is not closed."
         ) from error
     heads = [cell.strip().casefold() for cell in rows[0]] if rows else []
-    path = next((heads.index(name) for name in _PATHS if name in heads), None)
-    named = [name for name in _LABELS if name in heads and not (name == "y" and "x" in heads)]
+    path = next((heads.index(name) for name in PATH_COLUMNS if name in heads), None)
+    named = [name for name in LABEL_COLUMNS if name in heads and not (name == "y" and "x" in heads)]
     label = heads.index(named[0]) if named else None
     if path is None:
         if not heads or not Path(_placed(file, rows[0][0].strip())).is_file():

@@ -1,6 +1,6 @@
 """Using a trained encoder: embeddings in a file, search, near-duplicates, and files that other programs load."""
 
-from isosphere.deploy._duplicates import DuplicateGroup, near_duplicates, nearest_pair
+from isosphere.deploy._duplicates import DuplicateGroup, Pair, near_duplicates, nearest_pair, pairs_near
 from isosphere.deploy._embed import embed_images, embed_source, embed_to_file
 from isosphere.deploy._embedder import Embedder, pixels_of, rows_seen
 from isosphere.deploy._export import FORMATS, Exported, export
@@ -20,6 +20,7 @@ __all__ = [
     "Index",
     "Layer",
     "Match",
+    "Pair",
     "check_target",
     "embed_images",
     "embed_source",
@@ -29,6 +30,7 @@ __all__ = [
     "near_duplicates",
     "nearest_pair",
     "open_index",
+    "pairs_near",
     "pixels_of",
     "read_embeddings",
     "rows_seen",

@@ -1,6 +1,6 @@
 """Groups of images that are nearly the same, by the cosine of their embeddings."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -25,34 +25,39 @@ class DuplicateGroup:
         return len(self.rows)
 
 
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """Two rows, the earlier first, their cosine, and their names."""
+
+    rows: tuple[int, int]
+    similarity: float
+    paths: tuple[str, ...] = ()
+
+
 def near_duplicates(
-    z: ArrayLike | Tensor, threshold: float, paths: Sequence[str] = ()
+    z: ArrayLike | Tensor,
+    threshold: float,
+    paths: Sequence[str] = (),
+    *,
+    sets: ArrayLike | Tensor | None = None,
 ) -> list[DuplicateGroup]:
     """Groups of rows linked by cosines of at least `threshold`, the largest group first.
 
     Two rows are in one group if a chain of such pairs leads from one to the other (connected components,
-    single linkage), so that the ends of a chain may be less alike than the threshold.
+    single linkage), so that the ends of a chain may be less alike than the threshold. With `sets`, the number of the
+    set that each row belongs to, rows of one set are not compared: each group holds rows of at least two.
 
-    Shape: ``(n, d)``, normalised here; `paths` n names, or none.
+    Shape: ``(n, d)``, normalised here; `paths` n names, or none; `sets` ``(n,)``.
 
     Raises: ValueError for another shape, non-finite rows or a threshold outside (-1, 1].
 
     Numerics: exact, every pair once, float32 in squares of 16 MB: n^2 d operations, and memory that does not grow with
     n; of cosines within 1e-6 of the threshold rounding decides. A zero row is like nothing.
     """
-    x = torch.as_tensor(z)
-    if x.ndim != 2:
-        raise ValueError(f"z: got shape {tuple(x.shape)}, expected (n, d)")
-    if not torch.isfinite(x).all():
-        raise ValueError("z: got non-finite numbers, expected finite ones; drop or repair these rows first")
-    if not -1 < threshold <= 1:
-        raise ValueError(f"threshold: got {threshold}, expected a cosine above -1 and at most 1")
-    unit = functional.normalize(x.float(), dim=1)
+    unit, of = _compared(z, threshold, sets)
     n = len(unit)
     parent, best = torch.arange(n), torch.full((n,), -1.0)
-    for rows, columns, cosines in pair_tiles(unit, side=_SIDE):
-        if rows == columns:
-            cosines.fill_diagonal_(-1.0)
+    for rows, columns, cosines in _tiles(unit, of, itself=-1.0):
         along, down = (cosines.amax(axis).cpu() for axis in (1, 0))
         best[rows] = torch.maximum(best[rows], along)
         best[columns] = torch.maximum(best[columns], down)
@@ -77,22 +82,94 @@ def near_duplicates(
     return sorted(groups, key=lambda group: (-len(group), group.rows[0]))
 
 
-def nearest_pair(unit: Tensor, paths: Sequence[str] = ()) -> DuplicateGroup | None:
-    """The two rows with the largest cosine, as a group; None of fewer than two. `unit`: ``(n, d)`` unit rows."""
-    best, rows = -2.0, (0, 0)
-    for down, along, cosines in pair_tiles(unit, side=_SIDE):
-        if down == along:
-            cosines.fill_diagonal_(-2.0)
-        value, at = cosines.flatten().max(0)
-        if value > best:
-            i, j = divmod(int(at), cosines.shape[1])
-            best, rows = float(value), (down.start + i, along.start + j)
-    if len(unit) < 2:
+def nearest_pair(
+    unit: Tensor, paths: Sequence[str] = (), *, sets: ArrayLike | Tensor | None = None
+) -> DuplicateGroup | None:
+    """The two rows with the largest cosine, as a group; None of fewer than two. `unit`: ``(n, d)`` unit rows; `sets` as
+    of :func:`near_duplicates`.
+    """
+    found = pairs_near(unit, 1.0, 1, paths, sets=sets)
+    if not found:
         return None
-    a, b = sorted(rows)
-    return DuplicateGroup(
-        (a, b), (min(best, 1.0),) * 2, tuple(str(paths[row]) for row in (a, b)) if paths else ()
-    )
+    pair = found[0]
+    return DuplicateGroup(pair.rows, (pair.similarity,) * 2, pair.paths)
+
+
+def pairs_near(
+    z: ArrayLike | Tensor,
+    threshold: float,
+    count: int,
+    paths: Sequence[str] = (),
+    *,
+    sets: ArrayLike | Tensor | None = None,
+) -> list[Pair]:
+    """The pairs of rows whose cosines are nearest to a threshold, the most alike first: half of them at or above it and
+    half below, where there are so many; else more of the others.
+
+    Args and errors as of :func:`near_duplicates`; `count` pairs at the most.
+
+    Numerics: n^2 d operations, and memory of a square and `count` pairs.
+    """
+    unit, of = _compared(z, threshold, sets)
+    above = below = (torch.empty(0), torch.empty(0, 2, dtype=torch.int64))  # the nearest of each side
+    for rows, columns, cosines in _tiles(unit, of, itself=-2.0):
+        values = cosines.flatten()
+        if rows == columns:  # each pair once
+            values = cosines.triu(1).where(torch.ones_like(cosines).triu(1) > 0, -2.0).flatten()
+        high = values >= threshold - 1e-6
+        corner = torch.tensor([rows.start, columns.start])
+        above = _nearer(above, torch.where(high, -values, -2.0), corner, cosines.shape[1], count)
+        below = _nearer(below, torch.where(high, -2.0, values), corner, cosines.shape[1], count)
+    most = min(len(above[0]), max(count - count // 2, count - len(below[0])))
+    values = torch.cat([-above[0][:most], below[0][: count - most]]).clamp(max=1.0)
+    places = torch.cat([above[1][:most], below[1][: count - most]])
+    return [
+        Pair((a, b), value, (str(paths[a]), str(paths[b])) if paths else ())
+        for value, (a, b) in sorted(
+            zip(values.tolist(), map(tuple, places.tolist()), strict=True), key=lambda p: (-p[0], p[1])
+        )
+    ]
+
+
+def _nearer(
+    kept: tuple[Tensor, Tensor], values: Tensor, corner: Tensor, width: int, count: int
+) -> tuple[Tensor, Tensor]:
+    """The largest values so far with their pairs of rows; -2 and below is none."""
+    if len(kept[0]) == count and float(values.max()) <= float(kept[0][-1]):
+        return kept
+    found, at = values.topk(min(count, len(values)))
+    at = at.cpu()[found.cpu() > -2.0]
+    places = torch.stack([at // width, at % width], 1) + corner
+    merged, places = torch.cat([kept[0], values.cpu()[at]]), torch.cat([kept[1], places])
+    order = merged.argsort(descending=True, stable=True)[:count]
+    return merged[order], places[order]
+
+
+def _compared(
+    z: ArrayLike | Tensor, threshold: float, sets: ArrayLike | Tensor | None
+) -> tuple[Tensor, Tensor | None]:
+    """Unit rows, and which set each belongs to. Raises: ValueError."""
+    x = torch.as_tensor(z)
+    if x.ndim != 2:
+        raise ValueError(f"z: got shape {tuple(x.shape)}, expected (n, d)")
+    if not torch.isfinite(x).all():
+        raise ValueError("z: got non-finite numbers, expected finite ones; drop or repair these rows first")
+    if not -1 < threshold <= 1:
+        raise ValueError(f"threshold: got {threshold}, expected a cosine above -1 and at most 1")
+    of = None if sets is None else torch.as_tensor(sets).to(x.device)
+    if of is not None and of.shape != (len(x),):
+        raise ValueError(f"sets: got shape {tuple(of.shape)}, expected ({len(x)},)")
+    return functional.normalize(x.float(), dim=1), of
+
+
+def _tiles(unit: Tensor, of: Tensor | None, *, itself: float) -> Iterator[tuple[slice, slice, Tensor]]:
+    """Cosines of rows with each other, in squares; of pairs that are not compared `itself`."""
+    for rows, columns, cosines in pair_tiles(unit, side=_SIDE):
+        if of is not None:
+            cosines.masked_fill_(of[rows][:, None] == of[columns], itself)
+        elif rows == columns:
+            cosines.fill_diagonal_(itself)
+        yield rows, columns, cosines
 
 
 def _unite(parent: Tensor, a: Tensor, b: Tensor) -> None:

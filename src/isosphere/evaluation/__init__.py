@@ -9,6 +9,14 @@ from isosphere.evaluation._baselines import (
 )
 from isosphere.evaluation._cache import FeatureCache, centre_key, weights_identity
 from isosphere.evaluation._classes import ClassOutcomes, class_outcomes, class_retrieval
+from isosphere.evaluation._copies import (
+    CopyThreshold,
+    at_threshold,
+    choose_threshold,
+    copy_cosines,
+    copy_precision,
+    pair_precision,
+)
 from isosphere.evaluation._descent import ADAMW_RATES, EPOCHS, SGD_RATES
 from isosphere.evaluation._features import (
     Features,
@@ -24,12 +32,14 @@ from isosphere.evaluation._features import (
     unpacked,
     views_look,
 )
+from isosphere.evaluation._folds import grouped_folds, joined_groups
 from isosphere.evaluation._geometry import LOCAL_NEIGHBOURS, geometry
 from isosphere.evaluation._intervals import Estimate, bootstrap, paired_difference, wilson
 from isosphere.evaluation._knn import knn, knn_predict
 from isosphere.evaluation._linear import PENALTIES, LinearPrediction, Solver, linear_predict, linear_probe
 from isosphere.evaluation._logistic import Logistic, fit_logistic
 from isosphere.evaluation._ood import SCORES, detection, ood, ood_scores
+from isosphere.evaluation._probe import Probe, fit_probe, held_out_labels
 from isosphere.evaluation._results import Figure, TaskResult, read_results, update_results
 from isosphere.evaluation._retrieval import (
     InstanceNeighbours,
@@ -67,6 +77,7 @@ __all__ = [
     "WCCN",
     "WHITENING",
     "ClassOutcomes",
+    "CopyThreshold",
     "Correlation",
     "Estimate",
     "FeatureCache",
@@ -78,10 +89,12 @@ __all__ = [
     "Logistic",
     "Look",
     "MakesViews",
+    "Probe",
     "Progress",
     "RidgePrediction",
     "Solver",
     "TaskResult",
+    "at_threshold",
     "balanced_accuracy",
     "bootstrap",
     "centre_key",
@@ -90,17 +103,24 @@ __all__ = [
     "class_recalls",
     "class_retrieval",
     "class_structure",
+    "choose_threshold",
     "class_weights",
+    "copy_cosines",
+    "copy_precision",
     "detection",
     "extract",
     "extract_views",
     "first_two",
     "fit_logistic",
+    "fit_probe",
     "geometry",
+    "grouped_folds",
+    "held_out_labels",
     "instance_neighbours",
     "instance_protocol",
     "instance_ranks",
     "instance_retrieval",
+    "joined_groups",
     "kernel_ridge",
     "knn",
     "knn_predict",
@@ -112,6 +132,7 @@ __all__ = [
     "ood_scores",
     "ood",
     "paired_difference",
+    "pair_precision",
     "pca_whitened",
     "pixels",
     "r_squared",

@@ -65,11 +65,14 @@ def bootstrap(
     resamples: int = 2000,
     level: float = 0.95,
     unit_interval: bool = False,
+    groups: ArrayLike | torch.Tensor | None = None,
 ) -> Estimate:
     """A statistic of independent rows with the percentile interval of the bootstrap over rows.
 
     Args:
         values: ``(n,)`` or ``(n, ...)``; rows are resampled with replacement.
+        groups: ``(n,)`` numbers: rows of one group, such as pictures of one product, are not independent, and whole
+            groups are resampled (the cluster bootstrap); for the mean of ``(n,)`` values alone.
         statistic: from an array of n rows to a number; None is the mean of ``(n,)`` values.
         seed: of an own generator; the global ones are neither read nor advanced.
         unit_interval: say that the values lie in [0, 1]. Where all are equal the bootstrap would claim
@@ -95,6 +98,11 @@ def bootstrap(
         raise ValueError(
             f"values: got shape {rows.shape}, expected (n,) for the mean; pass statistic= for others"
         )
+    if groups is not None:
+        rows, statistic = _by_group(rows, groups, statistic), _ratio
+        if unit_interval and np.ptp(rows[:, 0] / rows[:, 1]) < 1e-12:
+            return wilson(float(np.clip(_ratio(rows), 0, 1)) * len(rows), len(rows), level=level)
+        n = len(rows)
     if unit_interval and statistic is None and np.ptp(rows) < 1e-12:
         return wilson(float(np.clip(rows.mean(), 0, 1)) * n, n, level=level)
     generator = np.random.Generator(np.random.PCG64(seed))
@@ -114,12 +122,14 @@ def paired_difference(
     seed: int = 0,
     resamples: int = 2000,
     level: float = 0.95,
+    groups: ArrayLike | torch.Tensor | None = None,
 ) -> Estimate:
     """Mean of ``first - second`` over the same queries, with the bootstrap interval of the differences.
 
     Two encoders judged on the same queries share what makes a query hard, so that the interval of the
     difference is narrower than two separate intervals suggest. Feed it outcomes per query: ``correct`` of two
-    k-NN predictions, or ``InstanceRanks.recall(1)`` and ``.reciprocal_rank()`` of two encoders.
+    k-NN predictions, or ``InstanceRanks.recall(1)`` and ``.reciprocal_rank()`` of two encoders. `groups` as of
+    :func:`bootstrap`.
 
     Scale: first minus second; the interval excluding 0 is the evidence that they differ. Where all differences are
     equal the bootstrap would claim certainty: the interval is then that of so many queries of which as large a share
@@ -136,13 +146,32 @@ def paired_difference(
     difference = a - b
     if len(a) and np.isfinite(difference).all() and np.ptp(difference) < 1e-12:
         value, most = float(difference.mean()), max(1.0, float(np.abs([a, b]).max()))
-        unseen = wilson(0, len(a), level=level).high
+        independent = len(a) if groups is None else len(np.unique(_array(groups)))
+        unseen = wilson(0, independent, level=level).high
         return Estimate(
             value,
             max(-most, value - unseen * (most + value)),
             min(most, value + unseen * (most - value)),
         )
-    return bootstrap(difference, seed=seed, resamples=resamples, level=level)
+    return bootstrap(difference, seed=seed, resamples=resamples, level=level, groups=groups)
+
+
+def _by_group(
+    values: np.ndarray, groups: ArrayLike | torch.Tensor, statistic: Callable[[np.ndarray], float] | None
+) -> np.ndarray:
+    """Sum and number of the values of each group, ``(g, 2)``. Raises: ValueError."""
+    of = _array(groups)
+    if statistic is not None or values.ndim != 1 or of.shape != values.shape:
+        raise ValueError(
+            f"groups: got shape {of.shape} for values of shape {values.shape}"
+            f"{'' if statistic is None else ' and a statistic'}, expected (n,) of both, for their mean"
+        )
+    _, place = np.unique(of, return_inverse=True)
+    return np.stack([np.bincount(place, values), np.bincount(place)], axis=1)
+
+
+def _ratio(rows: np.ndarray) -> float:
+    return float(rows[:, 0].sum() / rows[:, 1].sum())
 
 
 def _array(values: ArrayLike | torch.Tensor) -> np.ndarray:

@@ -1,6 +1,6 @@
 """The linear probe: logistic regression on frozen features, its settings chosen without the test set."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
 import torch
@@ -10,6 +10,7 @@ from torch.nn import functional
 
 from isosphere.data import stratified_split
 from isosphere.evaluation._descent import ADAMW_RATES, EPOCHS, SGD_RATES, Descent, fit_by_descent
+from isosphere.evaluation._folds import grouped_folds
 from isosphere.evaluation._intervals import Estimate, wilson
 from isosphere.evaluation._labels import finite_rows, integer_labels, labelled_rows
 from isosphere.evaluation._logistic import Logistic, fit_logistic
@@ -96,6 +97,7 @@ def linear_predict(
     rates: tuple[float, ...] | None = None,
     epochs: tuple[int, ...] = EPOCHS,
     standardise: bool = True,
+    groups: ArrayLike | Tensor | None = None,
     seed: int = 0,
 ) -> LinearPrediction:
     """Multinomial logistic regression, fitted on the training rows with the settings that serve them best.
@@ -113,6 +115,7 @@ def linear_predict(
         epochs: of ``adamw`` and ``sgd``, the grid of lengths; each is a schedule of its own.
         standardise: bring features to mean 0 and variance 1 on the training rows first, which gives the
             penalty one meaning for every encoder; constant features drop out. False fits them as they are.
+        groups: ``(n,)`` numbers; training rows of one group are held out together (:func:`grouped_folds`).
 
     Raises: ValueError if no training row is labelled, shapes disagree, features are not finite, or a grid
     is empty or not positive. Training rows labelled -1 are left out.
@@ -124,6 +127,9 @@ def linear_predict(
     """
     x, test = Rows.checked(train_x, "train_x"), Rows.checked(test_x, "test_x")
     y = integer_labels(train_y, "train_y").to(x.device)
+    groups = None if groups is None else integer_labels(groups, "groups").to(x.device)
+    if groups is not None and len(groups) != len(y):
+        raise ValueError(f"groups: got {len(groups)} numbers, expected {len(y)}, one for each training row")
     if len(x) != len(y):
         raise ValueError(f"train_x, train_y: got {len(x)} rows and {len(y)} labels, expected as many of each")
     if x.width != test.width:
@@ -131,6 +137,7 @@ def linear_predict(
             f"train_x, test_x: got {x.width} and {test.width} features, expected as many in both"
         )
     if not bool((y >= 0).all()):
+        groups = None if groups is None else groups[y >= 0]
         x, y = x.subset((y >= 0).nonzero()[:, 0]), y[y >= 0]
     if len(y) == 0:
         raise ValueError("train_y: got no labelled row, expected at least one label >= 0 (-1: unlabelled)")
@@ -146,13 +153,11 @@ def linear_predict(
         raise ValueError(f"epochs: got {epochs}, expected numbers of passes such as (10, 30, 100)")
     if standardise:
         x, test = x.standardised(torch.as_tensor(test_x).detach().to(x.dtype))
-    fitted, held = (
-        torch.as_tensor(part, device=x.device)
-        for part in stratified_split(y.cpu().numpy(), test_fraction=_VALIDATION, seed=seed)
-    )
+    fitted, held = (part.to(x.device) for part in _parts(y.cpu(), groups, seed))
     if solver != "lbfgs":
         grid = ADAMW_RATES if solver == "adamw" else SGD_RATES
         return _by_descent(x, y, test, (fitted, held), solver, grid if rates is None else rates, epochs, seed)
+    basis = None
     if x.width > len(x):
         # The penalty keeps the weights in the span of the rows: rotate it to the first coordinates.
         basis = torch.linalg.qr(x.centred(x.mean()).whole().T).Q
@@ -166,8 +171,11 @@ def linear_predict(
             scores[penalty] = _held_out(model, x.subset(held), y[held])
     chosen = max(scores, key=lambda p: scores[p]) if scores else grid[len(grid) // 2]
     final = fit_logistic(x, y, penalty=chosen)
+    labels = final.predict(test)
+    if basis is not None:
+        final = replace(final, weight=basis.double() @ final.weight)
     return LinearPrediction(
-        labels=final.predict(test),
+        labels=labels,
         penalty=chosen,
         validation={penalty: accuracy for penalty, (accuracy, _) in scores.items()},
         at_edge=bool(scores) and chosen in (grid[0], grid[-1]),
@@ -211,6 +219,16 @@ def _by_descent(
         rate=rate,
         epochs=length,
     )
+
+
+def _parts(y: Tensor, groups: Tensor | None, seed: int) -> tuple[Tensor, Tensor]:
+    """Rows to fit, and rows that are held out, of classes that are among those."""
+    if groups is None:
+        fitted, held = stratified_split(y.numpy(), test_fraction=_VALIDATION, seed=seed)
+        return torch.as_tensor(fitted), torch.as_tensor(held)
+    out = grouped_folds(y, groups.cpu(), round(1 / _VALIDATION), seed=seed) == 0
+    known = torch.isin(y, y[~out].unique())
+    return (~out).nonzero()[:, 0], (out & known).nonzero()[:, 0]
 
 
 def _held_out(model: Logistic, x: Rows, y: Tensor) -> tuple[float, float]:

@@ -1,11 +1,53 @@
 """Clusters without labels, and how far they agree with the classes."""
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from isosphere.reductions import in_float64
 
 _BLOCK = 8192
+
+
+@dataclass(frozen=True, eq=False)
+class Clusters:
+    """Clusters of n rows, the largest first.
+
+    `assigned` int64 ``(n,)``; `centres` float32 ``(k, d)`` unit rows; `cosines` ``(n,)`` of each row to the centre of
+    its cluster; `sizes` int64 ``(k,)``.
+    """
+
+    assigned: Tensor
+    centres: Tensor
+    cosines: Tensor
+    sizes: Tensor
+
+    def rows(self, cluster: int) -> Tensor:
+        """Rows of a cluster, those nearest to its centre first."""
+        members = (self.assigned == cluster).nonzero()[:, 0]
+        return members[self.cosines[members].argsort(descending=True, stable=True)]
+
+
+def clusters(z: Tensor, k: int, *, seed: int = 0, restarts: int = 4) -> Clusters:
+    """Clusters of directions: :func:`kmeans` of the unit rows, without the clusters that stayed empty.
+
+    Shape:
+        ``(n, d)``, normalised here.
+    Raises:
+        ValueError: another shape, non-finite rows or k outside 1..n.
+    """
+    if z.ndim != 2:
+        raise ValueError(f"z: got shape {tuple(z.shape)}, expected (n, d)")
+    x = functional.normalize(z.detach().float(), dim=1)
+    assigned, centres, _ = kmeans(x, k, seed=seed, restarts=restarts)
+    counts = torch.bincount(assigned, minlength=k)
+    order = counts.argsort(descending=True, stable=True)[: int((counts > 0).sum())]
+    place = torch.empty(k, dtype=torch.int64, device=x.device)
+    place[order] = torch.arange(len(order), device=x.device)
+    assigned, centres = place[assigned], functional.normalize(centres[order], dim=1)
+    return Clusters(assigned, centres, (x * centres[assigned]).sum(1).clamp(-1, 1), counts[order])
 
 
 def kmeans(
