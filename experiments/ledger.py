@@ -21,6 +21,7 @@ from experiments.methods.filling import CELL, RESULTS, results, small
 from experiments.methods.tables import markdown
 from experiments.records import newest, older
 from experiments.trained import Cells
+from experiments.unrun import UNRUN
 from experiments.verdict import Verdict
 
 Rows = list[dict[str, str]]
@@ -67,13 +68,18 @@ class Entry:
         return f"{self.found.word} ({self.seeds})" if self.seeds else self.found.word
 
 
+def claims() -> list[tuple[Path, ModuleType]]:
+    """The folder of every claim and what it states, in the order of the folders' names."""
+    folders = sorted(path.parent for path in (HERE / "claims").glob("*/__main__.py"))
+    return [(folder, import_module(f"experiments.claims.{folder.name}.__main__")) for folder in folders]
+
+
 def entries() -> list[Entry]:
-    """Every claim of which there are results, in the order of the folders' names."""
+    """Every claim of which there are results."""
     made = []
-    for folder in sorted(path.parent for path in (HERE / "claims").glob("*/__main__.py")):
-        module = import_module(f"experiments.claims.{folder.name}.__main__")
+    for folder, module in claims():
         whole = _results(module, folder / "results.csv")
-        if not (wanted := _wanted(module, whole)):
+        if not (wanted := _wanted(module, whole)) or not _figures(module.verdict(whole)):
             continue
         pictures = sorted(str(path.relative_to(HERE)) for path in folder.glob("*.svg"))
         of_tiers = {tier: [p for p in pictures if p.endswith(f"-{tier}.svg")] for tier in TIERS}
@@ -86,10 +92,17 @@ def entries() -> list[Entry]:
     return made
 
 
+def unrun(found: list[Entry]) -> dict[str, str]:
+    """Claims without results, and rows of the papers that were never run, with the commands that would."""
+    stated = {e.claim for e in found}
+    return {m.CLAIM: m.COMMAND for _, m in claims() if m.CLAIM not in stated} | UNRUN
+
+
 def ledger(found: list[Entry]) -> str:
     """All of it, for ``experiments/README.md``: the table, then each claim with its figures and its picture."""
     lines = ["| claim | verdict |", "|---|---|"]
     lines += [f"| {e.claim} | **{e.word}** |" for e in found]
+    lines += [f"| {claim} | not run: `{command}` |" for claim, command in unrun(found).items()]
     parts = [HEADER + "\n".join(lines)]
     for e in found:
         parts.append(f"## {e.claim}\n\n**{e.word[:1].upper()}{e.word[1:]}.** {e.found.markdown()}")
@@ -102,6 +115,10 @@ def summary(found: list[Entry]) -> str:
     """Claim and verdict, for README."""
     lines = ["| claim | at our size | see for yourself |", "|---|---|---|"]
     lines += [f"| {e.claim} | {e.word} | `{e.command}` |" for e in found]
+    lines.append(
+        f"\n{len(unrun(found))} more were not run (ImageNet, Galaxy10, CIFAR-100, STL-10, textures at full size, and "
+        "what takes two cores too long): [experiments](experiments/README.md) lists them, with commands."
+    )
     old = sum(bool(e.older) for e in found)
     if old:
         lines.append(
@@ -121,6 +138,10 @@ def replaced(text: str, name: str, part: str) -> str:
     start, end = f"<!-- {name}, by python -m experiments.ledger -->", f"<!-- end of {name} -->"
     before, rest = text.split(start)
     return f"{before}{start}\n\n{part}\n\n{end}{rest.split(end)[1]}"
+
+
+def _figures(found: Verdict) -> bool:
+    return any(table.rows for table in found.tables)
 
 
 def _entry(module: ModuleType, whole: Rows, wanted: Rows, command: str, pictures: list[str]) -> Entry:

@@ -14,7 +14,7 @@ from experiments.methods.filling import KEY, METRICS, job, large, results, small
 from experiments.methods.tables import markdown
 from experiments.records import PROTOCOL, PROVENANCE
 from experiments.trained import RESULTS, Cells
-from isosphere.training import open_training_source
+from isosphere.training import open_training_source, presets
 
 ROOT = Path(__file__).parents[2]
 
@@ -158,3 +158,16 @@ def test_features_that_no_seed_changes_have_the_error_of_the_images_alone():
     rows = [key | {"method": "a", "epochs": "10", "seed": s, "knn": v} for s, v in (("0", "40"), ("1", "44"))]
     cells = Cells([*rows, key | {"method": "pixels", "epochs": "0", "seed": "0", "knn": "50"}])
     assert cells.error("cifar10", "pixels", "knn") == pytest.approx(100 * (0.25 / 5000) ** 0.5)
+
+
+def test_what_was_not_run_says_so_with_a_command_that_would(found):
+    missing = ledger.unrun(found)
+    page = ledger.ledger(found)
+    for place in ("ImageNet-1K", "ImageNet-100", "Galaxy10", "CIFAR-100", "STL-10"):
+        assert any(place in claim for claim in missing)
+    for claim, command in missing.items():
+        assert f"| {claim} | not run: `{command}` |" in page
+        words = command.split()
+        if "--preset" in words:
+            assert words[words.index("--preset") + 1] in presets()
+    assert not missing.keys() & {entry.claim for entry in found}

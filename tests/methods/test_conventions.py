@@ -4,15 +4,16 @@ import pytest
 import torch
 from torch import nn
 
-from isosphere.discrepancies import SIGReg
-from isosphere.methods import JEPA, weight_of_lambda
+from isosphere.discrepancies import SIGReg, build_discrepancy
+from isosphere.methods import JEPA, expansion_ratio, invariance_slope, weight_of_lambda
+from isosphere.sphere import marginal_cf
 
 N, D = 40, 12
 
 
-def some_views(count=2):
-    x = torch.randn(1, N, D, dtype=torch.float64)
-    return (x + 0.5 * torch.randn(count, N, D, dtype=torch.float64)).requires_grad_()
+def some_views(count=2, dim=D):
+    x = torch.randn(1, N, dim, dtype=torch.float64)
+    return (x + 0.5 * torch.randn(count, N, dim, dtype=torch.float64)).requires_grad_()
 
 
 def statistic(rows, directions, knots):
@@ -93,6 +94,84 @@ def test_eb_jepa(count, tolerance):
     assert ((a - factor * b).norm() / a.norm()).item() < tolerance
 
 
+W = 24  # the paper's scale of KL needs an area below 1
+
+
+def as_the_papers_do(name, z, knots_=17, reach=5.0):
+    """Statistics of 2606.17603 written out, mean over views: no factor n anywhere, 1 at collapse but for SUSReg's."""
+    if name == "susreg":
+        discrepancy = build_discrepancy(name, W, num_slices=32)
+        a = discrepancy.directions(z)
+        s = torch.linspace(-reach, reach, knots_, dtype=torch.float64)
+        uniform = marginal_cf(s.abs() * W**0.5, W)
+        angles = (W**0.5 * z @ a.T)[..., None] * s
+        error = (angles.cos().mean(-3) - uniform) ** 2 + angles.sin().mean(-3) ** 2
+        return torch.trapezoid(error * torch.exp(-s.square() / 2), s, dim=-1).mean()
+    discrepancy = build_discrepancy(name, W, **({"scale": "paper"} if name == "kl-heat" else {}))
+    return discrepancy.reference(z).mean()
+
+
+FAMILY = ("susreg", "mmd-induced", "mmd-heat", "mmd-bandlimited", "ksd-heat", "ksd-bandlimited", "kl-heat")
+
+
+@pytest.mark.parametrize("name", FAMILY)
+@pytest.mark.parametrize("library", ["sphere-jepa", "sphere-jepa-literal"])
+def test_the_two_readings_of_the_spherical_papers(library, name):
+    """Convex; the centre is the mean of the normalised global views; averaged: over dimensions too, and no factor n;
+    literal: a squared norm, and SUSReg times n.
+    """
+    z, lam = some_views(4, W), 0.5 if name == "kl-heat" else 0.05
+    unit = z / z.norm(dim=-1, keepdim=True)
+    pulled = (unit - unit[:2].mean(0)).square()
+    spread = as_the_papers_do(name, unit)
+    if library == "sphere-jepa":
+        theirs = (1 - lam) * pulled.mean() + lam * spread
+    else:
+        theirs = (1 - lam) * pulled.sum(-1).mean() + lam * spread * (N if name == "susreg" else 1)
+    options = {"susreg": {"num_slices": 32}, "kl-heat": {"scale": "paper"}}.get(name, {})
+    weight = weight_of_lambda(lam, library, dim=W, n=N, discrepancy=name)
+    ours = jepa(build_discrepancy(name, W, **options), weight)(list(z)).total
+    a, b = gradients(ours, theirs, z)
+    factor = (1 - weight) / (1 - lam) * (W if library == "sphere-jepa" else 1)
+    torch.testing.assert_close(a, factor * b, rtol=1e-5, atol=1e-9)
+
+
+def test_where_the_papers_lambda_lands():
+    """d = n = 256, lambda .05 (KL .5): averaged it is .931 (KL .996), and .05 for SUSReg, which has the factor n."""
+
+    def weight(name, lam=0.05, library="sphere-jepa"):
+        return weight_of_lambda(lam, library, dim=256, n=256, discrepancy=name)
+
+    assert weight("mmd-heat") == pytest.approx(0.9309, abs=1e-4)
+    assert weight("susreg") == pytest.approx(0.05)
+    assert weight("kl-heat", 0.5) == pytest.approx(256 / 257)
+    assert weight("mmd-heat", library="sphere-jepa-literal") == pytest.approx(0.05)
+
+
+# PAPERS: expansion ratios at d = n = 256, two global views, lambda .05 (KL .5): summed, averaged.
+RATIOS = {
+    "susreg": (67, 67),
+    "mmd-induced": (0.25, 64),
+    "mmd-heat": (0.21, 55),
+    "mmd-bandlimited": (0.21, 54),
+    "ksd-heat": (0.28, 71),
+    "ksd-bandlimited": (0.21, 54),
+    "kl-heat": (0.16, 42),
+}
+
+
+@pytest.mark.parametrize("name", FAMILY)
+def test_expansion_ratios_of_the_two_readings(name):
+    options = {"kl-heat": {"scale": "paper"}, "mmd-heat": {"time": 5 / 256}, "ksd-heat": {"time": 5 / 256}}
+    discrepancy = build_discrepancy(name, 256, **options.get(name, {}))
+    lam = 0.5 if name == "kl-heat" else 0.05
+    libraries = ("sphere-jepa-literal", "sphere-jepa")
+    for library, expected in zip(libraries, RATIOS[name], strict=True):
+        weight = weight_of_lambda(lam, library, dim=256, n=256, discrepancy=name)
+        found = expansion_ratio(discrepancy, weight, 256, invariance_slope(2, 0))
+        assert found == pytest.approx(expected, rel=0.04)
+
+
 def test_wrong_use_is_refused_in_words():
     with pytest.raises(ValueError, match="expected one of lejepa, lightly"):
         weight_of_lambda(0.05, "solo", dim=8)
@@ -102,3 +181,7 @@ def test_wrong_use_is_refused_in_words():
         weight_of_lambda(1.0, "lightly", dim=8)
     with pytest.raises(ValueError, match="factor n"):
         weight_of_lambda(10.0, "eb_jepa", dim=8)
+    with pytest.raises(ValueError, match="depends on it"):
+        weight_of_lambda(0.05, "sphere-jepa", dim=8)
+    with pytest.raises(ValueError, match="factor n"):
+        weight_of_lambda(0.05, "sphere-jepa", dim=8, discrepancy="susreg")

@@ -69,11 +69,37 @@ def test_lejepas_weight_is_its_lambda_converted():
             assert values["method"]["weight"] == pytest.approx(expected, rel=1e-6), name
 
 
+@pytest.mark.parametrize("reading", ["sphere-jepa", "sphere-jepa-literal"])
+def test_weights_of_the_family_are_its_lambda_by_both_readings(reading):
+    found = 0
+    for name in NAMES:
+        values = presets()[name].values
+        method, batch = values["method"]["name"], values["train"]["batch_size"]
+        if not name.startswith(("galaxy10", "imagenet100", "textures-")) or name == "textures-small":
+            continue
+        literal = name.endswith("-literal")
+        if method.startswith(("mmd-", "ksd-", "kl-")) and literal == reading.endswith("literal"):
+            found += 1
+            lam = 0.5 if method == "kl-heat" else 0.05
+            expected = weight_of_lambda(lam, reading, dim=values["model"]["dim"], n=batch, discrepancy=method)
+            assert values["method"]["weight"] == pytest.approx(expected, rel=1e-6), name
+    assert found == 18
+
+
+def test_a_literal_preset_differs_from_its_own_by_the_weight_alone():
+    for name in NAMES:
+        if name.endswith("-literal"):
+            one, other = read_preset(name), read_preset(name.removesuffix("-literal"))
+            assert one["method"].pop("weight") < other["method"].pop("weight")
+            assert one == other
+            assert "as printed" in presets()[name].about
+
+
 def test_a_real_backbone_resolves():
     resolved, facts = prepare_without_images(load_config(preset="galaxy10-kl-heat"))
     assert facts["encoder"].startswith("resnet50, 23.5 M")
     assert "scale='paper'" in facts["discrepancy"]
-    assert resolved.method.weight == 0.5
+    assert resolved.method.weight == pytest.approx(256 / 257)
 
 
 def test_own_settings_win(tmp_path):
@@ -84,8 +110,8 @@ def test_own_settings_win(tmp_path):
     assert (config.train.epochs, config.train.minutes, config.train.batch_size) == (None, 5.0, 64)
     assert config.optim.weight_decay == 0.3
     assert config.views.overrides == {"local_views": 2}
-    assert config.method.weight == 0.05
-    assert read_preset("imagenet100-mmd-heat")["views"]["overrides"] == {"local_views": 0}
+    assert config.method.weight == pytest.approx(0.9309, abs=1e-4)
+    assert read_preset("imagenet100-mmd-heat")["views"] == {"recipe": "byol"}
 
 
 def test_another_method_or_optimiser_leaves_behind_what_belonged_to_the_presets():
@@ -93,7 +119,7 @@ def test_another_method_or_optimiser_leaves_behind_what_belonged_to_the_presets(
     assert (config.method.weight, config.method.options, config.model.dim) == (None, {}, None)
     assert config.model.encoder == "resnet18"
     same = load_config(preset="imagenet100-kl-heat", flags={"method.name": "kl-heat"})
-    assert same.method.weight == 0.5
+    assert same.method.weight == pytest.approx(256 / 257)
     config = load_config(preset="cifar10-byol", sets=["optim.name=sgd"])
     assert config.optim.momentum is None
     assert "learning_rate" not in config.optim.model_fields_set

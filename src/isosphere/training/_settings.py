@@ -151,7 +151,8 @@ def presets() -> dict[str, Preset]:
     """Every preset by its name.
 
     A file of ``training/presets`` is one preset, or where it has ``variants`` one for each, named FILE-VARIANT: the
-    file's own sections with the variant's on top. What a paper does not print is marked in the file.
+    file's own sections with the variant's on top; and for each of what it is ``also``, one named FILE-VARIANT-ALSO.
+    What a paper does not print is marked in the file.
     """
     found: dict[str, Preset] = {}
     for file in sorted((files("isosphere.training") / "presets").iterdir(), key=lambda entry: entry.name):
@@ -164,11 +165,21 @@ def presets() -> dict[str, Preset]:
             found[name] = Preset(about, sections)
             continue
         for variant, own in variants.items():
-            values: dict[str, Any] = {}
-            _merge(values, sections)
-            _merge(values, {key: value for key, value in own.items() if key != "about"})
-            found[f"{name}-{variant}"] = Preset(f"{own['about']}; {about}", values)
+            line, also = own.pop("about"), own.pop("also", {})
+            found[f"{name}-{variant}"] = Preset(f"{line}; {about}", _merged(sections, own))
+            for reading, other in also.items():
+                found[f"{name}-{variant}-{reading}"] = Preset(
+                    f"{line}; {other.pop('about')}; {about}", _merged(sections, own, other)
+                )
     return found
+
+
+def _merged(*layers: Mapping[str, Any]) -> dict[str, Any]:
+    """Sections of which later ones win, to be changed at will."""
+    values: dict[str, Any] = {}
+    for layer in layers:
+        _merge(values, layer)
+    return values
 
 
 def read_preset(name: str) -> dict[str, Any]:
@@ -179,6 +190,4 @@ def read_preset(name: str) -> dict[str, Any]:
     known = presets()
     if name not in known:
         raise UsageError(f"There is no preset '{name}'.{nearest(name, known)} See {listing('presets')}.")
-    values: dict[str, Any] = {}
-    _merge(values, known[name].values)
-    return values
+    return _merged(known[name].values)
