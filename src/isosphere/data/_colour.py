@@ -17,9 +17,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from isosphere.data._geometry import constant
 from isosphere.data._recipes import ViewRecipe
 from isosphere.data._resampling import chosen_rows
+from isosphere.devices import constant
 
 LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601, as PIL and torchvision
 COLOUR_DRAWS = 6

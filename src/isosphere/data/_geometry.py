@@ -13,15 +13,10 @@ import torch
 from torch import Tensor
 
 from isosphere.data._recipes import ViewRecipe
+from isosphere.devices import constant
 
 PLACE_DRAWS = 9  # flips (2), turn, shears (2), position (2), scale and ratio of a centred box
 BOX_DRAWS = 20  # ten tries of area and ratio, as many as torchvision makes
-
-
-@lru_cache(maxsize=256)
-def constant(values: tuple[float, ...], device: torch.device) -> Tensor:
-    """A float32 tensor of these numbers, kept on the device so that no step waits for a copy."""
-    return torch.tensor(values, dtype=torch.float32, device=device)
 
 
 class Placement(NamedTuple):

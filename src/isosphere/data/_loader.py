@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from isosphere.devices import pins_memory, send
 from isosphere.errors import RunError, UsageError, option, plural
 
 from ._images import ImageSet, PictureSet, name_skipped, square
@@ -166,7 +167,7 @@ class Loader:
                 self._order,
                 workers=worker_count(workers),
                 keep=True,
-                pin_memory=self.device.type == "cuda",
+                pin_memory=pins_memory(self.device),
             )
 
     def __len__(self) -> int:
@@ -193,7 +194,7 @@ class Loader:
 
     def _from_memory(self, images: Tensor | Pictures, order: _Order) -> Iterator[Batch]:
         for positions in order:
-            index = torch.tensor(positions, device=self.device)
+            index = send(torch.tensor(positions), self.device)
             if isinstance(images, Pictures):
                 yield Batch(together([images[i] for i in positions]), index)
             else:

@@ -15,8 +15,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from isosphere.data._geometry import Placement, constant
+from isosphere.data._geometry import Placement
 from isosphere.data._pictures import Pictures
+from isosphere.devices import constant
 
 Padding = str
 

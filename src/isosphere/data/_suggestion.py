@@ -16,8 +16,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from isosphere.data._colour import LUMA
-from isosphere.data._geometry import constant
 from isosphere.data._random import uniform
+from isosphere.devices import constant
 from isosphere.errors import plural
 
 _FEW, _MANY = 64, 2000  # below: too few to judge; above: a sample of so many is enough

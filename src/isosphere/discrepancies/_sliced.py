@@ -9,6 +9,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from isosphere.devices import constant, send
 from isosphere.discrepancies._base import Discrepancy
 from isosphere.kernels import QuadratureRuleKernel
 from isosphere.reductions import Group, outside_transforms, sliced_characteristic_distance
@@ -57,12 +58,13 @@ class _Sliced(Discrepancy):
             generator = torch.Generator().manual_seed(mixed_seed(self.seed, self._draw))
             with outside_transforms():
                 uniform = sample_uniform(self.num_slices, self.dim, generator=generator)
-                self._directions, self._directions_key = uniform.to(z.device, z.dtype), key
+                self._directions, self._directions_key = send(uniform.to(z.dtype), z.device), key
         return self._directions
 
     def _statistic(self, z: Tensor) -> Tensor:
         with outside_transforms():  # a backward pass may come when they are over
-            weights, target = (x.to(z.device, z.dtype) for x in (self._rule, self.target()))
+            numbers = (tuple(x.tolist()) for x in (self._rule, self.target()))
+            weights, target = (constant(x, z.device, z.dtype) for x in numbers)
         distance = sliced_characteristic_distance(
             z * self.scale if self.scale != 1 else z,
             self.directions(z),

@@ -3,14 +3,19 @@
 __all__ = [
     "check_views",
     "directed_pairs",
+    "entries",
     "row_mean",
     "row_total",
     "squared_distance",
     "undirected_pairs",
 ]
 
+from collections.abc import Sequence
+
+import torch
 from torch import Tensor
 
+from isosphere.devices import constant
 from isosphere.reductions import Group, all_reduce, row_counts
 
 
@@ -53,6 +58,11 @@ def row_mean(values: Tensor, n: int, group: Group = None) -> Tensor:
 def squared_distance(x: Tensor, y: Tensor, n: int, group: Group = None) -> Tensor:
     """Mean over the n rows of all ranks of ``|x_i - y_i|^2``; shape ``(*, n_r, d)`` -> ``(*)``."""
     return row_mean((x - y).square().sum(-1), n, group)
+
+
+def entries(x: Tensor, places: Sequence[int], dim: int = 0) -> Tensor:
+    """The entries of a dimension at these places; the index is kept on the device, so that no step waits for it."""
+    return x.index_select(dim, constant(tuple(places), x.device, torch.int64))
 
 
 def check_views(views: list[Tensor], global_views: int) -> None:

@@ -11,6 +11,7 @@ from torch.nn import functional
 from isosphere.methods._base import SLOW_START, Loss, Method
 from isosphere.methods._pairs import (
     directed_pairs,
+    entries,
     row_mean,
     row_total,
     squared_distance,
@@ -113,15 +114,16 @@ class VISimSiam(Method):
         """The loss of unit projections and directions ``(views, n, d)`` and concentrations ``(views, n)``."""
         target, dim, n = z.detach(), z.shape[-1], row_total(z, self.group)
         pairs = directed_pairs(self.global_views, len(z))
-        targets, others = [g for g, _ in pairs], [v for _, v in pairs]
-        logs = log_power_spherical(target[targets], direction[others], concentration[others])
+        targets = entries(target, [g for g, _ in pairs])
+        direction, concentration = (entries(x, [v for _, v in pairs]) for x in (direction, concentration))
+        logs = log_power_spherical(targets, direction, concentration)
         likelihood = row_mean(logs, n, self.group).mean()
-        kl = row_mean(power_spherical_kl(concentration[others], dim), n, self.group).mean()
+        kl = row_mean(power_spherical_kl(concentration, dim), n, self.group).mean()
         parts = {
             "likelihood": likelihood,
             "kl": kl,
-            "concentration": row_mean(concentration[others] / dim, n, self.group).mean(),
-            "invariance": squared_distance(direction[others], target[targets], n, self.group).mean(),
+            "concentration": row_mean(concentration / dim, n, self.group).mean(),
+            "invariance": squared_distance(direction, targets, n, self.group).mean(),
         }
         return Loss((self.kl_weight * kl - likelihood) / dim, {name: p.detach() for name, p in parts.items()})
 

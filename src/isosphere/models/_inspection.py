@@ -6,13 +6,15 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 import torch
 from torch import nn
 
+from isosphere.devices import generators_kept
+
 
 @contextmanager
 def evaluation_mode(module: nn.Module | None, *, device: torch.device | None = None) -> Iterator[None]:
     """Within the block: evaluation mode, no gradients, compiled networks as they were written.
 
     Afterwards, also after an error, every submodule has its own former mode, and torch's generators, of the CPU and
-    of the CUDA devices that hold the module, are where they were: a look never changes a training. A look in another
+    of the devices that hold the module, are where they were: a look never changes a training. A look in another
     mode is not worth a compilation.
 
     Args:
@@ -21,12 +23,13 @@ def evaluation_mode(module: nn.Module | None, *, device: torch.device | None = N
     """
     modules = [] if module is None else list(module.modules())
     modes = [(part, part.training) for part in modules]
-    held = {p.device for p in ([] if module is None else module.parameters())} | ({device} - {None})
-    cuda = sorted({d.index or 0 for d in held if d is not None and d.type == "cuda"})
+    held = {p.device for p in ([] if module is None else module.parameters())}
+    if device is not None:
+        held.add(device)
     try:
         if module is not None:
             module.eval()
-        with torch.random.fork_rng(cuda), torch.no_grad(), _uncompiled(modules):
+        with generators_kept(*held), torch.no_grad(), _uncompiled(modules):
             yield
     finally:
         for part, training in modes:

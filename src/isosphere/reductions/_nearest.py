@@ -20,7 +20,8 @@ def _log_distance(
     nearest = own.new_empty(len(samples), len(own), 1)
     for x, others, found in zip(samples, everyone, nearest, strict=True):
         if len(x):
-            found.copy_(nearest_neighbours(x, others, 1, exclude=own)[1])
+            # A row that is not finite makes the statistic so.
+            found.copy_(nearest_neighbours(x, others, 1, exclude=own, finite=True)[1])
     values, gradients = [], []
     for x, found in zip(everyone, gather_rows(nearest, counts, group)[..., 0], strict=True):
         gap = x - x[found]

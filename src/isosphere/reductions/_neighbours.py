@@ -20,6 +20,7 @@ def nearest_neighbours(
     *,
     cosine: bool = False,
     exclude: Tensor | None = None,
+    finite: bool = False,
     query_block: int = 256,
     database_block: int = 32768,
 ) -> tuple[Tensor, Tensor]:
@@ -35,6 +36,7 @@ def nearest_neighbours(
         cosine: compare rows brought to norm 1, block by block, so that no normalised copy of the database is made; a
             zero row is like nothing.
         exclude: ``(m,)`` the database row that each query may not return (itself, in a leave-one-out search).
+        finite: whether all rows are known to be finite; else they are looked at, for which a device is waited for.
         query_block, database_block: rows per block; beside the answer the memory is about ``query_block *
             database_block`` float32 numbers, whatever m and n are.
 
@@ -49,6 +51,8 @@ def nearest_neighbours(
         necessity.
     """
     _check(queries, database, k, exclude)
+    if not finite:
+        _check_finite(queries, database)
     m, n = len(queries), len(database)
     compared = _unit if cosine else torch.Tensor.float
     # Wide rows that have to be converted are fewer at a time.
@@ -160,8 +164,9 @@ def _unpack(keys: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _mask(product: Tensor, column: Tensor) -> None:
-    inside = ((column >= 0) & (column < product.shape[1])).nonzero().squeeze(1)
-    product[inside, column[inside]] = float("-inf")
+    inside, place = (column >= 0) & (column < product.shape[1]), column.clamp(0, product.shape[1] - 1)
+    kept = product.gather(1, place[:, None])
+    product.scatter_(1, place[:, None], kept.masked_fill(inside[:, None], float("-inf")))
 
 
 def _check_shapes(queries: Tensor, database: Tensor) -> None:
@@ -182,6 +187,9 @@ def _check(queries: Tensor, database: Tensor, k: int, exclude: Tensor | None) ->
         raise ValueError(
             f"exclude: got shape {tuple(exclude.shape)}, expected ({len(queries)},), one row per query"
         )
+
+
+def _check_finite(queries: Tensor, database: Tensor) -> None:
     for name, x in (("queries", queries), ("database", database)):
         if not x.is_floating_point():  # finite, and their sum would first be copied to 64 bits
             continue

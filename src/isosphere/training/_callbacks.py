@@ -6,6 +6,7 @@ from typing import Literal
 
 import torch
 
+from isosphere.devices import generators_kept
 from isosphere.errors import UsageError
 
 
@@ -54,7 +55,7 @@ class Callbacks:
                     f"callbacks: got {callback!r}, expected instances of a subclass of isosphere.training.Callback."
                 )
         self._callbacks = tuple(callbacks)
-        self._devices = [device.index or 0] if device.type == "cuda" else []
+        self._device = device
         self.error: Exception | None = None
         """What one of them has raised."""
 
@@ -64,7 +65,7 @@ class Callbacks:
     def call(self, moment: Literal["on_step", "on_epoch"], progress: Progress) -> bool:
         """Call every one; whether any of them wants to stop."""
         try:
-            with torch.random.fork_rng(self._devices):
+            with generators_kept(self._device):
                 answers = [getattr(callback, moment)(progress) for callback in self._callbacks]
         except Exception as error:
             self.error = error

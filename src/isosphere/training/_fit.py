@@ -13,7 +13,7 @@ from isosphere.methods import Method
 from isosphere.runs import RunFolder
 from isosphere.training._callbacks import Callback, Callbacks
 from isosphere.training._config import Config
-from isosphere.training._generators import generators_kept, only_training
+from isosphere.training._generators import all_generators_kept, only_training
 from isosphere.training._interrupt import Interrupt, failure_in_words
 from isosphere.training._monitor import Observer
 from isosphere.training._reporting import Reporter, SilentReporter
@@ -51,7 +51,7 @@ def fit(
     """
     watching = Callbacks(callbacks, fabric.device)
     try:
-        with only_training(), generators_kept(), torch.enable_grad(), Interrupt() as interrupt:
+        with only_training(), all_generators_kept(), torch.enable_grad(), Interrupt() as interrupt:
             torch.manual_seed(config.train.seed)
             given = config, folder, method, loader, views, fabric
             run = TrainState(*given, facts or {}, observer, probe, ui or SilentReporter(), watching)

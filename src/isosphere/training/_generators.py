@@ -9,7 +9,10 @@ from typing import Any
 import numpy as np
 import torch
 
+from isosphere.devices import accelerators, generator_states, set_generator_states
 from isosphere.errors import RunError
+
+_CPU = torch.device("cpu")
 
 drawing = threading.RLock()
 """Held by what seeds or advances the global generators: a step of a training, a network as it is built. A run that is
@@ -34,7 +37,7 @@ def only_training() -> Iterator[None]:
 
 
 @contextmanager
-def generators_kept() -> Iterator[None]:
+def all_generators_kept() -> Iterator[None]:
     """Put the global generators of torch, numpy and Python back afterwards: a training seeds its own."""
     state = random_state()
     try:
@@ -44,12 +47,14 @@ def generators_kept() -> Iterator[None]:
 
 
 def random_state() -> dict[str, Any]:
-    """States of the global generators of torch (CPU and every GPU), numpy and Python."""
+    """States of the global generators of torch (CPU and every accelerator), numpy and Python."""
+    places = accelerators()
+    states = generator_states(*places)
     kind, keys, place, has_gauss, gauss = np.random.get_state()  # noqa: NPY002  (the global one is what is saved)
     version, words, following = random.getstate()
     return {
-        "torch": torch.get_rng_state(),
-        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+        "torch": states[_CPU],
+        **({places[0].type: [states[place] for place in places]} if places else {}),
         "numpy": [
             str(kind),
             torch.from_numpy(np.asarray(keys).astype(np.int64)),
@@ -63,9 +68,9 @@ def random_state() -> dict[str, Any]:
 
 def restore_random_state(state: Mapping[str, Any]) -> None:
     """Put the global generators back into the states of `random_state`."""
-    torch.set_rng_state(state["torch"])
-    if state["cuda"] and torch.cuda.is_available() and len(state["cuda"]) == torch.cuda.device_count():
-        torch.cuda.set_rng_state_all(state["cuda"])
+    places = accelerators()
+    theirs = state.get(places[0].type, []) if places else []
+    set_generator_states({_CPU: state["torch"], **dict(zip(places, theirs, strict=False))})
     kind, keys, place, has_gauss, gauss = state["numpy"]
     np.random.set_state((kind, keys.numpy().astype(np.uint32), place, has_gauss, gauss))  # noqa: NPY002
     version, words, following = state["python"]

@@ -6,6 +6,7 @@ import torch
 from lightning.fabric import Fabric
 from torch import Tensor, nn
 
+from isosphere.devices import generator_states, set_generator_states
 from isosphere.errors import UsageError, option
 from isosphere.methods import Method
 from isosphere.training._meters import StepTimer
@@ -77,7 +78,7 @@ class Differentiator:
         states, outputs = [], []
         with torch.no_grad(), self.timer.forward():
             for piece in pieces:
-                states.append(_random_state(self.fabric.device))
+                states.append(generator_states(self.fabric.device))
                 outputs.append(self.network(list(piece), whole=False))
             for buffer, before in buffers:  # the second pass moves them, and only it
                 buffer.copy_(before)
@@ -86,9 +87,9 @@ class Differentiator:
             loss = self.method.loss(*rows)
             slopes = torch.autograd.grad(loss.total, rows, allow_unused=True)
             cut = [None if slope is None else slope.chunk(self.pieces, 1) for slope in slopes]
-        after = _random_state(self.fabric.device)
+        after = generator_states(self.fabric.device)
         for k, piece in enumerate(pieces):
-            _set_random_state(states[k], self.fabric.device)
+            set_generator_states(states[k])
             with self.fabric.no_backward_sync(self.network, enabled=k + 1 < len(pieces)):  # type: ignore[arg-type]
                 with self.timer.forward():
                     again = self.network(list(piece), whole=False)
@@ -96,18 +97,8 @@ class Differentiator:
                     pairs = zip(again, cut, strict=True)
                     inner = [(z * g[k]).sum() for z, g in pairs if g is not None and z.requires_grad]
                     self.fabric.backward(torch.stack(inner).sum())
-        _set_random_state(after, self.fabric.device)
+        set_generator_states(after)
         return loss.total.detach(), loss.parts
-
-
-def _random_state(device: torch.device) -> tuple[Tensor, Tensor | None]:
-    return torch.get_rng_state(), torch.cuda.get_rng_state(device) if device.type == "cuda" else None
-
-
-def _set_random_state(state: tuple[Tensor, Tensor | None], device: torch.device) -> None:
-    torch.set_rng_state(state[0])
-    if state[1] is not None:
-        torch.cuda.set_rng_state(state[1], device)
 
 
 def check_micro_batch(batch: int, micro_batch: int | None, ranks: int) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from isosphere.devices import synchronize
 from isosphere.training._interrupt import NotFiniteError
 
 WARM_UP = 5
@@ -75,7 +76,7 @@ class StepTimer:
     def __init__(
         self, device: torch.device, *, detailed: bool = False, networks: Iterable[nn.Module] = ()
     ) -> None:
-        self._synchronise = detailed and device.type == "cuda"
+        self._device = device
         self.detailed = detailed
         self.steps = 0
         self.seconds: dict[str, float] = {}
@@ -101,8 +102,8 @@ class StepTimer:
 
     def now(self) -> float:
         """Seconds of a clock that never goes back, after the device has caught up if that was asked for."""
-        if self._synchronise:
-            torch.cuda.synchronize()
+        if self.detailed:
+            synchronize(self._device)
         return time.perf_counter()
 
     @contextmanager

@@ -7,6 +7,7 @@ import torch
 from lightning.fabric import Fabric
 from torch import Tensor
 
+from isosphere.devices import generators_kept, synchronize
 from isosphere.methods import Method
 from isosphere.models import memory_format
 from isosphere.training._distributed import common
@@ -58,8 +59,7 @@ def time_step(method: Method, views: list[Tensor], kind: torch.dtype | None) -> 
     buffers = [(buffer, buffer.clone()) for buffer in method.buffers()]
     views = [view.contiguous(memory_format=memory_format(view.device)) for view in views]
     device, learning = views[0].device, [p for p in method.parameters() if p.requires_grad]
-    cuda = [device.index or 0] if device.type == "cuda" else []
-    with torch.random.fork_rng(cuda), torch.enable_grad():
+    with generators_kept(device), torch.enable_grad():
         begun = _now(device)
         with _autocast(device, kind):
             outputs = method.outputs(views)
@@ -77,6 +77,5 @@ def _autocast(device: torch.device, kind: torch.dtype | None) -> AbstractContext
 
 
 def _now(device: torch.device) -> float:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
+    synchronize(device)
     return time.perf_counter()

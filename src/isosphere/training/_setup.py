@@ -32,6 +32,7 @@ from isosphere.data import (
     set_aside,
     survey,
 )
+from isosphere.devices import generators_kept
 from isosphere.errors import RunError, UsageError, command, listing, option
 from isosphere.methods import FROZEN, Frozen, Method, build_method, check_options
 from isosphere.models import (
@@ -307,8 +308,10 @@ def build(
     none are read that it began with.
     """
     model, seed = config.model, config.train.seed
-    with drawing, torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with drawing, generators_kept():
+        torch.default_generator.manual_seed(
+            seed
+        )  # torch.manual_seed would seed those of all accelerators too
         size = config.data.image_size or 32
         encoder = (
             build_encoder(

@@ -7,8 +7,9 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from isosphere.devices import send
 from isosphere.methods._base import SLOW_START, Loss, Regularised
-from isosphere.methods._pairs import directed_pairs, row_mean
+from isosphere.methods._pairs import directed_pairs, entries, row_mean
 from isosphere.methods._registry import alias, method
 from isosphere.methods._regulariser import Discrepant, Pull, Regulariser
 from isosphere.methods.vje._evidence import Posterior, RadialFactor, directional_factor, evidence_scores
@@ -26,12 +27,12 @@ weight of the MMD that was best on CIFAR-10 (docs/decisions.md).
 """
 
 
-def _gaussian(h: Tensor, draw: Tensor, seed: int, total: int, start: int, samples: int) -> Tensor:
+def _gaussian(h: Tensor, draw: int | Tensor, seed: int, total: int, start: int, samples: int) -> Tensor:
     """Noise ``(samples, views, n_r, d)`` for ``h`` ``(views, n_r, d)``: its rows begin at ``start`` of ``total``."""
     generator = torch.Generator().manual_seed(mixed_seed(seed, int(draw)))
     views, rows, dim = h.shape
     noise = torch.randn(total, samples, views, dim, generator=generator)
-    return noise[start : start + rows].permute(1, 2, 0, 3).to(h.device, h.dtype)
+    return send(noise[start : start + rows].permute(1, 2, 0, 3).to(h.dtype), h.device)
 
 
 @torch.library.custom_op("isosphere::gaussian", mutates_args=())
@@ -166,6 +167,7 @@ class VJE(Regularised):
         self.kl_weight, self.samples, self.stop_gradient = kl_weight, samples, stop_gradient
         self.regulariser, self.seed = regulariser, seed
         self.register_buffer("draw", torch.zeros((), dtype=torch.int64))
+        self._draw = 0  # the same number, where reading it does not wait for a device
 
     @method("vje", paper=_PAPER, summary="variational bound of the other view, Student-t")
     @classmethod
@@ -221,13 +223,14 @@ class VJE(Regularised):
         directional, radial = [], []
         for g in range(self.global_views):
             others = [v for target_view, v in pairs if target_view == g]
-            directional.append(self.factor(u[g], centre[:, others], posterior.scale[others]).mean(0))
+            scale = entries(posterior.scale, others)
+            directional.append(self.factor(u[g], entries(centre, others, 1), scale).mean(0))
             if self.radius is not None:
-                radial.append(self.radius(log_r[g], log_length[:, others]).mean(0))
+                radial.append(self.radius(log_r[g], entries(log_length, others, 1)).mean(0))
         parts = {"directional": row_mean(torch.cat(directional), n, self.group).mean()}
         if self.radius is not None:
             parts["radial"] = row_mean(torch.cat(radial), n, self.group).mean()
-        parts["kl"] = row_mean(kl[[v for _, v in pairs]], n, self.group).mean()
+        parts["kl"] = row_mean(entries(kl, [v for _, v in pairs]), n, self.group).mean()
         bound = parts["directional"] + parts.get("radial", 0.0) - self.kl_weight * parts["kl"]
         loss = Loss(-bound / h.shape[-1], {name: part.detach() for name, part in parts.items()})
         return self._regularised(loss, h)
@@ -235,13 +238,20 @@ class VJE(Regularised):
     def _noise(self, h: Tensor, counts: list[int]) -> Tensor:
         """Standard normal ``(samples, views, n_r, d)``: this rank's rows of what all ranks draw together."""
         start = first_row(counts, self.group)
-        make = _gaussian_operator if torch.compiler.is_compiling() else _gaussian
-        return make(h.detach(), self.draw, self.seed, sum(counts), start, self.samples)
+        rest = self.seed, sum(counts), start, self.samples
+        if torch.compiler.is_compiling():
+            return _gaussian_operator(h.detach(), self.draw, *rest)
+        return _gaussian(h.detach(), self._draw, *rest)
 
     def after_step(self, progress: float) -> None:
         if self.training:
             self.draw += 1
+            self._draw += 1
         super().after_step(progress)
+
+    def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
+        super()._load_from_state_dict(*args, **kwargs)
+        self._draw = int(self.draw)
 
     @torch.no_grad()
     def embed(self, x: Tensor) -> tuple[Tensor, Tensor]:

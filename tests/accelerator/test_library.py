@@ -1,0 +1,96 @@
+"""Discrepancies, methods and views on the accelerator, against the CPU."""
+
+import contextlib
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from isosphere.data import RECIPES, Views, recipe
+from isosphere.discrepancies import DISCREPANCIES, build_discrepancy
+from isosphere.methods import METHODS, Method, build_method
+from isosphere.models import build_encoder
+from isosphere.sphere import normalize
+
+D = "simulated"
+BATCH = 12
+
+
+def sphere(*shape: int) -> Tensor:
+    return normalize(torch.randn(*shape, generator=torch.Generator().manual_seed(0)))
+
+
+def built(name: str) -> Method:
+    torch.manual_seed(0)
+    dim = {} if "vje" in name else {"dim": 16}
+    encoder = build_encoder("small-conv", image_size=16)
+    method = build_method(name, encoder, global_views=2, hidden=32, **dim)
+    return method.prepare(n=BATCH, views=2, batch=views()).train()
+
+
+def views(seed: int = 0, small: int = 0) -> list[Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    sizes = [16] * 2 + [8] * small
+    return [torch.randn(BATCH, 3, size, size, generator=generator) for size in sizes]
+
+
+def train(method: nn.Module, device: str, batches: list[list[Tensor]], dtype: torch.dtype | None = None):
+    """Totals of a few steps."""
+    optimizer = torch.optim.SGD(method.parameters(), lr=0.01)
+    totals = []
+    for step, batch in enumerate(batches, start=1):
+        with torch.autocast(device, dtype=dtype) if dtype else contextlib.nullcontext():
+            loss = method([view.to(device) for view in batch])
+        loss.total.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        method.after_step(step / len(batches))
+        totals.append(loss.total.item())
+    return totals
+
+
+@pytest.mark.parametrize("name", DISCREPANCIES)
+def test_a_discrepancy_is_that_of_the_cpu_and_waits_for_nothing(name, simulated):
+    there, here = build_discrepancy(name, 16).to(D), build_discrepancy(name, 16)
+    z = sphere(2, 40, 16)
+    a, b = z.to(D).requires_grad_(), z.clone().requires_grad_()
+    for step in range(3):
+        with simulated.no_waiting() if step == 2 else contextlib.nullcontext():
+            value = there(a)
+            (slope,) = torch.autograd.grad(value.sum(), a)
+            there.after_step()
+        expected = here(b)
+        (wanted,) = torch.autograd.grad(expected.sum(), b)
+        here.after_step()
+        torch.testing.assert_close(value.detach().cpu(), expected.detach(), rtol=1e-5, atol=1e-6)
+        torch.testing.assert_close(slope.cpu(), wanted, rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(there.zscore(a.detach()).cpu(), here.zscore(z), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_method_is_that_of_the_cpu_and_its_step_waits_for_nothing(name, simulated):
+    there, here = built(name).to(D), built(name)
+    there.describe([view.to(D) for view in views()])
+    batches = [views(seed) for seed in range(2)]
+    assert train(there, D, batches) == pytest.approx(train(here, "cpu", batches), rel=2e-3, abs=2e-3)
+    batch = [view.to(D) for view in views(2)]
+    with simulated.no_waiting():
+        there(batch).total.backward()
+        there.after_step(0.5)
+    train(there.prepare(n=BATCH, views=4), D, [views(9, small=2)], torch.bfloat16)
+    there.eval()
+    with torch.no_grad():
+        assert {out.device.type for out in there.embed(views()[0].to(D))} == {D}
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_views_are_those_of_the_cpu_and_wait_for_nothing(name, simulated):
+    images, index = torch.randint(0, 256, (BATCH, 3, 48, 48), dtype=torch.uint8), torch.arange(BATCH)
+    make = Views(recipe(name, 32))
+    expected = make(images, index=index, epoch=1, seed=3)
+    images, index = images.to(D), index.to(D)
+    make(images, index=index, epoch=0, seed=3)  # sends its constants
+    with simulated.no_waiting():
+        made = make(images, index=index, epoch=1, seed=3)
+    for a, b in zip(made, expected, strict=True):
+        torch.testing.assert_close(a.cpu(), b, rtol=0, atol=1e-3)

@@ -1,0 +1,81 @@
+"""Trainings on the accelerator: what they wait for, what they launch, what they leave."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from isosphere.runs import RunFolder
+from isosphere.training import Summary, build, fit, load_config, prepare
+
+D = "simulated"
+
+
+class Steps:
+    """What fit reports to: it marks what had been recorded at the end of each step."""
+
+    def __init__(self, seen) -> None:
+        self.seen = seen
+        self.marks: list[tuple[int, int]] = []
+
+    def say(self, *args: object, **more: object) -> None: ...
+
+    def row(self, *args: object) -> None: ...
+
+    def close(self) -> None: ...
+
+    def step(self, *args: object) -> None:
+        self.marks.append((len(self.seen.waits), self.seen.launches))
+
+
+@pytest.fixture
+def run(monkeypatch, simulated):
+    from tests.accelerator.simulated.lightning import fabric
+
+    def run(path: Path, precision: str = "float32", *, resume: bool = False, ui=None, **more) -> Summary:
+        settings = {
+            "data.source": "textures:wood?count=60&test=12&size=24",
+            "data.image_size": 16,
+            "model.hidden": 32,
+            "model.dim": 16,
+            "train.epochs": 1,
+            "train.batch_size": 16,
+            "train.precision": precision,
+        }
+        # Fabric does not know the device by name.
+        monkeypatch.setattr("isosphere.training._setup.make_fabric", lambda *a, **k: fabric(precision))
+        parts = prepare(load_config(None, [f"{key}={value}" for key, value in (settings | more).items()]))
+        folder = RunFolder.create(path, resume=resume)
+        folder.write_config(parts.config.as_mapping())
+        given = parts.config, folder, parts.method, parts.loader, parts.views, parts.fabric
+        return fit(*given, observer=parts.observer, facts=parts.identity, ui=ui)
+
+    return run
+
+
+CONFIGS = {
+    "float32": {},
+    "bf16": {"precision": "bf16"},
+    "fp16": {"precision": "fp16"},
+    "pieces": {"train.micro_batch": 8},
+    "crops": {"views.recipe": "lejepa", "method.name": "lejepa"},
+    "teacher": {"method.name": "byol", "optim.name": "lars", "optim.clip": 1.0},
+    "two statistics": {"method.name": "vje+mmd", "train.profile": "true", "model.dim": "null"},
+    "vit": {"model.encoder": "vit_tiny_patch16_224"},
+}
+
+
+@pytest.mark.parametrize("more", CONFIGS.values(), ids=CONFIGS)
+def test_fit(more, tmp_path, run):
+    assert run(tmp_path / "run", **more).steps == 3
+
+
+def test_resume(tmp_path, run):
+    run(tmp_path / "run")
+    assert run(tmp_path / "run", resume=True, **{"train.epochs": 2}).steps == 6
+
+
+def test_building_leaves_the_generator_of_the_device_alone(simulated):
+    before = torch.get_device_module(D).get_rng_state()
+    build(load_config(None, ["data.image_size=32", "model.encoder=small-conv"]))
+    assert torch.equal(torch.get_device_module(D).get_rng_state(), before)
