@@ -184,6 +184,14 @@ def test_the_source_is_split_sized_and_unlabelled():
     assert torch.equal(both.read(7), test.read(2))
 
 
+def test_validation_images_stand_in_place_of_test_images():
+    spec = "textures:disk?count=5&val=3&size=20"
+    val, train = open_source(spec, split="test"), open_source(spec, split="train")
+    assert val.paths == ["disk/val/0", "disk/val/1", "disk/val/2"]
+    assert torch.equal(val.read(1)[0], texture("disk", 1, size=20, split="val"))
+    assert len(open_source(spec)) == len(train) + len(val) == 8
+
+
 def test_all_families_together_are_labelled():
     source = open_source("textures:all?count=2&size=16", split="train")
     assert source.class_names == ["cloud", "disk", "flake", "wood"]
@@ -201,11 +209,13 @@ def test_all_families_together_are_labelled():
         ("textures:", "textures: is unknown"),
         (
             "textures:wood?sise=20",
-            r"no option 'sise'; expected count, test, size, seed, .*Did you mean 'size'",
+            r"no option 'sise'; expected count, test, val, size, seed, .*Did you mean 'size'",
         ),
         ("textures:wood?size=8", "size is '8'; expected an integer from 16 to 1024"),
         ("textures:wood?size=big", "size is 'big'; expected an integer"),
         ("textures:wood?size", "size is ''; expected an integer"),
+        ("textures:wood?test=5&val=5", "either test or validation images"),
+        ("textures:wood?val=0", "val is '0'"),
         ("textures:wood?count=0", "count is '0'; expected an integer from 1"),
         ("textures:wood?seed=-1", "seed is '-1'; expected an integer from 0"),
         ("textures:wood?count=²", "count is '²'; expected an integer"),

@@ -178,3 +178,13 @@ def test_senseless_parameters_are_refused_in_words(arguments, message):
 def test_too_high_a_frequency_is_refused_where_it_is_used():
     with pytest.raises(ValueError, match="lower the reach or scale"):
         InducedKernel(3, knots=[1e5], weights=[1.0]).weights()
+
+
+def test_the_papers_printed_kernel_is_that_of_bandwidth_1_and_its_figure_that_of_the_root_of_d():
+    """2606.17603, equation 4: the integral of exp(-(1 - c) t^2) over rho_d; its figure falls to about .45."""
+    points, weights = marginal_quadrature(256, 64)
+    c = torch.linspace(-1, 1, 9, dtype=torch.float64)
+    printed = (torch.exp(-(1 - c)[:, None] * points.square()) * weights).sum(-1)
+    torch.testing.assert_close(InducedKernel(256, bandwidth=1.0)(c), printed)
+    assert printed[0].item() == pytest.approx(0.992, abs=1e-3)
+    assert InducedKernel(256)(c)[0].item() == pytest.approx(0.446, abs=1e-3)

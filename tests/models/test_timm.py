@@ -138,3 +138,17 @@ def test_timms_weights_keep_their_stem_and_are_named(monkeypatch):
     assert encoder.origin is not None
     assert encoder.origin.startswith("timm's weights resnet18.")
     Encoder.from_spec(encoder.spec()).load_state_dict(encoder.state_dict())
+
+
+def test_stochastic_depth_is_of_networks_that_have_it():
+    encoder = build_encoder("vit_tiny_patch16_224", image_size=32, drop_path=0.2)
+    x = torch.randn(4, 3, 32, 32)
+    assert encoder.arguments.drop_path_rate == 0.2
+    assert torch.equal(encoder.eval()(x), encoder(x))
+    assert not torch.equal(encoder.train()(x), encoder(x))
+    plain = build_encoder("vit_tiny_patch16_224", image_size=32)
+    plain.load_state_dict(encoder.state_dict())
+    assert torch.equal(plain.eval()(x), encoder.eval()(x))
+    for name in ("small-conv", "vgg11"):
+        with pytest.raises(UsageError, match="no stochastic depth"):
+            build_encoder(name, image_size=32, drop_path=0.1)

@@ -172,3 +172,26 @@ def test_what_is_typed_has_no_comments():
     assert config.data.ground == "#ff8800"
     assert config.data.source == "My pictures #2"
     assert load_config(sets=["data.source='a # b'", "data.white="]).data.source == "a # b"
+
+
+def test_a_family_of_textures_keeps_the_number_and_size_of_the_source():
+    def source(*sets, **kwargs):
+        return load_config(sets=sets, **kwargs).data.source
+
+    preset = "textures-mmd-heat"
+    own = load_config(preset=preset).data.source
+    assert own is not None
+    cloud = own.replace("wood", "cloud")
+    assert "count=10000" in cloud
+    assert source("data.family=cloud", preset=preset) == cloud
+    assert source(preset=preset, flags={"data.source": "textures:cloud"}) == cloud
+    assert source("data.source=textures:cloud?count=50", preset=preset) == "textures:cloud?count=50"
+    assert source("data.source=PICTURES", preset=preset) == "PICTURES"
+    assert source("data.family=disk") == "textures:disk"
+    assert source("data.source=textures:wood?size=96", "data.family=flake") == "textures:flake?size=96"
+    assert load_config(sets=["data.family=disk"]) == load_config(sets=["data.source=textures:disk"])
+
+
+def test_a_family_of_what_is_no_texture_is_refused():
+    assert "is that of textures" in refused(sets=["data.family=cloud", "data.source=PICTURES"])
+    assert "data.family" in refused(sets=["data.family=stone"])

@@ -131,3 +131,17 @@ def test_what_only_the_images_could_say_is_asked_for():
         prepare_without_images(load_config(None))
     with pytest.raises(UsageError, match="Did you mean 'cifar-small'"):
         load_config(preset="cifar-smal")
+
+
+def test_lejepas_own_example():
+    """Four equal views of 128 px, crops from .08 of the area, 16 dimensions, 256 slices, stochastic depth .1."""
+    resolved, _ = prepare_without_images(load_config(preset="imagenette-lejepa"))
+    views = recipe(resolved.views.recipe, resolved.data.image_size, **resolved.views.overrides)
+    assert (views.global_views, views.local_views, views.scale) == (4, 0, (0.08, 1.0))
+    _, method = setup.build(resolved)
+    assert method.global_views == 4
+    assert (method.discrepancy.dim, method.discrepancy.num_slices, method.discrepancy.reach) == (16, 256, 3.0)
+    rates = [m.drop_prob for m in method.encoder.modules() if type(m).__name__ == "DropPath"]
+    assert max(rates) == pytest.approx(0.1)
+    again = type(method.encoder).from_spec(method.encoder.spec())
+    assert again.arguments == method.encoder.arguments

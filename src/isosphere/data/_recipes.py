@@ -147,6 +147,18 @@ def _lejepa(size: int) -> dict[str, Any]:
     }
 
 
+def _dino(size: int) -> dict[str, Any]:
+    """Of the global views one is always blurred and the other solarised, of the local ones half are blurred."""
+    return _crops(size) | {
+        "local_views": 6,
+        "local_size": _local_size(size),
+        "scale": (0.4, 1.0),
+        "local_scale": (0.05, 0.4),
+        "blur": (1.0, 0.1, 0.5),
+        "solarise": (0.0, 0.2, 0.0),
+    }
+
+
 def _byol(size: int) -> dict[str, Any]:
     return _crops(size) | {"scale": (0.08, 1.0), "blur": (1.0, 0.1), "solarise": (0.0, 0.2)}
 
@@ -191,6 +203,7 @@ def _textures_paper(size: int) -> dict[str, Any]:
 RECIPES: dict[str, Callable[[int], dict[str, Any]]] = {
     "crops": _crops,
     "lejepa": _lejepa,
+    "dino": _dino,
     "byol": _byol,
     "simsiam": _simsiam,
     "textures": _textures,
@@ -201,10 +214,10 @@ RECIPES: dict[str, Callable[[int], dict[str, Any]]] = {
 def recipe(name: str, size: int, **overrides: Any) -> ViewRecipe:
     """The named recipe for views of ``size`` pixels, with any field overridden.
 
-    ``crops``: two random resized crops with colour jitter. ``lejepa``: two global and six local crops
-    (LeJEPA, DINO). ``byol``: asymmetric blur and solarisation. ``simsiam``: blur on half the views.
-    ``textures``: full rotation with mild photometry, for images without a right way up. ``textures-paper``:
-    the same with the papers' strong affine map, photometry, noise and erasing.
+    ``crops``: two random resized crops with colour jitter. ``lejepa``: two global and six local crops. ``dino``: as
+    many, with DINO's crops, blur and solarisation. ``byol``: asymmetric blur and solarisation. ``simsiam``: blur on
+    half the views. ``textures``: full rotation with mild photometry, for images without a right way up.
+    ``textures-paper``: the same with the papers' strong affine map, photometry, noise and erasing.
 
     Raises: UsageError for an unknown name (the nearest is offered), an unknown field or a value out of range.
     """

@@ -14,8 +14,9 @@ from ._cache import cache_folder, keep
 from ._source import Split
 from ._textures import FAMILIES, MIN_SIZE, VERSION, textures
 
-_DEFAULTS = {"count": 2000, "test": 1000, "size": 72, "seed": 0}
-_LIMITS = {"count": (1, 1_000_000), "test": (1, 1_000_000), "size": (MIN_SIZE, 1024), "seed": (0, 2**63)}
+_DEFAULTS = {"count": 2000, "test": 1000, "val": 0, "size": 72, "seed": 0}
+_MANY = (1, 1_000_000)
+_LIMITS = {"count": _MANY, "test": _MANY, "val": _MANY, "size": (MIN_SIZE, 1024), "seed": (0, 2**63)}
 
 
 class TextureSource(ArraySource):
@@ -23,10 +24,11 @@ class TextureSource(ArraySource):
 
 
 def open_textures(spec: str, *, split: Split = None) -> TextureSource:
-    """Open ``FAMILY[?count=N&test=N&size=PIXELS&seed=N]``, FAMILY one of cloud, disk, flake, wood, or all of
+    """Open ``FAMILY[?count=N&test=N&val=N&size=PIXELS&seed=N]``, FAMILY one of cloud, disk, flake, wood, or all of
     them.
 
-    ``count`` training and ``test`` test images of each family, from independent random numbers.
+    ``count`` training and ``test`` test images of each family, from independent random numbers; with ``val`` so many
+    validation images, a third part of its own numbers, in place of the test images.
 
     Raises: UsageError for an unknown family or option, or a value out of range.
     """
@@ -39,10 +41,11 @@ def open_textures(spec: str, *, split: Split = None) -> TextureSource:
         )
     options = _options(query)
     families = list(FAMILIES) if family == "all" else [family]
-    parts = [p for p in ("train", "test") if split in (p, None)]
+    asked = "val" if options["val"] else "test"
+    parts = [part for part in ("train", asked) if split is None or (part == "train") == (split == "train")]
     images, paths, labels = [], [], []
     for part in parts:
-        count = options["count" if part == "train" else "test"]
+        count = options["count" if part == "train" else part]
         for label, each in enumerate(families):
             images.append(_cached(each, part, count, options["size"], options["seed"]))
             paths += [f"{each}/{part}/{i}" for i in range(count)]
@@ -58,7 +61,7 @@ def open_textures(spec: str, *, split: Split = None) -> TextureSource:
 
 
 def _options(query: str) -> dict[str, int]:
-    options = dict(_DEFAULTS)
+    options, given = dict(_DEFAULTS), set[str]()
     for item in filter(None, query.split("&")):
         key, _, value = item.partition("=")
         if key not in options:
@@ -73,6 +76,12 @@ def _options(query: str) -> dict[str, int]:
                 f"{key}={_DEFAULTS[key]}."
             )
         options[key] = int(value)
+        given.add(key)
+    if {"test", "val"} <= given:
+        raise UsageError(
+            "textures has either test or validation images: give test=N or val=N, as in "
+            "textures:wood?count=2000&val=500."
+        )
     return options
 
 

@@ -15,7 +15,15 @@ from isosphere.models._loading import load
 from isosphere.models._record import Arguments, CropMode, EncoderRecord, PretrainedCfg, Stem
 from isosphere.models._small_conv import SMALL_CONV, SmallConv
 from isosphere.models._start import Start, find_start
-from isosphere.models._timm import adapted, build_timm, own_size, require_name, timm_names, width_of
+from isosphere.models._timm import (
+    adapted,
+    build_timm,
+    own_size,
+    require_drop_path,
+    require_name,
+    timm_names,
+    width_of,
+)
 from isosphere.models._weights import WeightsFile, stem_of
 
 
@@ -243,6 +251,7 @@ def build_encoder(
     in_chans: int = 3,
     init: str | Path = "random",
     partial: bool = False,
+    drop_path: float = 0.0,
 ) -> Encoder:
     """Build an encoder by name: ``small-conv`` or any timm model.
 
@@ -255,22 +264,28 @@ def build_encoder(
         init: ``"random"`` (the global torch generator), ``"pretrained"`` (timm's weights), a local file of weights, the
             folder of a run or of a network in the Hub's layout, or ``"hf-hub:OWNER/NAME"``.
         partial: what the weights lack stays random.
+        drop_path: probability with which a residual branch of the last block is left out in training, rising to it
+            over the depth (stochastic depth); of networks of timm that have it.
 
-    Raises: UsageError for an unknown name (the nearest is offered), a size that the network cannot be built for, or a
-        file that does not fit; RunError if weights are damaged or cannot be had.
+    Raises: UsageError for an unknown name (the nearest is offered), a size that the network cannot be built for, a
+        file that does not fit, or a network without stochastic depth; RunError if weights are damaged or cannot be had.
     """
     start = find_start(init)
     name = start.encoder(name)
     require_encoder_name(name)
     shape: dict[str, Any] = {"image_size": image_size or start.size(name) or 32, "in_chans": in_chans}
+    extra = start.arguments
+    if drop_path:
+        require_drop_path(name)
+        extra = (extra or Arguments()).model_copy(update={"drop_path_rate": drop_path})
     if start.path is None:
-        return Encoder(name, pretrained=start.label == "pretrained", **shape)
-    encoder = Encoder(name, extra=start.arguments, **shape)
+        return Encoder(name, pretrained=start.label == "pretrained", extra=extra, **shape)
+    encoder = Encoder(name, extra=extra, **shape)
     if encoder.stem is not None and (stem := start.weights.stem(encoder.backbone)) not in (
         None,
         encoder.stem,
     ):
-        encoder = Encoder(name, extra=start.arguments, stem=stem, **shape)
+        encoder = Encoder(name, extra=extra, stem=stem, **shape)
     encoder.take(start, partial=partial)
     _require_vector(encoder)
     return encoder

@@ -22,7 +22,7 @@ class _Closed(BaseModel):
 
 class Arguments(_Closed):
     """What timm's constructor was given of the size of the images, and of the network where a description on the Hub
-    says it; nothing else may be passed on from a file.
+    or a configuration says it; nothing else may be passed on from a file.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -44,6 +44,7 @@ class Arguments(_Closed):
     qkv_bias: bool | None = None
     pre_norm: bool | None = None
     fc_norm: bool | None = None
+    drop_path_rate: Annotated[float, Field(ge=0, lt=1)] | None = None
 
     def given(self) -> dict[str, Any]:
         """Those that are given, as keywords."""

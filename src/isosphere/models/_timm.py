@@ -61,6 +61,22 @@ def require_name(name: str) -> None:
         )
 
 
+def require_drop_path(name: str) -> None:
+    """Raises: UsageError if a network has no stochastic depth to set, such as our own."""
+    if name != SMALL_CONV:
+        with torch.device("meta"), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            try:
+                timm.create_model(name, drop_path_rate=0.1)
+                return
+            except TypeError:
+                pass
+    raise UsageError(
+        f"{name} has no stochastic depth (drop_path_rate): leave {option('model.drop_path', 0)}, or take a network "
+        f"that has it, {option('encoder', 'vit_small_patch8_224')}."
+    )
+
+
 def build_timm(
     name: str,
     *,

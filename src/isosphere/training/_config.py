@@ -1,7 +1,7 @@
 """One schema of a run: every flag of the command line is an alias of one of these keys."""
 
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
@@ -29,6 +29,10 @@ FLAGS = {
 """Settings that have a flag, or a keyword, of their own, with their keys."""
 
 
+Family = Literal["cloud", "disk", "flake", "wood", "all"]
+"""Of procedural textures."""
+
+
 class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
@@ -39,6 +43,10 @@ class DataConfig(_Section):
     source: str | None = Field(
         default=None,
         description="folder, zip, .npz, .h5, shards (.tar), textures:FAMILY, digits, torchvision:NAME:PATH",
+    )
+    family: Family | None = Field(
+        default=None,
+        description="of textures, in place of that in the source; with the source's number and size",
     )
     classes: str | None = Field(
         default=None,
@@ -100,6 +108,20 @@ class DataConfig(_Section):
             return values
         return {**values, "source": f"{values['source']}{CLASS_LIST}{values['classes']}", "classes": None}
 
+    @model_validator(mode="before")
+    @classmethod
+    def _family_within_the_source(cls, values: Any) -> Any:
+        if not isinstance(values, dict) or values.get("family") not in get_args(Family):
+            return values
+        kind, _, rest = str(values.get("source") or "textures:").partition(":")
+        if kind != "textures":
+            raise ValueError(
+                f"family is that of textures, and the images are {values['source']}: leave one of them out"
+            )
+        query = rest.partition("?")[2]
+        source = f"textures:{values['family']}" + (f"?{query}" if query else "")
+        return {**values, "source": source, "family": None}
+
     @field_validator("ground")
     @classmethod
     def _a_colour(cls, value: str) -> str:
@@ -153,7 +175,7 @@ class ViewsConfig(_Section):
     """How a view is drawn from an image; ``views.rotation`` is short for ``views.overrides.rotation``."""
 
     recipe: str | None = Field(
-        default=None, description="crops, lejepa, byol, simsiam, textures, ...; empty: by the data"
+        default=None, description="crops, lejepa, dino, byol, simsiam, textures, ...; empty: by the data"
     )
     overrides: dict[str, Any] = Field(
         default_factory=dict, description="fields of the recipe, e.g. rotation: 18"
@@ -199,6 +221,9 @@ class ModelConfig(_Section):
     )
     freeze: int = Field(
         default=0, ge=0, description="first stages of the backbone, with the stem, that keep their weights"
+    )
+    drop_path: float = Field(
+        default=0.0, ge=0.0, lt=1.0, description="stochastic depth: branches left out, of networks of timm"
     )
     dim: int | None = Field(
         default=None, ge=2, le=65536, description="dimension of the embedding; empty: the method's"

@@ -49,6 +49,7 @@ def load_config(
     _merge(given, changes)
     if preset is not None:
         _merge(values, _without_what_goes(read_preset(preset), given))
+        _as_many_textures(values, given)
     _merge(values, given)
     return parse_config(values)
 
@@ -66,6 +67,13 @@ def _without_what_goes(preset: dict[str, Any], given: Mapping[str, Any]) -> dict
             old = parts.get(section, {})
             parts[section] = {} if keys is None else {k: v for k, v in old.items() if k not in keys}
     return parts
+
+
+def _as_many_textures(preset: Mapping[str, Any], given: dict[str, Any]) -> None:
+    """A family of textures that is named alone is taken in the number and size of the preset's."""
+    theirs, ours = (str((each.get("data") or {}).get("source") or "") for each in (preset, given))
+    if theirs.startswith("textures:") and ours.startswith("textures:") and "?" in theirs and "?" not in ours:
+        _merge(given, {"data": {"source": f"{ours}?{theirs.partition('?')[2]}"}})
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -320,6 +320,7 @@ def build(
                 in_chans=config.data.in_chans,
                 init=model.init,
                 partial=model.partial,
+                drop_path=model.drop_path,
             )
             if record is None
             else Encoder.from_spec(record, state)
