@@ -26,10 +26,10 @@ def open_source(spec: str | Path, *, split: Split = None) -> Source:
 
     Built-in: ``textures:cloud|disk|flake|wood|all[?count=2000&test=1000&size=72&seed=0]`` (``val=500`` for ``test``:
     validation images), ``digits``, ``torchvision:NAME:PATH``, ``galaxy10:PATH``. WebDataset shards: a .tar file, a
-    folder of them, or a pattern such as ``train-{000..003}.tar``. ``A + B`` are several together. ``DATA?classes=FILE`` takes those classes alone that a
-    file lists, one a line. A built-in name wins over a file of that name (type ``./digits`` for the file).
-    A path object is never a built-in name. ``split="train"`` opens the training part of a source that is split, else
-    everything; ``"test"`` the test part; None everything.
+    folder of them, or a pattern such as ``train-{000..003}.tar``. ``A + B`` are several together. ``DATA?classes=FILE``
+    takes those classes alone that a file lists, one a line. A built-in name wins over a file of that name (type
+    ``./digits`` for the file). A path object is never a built-in name. ``split="train"`` opens the training part of a
+    source that is split, else everything; ``"test"`` the test part; None everything.
 
     Raises: UsageError saying what was found and what to type instead.
     """
