@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch.nn import functional
 
-from isosphere.statistics import neighbours_kept, two_view_hits
+from isosphere.reductions import nearest_neighbours
+from isosphere.statistics import k_occurrences, neighbour_directions, neighbours_kept, two_view_hits
 
 
 def nearest(x, k):
@@ -53,3 +54,67 @@ def test_other_shapes_are_refused():
         neighbours_kept(torch.randn(5, 3), torch.randn(5, 3), 5)
     with pytest.raises(ValueError, match=r"expected \(2, n, p\)"):
         two_view_hits(torch.randn(3, 5, 3))
+
+
+def points(n=120, dim=6, concentration=0.0):
+    generator = torch.Generator().manual_seed(3)
+    x = torch.randn(n, dim, dtype=torch.float64, generator=generator)
+    x[:, 0] += concentration
+    return torch.nn.functional.normalize(x, dim=1)
+
+
+def near_of(x, k):
+    return nearest_neighbours(x, x, k, exclude=torch.arange(len(x)))[1]
+
+
+def test_occurrences_and_directions_are_the_double_loop():
+    x, k = points(40), 5
+    counts, cosines, squares = [0] * len(x), [], []
+    for i, chosen in enumerate(nearest(x, k)):
+        for j in chosen:
+            counts[j] += 1
+        ways = [x[j] - (x[i] @ x[j]) * x[i] for j in chosen]
+        ways = [way / way.norm() for way in ways]
+        pairs = [float(a @ b) for p, a in enumerate(ways) for q, b in enumerate(ways) if p != q]
+        cosines.append(sum(pairs) / len(pairs))
+        squares.append(sum(c * c for c in pairs) / len(pairs))
+    near = near_of(x, k)
+    assert k_occurrences(near).tolist() == counts
+    first, second = neighbour_directions(x, x[near])
+    torch.testing.assert_close(first, torch.tensor(cosines, dtype=torch.float64))
+    torch.testing.assert_close(second, torch.tensor(squares, dtype=torch.float64))
+
+
+def test_neighbours_surround_uniform_points_and_lean_to_the_denser_side_of_others():
+    dim = 6
+    even, leaning = (
+        neighbour_directions(x, x[near_of(x, 10)]) for x in (points(1500, dim, c) for c in (0.0, 2.0))
+    )
+    error = even[0].std() / len(even[0]) ** 0.5
+    assert abs(even[0].mean()) < 4 * error
+    assert leaning[0].mean() > even[0].mean() + 8 * error
+    assert (even[1] * (dim - 1)).mean().item() == pytest.approx(1, abs=0.05)
+
+
+def test_neighbours_on_a_circle_lie_on_a_line():
+    angle = torch.arange(50, dtype=torch.float64) * 2 * torch.pi / 50
+    circle = torch.stack([angle.cos(), angle.sin(), torch.zeros(50), torch.zeros(50)], 1)
+    first, second = neighbour_directions(circle, circle[near_of(circle, 4)])
+    torch.testing.assert_close(second, torch.ones(50, dtype=torch.float64))
+    torch.testing.assert_close(first, torch.full((50,), -1 / 3, dtype=torch.float64))  # two on each side
+
+
+def test_to_copies_there_is_no_direction():
+    x = torch.cat([points(6), points(6)[:1].repeat(5, 1)])
+    first, second = neighbour_directions(x, x[near_of(x, 5)])
+    assert first[0].isnan()
+    assert second[0].isnan()
+    assert not first[1].isnan()
+
+
+def test_one_row_in_the_middle_is_everybodys_neighbour():
+    others = torch.eye(30, 31, dtype=torch.float64)
+    hub = torch.full((1, 31), 31**-0.5, dtype=torch.float64)
+    counts = k_occurrences(near_of(torch.cat([others, hub]), 3))
+    assert counts[-1] == 30
+    assert counts.sum() == 3 * 31

@@ -1,6 +1,7 @@
 """A run in Python, and one that the version before has written."""
 
 import inspect
+import json
 import shutil
 from pathlib import Path
 
@@ -8,12 +9,13 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import load_file
 
 import isosphere
 from isosphere.data import open_source
 from isosphere.errors import RunError, UsageError
 
-from .conftest import pixels
+from .conftest import QUICK, pixels
 
 KEPT = Path(__file__).parent.parent / "kept_run"
 
@@ -260,3 +262,58 @@ def test_a_run_that_is_handed_on_needs_five_files_and_no_place(kept, tmp_path):
     other = isosphere.load(tmp_path / "other", device="cpu")
     assert other.config.data.source is None
     np.testing.assert_array_equal(other.embed(pixels(3)), kept.embed(pixels(3)))
+
+
+@pytest.fixture(scope="module")
+def taught(tmp_path_factory):
+    out = tmp_path_factory.mktemp("taught") / "run"
+    return isosphere.train(pixels(100), out=out, **QUICK, method="byol")
+
+
+def test_the_teacher_is_applied_judged_and_exported_like_the_student(taught):
+    student, teacher = (
+        isosphere.load(taught.folder.path),
+        isosphere.load(taught.folder.path, network="teacher"),
+    )
+    slow = student.method.teacher.module
+    x = torch.randn(3, 3, student.size, student.size)
+    features, z = teacher.method.embed(x)
+    assert torch.equal(features, slow[0](x).float())
+    torch.testing.assert_close(z, torch.nn.functional.normalize(slow[1](slow[0](x)), dim=1))
+    pictures = pixels()
+    assert not np.allclose(student.embed(pictures), teacher.embed(pictures))
+    assert np.allclose(student.embed(pictures), isosphere.load(taught.folder.path).embed(pictures))
+    assert "teacher" in repr(teacher)
+    assert "wccn" not in teacher.layers  # it is the student's
+    back = teacher.of_role("student")
+    assert np.allclose(back.embed(pictures), student.embed(pictures))
+
+
+def test_figures_of_the_teacher_stand_beside_those_of_the_run(taught):
+    mine = taught.evaluate(pixels(100), tasks="geometry", progress=False)
+    before = (taught.folder.path / "evaluation.json").read_bytes()
+    theirs = taught.evaluate(pixels(100), tasks="geometry", network="teacher", progress=False)
+    assert (taught.folder.path / "evaluation.json").read_bytes() == before
+    assert any("teacher" in note for note in theirs.notes)
+    where = {"model": "trained", "layer": "head", "metric": "effective_rank"}
+    assert mine["geometry"].one(**where).value != theirs["geometry"].one(**where).value
+    untrained = {**where, "model": "untrained"}
+    assert mine["geometry"].one(**untrained).value == theirs["geometry"].one(**untrained).value
+    again = taught.evaluate(pixels(100), tasks="geometry", progress=False)
+    assert again["geometry"].one(**where).value == mine["geometry"].one(**where).value
+
+
+def test_an_exported_teacher_says_what_it_is(taught):
+    made = isosphere.load(taught.folder.path, network="teacher").export("safetensors")
+    assert made.files[0].name == "encoder-safetensors-teacher.safetensors"
+    assert json.loads(made.files[0].with_suffix(".json").read_text())["weights"] == "teacher"
+    weights = load_file(made.files[0])
+    slow = taught.method.teacher.module[0].state_dict()
+    assert all(torch.equal(weights[name], slow[name]) for name in slow)
+
+
+def test_a_run_without_a_teacher_says_so(kept):
+    with pytest.raises(UsageError, match="without a slow teacher"):
+        isosphere.load(kept.folder.path, network="teacher")
+    with pytest.raises(UsageError, match="expected student or teacher"):
+        isosphere.load(kept.folder.path, network="tutor")

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from isosphere.cli.console import facts, output_console, paragraph
-from isosphere.cli.options import Data, Layer, NoCache, Overwrite, Passes, Run, together
+from isosphere.cli.options import Data, Layer, Network, NoCache, Overwrite, Passes, Run, together
 from isosphere.errors import command
 
 __all__ = ["embed"]
@@ -20,6 +20,7 @@ def embed(
         typer.Option("--out", "-o", help="File to write: .npz, .parquet, .csv or .pt.", show_default=False),
     ],
     layer: Layer = None,
+    network: Network = "student",
     passes: Passes = 1,
     batch_size: Annotated[int, typer.Option(min=1, help="Images at a time.")] = 256,
     workers: Annotated[int, typer.Option(min=1, help="Threads that decode images.")] = 2,
@@ -46,7 +47,8 @@ def embed(
     from isosphere.workflows import progress_bar
 
     RunFolder.require_first(run, together(data), command("embed", together(data), run, out=out))
-    loaded, source = isosphere.load(run, cache=not no_cache).looking(passes), open_source(together(data))
+    loaded = isosphere.load(run, cache=not no_cache, network=network).looking(passes)
+    source = open_source(together(data))
     chosen = loaded.check_layer(chosen)
     loaded, white = loaded.settled(source)
     with progress_bar("Embedding") as progress:
@@ -61,7 +63,7 @@ def embed(
             progress=progress,
         )
     console = output_console()
-    how = chosen if passes == 1 else f"{chosen}, {passes} passes"
+    how = ", ".join([chosen, *(["teacher"] * (network != "student")), *([f"{passes} passes"] * (passes > 1))])
     facts(console, {"written": str(out), "embeddings": f"{made.count:,} of {made.dim} dimensions ({how})"})
     say_white(white)
     decided = survey(source.read_as(loaded.reading)).sentences

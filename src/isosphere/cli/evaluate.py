@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from isosphere.cli.console import facts, output_console, paragraph, table
-from isosphere.cli.options import LAYERS, NoCache, OneData, Passes, Run
+from isosphere.cli.options import LAYERS, Network, NoCache, OneData, Passes, Run
 from isosphere.errors import RunError
 from isosphere.runs import RunFolder
 
@@ -51,6 +51,7 @@ def evaluate(
             show_default="adapted where there is one, else backbone",
         ),
     ] = None,
+    network: Network = "student",
     passes: Passes = 1,
     no_baselines: Annotated[
         bool, typer.Option("--no-baselines", help="Leave out the untrained network, pixels and PCA.")
@@ -80,6 +81,7 @@ def evaluate(
         strict=strict,
         probe=probe,
         layer=layer or (),
+        network=network,
         passes=passes,
         baselines=not no_baselines,
         workers=workers,

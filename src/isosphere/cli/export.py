@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from isosphere.cli.console import facts, output_console
-from isosphere.cli.options import LAYERS, Overwrite, Run
+from isosphere.cli.options import LAYERS, Network, Overwrite, Run
 
 __all__ = ["export"]
 
@@ -34,6 +34,7 @@ def export(
             show_default="adapted where there is one, else backbone",
         ),
     ] = None,
+    network: Network = "student",
     opset: Annotated[
         int | None, typer.Option(help="Version of ONNX's operators.", show_default="torch's choice")
     ] = None,
@@ -50,7 +51,7 @@ def export(
     from isosphere.cli.apply import check_layer
 
     chosen = {"layer": check_layer(layer), "opset": opset, "dynamic_size": dynamic_size}
-    made = isosphere.load(run).export(format_, out, overwrite=overwrite, **chosen)
+    made = isosphere.load(run, network=network).export(format_, out, overwrite=overwrite, **chosen)
     console = output_console()
     written = {"written": ", ".join(str(file) for file in made.files), "checked": made.check}
     facts(console, written | ({"holds": made.lacks} if made.lacks else {}))

@@ -16,6 +16,7 @@ __all__ = [
     "Images",
     "LAYERS",
     "Layer",
+    "Network",
     "NoCache",
     "OneData",
     "Overwrite",
@@ -58,6 +59,14 @@ Layer: TypeAlias = Annotated[
         metavar="LAYER",
         help=f"Which output: {LAYERS}.",
         show_default="adapted where there is one, else backbone",
+    ),
+]
+Network: TypeAlias = Annotated[
+    str,
+    typer.Option(
+        "--network",
+        metavar="student|teacher",
+        help="The network that learned, or its slow copy where there is one.",
     ),
 ]
 Passes: TypeAlias = Annotated[

@@ -2,7 +2,7 @@
 
 from isosphere.deploy._duplicates import DuplicateGroup, Pair, near_duplicates, nearest_pair, pairs_near
 from isosphere.deploy._embed import embed_images, embed_source, embed_to_file
-from isosphere.deploy._embedder import Embedder, pixels_of, rows_seen
+from isosphere.deploy._embedder import Embedder, Role, pixels_of, rows_seen
 from isosphere.deploy._export import FORMATS, Exported, export
 from isosphere.deploy._files import check_target, read_embeddings, write_embeddings
 from isosphere.deploy._index import Index, Match, open_index
@@ -21,6 +21,7 @@ __all__ = [
     "Layer",
     "Match",
     "Pair",
+    "Role",
     "check_target",
     "embed_images",
     "embed_source",

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any, Self, TypeAlias
+from typing import Any, Literal, Self, TypeAlias
 
 import numpy as np
 import torch
@@ -44,6 +44,8 @@ from isosphere.models import Adaptation, Encoder
 from isosphere.runs import RunFolder, tensors_identity
 
 Encode: TypeAlias = Callable[[Tensor], tuple[Tensor, Tensor]]
+Role: TypeAlias = Literal["student", "teacher"]
+"""Which of a method's networks: the one that learned by gradients, or the slow copy that followed it."""
 
 
 def pixels_of(encoder: Encoder, size: int, canvas: int, reading: Reading) -> Pixels:
@@ -66,7 +68,7 @@ class Embedder:
     Pictures are first brought to ``canvas`` pixels a side, as in ``isosphere evaluate``, so that all of them speak of
     the same features; ``reading`` says how (:func:`pixels_of`). ``settings`` are what the weights do not hold and
     features depend on. With several ``passes`` outputs are averaged over an image, its mirror image and slight crops
-    (:func:`isosphere.data.another_look`).
+    (:func:`isosphere.data.another_look`). ``role`` says which of the method's networks this is.
     """
 
     folder: RunFolder
@@ -81,6 +83,7 @@ class Embedder:
     has_head: bool = True
     passes: int = 1
     reading: Reading = field(default_factory=Reading)
+    role: Role = "student"
 
     @property
     def pixels(self) -> Pixels:

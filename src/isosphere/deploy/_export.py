@@ -79,7 +79,8 @@ def export(
         with torch.random.fork_rng([]):
             return write_hub(run, out, overwrite=overwrite)
     ending = ".onnx" if format == "onnx" else ".safetensors"
-    path = run.folder.path / "export" / f"encoder-{format}{ending}" if out is None else Path(out)
+    name = f"encoder-{format}" + ("" if run.role == "student" else f"-{run.role}")
+    path = run.folder.path / "export" / f"{name}{ending}" if out is None else Path(out)
     if path.suffix != ending:
         raise UsageError(
             f"{option('out', path)}: expected a name that ends in {ending}, as {path.with_suffix(ending)}."
@@ -155,7 +156,7 @@ def _script(run: Embedder, path: Path, *, normalised: bool = True) -> Path:
 
 def _safetensors(run: Embedder, path: Path) -> Exported:
     known = run.folder.read_spec() if run.folder.encoder_spec.exists() else {}
-    spec = {**known, **run.encoder.spec()}  # an older run's tells no stem
+    spec = {**known, **run.encoder.spec(), "weights": run.role}  # an older run's tells no stem
     content = save(plain(run.encoder), metadata={"format": "pt", "architecture": run.encoder.name})
     rebuilt = Encoder.from_spec(spec)
     rebuilt.load_state_dict(load(content))

@@ -32,7 +32,8 @@ def write_hub(run: Embedder, out: str | Path | None, *, overwrite: bool) -> Expo
             f"give {option('format', 'timm')}, whose lines put the stem in, or train at 80 px or more "
             f"({option('image_size', 96)})."
         )
-    folder = run.folder.path / "export" / "hub" if out is None else Path(out)
+    name = "hub" if run.role == "student" else f"hub-{run.role}"
+    folder = run.folder.path / "export" / name if out is None else Path(out)
     for name in (CONFIG, WEIGHTS, SCRIPT):
         RunFolder.refuse_own(folder / name)
         require_free(folder / name, overwrite=overwrite or out is None)

@@ -33,7 +33,7 @@ from isosphere.evaluation._features import (
     views_look,
 )
 from isosphere.evaluation._folds import grouped_folds, joined_groups
-from isosphere.evaluation._geometry import LOCAL_NEIGHBOURS, geometry
+from isosphere.evaluation._geometry import LOCAL_NEIGHBOURS, geometry, hub_neighbours
 from isosphere.evaluation._intervals import Estimate, bootstrap, paired_difference, wilson
 from isosphere.evaluation._knn import knn, knn_predict
 from isosphere.evaluation._linear import PENALTIES, LinearPrediction, Solver, linear_predict, linear_probe
@@ -114,6 +114,7 @@ __all__ = [
     "fit_logistic",
     "fit_probe",
     "geometry",
+    "hub_neighbours",
     "grouped_folds",
     "held_out_labels",
     "instance_neighbours",

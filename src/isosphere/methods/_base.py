@@ -14,6 +14,7 @@ __all__ = [
     "spread_test",
 ]
 
+import copy
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -26,6 +27,7 @@ from torch import Tensor, nn
 
 from isosphere.discrepancies import MMD, Discrepancy
 from isosphere.kernels import VonMisesFisherKernel
+from isosphere.methods._momentum import Momentum
 from isosphere.methods._pairs import check_views, row_total
 from isosphere.methods._regulariser import Pull, Regulariser
 from isosphere.reductions import Group, full_precision, wide
@@ -149,6 +151,20 @@ class Method(nn.Module, ABC):
 
     def after_step(self, progress: float) -> None:
         """Move teachers and random directions; ``progress`` runs from 0 to 1 over the training."""
+
+    def of_teacher(self) -> Self:
+        """The same method with the networks of its teacher, the slow copies, in the place of the student's.
+
+        Raises:
+            ValueError: it has none.
+        """
+        teacher = getattr(self, "teacher", None)
+        if not isinstance(teacher, Momentum):
+            raise ValueError(f"got a {type(self).__name__} without a teacher, expected one with a slow copy")
+        twin = copy.copy(self)
+        twin._modules = dict(self._modules)  # the student keeps its own
+        twin.encoder, twin.head = teacher.module.children()
+        return twin
 
     @torch.no_grad()
     def embed(self, x: Tensor) -> tuple[Tensor, Tensor]:

@@ -3,7 +3,12 @@
 from isosphere.statistics._alignment import COLLAPSED, alignment, mean_cosine, uniformity
 from isosphere.statistics._clusters import Clusters, clusters, kmeans, normalised_mutual_information
 from isosphere.statistics._dimension import lidar, local_intrinsic_dimensions
-from isosphere.statistics._neighbourhood import neighbours_kept, two_view_hits
+from isosphere.statistics._neighbourhood import (
+    k_occurrences,
+    neighbour_directions,
+    neighbours_kept,
+    two_view_hits,
+)
 from isosphere.statistics._pairs import PairLaw, pair_law
 from isosphere.statistics._roots import inverse_root, shrunk, within_root
 from isosphere.statistics._selection import (
@@ -28,10 +33,12 @@ __all__ = [
     "farthest_first",
     "fisher_ratio",
     "inverse_root",
+    "k_occurrences",
     "kmeans",
     "lidar",
     "local_intrinsic_dimensions",
     "mean_cosine",
+    "neighbour_directions",
     "neighbour_distances",
     "neighbours_kept",
     "normalised_mutual_information",

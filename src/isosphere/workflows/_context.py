@@ -155,7 +155,8 @@ class EvaluationContext:
         if name not in self._identities:
             self._identities[name] = self.run.digest(self.model(name))
             known = {*self.models, *(f"epoch-{epoch}" for epoch in self.run.folder.kept_epochs())}
-            if self.cache is not None and self.baselines and known <= set(self._identities):
+            own = self.run.role == "student"  # what was kept of the student stays when the teacher is judged
+            if self.cache is not None and self.baselines and own and known <= set(self._identities):
                 self.cache.forget_others([_OF_IMAGES, *self._identities.values()])
         return self._identities[name]
 

@@ -39,6 +39,7 @@ def evaluate(
     strict: bool = False,
     probe: str = "lbfgs",
     layer: str | Sequence[str] = (),
+    network: str | None = None,
     passes: int | None = None,
     baselines: bool = True,
     cache: bool = True,
@@ -48,8 +49,8 @@ def evaluate(
     """Judge the encoder of a run, with 95 % intervals, beside the untrained one and fixed features.
 
     The figures go to ``evaluation.json`` in the run's folder, task by task, with pictures beside it (not those of an
-    epoch: ``isosphere.load(path, epoch=10)``); where they cannot be written, the result says so. Memory grows by
-    features alone: images are decoded as they are read.
+    epoch, ``isosphere.load(path, epoch=10)``, nor of a teacher); where they cannot be written, the result says so.
+    Memory grows by features alone: images are decoded as they are read.
 
     Args:
         run: a run or its folder.
@@ -65,6 +66,8 @@ def evaluate(
         probe: how the linear probe is fitted: ``lbfgs``, ``adamw``, ``sgd``.
         layer: the output that is held against the others, one of ``run.layers``; of a ViT, judge also the class tokens
             of its last N blocks: ``last4``.
+        network: ``student``, the network that learned, or ``teacher``, the slow copy of a method that has one; None: as
+            the run says, which is the student.
         passes: how often each image passes through the network: features are averaged over it, its mirror image and
             slight crops. None: as often as the run says, which is once.
         baselines: the untrained network, pixels, whitened PCA, for textures a descriptor. Without them nothing says
@@ -82,6 +85,7 @@ def evaluate(
     if not isinstance(run, Trained):
         RunFolder.require_first(run, data, command("evaluate", data, run))
         run = Trained.read(run, cache=cache)
+    run = run if network is None else run.of_role(network)
     run = run if passes is None else run.looking(passes)
     judged, layers = _layers(run, layer)
     data, test = as_name(data), as_name(test)
@@ -139,7 +143,7 @@ def _judge(context: EvaluationContext, asked: Any, data: str) -> tuple[dict[str,
         context.plan(task.needs(context))
     results: dict[str, TaskResult] = {}
     folder, unwritten = context.run.folder, ""
-    kept = context.run.epoch is None and folder.writable
+    kept = context.run.is_last and folder.writable
     for task in tasks:
         found = task.run(context)
         parts = {need.part for need in task.needs(context)} - {"described"} or {"train", "test"}
@@ -161,7 +165,7 @@ def _judge(context: EvaluationContext, asked: Any, data: str) -> tuple[dict[str,
 def _draw(context: EvaluationContext, results: dict[str, TaskResult]) -> tuple[dict[str, Path], list[str]]:
     """The pictures that can be drawn here, and why others cannot be."""
     folder = context.run.folder
-    if find_spec("matplotlib") is None or context.run.epoch is not None or not folder.writable:
+    if find_spec("matplotlib") is None or not context.run.is_last or not folder.writable:
         return {}, []
     wanted: dict[str, Callable[[Path], object]] = {}
     if "retrieval" in results:
@@ -184,6 +188,10 @@ def _draw(context: EvaluationContext, results: dict[str, TaskResult]) -> tuple[d
 
 def _notes(context: EvaluationContext, results: dict[str, TaskResult], asked: Any) -> tuple[str, ...]:
     found = [context.note] if context.note else []
+    if context.run.role == "teacher":
+        found.append(
+            "Judged: the teacher, the slow copy of the network. Its figures are not kept in the run's folder."
+        )
     if context.cache is not None and context.cache.wrong:
         found.append(
             f"{plural(context.cache.wrong, 'file')} of kept features did not hold what this encoder computes, or "

@@ -144,7 +144,10 @@ class Run(Trained):
     def __repr__(self) -> str:
         epoch = "" if self.epoch is None else f", epoch {self.epoch}"
         passes = "" if self.passes == 1 else f", {self.passes} passes"
-        return f"Run({self.called!r}, {self.encoder.name}, {self.size} px, {self.device}{epoch}{passes})"
+        role = "" if self.role == "student" else f", {self.role}"
+        return (
+            f"Run({self.called!r}, {self.encoder.name}, {self.size} px, {self.device}{epoch}{role}{passes})"
+        )
 
     def _repr_html_(self) -> str:
         config, parameters = self.config, sum(p.numel() for p in self.encoder.parameters())
@@ -161,7 +164,14 @@ class Run(Trained):
 
 
 @keywords_checked
-def load(path: str | Path, *, device: str | None = None, cache: bool = True, epoch: int | None = None) -> Run:
+def load(
+    path: str | Path,
+    *,
+    device: str | None = None,
+    cache: bool = True,
+    epoch: int | None = None,
+    network: str = "student",
+) -> Run:
     """A trained run, to be applied: ``load("runs/a").embed(images)``, ``.search(images, "PICTURES/")``.
 
     Args:
@@ -171,8 +181,9 @@ def load(path: str | Path, *, device: str | None = None, cache: bool = True, epo
         cache: keep the features of whole sets of images in the run's folder, and take those that
             ``isosphere evaluate`` or an earlier call has left there.
         epoch: the weights that were kept after it (``train.keep_every``); None: the last ones.
+        network: ``student``, the one that learned, or ``teacher``, the slow copy that a method with one holds.
 
-    Raises: isosphere.errors.UsageError if `path` is no run, or has no weights of this epoch; RunError if its files are
-        damaged.
+    Raises: isosphere.errors.UsageError if `path` is no run, has no weights of this epoch, or no teacher; RunError if
+        its files are damaged.
     """
-    return Run.read(path, device=device, cache=cache, epoch=epoch)
+    return Run.read(path, device=device, cache=cache, epoch=epoch, network=network)

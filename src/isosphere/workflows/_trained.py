@@ -2,16 +2,16 @@
 
 import re
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Self, cast
+from typing import Any, Self, cast, get_args
 
 import torch
 
 from isosphere.atomic import make_folder
 from isosphere.data import Source, Views, cache_folder, located, require_there
-from isosphere.deploy import Embedder, pixels_of
-from isosphere.errors import IsosphereError, RunError, UsageError, command
+from isosphere.deploy import Embedder, Role, pixels_of
+from isosphere.errors import IsosphereError, RunError, UsageError, command, option
 from isosphere.evaluation import WCCN, FeatureCache
 from isosphere.methods import FROZEN, Frozen, Method
 from isosphere.models import Adaptation, Encoder
@@ -43,15 +43,21 @@ class Trained(Embedder):
 
     @classmethod
     def read(
-        cls, path: str | Path, *, device: str | None = None, cache: bool = True, epoch: int | None = None
+        cls,
+        path: str | Path,
+        *,
+        device: str | None = None,
+        cache: bool = True,
+        epoch: int | None = None,
+        network: str = "student",
     ) -> Self:
         """The run in a folder, or a network of timm by its name; arguments and errors as of :func:`isosphere.load`."""
         if device is not None:
             require_device(device)
         where = device or ("cuda" if torch.cuda.is_available() else "cpu")
-        if (network := Network.named(path)) is not None:
-            with in_its_words(network.name):
-                return cls.as_it_is(network, device=where, cache=cache)
+        if (given := Network.named(path)) is not None:
+            with in_its_words(given.name):
+                return cls.as_it_is(given, device=where, cache=cache).of_role(network)
         folder = RunFolder.open(path)
         config, method = load_method(folder, epoch=epoch)
         kept = FeatureCache(folder.path / "features") if cache else None
@@ -59,7 +65,7 @@ class Trained(Embedder):
         metric = WCCN.of_run(folder, width) if epoch is None else None  # it belongs to the last weights
         adaptation = _adaptation_of(folder, width)
         more: dict[str, Any] = {"cache": kept, "metric": metric, "adaptation": adaptation, "epoch": epoch}
-        return cls.of(folder, config, method.to(where), **more)
+        return cls.of(folder, config, method.to(where), **more).of_role(network)
 
     @classmethod
     def as_it_is(
@@ -100,6 +106,42 @@ class Trained(Embedder):
             **more,
         )
 
+    def of_role(self, name: str) -> Self:
+        """The same run with the network of this name, ``student`` or ``teacher``. What was fitted to the student's
+        features is not the teacher's.
+
+        Raises: UsageError for another name, or a method without a teacher.
+        """
+        if name not in get_args(Role):
+            raise UsageError(f"{option('network')}: got '{name}', expected {' or '.join(get_args(Role))}.")
+        if name == self.role:
+            return self
+        if name == "student":
+            return type(self).read(self.folder.path, device=str(self.device), epoch=self.epoch)
+        try:
+            method = self.method.of_teacher()
+        except ValueError:
+            named = self.called if self.frozen else f"{self.called} ({self.config.method.name})"
+            raise UsageError(
+                f"{option('network', name)}: {named} was trained without a slow teacher: leave {option('network')} "
+                f"out, or train with one, {option('ema', 0.996)}."
+            ) from None
+        encoder = cast(Encoder, method.encoder)
+        return replace(
+            self,
+            encode=method.embed,
+            encoder=encoder,
+            method=method,
+            metric=None,
+            adaptation=None,
+            role="teacher",
+        )
+
+    @property
+    def is_last(self) -> bool:
+        """Whether it holds the weights that the run ended with: those of an epoch, and of the teacher, stand beside."""
+        return self.epoch is None and self.role == "student"
+
     @property
     def frozen(self) -> bool:
         """Whether the network is used as it was given, not trained here."""
@@ -112,7 +154,7 @@ class Trained(Embedder):
         """
         if self.frozen:
             return FROZEN
-        kept = self.epoch is None and self.folder.read_chosen().get("weights") == START
+        kept = self.is_last and self.folder.read_chosen().get("weights") == START
         return "unchanged" if kept else ""
 
     @property

@@ -13,6 +13,7 @@ from isosphere.evaluation import (
     TaskResult,
     class_structure,
     geometry,
+    hub_neighbours,
 )
 from isosphere.report import Layout
 from isosphere.statistics import COLLAPSED
@@ -31,6 +32,10 @@ _WORDS = {
     "effective_rank": "effective rank (at most {most})",
     "top_eigenvalue_share": "largest eigenvalue's share",
     "local_dimension": "dimension around each image ({local_dimension_neighbours} neighbours)",
+    "hub_skewness": "skewness of how often an image is among others' {hub_neighbours} nearest (large: hubs)",
+    "antihubs": "share of images that never are (antihubs)",
+    "off_centre": "neighbours off centre (0 around the image, 1 on one side)",
+    "anisotropy": "neighbours by direction (1 alike in all, more in few)",
     "lidar": "LiDAR: directions that tell images apart (at most {most})",
     "zscore/mmd-heat": "MMD, heat kernel: z-score",
     "zscore/mmd-bandlimited": "MMD, degrees 1 and 2: z-score",
@@ -71,6 +76,7 @@ def run(context: EvaluationContext) -> TaskResult:
         "layer": context.spread,
         "uniformity_t": 2.0,
         "local_dimension_neighbours": min(LOCAL_NEIGHBOURS, len(rows) - 1),
+        "hub_neighbours": hub_neighbours(len(rows)),
     }
     if structured:
         protocol |= {
