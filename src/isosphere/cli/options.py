@@ -75,12 +75,23 @@ Passes: TypeAlias = Annotated[
 ImageSize: TypeAlias = Annotated[
     int | None, typer.Option(help="Side of a view in pixels.", show_default="by the data")
 ]
+Minutes: TypeAlias = Annotated[
+    float | None, typer.Option(help="Train for so long instead of a number of epochs.", show_default=False)
+]
 Discrepancy: TypeAlias = Annotated[
     str | None,
     typer.Option(help="What spreads the embeddings; see isosphere list discrepancies.", show_default=False),
 ]
 Ema: TypeAlias = Annotated[
     float | None, typer.Option(help="Momentum of a slow teacher, such as 0.996.", show_default=False)
+]
+Distill: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME|FILE|RUN",
+        help="Learn the features of this network, without labels.",
+        show_default=False,
+    ),
 ]
 Devices: TypeAlias = Annotated[
     int | None, typer.Option(help="Processes on this host, one a GPU.", show_default="1")

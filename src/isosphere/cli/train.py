@@ -6,7 +6,18 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from isosphere.cli.console import facts, output_console, paragraph, text
-from isosphere.cli.options import Devices, Discrepancy, Ema, Images, ImageSize, Seed, Set, together
+from isosphere.cli.options import (
+    Devices,
+    Discrepancy,
+    Distill,
+    Ema,
+    Images,
+    ImageSize,
+    Minutes,
+    Seed,
+    Set,
+    together,
+)
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -36,14 +47,12 @@ def train(
             metavar="random|pretrained|PATH|hf-hub:NAME", help="Weights to start from.", show_default="random"
         ),
     ] = None,
+    distill: Distill = None,
     epochs: Annotated[
         int | None,
         typer.Option(help="Passes over the images; 0 saves the untrained encoder.", show_default="100"),
     ] = None,
-    minutes: Annotated[
-        float | None,
-        typer.Option(help="Train for so long instead of a number of epochs.", show_default=False),
-    ] = None,
+    minutes: Minutes = None,
     batch_size: Annotated[
         int | None, typer.Option(help="Images in a step.", show_default="by the data")
     ] = None,

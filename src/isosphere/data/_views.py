@@ -75,6 +75,13 @@ class Views:
     def __repr__(self) -> str:
         return f"Views({self.recipe!r})"
 
+    @property
+    def in_pairs(self) -> "Views":
+        """The same, of two views at the least: what is to be compared with another view has one."""
+        if self.recipe.views > 1:
+            return self
+        return Views(self.recipe.model_copy(update={"global_views": 2}))
+
     def __call__(self, images: Tensor | Pictures, *, index: Tensor, epoch: int, seed: int) -> list[Tensor]:
         _check(images)
         if index.shape != (len(images),):

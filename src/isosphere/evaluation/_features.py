@@ -10,7 +10,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn import functional
 
-from isosphere.data import Pictures, another_look, centre_view
+from isosphere.data import Pictures, Views, another_look, centre_view
 from isosphere.models import evaluation_mode, memory_format
 from isosphere.reductions import Group, first_row, gather_rows, row_counts
 
@@ -33,9 +33,10 @@ class MakesViews(Protocol):
 
 def first_two(views: MakesViews) -> MakesViews:
     """The same random views, only the first two of each image."""
+    drawn = views.in_pairs if isinstance(views, Views) else views
 
     def pair(images: Tensor | Pictures, *, index: Tensor, epoch: int, seed: int) -> Sequence[Tensor]:
-        return views(images, index=index, epoch=epoch, seed=seed)[:2]
+        return drawn(images, index=index, epoch=epoch, seed=seed)[:2]
 
     return pair
 

@@ -17,6 +17,7 @@ from isosphere.methods._base import (
 )
 from isosphere.methods._byol import BYOL, teacher_momentum
 from isosphere.methods._conventions import weight_of_lambda
+from isosphere.methods._distillation import DISTILLATION, Distillation, distillation_targets
 from isosphere.methods._frozen import FROZEN, Frozen
 from isosphere.methods._jepa import JEPA, DeepJEPA
 from isosphere.methods._momentum import Momentum
@@ -49,6 +50,7 @@ for _found in iter_modules(__path__):  # a method is registered where its class 
 
 __all__ = [
     "BYOL",
+    "DISTILLATION",
     "FROZEN",
     "JEPA",
     "METHODS",
@@ -57,6 +59,7 @@ __all__ = [
     "BarlowTwins",
     "Contrastive",
     "DeepJEPA",
+    "Distillation",
     "Frozen",
     "Loss",
     "Method",
@@ -75,6 +78,7 @@ __all__ = [
     "build_method",
     "by_size",
     "check_options",
+    "distillation_targets",
     "embed_views",
     "expansion_ratio",
     "invariance",

@@ -20,6 +20,7 @@ _SPEC_BYTES = 2**20
 ENCODER_FORMAT = "isosphere-encoder-1"
 EVALUATION_FORMAT = "isosphere-evaluation-1"
 _STEP = "step"
+_TARGETS = "targets"
 _WITHIN = ("checkpoints", "features", "search", "export")
 _PATIENCE = 60.0  # seconds; the figures are written in milliseconds
 
@@ -49,6 +50,7 @@ class RunFolder:
         self.wccn = self.path / "wccn.safetensors"
         self.older_wccn = self.path / "view_metric.safetensors"
         self.adaptation = self.path / "adaptation.safetensors"
+        self.targets = self.path / "checkpoints" / "targets.safetensors"
         self.evaluation = self.path / "evaluation.json"
         self.chosen = self.path / "chosen.json"
         self.log = self.path / "train.log"
@@ -326,6 +328,14 @@ class RunFolder:
     def read_adaptation(self) -> dict[str, Any] | None:
         """The tensors of `write_adaptation`, on the CPU; None where there are none."""
         return self._read(self.adaptation) if self.adaptation.exists() else None
+
+    def write_targets(self, targets: Any) -> None:
+        """Write what a teacher says of each image ``(n, d)``, for a training that goes on."""
+        write_bytes(self.targets, _pack({_TARGETS: targets}))
+
+    def read_targets(self) -> Any | None:
+        """The tensor of `write_targets`, on the CPU; None where there is none."""
+        return self._read(self.targets)[_TARGETS] if self.targets.exists() else None
 
     def keep_weights(self, epoch: int, state: Mapping[str, Any]) -> None:
         """Keep the weights of a whole method as they are after an epoch: ``checkpoints/epoch-0010.safetensors``."""

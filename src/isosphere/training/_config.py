@@ -7,6 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from isosphere.data import AUTO, CLASS_LIST, Channels, Opening, Reading, ViewRecipe, ground_of
 from isosphere.errors import UsageError, nearest, option
+from isosphere.methods import DISTILLATION
 
 FLAGS = {
     "data": "data.source",
@@ -15,6 +16,7 @@ FLAGS = {
     "method": "method.name",
     "discrepancy": "method.discrepancy",
     "ema": "method.ema",
+    "distill": "method.distill",
     "encoder": "model.encoder",
     "init": "model.init",
     "epochs": "train.epochs",
@@ -253,7 +255,27 @@ class MethodConfig(_Section):
     weight: float | None = Field(
         default=None, ge=0.0, description="weight of the regulariser; empty: by the rule"
     )
+    distill: str | None = Field(
+        default=None,
+        description="network whose features are learned: timm's NAME, NAME@FILE, FILE, or the folder of a run",
+    )
     options: dict[str, Any] = Field(default_factory=dict, description="further arguments of the method")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _the_method_that_distils(cls, values: Any) -> Any:
+        if not isinstance(values, dict) or values.get("distill") is None:
+            return values
+        return {"name": DISTILLATION, **values}
+
+    @model_validator(mode="after")
+    def _a_teacher(self) -> Self:
+        if self.distill is not None and self.name != DISTILLATION:
+            raise ValueError(
+                f"distill = {self.distill} is learned by {DISTILLATION}, and {self.name} was asked for: leave one of "
+                "them out"
+            )
+        return self
 
 
 class OptimConfig(_Section):

@@ -20,6 +20,7 @@ from isosphere.data import (
     suggest,
 )
 from isosphere.errors import UsageError, option
+from isosphere.methods import DISTILLATION
 from isosphere.models import own_start
 from isosphere.training._config import Config
 
@@ -115,7 +116,7 @@ def resolve(config: Config, source: Source, *, begun: bool = False) -> tuple[Con
     suggestion handed back. Of a run that has `begun` what an earlier version did not know stays open: it goes on
     without it.
     """
-    config = _by_weights(config)
+    config = _by_teacher(_by_weights(config))
     data, train = config.data, config.train
     open_size = data.image_size is None or data.canvas_size is None
     native = typical_side(source) if open_size or config.views.recipe is None else 0
@@ -143,8 +144,16 @@ def _by_weights(config: Config) -> Config:
     return config.replace(data={"image_size": data.image_size or size}, model={"encoder": encoder})
 
 
+def _by_teacher(config: Config) -> Config:
+    """The views in which what a teacher says of the whole picture still holds, where none were asked for."""
+    if config.method.name != DISTILLATION or config.views.recipe is not None:
+        return config
+    return config.replace(views={"recipe": DISTILLATION})
+
+
 def resolve_sizes(config: Config) -> Config:
     """The same from the configuration alone, where it names image size, recipe and batch."""
+    config = _by_teacher(config)
     size = config.data.image_size or USUAL_IMAGE
     views = recipe(config.views.recipe or "crops", size, **config.views.overrides)
     chosen = {

@@ -9,7 +9,7 @@ import torch
 from lightning.fabric import Fabric
 from torch import Tensor
 
-from isosphere.data import ImageSet, Loader, PictureSet, Source, Views
+from isosphere.data import Batch, ImageSet, Loader, PictureSet, Source, Views
 from isosphere.errors import UsageError, command, option, plural
 from isosphere.methods import Method, by_size
 from isosphere.models import Encoder, evaluation_mode
@@ -88,10 +88,15 @@ def _pieces_fact(batch: int | None, micro_batch: int | None) -> dict[str, str]:
     return {"pieces": said}
 
 
-def first_views(views: Views, loader: Loader, seed: int) -> list[Tensor]:
-    """The views of the first step."""
+def first_views(views: Views, loader: Loader, seed: int, targets: Tensor | None = None) -> list[Tensor]:
+    """What the method is given at the first step."""
     batch = next(iter(loader.epoch(0)))
-    return views(batch.images, index=batch.index, epoch=0, seed=seed)
+    return taught(views(batch.images, index=batch.index, epoch=0, seed=seed), targets, batch)
+
+
+def taught(views: list[Tensor], targets: Tensor | None, batch: Batch) -> list[Tensor]:
+    """The views of a batch and, where there are targets ``(images, d)``, last what a teacher says of each image."""
+    return views if targets is None else [*views, targets[batch.index, :, None, None]]
 
 
 @contextmanager

@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from lightning.fabric import Fabric
+from torch import Tensor
 
 from isosphere.data import Loader, Views
 from isosphere.errors import RunError
@@ -32,6 +33,7 @@ def fit(
     probe: Probe | None = None,
     ui: Reporter | None = None,
     facts: Mapping[str, Any] | None = None,
+    targets: Tensor | None = None,
     callbacks: Callback | Sequence[Callback] = (),
 ) -> Summary:
     """Train `method` on the views of the loader's batches until the plan is done, and leave the run in `folder`.
@@ -40,8 +42,9 @@ def fit(
     one that was not (with a limit in minutes the schedule follows the clock, and no two runs are the same).
     `facts`, such as the number of images, must then be what they were. `probe(method)` is called after each
     `train.knn_epochs` epochs and at the end, in evaluation mode; its figures join the epoch's row, as those of the
-    `observer` do after each epoch (without one the monitor looks at images of the last batch). `callbacks` watch, and
-    may stop the training (:class:`Callback`). None of them can change training: generators and modes are put back.
+    `observer` do after each epoch (without one the monitor looks at images of the last batch). `targets`
+    ``(images, d)`` are what a teacher says of each image (:class:`isosphere.methods.Distillation`). `callbacks` watch,
+    and may stop the training (:class:`Callback`). None of them can change training: generators and modes are put back.
 
     The process is left as it was found: its random generators, which training seeds by `train.seed`, its signal
     handlers, whether torch records gradients.
@@ -53,7 +56,7 @@ def fit(
     try:
         with only_training(), all_generators_kept(), torch.enable_grad(), Interrupt() as interrupt:
             torch.manual_seed(config.train.seed)
-            given = config, folder, method, loader, views, fabric
+            given = config, folder, method, loader, views, fabric, targets
             run = TrainState(*given, facts or {}, observer, probe, ui or SilentReporter(), watching)
             with closing(run):
                 run.begin()

@@ -269,7 +269,10 @@ class Observer:
         for start in range(0, len(self.images), _BATCH):
             part = self.images[start : start + _BATCH].to(device)
             index = torch.arange(start, start + len(part), device=device)
-            both = [method.embed(view) for view in self.views(part, index=index, epoch=0, seed=VIEW_SEED)[:2]]
+            both = [
+                method.embed(view)
+                for view in self.views.in_pairs(part, index=index, epoch=0, seed=VIEW_SEED)[:2]
+            ]
             features.append(torch.stack([x.float().cpu() for x, _ in both]))
             embeddings.append(torch.stack([z.float().cpu() for _, z in both]))
         return torch.cat(features, 1), torch.cat(embeddings, 1)

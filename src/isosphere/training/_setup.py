@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from importlib.util import find_spec
 from typing import Any, cast
 
+import numpy as np
 import torch
 from lightning.fabric import Fabric
 from torch import Tensor
@@ -34,7 +35,7 @@ from isosphere.data import (
 )
 from isosphere.devices import generators_kept
 from isosphere.errors import RunError, UsageError, command, listing, option
-from isosphere.methods import FROZEN, Frozen, Method, build_method, check_options
+from isosphere.methods import DISTILLATION, FROZEN, Frozen, Method, build_method, check_options
 from isosphere.models import (
     Encoder,
     build_encoder,
@@ -80,6 +81,8 @@ FINGERPRINT = "fingerprint of the images"
 """The fact by which a checkpoint knows them again."""
 
 LoadProgress = Callable[[int, int], None]
+Teach = Callable[[Source, int], Tensor]
+"""What a teacher says of the images of a source: targets ``(n, dim)``, of so many dimensions."""
 _OF_COLOURS = ("saturation", "hue", "grey")
 Record = Mapping[str, Any]
 """What ``encoder.json`` says of an encoder."""
@@ -102,6 +105,8 @@ class Parts:
     """The test part of the source, where it has one."""
     fingerprint: str = ""
     """Of the images that were opened: :func:`isosphere.data.fingerprint`."""
+    targets: Tensor | None = None
+    """What a teacher says of each of the images."""
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -115,6 +120,7 @@ def prepare(
     *,
     source: Source | None = None,
     record: Record | None = None,
+    teach: Teach | None = None,
     progress: LoadProgress | None = None,
 ) -> Parts:
     """Open the data, fill in what the configuration leaves open, and build everything; nothing is written.
@@ -124,6 +130,7 @@ def prepare(
             ``data.source`` is at most a description.
         record: of the encoder of the run that is gone on with: its weights come from the checkpoint, and the file or
             the network that the first ones came from is not needed again.
+        teach: asks the teacher, where there is one to learn from.
         progress: called with the numbers of images read and to be read.
 
     Raises: UsageError in words for anything in data or configuration that cannot be trained on.
@@ -176,6 +183,11 @@ def prepare(
     images, shown, looked_at = hold_out(config, images, config.model.dim or 2, test=test)
     check_batch(batch, len(images), source.name)
     observer = None if shown is None else Observer(shown.images, views, batch)
+    targets = None
+    if teach is not None:
+        asked_of = images if isinstance(images, Source) else _with_paths(source, images.paths)
+        said = teach(asked_of, config.model.dim or 2) if fabric.is_global_zero else None
+        targets = cast(Tensor, fabric.broadcast(said)).to(fabric.device)
     loader = Loader(
         images,
         batch_size=batch,
@@ -189,8 +201,8 @@ def prepare(
         workers=config.data.workers,
         strict=config.data.strict,
     )
-    first = first_views(views, loader, train.seed)
-    check_sizes(method, views, fabric, first)
+    first = first_views(views, loader, train.seed, targets)
+    check_sizes(method, views, fabric, first[: views.recipe.views])
     measured = ""
     if train.precision == "auto" and record is None:  # a run that is gone on with keeps its bits
         precision, measured = measure_precision(method, first, fabric)
@@ -210,7 +222,14 @@ def prepare(
         facts["views"] += f"; {suggestion.reason}"
         if suggestion.cautions:
             facts["advice"] = " ".join(suggestion.cautions)
-    return Parts(config, images, views, method, loader, fabric, observer, facts, warnings, test, print_of)
+    made = config, images, views, method, loader, fabric, observer, facts, warnings, test, print_of, targets
+    return Parts(*made)
+
+
+def _with_paths(source: Source, paths: list[str]) -> Source:
+    """The images of a source that have these names, in their order."""
+    places = {path: i for i, path in enumerate(source.paths)}
+    return source.subset(np.array([places[path] for path in paths]))
 
 
 def _as_before(config: Config) -> Config:
@@ -408,6 +427,11 @@ def _recipe(config: Config, encoder: Encoder) -> ViewRecipe:
 def _check_names(config: Config, *, begun: bool = False) -> None:
     """Refuse a mistyped method or recipe at once, before images are read for minutes."""
     check_options(config.method.name, config.method_options())
+    if config.method.name == DISTILLATION and config.method.distill is None:
+        raise UsageError(
+            f"{option('method', DISTILLATION)} learns from another network: name it, such as "
+            f"{option('distill', 'tf_efficientnet_lite0')}."
+        )
     if config.model.encoder is not None:
         require_encoder_name(config.model.encoder)
     if config.model.init not in ("random", "pretrained") and not begun:

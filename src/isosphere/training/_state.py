@@ -24,6 +24,7 @@ from isosphere.training._checkpoint import (
 )
 from isosphere.training._config import Config
 from isosphere.training._distributed import agreed, alike, common
+from isosphere.training._facts import taught
 from isosphere.training._generators import drawing
 from isosphere.training._gradient import Differentiator, Step, pieces_of
 from isosphere.training._hardware import check_scale, scaler_of
@@ -78,6 +79,7 @@ class TrainState:
     loader: Loader
     views: Views
     fabric: Fabric
+    targets: Tensor | None
     facts: Mapping[str, Any]
     observer: Observer | None
     probe: Probe | None
@@ -181,7 +183,9 @@ class TrainState:
         set_learning_rate(groups, *(optim.learning_rate * factor for factor in factors))
         with timer("views"):
             seed = self.config.train.seed
-            made = self.views(batch.images, index=batch.index, epoch=at.epoch, seed=seed)
+            made = taught(
+                self.views(batch.images, index=batch.index, epoch=at.epoch, seed=seed), self.targets, batch
+            )
             self.batch_views = [view.contiguous(memory_format=self.layout) for view in made]
         with drawing:
             losses = self.differentiate(self.batch_views)

@@ -40,6 +40,7 @@ def train(
     ema: float | None = None,
     encoder: str | None = None,
     init: str | Path | None = None,
+    distill: str | Path | None = None,
     epochs: int | None = None,
     minutes: float | None = None,
     batch_size: int | None = None,
@@ -66,8 +67,8 @@ def train(
         data: as on the command line (``"PICTURES"``, ``"textures:wood"``), a list of files, of folders or
             of PIL images, an array uint8 (n, h, w, 3), a torch ``Dataset``, or a ``Source``.
         out: folder of the run.
-        method, discrepancy, ema, encoder, init, epochs, minutes, batch_size, image_size, seed, preset, strict, profile,
-            device: as the flags of ``isosphere train``; what is left out is chosen as there.
+        method, discrepancy, ema, encoder, init, distill, epochs, minutes, batch_size, image_size, seed, preset, strict,
+            profile, device: as the flags of ``isosphere train``; what is left out is chosen as there.
         config: a YAML file, or a configuration such as ``run.config``, that the other keywords change.
         set: any keys, dotted: ``set={"data.limit": 1000}``.
         resume: go on with the run in `out`.

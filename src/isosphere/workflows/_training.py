@@ -31,6 +31,7 @@ from isosphere.training import (
     require_same_run,
 )
 from isosphere.workflows._probe import online_knn
+from isosphere.workflows._teacher import Teacher
 
 Count = Callable[[int, int], None]
 
@@ -95,6 +96,8 @@ class Training:
         skipped = parts.images.unreadable if isinstance(parts.images, Source) else parts.images.skipped
         if skipped:
             added["left out"] = f"{plural(len(skipped), 'file')}, all in {folder.write_left_out(skipped)}"
+        if parts.targets is not None and not folder.targets.exists():
+            folder.write_targets(parts.targets)
         if not folder.checkpoint.exists():
             first, picture = next(iter(parts.loader.epoch(0))).images[:8], io.BytesIO()
             contact_sheet(first, parts.views, seed=self.config.train.seed).save(picture, "PNG")
@@ -111,13 +114,14 @@ class Training:
         """
         parts, first = self.parts, is_first()
         args = self.config, self.folder, parts.method, parts.loader, parts.views, parts.fabric
+        given = {"facts": parts.identity, "targets": parts.targets, "callbacks": callbacks}
         if first:
             for line in [*(f"{name}: {value}" for name, value in self.facts.items()), *self.warnings]:
                 ui.note(line)
         if not first:
-            return fit(*args, facts=parts.identity, callbacks=callbacks)
+            return fit(*args, **given)
         watch: dict[str, Any] = {"observer": parts.observer, "probe": self._probe, "ui": ui}
-        summary = fit(*args, facts=parts.identity, callbacks=callbacks, **watch)
+        summary = fit(*args, **given, **watch)
         late = getattr(parts.loader, "skipped", {})
         if late:
             names = ", ".join(list(late)[:3])
@@ -220,8 +224,17 @@ def prepare_training(
         source: the images, where they are at hand and not named by the configuration.
         progress: called with (images read, images in all).
     """
-    record = _record(folder) if resume and folder.checkpoint.exists() else None
-    parts = prepare(config, source=source, record=record, progress=progress)
+    begun = resume and folder.checkpoint.exists()
+    teacher, kept = None, folder.read_targets() if begun else None
+    if config.method.distill is not None and kept is None:
+        teacher = Teacher(config.method.distill, config.data.workers, progress)
+    teach = (
+        (lambda images, dim: kept) if teacher is None and kept is not None else teacher and teacher.targets
+    )
+    record = _record(folder) if begun else None
+    parts = prepare(config, source=source, record=record, teach=teach, progress=progress)
+    if teacher is not None:
+        parts.facts["teacher"] = teacher.fact
     return Training(parts, folder, resume, note, source is not None)
 
 

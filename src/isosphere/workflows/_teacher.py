@@ -1,0 +1,72 @@
+"""The network that a smaller one learns from: what it says of each image, once, at its own size."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from isosphere.data import Source
+from isosphere.errors import RunError
+from isosphere.methods import distillation_targets
+from isosphere.runs import RunFolder
+from isosphere.workflows._networks import Network, in_its_words, is_network
+from isosphere.workflows._trained import Trained
+
+_BLOCK, _BATCH = 128, 32
+
+
+@dataclass(frozen=True)
+class Teacher:
+    """A network of timm's, as it is, or a run, adapted ones among them, by the name that the user typed."""
+
+    name: str
+    workers: int = 2
+    progress: Callable[[int, int], None] | None = None
+
+    @cached_property
+    def network(self) -> Trained:
+        """The network. Raises: UsageError or RunError for one that is not to be had."""
+        if RunFolder(self.name).config.is_file():
+            return Trained.read(self.name)
+        if Path(self.name).is_file():
+            with in_its_words("NAME"):
+                where = "cuda" if torch.cuda.is_available() else "cpu"
+                return Trained.as_it_is(Network.of(None, self.name), device=where)
+        return Trained.read(self.name if is_network(self.name) else f"timm:{self.name}")
+
+    @property
+    def fact(self) -> str:
+        """What is learned, in words."""
+        run = self.network
+        return (
+            f"{run.encoder.name}, {run.layers[0]} features of each whole picture at {run.size} px, centred; weights "
+            f"{run.weights[:12]}"
+        )
+
+    def targets(self, source: Source, dim: int) -> Tensor:
+        """:func:`distillation_targets` of the images of a source, ``(n, dim)``, on the CPU; rows of those that cannot
+        be read are nan. Features are kept in the cache of the network, block by block.
+
+        Raises: RunError if hardly any can be read.
+        """
+        run, _ = self.network.settled(source)
+        features = torch.empty(0, 0)
+        for start in range(0, len(source), _BLOCK):
+            block = source.subset(range(start, min(start + _BLOCK, len(source))))
+            positions, found, _ = run.source_features(block, batch_size=_BATCH, workers=self.workers)
+            if len(positions):
+                rows = run.select(found, run.layers[0])
+                if not len(features):
+                    features = torch.full((len(source), rows.shape[1]), float("nan"))
+                features[start + torch.from_numpy(positions)] = rows.float()
+            if self.progress is not None:
+                self.progress(start + len(block), len(source))
+        try:
+            return distillation_targets(features, dim)
+        except (ValueError, IndexError):
+            raise RunError(
+                f"{source.name}: fewer than 2 images could be read for the teacher, {self.name}."
+            ) from None
