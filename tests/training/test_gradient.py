@@ -7,13 +7,14 @@ import torch
 from torch import nn
 
 from isosphere.errors import UsageError
-from isosphere.methods import METHODS, build_method
+from isosphere.methods import build_method
 from isosphere.models import build_encoder
 from isosphere.training import Differentiator, Step, StepTimer, make_fabric
 from isosphere.training._gradient import check_micro_batch
+from tests.names import FROM_VIEWS
 
 ROWS, PIECES, SIZE = 24, 3, 16
-DIVISIBLE = [name for name in METHODS if name != "byol-mhe"]
+DIVISIBLE = [name for name in FROM_VIEWS if name != "byol-mhe"]
 
 
 def some_method(name, *, dropout=0.0):

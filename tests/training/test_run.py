@@ -9,7 +9,6 @@ from PIL import Image
 
 from isosphere.data import Pictures, Source, open_source
 from isosphere.errors import RunError, UsageError
-from isosphere.methods import METHODS
 from isosphere.runs import RunFolder, read_metrics
 from isosphere.training import (
     Config,
@@ -25,6 +24,7 @@ from isosphere.training import (
 from isosphere.training import (
     _setup as setup,
 )
+from tests.names import FROM_VIEWS
 
 
 @pytest.fixture
@@ -99,7 +99,7 @@ def assert_same(a, b):
     assert [k for k in a if not torch.equal(a[k].cpu(), b[k].cpu())] == []
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", FROM_VIEWS)
 def test_every_method_resumes_bit_for_bit(archive, tmp_path, name):
     """Random directions, teachers and resolved weights included."""
     # VJE has no head of its own dimension.

@@ -5,19 +5,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from isosphere.cli import options
 from isosphere.cli.console import facts, output_console, paragraph, text
-from isosphere.cli.options import (
-    Devices,
-    Discrepancy,
-    Distill,
-    Ema,
-    Images,
-    ImageSize,
-    Minutes,
-    Seed,
-    Set,
-    together,
-)
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -29,15 +18,15 @@ __all__ = ["train"]
 
 def train(
     context: typer.Context,
-    data: Images = None,
+    data: options.Images = None,
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="Folder of the run.", show_default=False)
     ] = None,
     method: Annotated[
         str | None, typer.Option(help="See isosphere list methods.", show_default="kl-vmf")
     ] = None,
-    discrepancy: Discrepancy = None,
-    ema: Ema = None,
+    discrepancy: options.Discrepancy = None,
+    ema: options.Ema = None,
     encoder: Annotated[
         str | None, typer.Option(help="See isosphere list encoders.", show_default="by image size")
     ] = None,
@@ -47,17 +36,17 @@ def train(
             metavar="random|pretrained|PATH|hf-hub:NAME", help="Weights to start from.", show_default="random"
         ),
     ] = None,
-    distill: Distill = None,
+    distill: options.Distill = None,
     epochs: Annotated[
         int | None,
         typer.Option(help="Passes over the images; 0 saves the untrained encoder.", show_default="100"),
     ] = None,
-    minutes: Minutes = None,
+    minutes: options.Minutes = None,
     batch_size: Annotated[
         int | None, typer.Option(help="Images in a step.", show_default="by the data")
     ] = None,
-    image_size: ImageSize = None,
-    seed: Seed = None,
+    image_size: options.ImageSize = None,
+    seed: options.Seed = None,
     preset: Annotated[
         str | None,
         typer.Option(
@@ -67,7 +56,7 @@ def train(
     config: Annotated[
         Path | None, typer.Option(help="YAML file with any of the keys.", show_default=False)
     ] = None,
-    set_: Set = None,
+    set_: options.Set = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False,
     strict: Annotated[
         bool, typer.Option("--strict", help="Refuse unreadable images instead of skipping them.")
@@ -76,7 +65,7 @@ def train(
         bool, typer.Option("--dry-run", help="Say what would be done, and write nothing.")
     ] = False,
     profile: Annotated[bool, typer.Option("--profile", help="Measure the shares of a step.")] = False,
-    devices: Devices = None,
+    devices: options.Devices = None,
     nodes: Annotated[int | None, typer.Option(help="Hosts; see docs/scaling.md.", show_default="1")] = None,
 ) -> int:
     """Train an encoder on images, without labels.
@@ -88,7 +77,7 @@ def train(
     the configuration; --dry-run prints them all.
     """
     given = {name: value or None if isinstance(value, bool) else value for name, value in locals().items()}
-    given["data"] = together(data) if data else None
+    given["data"] = options.together(data) if data else None
     from isosphere.runs import RunFolder
     from isosphere.training import is_first, keep_freed_memory
     from isosphere.workflows import (

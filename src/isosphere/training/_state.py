@@ -183,12 +183,10 @@ class TrainState:
         set_learning_rate(groups, *(optim.learning_rate * factor for factor in factors))
         with timer("views"):
             seed = self.config.train.seed
-            made = taught(
-                self.views(batch.images, index=batch.index, epoch=at.epoch, seed=seed), self.targets, batch
-            )
+            made = self.views(batch.images, index=batch.index, epoch=at.epoch, seed=seed)
             self.batch_views = [view.contiguous(memory_format=self.layout) for view in made]
         with drawing:
-            losses = self.differentiate(self.batch_views)
+            losses = self.differentiate(taught(self.batch_views, self.targets, batch))
         self.meter.add(at.step + 1, at.epoch + 1, *losses)
         with timer("optimiser"):
             if optim.clip is not None:
@@ -266,8 +264,9 @@ class TrainState:
 
     @property
     def _monitored(self) -> bool:
-        """Whether this process has a look after each epoch: the first, where that is wanted."""
-        return self.config.train.monitor and self.fabric.is_global_zero
+        """Whether this process has a look after each epoch: the first, where that is wanted and can be."""
+        can = self.observer is not None or self.views.recipe.views > 1
+        return self.config.train.monitor and self.fabric.is_global_zero and can
 
     # --- clock, checkpoint, figures -------------------------------------------------------------------------
 
