@@ -31,8 +31,10 @@ IMPORTS = {
         *{"training", "evaluation", "deploy", "report", "data", "runs", "models"},
         *{"methods", "discrepancies", "statistics", "reductions"},
     },
+    # A page on a collection; the bundle that it shows is built from web/.
+    "explore": {"workflows", "deploy", "evaluation", "report", "data", "runs", "statistics", "reductions"},
     "cli": {
-        *{"workflows", "training", "deploy", "report", "data", "runs"},
+        *{"explore", "workflows", "training", "deploy", "report", "data", "runs"},
         *{"models", "methods", "discrepancies", "reductions"},
     },
 }

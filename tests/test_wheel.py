@@ -34,6 +34,8 @@ def test_wheel_holds_the_package_its_types_and_its_licence(wheel):
     assert "isosphere/cli/__init__.py" in names
     presets = (REPOSITORY / "src" / "isosphere" / "training" / "presets").glob("*.yaml")
     assert {f"isosphere/training/presets/{file.name}" for file in presets} <= set(names)
+    page = ("index.html", "app.js", "app.css", "LICENSES.txt")
+    assert {f"isosphere/explore/static/{name}" for name in page} <= set(names)
     assert any(name.endswith("licenses/LICENSE") for name in names)
     assert not any(name.startswith("tests/") for name in names)
 

@@ -10,6 +10,7 @@ from typer.exceptions import TyperException
 from isosphere import __version__
 from isosphere.cli import adapt, dedup, doctor, embed, evaluate, export, list_, report, search, train, views
 from isosphere.cli.console import error_console, paragraph
+from isosphere.cli.explore import explore
 from isosphere.cli.faults import (
     DEBUG,
     EXAMPLES,
@@ -50,6 +51,7 @@ _COMMANDS: dict[str, Callable[..., int | None]] = {
     "embed": embed.embed,
     "search": search.search,
     "dedup": dedup.dedup,
+    "explore": explore,
     "export": export.export,
     "report": report.report,
     "views": views.views,

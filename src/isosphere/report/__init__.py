@@ -4,7 +4,8 @@ from isosphere.report._checkpoints import checkpoint_tables
 from isosphere.report._collapse import collapse_words
 from isosphere.report._conditions import mixed
 from isosphere.report._gallery import Card, Group, gallery_html, gallery_page
-from isosphere.report._maps import MapKind, check_map
+from isosphere.report._maps import NOTES as MAP_NOTES
+from isosphere.report._maps import MapKind, check_map, embed_plane
 from isosphere.report._page import Embedded, Subject, report_page
 from isosphere.report._pictures import data_uri, thumbnail
 from isosphere.report._plots import loss_curves, neighbour_gallery
@@ -16,6 +17,7 @@ from isosphere.report._tables import Cell, Layout, Row, Table, lay_out, model_wo
 __all__ = [
     "COLOURS",
     "INK",
+    "MAP_NOTES",
     "MEASURES",
     "Card",
     "Cell",
@@ -30,6 +32,7 @@ __all__ = [
     "checkpoint_tables",
     "collapse_words",
     "data_uri",
+    "embed_plane",
     "evaluation_tables",
     "gallery_html",
     "gallery_page",

@@ -1,0 +1,103 @@
+"""``isosphere explore``: a page on which a collection is looked at, searched and labelled."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from isosphere.cli.console import facts, output_console, paragraph
+from isosphere.cli.options import LAYERS, NoCache, Passes, Run, together
+from isosphere.errors import UsageError, command
+
+__all__ = ["explore"]
+
+
+def explore(
+    run: Run,
+    data: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[DATA]...",
+            help="Images, as for isosphere train.",
+            show_default="those of the training",
+        ),
+    ] = None,
+    layer: Annotated[
+        str | None,
+        typer.Option(
+            metavar="LAYER",
+            help=f"Features of the map and the lists: {LAYERS}.",
+            show_default="wccn or adapted where there is one, else backbone",
+        ),
+    ] = None,
+    passes: Passes = 1,
+    map_kind: Annotated[
+        str | None,
+        typer.Option(
+            "--map",
+            metavar="umap|pca",
+            help="How the images are laid out.",
+            show_default="umap where it is installed",
+        ),
+    ] = None,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0: one that is free.")] = 0,
+    browser: Annotated[bool, typer.Option("--open", help="Open the page in a browser.")] = False,
+    export: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FOLDER", help="Write the page as files, and serve nothing.", show_default=False
+        ),
+    ] = None,
+    no_cache: NoCache = False,
+) -> None:
+    """Look at a collection: a map of all images, neighbours, copies, outliers, clusters, labels.
+
+    isosphere explore RUN PICTURES
+
+    Prints the address of a page that this machine alone can open; Ctrl-C ends it. Labels are written to
+    RUN/labels.csv and follow the content of an image. Nothing is deleted: copies to drop become a list of files.
+    With --export the page is a folder of files that can be opened without a server, or sent.
+    """
+    from isosphere.cli.apply import check_layer, say_left_out
+    from isosphere.explore import (
+        check_folder,
+        explored,
+        export_page,
+        require_packages,
+        serve,
+        training_images,
+    )
+    from isosphere.runs import RunFolder
+    from isosphere.workflows import load, progress_bar
+
+    named = check_layer(layer)
+    if export is None:
+        require_packages()
+    else:
+        check_folder(export)
+    console = output_console()
+    if data:
+        RunFolder.require_first(run, together(data), command("explore", together(data), run))
+    loaded = load(run, cache=not no_cache).looking(passes)
+    chosen = together(data) if data else training_images(loaded)
+    if chosen is None:
+        raise UsageError(
+            f"the images that {run} was trained on are not where they were: name some. Type: "
+            f"{command('explore', run, 'PICTURES')}"
+        )
+    with progress_bar("Indexing") as progress:
+        page = explored(loaded, chosen, layer=named, map_kind=map_kind, progress=progress)
+    say_left_out(page.resources.collection.index(), as_json=False)
+    if export is not None:
+        with progress_bar("Writing") as progress:
+            written = export_page(page, export, progress=progress)
+        paragraph(console, f"Written: {written}. Open it in a browser, or send the folder.")
+        return
+
+    def ready(address: str) -> None:
+        facts(console, {"images": f"{len(page.resources.collection):,}", "page": address, "end": "Ctrl-C"})
+        if browser:
+            typer.launch(address)
+
+    serve(page, port=port, ready=ready)
+    paragraph(console, "Stopped. Every label was written when it was given.")

@@ -1,0 +1,117 @@
+"""What people say of images: labels, images to hide, names of clusters. It follows the content of an image, not its
+path, and lies beside the run; each change is on the disk before it is answered.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from isosphere.atomic import locked, make_folder, write_json
+from isosphere.data import LabelRow, hex_digest, match_labels, read_label_file, write_label_file
+from isosphere.errors import RunError
+from isosphere.explore._collection import Collection
+from isosphere.reading import UnreadableError, read_json
+
+LABELS, NOTES = "labels.csv", "explore.json"
+_PATIENCE = 10.0  # seconds that a second page on the same run waits
+
+
+class Annotations:
+    """Labels (``labels.csv``: digest, label, path) and notes (``explore.json``: hidden images, names of clusters) of
+    a collection, in `folder`.
+
+    What is there of images that the collection has not is kept. A second page may write to the same files: each change
+    is made to what they hold now.
+    """
+
+    def __init__(self, collection: Collection, folder: Path) -> None:
+        self.collection, self.folder = collection, folder
+        self.labels_file, self.notes_file = folder / LABELS, folder / NOTES
+
+    def read(self) -> dict[str, Any]:
+        """``labels``: class by row; ``hidden``: rows; ``clusters``: name by the row that stands for a cluster."""
+        rows, notes = self._rows(), self._notes()
+        if not rows and not any(notes.values()):
+            return {"labels": {}, "hidden": [], "clusters": {}}
+        keys = self._keys()
+        found = match_labels(self.collection.source, rows, known=self.collection.digests)
+        labelled = ((row, int(k)) for row, k in enumerate(found.labels) if k >= 0)
+        return {
+            "labels": {row: found.class_names[k] for row, k in labelled},
+            "hidden": [row for row, key in enumerate(keys) if key in notes["hidden"]],
+            "clusters": {
+                row: notes["clusters"][key] for row, key in enumerate(keys) if key in notes["clusters"]
+            },
+        }
+
+    def label(self, rows: Sequence[int], name: str | None) -> None:
+        """Say what images show; None takes it back."""
+        known, paths = self.collection.digests, self.collection.source.paths
+        said = [LabelRow(name or "", _written(paths[row]), hex_digest(known[row])) for row in rows]
+        chosen = {row.digest or row.path: row for row in said}
+
+        def change() -> None:
+            kept = [row for row in self._rows() if (row.digest or row.path) not in chosen]
+            new = chosen.values() if name else ()
+            write_label_file(self.labels_file, sorted([*kept, *new], key=lambda row: (row.path, row.digest)))
+
+        self._change(self.labels_file, change)
+
+    def hide(self, rows: Iterable[int], *, hidden: bool) -> None:
+        """Leave images out of the page, or take that back."""
+        keys = self._keys()
+
+        def change() -> None:
+            notes = self._notes()
+            chosen = {keys[row] for row in rows}
+            notes["hidden"] = sorted(
+                set(notes["hidden"]) | chosen if hidden else set(notes["hidden"]) - chosen
+            )
+            write_json(self.notes_file, notes)
+
+        self._change(self.notes_file, change)
+
+    def name_cluster(self, row: int, name: str | None) -> None:
+        """Call a cluster, for which an image stands, something."""
+        keys = self._keys()
+
+        def change() -> None:
+            notes = self._notes()
+            notes["clusters"].pop(keys[row], None)
+            if name:
+                notes["clusters"][keys[row]] = name
+            write_json(self.notes_file, notes)
+
+        self._change(self.notes_file, change)
+
+    def _change(self, file: Path, change: Callable[[], None]) -> None:
+        make_folder(self.folder)
+        lock = file.with_name(f".{file.name}.lock")
+        with locked(lock, f"{file} is being written", "try again", within=file, patience=_PATIENCE):
+            change()
+
+    def _keys(self) -> list[str]:
+        """What each image is known by: its content, or where that cannot be had its name."""
+        known, paths = self.collection.digests, self.collection.source.paths
+        return [hex_digest(digest) or _written(path) for digest, path in zip(known, paths, strict=True)]
+
+    def _rows(self) -> list[LabelRow]:
+        """The rows of the file of labels. Raises: UsageError if it is none."""
+        return read_label_file(self.labels_file) if self.labels_file.exists() else []
+
+    def _notes(self) -> dict[str, Any]:
+        if not self.notes_file.exists():
+            return {"hidden": [], "clusters": {}}
+        try:
+            found = read_json(self.notes_file)
+        except UnreadableError as error:
+            raise RunError(f"{self.notes_file} cannot be read: {error}. Move it away.") from None
+        sound = isinstance(found, dict) and isinstance(found.get("hidden"), list)
+        if not sound or not isinstance(found.get("clusters"), dict):
+            raise RunError(f"{self.notes_file} holds something else than the notes of a page. Move it away.")
+        return found
+
+
+def _written(path: str) -> str:
+    """A name in characters alone, as a file of text holds it."""
+    return path.encode("utf-8", "backslashreplace").decode("utf-8")

@@ -1,0 +1,65 @@
+"""A page of a run and its images, with all that it needs."""
+
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+from isosphere.data import require_there
+from isosphere.errors import UsageError
+from isosphere.evaluation import Progress
+from isosphere.explore._annotations import Annotations
+from isosphere.explore._collection import Collection
+from isosphere.explore._pictures import Pictures
+from isosphere.explore._plane import plane_of
+from isosphere.explore._resources import Resources
+from isosphere.report import check_map
+from isosphere.workflows import Run
+
+
+@dataclass(frozen=True)
+class Page:
+    """What is served: resources by name, pictures, and where what people say of them is kept."""
+
+    resources: Resources
+    pictures: Pictures
+    annotations: Annotations
+
+
+def explored(
+    run: Run,
+    data: Any,
+    *,
+    layer: str | None = None,
+    map_kind: str | None = None,
+    progress: Progress | None = None,
+) -> Page:
+    """The page of the readable images of `data` by a run; :func:`isosphere.explore.serve` serves it,
+    :func:`isosphere.explore.export_page` writes it.
+
+    `layer` of the map and the lists: :attr:`isosphere.deploy.Embedder.search_layer` if None. `map_kind`: ``umap`` or
+    ``pca``; UMAP where it is installed if None.
+
+    Raises: UsageError for a layer that the run does not have, or another kind of map; RunError if no image can be read.
+    """
+    if map_kind is not None:
+        check_map(map_kind)
+    collection = Collection.of_run(run, data, layer=layer, progress=progress)
+    folder = None if run.cache is None else run.folder.path / "search"
+    plane = plane_of(collection.unit(), map_kind, folder=folder)
+    annotations = Annotations(collection, run.folder.path)
+    return Page(
+        Resources(collection, plane, labels=str(annotations.labels_file)),
+        Pictures(collection.source),
+        annotations,
+    )
+
+
+def training_images(run: Run) -> str | None:
+    """The name of the images that a run was made from; None where they are no longer there, or nobody knows."""
+    known = run.folder.read_images()
+    for name in (known.get("location"), known.get("source"), run.config.data.source):
+        with suppress(UsageError):
+            if name:
+                require_there(name)
+                return str(name)
+    return None

@@ -1,0 +1,66 @@
+"""``isosphere explore`` as it is typed; the page itself is tested in tests/explore."""
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+from isosphere.explore import _server as server
+
+KEPT = Path(__file__).resolve().parent.parent / "kept_run"
+
+
+def test_a_page_is_written_as_files(run, classes):
+    done = run("explore", KEPT, classes, "--export", "page", "--map", "pca", "--no-cache")
+    assert (done.code, done.err) == (0, "")
+    assert "page/index.html" in done.out
+    assert Path("page/index.html").exists()
+    assert len(list(Path("page/thumbs").iterdir())) == 60
+    again = run("explore", KEPT, classes, "--export", "page")
+    assert (again.code, "not empty" in again.err) == (2, True)
+
+
+def test_what_is_wrong_is_said(run, classes, monkeypatch):
+    assert "layer" in run("explore", KEPT, classes, "--layer", "x", "--export", "p").err
+    assert "expected pca or umap" in run("explore", KEPT, classes, "--map", "x", "--export", "p").err
+    swapped = run("explore", classes, KEPT, "--export", "p")
+    assert (swapped.code, "the run comes first" in swapped.err) == (2, True)
+    shutil.copytree(KEPT, "moved")
+    config = Path("moved/config.yaml")
+    config.write_text(re.sub(r"source: .*", "source: gone/pictures", config.read_text(), count=1))
+    unnamed = run("explore", "moved", "--export", "p")
+    assert (unnamed.code, "isosphere explore moved PICTURES" in " ".join(unnamed.err.split())) == (2, True)
+    monkeypatch.setattr(server, "find_spec", lambda name: None)
+    missing = run("explore", KEPT, classes)
+    assert (missing.code, 'pip install "isosphere[explore]"' in " ".join(missing.err.split())) == (2, True)
+    assert not Path("p").exists()
+
+
+@pytest.mark.skipif(os.name != "posix", reason="a process is stopped by a signal of POSIX")
+def test_it_is_served_until_it_is_stopped(tmp_path, classes):
+    pytest.importorskip("starlette", reason="starlette is not installed")
+    pytest.importorskip("uvicorn", reason="uvicorn is not installed")
+    words = ["explore", str(KEPT), str(classes), "--map", "pca", "--no-cache"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "isosphere", *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    try:
+        lines = iter(process.stdout)
+        address = next(line for line in lines if "http" in line).split()[-1]
+        with urllib.request.urlopen(address + "data/meta.json", timeout=20) as answer:
+            assert json.load(answer)["count"] == 60
+        with urllib.request.urlopen(address + "data/neighbours/backbone/3.json", timeout=20) as answer:
+            assert len(json.load(answer)["rows"]) == 24
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=30)
+    finally:
+        process.kill()
+    assert (process.returncode, err) == (0, "")
+    assert "Stopped." in out
