@@ -5,7 +5,18 @@ import pickle
 import pytest
 import torch
 
-from isosphere.discrepancies import DISCREPANCIES, KL, KSD, MMD, SUSReg, build_discrepancy
+from isosphere.discrepancies import (
+    DISCREPANCIES,
+    KL,
+    KSD,
+    MMD,
+    GaussianKSD,
+    GaussianMMD,
+    SIGReg,
+    SUSReg,
+    VISReg,
+    build_discrepancy,
+)
 from isosphere.kernels import HeatKernel, VonMisesFisherKernel
 from isosphere.sphere import normalize, sample_uniform
 
@@ -16,6 +27,10 @@ ALL = {name: lambda name=name: build_discrepancy(name, DIM) for name in DISCREPA
     "kl-nats": lambda: KL(VonMisesFisherKernel(DIM), scale="nats"),
     "kl-full": lambda: KL(VonMisesFisherKernel(DIM), leave_one_out=False),
     "susreg-gaussian": lambda: SUSReg(DIM, target="gaussian"),
+    "susreg-u": lambda: SUSReg(DIM, estimator="u"),
+    "sigreg-u": lambda: SIGReg(DIM, estimator="u"),
+    "kerjepa-mmd-u": lambda: GaussianMMD(DIM, estimator="u"),
+    "kerjepa-ksd-u": lambda: GaussianKSD(DIM, kernel="gaussian", estimator="u"),
 }
 SCALED = [name for name in ALL if name.startswith(("mmd", "ksd", "kl")) and name != "kl-nats"]
 
@@ -103,7 +118,9 @@ def test_range_is_from_uniform_to_collapse(name):
         assert abs(null.mean) < 0.02  # near its value for a uniform population, 0
 
 
-def test_gradient(discrepancy):
+def test_gradient(name, discrepancy):
+    if name == "visreg":  # whose shape stops the gradient at its own deviation: test_gaussian.py
+        discrepancy = VISReg(DIM, shape=0.0)
     z = points(6, dtype=torch.float64).requires_grad_()
     assert torch.autograd.gradcheck(lambda x: discrepancy(normalize(x)), z, atol=1e-7)
 
@@ -146,7 +163,7 @@ def test_null_moments_agree_with_simulation(discrepancy):
 
 def test_slope_at_collapse(name, discrepancy):
     if discrepancy.slope(50) == float("inf"):
-        assert name in ("koleo", "energy")
+        assert name in ("koleo", "energy", "visreg")
         return
     # n rows of small variance around one point: mean over pairs of 1 - c is the variance, times 1 - 1/n without self.
     n, spread = 50, 1e-3

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from isosphere.discrepancies import DISCREPANCIES, KL, MMD, build_discrepancy
+from isosphere.discrepancies import DISCREPANCIES, KL, MMD, GaussianKSD, SUSReg, build_discrepancy
 from isosphere.discrepancies._operator import as_operator
 from isosphere.kernels import HeatKernel, VonMisesFisherKernel
 from isosphere.sphere import normalize
@@ -12,6 +12,8 @@ DIM = 6
 BUILD = {name: (build_discrepancy, (name, DIM)) for name in DISCREPANCIES} | {
     "mmd-u": (MMD, (HeatKernel(DIM), "u")),
     "kl-full": (KL, (VonMisesFisherKernel(DIM), False)),
+    "susreg-u": (SUSReg, (DIM, 64, 17, 5.0, None, "exact", 0, "u")),
+    "kerjepa-ksd-u": (GaussianKSD, (DIM, None, "gaussian", "u")),
 }
 
 

@@ -8,6 +8,7 @@ from isosphere.discrepancies._energy import (
     neurons,
     sum_over_layers,
 )
+from isosphere.discrepancies._gaussian import GaussianKSD, GaussianMMD
 from isosphere.discrepancies._kl import KL
 from isosphere.discrepancies._koleo import KoLeo
 from isosphere.discrepancies._mixture import Mixture
@@ -17,6 +18,7 @@ from isosphere.discrepancies._named import DISCREPANCIES, build_discrepancy
 from isosphere.discrepancies._null import NullMoments
 from isosphere.discrepancies._sliced import SIGReg, SUSReg
 from isosphere.discrepancies._uniformity import Uniformity
+from isosphere.discrepancies._visreg import VISReg
 
 __all__ = [
     "DISCREPANCIES",
@@ -25,6 +27,8 @@ __all__ = [
     "MMD",
     "Bingham",
     "Discrepancy",
+    "GaussianKSD",
+    "GaussianMMD",
     "HypersphericalEnergy",
     "KoLeo",
     "Mixture",
@@ -33,6 +37,7 @@ __all__ = [
     "SIGReg",
     "SUSReg",
     "Uniformity",
+    "VISReg",
     "build_discrepancy",
     "layer_weights",
     "network_energy",

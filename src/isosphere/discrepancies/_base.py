@@ -36,6 +36,7 @@ class Discrepancy(Registered, ABC):
     Attributes:
         space: what z should be: unit rows (``"sphere"``) or plain vectors (``"euclidean"``).
         self_pairs: whether a row is compared with itself: then the slope of a batch of n is ``slope * (1 - 1/n)``.
+        rotation_invariant: whether turned rows have the same value, in the mean over directions where there are any.
         random: whether the value rests on directions that ``after_step`` moves.
 
     Shape:
@@ -47,6 +48,7 @@ class Discrepancy(Registered, ABC):
     space: Literal["sphere", "euclidean"] = "sphere"
     self_pairs: bool = True
     random: bool = False
+    rotation_invariant: bool = True
 
     def __init__(self, dim: int | None, *, group: Group = None):
         super().__init__()

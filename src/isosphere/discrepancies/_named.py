@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from isosphere.discrepancies._base import Discrepancy
 from isosphere.discrepancies._energy import HypersphericalEnergy
+from isosphere.discrepancies._gaussian import GaussianKSD, GaussianMMD
 from isosphere.discrepancies._kl import KL
 from isosphere.discrepancies._koleo import KoLeo
 from isosphere.discrepancies._mixture import Mixture
@@ -14,6 +15,7 @@ from isosphere.discrepancies._mmd import KSD, MMD
 from isosphere.discrepancies._moments import Bingham, Rayleigh
 from isosphere.discrepancies._sliced import SIGReg, SUSReg
 from isosphere.discrepancies._uniformity import Uniformity
+from isosphere.discrepancies._visreg import VISReg
 from isosphere.errors import UsageError, listing, nearest
 from isosphere.kernels import BandlimitedKernel, HeatKernel, InducedKernel, VonMisesFisherKernel
 from isosphere.reductions import Group
@@ -86,6 +88,18 @@ DISCREPANCIES: dict[str, DiscrepancyEntry] = {
     ),
     "sigreg": DiscrepancyEntry(
         "sliced test of normality, 1024 directions (LeJEPA)", lambda dim, **o: SIGReg(dim, **o)
+    ),
+    "kerjepa-mmd": DiscrepancyEntry(
+        "MMD to the normal law, Gaussian kernel, rows not normalised (KerJEPA)",
+        lambda dim, **o: GaussianMMD(dim, **o),
+    ),
+    "kerjepa-ksd": DiscrepancyEntry(
+        "kernel Stein discrepancy to the normal law, IMQ kernel, rows not normalised (KerJEPA)",
+        lambda dim, **o: GaussianKSD(dim, **o),
+    ),
+    "visreg": DiscrepancyEntry(
+        "deviation of each coordinate and sliced Wasserstein distance to the normal law (VISReg)",
+        lambda dim, **o: VISReg(dim, **o),
     ),
     "uniformity": DiscrepancyEntry(
         "log mean Gaussian potential (Wang and Isola)", lambda dim, **o: Uniformity(dim=dim, **o)

@@ -4,66 +4,65 @@ __all__ = ["SIGReg", "SUSReg"]
 
 import math
 from abc import abstractmethod
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor
 
-from isosphere.devices import constant, send
-from isosphere.discrepancies._base import Discrepancy
+from isosphere.devices import constant
+from isosphere.discrepancies._directed import Directed
 from isosphere.kernels import QuadratureRuleKernel
 from isosphere.reductions import Group, outside_transforms, sliced_characteristic_distance
-from isosphere.seeds import mixed_seed
-from isosphere.sphere import marginal_cf, sample_uniform
+from isosphere.sphere import marginal_cf
+
+Estimator = Literal["v", "u"]
 
 
-class _Sliced(Discrepancy):
-    """n times the mean over directions of a trapezoid rule for the weighted distance of characteristic functions."""
+class _Sliced(Directed):
+    """n times the mean over directions of a trapezoid rule for the weighted distance of characteristic functions.
 
-    draw: Tensor
-    random = True
+    As a V-statistic ``|ecf - cf|^2``, whose diagonal, 1/n of each ``|ecf|^2``, is a bias; as a U-statistic
+    ``(n |ecf|^2 - 1)/(n - 1) - 2 cf Re ecf + cf^2``, without it.
+    """
 
     def __init__(
-        self, dim: int, num_slices: int, knots: int, reach: float, scale: float, seed: int, group: Group
+        self,
+        dim: int,
+        num_slices: int,
+        knots: int,
+        reach: float,
+        scale: float,
+        seed: int,
+        estimator: Estimator,
+        group: Group,
     ):
-        super().__init__(dim, group=group)
-        if num_slices < 1:
-            raise ValueError(f"got num_slices={num_slices}, expected at least 1 (the papers: 1024)")
+        super().__init__(dim, num_slices, seed, group)
+        if estimator not in ("v", "u"):
+            raise ValueError(f"got estimator={estimator!r}, expected 'v' (diagonal included) or 'u' (i != j)")
+        self.estimator, self.self_pairs = estimator, estimator == "v"
         if knots < 3 or knots % 2 == 0:
             raise ValueError(
                 f"got knots={knots}, expected an odd number, at least 3, so that 0 is a knot (the papers: 17)"
             )
         if not reach > 0 or not scale > 0:
             raise ValueError(f"got reach={reach}, scale={scale}, expected positive numbers")
-        self.num_slices, self.knots, self.reach, self.scale, self.seed = num_slices, knots, reach, scale, seed
-        self.register_buffer("draw", torch.zeros((), dtype=torch.int64))
-        self._draw = 0  # the same number, where reading it does not wait for a device
+        self.knots, self.reach, self.scale = knots, reach, scale
         half = knots // 2
         self.spacing = reach / half
         self._points = self.spacing * torch.arange(1, half + 1, dtype=torch.float64)
         rule = 2 * self.spacing * torch.exp(-self._points.square() / 2)
         rule[-1] /= 2
         self._rule = rule  # both halves of the line; the knot at 0 contributes nothing
-        self._directions: Tensor | None = None
-        self._directions_key: tuple | None = None
 
     @abstractmethod
     def target(self) -> Tensor:
         """Characteristic function of the target's projections at the positive knots, float64 ``(knots // 2,)``."""
 
-    def directions(self, z: Tensor) -> Tensor:
-        """The current unit directions ``(num_slices, d)``: a pure function of (seed, number of draws)."""
-        key = (self._draw, z.device, z.dtype)
-        if self._directions_key != key or self._directions is None:
-            generator = torch.Generator().manual_seed(mixed_seed(self.seed, self._draw))
-            with outside_transforms():
-                uniform = sample_uniform(self.num_slices, self.dim, generator=generator)
-                self._directions, self._directions_key = send(uniform.to(z.dtype), z.device), key
-        return self._directions
-
     def _statistic(self, z: Tensor) -> Tensor:
+        n = self.count(z)
+        factor, completed, excess = self._completed(n)
         with outside_transforms():  # a backward pass may come when they are over
-            numbers = (tuple(x.tolist()) for x in (self._rule, self.target()))
+            numbers = (tuple(x.tolist()) for x in (self._rule, completed))
             weights, target = (constant(x, z.device, z.dtype) for x in numbers)
         distance = sliced_characteristic_distance(
             z * self.scale if self.scale != 1 else z,
@@ -73,28 +72,36 @@ class _Sliced(Discrepancy):
             target=target,
             group=self.group,
         )
-        return self.count(z) * distance
+        return n * distance if self.self_pairs else n * (factor * distance - excess)
+
+    def _completed(self, n: int) -> tuple[float, Tensor, float]:
+        """The statistic as ``factor |ecf - target|^2`` at each knot less a constant, a U-statistic by completing the
+        square. Raises: ValueError for a U-statistic of fewer than two rows.
+        """
+        target = self.target()
+        if self.self_pairs:
+            return 1.0, target, 0.0
+        if n < 2:
+            raise ValueError(f"got {n} row(s), expected at least 2: a U-statistic is of pairs i != j")
+        factor = n / (n - 1)
+        excess = target.square() / factor + 1 / (n - 1) - target.square()
+        return factor, target / factor, (self._rule * excess).sum().item()
 
     def reference(self, z: Tensor) -> Tensor:
         n, knots = z.shape[-2], self._points[:, None, None].to(z)
         angles = knots * self.scale * (z @ self.directions(z).mT).unsqueeze(-3)
         real = angles.cos().mean(-2) - self.target()[:, None].to(z)
         imaginary = angles.sin().mean(-2)
-        return n * (self._rule.to(z)[:, None] * (real**2 + imaginary**2)).sum(-2).mean(-1)
-
-    def after_step(self) -> None:
-        """Move on to the next directions (training only; evaluation does not advance them)."""
-        if self.training:
-            self.draw += 1
-            self._draw += 1
-
-    def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
-        super()._load_from_state_dict(*args, **kwargs)
-        self._draw = int(self.draw)
+        distance = real**2 + imaginary**2
+        if not self.self_pairs:  # of |ecf|^2 the pairs of a row with itself are 1/n
+            square = angles.cos().mean(-2) ** 2 + imaginary**2
+            distance = distance - (1 - square) / (n - 1)
+        return n * (self._rule.to(z)[:, None] * distance).sum(-2).mean(-1)
 
     def extra_repr(self) -> str:
         rule = f"knots={self.knots}, reach={self.reach:g}, scale={self.scale:g}"
-        return f"dim={self.dim}, num_slices={self.num_slices}, {rule}"
+        pairs = "" if self.self_pairs else ", estimator='u'"
+        return f"dim={self.dim}, num_slices={self.num_slices}, {rule}{pairs}"
 
 
 class SUSReg(_Sliced):
@@ -116,6 +123,8 @@ class SUSReg(_Sliced):
             close to N(0, 1); on unscaled vectors the statistic only tests the mean.
         target: ``"gaussian"`` takes :math:`N(0, \mathrm{scale}^2/d)` instead (the paper's choice for d > 256).
         seed: of the directions.
+        estimator: ``"v"`` as above; ``"u"`` without the pairs of a row with itself (unbiased: 0 in the mean for uniform
+            points, negative values allowed; 2610.10299, equation 10).
         group: the ranks whose rows are the sample.
 
     Scale:
@@ -146,14 +155,14 @@ class SUSReg(_Sliced):
         scale: float | None = None,
         target: Literal["exact", "gaussian"] = "exact",
         seed: int = 0,
+        estimator: Estimator = "v",
         *,
         group: Group = None,
     ):
         if target not in ("exact", "gaussian"):
             raise ValueError(f"got target={target!r}, expected 'exact' or 'gaussian'")
-        super().__init__(
-            dim, num_slices, knots, reach, math.sqrt(dim) if scale is None else scale, seed, group
-        )
+        scale = math.sqrt(dim) if scale is None else scale
+        super().__init__(dim, num_slices, knots, reach, scale, seed, estimator, group)
         points = self._points * self.scale
         self._target = (
             marginal_cf(points, dim) if target == "exact" else torch.exp(-points.square() / (2 * dim))
@@ -186,6 +195,7 @@ class SIGReg(_Sliced):
         knots: of the rule, an odd number.
         reach: of the rule, on ``[-reach, reach]``.
         seed: of the directions.
+        estimator: ``"v"`` as above; ``"u"``: as of :class:`SUSReg`.
         group: the ranks whose rows are the sample.
 
     Scale:
@@ -210,14 +220,15 @@ class SIGReg(_Sliced):
         knots: int = 17,
         reach: float = 5.0,
         seed: int = 0,
+        estimator: Estimator = "v",
         *,
         group: Group = None,
     ):
-        super().__init__(dim, num_slices, knots, reach, 1.0, seed, group)
+        super().__init__(dim, num_slices, knots, reach, 1.0, seed, estimator, group)
 
     def target(self) -> Tensor:
         return torch.exp(-self._points.square() / 2)
 
     def slope(self, n: int) -> float:
-        weights = self._rule * self._points.square() * (1 - self.target())
-        return n * weights.sum().item() / self.dim
+        target = self.target() if self.self_pairs else self.target() * ((n - 1) / n)
+        return n * (self._rule * self._points.square() * (1 - target)).sum().item() / self.dim

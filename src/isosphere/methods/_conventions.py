@@ -9,6 +9,7 @@ library              total                                   statistic          
 ===================  ======================================  ============================  ===========================
 lejepa               (1 - lambda) I / d + lambda R           per view, times n             d lambda / (1 - lambda)
 lightly              (1 - lambda) I / d + lambda R           per view, times n             d lambda / (1 - lambda)
+visreg               (1 - lambda) I / d + lambda VISReg      per view, no n                d lambda / (1 - lambda)
 stable-pretraining   I / d + lambda R                        views pooled, times V n       d lambda
 eb_jepa              |z_1 - z_2|^2 / d + lambda R / n        per view, no n; two views     d lambda / (4 n)
 sphere-jepa          (1 - lambda) I / d + lambda D           per view, no n                d lambda / (1 - lambda)
@@ -28,7 +29,7 @@ that reading, inferred and the likelier one; "sphere-jepa-literal" takes the for
 __all__ = ["weight_of_lambda"]
 
 _SPHERICAL = ("sphere-jepa", "sphere-jepa-literal")
-_LIBRARIES = ("lejepa", "lightly", "stable-pretraining", "eb_jepa", *_SPHERICAL)
+_LIBRARIES = ("lejepa", "lightly", "visreg", "stable-pretraining", "eb_jepa", *_SPHERICAL)
 _SLICED = "susreg"
 _FAMILY = (
     *(_SLICED, "mmd-induced", "mmd-heat", "mmd-bandlimited"),
@@ -43,8 +44,8 @@ def weight_of_lambda(
 
     Args:
         value: lambda; below 1 for the convex totals, all but those of stable-pretraining and eb_jepa.
-        library: lejepa, lightly, stable-pretraining, eb_jepa, or a reading of the spherical papers, sphere-jepa or
-            sphere-jepa-literal, as in the module's table.
+        library: lejepa, lightly, visreg, stable-pretraining, eb_jepa, or a reading of the spherical papers,
+            sphere-jepa or sphere-jepa-literal, as in the module's table.
         dim: d, of the embedding.
         n: rows of the batch over all ranks: for eb_jepa, and for SUSReg in sphere-jepa.
         discrepancy: by name, of the spherical papers: susreg, mmd-heat, ksd-bandlimited, kl-heat, ... (KL with

@@ -255,11 +255,20 @@ class DeepJEPA(JEPA):
 
 
 _SPHERE, _LEJEPA = "SPHERE-JEPA, arXiv 2605.26900", "LeJEPA, arXiv 2511.08544"
+_KERJEPA = "KerJEPA, arXiv 2512.19605"
 _EXPANDED = "Expanding SPHERE-JEPA, arXiv 2606.17603"
 _EMA = 0.996
 for _name, _test, _paper, _summary in (
     ("sphere-jepa", "susreg", _SPHERE, "sliced test of uniformity (SUSReg)"),
     ("lejepa", "sigreg", _LEJEPA, "sliced test of normality (SIGReg)"),
+    ("kerjepa-mmd", "kerjepa-mmd", _KERJEPA, "MMD to the normal law, Gaussian kernel"),
+    ("kerjepa-ksd", "kerjepa-ksd", _KERJEPA, "Stein discrepancy to the normal law, IMQ kernel"),
+    (
+        "visreg",
+        "visreg",
+        "VISReg, arXiv 2606.02572",
+        "deviations and sliced Wasserstein distance to the normal law",
+    ),
     ("mmd-heat", "mmd-heat", _EXPANDED, "MMD to the uniform law, heat kernel"),
     ("mmd-bandlimited", "mmd-bandlimited", _EXPANDED, "MMD of degrees 1 and 2: mean and covariance"),
     ("mmd-induced", "mmd-induced", _EXPANDED, "SUSReg averaged over all directions, exactly"),

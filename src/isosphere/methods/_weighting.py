@@ -99,8 +99,13 @@ def _spectrum(cutoff: float, dim: int) -> Tensor:
 
 
 def _spread(discrepancy: Discrepancy, x: Tensor, cutoff: float) -> Tensor:
-    """Gaussian rows ``x`` as embeddings whose spectrum is water poured up to ``cutoff``."""
+    """Gaussian rows ``x`` as embeddings whose spectrum is water poured up to ``cutoff``, in axes of no coordinate where
+    that matters.
+    """
     z = x * (discrepancy.dim * _spectrum(cutoff, discrepancy.dim)).sqrt().float()
+    if not discrepancy.rotation_invariant:
+        generator = torch.Generator().manual_seed(1)
+        z = z @ torch.linalg.qr(torch.randn(discrepancy.dim, discrepancy.dim, generator=generator)).Q
     return normalize(z) if discrepancy.space == "sphere" else z
 
 

@@ -1,7 +1,15 @@
 """How to sum: the only code that touches n x n inner products or another rank."""
 
 from isosphere.reductions._characteristic import sliced_characteristic_distance
-from isosphere.reductions._collective import Group, all_reduce, first_row, gather_rows, row_counts, world_size
+from isosphere.reductions._collective import (
+    Group,
+    all_reduce,
+    first_row,
+    gather_rows,
+    row_counts,
+    rows_of_all,
+    world_size,
+)
 from isosphere.reductions._flat_index import SearchEngine, find_neighbours
 from isosphere.reductions._nearest import nearest_log_distance
 from isosphere.reductions._neighbours import inner_product_blocks, nearest_neighbours, pair_tiles
@@ -34,6 +42,7 @@ __all__ = [
     "pair_mean",
     "pair_tiles",
     "row_counts",
+    "rows_of_all",
     "sliced_characteristic_distance",
     "wide",
     "widest",

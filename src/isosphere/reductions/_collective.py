@@ -77,3 +77,20 @@ def gather_rows(x: Tensor, counts: list[int], group: Group = None) -> Tensor:
     blocks = [torch.empty_like(padded) for _ in counts]
     dist.all_gather(blocks, padded, group=group or None)
     return torch.cat([block[..., :count, :] for block, count in zip(blocks, counts, strict=True)], dim=-2)
+
+
+def rows_of_all(x: Tensor, counts: list[int], group: Group = None) -> Tensor:
+    """Concatenate the ranks' ``x`` along dimension -2, in rank order, with the gradient of this rank's rows.
+
+    For a statistic that every rank computes of all rows: that gradient comes times the number of ranks, as
+    :func:`all_reduce` passes it on, so that averaged over ranks it is that of one process.
+
+    Shape:
+        as :func:`gather_rows`.
+    """
+    if len(counts) == 1:
+        return x
+    everyone, start = gather_rows(x, counts, group), first_row(counts, group)
+    own = x.detach() + len(counts) * (x - x.detach())
+    before, after = everyone[..., :start, :], everyone[..., start + x.shape[-2] :, :]
+    return torch.cat([before, own, after], dim=-2)
