@@ -2,10 +2,11 @@
 
     python -m experiments.claims.sphere_against_lejepa cifar10=/path/cifar10.npz imagenette=/path/imagenette
 
-Both at the balanced weight, the same cut-off of the spectrum with the same allowance for slices; wood and CIFAR-10 also
-at the same expansion ratio r* = 10 and each at its own best of four or more weights, chosen on images that the run did
-not see. Textures: mean reciprocal rank (the paper's mAP) of head and backbone. Transfer: the frozen backbone of one
-set, k-NN and linear probe on another (CIFAR-10 to imagenette at 32 px and back; textures to CIFAR-10).
+Wood and CIFAR-10 each at its own best of four or more weights, chosen on images that the run did not see, and at the
+same expansion ratio r* = 10; all sets at the balanced weight, the same cut-off of the spectrum with the same allowance
+for slices. The verdict is that of the own best weights where they were found, of the others' sign elsewhere. Textures:
+mean reciprocal rank (the paper's mAP) of head and backbone. Transfer: the frozen backbone of one set, k-NN and linear
+probe on another (CIFAR-10 to imagenette at 32 px and back; textures to CIFAR-10).
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -56,12 +57,18 @@ def verdict(rows: Iterable[dict[str, str]]) -> Verdict:
         mean = sum(head) / len(head)
         terms = [_on_terms(cells, "wood", "mrr_head"), _on_terms(cells, "cifar10", "knn")]
         fair = all(gain > -2 * error for found in terms for gain, error in found.values())
-        word = "holds" if mean > 3 and equal and fair else "does not hold" if mean < 0 else "in part"
+        own = terms[0].get(OWN)
+        above = own[0] > max(3, 2 * own[1]) if own else mean > 3
+        word = (
+            "holds" if above and mean > 0 and equal and fair else "does not hold" if mean < 0 else "in part"
+        )
+        best = _told(terms, OWN)
         sentence = (
-            f"On textures {mean:+.1f} points of mAP of the head and {sum(backbone) / len(backbone):+.1f} of the "
-            f"backbone, on photographs {', '.join(f'{g:+.1f}' for g, _ in knn)} points of k-NN, at "
-            f"the balanced weight; {_told(terms, 'r* = 10')}; {_told(terms, OWN)}. BYOL's head is above SPHERE-JEPA's "
-            f"on {', '.join(over) or 'no family'}"
+            f"{best[:1].upper()}{best[1:]}; {_told(terms, 'r* = 10')}; at the balanced weight {mean:+.1f} points of "
+            f"mAP of the head and {sum(backbone) / len(backbone):+.1f} of the backbone on textures, "
+            f"{', '.join(f'{g:+.1f}' for g, _ in knn)} points of k-NN on photographs. BYOL's head is above "
+            f"SPHERE-JEPA's on {', '.join(over) or 'no family'}; its rows in the paper (mAP of the head 92 to 99) are "
+            "not reproduced: in these few steps its predictor has hardly begun"
         )
     return Verdict(
         word,
