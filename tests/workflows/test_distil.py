@@ -1,5 +1,7 @@
 """``train --distill``: what the teacher says of each image, kept, resumed, and refused in words."""
 
+import shutil
+
 import numpy as np
 import pytest
 import timm
@@ -154,3 +156,13 @@ def test_what_cannot_teach_is_refused_in_words(pictures, tmp_path, options, word
         isosphere.train(pictures, tmp_path / "run", epochs=1, progress=False, **options)
     assert words in str(refusal.value)
     assert not RunFolder(tmp_path / "run").config.exists()
+
+
+def test_other_images_are_refused_when_a_run_goes_on(run, pictures, tmp_path):
+    fewer = tmp_path / "fewer"
+    fewer.mkdir()
+    for name in sorted(pictures.glob("[0-3]0.png")) + sorted(pictures.glob("[0-2][1-9].png")):
+        (fewer / name.name).write_bytes(name.read_bytes())
+    shutil.copytree(run.folder.path, tmp_path / "run")
+    with pytest.raises(UsageError, match=r"fewer has 31 images now, and .* was asked of 40"):
+        isosphere.train(fewer, tmp_path / "run", resume=True, epochs=4, progress=False)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from isosphere.data import Source
-from isosphere.errors import RunError
+from isosphere.errors import RunError, UsageError, option
 from isosphere.methods import distillation_targets
 from isosphere.runs import RunFolder
 from isosphere.workflows._networks import Network, in_its_words, is_network
@@ -25,6 +25,8 @@ class Teacher:
     name: str
     workers: int = 2
     progress: Callable[[int, int], None] | None = None
+    kept: Tensor | None = None
+    """What it has said before: it is not asked again."""
 
     @cached_property
     def network(self) -> Trained:
@@ -40,6 +42,8 @@ class Teacher:
     @property
     def fact(self) -> str:
         """What is learned, in words."""
+        if self.kept is not None:
+            return f"{self.name}, as it was kept at the start"
         run = self.network
         return (
             f"{run.encoder.name}, {run.layers[0]} features of each whole picture at {run.size} px, centred; weights "
@@ -50,8 +54,15 @@ class Teacher:
         """:func:`distillation_targets` of the images of a source, ``(n, dim)``, on the CPU; rows of those that cannot
         be read are nan. Features are kept in the cache of the network, block by block.
 
-        Raises: RunError if hardly any can be read.
+        Raises: RunError if hardly any can be read; UsageError if what was kept is of other images.
         """
+        if self.kept is not None:
+            if self.kept.shape != (len(source), dim):
+                raise UsageError(
+                    f"{source.name} has {len(source):,} images now, and {self.name} was asked of {len(self.kept):,}: "
+                    f"a training goes on with the images that it began with. Give them, or another {option('out')}."
+                )
+            return self.kept
         run, _ = self.network.settled(source)
         features = torch.empty(0, 0)
         for start in range(0, len(source), _BLOCK):

@@ -225,14 +225,13 @@ def prepare_training(
         progress: called with (images read, images in all).
     """
     begun = resume and folder.checkpoint.exists()
-    teacher, kept = None, folder.read_targets() if begun else None
-    if config.method.distill is not None and kept is None:
-        teacher = Teacher(config.method.distill, config.data.workers, progress)
-    teach = (
-        (lambda images, dim: kept) if teacher is None and kept is not None else teacher and teacher.targets
+    teacher, record = None, _record(folder) if begun else None
+    if config.method.distill is not None:
+        kept = folder.read_targets() if begun else None
+        teacher = Teacher(config.method.distill, config.data.workers, progress, kept)
+    parts = prepare(
+        config, source=source, record=record, teach=teacher and teacher.targets, progress=progress
     )
-    record = _record(folder) if begun else None
-    parts = prepare(config, source=source, record=record, teach=teach, progress=progress)
     if teacher is not None:
         parts.facts["teacher"] = teacher.fact
     return Training(parts, folder, resume, note, source is not None)
