@@ -24,7 +24,7 @@ from isosphere.runs import RunFolder, read_metrics
 from isosphere.training import Callback
 from isosphere.workflows._settings import safe_workers
 
-from .conftest import pixels
+from .conftest import QUICK, pixels
 
 
 def weights(run):
@@ -346,3 +346,26 @@ def test_a_damaged_encoder_json_is_written_anew_by_resuming(folder, tmp_path, qu
         run.folder.encoder_spec.write_text(damage)
         isosphere.train(out=tmp_path / "r", resume=True, progress=False)
         assert run.folder.encoder_spec.read_text() == sound
+
+
+def test_the_share_of_signal_is_followed_on_request_and_changes_no_bit(tmp_path):
+    def trained(name, method, signal):
+        options = {
+            **QUICK,
+            "method": method,
+            "set": {**QUICK["set"], "train.log_steps": 1, "train.signal": signal},
+        }
+        run = isosphere.train(pixels(32), out=tmp_path / name, **options)
+        rows = read_metrics(run.folder.metrics)
+        return run, [row for row in rows if row["step"] != rows[-1]["step"]]
+
+    sliced, rows = trained("sliced", "sphere-jepa", True)
+    shares = [float(row["signal_share"]) for row in rows]
+    assert len(shares) >= 2
+    assert all(0 < share < 1 for share in shares)
+    plain, without = trained("plain", "sphere-jepa", False)
+    assert [row["total"] for row in rows] == [row["total"] for row in without]
+    state = sliced.method.state_dict()
+    assert all(torch.equal(value, state[name]) for name, value in plain.method.state_dict().items())
+    assert all(float(row["signal_share"]) == 1 for row in trained("exact", "mmd-heat", True)[1])
+    assert not any(row.get("signal_share") for row in trained("none", "simclr", True)[1])

@@ -199,6 +199,12 @@ class Method(nn.Module, ABC):
         """The expansion ratio r* for batches of ``n`` rows over all ranks and so many views; None without a slope."""
         return None
 
+    def signal_share(self, views: list[Tensor]) -> float | None:
+        """Share of the signal in the gradient of what spreads the embeddings of these views, 1 without random
+        directions; None of a method without such a discrepancy. Changes nothing.
+        """
+        return None
+
     @property
     def spread_setting(self) -> tuple[str, float] | None:
         """The setting that spreads embeddings more where it is larger, as ``--set`` takes it, and its value, if any."""

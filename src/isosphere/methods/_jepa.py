@@ -8,13 +8,21 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from isosphere.devices import generators_kept
 from isosphere.discrepancies import Discrepancy
-from isosphere.methods._base import Loss, Regularised, embed_views, invariance, invariance_slope
+from isosphere.methods._base import (
+    Loss,
+    Regularised,
+    buffers_kept,
+    embed_views,
+    invariance,
+    invariance_slope,
+)
 from isosphere.methods._momentum import HORIZON, Momentum
 from isosphere.methods._pairs import row_total, squared_distance
 from isosphere.methods._registry import alias, method
 from isosphere.methods._regulariser import Discrepant, Pull, Regulariser, named
-from isosphere.methods._weighting import explain_expansion
+from isosphere.methods._weighting import explain_expansion, signal_share
 from isosphere.models import Encoder, MLPHead
 from isosphere.reductions import full_precision, row_counts
 
@@ -137,6 +145,14 @@ class JEPA(Regularised):
             agreement = invariance(z, centre) if alone else squared_distance(z, centre, n, group).mean()
             total, spread = regulariser(agreement, z, self._pull(n, len(z)))
         return Loss(total, {"invariance": agreement.detach(), "regulariser": spread.detach()})
+
+    @torch.no_grad()
+    def signal_share(self, views: list[Tensor]) -> float:
+        if not self.discrepancy.random:
+            return 1.0
+        with buffers_kept(self), generators_kept(views[0].device):
+            z = self.outputs(views)[0]
+        return signal_share(self.discrepancy, z=z)
 
     def after_step(self, progress: float) -> None:
         super().after_step(progress)

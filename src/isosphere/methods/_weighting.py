@@ -124,30 +124,37 @@ def spread_value(discrepancy: Discrepancy, n: int, cutoff: float = CUTOFF, *, dr
 
 @torch.inference_mode(False)
 @torch.enable_grad()
-def signal_share(discrepancy: Discrepancy, n: int, *, draws: int = 16) -> float:
+def signal_share(
+    discrepancy: Discrepancy, n: int | None = None, *, z: Tensor | None = None, draws: int = 16
+) -> float:
     r"""Share of the signal in the discrepancy's gradient, in (0, 1]; 1 without random directions.
 
     .. math:: s = \frac{|\mathbb E\, g|^2}{\mathbb E\, |g|^2}
 
-    over directions, with :math:`g` the gradient by the embeddings of one sample of ``n`` points cut off at 1/2. The
-    numerator is the mean product of the gradients of different draws, so that it has no noise of its own in the mean.
-    With M directions, :math:`1/s - 1` falls like 1/M.
+    over directions, with :math:`g` the gradient by the embeddings of one sample: ``n`` points cut off at 1/2, or ``z``.
+    The numerator is the mean product of the gradients of different draws, so that it has no noise of its own in the
+    mean. With M directions, :math:`1/s - 1` falls like 1/M.
 
     Args:
         discrepancy: any.
-        n: rows of the batch over all ranks, at least 2.
+        n: rows of the batch over all ranks, at least 2; not needed with ``z``.
+        z: embeddings ``(*views, n, d)`` in the discrepancy's space.
         draws: of the directions.
     """
     if not discrepancy.random:
         return 1.0
     twin = discrepancy.alone()
-    x = torch.randn(n, discrepancy.dim, generator=torch.Generator().manual_seed(0))
-    z = _spread(discrepancy, x, CUTOFF).requires_grad_()
+    if z is None:
+        if n is None:
+            raise ValueError("got neither n nor z, expected the rows of a batch, or embeddings")
+        x = torch.randn(n, discrepancy.dim, generator=torch.Generator().manual_seed(0))
+        z = _spread(discrepancy, x, CUTOFF)
+    z = z.detach().cpu().float().requires_grad_()
     gradients = []
-    with full_precision(x.device):
+    with full_precision(z.device):
         for _ in range(draws):
             # Normalised again, so that the gradient is along the sphere.
-            value = twin(normalize(z) if discrepancy.space == "sphere" else z)
+            value = twin(normalize(z, dim=-1) if discrepancy.space == "sphere" else z).sum()
             gradients.append(torch.autograd.grad(value, z)[0].flatten())
             twin.after_step()
         products = torch.stack(gradients) @ torch.stack(gradients).T

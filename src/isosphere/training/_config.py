@@ -387,6 +387,10 @@ class TrainConfig(_Section):
     log_steps: int = Field(
         default=50, ge=1, description="a row of metrics.csv each so many steps, and after each epoch"
     )
+    signal: bool = Field(
+        default=False,
+        description="with each such row the share of a sliced discrepancy's gradient that is signal",
+    )
     tensorboard: bool = Field(
         default=True, description="write TensorBoard events where tensorboard is installed"
     )

@@ -68,7 +68,7 @@ def fit(
                         if run.at.batch == len(loader):
                             run.end_epoch()
                         elif run.row_due:
-                            run.report({})
+                            run.report(run.signal())
                         if run.stop:
                             break
                         if run.checkpoint_due:

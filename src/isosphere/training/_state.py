@@ -332,6 +332,16 @@ class TrainState:
         if self.warning and not warned:
             self.ui.say(self.warning, warning=True)
 
+    def signal(self) -> dict[str, float]:
+        """The share of signal in the gradient of this rank's part of the last batch, where that is asked for; all ranks
+        look, since batch norm may be over all of them.
+        """
+        if not self.config.train.signal:
+            return {}
+        with drawing, self.fabric.autocast():
+            share = self.method.signal_share(self.batch_views)
+        return {} if share is None else {"signal_share": share}
+
     def report(self, found: Mapping[str, float]) -> None:
         """A row of the losses since the last one and of what was found."""
         self.losses = self.meter.take()
