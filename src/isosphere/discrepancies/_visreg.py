@@ -35,7 +35,7 @@ class VISReg(Directed):
     Shape:
         ``(*views, n, d)`` of free rows to ``(*views,)``. O(n M (d + log n)).
     State:
-        ``draw``, as of :class:`SUSReg`.
+        ``draw``: how many times the directions moved; call ``after_step()`` once a step.
     Raises:
         ValueError: no slices, a negative weight.
     Reference:
