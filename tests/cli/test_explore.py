@@ -43,6 +43,19 @@ def test_what_is_wrong_is_said(run, classes, monkeypatch):
     assert not Path("p").exists()
 
 
+def test_a_file_for_embedding_atlas(run, classes):
+    pq = pytest.importorskip("pyarrow.parquet", reason="pyarrow is not installed")
+    done = run("embed", KEPT, classes, "--atlas", "--out", "x.parquet", "--no-cache")
+    assert (done.code, done.err) == (0, "")
+    assert "embedding-atlas x.parquet --x x --y y --neighbors neighbors --image image" in " ".join(
+        done.out.split()
+    )
+    assert pq.read_table("x.parquet").num_rows == 60
+    assert run("embed", KEPT, classes, "--atlas", "--out", "x.npz").code == 2
+    again = run("embed", KEPT, classes, "--atlas", "--out", "x.parquet")
+    assert (again.code, "--overwrite" in again.err) == (2, True)
+
+
 @pytest.mark.skipif(os.name != "posix", reason="a process is stopped by a signal of POSIX")
 def test_it_is_served_until_it_is_stopped(tmp_path, classes):
     pytest.importorskip("starlette", reason="starlette is not installed")

@@ -81,6 +81,8 @@ export async function image(page: Page, box: HTMLElement): Promise<void> {
     fill(box, ...start.filter((line): line is string => !!line).map(hint), state.meta.search && picker());
     return;
   }
+  const asking = state.backend.neighbours(state.layer, row); // before the pictures of the page are asked for
+  asking.catch(() => undefined); // said below
   const facts = h("dl");
   const fact = (name: string, value: string): void => {
     facts.append(h("dt", {}, name), h("dd", {}, value));
@@ -103,7 +105,7 @@ export async function image(page: Page, box: HTMLElement): Promise<void> {
     near,
   );
   try {
-    const found = await state.backend.neighbours(state.layer, row);
+    const found = await asking;
     if (mine !== asked) return;
     fill(
       near,

@@ -1,13 +1,17 @@
 """``isosphere embed``: embeddings of images in a file."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from isosphere.cli.console import facts, output_console, paragraph
 from isosphere.cli.options import Data, Layer, Network, NoCache, Overwrite, Passes, Run, together
-from isosphere.errors import command
+from isosphere.errors import command, shell
+
+if TYPE_CHECKING:
+    from isosphere import workflows
+    from isosphere.deploy import Layer as LayerName
 
 __all__ = ["embed"]
 
@@ -24,6 +28,12 @@ def embed(
     passes: Passes = 1,
     batch_size: Annotated[int, typer.Option(min=1, help="Images at a time.")] = 256,
     workers: Annotated[int, typer.Option(min=1, help="Threads that decode images.")] = 2,
+    atlas: Annotated[
+        bool,
+        typer.Option(
+            "--atlas", help="A .parquet with a map, neighbours, pictures and scores for Embedding Atlas."
+        ),
+    ] = False,
     overwrite: Overwrite = False,
     no_cache: NoCache = False,
 ) -> None:
@@ -32,13 +42,18 @@ def embed(
     isosphere embed RUN PICTURES --out embeddings.npz
 
     The .npz holds embeddings (float32, images x dimensions), labels (-1: none), paths and class_names, and
-    no pickled objects; the .pt holds the same for torch.load; .parquet and .csv have a row an image.
+    no pickled objects; the .pt holds the same for torch.load; .parquet and .csv have a row an image. With
+    --atlas the .parquet has what Embedding Atlas shows: x, y, neighbours, a thumbnail, class and scores.
     Interrupted, the same command goes on where it stopped.
     """
     from isosphere.cli.apply import check_layer, say_white
     from isosphere.deploy import check_target
 
     chosen = check_layer(layer)
+    if atlas:
+        from isosphere.explore import check_atlas
+
+        check_atlas(out)
     check_target(out, overwrite=overwrite)
     import isosphere
     from isosphere.data import left_out, open_source, set_aside, survey
@@ -48,6 +63,9 @@ def embed(
 
     RunFolder.require_first(run, together(data), command("embed", together(data), run, out=out))
     loaded = isosphere.load(run, cache=not no_cache, network=network).looking(passes)
+    if atlas:
+        write_for_atlas(loaded, together(data), out, chosen)
+        return
     source = open_source(together(data))
     chosen = loaded.check_layer(chosen)
     loaded, white = loaded.settled(source)
@@ -70,3 +88,26 @@ def embed(
     for said in (left_out(made.skipped) if made.skipped else None, set_aside(source), *decided):
         if said:
             paragraph(console, said, style="yellow")
+
+
+def write_for_atlas(run: "workflows.Run", data: str, out: Path, layer: "LayerName | None") -> None:
+    """Write the file that Embedding Atlas' own program opens, and how."""
+    from isosphere.cli.apply import say_left_out
+    from isosphere.explore import explored, write_atlas
+    from isosphere.workflows import progress_bar
+
+    with progress_bar("Indexing") as progress:
+        page = explored(run, data, layer=layer, progress=progress)
+    write_atlas(page, out)
+    collection = page.resources.collection
+    console = output_console()
+    count, dim = collection.unit().shape
+    facts(
+        console,
+        {
+            "written": str(out),
+            "embeddings": f"{count:,} of {dim} dimensions ({collection.layers[0]}, unit rows of the whole picture)",
+            "open": f"embedding-atlas {shell(out)} --x x --y y --neighbors neighbors --image image",
+        },
+    )
+    say_left_out(collection.index(), as_json=False)

@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 
 from isosphere.atomic import atomic_file
-from isosphere.deploy import check_target
 from isosphere.errors import UsageError, option
 from isosphere.explore._columns import column, column_names
 from isosphere.explore._page import Page
@@ -15,14 +14,13 @@ from isosphere.explore._page import Page
 _ROWS = 2048  # pictures in memory at a time
 
 
-def check_atlas(out: Path, *, overwrite: bool = False) -> None:
-    """Raises: UsageError for a name that does not end in .parquet, a missing package, or a file that is there."""
+def check_atlas(out: Path) -> None:
+    """Raises: UsageError for a name that does not end in .parquet."""
     if out.suffix.lower() != ".parquet":
         raise UsageError(
             f"{option('out', out)}: Embedding Atlas reads Parquet: give a name that ends in .parquet, for example "
             f"{out.with_suffix('.parquet')}."
         )
-    check_target(out, overwrite=overwrite)
 
 
 def write_atlas(page: Page, out: Path) -> None:
