@@ -18,9 +18,11 @@ if TYPE_CHECKING:
         Run,
         RunTransformer,
         adapt,
+        compare,
         evaluate,
         fit_adaptation,
         load,
+        probe,
         train,
         views,
     )
@@ -37,9 +39,11 @@ __all__ = [
     "RunTransformer",
     "__version__",
     "adapt",
+    "compare",
     "evaluate",
     "fit_adaptation",
     "load",
+    "probe",
     "train",
     "views",
 ]

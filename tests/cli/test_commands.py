@@ -125,7 +125,7 @@ def test_lists_have_one_plain_row_an_item_name_first(run, kind, name):
 
 
 def test_lists_can_be_narrowed(run):
-    names = run("list", "encoders", "resnet1").out.split()
+    names = [line.split("\t")[0] for line in run("list", "encoders", "resnet1").out.splitlines()]
     assert "resnet18" in names
     assert all("resnet1" in name for name in names)
     assert run("list", "encoders", "nothing-like-this").code == 2

@@ -52,7 +52,7 @@ def test_after_an_evaluation_no_command_encodes_the_images_again(run, trained, c
     query = classes / "red" / "11.png"
     for words in (
         ("embed", trained, classes, "--out", "e.npz"),
-        ("dedup", trained, classes),
+        ("dedup", trained, classes, "--threshold", 0.99),
         ("report", trained),
     ):
         done = run(*words)
@@ -79,7 +79,7 @@ def test_a_second_embedding_is_the_same_to_the_bit_and_without_the_encoder(
 
 def test_without_the_cache_everything_is_computed_and_nothing_kept(run, trained, classes, computed):
     run("embed", trained, classes, "--out", "a.npz", "--no-cache")
-    run("dedup", trained, classes, "--no-cache")
+    run("dedup", trained, classes, "--no-cache", "--threshold", 0.99)
     found = run("search", trained, classes / "red" / "11.png", "--in", classes, "--json", "--no-cache")
     run("report", trained, "--no-cache")
     assert computed == [60, 60, 1, 60, 60]

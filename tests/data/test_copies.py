@@ -56,6 +56,7 @@ def test_a_copy_depends_on_content_and_seed_alone(tmp_path):
     assert copies.digest(0) != source.digest(0)
     assert copies.digest(0) != CopiedSource(source, seed=1).digest(0)
     assert not copies.has_labels
+    assert [copies.dimensions(i) for i in range(3)] == [copies.image(i).size for i in range(3)]
     np.testing.assert_array_equal(copies.read(0), copies.read(1))
     assert any(
         copies.read(i).shape != source.read(i).shape or (copies.read(i) != source.read(i)).any()

@@ -167,7 +167,8 @@ def test_an_image_that_is_listed_twice_is_one_for_duplicates(own, pictures, tmp_
     (tmp_path / "l.txt").write_text("pictures/0.png\npictures/0.png\npictures/1.png\n")
     index = open_index(own, str(tmp_path / "l.txt"))
     assert len(index) == 3
-    assert own.dedup(str(tmp_path / "l.txt")) == own.dedup(f"{folder} + {folder}/../pictures") == []
+    for twice in (str(tmp_path / "l.txt"), f"{folder} + {folder}/../pictures"):
+        assert own.dedup(twice, threshold=0.99) == []
     (tmp_path / "l.txt").write_text("pictures/0.png\n")
     assert figures(open_index(own, str(tmp_path / "l.txt"))) == (0, 1, 2)
 

@@ -2,15 +2,15 @@
 
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import typer
 from typer.exceptions import TyperException
 
 from isosphere import __version__
-from isosphere.cli import adapt, dedup, doctor, embed, evaluate, export, list_, report, search, train, views
+from isosphere.cli.commands import COMMANDS as _COMMANDS
+from isosphere.cli.commands import LIGHT, SHARED
 from isosphere.cli.console import error_console, paragraph
-from isosphere.cli.explore import explore
 from isosphere.cli.faults import (
     DEBUG,
     EXAMPLES,
@@ -23,6 +23,7 @@ from isosphere.cli.faults import (
     said_when_stopped,
 )
 from isosphere.cli.memory import keep_freed_memory
+from isosphere.cli.starting import COMPLETION, after_loading
 from isosphere.errors import IsosphereError, UsageError, for_a_shell, nearest
 
 __all__ = ["app", "main"]
@@ -37,32 +38,16 @@ app = typer.Typer(
     ),
     epilog="isosphere COMMAND --help explains a command.",
     rich_markup_mode="markdown",
-    add_completion=False,
+    add_completion=True,
     no_args_is_help=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 
 
-_COMMANDS: dict[str, Callable[..., int | None]] = {
-    "train": train.train,
-    "adapt": adapt.adapt,
-    "evaluate": evaluate.evaluate,
-    "embed": embed.embed,
-    "search": search.search,
-    "dedup": dedup.dedup,
-    "explore": explore,
-    "export": export.export,
-    "report": report.report,
-    "views": views.views,
-    "list": list_.list_,
-    "doctor": doctor.doctor,
-}
 COMMANDS = tuple(_COMMANDS)
-SHARED = ("train", "evaluate")
-"""Commands that several processes work at together."""
 for _name, _command in _COMMANDS.items():
-    app.command(_name)(said_when_stopped(_command))
+    app.command(_name)(said_when_stopped(_command if _name in LIGHT else after_loading(_command)))
 
 
 @app.callback(invoke_without_command=True)
@@ -94,15 +79,15 @@ def _main(arguments: Sequence[str] | None) -> int:
     words = list(sys.argv[1:] if arguments is None else arguments)
     errors = error_console()
     try:
-        if not words:
+        if not words and COMPLETION not in os.environ:
             words = ["--help"]
-        if not words[0].startswith("-") and words[0] not in COMMANDS:
+        first = words[0] if words else ""
+        if words and not first.startswith("-") and first not in COMMANDS:
             raise UsageError(
-                f"There is no command '{words[0]}'.{nearest(words[0], COMMANDS)} Known: "
-                f"{', '.join(COMMANDS)}."
+                f"There is no command '{first}'.{nearest(first, COMMANDS)} Known: {', '.join(COMMANDS)}."
             )
-        if words[0] in COMMANDS and words[0] not in SHARED and "LOCAL_WORLD_SIZE" in os.environ:
-            _alone(words[0])
+        if first in COMMANDS and first not in SHARED and "LOCAL_WORLD_SIZE" in os.environ:
+            _alone(first)
         result = app(words, standalone_mode=False, prog_name="isosphere", obj=tuple(words))
         if sys.stdout is not None:
             sys.stdout.flush()

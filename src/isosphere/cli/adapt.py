@@ -7,7 +7,8 @@ import typer
 
 from isosphere.cli.console import commands, facts, output_console, paragraph
 from isosphere.cli.faults import StoppedError
-from isosphere.cli.options import Images, Seed, together
+from isosphere.cli.names import together
+from isosphere.cli.options import Images, Seed
 from isosphere.errors import command, plural
 
 __all__ = ["adapt"]

@@ -1,29 +1,62 @@
 """``isosphere dedup``: images that are nearly the same."""
 
-import math
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from isosphere.cli.console import error_console, output_console, paragraph, print_json, table
-from isosphere.cli.options import LAYERS, Data, NoCache, Overwrite, Run, together
-from isosphere.errors import UsageError, command, option, plural
-
-if TYPE_CHECKING:
-    from isosphere.deploy import DuplicateGroup
+from isosphere.cli.listing import AsCsv, AsJson, check_form, print_csv
+from isosphere.cli.names import names_of_sets, together
+from isosphere.cli.options import LAYERS, Data, NoCache, Overwrite, Run, Seed
+from isosphere.errors import command
 
 __all__ = ["dedup"]
-
-LISTED, NAMED = 20, 4
 
 
 def dedup(
     run: Run,
     data: Data,
-    threshold: Annotated[float, typer.Option(help="Cosine from which two images are the same.")] = 0.99,
-    layer: Annotated[str, typer.Option(metavar="LAYER", help=f"Features to compare: {LAYERS}.")] = "backbone",
-    as_json: Annotated[bool, typer.Option("--json", help="Print every group as JSON.")] = False,
+    threshold: Annotated[
+        float | None,
+        typer.Option(
+            help="Cosine from which two images are the same.", show_default="chosen on copies of these images"
+        ),
+    ] = None,
+    false_pairs: Annotated[
+        float, typer.Option(min=1e-6, help="Pairs of different images that a chosen threshold may find.")
+    ] = 1.0,
+    layer: Annotated[
+        str | None,
+        typer.Option(
+            metavar="LAYER",
+            help=f"Features to compare: {LAYERS}.",
+            show_default="the one that finds copies best; with --threshold backbone",
+        ),
+    ] = None,
+    keep: Annotated[
+        str | None,
+        typer.Option(metavar="first|largest|sharpest", help="Which of a group to keep.", show_default=False),
+    ] = None,
+    list_: Annotated[
+        Path | None,
+        typer.Option(
+            "--list", metavar="FILE", help="Write the names of the images to keep (.txt).", show_default=False
+        ),
+    ] = None,
+    pairs: Annotated[
+        Path | None,
+        typer.Option(
+            help="Page (.html) or table (.csv) of the 40 pairs nearest to the threshold, to be answered.",
+            show_default=False,
+        ),
+    ] = None,
+    answers: Annotated[
+        Path | None,
+        typer.Option(help="These pairs with answers (.csv): prints the precision.", show_default=False),
+    ] = None,
+    seed: Seed = None,
+    as_json: AsJson = False,
+    as_csv: AsCsv = False,
     out: Annotated[
         Path | None,
         typer.Option("--out", "-o", help="Page (.html) that shows the groups.", show_default=False),
@@ -31,104 +64,63 @@ def dedup(
     overwrite: Overwrite = False,
     no_cache: NoCache = False,
 ) -> None:
-    """Group images that are nearly the same.
+    """Group images that are nearly the same. Nothing is deleted.
 
-    isosphere dedup RUN PICTURES --threshold 0.99 --out duplicates.html
+    isosphere dedup RUN PICTURES --out duplicates.html
 
-    Images are in one group if a chain of pairs leads from one to the other whose cosine is at least the
-    threshold. Nothing is deleted. The right threshold depends on the encoder (with --layer head it is lower):
-    look at a page of groups before trusting one.
+    isosphere dedup RUN TRAINING TEST compares images of different sets only; 'A + B' is one set.
+
+    The threshold is chosen on copies that are made of some of the images (JPEG, resizing, slight crops): the lowest
+    that finds them, unless more false pairs are to be expected. Colours and mirror images are not copies. Images are in
+    one group if a chain of pairs leads from one to the other.
     """
-    from isosphere.cli.apply import (
-        check_layer,
-        check_page,
-        indexed,
-        indexing_note,
-        listed,
-        say_left_out,
-        say_white,
-    )
+    from isosphere.cli.apply import check_layer, check_page
+    from isosphere.cli.duplicates import check_keep, say_duplicates, write_kept
+    from isosphere.workflows import check_threshold, progress_bar, read_answers, write_pairs
 
-    chosen = check_layer(layer)
-    check_page(out, (".html",), overwrite=overwrite)
-    if not -1 < threshold <= 1:
-        raise UsageError(
-            f"{option('threshold')}: got {threshold:g}, expected a cosine, above -1 and at most 1."
-        )
+    check_form(as_json, as_csv)
+    chosen, kept = check_layer(layer), check_keep(keep, list_)
+    check_threshold(threshold)
+    answered = None if answers is None else read_answers(answers)
+    for page, endings in ((out, (".html",)), (pairs, (".html", ".csv")), (list_, (".txt", ".lst"))):
+        check_page(page, endings, overwrite=overwrite)
     import isosphere
     from isosphere.data import open_source
-    from isosphere.deploy import near_duplicates, nearest_pair
     from isosphere.runs import RunFolder
 
     typed = together(data)
     RunFolder.require_first(run, typed, command("dedup", typed, run))
-    source = open_source(typed)
-    loaded, white = isosphere.load(run, cache=not no_cache).settled(source)
-    whole = indexed(loaded, source, chosen)
-    index = whole.of_files(source)
-    groups = near_duplicates(index.unit, threshold, index.paths)
-    nearest = nearest_pair(index.unit, index.paths) if not groups else None
-    of = {} if chosen == "backbone" else {"layer": chosen}
-    console = output_console()
-    extra = sum(len(group) - 1 for group in groups)
-    if as_json:
-        result = {
-            "threshold": threshold,
-            "layer": chosen,
-            "images": len(index),
-            "groups": [_named(group) for group in groups],
-            "nearest": None if nearest is None else _named(nearest),
-            "left_out": listed(index),
-        }
-        print_json(result)
-    else:
-        rows = [
-            [_first(group.paths), str(len(group)), f"{min(group.similarities):.4f}"]
-            for group in groups[:LISTED]
-        ]
-        title = f"Groups at cosine {threshold:g} among {indexing_note(index, cache=not no_cache)}"
-        table(console, title, ["images", "count", "lowest cosine"], rows)
-        more = f" The first {LISTED} are listed: --json prints all." if len(groups) > LISTED else ""
-        paragraph(
-            console,
-            f"{plural(len(groups), 'group')}; {plural(extra, 'image')} {'repeats' if extra == 1 else 'repeat'} another "
-            f"one.{more}",
+    first, *others = [open_source(name) for name in names_of_sets(data)]
+    loaded = isosphere.load(run, cache=not no_cache)
+    with progress_bar("Embedding") as progress:
+        found = loaded.dedup(
+            first,
+            against=others or None,
+            threshold=threshold,
+            false_pairs=false_pairs,
+            layer=chosen,
+            seed=seed or 0,
+            progress=progress,
         )
-        if nearest is not None:
-            a, b = nearest.paths
-            cosine = nearest.similarities[0]
-            near = math.floor(100 * cosine) / 100
-            paragraph(
-                console,
-                f"The nearest pair, {a} and {b}, has cosine {cosine:.3f}"
-                + (f": {command('dedup', run, typed, threshold=near, **of)}" if near > -1 else "."),
-            )
-        if links := len(whole) - len(index):
-            paragraph(
-                console, f"The same file under another name, by links, left out: {plural(links, 'image')}."
-            )
-    say_left_out(index, as_json=as_json)
-    say_white(white, as_json=as_json)
-    largest = len(groups[0]) if groups else 0
-    if largest > max(10, len(index) // 4):
-        paragraph(
-            error_console() if as_json else console,
-            f"The largest group holds {largest:,} of {len(index):,} images: the encoder hardly tells images "
-            f"apart at this threshold. Type a higher {option('threshold')}, or look whether it has collapsed: "
-            f"{command('evaluate', run, typed)}",
-            style="yellow",
+    precision = None if answered is None else answered.precision(found.threshold)
+    dropped = set(found.rows_to_drop(kept)) if kept else set()
+    if as_csv:
+        print_csv(
+            [
+                {"group": number, "path": path, "similarity": cosine}
+                | ({"keep": "no" if row in dropped else "yes"} if kept else {})
+                for number, group in enumerate(found, 1)
+                for path, cosine, row in zip(group.paths, group.similarities, group.rows, strict=True)
+            ]
         )
+    forms = {"as_json": as_json, "as_csv": as_csv, "cache": not no_cache}
+    say = say_duplicates(found, precision, [run, *data], **forms)
+    if list_ is not None:
+        say(write_kept(list_, found, dropped))
+    if pairs is not None:
+        say(f"{write_pairs(pairs, found)} pairs to be answered: {pairs}")
     if out is not None:
         from isosphere.cli.drawing import draw_groups
 
-        draw_groups(out, typed, groups, len(index), threshold, loaded.reading)
-        paragraph(error_console() if as_json else console, f"Drawn: {out}")
-
-
-def _named(group: "DuplicateGroup") -> list[dict[str, object]]:
-    found = zip(group.paths, group.similarities, strict=True)
-    return [{"path": path, "similarity": round(similarity, 6)} for path, similarity in found]
-
-
-def _first(paths: tuple[str, ...]) -> str:
-    return " ".join([*paths[:NAMED], *(["..."] if len(paths) > NAMED else [])])
+        draw_groups(out, typed, found)
+        say(f"Drawn: {out}")

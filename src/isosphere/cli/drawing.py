@@ -15,9 +15,9 @@ from isosphere.data import (
     to_tensor,
     visible,
 )
-from isosphere.deploy import DuplicateGroup, Match
+from isosphere.deploy import Match
 from isosphere.report import Card, Group, gallery_page, neighbour_gallery, thumbnail
-from isosphere.workflows import DRAWN, SIDE, duplicate_groups, match_groups
+from isosphere.workflows import DRAWN, SIDE, Duplicates, duplicate_groups, match_groups
 
 __all__ = ["draw_groups", "draw_matches"]
 
@@ -67,16 +67,17 @@ def _draw_png(
     neighbour_gallery(torch.stack(asked), candidates, out, similarities=cosines, title=title)
 
 
-def draw_groups(
-    out: Path, data: str, groups: list[DuplicateGroup], count: int, threshold: float, reading: Reading
-) -> None:
-    """A page of groups of near-duplicates among `count` images of `data`."""
-    first = f"; the first {DRAWN} are shown" if len(groups) > DRAWN else ""
+def draw_groups(out: Path, data: str, found: Duplicates) -> None:
+    """A page of groups of near-duplicates."""
+    compared = found.compared
+    reading = compared.source.reading
+    first = f"; the first {DRAWN} are shown" if len(found) > DRAWN else ""
     summary = (
-        f"{len(groups):,} groups among {count:,} images of {data}, linked by cosines of at least "
-        f"{threshold:g}{first}{_of_bands(reading)}"
+        f"{len(found):,} groups among {len(compared.index):,} images of {data}, linked by cosines of at least "
+        f"{found.threshold:.6g}{first}{_of_bands(reading)}"
     )
-    gallery_page(out, "Near-duplicates", duplicate_groups(data, groups, reading=reading), summary=summary)
+    groups = duplicate_groups(compared.source, found, reading=reading)
+    gallery_page(out, "Near-duplicates", groups, summary=summary)
 
 
 def _of_bands(reading: Reading) -> str:

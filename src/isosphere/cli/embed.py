@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from isosphere.cli.console import facts, output_console, paragraph
-from isosphere.cli.options import Data, Layer, Network, NoCache, Overwrite, Passes, Run, together
-from isosphere.errors import command, shell
+from isosphere.cli.names import together
+from isosphere.cli.options import Data, Layer, Network, NoCache, Overwrite, Passes, Run
+from isosphere.errors import UsageError, command, option, shell
 
 if TYPE_CHECKING:
     from isosphere import workflows
@@ -26,6 +27,14 @@ def embed(
     layer: Layer = None,
     network: Network = "student",
     passes: Passes = 1,
+    classify: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="A classifier that isosphere probe wrote: classes are written beside the embeddings.",
+            show_default=False,
+        ),
+    ] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Images at a time.")] = 256,
     workers: Annotated[int, typer.Option(min=1, help="Threads that decode images.")] = 2,
     atlas: Annotated[
@@ -43,7 +52,8 @@ def embed(
 
     The .npz holds embeddings (float32, images x dimensions), labels (-1: none), paths and class_names, and
     no pickled objects; the .pt holds the same for torch.load; .parquet and .csv have a row an image. With
-    --atlas the .parquet has what Embedding Atlas shows: x, y, neighbours, a thumbnail, class and scores.
+    --classify also predicted and confidence, its probability; with --atlas the .parquet has what Embedding Atlas
+    shows: x, y, neighbours, a thumbnail, class and scores.
     Interrupted, the same command goes on where it stopped.
     """
     from isosphere.cli.apply import check_layer, say_white
@@ -54,20 +64,28 @@ def embed(
         from isosphere.explore import check_atlas
 
         check_atlas(out)
+        if classify is not None:
+            raise UsageError(f"{option('classify', classify)} and {option('atlas', True)}: give one of them.")
     check_target(out, overwrite=overwrite)
     import isosphere
     from isosphere.data import left_out, open_source, set_aside, survey
     from isosphere.deploy import embed_to_file
     from isosphere.runs import RunFolder
-    from isosphere.workflows import progress_bar
+    from isosphere.workflows import Classifier, progress_bar
 
     RunFolder.require_first(run, together(data), command("embed", together(data), run, out=out))
+    asked = None if classify is None else Classifier.read(classify)
+    if asked is not None:
+        passes = asked.passes if passes == 1 else passes
+        chosen = chosen or asked.layer
     loaded = isosphere.load(run, cache=not no_cache, network=network).looking(passes)
     if atlas:
         write_for_atlas(loaded, together(data), out, chosen)
         return
     source = open_source(together(data))
     chosen = loaded.check_layer(chosen)
+    if asked is not None:
+        asked.require(loaded, chosen)
     loaded, white = loaded.settled(source)
     with progress_bar("Embedding") as progress:
         made = embed_to_file(
@@ -79,10 +97,13 @@ def embed(
             workers=workers,
             overwrite=overwrite,
             progress=progress,
+            classify=None if asked is None else asked.predictions,
         )
     console = output_console()
     how = ", ".join([chosen, *(["teacher"] * (network != "student")), *([f"{passes} passes"] * (passes > 1))])
     facts(console, {"written": str(out), "embeddings": f"{made.count:,} of {made.dim} dimensions ({how})"})
+    if asked is not None:
+        facts(console, {"classes": f"{len(asked.class_names)} by {classify}"})
     say_white(white)
     decided = survey(source.read_as(loaded.reading)).sentences
     for said in (left_out(made.skipped) if made.skipped else None, set_aside(source), *decided):

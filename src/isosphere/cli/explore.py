@@ -6,7 +6,8 @@ from typing import Annotated
 import typer
 
 from isosphere.cli.console import facts, output_console, paragraph
-from isosphere.cli.options import LAYERS, NoCache, Passes, Run, together
+from isosphere.cli.names import together
+from isosphere.cli.options import LAYERS, NoCache, Passes, Run
 from isosphere.errors import UsageError, command
 
 __all__ = ["explore"]

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from isosphere.cli.console import output_console, table
+from isosphere.cli.listing import AsCsv, AsJson, check_form, print_list
 from isosphere.errors import UsageError, nearest
 
 __all__ = ["list_"]
@@ -27,17 +28,26 @@ class Kind(StrEnum):
 
 def list_(
     kind: Annotated[
-        str, typer.Argument(metavar="|".join(Kind), help="What to list.", show_default=False)
+        str,
+        typer.Argument(
+            metavar="|".join(Kind),
+            help="What to list.",
+            show_default=False,
+            autocompletion=lambda: list(Kind),
+        ),
     ] = "",
     containing: Annotated[
         str, typer.Argument(metavar="[TEXT]", help="Only names that contain this.", show_default=False)
     ] = "",
+    as_json: AsJson = False,
+    as_csv: AsCsv = False,
 ) -> None:
     """List methods, discrepancies, encoders, built-in data sets, formats of images, tasks of an evaluation, view
     recipes, presets or configuration keys.
 
     One plain row per item, its name first and a tab after it, when the output is not a terminal.
     """
+    for_programs = check_form(as_json, as_csv)
     if kind not in list(Kind):
         got = (
             f"There is nothing called '{kind}' to list.{nearest(kind, Kind)}"
@@ -45,56 +55,83 @@ def list_(
             else "What is to be listed?"
         )
         raise UsageError(f"{got} Type isosphere list {'|'.join(Kind)}.")
-    rows = [row for row in _rows(Kind(kind)) if containing.lower() in row[0].lower()]
+    headings, every = _rows(Kind(kind))
+    rows = [row for row in every if containing.lower() in row[0].lower()]
     if not rows:
         raise UsageError(f"No {kind} contain '{containing}'. Type isosphere list {kind} to see all.")
     console = output_console()
-    if console.is_terminal:
-        table(console, kind, ["name", *([""] * (len(rows[0]) - 1))], [list(row) for row in rows])
-        return
-    for row in rows:
-        typer.echo("\t".join(row).rstrip())
+    if for_programs:
+        made = [dict(zip(headings, row, strict=True)) for row in rows]
+        print_list("", {}, made, as_json=as_json, as_csv=as_csv, facts={"kind": kind})
+    elif console.is_terminal:
+        table(console, kind, [heading.replace("_", " ") for heading in headings], [list(row) for row in rows])
+        if kind == Kind.encoders and not containing:
+            _print_first(every)
+    else:
+        for row in rows:
+            typer.echo("\t".join(row).rstrip())
 
 
-def _rows(kind: Kind) -> list[tuple[str, ...]]:
+def _print_first(rows: list[tuple[str, ...]]) -> None:
+    """The encoders to take first, below all others, where a terminal stands at the end."""
+    from isosphere.models import FIRST_ENCODERS
+
+    known = {row[0]: row for row in rows}
+    first = [[*known[name], words] for name, words in FIRST_ENCODERS.items()]
+    table(output_console(), "take first", ["name", "parameters", "image size", "speed", "for"], first)
+
+
+def _rows(kind: Kind) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+    """Headings, and a row an item."""
+    about = ("name", "about")
     if kind is Kind.methods:
         from isosphere.methods import METHODS
 
         entries = sorted(METHODS.values(), key=lambda each: each.of is not None)  # aliases last
-        return [(each.name, each.summary, each.paper, each.canonical) for each in entries]
+        rows = [(each.name, each.summary, each.paper, each.canonical) for each in entries]
+        return ("name", "about", "paper", "same_as"), rows
     if kind is Kind.discrepancies:
         from isosphere.discrepancies import DISCREPANCIES
 
-        return [(name, entry.summary) for name, entry in DISCREPANCIES.items()]
+        return about, [(name, entry.summary) for name, entry in DISCREPANCIES.items()]
     if kind is Kind.encoders:
-        from isosphere.models import encoder_names
+        from isosphere.models import encoder_facts
 
-        return [(name,) for name in encoder_names()]
+        return ("name", "parameters", "image_size", "speed"), [
+            (
+                each.name,
+                "" if each.parameters is None else f"{each.parameters / 1e6:.1f} M",
+                "" if each.image_size is None else f"{each.image_size} px",
+                each.speed,
+            )
+            for each in encoder_facts()
+        ]
     if kind is Kind.datasets:
         from isosphere.data import BUILTIN
 
-        return list(BUILTIN.items())
+        return about, list(BUILTIN.items())
     if kind is Kind.formats:
         from isosphere.data import FORMATS
 
-        return [(each.name, each.about) for each in FORMATS]
+        return about, [(each.name, each.about) for each in FORMATS]
     if kind is Kind.tasks:
         from isosphere.workflows import TASKS
 
-        return [
+        return about, [
             (name, f"{task.about}{' (needs labels)' * task.needs_labels}") for name, task in TASKS.items()
         ]
     if kind is Kind.recipes:
         from isosphere.data import RECIPES
 
-        return [(name, _first_sentence(make.__doc__)) for name, make in RECIPES.items()]
+        return about, [(name, _first_sentence(make.__doc__)) for name, make in RECIPES.items()]
     if kind is Kind.presets:
         from isosphere.training import presets
 
-        return [(name, preset.about) for name, preset in presets().items()]
+        return about, [(name, preset.about) for name, preset in presets().items()]
     from isosphere.training import describe_keys
 
-    return describe_keys()
+    rows = describe_keys()
+    return ("name", "default", "about"), [*rows]
 
 
 def _first_sentence(text: str | None) -> str:

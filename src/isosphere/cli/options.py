@@ -5,8 +5,6 @@ from typing import Annotated, TypeAlias
 
 import typer
 
-from isosphere.errors import UsageError
-
 __all__ = [
     "Data",
     "Devices",
@@ -22,9 +20,9 @@ __all__ = [
     "Overwrite",
     "Passes",
     "Run",
+    "SEARCH_LAYER",
     "Seed",
     "Set",
-    "together",
 ]
 
 Run: TypeAlias = Annotated[
@@ -53,11 +51,18 @@ NoCache: TypeAlias = Annotated[
     bool, typer.Option("--no-cache", help="Compute features anew and do not keep them in RUN/features.")
 ]
 LAYERS = "adapted, backbone, wccn or head"
+
+
+def _layers() -> list[str]:
+    return ["adapted", "backbone", "wccn", "head"]
+
+
 Layer: TypeAlias = Annotated[
     str | None,
     typer.Option(
         metavar="LAYER",
         help=f"Which output: {LAYERS}.",
+        autocompletion=_layers,
         show_default="adapted where there is one, else backbone",
     ),
 ]
@@ -67,6 +72,15 @@ Network: TypeAlias = Annotated[
         "--network",
         metavar="student|teacher",
         help="The network that learned, or its slow copy where there is one.",
+    ),
+]
+SEARCH_LAYER: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        metavar="LAYER",
+        help=f"Features to compare: {LAYERS}.",
+        show_default="wccn or adapted where there is one, else backbone",
+        autocompletion=_layers,
     ),
 ]
 Passes: TypeAlias = Annotated[
@@ -106,20 +120,3 @@ Set: TypeAlias = Annotated[
         show_default=False,
     ),
 ]
-
-MOST_NAMES = 100
-
-
-def together(data: list[str]) -> str:
-    """The names of several sources as the one that opens them all.
-
-    Raises: UsageError for so many that nobody has typed them: a shell has written out a pattern.
-    """
-    if len(data) > MOST_NAMES:
-        raise UsageError(
-            f"{len(data):,} names were given, from {data[0]} to {data[-1]}: put the pattern in quotes, as in "
-            "'pictures/*.jpg' or 's-{000..999}.tar', or give the folder, or a file that lists them (.txt)."
-        )
-    from isosphere.data import joined
-
-    return joined(data)

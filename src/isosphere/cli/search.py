@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from isosphere.cli.console import error_console, output_console, paragraph, print_json, table
-from isosphere.cli.options import LAYERS, NoCache, Overwrite, Passes, Run, together
+from isosphere.cli.listing import AsCsv, AsJson, check_form, print_csv
+from isosphere.cli.names import together
+from isosphere.cli.options import SEARCH_LAYER, NoCache, Overwrite, Passes, Run
 from isosphere.errors import command, plural
 
 if TYPE_CHECKING:
@@ -27,20 +29,14 @@ def search(
         ),
     ],
     k: Annotated[int, typer.Option("-k", min=1, help="How many to find.")] = 5,
-    layer: Annotated[
-        str | None,
-        typer.Option(
-            metavar="LAYER",
-            help=f"Features to compare: {LAYERS}.",
-            show_default="wccn or adapted where there is one, else backbone",
-        ),
-    ] = None,
+    layer: SEARCH_LAYER = None,
     passes: Passes = 1,
     engine: Annotated[
         str,
         typer.Option(metavar="auto|blocked|faiss", help="Who compares; all give the same answer."),
     ] = "auto",
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: AsJson = False,
+    as_csv: AsCsv = False,
     out: Annotated[
         Path | None,
         typer.Option("--out", "-o", help="Page (.html) or picture (.png) to draw.", show_default=False),
@@ -67,6 +63,7 @@ def search(
         say_white,
     )
 
+    for_programs = check_form(as_json, as_csv)
     named, searcher = check_layer(layer), check_engine(engine)
     check_page(out, (".html", ".png"), overwrite=overwrite)
     import isosphere
@@ -93,18 +90,25 @@ def search(
             for name, each in zip(names, found, strict=True)
         ]
         print_json(answers if len(answers) > 1 else answers[0])
+    elif as_csv:
+        pairs = [
+            {"query": name, "rank": rank, **match.as_dict()}
+            for name, each in zip(names, found, strict=True)
+            for rank, match in enumerate(each, 1)
+        ]
+        print_csv(pairs)
     else:
         note = indexing_note(index, cache=not no_cache) + (f", {passes} passes" if passes > 1 else "")
         for name, matches in zip(names, found, strict=True):
             _print(f"Like {Path(name).name} among {note}", matches)
             note = plural(len(index), "image")  # what was done to have the index is said once
-    say_left_out(index, as_json=as_json)
-    say_white(white, as_json=as_json)
+    say_left_out(index, as_json=for_programs)
+    say_white(white, as_json=for_programs)
     if out is not None:
         from isosphere.cli.drawing import draw_matches
 
         draw_matches(out, source_of(asked).read_as(loaded.reading), names, data, found, len(index))
-        paragraph(error_console() if as_json else output_console(), f"Drawn: {out}")
+        paragraph(error_console() if for_programs else output_console(), f"Drawn: {out}")
 
 
 def _print(title: str, found: "list[Match]") -> None:

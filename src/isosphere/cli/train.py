@@ -7,6 +7,7 @@ import typer
 
 from isosphere.cli import options
 from isosphere.cli.console import facts, output_console, paragraph, text
+from isosphere.cli.names import together
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -77,7 +78,7 @@ def train(
     the configuration; --dry-run prints them all.
     """
     given = {name: value or None if isinstance(value, bool) else value for name, value in locals().items()}
-    given["data"] = options.together(data) if data else None
+    given["data"] = together(data) if data else None
     from isosphere.runs import RunFolder
     from isosphere.training import is_first, keep_freed_memory
     from isosphere.workflows import (

@@ -8,7 +8,8 @@ import typer
 
 from isosphere.atomic import make_folder, write_bytes
 from isosphere.cli.console import facts, output_console
-from isosphere.cli.options import Data, ImageSize, Overwrite, Set, together
+from isosphere.cli.names import together
+from isosphere.cli.options import Data, ImageSize, Overwrite, Set
 
 __all__ = ["views"]
 

@@ -24,7 +24,7 @@ from ._images import (
     require_readable,
     set_aside,
 )
-from ._joined import distinct_ends, joined
+from ._joined import distinct_ends, join_sources, joined, part_numbers
 from ._label_file import (
     Labelled,
     LabelRow,
@@ -135,6 +135,7 @@ __all__ = [
     "is_image_file",
     "is_image_name",
     "is_picture",
+    "join_sources",
     "joined",
     "label_rows",
     "left_out",
@@ -145,6 +146,7 @@ __all__ = [
     "match_labels",
     "name_skipped",
     "open_source",
+    "part_numbers",
     "permutation",
     "read_images",
     "read_label_file",

@@ -8,6 +8,7 @@ import numpy as np
 from PIL import Image
 
 from ._limits import UnreadableImageError
+from ._numbers import Numbers
 from ._picture import Bands
 from ._pixels import Picture, Reading
 from ._source import DIGEST_BYTES, Source
@@ -55,16 +56,22 @@ def copy_of(picture: Picture, how: Copying) -> Picture:
     return _copied(picture, how)
 
 
+def _sizes(size: tuple[int, int], how: Copying) -> tuple[tuple[int, int, int, int], tuple[int, int]]:
+    """The box that is cut out of a picture of this size, and the size to which it is brought."""
+    shares = (0.0, 0.0, 1.0, 1.0) if how.crop is None else how.crop
+    left, top, right, bottom = (round(share * side) for share, side in zip(shares, 2 * size, strict=True))
+    box = left, top, max(right, left + 1), max(bottom, top + 1)
+    width, height = box[2] - left, box[3] - top
+    scale = 1.0 if how.scale is None else max(how.scale, min(1.0, LEAST / min(width, height)))
+    return box, (max(1, round(scale * width)), max(1, round(scale * height)))
+
+
 def _copied(image: Image.Image, how: Copying) -> Image.Image:
+    box, size = _sizes(image.size, how)
     if how.crop is not None:
-        left, top, right, bottom = (
-            round(share * side) for share, side in zip(how.crop, 2 * image.size, strict=True)
-        )
-        image = image.crop((left, top, max(right, left + 1), max(bottom, top + 1)))
+        image = image.crop(box)
     if how.scale is not None:
-        scale = max(how.scale, min(1.0, LEAST / min(image.size)))
-        width, height = (max(1, round(scale * side)) for side in image.size)
-        image = image.resize((width, height), Image.Resampling.LANCZOS)
+        image = image.resize(size, Image.Resampling.LANCZOS)
     if how.quality is not None:
         file = io.BytesIO()
         image.save(file, "JPEG", quality=how.quality)
@@ -94,6 +101,12 @@ class CopiedSource(Source):
             return copy_of(picture, how)
         except (OSError, ValueError) as error:  # such as a side that JPEG cannot hold
             raise UnreadableImageError(f"no copy of it can be made: {error}") from error
+
+    def dimensions(self, i: int) -> tuple[int, int]:
+        return _sizes(self.source.dimensions(i), self.copying(i))[1]
+
+    def numbers(self, i: int) -> Numbers:
+        return self.source.numbers(i)
 
     def digest(self, i: int) -> bytes:
         facts = f"copy 1, seed {self.seed}".encode()

@@ -7,6 +7,7 @@ from pathlib import PurePath
 from typing import Self
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from ._about import About
@@ -70,14 +71,14 @@ class JoinedSource(Source):
             left_out=[(f"{name}/{path}", remark) for name, part in named for path, remark in part.left_out],
         )
         self.notes = tuple(note for part in parts for note in part.notes)
-        self._parts = list(parts)
+        self.parts = list(parts)
         self._starts = np.cumsum([0, *map(len, parts)])
         self.in_memory = all(part.in_memory for part in parts)
         self.thread_safe = all(part.thread_safe for part in parts)
 
     def _at(self, i: int) -> tuple[Source, int]:
         part = int(np.searchsorted(self._starts, i, side="right")) - 1
-        return self._parts[part], int(i - self._starts[part])
+        return self.parts[part], int(i - self._starts[part])
 
     def image(self, i: int, *, at_least: int | None = None) -> Picture:
         part, k = self._at(i)
@@ -113,8 +114,27 @@ class JoinedSource(Source):
 
     def read_as(self, reading: Reading) -> Self:
         other = super().read_as(reading)
-        other._parts = [part.read_as(reading) for part in self._parts]
+        other.parts = [part.read_as(reading) for part in self.parts]
         return other
+
+
+def join_sources(sources: Sequence[Source]) -> JoinedSource:
+    """Several sources that are open as one, in this order."""
+    places = [source.location or source.name for source in sources]
+    whole = JoinedSource(sources, distinct_ends(places))
+    if all(source.location for source in sources):
+        whole.location = joined(places)
+    return whole
+
+
+def part_numbers(source: Source) -> NDArray[np.int64] | None:
+    """For each image of several sources the number of its own, from 0; None for a source that is one.
+
+    Shape: int64 (n,).
+    """
+    if not isinstance(source, JoinedSource):
+        return None
+    return np.repeat(np.arange(len(source.parts)), [len(part) for part in source.parts])
 
 
 def distinct_ends(names: Sequence[str]) -> list[str]:

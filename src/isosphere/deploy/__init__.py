@@ -1,29 +1,34 @@
 """Using a trained encoder: embeddings in a file, search, near-duplicates, and files that other programs load."""
 
 from isosphere.deploy._duplicates import DuplicateGroup, Pair, near_duplicates, nearest_pair, pairs_near
-from isosphere.deploy._embed import embed_images, embed_source, embed_to_file
+from isosphere.deploy._embed import embed_images, embed_readable, embed_source, embed_to_file
 from isosphere.deploy._embedder import Embedder, Role, pixels_of, rows_seen
 from isosphere.deploy._export import FORMATS, Exported, export
 from isosphere.deploy._files import check_target, read_embeddings, write_embeddings
 from isosphere.deploy._index import Index, Match, open_index
-from isosphere.deploy._kinds import Embeddings
+from isosphere.deploy._keeping import KEEPS, Keep, rows_to_drop
+from isosphere.deploy._kinds import Embeddings, Predictions
 from isosphere.deploy._layers import LAYERS, Layer, named_layer
 from isosphere.deploy._pictures import source_of
 
 __all__ = [
     "FORMATS",
+    "KEEPS",
     "LAYERS",
     "DuplicateGroup",
     "Embedder",
     "Embeddings",
     "Exported",
     "Index",
+    "Keep",
     "Layer",
     "Match",
     "Pair",
+    "Predictions",
     "Role",
     "check_target",
     "embed_images",
+    "embed_readable",
     "embed_source",
     "embed_to_file",
     "export",
@@ -35,6 +40,7 @@ __all__ = [
     "pixels_of",
     "read_embeddings",
     "rows_seen",
+    "rows_to_drop",
     "source_of",
     "write_embeddings",
 ]

@@ -3,11 +3,12 @@
 import hashlib
 import json
 import secrets
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,13 +17,15 @@ from isosphere.atomic import locked, make_folder, remove_files, write_json
 from isosphere.data import Source, images_bytes, require_readable, stamps
 from isosphere.deploy._embedder import Embedder, Progress, refuse_unreadable
 from isosphere.deploy._files import check_target, file_writer, read_embeddings, write_embeddings
-from isosphere.deploy._kinds import Embeddings
+from isosphere.deploy._kinds import Embeddings, Predictions
 from isosphere.deploy._layers import Layer
 from isosphere.deploy._pictures import is_named, source_of
 from isosphere.errors import IsosphereError, UsageError, option
 from isosphere.reading import UnreadableError, read_json
 
 BLOCK_BYTES = 64 << 20
+
+Classify: TypeAlias = Callable[[NDArray[np.float32]], Predictions]
 
 
 @dataclass(frozen=True)
@@ -124,12 +127,14 @@ def embed_to_file(
     workers: int = 2,
     overwrite: bool = False,
     progress: Progress | None = None,
+    classify: Classify | None = None,
 ) -> Summary:
     """Write the embeddings of a source to an .npz, .parquet, .csv or .pt file.
 
     Of a source of more than one block the finished blocks are kept in a hidden folder beside `out` until all
     are done: after an interruption the same call goes on where it stopped. The file appears when it is
-    complete, never before; meanwhile nobody else can write to it.
+    complete, never before; meanwhile nobody else can write to it. `classify` gives what is written beside the
+    embeddings of each image, from these.
 
     Raises: UsageError for a name with another ending, or a file that exists without `overwrite`; RunError if
         no image can be read, the file cannot be written, or another process is writing it.
@@ -140,7 +145,7 @@ def embed_to_file(
     instead = f"wait for its end, or give another {option('out')}"
     with locked(lock, f"{path} is being written", instead, within=path):
         check_target(path, overwrite=overwrite)  # the one before may have just ended
-        return _embed_to(path, run, source, chosen, batch_size, workers, progress)
+        return _embed_to(path, run, source, chosen, batch_size, workers, progress, classify)
 
 
 def _embed_to(
@@ -151,13 +156,14 @@ def _embed_to(
     batch_size: int,
     workers: int,
     progress: Progress | None,
+    classify: Classify | None,
 ) -> Summary:
     count = _count(run, source)
     if count <= 1:
         made = embed_source(
             run, source, layer=layer, batch_size=batch_size, workers=workers, progress=progress
         )
-        write_embeddings(path, made)
+        write_embeddings(path, _classified(made, classify))
         return Summary(len(made), made.values.shape[1], made.skipped)
     run, _ = run.settled(source)
     parts = path.with_name(f".{path.name}.parts")
@@ -168,9 +174,13 @@ def _embed_to(
         write_embeddings(_part(parts, b), block)
         write_json(_part(parts, b).with_suffix(".json"), block.skipped)
         lengths[b] = len(block)
-    summary = _assemble(path, parts, [length or 0 for length in lengths], source)
+    summary = _assemble(path, parts, [length or 0 for length in lengths], source, classify)
     _clear(parts)
     return summary
+
+
+def _classified(made: Embeddings, classify: Classify | None) -> Embeddings:
+    return made if classify is None or not len(made) else replace(made, predictions=classify(made.values))
 
 
 def join(blocks: list[Embeddings], source: Source) -> Embeddings:
@@ -201,9 +211,16 @@ def _blocks(
 ) -> Iterator[tuple[int, Embeddings, NDArray[np.int64]]]:
     for b in numbers:
         rows = _rows(run, source, b)
-        yield b, *_block(run, source, rows, layer, batch_size, workers)
+        within = None if progress is None else partial(_within, progress, rows, len(source))
+        yield b, *_block(run, source, rows, layer, batch_size, workers, within)
         if progress is not None:
             progress(rows.stop, len(source))
+
+
+def _within(progress: Progress, rows: range, total: int, done: int) -> None:
+    """Where a block stands; its end is told when it has been kept."""
+    if done < len(rows):
+        progress(rows.start + done, total)
 
 
 def _rows(run: Embedder, source: Source, b: int) -> range:
@@ -212,10 +229,18 @@ def _rows(run: Embedder, source: Source, b: int) -> range:
 
 
 def _block(
-    run: Embedder, source: Source, positions: range, layer: Layer, batch_size: int, workers: int
+    run: Embedder,
+    source: Source,
+    positions: range,
+    layer: Layer,
+    batch_size: int,
+    workers: int,
+    progress: Callable[[int], object] | None,
 ) -> tuple[Embeddings, NDArray[np.int64]]:
     part = source.subset(list(positions))
-    kept, features, failed = run.source_features(part, batch_size=batch_size, workers=workers)
+    kept, features, failed = run.source_features(
+        part, batch_size=batch_size, workers=workers, progress=progress
+    )
     skipped = [(part.paths[i], reason) for i, reason in sorted(failed.items())]
     paths = [part.paths[i] for i in kept]
     if not len(kept):  # no reason to stop before the other blocks have been seen
@@ -286,7 +311,9 @@ def _skipped(part: Path) -> list[tuple[str, str]]:
     return [(path, reason) for path, reason in read_json(part.with_suffix(".json"))]
 
 
-def _assemble(path: Path, parts: Path, lengths: list[int], source: Source) -> Summary:
+def _assemble(
+    path: Path, parts: Path, lengths: list[int], source: Source, classify: Classify | None
+) -> Summary:
     names = [_part(parts, b) for b in range(len(lengths))]
     skipped = [item for name in names for item in _skipped(name)]
     if not any(lengths):
@@ -297,6 +324,6 @@ def _assemble(path: Path, parts: Path, lengths: list[int], source: Source) -> Su
             if length:
                 block = read_embeddings(name)
                 dim = block.values.shape[1]
-                add(replace(block, class_names=source.class_names))
+                add(_classified(replace(block, class_names=source.class_names), classify))
     skipped += [item for item in source.unreadable if item not in skipped]
     return Summary(sum(lengths), dim, skipped)

@@ -208,19 +208,28 @@ class Embedder:
         return self.layers[0] if self.metric is None else "wccn"
 
     def source_features(
-        self, source: Source, *, batch_size: int = 256, workers: int = 2
+        self,
+        source: Source,
+        *,
+        batch_size: int = 256,
+        workers: int = 2,
+        progress: Callable[[int], object] | None = None,
     ) -> tuple[NDArray[np.int64], Features, dict[int, str]]:
         """Both outputs for the images of a source: positions of the readable ones, their features, and why others are
         not. What `cache` has is read, and its images are not decoded; the rest is computed and kept.
 
         Rows that another set of images left there agree with fresh ones to the rounding of float32; asked
-        again they are the same to the bit.
+        again they are the same to the bit. `progress` is called with the number of images that are done.
         """
         failed: dict[int, str] = {}
         source = source.read_as(self.reading)
         look = centre_look(self.encode, self.size, self.encoder.mean, self.encoder.std, passes=self.passes)
 
         def compute(positions: Tensor) -> dict[str, Tensor]:
+            def seen(count: int) -> None:
+                if progress is not None:
+                    progress(len(source) - len(positions) + count)
+
             return rows_seen(
                 source,
                 positions,
@@ -230,6 +239,7 @@ class Embedder:
                 failed=failed,
                 batch_size=batch_size,
                 workers=workers,
+                progress=seen,
             )
 
         if self.cache is None or len(source) == 0:

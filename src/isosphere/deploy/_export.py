@@ -7,7 +7,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import timm
 import torch
 from safetensors.torch import load, save
 from torch import Tensor, nn
@@ -117,6 +116,8 @@ FORMATS: dict[str, str] = {
 
 
 def _timm(run: Embedder, path: Path) -> Exported:
+    import timm
+
     encoder = run.encoder
     require_timm(encoder)
     options: dict[str, Any] = {

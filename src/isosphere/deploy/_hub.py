@@ -4,7 +4,6 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-import timm
 from safetensors.torch import save
 
 from isosphere.atomic import make_folder, require_free, write_bytes, write_json, write_text
@@ -24,6 +23,8 @@ def write_hub(run: Embedder, out: str | Path | None, *, overwrite: bool) -> Expo
     """Write the folder; arguments and errors as of :func:`isosphere.deploy.export`. A model card that is there is kept:
     somebody may have written in it.
     """
+    import timm
+
     encoder = run.encoder
     require_timm(encoder)
     if encoder.stem == "small":

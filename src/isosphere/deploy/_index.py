@@ -124,11 +124,14 @@ class Index:
             for vs, rs in zip(values.tolist(), rows.tolist(), strict=True)
         ]
 
-    def _match(self, row: int, similarity: float) -> Match:
+    def label_of(self, row: int) -> str | None:
+        """The class of a row; None without a label."""
         label = int(self.labels[row])
-        name = self.class_names[label] if 0 <= label < len(self.class_names) else None
+        return self.class_names[label] if 0 <= label < len(self.class_names) else None
+
+    def _match(self, row: int, similarity: float) -> Match:
         # Rounding may take a cosine past 1 by a few units in the last place.
-        return Match(self.paths[row], max(-1.0, min(1.0, similarity)), name, row)
+        return Match(self.paths[row], max(-1.0, min(1.0, similarity)), self.label_of(row), row)
 
 
 def open_index(

@@ -20,6 +20,19 @@ from isosphere.errors import UsageError
 
 
 @dataclass(frozen=True)
+class Predictions:
+    """What a classifier says of n images: positions in `names` int64 (n,), and their probabilities float32 (n,)."""
+
+    classes: NDArray[np.int64]
+    confidence: NDArray[np.float32]
+    names: tuple[str, ...]
+
+    def words(self) -> list[str]:
+        """The classes by name."""
+        return [self.names[k] for k in self.classes.tolist()]
+
+
+@dataclass(frozen=True)
 class Embeddings:
     """Embeddings of the readable images of a source, in its order.
 
@@ -32,6 +45,7 @@ class Embeddings:
     paths: list[str]
     class_names: list[str] = field(default_factory=list)
     skipped: list[tuple[str, str]] = field(default_factory=list)
+    predictions: Predictions | None = None
 
     def __len__(self) -> int:
         return len(self.values)
@@ -70,6 +84,8 @@ class NpzWriter(Writer):
         self._member: Any = None
         self._labels: list[np.ndarray] = []
         self._paths: list[np.ndarray] = []
+        self._predicted: list[np.ndarray] = []
+        self._confidence: list[np.ndarray] = []
 
     def add(self, block: Embeddings) -> None:
         if self._member is None:
@@ -81,6 +97,9 @@ class NpzWriter(Writer):
         self._member.write(np.ascontiguousarray(block.values, "<f4").tobytes())
         self._labels.append(block.labels)
         self._paths.append(np.asarray(block.paths, dtype=np.str_))
+        if block.predictions is not None:
+            self._predicted.append(np.asarray(block.predictions.words(), dtype=np.str_))
+            self._confidence.append(block.predictions.confidence)
 
     def finish(self) -> None:
         if self._member is None:
@@ -90,6 +109,9 @@ class NpzWriter(Writer):
         self._array("labels", np.concatenate([*self._labels, np.empty(0, np.int64)]).astype("<i8"))
         self._array("paths", np.concatenate([*self._paths, np.empty(0, np.str_)]))
         self._array("class_names", np.asarray(self.class_names, dtype=np.str_))
+        if self._predicted:
+            self._array("predicted", np.concatenate(self._predicted))
+            self._array("confidence", np.concatenate(self._confidence).astype("<f4"))
         self._zip.close()
 
     def abandon(self) -> None:
@@ -131,6 +153,9 @@ class ParquetWriter(Writer):
             ),
             "embedding": pa.FixedSizeListArray.from_arrays(flat, block.values.shape[1]),
         }
+        if block.predictions is not None:
+            columns["predicted"] = pa.array(map(_utf8, block.predictions.words()), pa.string())
+            columns["confidence"] = pa.array(block.predictions.confidence, pa.float32())
         table = pa.table(columns).replace_schema_metadata({"class_names": json.dumps(self.class_names)})
         if self._writer is None:
             self._writer = pa.parquet.ParquetWriter(self.handle, table.schema)
@@ -171,10 +196,19 @@ class CsvWriter(Writer):
         lines = csv.writer(text, lineterminator="\n")
         if not self._dim:
             self._dim = block.values.shape[1]
-            lines.writerow(["path", "label", "class", *(f"e{i}" for i in range(self._dim))])
-        number = "%.9g".__mod__
-        for path, label, row in zip(block.paths, block.labels.tolist(), block.values.tolist(), strict=True):
-            lines.writerow([_utf8(path), label, _utf8(block.name_of(label) or ""), *map(number, row)])
+            asked = [] if block.predictions is None else ["predicted", "confidence"]
+            lines.writerow(["path", "label", "class", *asked, *(f"e{i}" for i in range(self._dim))])
+        number, found = "%.9g".__mod__, block.predictions
+        said = (
+            [[]] * len(block)
+            if found is None
+            else [
+                [_utf8(w), number(p)] for w, p in zip(found.words(), found.confidence.tolist(), strict=True)
+            ]
+        )
+        rows = zip(block.paths, block.labels.tolist(), said, block.values.tolist(), strict=True)
+        for path, label, more, row in rows:
+            lines.writerow([_utf8(path), label, _utf8(block.name_of(label) or ""), *more, *map(number, row)])
         self.handle.write(text.getvalue().encode("utf-8"))
 
 
@@ -186,7 +220,8 @@ def read_csv(file: Path) -> Embeddings:
         raise ValueError(f"its columns are {', '.join(header[:3])}, ...")
     labels = [int(row[1]) for row in rows]
     names = {label: _name(row[2]) for label, row in zip(labels, rows, strict=True) if label >= 0}
-    values = np.array([row[3:] for row in rows], np.float32).reshape(len(rows), len(header) - 3)
+    first = 5 if header[3:5] == ["predicted", "confidence"] else 3
+    values = np.array([row[first:] for row in rows], np.float32).reshape(len(rows), len(header) - first)
     top = max(names, default=-1)
     if top > len(rows):
         raise ValueError(f"it has a label of {top} and {len(rows)} rows")
@@ -214,6 +249,10 @@ class TorchWriter(Writer):
             "paths": [_utf8(path) for block in blocks for path in block.paths],
             "class_names": [_utf8(name) for name in self.class_names],
         }
+        said = [block.predictions for block in blocks if block.predictions is not None]
+        if said:
+            content["predicted"] = [_utf8(word) for found in said for word in found.words()]
+            content["confidence"] = torch.cat([torch.from_numpy(found.confidence) for found in said])
         torch.save(content, buffer)
         self.handle.write(buffer.getbuffer())
 

@@ -1,6 +1,6 @@
 """Judging a frozen encoder: neighbours, probes, retrieval, OOD, geometry; each figure with its interval."""
 
-from isosphere.evaluation._balance import balanced_accuracy, class_recalls, class_weights
+from isosphere.evaluation._balance import balanced_accuracy, class_recalls, class_weights, mean_recall
 from isosphere.evaluation._baselines import (
     pca_whitened,
     pixels,
@@ -11,7 +11,6 @@ from isosphere.evaluation._cache import FeatureCache, centre_key, weights_identi
 from isosphere.evaluation._classes import ClassOutcomes, class_outcomes, class_retrieval
 from isosphere.evaluation._copies import (
     CopyThreshold,
-    at_threshold,
     choose_threshold,
     copy_cosines,
     copy_precision,
@@ -94,7 +93,6 @@ __all__ = [
     "RidgePrediction",
     "Solver",
     "TaskResult",
-    "at_threshold",
     "balanced_accuracy",
     "bootstrap",
     "centre_key",
@@ -130,6 +128,7 @@ __all__ = [
     "linear_predict",
     "linear_probe",
     "look_through",
+    "mean_recall",
     "ood_scores",
     "ood",
     "paired_difference",

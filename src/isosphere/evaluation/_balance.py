@@ -1,5 +1,7 @@
 """Accuracy class by class, which the largest class does not decide."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -40,7 +42,11 @@ def balanced_accuracy(right: Tensor, labels: Tensor, *, level: float = 0.95) -> 
     Reference: G. Zou, A. Donner, Construction of confidence limits about effect measures, Statistics in Medicine 27
     (2008), eq. 4, for a mean of proportions.
     """
-    recalls = list(class_recalls(right, labels, level=level).values())
+    return mean_recall(list(class_recalls(right, labels, level=level).values()))
+
+
+def mean_recall(recalls: Sequence[Estimate]) -> Estimate:
+    """Mean of the recalls of classes, with the interval of :func:`balanced_accuracy`; nan of none."""
     count = len(recalls)
     if count == 0:
         return Estimate(float("nan"), 0.0, 1.0)

@@ -9,7 +9,7 @@ from torch.nn import functional
 
 from isosphere.evaluation._intervals import Estimate, wilson
 from isosphere.reductions import full_precision
-from isosphere.statistics import PairLaw, pair_law
+from isosphere.statistics import pair_law
 
 LOST = 0.005
 """Share of the made copies that a threshold may lose where it could find all: the few that are hardly alike any more
@@ -22,6 +22,7 @@ class CopyThreshold:
 
     `recall`: share of the made copies at or above it; `recalls` by what was done to them. `false_pairs`: pairs of
     different images to be expected at or above it, of `pairs` in all; None where there are too few images to say.
+    `lowest`: the cosine that all but 0.5 % of the copies reach.
     """
 
     threshold: float
@@ -30,6 +31,7 @@ class CopyThreshold:
     copies: int
     pairs: int
     false_pairs: float | None
+    lowest: float
 
 
 def copy_cosines(originals: Tensor, copies: Tensor) -> Tensor:
@@ -42,7 +44,9 @@ def choose_threshold(
     kinds: Sequence[str],
     z: Tensor,
     *,
+    threshold: float | None = None,
     false_pairs: float = 1.0,
+    pairs: int | None = None,
     seed: int = 0,
 ) -> CopyThreshold:
     """The lowest threshold that finds the copies that were made, unless more false pairs are to be expected there.
@@ -54,7 +58,9 @@ def choose_threshold(
     Args:
         cosines: ``(m,)`` of copies to their originals. kinds: what was done to each.
         z: ``(n, d)`` embeddings of all images, in which copies may be.
+        threshold: one that was chosen already, to be told what it finds.
         false_pairs: how many may be expected.
+        pairs: how many are compared, where these are not all.
     Raises:
         ValueError: no copies, or other shapes.
     """
@@ -64,26 +70,22 @@ def choose_threshold(
         )
     lowest = float(cosines.double().quantile(LOST))
     law = pair_law(z, max(-0.99, min(lowest, 1 - 1e-6)), seed=seed)
-    threshold = lowest if law is None else max(lowest, law.cosine(false_pairs))
-    return at_threshold(cosines, kinds, len(z), min(threshold, 1.0), law)
-
-
-def at_threshold(
-    cosines: Tensor, kinds: Sequence[str], count: int, threshold: float, law: PairLaw | None
-) -> CopyThreshold:
-    """What a threshold finds of the made copies, and the false pairs to expect among `count` images."""
+    every = len(z) * (len(z) - 1) // 2
+    share = 1.0 if pairs is None or not every else pairs / every
+    if threshold is None:
+        allowed = false_pairs / share if share else float("inf")
+        rare = -1.0 if law is None or allowed >= every else law.cosine(allowed)
+        threshold = min(1.0, max(lowest, rare))
     found = cosines >= threshold - 1e-6  # as near_duplicates compares
-    of = {
-        kind: found[torch.tensor([k == kind for k in kinds], dtype=torch.bool)]
-        for kind in dict.fromkeys(kinds)
-    }
+    of = {kind: found[torch.tensor([k == kind for k in kinds])] for kind in sorted(set(kinds))}
     return CopyThreshold(
         threshold,
         wilson(int(found.sum()), len(found)),
         {kind: wilson(int(rows.sum()), len(rows)) for kind, rows in of.items()},
         len(cosines),
-        count * (count - 1) // 2,
-        None if law is None else law.expected(threshold),
+        every if pairs is None else pairs,
+        None if law is None else share * law.expected(threshold),
+        lowest,
     )
 
 

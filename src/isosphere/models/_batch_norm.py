@@ -1,8 +1,6 @@
 """Batch norm whose batch is that of all ranks."""
 
 import torch
-from timm.layers.norm_act import BatchNormAct2d
-from timm.layers.norm_act import convert_sync_batchnorm as convert_on_cuda
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
@@ -100,6 +98,8 @@ class RankBatchNorm(_BatchNorm):
         Raises:
             TypeError: a layer that does more than batch norm (timm's ``BatchNormAct2d`` is known).
         """
+        from timm.layers.norm_act import BatchNormAct2d
+
         if type(norm).forward is not _BatchNorm.forward and not isinstance(norm, BatchNormAct2d):
             raise TypeError(
                 f"got {type(norm).__name__}, whose forward is its own, expected nn.BatchNorm1d, 2d or 3d: put "
@@ -130,7 +130,9 @@ def synchronise(module: nn.Module, group: Group = None) -> nn.Module:
     if group is False:
         raise ValueError("got group=False, expected a group or None: on one rank there is nothing to share")
     if any(tensor.device.type == "cuda" for tensor in [*module.parameters(), *module.buffers()]):
-        return convert_on_cuda(module, group)
+        from timm.layers.norm_act import convert_sync_batchnorm
+
+        return convert_sync_batchnorm(module, group)
     made: dict[int, nn.Module] = {}  # a layer that is used in two places stays one layer
 
     def replaced(part: nn.Module) -> nn.Module:

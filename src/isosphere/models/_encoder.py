@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from timm.data.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from torch import Tensor, nn
 
 from isosphere.errors import RunError, UsageError, option
@@ -25,6 +24,9 @@ from isosphere.models._timm import (
     width_of,
 )
 from isosphere.models._weights import WeightsFile, stem_of
+
+_MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+"""ImageNet's, as timm's IMAGENET_DEFAULT_MEAN and _STD."""
 
 
 class Encoder(nn.Module):
@@ -78,8 +80,8 @@ class Encoder(nn.Module):
             )
         self.feature_dim = width_of(self.backbone)
         config = getattr(self.backbone, "pretrained_cfg", {})
-        self.mean = _of_each(config.get("mean", IMAGENET_DEFAULT_MEAN), in_chans)
-        self.std = _of_each(config.get("std", IMAGENET_DEFAULT_STD), in_chans)
+        self.mean = _of_each(config.get("mean", _MEAN), in_chans)
+        self.std = _of_each(config.get("std", _STD), in_chans)
         self.interpolation = "bicubic"
         self.crop_pct: float | None = None
         self.crop_mode: CropMode | None = None

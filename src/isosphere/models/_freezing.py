@@ -2,7 +2,6 @@
 
 from typing import Any
 
-from timm.models import group_parameters
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
@@ -20,6 +19,8 @@ def depths(backbone: nn.Module, name: str, *, stages: bool = False) -> dict[str,
             f"{name} has no layers that timm knows of: leave out {option('model.freeze')} and "
             f"{option('optim.layer_decay')}, or choose another {option('encoder')}."
         )
+    from timm.models import group_parameters
+
     found: Any = group_parameters(network, network.group_matcher(coarse=stages), reverse=True)
     return found
 

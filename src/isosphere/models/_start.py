@@ -6,7 +6,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import timm
 from pydantic import ValidationError
 
 from isosphere.errors import RunError, UsageError, option
@@ -176,6 +175,8 @@ def _of_card(weights: Path, description: Path, said: Mapping[str, Any]) -> Start
 
 def default_cfg(name: str) -> PretrainedCfg | None:
     """What timm says of its first weights of an architecture, or of those with a tag; None if it has none."""
+    import timm
+
     cfg = None if name == SMALL_CONV else timm.get_pretrained_cfg(name)
     return None if cfg is None else PretrainedCfg.of({"architecture": _plain(name), **cfg.to_dict()})
 

@@ -9,9 +9,7 @@ from contextlib import contextmanager
 from functools import cache
 from typing import Any, cast
 
-import timm
 import torch
-from timm.layers.pos_embed_rel import resize_rel_pos_bias_table_levit
 from torch import Tensor, nn
 
 from isosphere.errors import RunError, UsageError, listing, nearest, option, plural
@@ -32,12 +30,16 @@ _OF_OTHER_SIZES = {"vit_so400m_patch14_siglip_384", "vit_so400m_patch14_siglip_g
 @cache
 def timm_names() -> tuple[str, ...]:
     """Names of timm's networks that give a vector of features of an image of the size that they are made for."""
+    import timm
+
     names = timm.list_models()
     return tuple(n for n in names if not n.endswith(_UNPOOLED) and n not in _OF_OTHER_SIZES)
 
 
 def require_name(name: str) -> None:
     """Raises: UsageError if timm has no such network, none with such a tag, or it gives no vector."""
+    import timm
+
     if ":" in name:
         raise UsageError(
             f"{option('encoder', name)}: an encoder has a name of timm's. Weights of the Hub, or of a folder, are "
@@ -63,6 +65,8 @@ def require_name(name: str) -> None:
 
 def require_drop_path(name: str) -> None:
     """Raises: UsageError if a network has no stochastic depth to set, such as our own."""
+    import timm
+
     if name != SMALL_CONV:
         with torch.device("meta"), warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -99,6 +103,8 @@ def build_timm(
     Raises: UsageError for an unknown name, or a size that the network cannot be built for; RunError if pretrained
         weights cannot be had.
     """
+    import timm
+
     require_name(name)
     given = {} if extra is None else extra.of_the_network
     fixed: dict[str, Any] = {"num_classes": 0, "in_chans": in_chans, **given}
@@ -121,6 +127,8 @@ def build_timm(
 
 def _as_accepted(name: str, asked: Arguments, fixed: dict[str, Any]) -> tuple[nn.Module, Arguments]:
     """The network with those of the arguments that its constructor takes."""
+    import timm
+
     given, state = asked.given(), torch.get_rng_state()
     while True:
         try:
@@ -154,6 +162,8 @@ def own_size(backbone: nn.Module) -> int | None:
 @contextmanager
 def _as_built(name: str, size: int) -> Iterator[None]:
     """Say of a network that cannot be built for a size which one it was made for."""
+    import timm
+
     try:
         yield
     except (torch.OutOfMemoryError, MemoryError):
@@ -172,6 +182,8 @@ def _as_built(name: str, size: int) -> Iterator[None]:
 
 
 def _require_weights(name: str) -> None:
+    import timm
+
     cfg = timm.get_pretrained_cfg(name)
     if cfg is None or not cfg.has_weights:
         raise UsageError(
@@ -186,6 +198,8 @@ def _all_loaded(name: str, size: int) -> Iterator[None]:
 
     Raises: RunError, naming the tensors; UsageError if the weights are of a size that timm cannot resample.
     """
+    import timm
+
     with _noted() as missing, reached(name):
         try:
             yield
@@ -235,6 +249,8 @@ def _biases(found: Tensor, own: Tensor | None) -> Tensor:
     """A table of attention biases by distance, as those of LeViT and EfficientFormer, at another size of the image.
     Timm resamples it in some of the networks that have one.
     """
+    from timm.layers.pos_embed_rel import resize_rel_pos_bias_table_levit
+
     square = found.ndim == 2 and math.isqrt(found.shape[1]) ** 2 == found.shape[1]
     if own is None or not square or own.shape == found.shape or own.shape[:1] != found.shape[:1]:
         return found
@@ -245,6 +261,8 @@ def _loaded(
     name: str, tensors: Mapping[str, Tensor], in_chans: int, arguments: Arguments
 ) -> dict[str, Tensor]:
     """The state of the network that timm has loaded, without what it left random."""
+    import timm
+
     cfg = timm.get_pretrained_cfg(name)
     first = cfg.first_conv if cfg is not None and isinstance(cfg.first_conv, str) else ""
     kernel = tensors.get(f"{first}.weight")

@@ -3,7 +3,7 @@
 from isosphere.report._checkpoints import checkpoint_tables
 from isosphere.report._collapse import collapse_words
 from isosphere.report._conditions import mixed
-from isosphere.report._gallery import Card, Group, gallery_html, gallery_page
+from isosphere.report._gallery import Card, Group, PairCards, gallery_html, gallery_page, pairs_page
 from isosphere.report._maps import NOTES as MAP_NOTES
 from isosphere.report._maps import MapKind, check_map, embed_plane
 from isosphere.report._page import Embedded, Subject, report_page
@@ -24,6 +24,7 @@ __all__ = [
     "Embedded",
     "Group",
     "Layout",
+    "PairCards",
     "MapKind",
     "Row",
     "Subject",
@@ -44,6 +45,7 @@ __all__ = [
     "neighbour_gallery",
     "number",
     "ranking_table",
+    "pairs_page",
     "report_page",
     "style",
     "thumbnail",

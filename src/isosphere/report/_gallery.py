@@ -36,6 +36,23 @@ def gallery_page(path: str | Path, title: str, groups: Sequence[Group], *, summa
     return write_page(path, "gallery.html", {"title": title, "groups": list(groups), "summary": summary})
 
 
+@dataclass(frozen=True)
+class PairCards:
+    """Two pictures that may be the same, and their cosine."""
+
+    first: Card
+    second: Card
+    similarity: float
+
+
+def pairs_page(path: str | Path, title: str, pairs: Sequence[PairCards], *, summary: str = "") -> Path:
+    """Write one HTML file in which it can be said of each pair whether it is one picture, and the answers saved as CSV.
+
+    Raises: as :func:`gallery_page`.
+    """
+    return write_page(path, "pairs.html", {"title": title, "pairs": list(pairs), "summary": summary})
+
+
 def gallery_html(groups: Sequence[Group]) -> str:
     """The groups as HTML that a notebook shows by itself."""
     made = "".join(

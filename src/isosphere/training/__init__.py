@@ -1,5 +1,6 @@
 """The training of a method: configuration, loop, schedule, checkpoints, and the watch for failures."""
 
+from isosphere.training._bar import Bar, Pace
 from isosphere.training._beginning import START
 from isosphere.training._callbacks import Callback, Progress
 from isosphere.training._checkpoint import (
@@ -61,6 +62,7 @@ from isosphere.training._state import Summary
 __all__ = [
     "START",
     "FLAGS",
+    "Bar",
     "Callback",
     "CollapseMetrics",
     "Config",
@@ -68,6 +70,7 @@ __all__ = [
     "Differentiator",
     "Observation",
     "Observer",
+    "Pace",
     "Parts",
     "Plan",
     "Position",

@@ -14,13 +14,16 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from datetime import timedelta
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import torch
 import torch.distributed as dist
-from lightning.fabric import Fabric
 
 from isosphere.errors import RunError, UsageError, option
+
+if TYPE_CHECKING:
+    from lightning.fabric import Fabric
+
 
 _SIGNS_OF_LOSS = (
     "connection closed by peer",
@@ -109,7 +112,7 @@ def _within_this_host(folder: str) -> dict[str, str]:
     return {_MEETING: str(Path(folder) / "meeting"), **talk, **given}
 
 
-def agreed(fabric: Fabric, *flags: bool) -> tuple[bool, ...]:
+def agreed(fabric: "Fabric", *flags: bool) -> tuple[bool, ...]:
     """Each flag as true everywhere if it is so on any rank: nobody stops, or waits for a checkpoint, alone."""
     if fabric.world_size == 1:
         return flags
@@ -118,12 +121,12 @@ def agreed(fabric: Fabric, *flags: bool) -> tuple[bool, ...]:
     return tuple(vote > 0 for vote in votes.tolist())
 
 
-def common(fabric: Fabric, seconds: float) -> float:
+def common(fabric: "Fabric", seconds: float) -> float:
     """The first rank's seconds, so that a schedule that follows the clock is the same on all ranks."""
     return seconds if fabric.world_size == 1 else fabric.broadcast(seconds)
 
 
-def alike(fabric: Fabric, facts: Mapping[str, Any]) -> None:
+def alike(fabric: "Fabric", facts: Mapping[str, Any]) -> None:
     """Refuse ranks that would not do the same: they would train on different things, or wait for each other for ever.
 
     Raises: RunError on every rank, naming the first fact that differs.

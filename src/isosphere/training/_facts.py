@@ -3,10 +3,9 @@
 import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 import torch
-from lightning.fabric import Fabric
 from torch import Tensor
 
 from isosphere.data import Batch, ImageSet, Loader, PictureSet, Source, Views
@@ -17,13 +16,16 @@ from isosphere.training._config import Config
 from isosphere.training._gradient import pieces_of
 from isosphere.training._hardware import explain_precision, precision_of
 
+if TYPE_CHECKING:
+    from lightning.fabric import Fabric
+
 
 def facts_of(
     config: Config,
     images: ImageSet | PictureSet | Source,
     views: Views,
     method: Method,
-    fabric: Fabric,
+    fabric: "Fabric",
     loader: Loader,
     first: list[Tensor],
 ) -> dict[str, str]:
@@ -100,7 +102,7 @@ def taught(views: list[Tensor], targets: Tensor | None, batch: Batch) -> list[Te
 
 
 @contextmanager
-def looking(method: Method, fabric: Fabric) -> Iterator[None]:
+def looking(method: Method, fabric: "Fabric") -> Iterator[None]:
     """Within the block: the method as it trains, but that nothing is changed. Raises: UsageError if memory runs out."""
     try:
         with evaluation_mode(method), fabric.autocast():
@@ -112,7 +114,7 @@ def looking(method: Method, fabric: Fabric) -> Iterator[None]:
         ) from None
 
 
-def check_sizes(method: Method, views: Views, fabric: Fabric, first: list[Tensor]) -> None:
+def check_sizes(method: Method, views: Views, fabric: "Fabric", first: list[Tensor]) -> None:
     """Refuse a network that cannot take the views. Raises: UsageError in words."""
     with looking(method, fabric):
         method.eval()
@@ -120,7 +122,7 @@ def check_sizes(method: Method, views: Views, fabric: Fabric, first: list[Tensor
             _check_size(method, same[0][:2], views)
 
 
-def _method_facts(method: Method, fabric: Fabric, first: list[Tensor]) -> Mapping[str, str]:
+def _method_facts(method: Method, fabric: "Fabric", first: list[Tensor]) -> Mapping[str, str]:
     """The method's own facts from one batch, leaving no trace."""
     with looking(method, fabric):
         return method.describe(first)

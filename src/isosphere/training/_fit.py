@@ -2,10 +2,9 @@
 
 from collections.abc import Mapping, Sequence
 from contextlib import closing
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-from lightning.fabric import Fabric
 from torch import Tensor
 
 from isosphere.data import Loader, Views
@@ -20,6 +19,9 @@ from isosphere.training._monitor import Observer
 from isosphere.training._reporting import Reporter, SilentReporter
 from isosphere.training._state import Probe, Summary, TrainState
 
+if TYPE_CHECKING:
+    from lightning.fabric import Fabric
+
 
 def fit(
     config: Config,
@@ -27,7 +29,7 @@ def fit(
     method: Method,
     loader: Loader,
     views: Views,
-    fabric: Fabric,
+    fabric: "Fabric",
     *,
     observer: Observer | None = None,
     probe: Probe | None = None,

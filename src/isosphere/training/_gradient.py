@@ -1,15 +1,17 @@
 """From the views of a batch to the gradient of its loss: in one pass, or in pieces that fit into memory."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-from lightning.fabric import Fabric
 from torch import Tensor, nn
 
 from isosphere.devices import generator_states, set_generator_states
 from isosphere.errors import UsageError, option
 from isosphere.methods import Method
 from isosphere.training._meters import StepTimer
+
+if TYPE_CHECKING:
+    from lightning.fabric import Fabric
 
 
 class Step(nn.Module):
@@ -53,7 +55,7 @@ class Differentiator:
     """
 
     def __init__(
-        self, network: nn.Module, method: Method, fabric: Fabric, timer: StepTimer, *, pieces: int = 1
+        self, network: nn.Module, method: Method, fabric: "Fabric", timer: StepTimer, *, pieces: int = 1
     ) -> None:
         if pieces > 1 and method.indivisible is not None:
             raise UsageError(

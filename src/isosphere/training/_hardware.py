@@ -7,17 +7,19 @@ import platform
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
-from typing import Any, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import torch
-from lightning.fabric import Fabric
-from lightning.fabric.strategies.ddp import DDPStrategy
 from torch import nn
 
 from isosphere.errors import UsageError, option
 from isosphere.models import RankBatchNorm
 from isosphere.training._distributed import has_meeting, launched, meet
 from isosphere.training._interrupt import NotFiniteError
+
+if TYPE_CHECKING:
+    from lightning.fabric import Fabric
+
 
 Precision = Literal["bf16", "fp16", "float32"]
 Setting = Literal["auto", "bf16", "fp16", "float32"]
@@ -75,7 +77,7 @@ def explain_precision(precision: Precision, device: torch.device) -> str:
     return f"float32 on the {place}"
 
 
-def precision_of(fabric: Fabric) -> Precision:
+def precision_of(fabric: "Fabric") -> Precision:
     """What a Fabric computes in."""
     found: list[Precision] = [
         name for name, code in _OF_FABRIC.items() if code == fabric._precision.precision
@@ -83,7 +85,7 @@ def precision_of(fabric: Fabric) -> Precision:
     return found[0]
 
 
-def scaler_of(fabric: Fabric) -> torch.amp.GradScaler | None:
+def scaler_of(fabric: "Fabric") -> torch.amp.GradScaler | None:
     """What scales the loss in float16, where small gradients would be zero; None in other precisions."""
     return getattr(fabric._precision, "scaler", None)
 
@@ -119,11 +121,14 @@ def require_device(name: str) -> None:
 
 def make_fabric(
     device: Literal["auto", "cpu", "cuda", "mps"], precision: Setting, *, timeout_minutes: float = 10.0
-) -> Fabric:
+) -> "Fabric":
     """A launched Fabric on one device, or on the processes that torchrun, ``--devices`` or srun has started.
 
     A process that waits `timeout_minutes` for another one gives up.
     """
+    from lightning.fabric import Fabric  # slow to import, and needed by training alone
+    from lightning.fabric.strategies.ddp import DDPStrategy
+
     require_device(device)
     devices, nodes = launched()
     patience = timedelta(minutes=timeout_minutes)

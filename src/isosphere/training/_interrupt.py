@@ -4,12 +4,15 @@ import signal
 import threading
 from pathlib import Path
 from types import FrameType, TracebackType
-
-from lightning.fabric import Fabric
+from typing import TYPE_CHECKING
 
 from isosphere.errors import RunError, option, out_of_memory
 from isosphere.training._config import Config
 from isosphere.training._distributed import lost
+
+if TYPE_CHECKING:
+    from lightning.fabric import Fabric
+
 
 STOPPED_BY = {"Ctrl-C": 130, "SIGTERM": 143}
 """The exit codes by which a shell knows a program that a signal has ended."""
@@ -51,7 +54,7 @@ class NotFiniteError(RunError):
     """A loss, a gradient or a weight has left the range of numbers."""
 
 
-def failure_in_words(error: Exception, checkpoint: Path, config: Config, fabric: Fabric) -> str | None:
+def failure_in_words(error: Exception, checkpoint: Path, config: Config, fabric: "Fabric") -> str | None:
     """What is left and what to type after numbers that are none, a full memory, a lost process; None for others."""
     train = config.train
     kept = (

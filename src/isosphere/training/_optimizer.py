@@ -5,7 +5,6 @@ from collections.abc import Iterable, Mapping
 from typing import Any, cast
 
 import torch
-from timm.optim.lars import Lars
 from torch import nn
 
 from isosphere.models import Encoder
@@ -90,6 +89,8 @@ def build_optimizer(module: nn.Module, config: OptimConfig, *, scaled: bool = Fa
             "lr": config.learning_rate,
             "momentum": momentum,
         }  # timm annotates them as int
+        from timm.optim.lars import Lars
+
         return Lars(groups, **options)
     return torch.optim.AdamW(groups, lr=config.learning_rate, fused=fused)
 

@@ -2,9 +2,9 @@
 
 import time
 from contextlib import AbstractContextManager, nullcontext
+from typing import TYPE_CHECKING
 
 import torch
-from lightning.fabric import Fabric
 from torch import Tensor
 
 from isosphere.devices import generators_kept, synchronize
@@ -12,6 +12,10 @@ from isosphere.methods import Method
 from isosphere.models import memory_format
 from isosphere.training._distributed import common
 from isosphere.training._hardware import Precision, bf16_is_fast
+
+if TYPE_CHECKING:
+    from lightning.fabric import Fabric
+
 
 CLEARLY = 1.2
 """So many times as fast bfloat16 must be to be taken: what is nearly level would be chosen by the noise of a clock."""
@@ -22,7 +26,7 @@ take longer.
 """
 
 
-def measure_precision(method: Method, views: list[Tensor], fabric: Fabric) -> tuple[Precision, str]:
+def measure_precision(method: Method, views: list[Tensor], fabric: "Fabric") -> tuple[Precision, str]:
     """The precision in which the networks' passes forward and backward are faster, and what was measured, in words.
 
     Float32 where bfloat16 has no hardware, and where it is not clearly faster. Matrix products gain from it, depthwise

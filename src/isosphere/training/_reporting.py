@@ -12,7 +12,6 @@ from typing import Any, Protocol
 import torch
 from PIL import Image
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 from rich.text import Text
 from torch import Tensor
 from torch.nn import functional
@@ -21,6 +20,7 @@ from isosphere.atomic import append_text, explain_failed_writes
 from isosphere.data import Pictures, Views, visible_channels
 from isosphere.errors import printable
 from isosphere.runs import RunFolder
+from isosphere.training._bar import Bar
 from isosphere.training._checkpoint import Position
 
 
@@ -56,22 +56,26 @@ class SilentReporter:
     def close(self) -> None: ...
 
 
+_WITHIN_EPOCH = 60.0
+"""Seconds after which a line is written within an epoch, where there is no terminal."""
+
+
 class ConsoleReporter:
     """Writes to a rich console, and to train.log without colours.
 
-    On a terminal: a bar with loss parts, images/s and remaining time. Elsewhere: a line for an epoch, but not
-    more often than every `quiet` seconds, so that a run of a thousand short epochs does not fill a log.
+    On a terminal: a bar with per cent, time left, images/s, and loss parts as there is room, and above it a line for an
+    epoch, at most one a second. Elsewhere: a line for an epoch, but not more often than every `quiet` seconds, so that
+    a run of a thousand short epochs does not fill a log; and one a minute within a long epoch.
     """
 
     def __init__(self, console: Console, log: Path | None = None, *, quiet: float = 10.0) -> None:
         self.console = console
         self._log = log
-        self._quiet = quiet
-        self._last_line = -float("inf")
+        self._quiet = min(1.0, quiet) if console.is_terminal else quiet
+        self._last_line: float | None = None
         self._held: str | None = None
-        self._last_paint = 0.0
-        self._bar: Progress | None = None
-        self._task = None
+        self._last_paint = time.perf_counter()
+        self._bar: Bar | None = None
 
     def say(self, text: str, *, warning: bool = False) -> None:
         self.note(text)
@@ -80,38 +84,40 @@ class ConsoleReporter:
 
     def step(self, progress: float, line: str) -> None:
         now = time.perf_counter()
-        if not self.console.is_terminal or now - self._last_paint < 0.1:
+        if not self.console.is_terminal:
+            if now - self._last_paint >= max(_WITHIN_EPOCH, self._quiet):
+                self._last_paint = now
+                self.console.print(Text(f"{progress:.0%}  {line}"), soft_wrap=True)
+            return
+        if self._bar is None:
+            self._bar = Bar(self.console)
+            self._bar.start()
+        elif now - self._last_paint < 0.1:
             return
         self._last_paint = now
-        if self._bar is None:
-            self._bar = Progress(
-                TaskProgressColumn(),
-                BarColumn(bar_width=10),
-                TextColumn("{task.description}", markup=False),
-                console=self.console,
-                transient=True,
-            )
-            self._bar.start()
-            self._task = self._bar.add_task("", total=1.0)
-        self._bar.update(self._task, completed=progress, description=line)  # type: ignore[arg-type]
+        self._bar.show(progress, line)
 
     def row(self, line: str) -> None:
         self.note(line)
         now = time.perf_counter()
-        if not self.console.is_terminal and now - self._last_line < self._quiet:
+        if self._last_line is not None and now - self._last_line < self._quiet:
             self._held = line
             return
         self._last_line, self._held = now, None
-        if not self.console.is_terminal:
-            self.console.print(Text(line), soft_wrap=True)
+        self._print(line, now)
 
     def close(self) -> None:
         if self._bar is not None:
             self._bar.stop()
             self._bar = None
         if self._held is not None:
-            self.console.print(Text(self._held), soft_wrap=True)
+            self._print(self._held, time.perf_counter())
             self._held = None
+
+    def _print(self, line: str, now: float) -> None:
+        if not self.console.is_terminal:
+            self._last_paint = now
+        self.console.print(Text(line), soft_wrap=True)
 
     def note(self, text: str) -> None:
         """A line of the log alone."""

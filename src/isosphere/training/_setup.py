@@ -3,11 +3,10 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from importlib.util import find_spec
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import torch
-from lightning.fabric import Fabric
 from torch import Tensor
 
 from isosphere.data import (
@@ -74,6 +73,10 @@ from isosphere.training._hardware import (
 from isosphere.training._monitor import Observer, hold_out
 from isosphere.training._precision import measure_precision
 
+if TYPE_CHECKING:
+    from lightning.fabric import Fabric
+
+
 IN_MEMORY = 4 * 2**30
 """Bytes of decoded images up to which all are kept on the device; beyond, workers decode them as they are needed."""
 
@@ -97,7 +100,7 @@ class Parts:
     views: Views
     method: Method
     loader: Loader
-    fabric: Fabric
+    fabric: "Fabric"
     observer: Observer | None = None
     facts: dict[str, str] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
@@ -382,7 +385,7 @@ def build_views(config: Config, encoder: Encoder) -> Views:
     return Views(_recipe(config, encoder))
 
 
-def _find_weights(config: Config, method: Method, n: int, first: list[Tensor], fabric: Fabric) -> None:
+def _find_weights(config: Config, method: Method, n: int, first: list[Tensor], fabric: "Fabric") -> None:
     """The weights that are found by a rule, before a checkpoint brings its own. Raises: UsageError in words."""
     try:
         with looking(method, fabric):

@@ -4,9 +4,8 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from lightning.fabric import Fabric
 from torch import Tensor
 
 from isosphere.data import Batch, Loader, Views
@@ -33,6 +32,10 @@ from isosphere.training._monitor import CollapseMetrics, Observer, measure, verd
 from isosphere.training._optimizer import build_optimizer, set_learning_rate
 from isosphere.training._reporting import Records, Reporter, duration, loss_line
 from isosphere.training._schedule import make_plan
+
+if TYPE_CHECKING:
+    from lightning.fabric import Fabric
+
 
 MONITORED = 128
 """Images that the monitor looks at after an epoch: enough for its three numbers, little beside an epoch."""
@@ -78,7 +81,7 @@ class TrainState:
     method: Method
     loader: Loader
     views: Views
-    fabric: Fabric
+    fabric: "Fabric"
     targets: Tensor | None
     facts: Mapping[str, Any]
     observer: Observer | None
@@ -364,13 +367,15 @@ class TrainState:
         return self.callbacks.call(moment, seen)
 
     def _line(self) -> str:
-        """Where the run stands: time left, speed, share of the time spent waiting for data, losses, latest metrics."""
+        """Where the run stands, what matters most first: time left, speed, epoch, losses, latest metrics, and the share
+        of the time spent waiting for data.
+        """
         at, title = self.at, _title(self.at.epoch + 1, self.config.train.epochs)
         left = duration(self.plan.remaining(at.step, at.elapsed, self.pace))
         shown = {name: self.metrics[name] for name in ("knn", "cosine") if name in self.metrics}
         return (
-            f"{title}  {left} left  {self.speed:,.0f} images/s  data wait {self.timer.waiting():.0%}  "
-            f"{loss_line({**self.meter.last, **shown})}"
+            f"{left} left  {self.speed:,.0f} images/s  {title}  {loss_line({**self.meter.last, **shown})}  "
+            f"data wait {self.timer.waiting():.0%}"
         )
 
     def summary(self) -> Summary:

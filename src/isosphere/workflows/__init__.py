@@ -4,8 +4,23 @@ from typing import TYPE_CHECKING, Any
 
 from isosphere.models import fit_adaptation
 from isosphere.workflows._adapt import Adapting, adapt, prepare_adaptation
+from isosphere.workflows._classifier import Classifier, ProbeResult, check_probe_file, probe
+from isosphere.workflows._compare import PASSES, Rank, Ranking, compare
 from isosphere.workflows._context import EvaluationContext
+from isosphere.workflows._copies import CopySample, sample_copies
+from isosphere.workflows._duplicates import (
+    Answers,
+    Duplicates,
+    Precision,
+    check_threshold,
+    kept_names,
+    precision_in_words,
+    read_answers,
+    write_pairs,
+)
 from isosphere.workflows._evaluate import evaluate
+from isosphere.workflows._labelled import LabelledImages, labelled_images
+from isosphere.workflows._lists import Cluster, Outlier, Selected, clusters_of, outliers_of, select_from
 from isosphere.workflows._networks import RECOMMENDED as RECOMMENDED_NETWORKS
 from isosphere.workflows._progress import progress_bar
 from isosphere.workflows._report import Report, report
@@ -25,37 +40,63 @@ if TYPE_CHECKING:
 __all__ = [
     "DRAWN",
     "FLAGS",
+    "PASSES",
     "RECOMMENDED_NETWORKS",
     "SIDE",
     "TASKS",
     "Adapting",
+    "Answers",
+    "Classifier",
+    "Cluster",
+    "CopySample",
+    "Duplicates",
     "Evaluation",
     "EvaluationContext",
     "FeatureAdapter",
+    "LabelledImages",
+    "Outlier",
+    "Precision",
+    "ProbeResult",
+    "Rank",
+    "Ranking",
     "Report",
     "Run",
     "RunTransformer",
+    "Selected",
     "Task",
     "Training",
     "adapt",
+    "check_probe_file",
     "check_processes",
+    "check_threshold",
     "choose_splits",
+    "clusters_of",
+    "compare",
     "configure",
     "draw_views",
     "duplicate_groups",
     "evaluate",
     "fit_adaptation",
+    "kept_names",
+    "labelled_images",
     "load",
     "match_groups",
     "nothing_left",
+    "outliers_of",
+    "precision_in_words",
     "prepare_adaptation",
     "prepare_training",
+    "probe",
     "progress_bar",
+    "read_answers",
     "report",
     "require_out",
     "resolve_without_images",
+    "sample_copies",
+    "select_from",
     "train",
     "views",
+    "write_pairs",
 ]
 
 

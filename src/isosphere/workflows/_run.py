@@ -1,5 +1,6 @@
 """A trained run in Python: evaluated, applied, handed on."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from html import escape
@@ -10,14 +11,28 @@ import numpy as np
 from numpy.typing import NDArray
 
 from isosphere import deploy
-from isosphere.data import WHOLE, Fit
-from isosphere.deploy import DuplicateGroup, Exported, Index, Layer, Match
+from isosphere.data import WHOLE, Fit, Source, join_sources, part_numbers
+from isosphere.deploy import Exported, Index, Layer, Match
 from isosphere.errors import UsageError, option
 from isosphere.evaluation import Progress
+from isosphere.workflows._copies import sample_copies
+from isosphere.workflows._duplicates import Comparison, Duplicates, check_threshold, grouped, pairs_compared
 from isosphere.workflows._evaluate import evaluate
 from isosphere.workflows._keywords import keywords_checked
+from isosphere.workflows._lists import (
+    Cluster,
+    How,
+    Outlier,
+    Selected,
+    check_how,
+    cluster_count,
+    clusters_of,
+    outliers_of,
+    rows_of,
+    select_from,
+)
 from isosphere.workflows._report import report
-from isosphere.workflows._shown import Shown, duplicate_groups, match_groups
+from isosphere.workflows._shown import Shown, match_groups
 from isosphere.workflows._trained import Trained
 
 
@@ -107,21 +122,120 @@ class Run(Trained):
         self,
         data: Any,
         *,
-        threshold: float = 0.99,
-        layer: Layer | str = "backbone",
+        against: Any = None,
+        threshold: float | None = None,
+        false_pairs: float = 1.0,
+        layer: Layer | str | None = None,
+        seed: int = 0,
         progress: Progress | None = None,
-    ) -> list[DuplicateGroup]:
+    ) -> Duplicates:
         """Groups of images that are nearly the same in all of the picture, with their paths, the largest first; nothing
         is deleted. A notebook shows their pictures.
 
-        `threshold` is the cosine from which two images are linked; see :func:`isosphere.deploy.near_duplicates`. Links
-        to one file are one image.
+        Args:
+            against: another set, or a list of sources: only images of different sets are compared.
+            threshold: the cosine from which two images are linked (:func:`isosphere.deploy.near_duplicates`). None: it
+                is chosen on copies of these images, made by JPEG, resizing and slight crops: the lowest that finds
+                them, unless more than `false_pairs` pairs of different images are to be expected
+                (:func:`isosphere.evaluation.choose_threshold`).
+            layer: None: with a threshold ``backbone``, else the one that finds the copies best.
+            seed: of the copies.
+
+        Links to one file are one image.
         """
+        check_threshold(threshold)
         source = deploy.source_of(data)
-        run, _ = self.settled(source)
-        index = run.index(source, layer=layer, progress=progress).of_files(source)
-        groups = deploy.near_duplicates(index.unit, threshold, index.paths)
-        return Shown(groups, partial(duplicate_groups, data, reading=run.reading))
+        if against is not None:
+            several = isinstance(against, Sequence) and all(isinstance(each, Source) for each in against)
+            source = join_sources([source, *(against if several else [deploy.source_of(against)])])
+        run, white = self.settled(source)
+        chosen = None if layer is None else run.check_layer(layer)
+        sample = None
+        if threshold is None:
+            sample = sample_copies(run, source, layer=chosen, seed=seed, progress=progress)
+        chosen = chosen or ("backbone" if sample is None else sample.best)
+        whole = run.index(source, layer=chosen, progress=progress)
+        made = whole.of_files(source)
+        assert made.positions is not None
+        numbers = None if against is None else part_numbers(source)
+        of = None if numbers is None else numbers[made.positions]
+        measured = None
+        if sample is not None:
+            measured = sample.choose(made, false_pairs=false_pairs, pairs=pairs_compared(of), seed=seed)
+        cosine = threshold if measured is None else measured.threshold
+        assert cosine is not None
+        links = len(whole) - len(made)
+        compared = Comparison(made, source.read_as(run.reading), of, cosine, measured, sample, white, links)
+        return grouped(compared, source, run.reading)
+
+    @keywords_checked
+    def outliers(
+        self,
+        data: Any,
+        k: int | None = None,
+        *,
+        layer: Layer | str | None = None,
+        passes: int | None = None,
+        progress: Progress | None = None,
+    ) -> list[Outlier]:
+        """The k images that lie farthest from the others, by the distance to their 10th nearest neighbour; all of them,
+        ranked, if k is None.
+
+        `data`: images, or the result of :meth:`index`. `layer`: of :meth:`index`.
+        """
+        return outliers_of(self._indexed(data, layer, passes, progress), k)
+
+    @keywords_checked
+    def subset(
+        self,
+        data: Any,
+        k: int,
+        how: How | str = "diverse",
+        *,
+        labelled: Any = None,
+        layer: Layer | str | None = None,
+        passes: int | None = None,
+        seed: int = 0,
+        progress: Progress | None = None,
+    ) -> list[Selected]:
+        """k images to be labelled first.
+
+        Args:
+            data: images, or the result of :meth:`index`.
+            how: ``diverse``: each is the one that is farthest from those before it; outliers come early. ``typical``:
+                the image in the densest place of each of k clusters, large clusters first.
+            labelled: names of images that are labelled already, and are not chosen again.
+            layer: of :meth:`index`. seed: of the clusters.
+        """
+        index = self._indexed(data, layer, passes, progress)
+        return select_from(index, k, check_how(how), chosen=rows_of(index, labelled or ()), seed=seed)
+
+    @keywords_checked
+    def cluster(
+        self,
+        data: Any,
+        k: int | None = None,
+        *,
+        layer: Layer | str | None = None,
+        passes: int | None = None,
+        seed: int = 0,
+        progress: Progress | None = None,
+    ) -> list[Cluster]:
+        """k clusters of images, the largest first, each with the images nearest to its centre first.
+
+        `data`: images, or the result of :meth:`index`. `k`: None: 20, of fewer than 100 images a fifth of them.
+        """
+        index = self._indexed(data, layer, passes, progress)
+        return clusters_of(index, cluster_count(len(index), k), seed=seed)
+
+    def _indexed(
+        self, data: Any, layer: Layer | str | None, passes: int | None, progress: Progress | None
+    ) -> Index:
+        if isinstance(data, Index):
+            return data
+        source = deploy.source_of(data)
+        index = self.settled(source)[0].index(source, layer=layer, passes=passes, progress=progress)
+        return index.of_files(source)
 
     @keywords_checked
     def export(

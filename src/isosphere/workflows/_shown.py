@@ -32,7 +32,7 @@ def match_groups(
     images: Any, found: Sequence[Sequence[Match]], *, reading: Reading | None = None
 ) -> list[Group]:
     """What was found among `images` for each query, with its cosine and class."""
-    shown = _pictures(images, [match.path for matches in found[:DRAWN] for match in matches], reading)
+    shown = pictures_of(images, [match.path for matches in found[:DRAWN] for match in matches], reading)
     return [
         Group(f"query {number}" if len(found) > 1 else "", [_card(match, shown) for match in matches])
         for number, matches in enumerate(found[:DRAWN], 1)
@@ -44,7 +44,7 @@ def duplicate_groups(
 ) -> list[Group]:
     """Groups of near-duplicates among `images`."""
     drawn = groups[:DRAWN]
-    shown = _pictures(images, [path for group in drawn for path in group.paths[:CARDS]], reading)
+    shown = pictures_of(images, [path for group in drawn for path in group.paths[:CARDS]], reading)
     made = []
     for number, group in enumerate(drawn, 1):
         found = list(zip(group.paths, group.similarities, strict=True))[:CARDS]
@@ -59,7 +59,7 @@ def _card(match: Match, shown: dict[str, str]) -> Card:
     return Card(shown[match.path], match.path, detail)
 
 
-def _pictures(images: Any, paths: Iterable[str], reading: Reading | None) -> dict[str, str]:
+def pictures_of(images: Any, paths: Iterable[str], reading: Reading | None) -> dict[str, str]:
     """Data URIs of images by their names; one that can no longer be read is an empty picture."""
     source: Source = source_of(images).read_as(reading or Reading())
     position = {path: i for i, path in enumerate(source.paths)}

@@ -1,0 +1,49 @@
+"""The commands by their names, in the order of the help."""
+
+from collections.abc import Callable
+
+from isosphere.cli import (
+    adapt,
+    cluster,
+    compare,
+    dedup,
+    doctor,
+    embed,
+    evaluate,
+    export,
+    list_,
+    outliers,
+    probe,
+    report,
+    search,
+    select,
+    train,
+    views,
+)
+from isosphere.cli.explore import explore
+
+__all__ = ["COMMANDS", "LIGHT", "SHARED"]
+
+COMMANDS: dict[str, Callable[..., int | None]] = {
+    "train": train.train,
+    "adapt": adapt.adapt,
+    "evaluate": evaluate.evaluate,
+    "embed": embed.embed,
+    "search": search.search,
+    "dedup": dedup.dedup,
+    "outliers": outliers.outliers,
+    "select": select.select,
+    "cluster": cluster.cluster,
+    "explore": explore,
+    "probe": probe.probe,
+    "compare": compare.compare,
+    "export": export.export,
+    "report": report.report,
+    "views": views.views,
+    "list": list_.list_,
+    "doctor": doctor.doctor,
+}
+SHARED = ("train", "evaluate")
+"""Commands that several processes work at together."""
+LIGHT = ("list",)
+"""Commands that need little, and take it when they know what."""

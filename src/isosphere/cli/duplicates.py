@@ -1,0 +1,110 @@
+"""What ``isosphere dedup`` says of what it has found."""
+
+import math
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from isosphere.cli.console import error_console, facts, output_console, paragraph, print_json, table
+from isosphere.errors import UsageError, command, nearest, option, plural
+
+if TYPE_CHECKING:
+    from isosphere.deploy import DuplicateGroup, Keep
+    from isosphere.workflows import Duplicates, Precision
+
+__all__ = ["check_keep", "say_duplicates", "write_kept"]
+
+LISTED, NAMED = 20, 4
+
+
+def check_keep(keep: str | None, out: Path | None) -> "Keep | None":
+    """The rule of this name; ``first`` where a list is asked for. Raises: UsageError for another."""
+    from isosphere.deploy import KEEPS
+
+    if keep is None:
+        return None if out is None else "first"
+    for known in KEEPS:
+        if keep == known:
+            return known
+    raise UsageError(f"{option('keep')}: got '{keep}', expected {', '.join(KEEPS)}.{nearest(keep, KEEPS)}")
+
+
+def say_duplicates(
+    found: "Duplicates",
+    precision: "Precision | None",
+    typed: Sequence[object],
+    *,
+    as_json: bool,
+    as_csv: bool,
+    cache: bool,
+) -> Callable[[str], None]:
+    """Print groups and what the threshold rests on; returns what prints a further sentence."""
+    from isosphere.cli.apply import indexing_note, listed, say_left_out, say_white
+    from isosphere.workflows import precision_in_words
+
+    index, for_programs = found.compared.index, as_json or as_csv
+    console = error_console() if for_programs else output_console()
+
+    def say(words: str, style: str = "") -> None:
+        paragraph(console, words, style=style)
+
+    if as_json:
+        print_json(found.as_dict(precision) | {"left_out": listed(index)})
+    elif not as_csv:
+        title = f"Groups at cosine {found.threshold:.6g} among {indexing_note(index, cache=cache)}"
+        rows = [
+            [_first(group.paths), str(len(group)), f"{min(group.similarities):.4f}"]
+            for group in found[:LISTED]
+        ]
+        table(console, title, ["images", "count", "lowest cosine"], rows)
+        more = f" The first {LISTED} are listed: --json prints all." if len(found) > LISTED else ""
+        count = found.repeated
+        say(
+            f"{plural(len(found), 'group')}; {plural(count, 'image')} "
+            f"{'repeats' if count == 1 else 'repeat'} another one.{more}"
+        )
+        facts(console, found.basis)
+        if close := found.nearest() if not found else None:
+            say(_closest(found, close, typed))
+        if found.compared.links:
+            say(
+                "The same file under another name, by links, left out: "
+                f"{plural(found.compared.links, 'image')}."
+            )
+    if found.caution:
+        say(found.caution, "yellow")
+    if precision is not None and not as_json:
+        say(precision_in_words(precision))
+    say_left_out(index, as_json=for_programs)
+    say_white(found.compared.white, as_json=for_programs)
+    largest = len(found[0]) if found else 0
+    if largest > max(10, len(index) // 4):
+        say(
+            f"The largest group holds {largest:,} of {len(index):,} images: the encoder hardly tells images "
+            f"apart at this threshold. Type a higher {option('threshold')}, or look whether it has collapsed: "
+            f"{command('evaluate', typed[0], typed[1])}",
+            "yellow",
+        )
+    return say
+
+
+def write_kept(out: Path, found: "Duplicates", dropped: set[int]) -> str:
+    """Write the names of the images that are kept: a list that every command takes as DATA, where they are files."""
+    from isosphere.atomic import write_text
+    from isosphere.workflows import kept_names
+
+    names = kept_names(found, dropped)
+    write_text(out, "".join(f"{name}\n" for name in names))
+    return f"{plural(len(names), 'image')} to keep, {len(dropped):,} not: {out}"
+
+
+def _closest(found: "Duplicates", pair: "DuplicateGroup", typed: Sequence[object]) -> str:
+    """A sentence on the nearest pair, where no group was found, and what to type to find it."""
+    (a, b), cosine = pair.paths, pair.similarities[0]
+    lower, layer = math.floor(100 * cosine) / 100, None if found.layer == "backbone" else found.layer
+    again = f": {command('dedup', *typed, threshold=lower, layer=layer)}" if lower > -1 else "."
+    return f"The nearest pair, {a} and {b}, has cosine {cosine:.3f}{again}"
+
+
+def _first(paths: tuple[str, ...]) -> str:
+    return " ".join([*paths[:NAMED], *(["..."] if len(paths) > NAMED else [])])

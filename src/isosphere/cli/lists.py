@@ -1,0 +1,61 @@
+"""What ``outliers``, ``select`` and ``cluster`` have in common: the index of the images, and what is said of it."""
+
+from typing import TYPE_CHECKING
+
+from isosphere.cli.options import Run
+from isosphere.errors import command
+
+if TYPE_CHECKING:
+    from isosphere.data import White
+    from isosphere.deploy import Index
+    from isosphere.workflows import Run as Trained
+
+__all__ = ["facts_of", "labelled_in", "opened", "say_of", "without"]
+
+
+def opened(
+    name: str, run: Run, data: str, layer: str | None, passes: int, no_cache: bool
+) -> "tuple[Trained, Index, White | None]":
+    """The run, the index of the images without links to one file, and which number is white in them."""
+    import isosphere
+    from isosphere.cli.apply import check_layer, indexed
+    from isosphere.data import open_source
+    from isosphere.runs import RunFolder
+
+    named = check_layer(layer)
+    RunFolder.require_first(run, data, command(name, data, run))
+    source = open_source(data)
+    loaded, white = isosphere.load(run, cache=not no_cache).looking(passes).settled(source)
+    return loaded, indexed(loaded, source, named).of_files(source), white
+
+
+def labelled_in(index: "Index", data: str, file: str) -> list[str]:
+    """Names of the images of an index that have a label in a file."""
+    from isosphere.data import match_labels, open_source, read_label_file
+
+    source = open_source(data)
+    found = match_labels(source, read_label_file(file))
+    assert index.positions is not None
+    return [index.paths[row] for row, i in enumerate(index.positions) if found.labels[i] >= 0]
+
+
+def facts_of(index: "Index") -> dict[str, object]:
+    from isosphere.cli.apply import listed
+
+    return {
+        "layer": index.layer,
+        "passes": index.passes,
+        "images": len(index),
+        "left_out": listed(index),
+    }
+
+
+def say_of(index: "Index", white: "White | None", for_programs: bool) -> None:
+    from isosphere.cli.apply import say_left_out, say_white
+
+    say_left_out(index, as_json=for_programs)
+    say_white(white, as_json=for_programs)
+
+
+def without(rows: list[dict[str, object]], *keys: str) -> list[dict[str, object]]:
+    return [{key: value for key, value in row.items() if key not in keys} for row in rows]

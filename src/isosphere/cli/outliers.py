@@ -1,0 +1,53 @@
+"""``isosphere outliers``: the images that are least like the others."""
+
+from dataclasses import asdict
+from typing import Annotated
+
+import typer
+
+from isosphere.cli.listing import AsCsv, AsJson, Columns, check_form, fixed, print_list
+from isosphere.cli.lists import facts_of, opened, say_of, without
+from isosphere.cli.names import together
+from isosphere.cli.options import SEARCH_LAYER, Data, NoCache, Passes, Run
+
+__all__ = ["outliers"]
+
+
+def outliers(
+    run: Run,
+    data: Data,
+    k: Annotated[int, typer.Option("-k", min=1, help="How many to list.")] = 20,
+    layer: SEARCH_LAYER = None,
+    passes: Passes = 1,
+    as_json: AsJson = False,
+    as_csv: AsCsv = False,
+    no_cache: NoCache = False,
+) -> None:
+    """List the images that are least like the others: damaged, wrongly sorted or rare ones.
+
+    isosphere outliers RUN PICTURES -k 20
+
+    Sorted by the distance to the 10th nearest neighbour, the farthest first. An image with fewer than 10 copies
+    is still found.
+    """
+    check_form(as_json, as_csv)
+    loaded, index, white = opened("outliers", run, together(data), layer, passes, no_cache)
+    rows = [
+        {"rank": i, **asdict(each)} for i, each in enumerate(loaded.outliers(index, min(k, len(index))), 1)
+    ]
+    columns: Columns = {
+        "rank": lambda row: str(row["rank"]),
+        "distance": fixed("distance", 3),
+        "image": lambda row: row["path"],
+        "nearest": lambda row: row["nearest"],
+        "cosine": fixed("similarity", 3),
+    }
+    print_list(
+        f"Outliers among {len(index):,} images",
+        columns,
+        without(rows, "row"),
+        as_json=as_json,
+        as_csv=as_csv,
+        facts=facts_of(index),
+    )
+    say_of(index, white, as_json or as_csv)

@@ -1,0 +1,307 @@
+"""Near-duplicates in a set of images or between sets, at a threshold that is chosen on copies of them."""
+
+import csv
+import io
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from isosphere.atomic import write_text
+from isosphere.data import Source, White
+from isosphere.deploy import (
+    DuplicateGroup,
+    Index,
+    Keep,
+    Layer,
+    Pair,
+    near_duplicates,
+    nearest_pair,
+    pairs_near,
+    rows_to_drop,
+)
+from isosphere.errors import UsageError, option
+from isosphere.evaluation import CopyThreshold, Estimate, pair_precision
+from isosphere.reading import UnreadableError, read_text
+from isosphere.report import Card, PairCards, pairs_page
+from isosphere.workflows._copies import CopySample
+from isosphere.workflows._shown import Shown, duplicate_groups, pictures_of
+
+Precision: TypeAlias = tuple[Estimate, Estimate]
+"""Share of copies among the pairs at or above a threshold, and among those below it."""
+
+
+@dataclass(frozen=True, eq=False)
+class Comparison:
+    """What was compared: the index of the images, of which source, the set that each row belongs to (None: one set),
+    what the threshold rests on, and how the layers do on copies.
+    """
+
+    index: Index
+    source: Source
+    sets: NDArray[np.int64] | None
+    threshold: float
+    measured: CopyThreshold | None
+    sample: CopySample | None
+    white: White | None = None
+    links: int = 0
+
+
+class Duplicates(Shown[DuplicateGroup]):
+    """Groups of near-duplicates, the largest first; a notebook shows their pictures.
+
+    ``threshold`` and ``layer`` are those that were taken; ``measured`` says what the threshold finds of copies that
+    were made, and how many false pairs are to be expected (:class:`isosphere.evaluation.CopyThreshold`), None where it
+    was given. ``near(40)`` are the pairs nearest to the threshold, ``drop("sharpest")`` the images that repeat one that
+    is kept.
+    """
+
+    def __init__(
+        self, groups: Sequence[DuplicateGroup], compared: Comparison, data: Any, reading: Any
+    ) -> None:
+        super().__init__(groups, partial(duplicate_groups, data, reading=reading))
+        self.compared = compared
+
+    @property
+    def threshold(self) -> float:
+        """The cosine from which two images are linked."""
+        return self.compared.threshold
+
+    @property
+    def layer(self) -> Layer:
+        """The features that were compared."""
+        return self.compared.index.layer
+
+    @property
+    def measured(self) -> CopyThreshold | None:
+        """What the threshold finds, and how many false pairs are to be expected."""
+        return self.compared.measured
+
+    @property
+    def repeated(self) -> int:
+        """Images that repeat another one."""
+        return sum(len(group) - 1 for group in self)
+
+    @property
+    def basis(self) -> dict[str, str]:
+        """What the threshold rests on, in words; empty where it was given."""
+        measured, sample = self.measured, self.compared.sample
+        if measured is None or sample is None:
+            return {}
+        recall, expected = measured.recall, measured.false_pairs
+        kinds = ", ".join(f"{kind} {each.value:.0%}" for kind, each in measured.recalls.items())
+        precisions = ", ".join(f"{layer} {100 * each.value:.1f}" for layer, each in sample.precision.items())
+        return {
+            "copies found": f"{recall.value:.1%} [{recall.low:.1%}, {recall.high:.1%}] of {measured.copies} that were "
+            f"made ({kinds})",
+            "false pairs": f"too few images to say how many of {measured.pairs:,} pairs"
+            if expected is None
+            else f"about {expected:.2g} to be expected among {measured.pairs:,} pairs",
+            "layer": f"{self.layer}; average precision on copies: {precisions}",
+        }
+
+    @property
+    def caution(self) -> str | None:
+        """What to do where the threshold misses many copies; else None."""
+        measured = self.measured
+        if measured is None or measured.recall.value >= ENOUGH:
+            return None
+        return (
+            f"This threshold misses {1 - measured.recall.value:.0%} of the copies, for this network does not tell them "
+            f"from other images: allow more false pairs ({option('false_pairs', 20)}), or take another network."
+        )
+
+    def as_dict(self, precision: Precision | None = None) -> dict[str, Any]:
+        """For JSON, with the precision that answers gave."""
+        measured, sample, close = self.measured, self.compared.sample, None if self else self.nearest()
+        made: dict[str, Any] = {
+            "threshold": self.threshold,
+            "layer": self.layer,
+            "images": len(self.compared.index),
+            "groups": [_named(group) for group in self],
+            "nearest": None if close is None else _named(close),
+        }
+        if measured is not None and sample is not None:
+            made["copies"] = {
+                "made": measured.copies,
+                "recall": measured.recall.as_dict(),
+                "by_kind": {kind: each.as_dict() for kind, each in measured.recalls.items()},
+                "average_precision": {layer: each.as_dict() for layer, each in sample.precision.items()},
+            }
+            made |= {"pairs": measured.pairs, "false_pairs": measured.false_pairs}
+        if precision is not None:
+            named = zip(("precision", "below"), precision, strict=True)
+            made["answers"] = {
+                name: None if each.value != each.value else each.as_dict() for name, each in named
+            }
+        return made
+
+    def near(self, count: int = 40) -> list[Pair]:
+        """The pairs whose cosines are nearest to the threshold, half of them above it."""
+        index = self.compared.index
+        return pairs_near(index.unit, self.threshold, count, index.paths, sets=self.compared.sets)
+
+    def nearest(self) -> DuplicateGroup | None:
+        """The two images that are most alike."""
+        index = self.compared.index
+        return nearest_pair(index.unit, index.paths, sets=self.compared.sets)
+
+    def drop(self, keep: Keep = "first") -> list[str]:
+        """Names of the images that repeat one that is kept; nothing is deleted.
+
+        `keep`: one of :data:`isosphere.deploy.KEEPS`.
+        """
+        index = self.compared.index
+        return [index.paths[row] for row in self.rows_to_drop(keep)]
+
+    def rows_to_drop(self, keep: Keep = "first") -> list[int]:
+        """The same as rows of the index."""
+        compared = self.compared
+        assert compared.index.positions is not None
+        return rows_to_drop(self, keep, compared.source, compared.index.positions, sets=compared.sets)
+
+
+def kept_names(found: Duplicates, dropped: Collection[int]) -> list[str]:
+    """Names of the images that are left without some rows, and that no link stands for: the path of each where it is a
+    file of its own, so that the list can be given as images, else its name. Images that cannot be read are not among
+    them.
+    """
+    index, source = found.compared.index, found.compared.source
+    assert index.positions is not None
+    names = []
+    for row, position in enumerate(index.positions.tolist()):
+        if row in dropped:
+            continue
+        origin = source.origin(position)
+        whole = origin is not None and origin.size is None and origin.start == 0
+        names.append(origin.file if origin is not None and whole else index.paths[row])
+    if odd := next((name for name in names if "\n" in name or "\r" in name), None):
+        raise UsageError(
+            f"{odd!r} has an end of line in its name, and a list has one name a line: rename it."
+        )
+    return names
+
+
+ENOUGH = 0.8
+"""Share of the made copies that a threshold should find."""
+PAIRS_SHOWN = 40
+ANSWERS = ("first", "second", "similarity", "same")
+"""Columns of a file of answers."""
+
+
+def write_pairs(out: str | Path, found: Duplicates, count: int = PAIRS_SHOWN) -> int:
+    """Write the pairs nearest to the threshold, half of them above it, to be answered: a page (.html) whose answers can
+    be saved, or a table (.csv) with an empty column ``same``. Returns how many there are.
+    """
+    target, pairs = Path(out), found.near(count)
+    if target.suffix.lower() == ".csv":
+        text = io.StringIO()
+        table = csv.writer(text, lineterminator="\n")
+        table.writerow(ANSWERS)
+        table.writerows([*pair.paths, f"{pair.similarity:.6f}", ""] for pair in pairs)
+        write_text(target, text.getvalue())
+        return len(pairs)
+    compared = found.compared
+    shown = pictures_of(
+        compared.source, [path for pair in pairs for path in pair.paths], compared.source.reading
+    )
+    cards = [[Card(shown[path], path) for path in pair.paths] for pair in pairs]
+    summary = (
+        f"The {len(pairs)} pairs nearest to the threshold, a cosine of {found.threshold:.4f}. Say of each whether both "
+        "are one picture, and save the answers: isosphere dedup ... --answers answers.csv prints the precision."
+    )
+    made = [PairCards(a, b, pair.similarity) for (a, b), pair in zip(cards, pairs, strict=True)]
+    pairs_page(target, "Is it the same picture?", made, summary=summary)
+    return len(pairs)
+
+
+@dataclass(frozen=True, eq=False)
+class Answers:
+    """Of pairs that somebody has looked at: `same` bool ``(m,)``, whether both are one picture, and their cosines."""
+
+    same: Tensor
+    similarities: Tensor
+
+    def precision(self, threshold: float) -> Precision:
+        """The share of copies among the pairs at or above a threshold, and among those below it
+        (:func:`isosphere.evaluation.pair_precision`).
+        """
+        return pair_precision(self.same, self.similarities >= threshold - 1e-6)
+
+
+def read_answers(file: str | Path) -> Answers:
+    """The answers in a table that :func:`write_pairs` wrote or its page has saved; pairs without one are left out.
+
+    Raises: UsageError for a file that is no such table, or that answers nothing.
+    """
+    try:
+        rows = list(csv.DictReader(io.StringIO(read_text(Path(file)))))
+    except (UnreadableError, csv.Error) as error:
+        raise UsageError(f"{option('answers', file)} cannot be read: {error}.") from error
+    if not rows or not {"similarity", "same"} <= set(rows[0]):
+        raise UsageError(
+            f"{option('answers', file)}: expected a table with the columns {', '.join(ANSWERS)}."
+        )
+    same, similarities = [], []
+    for number, row in enumerate(rows, 2):
+        said = (row["same"] or "").strip().casefold()
+        if not said:
+            continue
+        try:
+            similarities.append(float(row["similarity"]))
+            same.append(_SAID[said])
+        except (KeyError, TypeError, ValueError):
+            raise UsageError(
+                f"{option('answers', file)}, line {number}: got '{row['same']}' and cosine '{row['similarity']}', "
+                "expected yes or no, and a number."
+            ) from None
+    if not same:
+        raise UsageError(f"{option('answers', file)} has no answer: write yes or no in the column same.")
+    return Answers(torch.tensor(same), torch.tensor(similarities, dtype=torch.float64))
+
+
+_SAID = {"yes": True, "y": True, "1": True, "true": True, "no": False, "n": False, "0": False, "false": False}
+
+
+def precision_in_words(found: Precision) -> str:
+    """What :meth:`Answers.precision` has found."""
+    said = [
+        f"{each.value:.0%} [{each.low:.0%}, {each.high:.0%}] of the pairs {where} it"
+        for each, where in zip(found, ("at or above", "below"), strict=True)
+        if each.value == each.value
+    ]
+    return f"By the answers, near the threshold {' and '.join(said)} are copies."
+
+
+def _named(group: DuplicateGroup) -> list[dict[str, object]]:
+    found = zip(group.paths, group.similarities, strict=True)
+    return [{"path": path, "similarity": round(similarity, 6)} for path, similarity in found]
+
+
+def grouped(compared: Comparison, data: Any, reading: Any) -> Duplicates:
+    """The groups of what was compared."""
+    index = compared.index
+    groups = near_duplicates(index.unit, compared.threshold, index.paths, sets=compared.sets)
+    return Duplicates(groups, compared, data, reading)
+
+
+def check_threshold(threshold: float | None) -> None:
+    """Raises: UsageError for what is no cosine."""
+    if threshold is not None and not -1 < threshold <= 1:
+        raise UsageError(
+            f"{option('threshold')}: got {threshold:g}, expected a cosine, above -1 and at most 1."
+        )
+
+
+def pairs_compared(sets: NDArray[np.int64] | None) -> int | None:
+    """Pairs of rows of different sets; None of one set."""
+    if sets is None:
+        return None
+    sizes = np.bincount(sets)
+    return int((sizes.sum() ** 2 - (sizes**2).sum()) // 2)

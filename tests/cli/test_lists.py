@@ -1,0 +1,213 @@
+"""``outliers``, ``select``, ``cluster``, ``dedup``, ``probe`` and ``compare`` as they are typed."""
+
+import csv
+import io
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from isosphere.deploy import read_embeddings
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory, classes):
+    """A run of one epoch, made once."""
+    from isosphere.cli import main
+    from tests.cli.conftest import QUICK
+
+    out = tmp_path_factory.mktemp("made") / "r"
+    assert main(["train", str(classes), "--out", str(out), *QUICK]) == 0
+    return out
+
+
+@pytest.fixture
+def trained(run, made):
+    return shutil.copytree(made, "r")
+
+
+def table(text: str) -> list[dict[str, str]]:
+    return list(csv.DictReader(io.StringIO(text)))
+
+
+def test_outliers_select_and_cluster_for_people_and_for_programs(run, trained, classes):
+    for words, columns in (
+        (
+            ["outliers", trained, classes, "-k", 5],
+            ["rank", "path", "distance", "nearest", "similarity", "label"],
+        ),
+        (["select", trained, classes, "-k", 5], ["rank", "path", "label", "distance"]),
+        (["select", trained, classes, "-k", 5, "--how", "typical"], ["rank", "path", "label", "images"]),
+        (["cluster", trained, classes, "-k", 3], ["cluster", "path", "similarity", "label"]),
+    ):
+        text = run(*words)
+        assert text.code == 0, text.err
+        rows, given = table(run(*words, "--csv").out), json.loads(run(*words, "--json").out)
+        assert list(rows[0]) == columns, words
+        assert len(rows) == (60 if words[0] == "cluster" else 5)
+        assert given["images"] == 60
+        assert [row["path"] for row in given["rows"]] == [row["path"] for row in rows]
+        assert rows[0]["label"] in ("blue", "red")
+        if words[0] != "cluster":
+            assert all(row["path"] in text.out for row in rows)
+        both = run(*words, "--csv", "--json")
+        assert both.code == 2
+        assert "give one of them" in both.err
+    assert "1 to 60" in run("select", trained, classes, "-k", 61).err
+
+
+def test_labelled_images_are_not_chosen_again(run, trained, classes):
+    first = run("select", trained, classes, "-k", 5, "--csv").out
+    Path("labels.csv").write_text(first)
+    again = table(run("select", trained, classes, "-k", 5, "--labels", "labels.csv", "--csv").out)
+    assert not {row["path"] for row in again} & {row["path"] for row in table(first)}
+
+
+def test_search_prints_a_table_for_programs(run, trained, classes):
+    query = classes / "red" / "11.png"
+    rows = table(run("search", trained, query, "--in", classes, "-k", 2, "--csv").out)
+    assert [row["rank"] for row in rows] == ["1", "2"]
+    assert rows[0]["path"] == "red/11.png"
+
+
+@pytest.fixture
+def copied(tmp_path) -> Path:
+    """30 pictures of noise, the first five of them again as JPEGs."""
+    folder = tmp_path / "copied"
+    folder.mkdir()
+    for i in range(30):
+        small = np.random.default_rng(i).integers(0, 256, (6, 6, 3), np.uint8)
+        image = Image.fromarray(small).resize((64, 64), Image.Resampling.BICUBIC)
+        image.save(folder / f"{i:02d}.png")
+        if i < 5:
+            image.save(folder / f"{i:02d} again.jpg", quality=90)
+    return folder
+
+
+def test_a_threshold_from_copies_and_what_is_kept(run, trained, copied):
+    text = run("dedup", trained, copied)
+    assert text.code == 0, text.err
+    said = " ".join(text.out.split())
+    assert "of 35 that were made" in said
+    assert "to be expected among 595 pairs" in said
+    assert "average precision on copies: backbone" in said
+    found = json.loads(run("dedup", trained, copied, "--json").out)
+    assert found["pairs"] == 595
+    assert {"recall", "by_kind", "average_precision", "made"} == set(found["copies"])
+    at = ["--threshold", 0.999, "--layer", "backbone"]
+    rows = table(run("dedup", trained, copied, *at, "--csv", "--keep", "largest", "--list", "kept.txt").out)
+    kept = Path("kept.txt").read_text().splitlines()
+    assert len(kept) == 35 - sum(row["keep"] == "no" for row in rows)
+    assert all(Path(name).is_file() for name in kept)
+    assert "0 groups" in run("dedup", trained, "kept.txt", *at).out
+    assert run("dedup", trained, copied, *at, "--list", "kept.txt").code == 2  # is there
+    assert "expected first, largest, sharpest" in run("dedup", trained, copied, "--keep", "best").err
+
+
+def test_between_sets(run, trained, copied, tmp_path):
+    other = tmp_path / "other"
+    other.mkdir()
+    shutil.copy(copied / "07.png", other / "x.png")
+    shutil.copy(copied / "07.png", other / "y.png")
+    at = ["--threshold", 0.999999, "--layer", "backbone", "--csv"]
+    rows = table(run("dedup", trained, copied, other, *at, "--keep", "first").out)
+    assert [(row["path"], row["keep"]) for row in rows] == [
+        ("copied/07.png", "yes"),
+        ("other/x.png", "no"),
+        ("other/y.png", "no"),
+    ]
+    one = table(run("dedup", trained, f"{other} + {copied}", *at).out)
+    assert {row["path"] for row in one} >= {"other/x.png", "other/y.png", "copied/07.png"}
+
+
+def test_pairs_near_the_threshold_are_answered(run, trained, copied):
+    at = ["--threshold", 0.99, "--layer", "backbone"]
+    done = run("dedup", trained, copied, *at, "--pairs", "pairs.csv")
+    assert "40 pairs to be answered: pairs.csv" in done.out
+    rows = table(Path("pairs.csv").read_text())
+    assert len(rows) == 40
+    for row in rows:
+        row["same"] = "yes" if row["first"][:2] == row["second"][:2] else "no"
+    text = "first,second,similarity,same\n" + "".join(f"{','.join(row.values())}\n" for row in rows)
+    Path("answers.csv").write_text(text)
+    said = json.loads(run("dedup", trained, copied, *at, "--answers", "answers.csv", "--json").out)["answers"]
+    above = [row["same"] == "yes" for row in rows if float(row["similarity"]) >= 0.99]
+    assert said["precision"]["value"] == pytest.approx(np.mean(above))
+    assert said["precision"]["low"] <= said["precision"]["value"] < said["precision"]["high"]
+    assert "By the answers" in run("dedup", trained, copied, *at, "--answers", "answers.csv").out
+    assert run("dedup", trained, copied, *at, "--answers", "pairs.csv").code == 2
+    page = run("dedup", trained, copied, *at, "--pairs", "pairs.html")
+    assert page.code == 0, page.err
+    html = Path("pairs.html").read_text(encoding="utf-8")
+    assert html.count('class="pair"') == 40
+    assert html.count('type="radio"') == 80
+    assert 'src="http' not in html
+
+
+def test_a_probe_is_fitted_judged_saved_and_applied(run, trained, classes):
+    done = run("probe", trained, classes)
+    assert done.code == 0, done.err
+    assert "Recall of each class" in done.out
+    assert "accuracy" in done.out
+    assert "isosphere embed r" in done.out
+    file = Path(trained) / "probe.safetensors"
+    assert file.is_file()
+    given = json.loads(run("probe", trained, classes, "--json").out)
+    assert given["accuracy"]["value"] > 0.9
+    assert given["images"] == 60
+    assert set(given["recall"]) == {"blue", "red"}
+    assert {row["class"] for row in table(run("probe", trained, classes, "--csv").out)} == {"blue", "red"}
+    for ending in ("csv", "npz", "pt"):
+        applied = run("embed", trained, classes, "--classify", file, "--out", f"e.{ending}")
+        assert applied.code == 0, applied.err
+        assert len(read_embeddings(f"e.{ending}")) == 60
+    rows = table(Path("e.csv").read_text())
+    right = [row["predicted"] == row["class"] for row in rows]
+    assert np.mean(right) > 0.9
+    assert all(0.5 <= float(row["confidence"]) <= 1 for row in rows)
+    with np.load("e.npz", allow_pickle=False) as arrays:
+        assert arrays["predicted"].tolist() == [row["predicted"] for row in rows]
+        np.testing.assert_allclose(
+            arrays["confidence"], [float(row["confidence"]) for row in rows], rtol=1e-6
+        )
+    wrong = run("embed", trained, classes, "--classify", file, "--out", "f.csv", "--layer", "head")
+    assert wrong.code == 2
+    assert "--layer backbone" in wrong.err
+    assert "no classifier at" in run("embed", trained, classes, "--classify", "n", "--out", "f.csv").err
+    other = run("embed", trained, classes, "--classify", f"{trained}/encoder.safetensors", "--out", "f.csv")
+    assert "is no classifier" in other.err
+
+
+def test_labels_come_from_a_file_and_groups_stay_together(run, trained, classes):
+    names = sorted(f"{p.parent.name}/{p.name}" for p in classes.rglob("*.png"))
+    lines = [f"{name},{name[0]},{i // 5}" for i, name in enumerate(names[:50])]
+    Path("labels.csv").write_text("path,label,patient\n" + "\n".join(lines) + "\ngone.png,b,1\n")
+    given = json.loads(
+        run("probe", trained, classes, "--labels", "labels.csv", "--group", "patient", "--json").out
+    )
+    assert (given["images"], set(given["recall"])) == (50, {"b", "r"})
+    assert given["groups"] <= 10
+    assert any("gone.png" in remark for remark in given["remarks"])
+    few = run("probe", trained, classes, "--labels", "labels.csv", "--group", "patent")
+    assert (few.code, "Did you mean 'patient'?" in few.err) == (2, True)
+    Path("few.csv").write_text("path,label\n" + "\n".join(line.rsplit(",", 1)[0] for line in lines[:5]))
+    assert "expected at least 10, in two" in run("probe", trained, classes, "--labels", "few.csv").err
+
+
+def test_runs_are_compared_on_the_same_labels(run, trained, classes):
+    given = json.loads(run("compare", trained, "--in", classes, "--json").out)
+    assert {(row["layer"], row["passes"]) for row in given["rows"]} >= {
+        (layer, passes) for layer in ("backbone", "head", "wccn") for passes in (1, 2)
+    }
+    assert any("before training" in row["run"] for row in given["rows"])
+    accuracies = [row["accuracy"] for row in given["rows"]]
+    assert accuracies == sorted(accuracies, reverse=True)
+    assert given["rows"][0]["behind"] is None
+    assert all(row["behind"] >= 0 for row in given["rows"][1:])
+    text = run("compare", trained, "--in", classes, "--passes", 1, "--layer", "backbone", "--layer", "head")
+    assert text.code == 0, text.err
+    assert "60 labels" in text.out
+    assert "2 passes" not in text.out
