@@ -11,6 +11,7 @@ from isosphere.methods.vje import (
     diagonal_gaussian_kl,
     log_student_t,
     log_student_t_on_sphere,
+    log_student_t_product,
     log_subdensity_constant,
 )
 from isosphere.sphere import (
@@ -54,15 +55,16 @@ def worst_cases(dim, floor, count=12):
     return location, scale
 
 
+@pytest.mark.parametrize("independent", [False, True])
 @pytest.mark.parametrize("nu", [0.5, 1.0, 5.0, 100.0, math.inf])
 @pytest.mark.parametrize("floor", [0.05, 0.3, 0.61, 2.0])
 @pytest.mark.parametrize("dim", [2, 3])
-def test_mass_on_the_sphere_is_at_most_one_by_quadrature(dim, floor, nu):
+def test_mass_on_the_sphere_is_at_most_one_by_quadrature(dim, floor, nu, independent):
     rows, weights = RULES[dim]()
     location, scale = worst_cases(dim, floor)
     masses = torch.stack(
         [
-            (log_student_t_on_sphere(rows, m, s, nu, floor).exp() * weights).sum()
+            (log_student_t_on_sphere(rows, m, s, nu, floor, independent=independent).exp() * weights).sum()
             for m, s in zip(location, scale, strict=True)
         ]
     )
@@ -70,18 +72,61 @@ def test_mass_on_the_sphere_is_at_most_one_by_quadrature(dim, floor, nu):
     assert masses.max() > 0.01  # the constant is not simply enormous
 
 
+@pytest.mark.parametrize("independent", [False, True])
 @pytest.mark.parametrize("nu", [5.0, 30.0])
-def test_mass_on_the_sphere_is_at_most_one_by_sampling(nu):
+def test_mass_on_the_sphere_is_at_most_one_by_sampling(nu, independent):
     """d = 8, scales at the floor and above: uniform directions, beyond five standard errors; without K it is more."""
     dim, floor = 8, 0.3
     rows = sample_uniform(200_000, dim, generator=torch.Generator().manual_seed(1)).double()
     largest = 0.0
     for location, scale in zip(*worst_cases(dim, floor), strict=True):
-        values = log_student_t_on_sphere(rows, location, scale, nu, floor) + log_surface_area(dim)
+        log = log_student_t_on_sphere(rows, location, scale, nu, floor, independent=independent)
+        values = log + log_surface_area(dim)
         mass, error = values.exp().mean(), values.exp().std() / len(rows) ** 0.5
         assert mass + 5 * error <= 1
         largest = max(largest, mass.item())
-    assert largest * math.exp(log_subdensity_constant(dim, nu, floor)) > 1.1
+    assert largest * math.exp(log_subdensity_constant(dim, nu, floor, independent=independent)) > 1.1
+
+
+@pytest.mark.parametrize("nu", [0.3, 1.0, 5.0, 30.0])
+@pytest.mark.parametrize("dim", [2, 16, 256, 2048])
+def test_the_constant_of_independent_features_bounds_the_mean_of_the_largest_inverse(dim, nu):
+    """E max_i chi_i / sqrt(nu), by mpmath from the incomplete gamma function, is at most what K is made of, and K less
+    than four times it.
+    """
+    with mpmath.workdps(25):
+
+        def above(x):  # P(max > x) = 1 - (1 - Q)^d
+            return -mpmath.expm1(dim * mpmath.log1p(-mpmath.gammainc(nu / 2, x * x / 2, regularized=True)))
+
+        exact = mpmath.quad(above, [0, 1, 2, 4, 6, 8, 12, 20]) / mpmath.sqrt(nu)
+    floor = 1e-6
+    given = log_subdensity_constant(dim, nu, floor, independent=True)
+    gaussian = log_subdensity_constant(dim, math.inf, floor)  # c_d / floor
+    assert float(exact) <= math.exp(given - gaussian) < 4 * float(exact)
+
+
+@pytest.mark.parametrize("dim", [2, 7, 300])
+@pytest.mark.parametrize("nu", [0.3, 5.0, 1e4])
+def test_the_product_is_of_scipys_univariate_laws(dim, nu):
+    x, m = torch.randn(2, 6, dim, dtype=torch.float64)
+    s = torch.rand(dim, dtype=torch.float64) + 0.1
+    expected = stats.t(df=nu, loc=m.numpy(), scale=s.numpy()).logpdf(x.numpy()).sum(-1)
+    torch.testing.assert_close(
+        log_student_t_product(x, m, s, nu), torch.as_tensor(expected), rtol=1e-9, atol=1e-9
+    )
+    shared = log_student_t_product(x, m, s[:1], nu)  # a scale for all features
+    torch.testing.assert_close(shared, log_student_t_product(x, m, s[:1].expand(dim), nu))
+
+
+def test_product_and_multivariate_law_differ_but_in_the_limit_and_for_one_feature():
+    x, m = torch.randn(2, 5, 4, dtype=torch.float64)
+    s = torch.rand(4, dtype=torch.float64) + 0.5
+    gaussian = log_student_t(x, m, s, math.inf)
+    torch.testing.assert_close(log_student_t_product(x, m, s, math.inf), gaussian)
+    one = (x[:, :1], m[:, :1], s[:1], 3.0)
+    torch.testing.assert_close(log_student_t_product(*one), log_student_t(*one))
+    assert (log_student_t_product(x, m, s, 3.0) - log_student_t(x, m, s, 3.0)).abs().min() > 1e-3
 
 
 def test_without_the_constant_the_mass_exceeds_one():

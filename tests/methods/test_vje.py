@@ -53,7 +53,7 @@ def student_t(x, m, s, nu):
 
 
 @pytest.mark.parametrize("locals_", [0, 1])
-@pytest.mark.parametrize("directional", ["student", "cauchy"])
+@pytest.mark.parametrize("directional", ["student", "student-product", "cauchy"])
 def test_bound_written_out(directional, locals_):
     """Without batch norm, whose statistics pool the views: pair by pair, row by row, two samples."""
     method = build(batch_norm=False, standardise=False, directional=directional, samples=2, kl_weight=0.7)
@@ -74,6 +74,11 @@ def test_bound_written_out(directional, locals_):
                     if directional == "student":
                         log_k = log_subdensity_constant(DIM, 5.0, 0.01 / DIM**0.5)
                         directions.append(student_t(u, centre, q.scale[v, i], 5.0) - log_k)
+                    elif directional == "student-product":
+                        log_k = log_subdensity_constant(DIM, 5.0, 0.01 / DIM**0.5, independent=True)
+                        each = zip(u, centre, q.scale[v, i], strict=True)
+                        laws = [student_t(a[None], b[None], c[None], 5.0) for a, b, c in each]
+                        directions.append(torch.stack(laws).sum() - log_k)
                     else:
                         peak = torch.log((1 - 0.64) / (1 + 0.64 - 1.6 * (u @ centre)))
                         directions.append((DIM - 1) * peak - log_surface_area(DIM))
@@ -90,8 +95,9 @@ def test_bound_written_out(directional, locals_):
     torch.testing.assert_close(loss.total, expected, rtol=1e-10, atol=1e-10)
 
 
+@pytest.mark.parametrize("independent", [False, True])
 @pytest.mark.parametrize("unit", [1.0, DIM**-0.5])
-def test_with_tied_variances_the_logarithms_cancel(unit):
+def test_with_tied_variances_the_logarithms_cancel(unit, independent):
     """Minus the bound equals the expression of the docstring, for any mean, variance, target and noise."""
     nu, floor, n = 5.0, 0.05, 50
     mean, raw, noise = torch.randn(3, n, DIM, dtype=torch.float64) * 2
@@ -101,10 +107,14 @@ def test_with_tied_variances_the_logarithms_cancel(unit):
     v = q.log_variance.exp()
     torch.testing.assert_close(q.scale.square(), unit**2 * v)
     assert v.min() >= floor**2
-    factor = StudentFactor(DIM, nu, floor, unit)
+    factor = StudentFactor(DIM, nu, floor, unit, independent)
     minus_bound = diagonal_gaussian_kl(mean, q.log_variance) - factor(u, centre, q.scale)
-    square = ((u - centre).square() / v).sum(-1) / unit**2
-    without = (nu + DIM) / 2 * torch.log1p(square / nu) + (v + mean.square()).sum(-1) / 2
+    square = (u - centre).square() / v / unit**2
+    if independent:
+        cost = (nu + 1) / 2 * torch.log1p(square / nu).sum(-1)
+    else:
+        cost = (nu + DIM) / 2 * torch.log1p(square.sum(-1) / nu)
+    without = cost + (v + mean.square()).sum(-1) / 2
     constant = minus_bound - without
     torch.testing.assert_close(constant, constant[:1].expand(n), rtol=1e-11, atol=1e-11)
 
@@ -137,6 +147,35 @@ def test_slope_of_the_factor_is_that_of_its_logarithm(nu):
     scale = torch.full((DIM,), factor.unit * 0.75**0.5, dtype=torch.float64)
     (found,) = torch.autograd.grad(factor(u, torch.eye(DIM, dtype=torch.float64)[0], scale), angle)
     assert -found.item() / angle.sin().item() / DIM / 2 == pytest.approx(factor.slope, rel=1e-6)
+
+
+@pytest.mark.parametrize("nu", [2.0, 5.0, math.inf])
+def test_slope_of_independent_features_is_that_of_an_even_distance(nu):
+    factor = directional_factor("student-product", DIM, degrees_of_freedom=nu)
+    gap = torch.tensor(0.75, dtype=torch.float64, requires_grad=True)  # one minus the cosine
+    u = torch.zeros(DIM, dtype=torch.float64)
+    centre = (2 * gap / DIM).sqrt() * torch.ones(DIM, dtype=torch.float64)
+    scale = torch.full((DIM,), factor.unit * 0.75**0.5, dtype=torch.float64)
+    (found,) = torch.autograd.grad(factor(u, centre, scale), gap)
+    assert -found.item() / DIM / 2 == pytest.approx(factor.slope, rel=1e-6)
+
+
+def test_degrees_of_freedom_weigh_features_of_the_product_and_whole_rows_of_the_multivariate_law():
+    """Gradients in the direction against the Gaussian limit's: parallel for the one, not for the other."""
+    generator = torch.Generator().manual_seed(0)
+    u, centre = normalize(torch.randn(2, 64, DIM, generator=generator, dtype=torch.float64))
+    scale = torch.full((DIM,), DIM**-0.5, dtype=torch.float64)
+
+    def cosine(name):
+        gradients = []
+        for nu in (1.0, math.inf):
+            x = centre.clone().requires_grad_()
+            factor = directional_factor(name, DIM, degrees_of_freedom=nu)
+            gradients.append(torch.autograd.grad(factor(u, x, scale).sum(), x)[0])
+        return nn.functional.cosine_similarity(*gradients)
+
+    torch.testing.assert_close(cosine("student"), torch.ones(64, dtype=torch.float64))
+    assert cosine("student-product").mean() < 0.95
 
 
 @pytest.mark.parametrize("stop", [True, False])
@@ -179,7 +218,7 @@ def test_the_bound_is_a_bound():
     evidence = (prior * factor(u, normalize(grid), q.scale).exp()).sum().log()
     noise = torch.randn(4000, 1, 2, dtype=torch.float64)
     scores = evidence_scores(u, q, factor, None, noise)
-    assert set(scores) == {"elbo", "elbo-mean", "importance", "directional", "kl"}
+    assert set(scores) == {"elbo", "elbo-mean", "importance", "directional", "kl", "variance"}
     assert scores["elbo"].item() < evidence.item()
     assert scores["importance"].item() == pytest.approx(evidence.item(), abs=0.04)
     angle = torch.arange(720, dtype=torch.float64) * (2 * math.pi / 720)
@@ -299,7 +338,7 @@ def test_a_discrepancy_of_euclidean_space_takes_the_embeddings_and_not_their_dir
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"directional": "gauss"}, "expected 'student' or 'cauchy'"),
+        ({"directional": "gauss"}, "expected 'student', 'student-product' or 'cauchy'"),
         ({"directional": "cauchy", "sigma_min": 0.1}, "has no sigma_min"),
         ({"directional": "cauchy", "rho": 1.0}, "rho=1.0"),
         ({"rho": 0.5}, "has no rho"),
@@ -383,6 +422,7 @@ def test_vi_simsiam_learns_which_images_are_uncertain():
 
 BUILD = {
     "student": lambda: build(batch_norm=False, standardise=False),
+    "product": lambda: build(batch_norm=False, standardise=False, directional="student-product"),
     "student, two samples": lambda: build(batch_norm=False, standardise=False, samples=2, kl_weight=0.2),
     "cauchy": lambda: build(batch_norm=False, standardise=False, directional="cauchy"),
     "with mmd": lambda: build(

@@ -53,7 +53,8 @@ def embed(
     The .npz holds embeddings (float32, images x dimensions), labels (-1: none), paths and class_names, and
     no pickled objects; the .pt holds the same for torch.load; .parquet and .csv have a row an image. With
     --classify also predicted and confidence, its probability; with --atlas the .parquet has what Embedding Atlas
-    shows: x, y, neighbours, a thumbnail, class and scores.
+    shows: x, y, neighbours, a thumbnail, class and scores. --layer posterior writes what a run of VJE believes of
+    each image: means, then as many variances.
     Interrupted, the same command goes on where it stopped.
     """
     from isosphere.cli.apply import check_layer, say_white
@@ -80,10 +81,10 @@ def embed(
         chosen = chosen or asked.layer
     loaded = isosphere.load(run, cache=not no_cache, network=network).looking(passes)
     if atlas:
-        write_for_atlas(loaded, together(data), out, chosen)
+        write_for_atlas(loaded, together(data), out, None if chosen is None else loaded.check_layer(chosen))
         return
     source = open_source(together(data))
-    chosen = loaded.check_layer(chosen)
+    chosen = loaded.check_output(chosen)
     if asked is not None:
         asked.require(loaded, chosen)
     loaded, white = loaded.settled(source)
@@ -100,7 +101,8 @@ def embed(
             classify=None if asked is None else asked.predictions,
         )
     console = output_console()
-    how = ", ".join([chosen, *(["teacher"] * (network != "student")), *([f"{passes} passes"] * (passes > 1))])
+    what = f"posterior: {made.dim // 2} means, then as many variances" if chosen == "posterior" else chosen
+    how = ", ".join([what, *(["teacher"] * (network != "student")), *([f"{passes} passes"] * (passes > 1))])
     facts(console, {"written": str(out), "embeddings": f"{made.count:,} of {made.dim} dimensions ({how})"})
     if asked is not None:
         facts(console, {"classes": f"{len(asked.class_names)} by {classify}"})

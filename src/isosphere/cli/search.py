@@ -70,6 +70,7 @@ def search(
     from isosphere.data import WHOLE
     from isosphere.deploy import source_of
     from isosphere.runs import RunFolder
+    from isosphere.workflows import match_uncertainty
 
     RunFolder.require_first(run, data, command("search", data, *images, in_=run))
 
@@ -82,7 +83,7 @@ def search(
     if len(images) == len(names):
         names = images
     index = indexed(loaded, data, chosen)
-    found = index.search(queries, k, engine=searcher)
+    found = match_uncertainty(loaded, data, index, index.search(queries, k, engine=searcher))
     if as_json:
         facts = {"layer": chosen, "passes": passes, "images": len(index)}
         answers = [
@@ -112,8 +113,12 @@ def search(
 
 
 def _print(title: str, found: "list[Match]") -> None:
-    rows = [[str(i), f"{m.similarity:.4f}", m.label or "", m.path] for i, m in enumerate(found, 1)]
-    labelled = any(m.label for m in found)
-    columns = ["rank", "cosine", *(["class"] if labelled else []), "image"]
-    rows = rows if labelled else [[a, b, d] for a, b, _, d in rows]
-    table(output_console(), title, columns, rows)
+    columns: dict[str, list[str]] = {
+        "rank": [str(i) for i in range(1, len(found) + 1)],
+        "cosine": [f"{m.similarity:.4f}" for m in found],
+        "uncertainty": [f"{m.uncertainty:.4f}" for m in found if m.uncertainty is not None],
+        "class": [m.label or "" for m in found],
+        "image": [m.path for m in found],
+    }
+    shown = {name: column for name, column in columns.items() if any(column)}
+    table(output_console(), title, [*shown], [list(row) for row in zip(*shown.values(), strict=True)])

@@ -66,7 +66,7 @@ def embed_images(
     Raises: UsageError for a layer that the run does not have, something that is no picture, or data of which some
         pictures cannot be read (:func:`embed_source` leaves these out and says which).
     """
-    chosen, source = run.check_layer(layer), source_of(images, run.encoder.in_chans)
+    chosen, source = run.check_output(layer), source_of(images, run.encoder.in_chans)
     if not (isinstance(images, Source) or is_named(images)):
         run = replace(run, cache=None)
     run, _ = run.settled(source)
@@ -111,7 +111,7 @@ def embed_readable(
     """As :func:`embed_source`, and the positions of the rows' images in the source; but one of which nothing can be
     read gives no rows, and the reasons.
     """
-    chosen = run.check_layer(layer)
+    chosen = run.check_output(layer)
     blocks = list(_blocks(run, source, chosen, batch_size, workers, progress, range(_count(run, source))))
     positions = np.concatenate([np.empty(0, np.int64), *(positions for _, _, positions in blocks)])
     return join([made for _, made, _ in blocks], source), positions
@@ -139,7 +139,7 @@ def embed_to_file(
     Raises: UsageError for a name with another ending, or a file that exists without `overwrite`; RunError if
         no image can be read, the file cannot be written, or another process is writing it.
     """
-    chosen = run.check_layer(layer)
+    chosen = run.check_output(layer)
     path = check_target(out, overwrite=overwrite)
     lock = path.with_name(f".{path.name}.lock")
     instead = f"wait for its end, or give another {option('out')}"

@@ -67,7 +67,8 @@ class Embedder:
     ``encode`` maps normalised ``(b, channels, size, size)`` to backbone and head outputs, as ``method.embed``.
     Pictures are first brought to ``canvas`` pixels a side, as in ``isosphere evaluate``, so that all of them speak of
     the same features; ``reading`` says how (:func:`pixels_of`). ``settings`` are what the weights do not hold and
-    features depend on. With several ``passes`` outputs are averaged over an image, its mirror image and slight crops
+    features depend on. ``posterior`` maps backbone features to means and variances ``(b, 2 d)`` where the method has a
+    posterior. With several ``passes`` outputs are averaged over an image, its mirror image and slight crops
     (:func:`isosphere.data.another_look`). ``role`` says which of the method's networks this is.
     """
 
@@ -81,6 +82,7 @@ class Embedder:
     metric: WCCN | None = None
     adaptation: Adaptation | None = None
     has_head: bool = True
+    posterior: Callable[[Tensor], Tensor] | None = None
     passes: int = 1
     reading: Reading = field(default_factory=Reading)
     role: Role = "student"
@@ -157,7 +159,7 @@ class Embedder:
 
         Raises: UsageError for a layer that the run does not have.
         """
-        chosen = self.check_layer(layer)
+        chosen = self.check_output(layer)
         return self.select(self._extract(pixels, batch_size, progress), chosen).numpy()
 
     def select(self, features: Features, layer: Layer) -> Tensor:
@@ -168,11 +170,16 @@ class Embedder:
         if layer == "wccn":
             assert self.metric is not None
             return self.metric(features.backbone)
+        if layer == "posterior":
+            assert self.posterior is not None
+            return self.posterior(features.backbone.to(self.device)).cpu()
         return getattr(features, layer)
 
     @property
     def layers(self) -> tuple[Layer, ...]:
-        """The outputs that there are; the first is taken where none is named."""
+        """The outputs that there are, to be compared by cosine; the first is taken where none is named. A posterior can
+        be embedded beside them (:meth:`check_output`).
+        """
         found: dict[Layer, bool] = {
             "adapted": self.adaptation is not None,
             "backbone": True,
@@ -181,13 +188,28 @@ class Embedder:
         }
         return tuple(layer for layer, there in found.items() if there)
 
+    def check_output(self, layer: str | None = None) -> Layer:
+        """As :meth:`check_layer`, and the posterior where the run has one."""
+        chosen = None if layer is None else named_layer(layer)
+        return chosen if chosen == "posterior" and self.posterior is not None else self.check_layer(chosen)
+
     def check_layer(self, layer: str | None = None) -> Layer:
         """The layer of this name, the first of :attr:`layers` if None. Raises: UsageError for one that there is not, or
-        that this run does not have.
+        that this run does not have, or that is not for comparing images.
         """
         chosen = self.layers[0] if layer is None else named_layer(layer)
         if chosen in self.layers:
             return chosen
+        if chosen == "posterior" and self.posterior is not None:
+            raise UsageError(
+                f"{option('layer', chosen)}: means and variances can be embedded, and no cosine compares them: take "
+                f"{' or '.join(self.layers)}."
+            )
+        if chosen == "posterior":
+            raise UsageError(
+                f"{option('layer', chosen)}: this run has no posterior, which only VJE learns "
+                f"({option('method', 'vje')}, or vje+mmd): take {' or '.join(self.layers)}."
+            )
         if chosen == "wccn" and self.has_head:
             again = command("train", "DATA", out=self.folder.path, resume=True)
             raise UsageError(

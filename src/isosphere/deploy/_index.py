@@ -33,16 +33,20 @@ _UNKNOWN = bytes(16)
 
 @dataclass(frozen=True, slots=True)
 class Match:
-    """An image that was found: its name, cosine to the query, class (None without labels), row of the index."""
+    """An image that was found: its name, cosine to the query, class (None without labels), row of the index, and how
+    uncertain the run is of it, where its method says so.
+    """
 
     path: str
     similarity: float
     label: str | None
     row: int
+    uncertainty: float | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""
-        return {"path": self.path, "similarity": round(self.similarity, 6), "label": self.label}
+        said = {} if self.uncertainty is None else {"uncertainty": round(self.uncertainty, 6)}
+        return {"path": self.path, "similarity": round(self.similarity, 6), "label": self.label, **said}
 
 
 @dataclass(frozen=True)

@@ -6,13 +6,14 @@ from typing import Literal, TypeAlias
 
 from isosphere.errors import UsageError, option
 
-Layer: TypeAlias = Literal["adapted", "backbone", "wccn", "head"]
+Layer: TypeAlias = Literal["adapted", "backbone", "wccn", "head", "posterior"]
 
 LAYERS: dict[Layer, str] = {
     "adapted": "features of a frozen network, adapted to the images by isosphere adapt",
     "backbone": "features of the encoder, for classes and most other uses",
     "wccn": "these after within-class covariance normalisation, for neighbours: what views differ in counts less",
     "head": "output of the projection head, for finding views of the same image",
+    "posterior": "means of what VJE believes of each image, then as many variances: to embed, not to compare",
 }
 
 
@@ -34,4 +35,4 @@ def named_layer(name: str, note: Callable[[str], None] = _warn) -> Layer:
     for layer in LAYERS:
         if name == layer:
             return layer
-    raise UsageError(f"{option('layer')}: got '{name}', expected adapted, backbone, wccn or head.")
+    raise UsageError(f"{option('layer')}: got '{name}', expected adapted, backbone, wccn, head or posterior.")

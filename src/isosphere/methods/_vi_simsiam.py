@@ -140,6 +140,16 @@ class VISimSiam(Method):
             likelihood = log_power_spherical(z, direction, concentration)
         return {"concentration": concentration, "likelihood": likelihood}
 
+    @torch.no_grad()
+    def uncertainty(self, features: Tensor) -> Tensor:
+        """Spherical variance of each image's law, from the backbone's features ``(n, p)`` to ``(n,)``: one minus the
+        mean resultant length, ``(d - 1)/(d - 1 + kappa)``; 1 is the uniform law's. Call in evaluation mode.
+        """
+        z = self.head(features)
+        _, direction, concentration = self._split(torch.cat([z, self.predictor(z)], -1))
+        rest = direction.shape[-1] - 1
+        return rest / (rest + concentration)
+
     @property
     def least_steps(self) -> int:
         return SLOW_START

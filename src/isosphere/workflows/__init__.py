@@ -31,6 +31,7 @@ from isosphere.workflows._shown import DRAWN, SIDE, duplicate_groups, match_grou
 from isosphere.workflows._splits import choose_splits
 from isosphere.workflows._train import train
 from isosphere.workflows._training import Training, prepare_training, resolve_without_images
+from isosphere.workflows._uncertainty import match_uncertainty
 from isosphere.workflows._views import draw_views, views
 from isosphere.workflows.tasks import TASKS, Task
 
@@ -81,6 +82,7 @@ __all__ = [
     "labelled_images",
     "load",
     "match_groups",
+    "match_uncertainty",
     "nothing_left",
     "outliers_of",
     "precision_in_words",

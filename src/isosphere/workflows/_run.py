@@ -34,6 +34,7 @@ from isosphere.workflows._lists import (
 from isosphere.workflows._report import report
 from isosphere.workflows._shown import Shown, match_groups
 from isosphere.workflows._trained import Trained
+from isosphere.workflows._uncertainty import match_uncertainty, uncertainty
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -59,11 +60,20 @@ class Run(Trained):
     ) -> NDArray[np.float32]:
         """Embeddings of images, float32 ``(n, d)``; kinds and errors as :func:`isosphere.deploy.embed_images`.
 
-        `layer`: the first of ``run.layers`` if None. `passes` of each image, whose features are averaged; None: those
-        of the run, 1 unless it is one of ``run.looking(2)``.
+        `layer`: the first of ``run.layers`` if None; ``posterior`` (VJE): d means, then d variances. `passes` of each
+        image, whose features are averaged; None: those of the run, 1 unless it is one of ``run.looking(2)``.
         """
         run = self if passes is None else self.looking(passes)
         return deploy.embed_images(run, images, layer=layer, batch_size=batch_size, progress=progress)
+
+    @keywords_checked
+    def uncertainty(
+        self, images: Any, *, batch_size: int = 256, progress: Progress | None = None
+    ) -> NDArray[np.float32]:
+        """How uncertain the run is of each image, float32 ``(n,)``, larger where less certain, of VJE and VI-SimSiam;
+        images as for :meth:`embed`. The posterior itself is ``embed(images, layer="posterior")``.
+        """
+        return uncertainty(self, images, batch_size=batch_size, progress=progress)
 
     @keywords_checked
     def index(
@@ -96,7 +106,7 @@ class Run(Trained):
         progress: Progress | None = None,
     ) -> list[list[Match]]:
         """The k images of `within` most similar to each image, by cosine, best first: one list an image; whole pictures
-        are compared. A notebook shows their pictures.
+        are compared. A notebook shows their pictures. A match has an ``uncertainty`` where the method says one.
 
         Args:
             images: as for :meth:`embed`.
@@ -113,9 +123,10 @@ class Run(Trained):
         asking = self.fitted(index.fit).looking(index.passes)
         asking = replace(asking, reading=replace(asking.reading, white=index.white))
         found = index.search(asking.embed(images, layer=index.layer), k)
-        return (
-            found if index is within else Shown(found, partial(match_groups, within, reading=asking.reading))
-        )
+        if index is within:
+            return found
+        found = match_uncertainty(self, within, index, found)
+        return Shown(found, partial(match_groups, within, reading=asking.reading))
 
     @keywords_checked
     def dedup(

@@ -55,7 +55,8 @@ def duplicate_groups(
 
 
 def _card(match: Match, shown: dict[str, str]) -> Card:
-    detail = " · ".join(filter(None, [f"cosine {match.similarity:.3f}", match.label]))
+    unsure = None if match.uncertainty is None else f"uncertainty {match.uncertainty:.3f}"
+    detail = " · ".join(filter(None, [f"cosine {match.similarity:.3f}", unsure, match.label]))
     return Card(shown[match.path], match.path, detail)
 
 

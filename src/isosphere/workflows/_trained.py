@@ -1,12 +1,14 @@
 """A run read back: its configuration and its method, ready to be applied."""
 
 import re
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Self, cast, get_args
 
 import torch
+from torch import Tensor
 
 from isosphere.atomic import make_folder
 from isosphere.data import Source, Views, cache_folder, located, require_there
@@ -103,6 +105,7 @@ class Trained(Embedder):
             reading=pixels.reading,
             method=method,
             has_head=not isinstance(method, Frozen),
+            posterior=_posterior_of(method),
             **more,
         )
 
@@ -191,6 +194,19 @@ def _settings(config: Config, method: Method) -> tuple[object, ...]:
         spec = cast(Encoder, method.encoder).spec()
         return spec["name"], spec.get("arguments")
     return tuple(part.model_dump(mode="json") for part in (config.model, config.method))
+
+
+def _posterior_of(method: Method) -> Callable[[Tensor], Tensor] | None:
+    """Backbone features ``(n, p)`` to means and variances ``(n, 2 d)``; None for a method without a posterior."""
+    of_features = getattr(method, "posterior", None)
+    if of_features is None:
+        return None
+
+    def both(features: Tensor) -> Tensor:
+        found = of_features(features)
+        return torch.cat([found.mean, found.variance], -1)
+
+    return both
 
 
 def _adaptation_of(folder: RunFolder, dim: int) -> Adaptation | None:

@@ -42,7 +42,7 @@ class RunTransformer(TransformerMixin, BaseEstimator):
 
     def fit(self, X: Any = None, y: Any = None) -> "RunTransformer":
         """Check the parameters; the encoder is trained already."""
-        self._loaded().check_layer(self.layer)
+        self._loaded().check_output(self.layer)
         return self
 
     def transform(self, X: Any) -> NDArray[np.float32]:
@@ -54,7 +54,7 @@ class RunTransformer(TransformerMixin, BaseEstimator):
 
     def get_feature_names_out(self, input_features: Any = None) -> NDArray[np.object_]:
         """``backbone0``, ``backbone1``, ..."""
-        run, layer = self._loaded(), self._loaded().check_layer(self.layer)
+        run, layer = self._loaded(), self._loaded().check_output(self.layer)
         black = torch.zeros((1, run.encoder.in_chans, run.canvas, run.canvas), dtype=torch.uint8)
         return np.array([f"{layer}{i}" for i in range(run.features(black, layer=layer).shape[1])], object)
 

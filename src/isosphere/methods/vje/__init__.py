@@ -5,6 +5,7 @@ from isosphere.methods.vje._likelihood import (
     diagonal_gaussian_kl,
     log_student_t,
     log_student_t_on_sphere,
+    log_student_t_product,
     log_subdensity_constant,
 )
 from isosphere.methods.vje._vje import VJE
@@ -18,5 +19,6 @@ __all__ = [
     "evidence_scores",
     "log_student_t",
     "log_student_t_on_sphere",
+    "log_student_t_product",
     "log_subdensity_constant",
 ]

@@ -2,6 +2,7 @@
 
 __all__ = [
     "CauchyFactor",
+    "Directional",
     "Posterior",
     "RadialFactor",
     "StudentFactor",
@@ -59,6 +60,11 @@ class Posterior(NamedTuple):
         of_factor = logs[-1] if floor is None else _with_floor(logs[-1], floor)
         return cls(mean, of_factor if len(logs) == 1 else logs[0], unit * (of_factor / 2).exp())
 
+    @property
+    def variance(self) -> Tensor:
+        """v, ``(*, d)``."""
+        return self.log_variance.exp()
+
     def sample(self, noise: Tensor) -> Tensor:
         """``mean + sqrt(v) noise``, differentiable; noise broadcasts, ``(*samples, *, d)``."""
         return self.mean + (self.log_variance / 2).exp() * noise
@@ -72,11 +78,16 @@ def _with_floor(log_variance: Tensor, floor: float) -> Tensor:
     return torch.logaddexp(log_variance, torch.full_like(log_variance, 2 * math.log(floor)))
 
 
+Directional = Literal["student", "student-product", "cauchy"]
+"""The directional factors by name: a multivariate Student-t, a product of univariate ones, a spherical Cauchy law."""
+
+
 @dataclass(frozen=True)
 class StudentFactor:
     """The sub-normalised Student-t on the sphere; call with unit rows, centre and scale ``(*, d)`` -> ``(*,)``.
 
-    Scales are ``unit`` times those of z, and at least ``unit * floor``.
+    Scales are ``unit`` times those of z, and at least ``unit * floor``. The law is the multivariate one, or with
+    ``independent`` features a product of univariate ones.
 
     Example:
         >>> u, scale = torch.eye(4)[0], torch.full((4,), 0.5)
@@ -88,6 +99,7 @@ class StudentFactor:
     degrees_of_freedom: float = 5.0
     floor: float = 0.01
     unit: float = 1.0
+    independent: bool = False
 
     def __post_init__(self) -> None:
         if not (self.floor > 0 and 0 < self.unit < math.inf):
@@ -95,22 +107,31 @@ class StudentFactor:
         self._log_constant()  # refuses what else cannot be
 
     def _log_constant(self) -> float:
-        return log_subdensity_constant(self.dim, self.degrees_of_freedom, self.unit * self.floor)
+        floor = self.unit * self.floor
+        return log_subdensity_constant(self.dim, self.degrees_of_freedom, floor, independent=self.independent)
 
     def __call__(self, u: Tensor, centre: Tensor, scale: Tensor) -> Tensor:
-        return log_student_t_on_sphere(u, centre, scale, self.degrees_of_freedom, self.unit * self.floor)
+        floor = self.unit * self.floor
+        return log_student_t_on_sphere(
+            u, centre, scale, self.degrees_of_freedom, floor, independent=self.independent
+        )
 
     @property
     def slope(self) -> float:
-        """Slope of minus the log density, per dimension, in one minus the cosine of target and posterior mean."""
+        """Slope of minus the log density, per dimension, in one minus the cosine of target and posterior mean; of
+        independent features where the squared distance is spread evenly over them.
+        """
         nu, d, variance = self.degrees_of_freedom, self.dim, self.unit**2 * _TYPICAL_VARIANCE
         if math.isinf(nu):
             return 1 / (d * variance) / 2
+        if self.independent:
+            return (nu + 1) / (nu * d * variance + 2 * _TYPICAL_DISTANCE) / 2
         return (nu + d) / d / (nu * variance + 2 * _TYPICAL_DISTANCE) / 2
 
     def __str__(self) -> str:
         return (
-            f"Student-t, {self.degrees_of_freedom:g} degrees of freedom, scale {self.unit:.3g} times the posterior's, "
+            f"{'product of Student-t, one a feature' if self.independent else 'Student-t'}, "
+            f"{self.degrees_of_freedom:g} degrees of freedom, scale {self.unit:.3g} times the posterior's, "
             f"at least {self.unit * self.floor:.3g} (log K = {self._log_constant():.3g})"
         )
 
@@ -142,7 +163,7 @@ class CauchyFactor:
 
 
 def directional_factor(
-    name: Literal["student", "cauchy"],
+    name: Directional,
     dim: int,
     *,
     degrees_of_freedom: float | None = None,
@@ -160,9 +181,9 @@ def directional_factor(
         ValueError: another name, or an argument of the other factor.
     """
     student = {"degrees_of_freedom": degrees_of_freedom, "sigma_min": sigma_min, "unit": unit}
-    options = {"student": student, "cauchy": {"rho": rho}}
+    options = {"student": student, "student-product": student, "cauchy": {"rho": rho}}
     if name not in options:
-        raise ValueError(f"got directional={name!r}, expected 'student' or 'cauchy'")
+        raise ValueError(f"got directional={name!r}, expected 'student', 'student-product' or 'cauchy'")
     given = {key: x for of in options.values() for key, x in of.items() if x is not None}
     for key in given.keys() - options[name].keys():
         raise ValueError(
@@ -171,7 +192,8 @@ def directional_factor(
     if name == "cauchy":
         return CauchyFactor(dim, given.get("rho", CauchyFactor.rho))
     floor = given.pop("sigma_min", StudentFactor.floor)
-    return StudentFactor(dim, **{"floor": floor, "unit": dim**-0.5, **given})
+    independent = name == "student-product"
+    return StudentFactor(dim, **{"floor": floor, "unit": dim**-0.5, **given}, independent=independent)
 
 
 @dataclass(frozen=True)
@@ -230,6 +252,7 @@ def evidence_scores(
         "importance": torch.stack(weights).logsumexp(0) - math.log(len(noise)),
         "directional": directional,
         "kl": -kl,
+        "variance": -posterior.variance.mean(-1),
     }
     if radius is None:
         return found

@@ -13,6 +13,7 @@ __all__ = [
     "diagonal_gaussian_kl",
     "log_student_t",
     "log_student_t_on_sphere",
+    "log_student_t_product",
     "log_subdensity_constant",
 ]
 
@@ -52,6 +53,25 @@ def log_student_t(x: Tensor, location: Tensor, scale: Tensor, degrees_of_freedom
     )
 
 
+def log_student_t_product(x: Tensor, location: Tensor, scale: Tensor, degrees_of_freedom: float) -> Tensor:
+    r"""Log density of d independent Student-t variables, one a feature, each with its own scale.
+
+    .. math:: \sum_i \Big[ \log \Gamma\tfrac{\nu + 1}{2} - \log \Gamma\tfrac{\nu}{2} - \tfrac12 \log(\nu \pi) - \log s_i
+              - \tfrac{\nu + 1}{2} \log\Big(1 + \tfrac1\nu \big(\tfrac{x_i - \mu_i}{s_i}\big)^2\Big) \Big]
+
+    Its gradient weighs each feature by :math:`(\nu + 1)/(\nu + e_i^2/s_i^2)`, where the multivariate law
+    (:func:`log_student_t`) weighs all features of a row alike. Both have the Gaussian limit ``math.inf``, and for one
+    feature they are the same. Shapes and errors as there.
+    """
+    _check_degrees(degrees_of_freedom)
+    x, location, scale = wide(x), wide(location), wide(scale)
+    dim = torch.broadcast_shapes(x.shape, location.shape, scale.shape)[-1]
+    square = ((x - location) / scale).square()
+    logs = scale.log() + student_t_cost(square, 1, degrees_of_freedom)
+    constant = dim * _student_t_constant(1, degrees_of_freedom)
+    return constant - logs.broadcast_to((*logs.shape[:-1], dim)).sum(-1)
+
+
 def student_t_cost(square: Tensor, dim: int, degrees_of_freedom: float) -> Tensor:
     r"""What a squared scaled distance costs: :math:`\tfrac{\nu + d}{2} \log(1 + q/\nu)`, in the Gaussian limit q/2."""
     nu = degrees_of_freedom
@@ -64,19 +84,30 @@ def _student_t_constant(dim: int, nu: float) -> float:
     return math.lgamma((nu + dim) / 2) - math.lgamma(nu / 2) - dim / 2 * math.log(nu * math.pi)
 
 
-def log_subdensity_constant(dim: int, degrees_of_freedom: float, floor: float) -> float:
+def log_subdensity_constant(
+    dim: int, degrees_of_freedom: float, floor: float, *, independent: bool = False
+) -> float:
     r"""``log K`` that makes a Student-t density of :math:`\mathbb R^d` a sub-density on the sphere.
 
-    .. math:: K = \max\Big(1, \frac{c_d \sqrt{2\pi}\, t_\nu(0)}{\sigma_{\min}}\Big), \quad
-              c_d = \max_r \chi_d(r) = \frac{2^{1 - d/2}}{\Gamma(d/2)} (d-1)^{(d-1)/2} e^{-(d-1)/2}
+    .. math:: K = \max\Big(1, \frac{c_d\, \gamma}{\sigma_{\min}}\Big), \quad
+              c_d = \max_r \chi_d(r) = \frac{2^{1 - d/2}}{\Gamma(d/2)} (d-1)^{(d-1)/2} e^{-(d-1)/2}, \quad
+              \gamma = \sqrt{2\pi}\, t_\nu(0) = \mathbb E\, \frac{\chi_\nu}{\sqrt\nu}
+
+    for the multivariate law. For ``independent`` features :math:`\gamma` bounds the mean of the largest of d such
+    variables, :math:`\big(\mathbb E\, \chi_{\max(\nu, 1)} + \sqrt{2 \log d}\big) / \sqrt\nu`.
 
     The surface integral of a density of X over the unit sphere is the density of ``|X|`` at 1, which is not a
     probability and may exceed 1. For every mean and every diagonal scale with ``min_i s_i >= floor`` it is at most K.
 
-    Proof: given the mixing variable of the t law, ``X = Y + s_min w N`` with N a standard Gaussian independent of Y.
-    Given Y, ``|X|/(s_min w)`` is noncentral chi, a Poisson mixture of chi laws of d, d + 2, ... degrees of freedom, and
-    their largest densities fall with the degrees: at most ``c_d/(s_min w)``. The mean of 1/w over the mixing law is
-    ``sqrt(2 pi) t_nu(0)``.
+    Proof: a t variable is a Gaussian of scale ``s_i w_i``, where ``1/w_i`` has the law of chi_nu/sqrt(nu), one for all
+    features or independent ones. Given all w, with m the least of them, ``X = Y + floor m N``: N is a standard Gaussian
+    independent of Y, since ``s_i w_i >= floor m``. Given Y, ``|X|/(floor m)`` is noncentral chi, a Poisson mixture of
+    chi laws of d, d + 2, ... degrees of freedom, and their largest densities fall with the degrees: at most
+    ``c_d/(floor m)``. It remains to bound the mean of 1/m. With one w it is the mean of chi_nu/sqrt(nu). With
+    independent ones it is that of a maximum. For nu >= 1 the density of chi_nu, proportional to
+    ``x^(nu - 1) exp(-x^2/2)``, is log-concave beyond that of a standard Gaussian, so that chi_nu is a 1-Lipschitz
+    function of one (Caffarelli) and sub-Gaussian of variance 1 about its mean: the largest of d has a mean of at most
+    E chi_nu + sqrt(2 log d). For nu < 1 chi_nu is stochastically smaller than chi_1.
 
     Raises:
         ValueError: dim < 2, a floor or degrees of freedom that are not positive.
@@ -87,26 +118,42 @@ def log_subdensity_constant(dim: int, degrees_of_freedom: float, floor: float) -
         raise ValueError(f"got floor={floor}, expected a positive number: without one the mass is unbounded")
     _check_degrees(degrees_of_freedom)
     log_chi = (1 - dim / 2) * math.log(2) - math.lgamma(dim / 2) + (dim - 1) / 2 * (math.log(dim - 1) - 1)
-    log_peak = _student_t_constant(1, degrees_of_freedom)
-    return max(0.0, log_chi + math.log(2 * math.pi) / 2 + log_peak - math.log(floor))
+    nu = degrees_of_freedom
+    inverse = _mean_of_chi(nu)
+    if independent:
+        inverse = _mean_of_chi(max(nu, 1.0)) * math.sqrt(max(1.0, 1 / nu)) + math.sqrt(2 * math.log(dim) / nu)
+    return max(0.0, log_chi + math.log(inverse) - math.log(floor))
+
+
+def _mean_of_chi(nu: float) -> float:
+    """The mean of a chi variable of nu degrees of freedom over the square root of nu."""
+    return math.exp(math.log(2 * math.pi) / 2 + _student_t_constant(1, nu))
 
 
 def log_student_t_on_sphere(
-    u: Tensor, location: Tensor, scale: Tensor, degrees_of_freedom: float, floor: float
+    u: Tensor,
+    location: Tensor,
+    scale: Tensor,
+    degrees_of_freedom: float,
+    floor: float,
+    *,
+    independent: bool = False,
 ) -> Tensor:
     r"""Log sub-density of a direction: the Student-t of :math:`\mathbb R^d` at unit rows, less ``log K``.
 
-    Its mass over the sphere (surface measure) is at most 1 for every location and every scale of at least ``floor``,
-    so a bound on the evidence made with it is a bound for the normalised law that spends the rest elsewhere. In
-    high dimension its mass is tiny for scales of order 1: a large constant offset, none of the gradient.
+    The multivariate law, or with ``independent`` features the product of univariate ones. Its mass over the sphere
+    (surface measure) is at most 1 for every location and every scale of at least ``floor``, so a bound on the evidence
+    made with it is a bound for the normalised law that spends the rest elsewhere. In high dimension its mass is tiny
+    for scales of order 1: a large constant offset, none of the gradient.
 
     Shape:
         Unit rows ``u``, ``location``, ``scale`` broadcast to ``(*, d)``; to ``(*,)``.
     Raises:
         ValueError: as :func:`log_subdensity_constant`. The scale is not checked against the floor.
     """
-    constant = log_subdensity_constant(u.shape[-1], degrees_of_freedom, floor)
-    return log_student_t(u, location, scale, degrees_of_freedom) - constant
+    density = log_student_t_product if independent else log_student_t
+    constant = log_subdensity_constant(u.shape[-1], degrees_of_freedom, floor, independent=independent)
+    return density(u, location, scale, degrees_of_freedom) - constant
 
 
 def diagonal_gaussian_kl(mean: Tensor, log_variance: Tensor) -> Tensor:

@@ -2,7 +2,7 @@
 
 __all__ = ["VJE"]
 
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -12,7 +12,13 @@ from isosphere.methods._base import SLOW_START, Loss, Regularised
 from isosphere.methods._pairs import directed_pairs, entries, row_mean
 from isosphere.methods._registry import alias, method
 from isosphere.methods._regulariser import Discrepant, Pull, Regulariser
-from isosphere.methods.vje._evidence import Posterior, RadialFactor, directional_factor, evidence_scores
+from isosphere.methods.vje._evidence import (
+    Directional,
+    Posterior,
+    RadialFactor,
+    directional_factor,
+    evidence_scores,
+)
 from isosphere.methods.vje._likelihood import diagonal_gaussian_kl
 from isosphere.models import Encoder, InferenceNetwork
 from isosphere.reductions import first_row, full_precision, row_counts, wide
@@ -128,7 +134,7 @@ class VJE(Regularised):
         head: InferenceNetwork,
         *,
         standardise: bool = True,
-        directional: Literal["student", "cauchy"] = "student",
+        directional: Directional = "student",
         degrees_of_freedom: float | None = None,
         sigma_min: float | None = None,
         unit: float | None = None,
@@ -261,11 +267,21 @@ class VJE(Regularised):
         without one that of h itself: each finds the other view of an image more often there (docs/decisions.md).
         """
         features = self.encoder(x)
-        h = self.standardise(features)
         if self.discrepancy is None:
-            return features.float(), self._place(h)
-        _, posterior = self._split(torch.cat([h, self.head(h)], -1))
-        return features.float(), normalize(posterior.mean)
+            return features.float(), self._place(self.standardise(features))
+        return features.float(), normalize(self.posterior(features).mean)
+
+    @torch.no_grad()
+    def posterior(self, features: Tensor) -> Posterior:
+        """q(z | h) about each image, from the backbone's features ``(n, p)``. Call in evaluation mode."""
+        h = self.standardise(features)
+        return self._split(torch.cat([h, self.head(h)], -1))[1]
+
+    def uncertainty(self, features: Tensor) -> Tensor:
+        """Mean variance of the posterior over its dimensions, from the backbone's features ``(n, p)`` to ``(n,)``: 1 is
+        the prior's, less is more certain. Call in evaluation mode.
+        """
+        return self.posterior(features).variance.mean(-1)
 
     @torch.no_grad()
     def scores(self, x: Tensor, *, samples: int = 16, seed: int = 0) -> dict[str, Tensor]:
@@ -274,7 +290,8 @@ class VJE(Regularised):
         The target is the image's own embedding. ``elbo``: the bound by ``samples`` of z (the same noise for every
         image, so that neither order nor batch matters); ``elbo-mean``: z at the posterior's mean, which is no
         bound; ``importance``: the importance-weighted bound of these samples; ``directional``, ``radial``: the
-        factors at the posterior's mean, ``kl``: minus the divergence. All with respect to dS(u) d(log r); those
+        factors at the posterior's mean, ``kl``: minus the divergence, ``variance``: minus :meth:`uncertainty`, no log
+        density. All others with respect to dS(u) d(log r); those
         that depend on r also as ``...|h``, less ``d log r``: densities of h itself. Call in evaluation mode.
         """
         outputs = self._network(x)

@@ -19,6 +19,7 @@ _WORDS = {
     "mahalanobis": "Mahalanobis distance",
     "class-cosine": "cosine to nearest class mean",
     "norm": "short features",
+    "variance": "variance of the posterior",
 }
 
 
