@@ -35,4 +35,6 @@ def named_layer(name: str, note: Callable[[str], None] = _warn) -> Layer:
     for layer in LAYERS:
         if name == layer:
             return layer
-    raise UsageError(f"{option('layer')}: got '{name}', expected adapted, backbone, wccn, head or posterior.")
+    raise UsageError(
+        f"{option('layer')}: got '{name}', expected adapted, backbone, wccn or head, and to embed also posterior."
+    )

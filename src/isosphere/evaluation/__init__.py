@@ -57,6 +57,7 @@ from isosphere.evaluation._ridge import (
     ridge_classify,
     ridge_regress,
 )
+from isosphere.evaluation._selective import risk_coverage, selective_risk
 from isosphere.evaluation._shares import share
 from isosphere.evaluation._structure import STRUCTURE_ROWS, class_structure
 from isosphere.evaluation._unlabelled import HIGHER_IS_BETTER, Correlation, ranks, spearman, unlabelled
@@ -140,7 +141,9 @@ __all__ = [
     "read_results",
     "ridge_classify",
     "ridge_regress",
+    "risk_coverage",
     "rotation_invariant_descriptor",
+    "selective_risk",
     "share",
     "small_pixels",
     "spearman",
