@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from isosphere import Evaluation, Run, evaluate, load
 from isosphere.data import Source, Split, as_source, open_source, permutation
-from isosphere.evaluation import FeatureCache, Figure
+from isosphere.evaluation import FeatureCache, Figure, instance_ranks, selective_risk
 from isosphere.reductions import nearest_neighbours
 from isosphere.runs import RunFolder
 from isosphere.statistics import COLLAPSED, mean_cosine, within_share
@@ -38,6 +38,7 @@ METRICS = (
     ),
     *("transfer", "transfer_knn", "transfer_linear"),
     *("validation", "knn_white", "knn_views"),
+    *("variance_features", "variance_images", "selective_gain"),
 )
 """In percent: k-NN (20 neighbours) and linear probe of the backbone, class-level mAP, Recall@k and mean reciprocal
 rank of the instance protocol in batches of 100; ``_head``: of the embedding instead. Of test embeddings:
@@ -45,7 +46,9 @@ rank of the instance protocol in batches of 100; ``_head``: of the embedding ins
 ``neighbour_cosine`` the mean cosine to the nearest other image, and from ``fisher`` on how classes lie among them.
 ``transfer``: the set that the frozen backbone is also evaluated on. ``validation``: ``knn`` or ``recall1_head`` of
 training images that the run did not see, for choices. ``knn_white``: k-NN of the backbone's features whitened by
-those of the training images; ``knn_views``: under WCCN, each image a class of its views.
+those of the training images; ``knn_views``: under WCCN, each image a class of its views. Of methods with a posterior:
+standard deviation over mean of its variance, over features and over images, and the gain of
+:func:`isosphere.evaluation.selective_risk` when the other view is sought by the embedding.
 """
 
 ALONE: dict[str, Any] = {"baselines": False, "progress": False}
@@ -95,6 +98,13 @@ COMMON = {
     **{"model.encoder": "small-conv", "model.dim": 128, "model.hidden": 1024},
     **{"train.tensorboard": False, "train.knn_epochs": 0},
 }
+FORMS: dict[str, dict[str, str]] = {
+    "byol": {"method.options.standardise": "false"},
+    "vje": {"method.options.standardise": "true", "method.options.batch_norm": "true"},
+}
+"""Forms of methods in this table, where a cell's options do not say otherwise: BYOL as printed, and VJE as all of its
+cells were measured, with batch norm. The library's own defaults are others since.
+"""
 BASELINES = ("untrained", "pixels", "pca-whitened", "descriptor")
 FIXED = {"pixels": "pixels", "pca-whitened": "pca", "descriptor": "descriptor"}
 """Baselines that no network takes part in, and what an evaluation calls them."""
@@ -148,7 +158,8 @@ def run(job: dict[str, Any], spec: str, others: dict[str, str] | None = None) ->
 def configuration(job: dict[str, Any], spec: str) -> Config:
     """From the job's keys and those of its data set; a baseline is an encoder that is not trained."""
     ours = job["method"] not in BASELINES and not job["method"].startswith("lightly-")
-    options = dict(item.split("=", 1) for item in job["options"].split(";") if item)
+    given = dict(item.split("=", 1) for item in job["options"].split(";") if item)
+    options = FORMS.get(job["method"], {}) | given
     settings = {k: v for k, v in (COMMON | DATA[job["data"]].settings).items() if k not in options}
     if job["method"].startswith("vje"):  # no projection head: the embedding is the encoder's
         settings.pop("model.dim", None)
@@ -213,7 +224,7 @@ def figures_of(run: Run, name: str, spec: str) -> dict[str, Any]:
     found = evaluate(run, run.images, test=test, tasks=tasks, **ALONE)
     cosine = _figure(found, "trained", ("geometry", "head", "mean_cosine", "")).value
     figures = read(found, (CLASSES | STRUCTURE if data.labelled else INSTANCES) | GEOMETRY)
-    figures |= {"collapsed": cosine > COLLAPSED} | _neighbourhood(run, test)
+    figures |= {"collapsed": cosine > COLLAPSED} | _neighbourhood(run, test) | _posterior(run, test)
     unseen = unseen_images(run.config, data.test_images)
     if unseen is not None:
         column = {"knn": CLASSES["knn"]} if data.labelled else {"recall1_head": INSTANCES["recall1_head"]}
@@ -267,8 +278,7 @@ def _neighbourhood(run: Run, test: Source) -> dict[str, float]:
     of the backbone's directions; of the embeddings the spread of the cosine of a pair in units of the uniform law's,
     and the mean cosine to the nearest image.
     """
-    kept = FeatureCache(run.folder.path / "features")
-    context = EvaluationContext(run, choose_splits(run.images, test), cache=kept)
+    context = _context(run, test)
     pair = context.views("trained")
     x = functional.normalize(context.centre("trained", "test").head.float(), dim=1)
     n, d = x.shape
@@ -279,6 +289,28 @@ def _neighbourhood(run: Run, test: Source) -> dict[str, float]:
         "r_min": within_share(torch.stack([view.backbone for view in pair])).min().item(),
         "cosine_deviation": deviation.item(),
         "neighbour_cosine": nearest_neighbours(x, x, 2)[0][:, 1].mean().item(),
+    }
+
+
+def _context(run: Run, test: Source) -> EvaluationContext:
+    kept = FeatureCache(run.folder.path / "features")
+    return EvaluationContext(run, choose_splits(run.images, test), cache=kept)
+
+
+def _posterior(run: Run, test: Source) -> dict[str, float]:
+    """How the variances of a posterior lie, and whether the certain images are those whose other view is found."""
+    of_features: Any = getattr(run.method, "posterior", None)
+    if of_features is None:
+        return {}
+    context = _context(run, test)
+    variance = of_features(context.centre("trained", "test").backbone).variance.double()
+    first, second = context.views("trained")[:2]
+    errors = 1 - instance_ranks(first.head, second.head).reciprocal_rank()
+    by_feature, by_image = variance.mean(0), variance.mean(1)
+    return {
+        "variance_features": (by_feature.std() / by_feature.mean()).item(),
+        "variance_images": (by_image.std() / by_image.mean()).item(),
+        "selective_gain": selective_risk(errors, by_image[: len(errors)], resamples=2)["gain"].value,
     }
 
 
