@@ -47,5 +47,6 @@ def _print_shares(console: "Console", summary: "Summary") -> None:
 
 def _print_next(console: "Console", training: "Training", summary: "Summary") -> None:
     run = training.folder.path
-    judge = {} if training.is_too_short(summary) else {"judge it": command("evaluate", run, training.data)}
+    worth = training.is_worth_judging(summary)
+    judge = {"judge it": command("evaluate", run, training.data)} if worth else {}
     commands(console, {**judge, "go on": training.longer(summary), "its views": str(run / "views.png")})

@@ -16,11 +16,11 @@ __all__ = [
 
 import copy
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import groupby
-from typing import Any, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 import torch
 from torch import Tensor, nn
@@ -72,6 +72,8 @@ class Method(nn.Module, ABC):
 
     Attributes:
         space: where its embeddings live: unit rows (``"sphere"``) or plain vectors (``"euclidean"``).
+        earlier: options that runs of earlier versions, which do not name them, were trained with.
+        spread_form: name of the form of it that spreads embeddings, or of another method that does.
 
     Example:
         >>> class Barycentre(Method):  # a subclass says what the loss of all outputs is
@@ -85,6 +87,8 @@ class Method(nn.Module, ABC):
     """
 
     space: Literal["sphere", "euclidean"] = "euclidean"
+    spread_form: str = "kl-vmf"
+    earlier: ClassVar[Mapping[str, Any]] = {}
     _group: Group = None
 
     def __init__(self, encoder: nn.Module, head: nn.Module, global_views: int = 2):
@@ -204,6 +208,11 @@ class Method(nn.Module, ABC):
         directions; None of a method without such a discrepancy. Changes nothing.
         """
         return None
+
+    @property
+    def chosen(self) -> dict[str, Any]:
+        """Options that it chose where they were left open, to be kept with a run: a later version may choose others."""
+        return {}
 
     @property
     def spread_setting(self) -> tuple[str, float] | None:

@@ -3,9 +3,9 @@
 __all__ = ["BYOL", "teacher_momentum"]
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any, Self, TypeVar, get_args
+from typing import Any, ClassVar, Self, TypeVar, get_args
 
 import torch
 from torch import Tensor, nn
@@ -81,6 +81,8 @@ class BYOL(Regularised):
     """
 
     space = "sphere"
+    spread_form = "byol-uniformity"
+    earlier: ClassVar[Mapping[str, Any]] = {"standardise": False}
 
     def __init__(
         self,
@@ -110,6 +112,7 @@ class BYOL(Regularised):
         *,
         dim: int = 256,
         hidden: int = 1024,
+        standardise: bool | None = None,
         regulariser: Discrepant | None = None,
         weight: float | None = None,
         place: Place = "projection",
@@ -125,8 +128,17 @@ class BYOL(Regularised):
         output_weight: float | None = None,
         **options: Any,
     ) -> "BYOL":
-        """Published widths 4096-256, predictor 4096-256. ``weight``: the regulariser's, without one the contrast's."""
-        head, predictor = ProjectionHead(encoder.feature_dim, dim, hidden), ProjectionHead(dim, dim, hidden)
+        """Published widths 4096-256, predictor 4096-256. ``weight``: the regulariser's, without one the contrast's.
+        ``standardise``: batch norm without scale and shift at the end of the projection, as SimSiam has it and the
+        published BYOL has not; None: without any term alone, for then the features keep more of their directions in
+        the first hundred steps (docs/decisions.md).
+        """
+        alone = regulariser is None and not contrastive and not energy
+        last = "standardised" if (alone if standardise is None else standardise) else "linear"
+        head, predictor = (
+            ProjectionHead(encoder.feature_dim, dim, hidden, last=last),
+            ProjectionHead(dim, dim, hidden),
+        )
         if contrastive and regulariser is None and weight_contrastive is None:
             weight, weight_contrastive = None, weight
         width = encoder.feature_dim if place == "features" else dim
@@ -236,6 +248,11 @@ class BYOL(Regularised):
         if self.regulariser is None and energy is not None:
             return "method.options.weight_energy", energy.weight.item()
         return super().spread_setting
+
+    @property
+    def chosen(self) -> dict[str, Any]:
+        layers = getattr(self.head, "layers", None)
+        return {} if layers is None else {"standardise": isinstance(layers[-1], nn.BatchNorm1d)}
 
     @property
     def least_steps(self) -> int:

@@ -22,7 +22,7 @@ from isosphere.training._defaults import EARLIER
 from isosphere.training._generators import random_state, restore_random_state
 from isosphere.training._interrupt import NotFiniteError
 from isosphere.training._optimizer import load_optimizer
-from isosphere.training._setup import FINGERPRINT, build
+from isosphere.training._setup import FINGERPRINT, build, earlier_options
 
 FORMAT = 1
 
@@ -208,7 +208,7 @@ def load_method(folder: RunFolder, *, epoch: int | None = None) -> tuple[Config,
     if named != (config.model.encoder or "small-conv"):
         raise _misfit(folder, f"they are of {named}, and {config.model.encoder} is named there.")
     state, spec = folder.read_encoder()
-    _, method = build(config, spec, state)
+    _, method = build(earlier_options(config), spec, state)
     if epoch is None:
         rest = {} if config.method.name == FROZEN else folder.read_method(step=spec.get("step"))
     else:

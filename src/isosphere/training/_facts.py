@@ -164,6 +164,6 @@ def too_short(config: Config, method: Method, epoch: int) -> str | None:
         return (
             f"{config.method.name} learns through a predictor, which {needs} before it tells images apart, and this "
             f"training has {steps:,}: give {more} or more, or a method that starts at once, such as "
-            f"{option('method', 'kl-vmf')}."
+            f"{option('method', method.spread_form)}."
         )
     return f"Any method {needs} to learn something, and this training has {steps:,}: give {more} or more."

@@ -34,7 +34,7 @@ from isosphere.data import (
 )
 from isosphere.devices import generators_kept
 from isosphere.errors import RunError, UsageError, command, listing, option
-from isosphere.methods import DISTILLATION, FROZEN, Frozen, Method, build_method, check_options
+from isosphere.methods import DISTILLATION, FROZEN, METHODS, Frozen, Method, build_method, check_options
 from isosphere.models import (
     Encoder,
     build_encoder,
@@ -240,9 +240,16 @@ def _as_before(config: Config) -> Config:
     and had one way with channels.
     """
     data = config.data
-    return config.replace(
+    return earlier_options(config).replace(
         data={"crop_from": data.crop_from or "square", "channels": data.channels or EARLIER}
     )
+
+
+def earlier_options(config: Config) -> Config:
+    """The configuration of a run that exists: options that it does not name are those of an earlier version."""
+    entry = METHODS.get(config.method.name)
+    earlier = {} if entry is None else entry.owner.earlier
+    return config.replace(method={"options": {**earlier, **config.method.options}}) if earlier else config
 
 
 def about_pixels(
@@ -361,7 +368,8 @@ def build(
         )
     head = method.head
     chosen = {"dim": getattr(head, "out_dim", model.dim), "hidden": getattr(head, "hidden_dim", model.hidden)}
-    return config.replace(model=chosen), method
+    options = {**method.chosen, **config.method.options}
+    return config.replace(model=chosen, method={"options": options}), method
 
 
 def untrained(config: Config, record: Record | None = None) -> Method:
@@ -371,6 +379,7 @@ def untrained(config: Config, record: Record | None = None) -> Method:
 
     Raises: RunError if the weights that are there now are others; UsageError if there are none.
     """
+    config = earlier_options(config)
     method = build(config, record if config.model.init == "random" else None)[1].eval()
     start = (record or {}).get("start")
     if start not in (None, cast(Encoder, method.encoder).start):

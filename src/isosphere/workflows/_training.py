@@ -9,7 +9,7 @@ from typing import Any, cast
 
 from isosphere.atomic import write_bytes
 from isosphere.data import Source, located
-from isosphere.errors import RunError, UsageError, command, plural
+from isosphere.errors import RunError, UsageError, command, option, plural
 from isosphere.evaluation import learn_wccn
 from isosphere.models import Encoder, EncoderRecord
 from isosphere.runs import RunFolder, changed_since
@@ -30,7 +30,8 @@ from isosphere.training import (
     prepare_without_images,
     require_same_run,
 )
-from isosphere.workflows._probe import online_knn
+from isosphere.workflows._gain import Gain, gain_over_start
+from isosphere.workflows._probe import KNNProbe, online_knn
 from isosphere.workflows._teacher import Teacher
 
 Count = Callable[[int, int], None]
@@ -47,7 +48,8 @@ class Training:
     """What there is to say about resuming."""
     at_hand: bool = False
     """Whether the images were given as such, not by name."""
-    _probe: Any = field(default=None, repr=False)
+    _probe: KNNProbe | None = field(default=None, repr=False)
+    _gain: Gain | None = field(default=None, repr=False)
 
     @property
     def config(self) -> Config:
@@ -129,6 +131,9 @@ class Training:
             count = plural(len(late), "image")
             ui.say(f"{count} could not be read and {were} passed over: {names}.", warning=True)
         if not summary.interrupted:
+            if self._may_lose and summary.steps and not self.is_too_short(summary):
+                right = None if self._probe is None else self._probe.right
+                self._gain = gain_over_start(parts, right)
             with closing(ui):
                 self._learn_wccn(summary, lambda done, total: ui.step(done / max(1, total), "WCCN"))
         return summary
@@ -191,7 +196,22 @@ class Training:
                 f"{self.config.method.name} needs about {enough_steps(self.parts.method):,}. Go on with: "
                 f"{self.longer(summary)}"
             )
+        elif self._gain is not None and not self._gain.clear:
+            warnings.append(
+                f"After {steps} {self._gain}: {self.config.method.name} has nothing that spreads its embeddings, and "
+                f"features lose directions before they gain any. Go on with: {self.longer(summary)}; or take a form of "
+                f"it that learns from the start: {option('method', self.parts.method.spread_form)}."
+            )
         return [(said, False), *chosen, *((warning, True) for warning in warnings)]
+
+    @property
+    def _may_lose(self) -> bool:
+        """Whether its method may end below the network that it started from: one that has nothing to spread by."""
+        return self.parts.method.least_steps > 0 and self.config.model.init == "random"
+
+    def is_worth_judging(self, summary: Summary) -> bool:
+        """Whether it is long enough for its method, and above the network that it started from where that was asked."""
+        return not self.is_too_short(summary) and (self._gain is None or self._gain.clear)
 
     def is_too_short(self, summary: Summary) -> bool:
         """Whether it has ended before its method has begun; where it ends with the best weights nothing is lost."""
