@@ -45,8 +45,9 @@ OTHERS = """
 
 `power` (which statistic sees which departure from uniformity), `spectra` (what kernels differ in),
 `methods` (every method on the same data, encoder, views and epochs), `weights` (which weight of the regulariser),
-`real_images` (does the command learn on photographs), `picture` (the spheres in README), `checkpoints` (do
-figures without labels rank the points of a training). Each has its command in its first lines.
+`beginnings` (what BYOL and VJE lose in their first steps), `real_images` (does the command learn on photographs),
+`picture` (the spheres in README), `checkpoints` (do figures without labels rank the points of a training). Each has its
+command in its first lines.
 """
 
 
