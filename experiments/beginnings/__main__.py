@@ -74,6 +74,7 @@ ARMS = {
     "vje: embedding not standardised": Arm("vje", _norms(False, True)),
     "vje: no batch norm": Arm("vje", _norms(False, False)),
     "vje: both norms, encoder at a tenth of the rate": Arm("vje", BOTH, rates={"encoder": 0.1}),
+    "vje: both norms, inference network at 10 times the rate": Arm("vje", BOTH, rates={"head": 10}),
     "vje: both norms, product": Arm("vje", f"{BOTH};method.options.directional=student-product"),
     "vje: no batch norm, product": Arm(
         "vje", f"{_norms(False, False)};method.options.directional=student-product"

@@ -98,12 +98,9 @@ COMMON = {
     **{"model.encoder": "small-conv", "model.dim": 128, "model.hidden": 1024},
     **{"train.tensorboard": False, "train.knn_epochs": 0},
 }
-FORMS: dict[str, dict[str, str]] = {
-    "byol": {"method.options.standardise": "false"},
-    "vje": {"method.options.standardise": "true", "method.options.batch_norm": "true"},
-}
-"""Forms of methods in this table, where a cell's options do not say otherwise: BYOL as printed, and VJE as all of its
-cells were measured, with batch norm. The library's own defaults are others since.
+FORMS = {"byol": {"method.options.standardise": "false"}}
+"""Forms of methods in this table, where a cell's options do not say otherwise: BYOL as printed, which the library's
+default is not.
 """
 BASELINES = ("untrained", "pixels", "pca-whitened", "descriptor")
 FIXED = {"pixels": "pixels", "pca-whitened": "pca", "descriptor": "descriptor"}

@@ -4,6 +4,8 @@ import pytest
 
 pytest.importorskip("matplotlib", reason="claims draw with matplotlib")
 
+from torch import nn
+
 from experiments.claims.vje_construction.__main__ import (
     CONSTRUCTIONS,
     COURSES,
@@ -72,5 +74,6 @@ def test_every_construction_is_what_it_says():
         assert (method.factor.unit == 1.0) == (", 1, " in name)
         norms = {"standardise": "no norm" not in name and "inference" not in name}
         norms["batch_norm"] = "both" in name or "inference" in name
-        assert method.chosen == norms
+        assert isinstance(method.standardise, nn.BatchNorm1d) == norms["standardise"]
+        assert any(isinstance(part, nn.BatchNorm1d) for part in method.head.modules()) == norms["batch_norm"]
     assert DATA["cifar10"].settings["data.limit"] == 6000

@@ -2,8 +2,7 @@
 
 __all__ = ["VJE"]
 
-from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -51,11 +50,6 @@ def _gaussian_operator(h: Tensor, draw: Tensor, seed: int, total: int, start: in
 @_gaussian_operator.register_fake
 def _(h: Tensor, draw: Tensor, seed: int, total: int, start: int, samples: int) -> Tensor:
     return h.new_empty(samples, *h.shape)
-
-
-def _normed(regulariser: Regulariser | None, directional: Directional) -> bool:
-    """Whether there is batch norm where nothing was said."""
-    return regulariser is not None or directional == "cauchy"
 
 
 class VJE(Regularised):
@@ -106,9 +100,9 @@ class VJE(Regularised):
         head: :class:`~isosphere.models.InferenceNetwork` of d dimensions; two outputs tie the variances, three untie
             them.
         standardise: batch norm without scale and shift on the encoder's output, which makes h: the embedding then is
-            in the units of the prior, and not confined to the positive orthant where ReLU and pooling leave it, where
-            no discrepancy could spread it. None: with a regulariser or the Cauchy law. With the Student-t alone the
-            features lose most of their directions to it in the first hundred steps (docs/decisions.md).
+            in the units of the prior, and not confined to the positive orthant where ReLU and pooling leave it. On
+            photographs, without a regulariser, features keep more of their directions without any batch norm; textures
+            collapse then (docs/decisions.md).
         directional: the directional factor.
         degrees_of_freedom: of the Student-t (5); ``math.inf``: Gaussian.
         sigma_min: the least scale of the Student-t in the units of z (.01).
@@ -142,7 +136,6 @@ class VJE(Regularised):
 
     space = "sphere"
     spread_form = "vje+mmd"
-    earlier: ClassVar[Mapping[str, Any]] = {"standardise": True, "batch_norm": True}
     draw: Tensor
     head: InferenceNetwork  # pyright: ignore[reportIncompatibleVariableOverride]
 
@@ -151,7 +144,7 @@ class VJE(Regularised):
         encoder: nn.Module,
         head: InferenceNetwork,
         *,
-        standardise: bool | None = None,
+        standardise: bool = True,
         directional: Directional = "student",
         degrees_of_freedom: float | None = None,
         sigma_min: float | None = None,
@@ -187,8 +180,7 @@ class VJE(Regularised):
                 + (" or 3 (untied scale)" if self.factor.floor is not None else ": this factor has no scale")
             )
         self.radius = RadialFactor(radial_degrees_of_freedom, radial_scale) if radial else None
-        norm = _normed(regulariser, directional) if standardise is None else standardise
-        self.standardise = nn.BatchNorm1d(dim, affine=False) if norm else nn.Identity()
+        self.standardise = nn.BatchNorm1d(dim, affine=False) if standardise else nn.Identity()
         self.kl_weight, self.samples, self.stop_gradient = kl_weight, samples, stop_gradient
         self.regulariser, self.seed = regulariser, seed
         self.register_buffer("draw", torch.zeros((), dtype=torch.int64))
@@ -203,22 +195,19 @@ class VJE(Regularised):
         dim: int | None = None,
         hidden: int = 1024,
         tied: bool = True,
-        batch_norm: bool | None = None,
+        batch_norm: bool = True,
         regulariser: Discrepant | None = None,
         weight: float | None = None,
         **options: Any,
     ) -> "VJE":
-        """Its only network beside the encoder; raises ValueError for another dimension than the encoder's.
-        ``batch_norm`` in the inference network: None as for ``standardise``.
-        """
+        """Its only network beside the encoder; raises ValueError for another dimension than the encoder's."""
         if dim not in (None, encoder.feature_dim):
             raise ValueError(
                 f"got dim={dim}, expected {encoder.feature_dim} or nothing: there is no projection head, the embedding "
                 "has the dimension of the encoder's features"
             )
         outputs, held = 2 if tied else 3, Regulariser.of(regulariser, encoder.feature_dim, weight)
-        norms = _normed(held, options.get("directional", "student")) if batch_norm is None else batch_norm
-        head = InferenceNetwork(encoder.feature_dim, hidden, outputs=outputs, batch_norm=norms)
+        head = InferenceNetwork(encoder.feature_dim, hidden, outputs=outputs, batch_norm=batch_norm)
         return cls(encoder, head, regulariser=held, **options)
 
     def _network(self, x: Tensor) -> Tensor:
@@ -328,11 +317,6 @@ class VJE(Regularised):
         # stands between target and encoder.
         slope = self.factor.slope * (0.5 if self.stop_gradient else 1.0) * _PASSED
         return Pull(n, views, slope, self.space)
-
-    @property
-    def chosen(self) -> dict[str, Any]:
-        norms = [isinstance(part, nn.BatchNorm1d) for part in self.head.modules()]
-        return {"standardise": isinstance(self.standardise, nn.BatchNorm1d), "batch_norm": any(norms)}
 
     @property
     def least_steps(self) -> int:
