@@ -61,7 +61,12 @@ def collection(
 
 def page(made: Collection, folder: Path) -> Page:
     annotations = Annotations(made, folder)
-    resources = Resources(made, plane_of(made.unit(), "pca"), labels=str(annotations.labels_file))
+    resources = Resources(
+        made,
+        plane_of(made.unit(), "pca"),
+        labels=str(annotations.labels_file),
+        labelled=lambda: annotations.read()["labels"],
+    )
     return Page(resources, Pictures(made.source), annotations)
 
 

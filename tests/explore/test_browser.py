@@ -112,8 +112,12 @@ def apart(made) -> int:
 def test_a_click_shows_the_neighbours(tab):
     made = collection(60)
     row = apart(made)
-    tab.page.mouse.move(*tab.where(row))
-    tab.page.locator(".tip img").wait_for()  # the picture under the pointer
+    for step in range(100):  # until the map can draw, which nothing tells
+        tab.page.mouse.move(tab.where(row)[0] + step % 2, tab.where(row)[1])
+        tab.page.wait_for_timeout(100)
+        if tab.page.locator(".tip img").count():
+            break
+    assert tab.page.locator(".tip").text_content().startswith(f"{row:03d}.png")  # what is under the pointer
     tab.page.mouse.click(*tab.where(row))
     wanted = made.neighbours(row)
     assert tab.cards() == wanted.rows
@@ -141,6 +145,16 @@ def test_zoomed_in_pictures_stand_for_points(tab):
             assert a is b or abs(a["x"] - b["x"]) > 40 or abs(a["y"] - b["y"]) > 40
     tab.page.keyboard.press("p")
     tab.page.locator(".overlay img").first.wait_for(state="detached")
+
+
+def test_shift_and_click_adds_to_the_selection(tab):
+    row = apart(collection(60))
+    tab.page.evaluate("() => window.isospherePage.state.select([1], 'one')")
+    tab.page.keyboard.down("Shift")
+    tab.page.mouse.click(*tab.where(row))
+    tab.page.keyboard.up("Shift")
+    assert tab.state("selection") == [1, row]
+    assert tab.state("image") is None
 
 
 def lasso(tab) -> list[int]:

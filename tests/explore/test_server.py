@@ -184,6 +184,15 @@ def test_labels_follow_the_content(client, made, tmp_path):
     assert Annotations(moved, tmp_path).read()["labels"] == {1: "ash", 5: "pine"}
 
 
+def test_a_diverse_subset_stays_away_from_labelled_images(client, made):
+    every = [row for row in range(60) if made.source.labels[row] != 2]
+    client.post(at("annotations/labels"), json={"rows": every, "label": "done"})
+    found = client.get(at("data/diverse.json?k=12&apart=1")).json()
+    assert sorted(found["rows"]) == [row for row in range(60) if made.source.labels[row] == 2]
+    assert client.get(at("data/diverse.json?k=13&apart=1")).status_code == 400
+    assert client.get(at("data/diverse.json?k=13")).status_code == 200
+
+
 def test_copies_share_a_label(made, tmp_path):
     made.source._images = None  # not read again
     made.once.get("digests", lambda: np.array([[1, 2]] * 2 + [[3, i] for i in range(58)], np.int64))

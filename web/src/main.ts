@@ -40,7 +40,7 @@ async function start(): Promise<void> {
   const view = new MapView(
     find("#map"),
     {
-      pick: (row) => pick(row),
+      pick: (row, more) => (more ? panels.add(state, row) : pick(row)),
       lasso: (rows) => lassoed(rows),
       tooltip: (row) => tip(row),
       thumbnail: (row) => backend.thumbnail(row),
@@ -107,8 +107,7 @@ async function start(): Promise<void> {
   };
   const draw = (): void => void page.run(async () => TABS[tab](page, find("#panel")));
 
-  function pick(row: number | null): void {
-    if (row === null) return;
+  function pick(row: number): void {
     performance.mark("isosphere:clicked", { detail: row });
     state.choose(row);
   }
@@ -325,7 +324,8 @@ async function start(): Promise<void> {
       event.preventDefault();
       view.pan(...moves[event.key]);
     } else if (event.key === "Enter") {
-      pick(view.middle());
+      const row = view.middle();
+      if (row !== null) pick(row);
     }
   });
 

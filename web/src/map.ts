@@ -10,7 +10,7 @@ export interface Label extends Point {
 }
 
 export interface MapEvents {
-  pick(row: number | null): void;
+  pick(row: number, more: boolean): void;
   lasso(rows: number[]): void;
   tooltip(row: number): HTMLElement;
   thumbnail(row: number): string;
@@ -33,6 +33,7 @@ export class MapView {
   private labels: Label[] = [];
   private colouring: Colouring | null = null;
   private chosen: number | null = null;
+  private marked: number[] = [];
   private readonly ring = h("b");
   private waiting = 0;
   showPictures = true;
@@ -51,13 +52,14 @@ export class MapView {
       ...this.look(),
       querySelection: async (x, y, unit) => this.point(this.points.nearest(x, y, unit * REACH)),
       onViewportState: (state) => this.moved(state),
-      onSelection: (found) => this.events.pick(found?.length ? Number(found[found.length - 1].identifier) : null),
+      onSelection: () => this.mark(this.marked, this.chosen), // what is marked is the page's business
       onRangeSelection: (range) => this.ranged(range),
       customTooltip: this.tooltip(),
     });
     box.append(this.overlay, this.lassoLayer);
     new ResizeObserver(() => this.resized()).observe(box);
     this.lasso();
+    this.clicks();
     this.touch();
   }
 
@@ -101,6 +103,7 @@ export class MapView {
   /** Rows that are marked, and the one among them that the page is about. */
   mark(rows: number[], chosen: number | null = null): void {
     this.chosen = chosen;
+    this.marked = rows;
     this.redraw();
     const found = rows.map((row) => this.point(this.place.get(row) ?? -1)).filter((p): p is DataPoint => p !== null);
     this.view.update({ selection: found.slice(0, 400), tooltip: null });
@@ -333,6 +336,24 @@ export class MapView {
     };
     this.lassoLayer.addEventListener("pointerup", end);
     this.lassoLayer.addEventListener("pointercancel", end);
+  }
+
+  /** A click is ours, for the view answers none before it can draw, which some machines never can. */
+  private clicks(): void {
+    let down: Point | null = null;
+    this.box.addEventListener("pointerdown", (event) => (down = { x: event.clientX, y: event.clientY }), true);
+    this.box.addEventListener(
+      "pointerup",
+      (event) => {
+        const moved = down ? Math.hypot(event.clientX - down.x, event.clientY - down.y) : Infinity;
+        if (moved > 4 || this.lassoing || event.button !== 0) return;
+        const box = this.box.getBoundingClientRect();
+        const { x, y } = this.toData({ x: event.clientX - box.left, y: event.clientY - box.top });
+        const i = this.points.nearest(x, y, this.unit * REACH);
+        if (i >= 0) this.events.pick(this.rows[i], event.shiftKey || event.ctrlKey || event.metaKey);
+      },
+      true,
+    );
   }
 
   /** One finger moves the map, two zoom it; a tap is a click, which the browser makes of it. */

@@ -28,8 +28,14 @@ const hint = (text: string): HTMLElement => h("p", { className: "hint" }, text);
 const button = (text: string, onclick: () => unknown, more: Record<string, unknown> = {}): HTMLButtonElement =>
   h("button", { type: "button", onclick, ...more }, text);
 
-function cosines(found: Found): Card[] {
-  return found.rows.map((row, i) => ({ row, detail: found.cosines[i].toFixed(3) }));
+/** What was found, without what is hidden. */
+function seen(state: State, cards: Card[]): Card[] {
+  const hidden = new Set(state.annotations.hidden);
+  return cards.filter(({ row }) => !hidden.has(row));
+}
+
+function cosines(state: State, found: Found): Card[] {
+  return seen(state, found.rows.map((row, i) => ({ row, detail: found.cosines[i].toFixed(3) })));
 }
 
 function labelForm(page: Page, rows: () => number[], what: string): HTMLElement {
@@ -113,12 +119,13 @@ export async function image(page: Page, box: HTMLElement): Promise<void> {
         "div",
         { className: "row" },
         button("Select these", () => {
-          state.select([row, ...found.rows], `${state.short(row)} and its neighbours`);
+          const rows = cosines(state, found).map((each) => each.row);
+          state.select([row, ...rows], `${state.short(row)} and its neighbours`);
           page.open("selection");
         }),
         h("span", { className: "hint" }, "Numbers: cosine."),
       ),
-      grid(state, cosines(found)),
+      grid(state, cosines(state, found)),
     );
     near.ariaBusy = "false";
     page.near = found.rows;
@@ -129,7 +136,7 @@ export async function image(page: Page, box: HTMLElement): Promise<void> {
   }
 }
 
-function add(state: State, row: number): void {
+export function add(state: State, row: number): void {
   if (!state.selection.includes(row)) state.select([...state.selection, row], "picked one by one");
 }
 
@@ -159,7 +166,7 @@ export function search(page: Page, box: HTMLElement): void {
         page.open("selection");
       }),
     ),
-    grid(state, cosines(found)),
+    grid(state, cosines(state, found)),
   );
 }
 
@@ -320,22 +327,27 @@ export async function list(page: Page, box: HTMLElement, name: ListKind["name"])
   const found = h("div");
   const fixed = !!state.meta.static && name === "typical";
   const k = h("input", { type: "number", min: "1", max: String(Math.min(kind.most, state.meta.count)), value: String(Math.min(kind.k ?? 1, state.meta.count)), ariaLabel: "How many", disabled: fixed });
+  const apart = h("input", { type: "checkbox" });
+  const some = Object.keys(state.annotations.labels).length > 0 && name === "diverse" && !state.meta.static;
   const look = async (): Promise<void> => {
     fill(found, hint("Computing …"));
     try {
-      const listed = await state.backend.get<Listed>(name, kind.k && !fixed ? { k: Number(k.value) } : {});
+      const asked = { k: Number(k.value), ...(apart.checked ? { apart: 1 } : {}) };
+      const listed = await state.backend.get<Listed>(name, kind.k && !fixed ? asked : {});
+      const detail = (value: number | null): string | undefined => (value === null ? undefined : format(value));
+      const cards = seen(state, listed.rows.map((row, i) => ({ row, detail: detail(listed.values[i]) })));
       fill(
         found,
         h(
           "div",
           { className: "row" },
           button("Select these", () => {
-            state.select(listed.rows, name === "diverse" ? "a diverse subset" : name === "typical" ? "typical images" : "outliers");
+            state.select(cards.map(({ row }) => row), name === "diverse" ? "a diverse subset" : name === "typical" ? "typical images" : "outliers");
             page.open("selection");
           }),
           h("span", { className: "hint" }, `Numbers: ${listed.what}.`),
         ),
-        grid(state, listed.rows.map((row, i) => ({ row, detail: listed.values[i] === null ? undefined : format(listed.values[i]!) }))),
+        grid(state, cards),
       );
     } catch (error) {
       fill(found);
@@ -356,6 +368,7 @@ export async function list(page: Page, box: HTMLElement, name: ListKind["name"])
           },
         },
         h("label", {}, "k ", k),
+        some && h("label", {}, apart, " away from labelled images"),
         h("button", { type: "submit", disabled: fixed }, "Choose"),
       ),
     found,

@@ -1,7 +1,7 @@
 """The images of a page with their embeddings by every layer: what is near what."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -150,9 +150,8 @@ def _surprise(run: Run, source: Source) -> NDArray[np.float32]:
         return {"elbo": method.scores(view)["elbo"]}  # pyright: ignore[reportCallIssue]
 
     positions = torch.arange(len(source))
-    reading = replace(run.reading)
     found = rows_seen(
-        source.read_as(reading),
+        source.read_as(run.reading),
         positions,
         Look(see, method),
         canvas=run.canvas,

@@ -1,6 +1,6 @@
 """What the page asks for, by name: plain values, the same for a server and for a folder of files."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import torch
@@ -30,11 +30,18 @@ class MissingError(LookupError):
 class Resources:
     """What a page about a collection is made of. `meta`, `map`, `names`, `files`, `column/NAME`,
     `neighbours/LAYER/ROW`, `duplicates`, `outliers`, `typical`, `diverse`, `clusters`. `labels`: the file
-    that labels are written to.
+    that labels are written to; `labelled`: the rows that have one.
     """
 
-    def __init__(self, collection: Collection, plane: Plane, *, labels: str = "") -> None:
-        self.collection, self.plane, self.labels = collection, plane, labels
+    def __init__(
+        self,
+        collection: Collection,
+        plane: Plane,
+        *,
+        labels: str = "",
+        labelled: Callable[[], Iterable[int]] = tuple,
+    ) -> None:
+        self.collection, self.plane, self.labels, self.labelled = collection, plane, labels, labelled
 
     def get(self, name: str, query: Mapping[str, str] | None = None) -> Any:
         """A resource. Raises: MissingError; UsageError for a number out of range."""
@@ -128,11 +135,15 @@ class Resources:
         rows, sizes = collection.once.get(("typical", k), lambda: typical_rows(collection.unit(), k))
         return {"rows": rows.tolist(), "values": sizes.tolist(), "what": "images like it"}
 
-    def diverse(self, k: int = 50) -> dict[str, Any]:
-        """k images, each the farthest from those before it (Gonzalez): the first few are a subset for few labels."""
-        self._check(k)
-        collection = self.collection
-        rows, gaps = collection.once.get(("diverse", k), lambda: farthest_first(collection.unit(), k))
+    def diverse(self, k: int = 50, apart: int = 0) -> dict[str, Any]:
+        """k images, each the farthest from those before it (Gonzalez): the first few are a subset for few labels.
+
+        `apart`: 1 to stay away from the images that are labelled already.
+        """
+        before = sorted(self.labelled()) if apart else []
+        self._check(k, len(self.collection) - len(before))
+        chosen = torch.tensor(before) if before else None
+        rows, gaps = farthest_first(self.collection.unit(), k, chosen=chosen)
         return {"rows": rows.tolist(), "values": _rounded(gaps), "what": "distance to those before it"}
 
     def clusters(self, k: int | None = None) -> dict[str, Any]:
@@ -148,9 +159,10 @@ class Resources:
         ]
         return {"k": len(groups), "groups": groups, **as_json(cluster_column(found))}
 
-    def _check(self, k: int) -> None:
-        if not 1 <= k <= min(MOST, len(self.collection)):
-            raise UsageError(f"k: got {k}, expected 1 to {min(MOST, len(self.collection))}.")
+    def _check(self, k: int, images: int | None = None) -> None:
+        most = min(MOST, len(self.collection) if images is None else images)
+        if not 1 <= k <= most:
+            raise UsageError(f"k: got {k}, expected 1 to {most}.")
 
 
 def found_json(found: Found) -> dict[str, Any]:
@@ -165,7 +177,7 @@ def _rounded(values: torch.Tensor) -> list[float | None]:
 _TAKES: dict[str, dict[str, type]] = {
     "neighbours": {"k": int},
     "typical": {"k": int},
-    "diverse": {"k": int},
+    "diverse": {"k": int, "apart": int},
     "clusters": {"k": int},
     "duplicates": {"threshold": float},
 }
