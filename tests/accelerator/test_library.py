@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from isosphere.data import RECIPES, Views, recipe
+from isosphere.data import RECIPES, Pictures, Views, recipe
 from isosphere.discrepancies import DISCREPANCIES, build_discrepancy
 from isosphere.methods import Method, build_method
 from isosphere.models import build_encoder
@@ -89,9 +89,38 @@ def test_views_are_those_of_the_cpu_and_wait_for_nothing(name, simulated):
     images, index = torch.randint(0, 256, (BATCH, 3, 48, 48), dtype=torch.uint8), torch.arange(BATCH)
     make = Views(recipe(name, 32))
     expected = make(images, index=index, epoch=1, seed=3)
-    images, index = images.to(D), index.to(D)
-    make(images, index=index, epoch=0, seed=3)  # sends its constants
+    images = images.to(D)
+    for place in (index, index.to(D)):
+        make(images, index=place, epoch=0, seed=3)  # sends its constants
+        with simulated.no_waiting():
+            made = make(images, index=place, epoch=1, seed=3)
+        for a, b in zip(made, expected, strict=True):
+            torch.testing.assert_close(a.cpu(), b, rtol=0, atol=1e-3)
+
+
+LAUNCHES = {
+    **{"crops": 62, "lejepa": 470, "dino": 420, "byol": 112, "simsiam": 104, "distillation": 34},
+    **{"textures": 72, "textures-paper": 114},
+}
+"""Of all views of a batch: counted, and a little room."""
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_views_are_few_launches(name, simulated):
+    images, make = torch.zeros(BATCH, 3, 48, 48, dtype=torch.uint8, device=D), Views(recipe(name, 32))
+    make(images, index=torch.arange(BATCH), epoch=0, seed=0)
+    with simulated.record() as seen:
+        make(images, index=torch.arange(BATCH), epoch=0, seed=0)
+    assert seen.launches <= LAUNCHES[name]
+
+
+def test_views_of_pictures_of_several_shapes_wait_for_nothing(simulated):
+    pictures = Pictures([torch.randint(0, 256, (3, 40 + k, 52), dtype=torch.uint8) for k in range(BATCH)])
+    make, index = Views(recipe("byol", 32)), torch.arange(BATCH)
+    expected = make(pictures, index=index, epoch=1, seed=3)
+    there = pictures.to(D)
+    make(there, index=index, epoch=0, seed=3)
     with simulated.no_waiting():
-        made = make(images, index=index, epoch=1, seed=3)
+        made = make(there, index=index, epoch=1, seed=3)
     for a, b in zip(made, expected, strict=True):
         torch.testing.assert_close(a.cpu(), b, rtol=0, atol=1e-3)

@@ -14,6 +14,7 @@ from isosphere.data import _resampling as resampling
 from isosphere.data import _views as module
 from isosphere.data._colour import LUMA
 from isosphere.data._geometry import frame
+from isosphere.data._random import uniform
 from isosphere.data._recipes import IMAGENET_MEAN, IMAGENET_STD
 from isosphere.data._resampling import sample_upright
 from isosphere.errors import UsageError
@@ -32,6 +33,14 @@ def index() -> Tensor:
 
 def unnormalised(view: Tensor, law: ViewRecipe) -> Tensor:
     return view * torch.tensor(law.std)[:, None, None] + torch.tensor(law.mean)[:, None, None]
+
+
+def drawn(law: ViewRecipe, number: int, index: Tensor, side: int):
+    """What is drawn for a view: its plan, and the factors of its colours."""
+    units = colour.Units(1 / 255, law.mean, law.std)
+    plans = module._plans(law, index, 0, 0, frame([(side, side)], law, index.device), 3, units)
+    u = uniform(0, 0, index, number, module._COLOUR.stop)
+    return plans[number], colour.jitter(u[:, module._COLOUR], law)
 
 
 @pytest.mark.parametrize("name", RECIPES)
@@ -157,14 +166,14 @@ def test_an_empty_batch_gives_empty_views():
 def test_byol_views_are_those_of_torchvisions_functions_with_the_same_draws(images, index):
     law = recipe("byol", 24, hue=0.0, jitter_probability=1.0, grey=0.5)
     for number, view in enumerate(Views(law)(images, index=index, epoch=0, seed=0)):
-        plan = module._draw(law, number, index, 0, 0, frame([(36, 36)], law, index.device))
+        plan, jitter = drawn(law, number, index, 36)
         crops = sample_upright(images.float() / 255, plan.placement, 24)
         theirs = []
         for i, x in enumerate(crops):
-            x = TF.adjust_brightness(x, float(plan.jitter.brightness[i]))
-            x = TF.adjust_contrast(x, float(plan.jitter.contrast[i]))
-            x = TF.adjust_saturation(x, float(plan.jitter.saturation[i]))
-            x = TF.rgb_to_grayscale(x, 3) if plan.jitter.grey[i] else x
+            x = TF.adjust_brightness(x, float(jitter.brightness[i]))
+            x = TF.adjust_contrast(x, float(jitter.contrast[i]))
+            x = TF.adjust_saturation(x, float(jitter.saturation[i]))
+            x = TF.rgb_to_grayscale(x, 3) if jitter.grey[i] else x
             if plan.sigma is not None and plan.sigma[i] > 0:
                 x = TF.gaussian_blur(x, [23, 23], [float(plan.sigma[i])] * 2)
             if plan.solarise is not None and plan.solarise[i]:
@@ -185,13 +194,13 @@ def test_crops_of_real_photographs_stay_close_to_torchvisions_jitter(real_data):
     law = recipe("crops", 32, jitter_probability=1.0, grey=0.0, **still)
     index = torch.arange(64)
     ours = unnormalised(Views(law)(images, index=index, epoch=0, seed=0)[0], law)
-    plan = module._draw(law, 0, index, 0, 0, frame([(32, 32)], law, index.device))
+    _, jitter = drawn(law, 0, index, 32)
     levels = []
     for i, x in enumerate(images.float() / 255):
-        x = TF.adjust_brightness(x, float(plan.jitter.brightness[i]))
-        x = TF.adjust_contrast(x, float(plan.jitter.contrast[i]))
-        x = TF.adjust_saturation(x, float(plan.jitter.saturation[i]))
-        x = TF.adjust_hue(x, float(plan.jitter.turn[i] / (2 * torch.pi)))
+        x = TF.adjust_brightness(x, float(jitter.brightness[i]))
+        x = TF.adjust_contrast(x, float(jitter.contrast[i]))
+        x = TF.adjust_saturation(x, float(jitter.saturation[i]))
+        x = TF.adjust_hue(x, float(jitter.turn[i] / (2 * torch.pi)))
         levels.append((ours[i] - x).abs().mean() * 255)
     assert float(torch.stack(levels).median()) < 3
     assert float(torch.stack(levels).max()) < 25

@@ -16,9 +16,11 @@ from isosphere.data._colour import (
     add_noise,
     apply_affine,
     clamp,
+    colour_map,
     erase,
+    erased_boxes,
     jitter,
-    jitter_affine,
+    offset_of,
     solarise,
 )
 from isosphere.data._recipes import ViewRecipe
@@ -38,8 +40,9 @@ def apply(
     clamped: bool = True,
 ) -> Tensor:
     factors = Jitter(*(torch.full((len(x),), v) for v in (brightness, contrast, saturation, turn, grey)))
-    matrix, offset = jitter_affine(factors, x.mean((2, 3)), units)
-    out = apply_affine(x, matrix, offset, torch.empty_like(x))
+    colours = colour_map(factors, x.shape[1], units)
+    offset = offset_of(colours, x.mean((2, 3)), units)
+    out = apply_affine(x, colours.matrix, offset, torch.empty_like(x))
     return clamp(out, units) if clamped else out
 
 
@@ -179,7 +182,7 @@ def test_noise_stays_between_black_and_white():
 def test_erased_share_follows_the_recipe_and_is_one_black_box():
     n, side = 600, 40
     views = torch.zeros(n, 3, side, side)
-    erased = erase(views, torch.rand(n, ERASE_DRAWS), 0.5, (0.1, 0.3), NORMALISED)
+    erased = erase(views, erased_boxes(torch.rand(n, ERASE_DRAWS), 0.5, (0.1, 0.3)), NORMALISED)
     black = erased[:, 0] == NORMALISED.black[0]
     assert ((erased[:, 2] == NORMALISED.black[2]) == black).all()
     hit = black.flatten(1).any(1)
@@ -193,9 +196,8 @@ def test_erased_share_follows_the_recipe_and_is_one_black_box():
 
 
 def test_erasing_a_large_share_keeps_its_area():
-    black = erase(
-        torch.ones(300, 1, 50, 50), torch.rand(300, ERASE_DRAWS), 1.1, (0.9, 0.9), Units(1.0, (0.0,), (1.0,))
-    )
+    boxes = erased_boxes(torch.rand(300, ERASE_DRAWS), 1.1, (0.9, 0.9))
+    black = erase(torch.ones(300, 1, 50, 50), boxes, Units(1.0, (0.0,), (1.0,)))
     torch.testing.assert_close(
         (black == 0).float().mean((1, 2, 3)), torch.full((300,), 0.9), atol=0.03, rtol=0
     )

@@ -83,31 +83,46 @@ def _hue(turn: Tensor) -> Tensor:
     return torch.stack([same, left, right, right, same, left, left, right, same], dim=1).view(-1, 3, 3)
 
 
-def jitter_affine(jitter: Jitter, channel_means: Tensor, units: Units) -> tuple[Tensor, Tensor]:
-    """The map ``x -> matrix x + offset`` of brightness, contrast, saturation, hue, grey and normalisation.
+class ColourMap(NamedTuple):
+    """The map ``x -> matrix x + offset`` of a view's colours, but for the view's own mean, which the offset needs:
+    ``matrix`` (n, c, c), and ``pull`` (n, 1), how far contrast pulls towards that mean.
+    """
 
-    They apply in this order. Contrast pulls towards the view's mean luma after brightness, as torchvision's. Of other
-    than 1 or 3 channels there are no colours: brightness and contrast have one factor for all channels, and contrast
-    pulls each towards its own mean.
+    matrix: Tensor
+    pull: Tensor
 
-    Shape: channel_means (n, c), those of the view to be mapped; results (n, c, c) and (n, c).
+
+def colour_map(jitter: Jitter, channels: int, units: Units) -> ColourMap:
+    """Brightness, contrast, saturation, hue, grey and normalisation, in this order.
+
+    Contrast pulls towards the view's mean luma after brightness, as torchvision's. Of other than 1 or 3 channels there
+    are no colours: brightness and contrast have one factor for all channels, and contrast pulls each towards its own
+    mean.
     """
     brightness, contrast, saturation, turn, grey = jitter
-    channels = channel_means.shape[1]
-    device = channel_means.device
-    luma = constant(LUMA if channels == 3 else (1.0,), device)
-    pulled = (channel_means @ luma)[:, None] if channels in (1, 3) else channel_means
-    # Saturation, hue and grey leave greys alone: the offset of contrast (a grey) passes through them
-    # unchanged, and hue after saturation is hue (s I + (1 - s) 1 luma^T) = s hue + (1 - s) 1 luma^T.
-    pivot = ((1.0 - contrast) * brightness)[:, None] * pulled
+    device = brightness.device
     matrix = (brightness * contrast)[:, None, None]
     if channels == 3:
+        # Saturation, hue and grey leave greys alone: the offset of contrast (a grey) passes through them
+        # unchanged, and hue after saturation is hue (s I + (1 - s) 1 luma^T) = s hue + (1 - s) 1 luma^T.
+        luma = constant(LUMA, device)
         colours = torch.lerp(luma.expand(3, 3), _hue(turn), saturation[:, None, None])
         matrix = matrix * torch.where(grey[:, None, None], (luma @ colours)[:, None, :], colours)
     else:
         matrix = matrix * torch.eye(channels, device=device)
-    scale = constant(tuple(units.unit / s for s in units.std), device)
-    return matrix * scale[:, None], pivot * scale + constant(units.black, device)
+    return ColourMap(matrix * _scale(units, device)[:, None], ((1.0 - contrast) * brightness)[:, None])
+
+
+def offset_of(colours: ColourMap, channel_means: Tensor, units: Units) -> Tensor:
+    """The offset of a view's colours. Shape: channel_means (n, c), those of the view before the map; result (n, c)."""
+    channels, device = channel_means.shape[1], channel_means.device
+    luma = constant(LUMA if channels == 3 else (1.0,), device)
+    pulled = (channel_means @ luma)[:, None] if channels in (1, 3) else channel_means
+    return colours.pull * pulled * _scale(units, device) + constant(units.black, device)
+
+
+def _scale(units: Units, device: torch.device) -> Tensor:
+    return constant(tuple(units.unit / s for s in units.std), device)
 
 
 def apply_affine(views: Tensor, matrix: Tensor, offset: Tensor, out: Tensor) -> Tensor:
@@ -155,27 +170,30 @@ def add_noise(
     return clamp(views, units)
 
 
-def erase(views: Tensor, u: Tensor, probability: float, area: tuple[float, float], units: Units) -> Tensor:
-    """Blacken a random box of each view, with the given probability, in place.
+def erased_boxes(u: Tensor, probability: float, area: tuple[float, float]) -> Tensor:
+    """Random boxes to blacken, with the given probability, else empty ones.
 
-    The box's share of the view is uniform in ``area``, its ratio log-uniform in [0.3, 3.3], its place
-    uniform.
+    The box's share of the view is uniform in ``area``, its ratio log-uniform in [0.3, 3.3], its place uniform.
 
-    Shape: views (n, c, h, w) normalised, u (n, ERASE_DRAWS) uniform in [0, 1).
+    Shape: u (n, ERASE_DRAWS) uniform in [0, 1); result (n, 4), left, top, right and bottom as shares of the sides.
     """
-    some = chosen_rows(u[:, 0] < probability)
-    x, u = views[some], u[some]
-    height, width = x.shape[-2:]
     share = area[0] + (area[1] - area[0]) * u[:, 1]
     root = torch.exp(0.5 * math.log(3.3 / 0.3) * u[:, 2] + 0.5 * math.log(0.3))
     # A side that would not fit is the whole side, and the other keeps the area.
     box_w = (share.sqrt() * root).clamp_max(1.0).maximum(share)
     box_h = share / box_w
     left, top = u[:, 3] * (1.0 - box_w), u[:, 4] * (1.0 - box_h)
-    column = (torch.arange(width, device=x.device) + 0.5) / width
-    row = (torch.arange(height, device=x.device) + 0.5) / height
-    inside_x = (column >= left[:, None]) & (column < (left + box_w)[:, None])
-    inside_y = (row >= top[:, None]) & (row < (top + box_h)[:, None]) & (u[:, 0] < probability)[:, None]
+    boxes = torch.stack([left, top, left + box_w, top + box_h], dim=1)
+    return boxes.masked_fill_((u[:, 0] >= probability)[:, None], 0.0)
+
+
+def erase(views: Tensor, boxes: Tensor, units: Units) -> Tensor:
+    """Blacken a box of each view, in place. Shape: views (n, c, s, s) normalised, boxes (n, 4)."""
+    some = chosen_rows(boxes[:, 2] > 0)
+    x, ends = views[some], boxes[some].view(-1, 2, 2, 1)
+    side = x.shape[-1]
+    centre = constant(tuple((k + 0.5) / side for k in range(side)), x.device)
+    inside_x, inside_y = ((centre >= ends[:, 0]) & (centre < ends[:, 1])).unbind(1)
     box = (inside_y[:, :, None] & inside_x[:, None, :])[:, None]
     views[some] = torch.where(box, constant(units.black, x.device)[:, None, None], x)
     return views

@@ -20,8 +20,8 @@ from ._workers import Ahead, worker_count
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Images uint8 (b, c, size, size), or pictures of several shapes, and their positions in the source, int64 (b,), on
-    one device.
+    """Images uint8 (b, c, size, size), or pictures of several shapes, on the loader's device, and on the CPU their
+    positions in the source, int64 (b,).
     """
 
     images: Tensor | Pictures
@@ -194,17 +194,17 @@ class Loader:
 
     def _from_memory(self, images: Tensor | Pictures, order: _Order) -> Iterator[Batch]:
         for positions in order:
-            index = send(torch.tensor(positions), self.device)
+            index = torch.tensor(positions)
             if isinstance(images, Pictures):
                 yield Batch(together([images[i] for i in positions]), index)
             else:
-                yield Batch(images.index_select(0, index), index)
+                yield Batch(images.index_select(0, send(index, self.device)), index)
 
     def _from_stream(self, stream: Ahead, epoch: int, start: int) -> Iterator[Batch]:
         self._order.epoch, self._order.start = epoch, start
         for images, index, failed in stream:
             self._note(failed, index)
-            yield Batch(images.to(self.device, non_blocking=True), index.to(self.device, non_blocking=True))
+            yield Batch(images.to(self.device, non_blocking=True), index)
 
     def _note(self, failed: dict[int, str], index: Tensor) -> None:
         self.skipped |= {self._paths[i]: reason for i, reason in failed.items()}

@@ -10,6 +10,8 @@ import math
 import torch
 from torch import Tensor
 
+from isosphere.devices import constant
+
 _MASK = 0xFFFFFFFF
 _MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
 _WEYL = (0x9E3779B9, 0xBB67AE85)
@@ -49,33 +51,43 @@ def _check(name: str, value: int, bits: int) -> None:
         raise ValueError(f"{name} is {value}; expected an integer in [0, 2^{bits}).")
 
 
-def random_words(seed: int, epoch: int, index: Tensor, stream: int, count: int) -> Tensor:
+Stream = int | range
+
+
+def random_words(seed: int, epoch: int, index: Tensor, stream: Stream, count: int) -> Tensor:
     """Draw ``count`` independent uniform 32-bit words for each image.
 
     Counter words are (index, epoch, block, stream) and the key is the 64-bit seed. Block b gives columns 4b
     to 4b + 3, so the first columns do not depend on ``count``. Streams from 0xFFFFFF00 upwards are reserved.
 
-    Shape: index (n,) integers in [0, 2^32), result (n, count) int64 in [0, 2^32), on the device of ``index``.
+    Shape: index (n,) integers in [0, 2^32), result (n, count) int64 in [0, 2^32), on the device of ``index``; of a
+    range of streams (streams, n, count).
     Raises: ValueError if seed is outside [0, 2^64), epoch or stream outside [0, 2^32), or count is negative.
     """
     _check("seed", seed, 64)
     _check("epoch", epoch, 32)
-    _check("stream", stream, 32)
+    for end in (
+        (stream, stream) if isinstance(stream, int) else (stream.start, max(stream.start, stream.stop - 1))
+    ):
+        _check("stream", end, 32)
     _check("count", count, 32)
     if index.ndim != 1 or index.is_floating_point():
         raise ValueError(
             f"index has shape {tuple(index.shape)} and dtype {index.dtype}; expected (n,) integers."
         )
     block = torch.arange((count + 3) // 4, device=index.device)
-    counter = (index.to(torch.int64)[:, None] & _MASK, epoch, block[None, :], stream)
+    several = isinstance(stream, range)
+    streams = constant(tuple(stream), index.device, torch.int64)[:, None, None] if several else stream
+    counter = (index.to(torch.int64)[:, None] & _MASK, epoch, block[None, :], streams)
     words = philox(counter, (seed & _MASK, seed >> 32))
-    return torch.stack([torch.as_tensor(w) for w in words], dim=-1).flatten(1)[:, :count]
+    return torch.stack([torch.as_tensor(w) for w in words], dim=-1).flatten(-2)[..., :count]
 
 
-def uniform(seed: int, epoch: int, index: Tensor, stream: int, count: int) -> Tensor:
+def uniform(seed: int, epoch: int, index: Tensor, stream: Stream, count: int) -> Tensor:
     """Draw ``count`` uniform numbers in [0, 1) for each image.
 
-    Shape: index (n,) integers, result (n, count) float32 on the device of ``index``.
+    Shape: index (n,) integers, result (n, count) float32 on the device of ``index``; of a range of streams (streams, n,
+    count).
     Numerics: multiples of 2^-24, the same bits on every device.
     Raises: as :func:`random_words`.
     """

@@ -37,19 +37,28 @@ def resize_matrix(
     from, normalised over the pixels that exist; a negative ``half`` mirrors. This is the antialiased bilinear
     filter of PIL and torchvision, except that image pixels just outside the box take part in its border.
 
-    Shape: centre, half (n,) in pixels; length (n,), of the source pixels those that exist, None for all; result
-    (n, size, source); rows sum to 1.
+    Shape: centre, half (*, n) in pixels; length (n,), of the source pixels those that exist, None for all; result
+    (*, n, size, source); rows sum to 1.
     """
-    device, dtype = centre.device, centre.dtype
-    output = (torch.arange(size, device=device, dtype=dtype) + 0.5) * (2.0 / size) - 1.0
+    output, pixel = _output_points(size, centre.device), _pixel_centres(source, centre.device)
     inverse_support = (half.abs() * (2.0 / size)).clamp_min_(1.0).reciprocal_()
-    pixel = torch.arange(source, device=device, dtype=dtype) + 0.5
-    scaled = (centre[:, None] + half[:, None] * output) * inverse_support[:, None]
-    weights = scaled[:, :, None] - (inverse_support[:, None] * pixel)[:, None, :]
+    scaled = (centre[..., None] + half[..., None] * output) * inverse_support[..., None]
+    weights = scaled[..., None] - (inverse_support[..., None] * pixel)[..., None, :]
     weights.abs_().neg_().add_(1.0).clamp_min_(0.0)
     if length is not None:
         weights.mul_((pixel < length[:, None])[:, None, :])
-    return weights.div_(weights.sum(dim=2, keepdim=True))
+    return weights.div_(weights.sum(dim=-1, keepdim=True))
+
+
+@lru_cache(maxsize=64)
+def _output_points(size: int, device: torch.device) -> Tensor:
+    """Centres of a view's pixels in (-1, 1), kept on the device."""
+    return ((torch.arange(size, dtype=torch.float32) + 0.5) * (2.0 / size) - 1.0).to(device)
+
+
+@lru_cache(maxsize=64)
+def _pixel_centres(source: int, device: torch.device) -> Tensor:
+    return (torch.arange(source, dtype=torch.float32) + 0.5).to(device)
 
 
 def blur_matrix(sigma: Tensor, size: int) -> Tensor:
@@ -59,17 +68,26 @@ def blur_matrix(sigma: Tensor, size: int) -> Tensor:
 
     Shape: sigma (n,) in pixels, result (n, size, size); rows sum to 1.
     """
-    last = size - 1
-    distance = torch.arange(2 * size - 1, device=sigma.device, dtype=sigma.dtype)
+    numerator, between, before, beyond = _blur_distances(size, sigma.device)
     # Exponents below -80 would give denormal numbers, which are slow and mean nothing here.
-    exponent = -0.5 * distance.square() / sigma.square().clamp_min(1e-3)[:, None]
+    exponent = numerator / sigma.square().clamp_min(1e-3)[:, None]
     table = torch.exp(exponent.clamp_min(-80.0)).masked_fill_(exponent < -80.0, 0.0)
-    position = torch.arange(size, device=sigma.device)
-    weights = table[:, (position[:, None] - position).abs()]
-    # Pixel j also appears at -j and at 2 (size - 1) - j, except the border pixel, which is its own image.
-    weights[:, :, 1:] += table[:, position[:, None] + position[1:]]
-    weights[:, :, :last] += table[:, 2 * last - position[:, None] - position[:last]]
+    weights = table[:, between]
+    weights[:, :, 1:] += table[:, before]
+    weights[:, :, : size - 1] += table[:, beyond]
     return weights.div_(weights.sum(dim=2, keepdim=True))
+
+
+@lru_cache(maxsize=16)
+def _blur_distances(size: int, device: torch.device) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """``-distance^2/2`` of all distances, and those between pixels i and j; pixel j also appears at -j and at
+    ``2 (size - 1) - j``, except the border pixel, which is its own image.
+    """
+    last, distance, position = size - 1, torch.arange(2 * size - 1, dtype=torch.float32), torch.arange(size)
+    between = (position[:, None] - position).abs()
+    before, beyond = position[:, None] + position[1:], 2 * last - position[:, None] - position[:last]
+    exponent = -0.5 * distance.square()
+    return exponent.to(device), between.to(device), before.to(device), beyond.to(device)
 
 
 def sample_upright(
@@ -85,9 +103,13 @@ def sample_upright(
     n, ...); extent (n, 2), width and height of the image in each upper left corner, None for all of it.
     """
     height, width = images.shape[2:]
-    across, down = (None, None) if extent is None else extent.unbind(1)
-    columns = resize_matrix(placement.centre[:, 0], placement.linear[:, 0, 0], width, size, across)
-    rows = resize_matrix(placement.centre[:, 1], placement.linear[:, 1, 1], height, size, down)
+    centre, half = placement.centre.T, placement.linear.diagonal(dim1=1, dim2=2).T
+    if extent is None and height == width and images.device.type != "cpu":
+        columns, rows = resize_matrix(centre, half, width, size)  # half the launches
+    else:  # one after the other stays in a CPU's caches
+        across, down = (None, None) if extent is None else extent.unbind(1)
+        columns = resize_matrix(centre[0], half[0], width, size, across)
+        rows = resize_matrix(centre[1], half[1], height, size, down)
     if sigma is not None:
         some = chosen_rows(sigma > 0)
         weights = blur_matrix(sigma[some], size)

@@ -5,21 +5,22 @@ around its image, on the worker, or on the rank.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
 
 from isosphere.data import _colour as colour
 from isosphere.data import _geometry as geometry
-from isosphere.data._colour import Jitter, Units
+from isosphere.data._colour import ColourMap, Units
 from isosphere.data._geometry import Frame, Placement
 from isosphere.data._pictures import Pictures
 from isosphere.data._random import normal, uniform
 from isosphere.data._recipes import ViewRecipe
 from isosphere.data._resampling import Levels, blur, sample_boxes, sample_turned, sample_upright
+from isosphere.devices import constant, send
 
 # Bytes of float images worked on at once: on a CPU what its caches hold, elsewhere what its memory spares.
 _CHUNK_CPU, _CHUNK_ELSEWHERE = 4 << 20, 512 << 20
@@ -41,7 +42,7 @@ class _Plan(NamedTuple):
     """All that is drawn for one view of each image; None where the recipe has no such step."""
 
     placement: Placement
-    jitter: Jitter
+    colours: ColourMap
     sigma: Tensor | None
     solarise: Tensor | None
     noise: Tensor | None
@@ -49,11 +50,31 @@ class _Plan(NamedTuple):
     erase: Tensor | None
 
 
+def _mapped(plan: Any, change: Callable[[Tensor], Tensor]) -> Any:
+    """Every tensor in a plan, or in several, changed."""
+    if isinstance(plan, Tensor) or plan is None:
+        return None if plan is None else change(plan)
+    parts = [_mapped(part, change) for part in plan]
+    return type(plan)(*parts) if isinstance(plan, tuple) else parts
+
+
 def _rows(plan: Any, rows: slice | Tensor) -> Any:
     """These rows of every tensor in a plan or a part of it."""
-    if isinstance(plan, tuple):
-        return type(plan)(*(_rows(part, rows) for part in plan))
-    return None if plan is None else plan[rows]
+    return _mapped(plan, lambda x: x[rows])
+
+
+def _on(plans: list[_Plan], device: torch.device) -> list[_Plan]:
+    """Plans on a device: one copy that nobody waits for, for all numbers of a type."""
+    found: list[Tensor] = []
+    _mapped(plans, lambda x: found.append(x) or x)
+    if found[0].device == device:
+        return plans
+    kinds = {dtype: [x.flatten() for x in found if x.dtype == dtype] for dtype in {x.dtype for x in found}}
+    there = {
+        dtype: iter(send(torch.cat(parts), device).split([len(part) for part in parts]))
+        for dtype, parts in kinds.items()
+    }
+    return _mapped(plans, lambda x: next(there[x.dtype]).view(x.shape))
 
 
 class Views:
@@ -90,16 +111,16 @@ class Views:
             )
         # Under autocast the products below would round to 16 bits, before the network rounds again.
         with torch.no_grad(), torch.autocast(images.device.type, enabled=False):
-            return self._draw_all(images, index.to(images.device), epoch, seed)
+            return self._draw_all(images, index, epoch, seed)
 
     def _draw_all(self, images: Tensor | Pictures, index: Tensor, epoch: int, seed: int) -> list[Tensor]:
         recipe, n, device = self.recipe, len(images), images.device
         shapes = _shapes(images)
-        frame = geometry.frame([shape[1:] for shape in shapes], recipe, device)
-        plans = [_draw(recipe, view, index, epoch, seed, frame) for view in range(recipe.views)]
+        frame = geometry.frame([shape[1:] for shape in shapes], recipe, index.device)
         sizes, c = [recipe.view_size(view) for view in range(recipe.views)], shapes[0][0]
-        results = [torch.empty(n, c, size, size, device=device) for size in sizes]
         units = _units(images, c, recipe)
+        plans = _on(_plans(recipe, index, epoch, seed, frame, c, units), device)
+        results = [torch.empty(n, c, size, size, device=device) for size in sizes]
         budget = _CHUNK_CPU if device.type == "cpu" else _CHUNK_ELSEWHERE
         chunk = max(16, budget * len(shapes) // (4 * sum(math.prod(shape) for shape in shapes)))
         upright = geometry.is_upright(recipe)
@@ -170,39 +191,79 @@ def _groups(images: Tensor | Pictures, upright: bool) -> list[_Group]:
         for place, k in zip(pixels, chosen, strict=True):
             place[:, : shapes[k][0], : shapes[k][1]] = images[k]
         alike = len({shapes[k] for k in chosen}) == 1
-        extent = torch.tensor([shapes[k][::-1] for k in chosen], dtype=torch.float32, device=images.device)
-        rows = torch.tensor(chosen, device=images.device)
+        extent = send(torch.tensor([shapes[k][::-1] for k in chosen], dtype=torch.float32), images.device)
+        rows = send(torch.tensor(chosen), images.device)
         groups.append(_Group(rows, pixels, None if alike else extent, {}))
     return groups
 
 
-def _draw(recipe: ViewRecipe, view: int, index: Tensor, epoch: int, seed: int, frame: Frame) -> _Plan:
-    u = uniform(seed, epoch, index, view, _BOXES.stop if recipe.placement == "inside" else _BOXES.start)
-    blur, solarise = recipe.probability("blur", view), recipe.probability("solarise", view)
-    low, high = (recipe.view_size(view) * share for share in recipe.blur_sigma)
+def _plans(
+    recipe: ViewRecipe, index: Tensor, epoch: int, seed: int, frame: Frame, channels: int, units: Units
+) -> list[_Plan]:
+    """What is drawn for every view of each image: for all global views at once, and for all local ones."""
+    found, n = [], len(index)
+    for views in (range(recipe.global_views), range(recipe.global_views, recipe.views)):
+        if views:
+            drawn = _draw(recipe, views, index, epoch, seed, frame, channels, units)
+            rows = (slice(k * n, (k + 1) * n) for k in range(len(views)))
+            found += [
+                _of_view(_rows(drawn, own), recipe, view) for own, view in zip(rows, views, strict=True)
+            ]
+    return found
+
+
+def _draw(
+    recipe: ViewRecipe,
+    views: range,
+    index: Tensor,
+    epoch: int,
+    seed: int,
+    frame: Frame,
+    channels: int,
+    units: Units,
+) -> _Plan:
+    """The plan of views of one size, one view's rows after the other's."""
+    count = _BOXES.stop if recipe.placement == "inside" else _BOXES.start
+    u = uniform(seed, epoch, index, views, count).flatten(0, 1)
+    frame = Frame(*(x if len(x) == 1 else x.repeat(len(views), 1) for x in frame))
+    low, high = (recipe.view_size(views[0]) * share for share in recipe.blur_sigma)
+
+    def gate(column: int, name: Literal["blur", "solarise"]) -> Tensor | None:
+        odds = tuple(recipe.probability(name, view) for view in views)
+        below = u[:, column].view(len(views), -1) < constant(odds, u.device)[:, None]
+        return below.flatten() if any(odds) else None
+
+    blur = gate(_BLUR_GATE, "blur")
     return _Plan(
-        placement=geometry.place(u[:, _PLACE], u[:, _BOXES], frame, recipe, view),
-        jitter=colour.jitter(u[:, _COLOUR], recipe),
-        sigma=torch.where(u[:, _BLUR_GATE] < blur, low + (high - low) * u[:, _BLUR_SIGMA], 0.0)
-        if blur
-        else None,
-        solarise=u[:, _SOLARISE] < solarise if solarise else None,
+        placement=geometry.place(u[:, _PLACE], u[:, _BOXES], frame, recipe, views[0]),
+        colours=colour.colour_map(colour.jitter(u[:, _COLOUR], recipe), channels, units),
+        sigma=None if blur is None else torch.where(blur, low + (high - low) * u[:, _BLUR_SIGMA], 0.0),
+        solarise=gate(_SOLARISE, "solarise"),
         noise=recipe.noise * u[:, _NOISE_SIZE] if recipe.noise else None,
         noise_start=(u[:, _NOISE_START] * colour.NOISE_BANK).long() if recipe.noise else None,
-        erase=u[:, _ERASE] if recipe.erase else None,
+        erase=colour.erased_boxes(u[:, _ERASE], recipe.erase, recipe.erase_area) if recipe.erase else None,
     )
 
 
+def _of_view(plan: _Plan, recipe: ViewRecipe, view: int) -> _Plan:
+    """A plan without the steps that this view never takes."""
+    never = {name: None for name, step in _GATED.items() if not recipe.probability(step, view)}
+    return plan._replace(**never)
+
+
+_GATED: dict[str, Literal["blur", "solarise"]] = {"sigma": "blur", "solarise": "solarise"}
+
+
 def _render(recipe: ViewRecipe, x: Tensor, units: Units, plan: _Plan, out: Tensor) -> None:
-    matrix, offset = colour.jitter_affine(plan.jitter, x.mean(dim=(2, 3)), units)
-    colour.clamp(colour.apply_affine(x, matrix, offset, out), units)
+    offset = colour.offset_of(plan.colours, x.mean(dim=(2, 3)), units)
+    colour.clamp(colour.apply_affine(x, plan.colours.matrix, offset, out), units)
     if plan.solarise is not None:
         colour.solarise(out, plan.solarise, recipe.solarise_threshold, units)
     if plan.noise is not None and plan.noise_start is not None:
         bank = _noise_bank(out.device, out[0].numel())
         colour.add_noise(out, plan.noise, plan.noise_start, bank, units, recipe.grey_noise)
     if plan.erase is not None:
-        colour.erase(out, plan.erase, recipe.erase, recipe.erase_area, units)
+        colour.erase(out, plan.erase, units)
 
 
 def _sampled(recipe: ViewRecipe, view: int, groups: Sequence[_Group], plan: _Plan, like: Tensor) -> Tensor:

@@ -164,7 +164,7 @@ def look_through(
         for pixels, index in batches:
             if len(pixels):
                 where = pixels.device if device is None else device
-                placed = pixels.to(where), index.to(where)
+                placed = pixels.to(where), index
                 for name, look in looks.items():
                     tables[name].add(look.see(*placed))
     return {name: table.rows() for name, table in tables.items()}

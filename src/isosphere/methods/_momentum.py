@@ -71,9 +71,9 @@ class Momentum(nn.Module):
     def follow(self, student: nn.Module, momentum: float | None = None) -> None:
         """Move the parameters towards the student's."""
         keep = self.momentum if momentum is None else momentum
-        mine, theirs = self.module.parameters(), student.parameters()
-        for own, other in zip(mine, theirs, strict=True):
-            own.lerp_(other, 1 - keep)
+        mine: list[Tensor] = list(self.module.parameters())
+        theirs: list[Tensor] = list(student.parameters())
+        torch._foreach_lerp_(mine, theirs, 1 - keep)  # pyright: ignore[reportPrivateImportUsage]
 
     def _load_from_state_dict(
         self, state_dict: dict[str, Tensor], prefix: str, *args: Any, **kwargs: Any

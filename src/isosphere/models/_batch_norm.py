@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from isosphere.reductions import Group, all_reduce, full_precision, wide, world_size
+from isosphere.reductions import Group, all_reduce, full_precision, rows_are_equal, wide, world_size
 
 
 class RankBatchNorm(_BatchNorm):
@@ -61,15 +61,18 @@ class RankBatchNorm(_BatchNorm):
     def _over_ranks(self, input: Tensor) -> Tensor:
         with full_precision(input.device):
             x = wide(input)
-            others = [0, *range(2, x.ndim)]
-            here = x.new_full((1,), x.numel() // self.num_features)
-            summed = all_reduce(torch.cat([x.sum(others), here]), self.group)
-            n = summed[-1].detach()
+            others, here = [0, *range(2, x.ndim)], x.numel() // self.num_features
+            if rows_are_equal():  # then no number of the device has to be read
+                n = here * world_size(self.group)
+                total = all_reduce(x.sum(others), self.group)
+            else:
+                summed = all_reduce(torch.cat([x.sum(others), x.new_full((1,), here)]), self.group)
+                total, n = summed[:-1], summed[-1].detach()
             if n < 2:
                 raise ValueError(
                     f"got {int(n)} value per channel over all ranks, expected at least 2 in training mode"
                 )
-            mean = (summed[:-1] / n).view(-1, *[1] * (x.ndim - 2))
+            mean = (total / n).view(-1, *[1] * (x.ndim - 2))
             centred = x - mean
             variance = all_reduce(centred.square().sum(others), self.group) / n
             if self.training and self.running_mean is not None:

@@ -4,9 +4,11 @@ from isosphere.reductions._characteristic import sliced_characteristic_distance
 from isosphere.reductions._collective import (
     Group,
     all_reduce,
+    equal_rows,
     first_row,
     gather_rows,
     row_counts,
+    rows_are_equal,
     rows_of_all,
     world_size,
 )
@@ -28,6 +30,7 @@ __all__ = [
     "PairFunction",
     "SearchEngine",
     "all_reduce",
+    "equal_rows",
     "find_neighbours",
     "first_row",
     "full_precision",
@@ -42,6 +45,7 @@ __all__ = [
     "pair_mean",
     "pair_tiles",
     "row_counts",
+    "rows_are_equal",
     "rows_of_all",
     "sliced_characteristic_distance",
     "wide",

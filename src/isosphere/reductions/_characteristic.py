@@ -24,9 +24,14 @@ _BLOCK = {"cpu": 1 << 17}
 _LARGE_BLOCK = 1 << 24
 
 
-def _slice_blocks(slices: int, rows: int, device: torch.device) -> Iterator[slice]:
-    step = max(1, _BLOCK.get(device.type, _LARGE_BLOCK) // max(rows, 1))
-    return (slice(start, min(start + step, slices)) for start in range(0, slices, step))
+def _blocks(samples: Tensor, slices: int) -> Iterator[tuple[slice, slice]]:
+    """Views and slices that are projected together: on a CPU one view, elsewhere all, which spares launches."""
+    device, (views, rows, _) = samples.device, samples.shape
+    together = 1 if device.type == "cpu" else max(views, 1)
+    step = max(1, _BLOCK.get(device.type, _LARGE_BLOCK) // max(rows * together, 1))
+    for first in range(0, views, together):
+        for start in range(0, slices, step):
+            yield slice(first, first + together), slice(start, min(start + step, slices))
 
 
 def _multiples(x: Tensor, spacing: float, knots: int) -> Iterator[tuple[float, Tensor, Tensor]]:
@@ -64,13 +69,15 @@ def _distance(
 ) -> tuple[Tensor, Tensor | None]:
     n, knots, slices = sum(row_counts(samples.shape[1], samples.device, group)), len(weights), len(directions)
     moments = samples.new_empty(len(samples), 2, knots, slices)
-    for x, moment in zip(samples, moments, strict=True):
-        for block in _slice_blocks(slices, len(x), x.device):
-            for k, (sign, cos, sin) in enumerate(_multiples(x @ directions[block].T, spacing, knots)):
-                torch.sum(cos, 0, out=moment[0, k, block])
-                torch.sum(sin, 0, out=moment[1, k, block])
-                if sign < 0:
-                    moment[:, k, block].neg_()
+    for views, block in _blocks(samples, slices):
+        moment = moments[views, :, :, block]
+        for k, (sign, cos, sin) in enumerate(
+            _multiples(samples[views] @ directions[block].T, spacing, knots)
+        ):
+            torch.sum(cos, 1, out=moment[:, 0, k])
+            torch.sum(sin, 1, out=moment[:, 1, k])
+            if sign < 0:
+                moment[:, :, k].neg_()
     moments = all_reduce(moments, group) / n
     moments[:, 0] -= target[:, None]
     value = torch.einsum("vrkm,vrkm,k->v", moments, moments, weights) / slices
@@ -80,14 +87,13 @@ def _distance(
     steps = spacing * torch.arange(1, knots + 1, device=samples.device, dtype=samples.dtype)
     factors = moments * (2 * weights * steps / (n * slices))[:, None]
     gradient = torch.zeros_like(samples)
-    for x, own, factor in zip(samples, gradient, factors, strict=True):
-        for block in _slice_blocks(slices, len(x), x.device):
-            projections = x @ directions[block].T
-            slopes = torch.zeros_like(projections)
-            for k, (sign, cos, sin) in enumerate(_multiples(projections, spacing, knots)):
-                slopes.addcmul_(cos, factor[1, k, block], value=sign)
-                slopes.addcmul_(sin, factor[0, k, block], value=-sign)
-            own.addmm_(slopes, directions[block])
+    for views, block in _blocks(samples, slices):
+        projections, factor = samples[views] @ directions[block].T, factors[views, :, :, None, block]
+        slopes = torch.zeros_like(projections)
+        for k, (sign, cos, sin) in enumerate(_multiples(projections, spacing, knots)):
+            slopes.addcmul_(cos, factor[:, 1, k], value=sign)
+            slopes.addcmul_(sin, factor[:, 0, k], value=-sign)
+        gradient[views].flatten(0, 1).addmm_(slopes.flatten(0, 1), directions[block])
     return value, gradient
 
 

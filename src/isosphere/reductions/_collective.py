@@ -8,6 +8,9 @@ A ``group`` is ``None`` (the default process group if one is initialised, else t
 ``ProcessGroup``, or ``False`` (this rank alone, whatever is initialised).
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Literal
 
 import torch
@@ -46,11 +49,31 @@ def all_reduce(x: Tensor, group: Group = None) -> Tensor:
     return _AllReduce.apply(x, group) if world_size(group) > 1 else x
 
 
+_equal: ContextVar[bool] = ContextVar("equal", default=False)
+
+
+@contextmanager
+def equal_rows() -> Iterator[None]:
+    """Within the block every rank holds as many rows as this one, as the caller promises: no rank asks the others."""
+    before = _equal.set(True)
+    try:
+        yield
+    finally:
+        _equal.reset(before)
+
+
+def rows_are_equal() -> bool:
+    """Whether :func:`equal_rows` is promised here."""
+    return _equal.get()
+
+
 def row_counts(rows: int, device: torch.device, group: Group = None) -> list[int]:
-    """Number of rows that each rank holds (one exchange of a single integer; no exchange on one rank)."""
+    """Number of rows that each rank holds (one exchange of a single integer; none on one rank or of equal rows)."""
     if group is False or not (dist.is_available() and dist.is_initialized()):
         return [rows]  # nobody is asked: this runs in every step
     world = world_size(group)
+    if rows_are_equal():
+        return [rows] * world
     counts = torch.zeros(world, dtype=torch.int64, device=device)
     counts[dist.get_rank(group or None)] = rows
     dist.all_reduce(counts, group=group or None)

@@ -40,29 +40,38 @@ _LARGE_ROWS = 4096
 
 
 class _Block(NamedTuple):
-    """A block of the Gram matrix: ``x[rows]`` against ``columns``.
+    """A block of the Gram matrices of one view or, as a slice, of all: their ``rows`` against ``columns``.
 
     Where one rank holds all rows it starts at its own diagonal, and what lies in the columns ``twice``, right of
     its square, stands for the mirrored pairs too. The pairs i = i are on the diagonal number ``shift``.
     """
 
+    views: int | slice
     rows: slice
     columns: Tensor
     twice: slice
     shift: int
 
 
-def _blocks(x: Tensor, everyone: Tensor, first: int, alone: bool) -> Iterator[_Block]:
-    """Cover all pairs of this rank's rows with everyone's, of which they are those from ``first`` on."""
-    step = max(1, _BLOCK.get(x.device.type, _LARGE_BLOCK) // max(everyone.shape[0], 1))
+def _blocks(samples: Tensor, everyone: Tensor, first: int, alone: bool) -> Iterator[_Block]:
+    """Cover all pairs of this rank's rows with everyone's, of which they are those from ``first`` on.
+
+    On a CPU view after view; elsewhere all views at once where their pairs are few, which spares launches.
+    """
+    views, n, _ = samples.shape
+    kind, total = samples.device.type, everyone.shape[1]
+    step = max(1, _BLOCK.get(kind, _LARGE_BLOCK) // max(total, 1))
     if alone:
-        step = min(step, _ROWS.get(x.device.type, _LARGE_ROWS))
-    for start in range(0, x.shape[0], step):
-        rows = slice(start, min(start + step, x.shape[0]))
-        if alone:
-            yield _Block(rows, everyone[start:], slice(rows.stop - start, None), 0)
-        else:
-            yield _Block(rows, everyone, slice(0, 0), start + first)
+        step = min(step, _ROWS.get(kind, _LARGE_ROWS))
+    together = kind != "cpu" and views * n * total <= _LARGE_BLOCK
+    for view in [slice(None)] if together else range(views):
+        others = everyone[view]
+        for start in range(0, n, step):
+            rows = slice(start, min(start + step, n))
+            if alone:
+                yield _Block(view, rows, others[..., start:, :], slice(rows.stop - start, None), 0)
+            else:
+                yield _Block(view, rows, others, slice(0, 0), start + first)
 
 
 def pair_mean(z: Tensor, function: PairFunction, *, diagonal: bool = True, group: Group = None) -> Tensor:
@@ -102,24 +111,24 @@ def _mean(
     wide = samples.dtype if samples.device.type in _precision.WITHOUT_FLOAT64 else torch.float64
     totals = torch.zeros(len(samples), dtype=wide, device=samples.device)
     gradient = torch.zeros_like(samples) if wanted else None
-    for i, x in enumerate(samples):
-        total = totals[i]
-        for rows, columns, twice, shift in _blocks(x, everyone[i], first, alone):
-            c = x[rows] @ columns.mT
-            values = function(c, 0)
+    for view, rows, columns, twice, shift in _blocks(samples, everyone, first, alone):
+        own, total = samples[view, ..., rows, :], totals[view]
+        c = own @ columns.mT
+        values = function(c, 0)
+        if not diagonal:
+            values.diagonal(shift, -2, -1).zero_()
+        total += values.sum((-2, -1))
+        mirrored = rows.stop < samples.shape[1] and alone
+        if mirrored:
+            total += values[..., twice].sum((-2, -1))
+        if gradient is not None:
+            slopes = function(c, 1)
+            add = Tensor.addmm_ if own.ndim == 2 else Tensor.baddbmm_
             if not diagonal:
-                values.diagonal(shift).zero_()
-            total += values.sum()
-            mirrored = rows.stop < len(x) and alone
+                slopes.diagonal(shift, -2, -1).zero_()
+            add(gradient[view, ..., rows, :], slopes, columns)
             if mirrored:
-                total += values[:, twice].sum()
-            if gradient is not None:
-                slopes = function(c, 1)
-                if not diagonal:
-                    slopes.diagonal(shift).zero_()
-                gradient[i, rows].addmm_(slopes, columns)
-                if mirrored:
-                    gradient[i, rows.stop :].addmm_(slopes[:, twice].mT, x[rows])
+                add(gradient[view, ..., rows.stop :, :], slopes[..., twice].mT, own)
     if not alone:
         totals = all_reduce(totals, group)
     return (totals / pairs).to(samples.dtype), None if gradient is None else gradient.mul_(2 / pairs)
@@ -170,33 +179,35 @@ def _log_sum(
     alone, first = len(counts) == 1, first_row(counts, group)
     everyone = gather_rows(samples, counts, group)
     row_logs = samples.new_full(samples.shape[:2], -torch.inf)
-    for x, others, own in zip(samples, everyone, row_logs, strict=True):
-        for rows, columns, twice, shift in _blocks(x, others, first, alone):
-            logs = log_function(x[rows] @ columns.mT)
-            if not diagonal:
-                logs.diagonal(shift).fill_(-torch.inf)
-            own[rows] = torch.logaddexp(own[rows], logs.logsumexp(1))
-            if logs[:, twice].numel():
-                own[rows.stop :] = torch.logaddexp(own[rows.stop :], logs[:, twice].logsumexp(0))
+    for view, rows, columns, twice, shift in _blocks(samples, everyone, first, alone):
+        own = row_logs[view]
+        logs = log_function(samples[view, ..., rows, :] @ columns.mT)
+        if not diagonal:
+            logs.diagonal(shift, -2, -1).fill_(-torch.inf)
+        own[..., rows] = torch.logaddexp(own[..., rows], logs.logsumexp(-1))
+        if logs[..., twice].numel():
+            below = own[..., rows.stop :]
+            own[..., rows.stop :] = torch.logaddexp(below, logs[..., twice].logsumexp(-2))
     value = all_reduce((widest(row_logs) - centre).sum(1), group).to(samples.dtype)
     all_logs = gather_rows(row_logs[..., None], counts, group)[..., 0]
     if not wanted:
         return value, None
     gradient = torch.zeros_like(samples)
-    for i, x in enumerate(samples):
-        for rows, columns, twice, shift in _blocks(x, everyone[i], first, alone):
-            with torch.enable_grad():
-                c = (x[rows] @ columns.mT).requires_grad_()
-                logs = log_function(c)
-            exponent = logs.detach()
-            weights = torch.exp(exponent - row_logs[i, rows, None])
-            weights += (exponent - all_logs[i, all_logs.shape[1] - len(columns) :]).exp_()
-            if not diagonal:
-                weights.diagonal(shift).zero_()
-            (slopes,) = torch.autograd.grad(logs, c, weights)
-            gradient[i, rows].addmm_(slopes, columns)
-            if slopes[:, twice].numel():
-                gradient[i, rows.stop :].addmm_(slopes[:, twice].mT, x[rows])
+    for view, rows, columns, twice, shift in _blocks(samples, everyone, first, alone):
+        own = samples[view, ..., rows, :]
+        with torch.enable_grad():
+            c = (own @ columns.mT).requires_grad_()
+            logs = log_function(c)
+        exponent, theirs = logs.detach(), all_logs[view, ..., all_logs.shape[1] - columns.shape[-2] :]
+        weights = torch.exp(exponent - row_logs[view, ..., rows, None])
+        weights += (exponent - theirs[..., None, :]).exp_()
+        if not diagonal:
+            weights.diagonal(shift, -2, -1).zero_()
+        (slopes,) = torch.autograd.grad(logs, c, weights)
+        add = Tensor.addmm_ if own.ndim == 2 else Tensor.baddbmm_
+        add(gradient[view, ..., rows, :], slopes, columns)
+        if slopes[..., twice].numel():
+            add(gradient[view, ..., rows.stop :, :], slopes[..., twice].mT, own)
     return value, gradient
 
 

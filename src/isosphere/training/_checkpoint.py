@@ -3,7 +3,7 @@
 import io
 import math
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, cast
@@ -48,8 +48,11 @@ def save_checkpoint(
     position: Position,
     facts: Mapping[str, Any],
     scaler: torch.amp.GradScaler | None = None,
+    generators: Sequence[Mapping[str, Any]] = (),
 ) -> None:
     """Write weights, buffers, optimiser, scaler, position and the states of all random generators, atomically.
+
+    `generators` are those of every rank (`random_state`); of this process alone if left out.
 
     `facts` (number of images, batch size, ...) are compared on loading: a checkpoint only continues its own run.
 
@@ -61,7 +64,8 @@ def save_checkpoint(
         "method": method.state_dict(),
         "optimizer": optimizer.state_dict(),
         "position": asdict(position),
-        "random": random_state(),
+        "random": generators[0] if generators else random_state(),
+        "random of further ranks": list(generators[1:]),
         "facts": dict(facts),
         "scaler": {} if scaler is None else scaler.state_dict(),
     }
@@ -73,7 +77,10 @@ def save_checkpoint(
 
 def require_finite(method: nn.Module, step: int) -> None:
     """Raise NotFiniteError, naming the first of them, if a weight is not a finite number."""
-    broken = [name for name, p in method.named_parameters() if not torch.isfinite(p).all()]
+    named = dict(method.named_parameters())
+    flags = [torch.isfinite(p).all() for p in named.values()]
+    finite = torch.stack(flags).tolist() if flags else []  # the device is waited for once
+    broken = [name for name, good in zip(named, finite, strict=True) if not good]
     if broken:
         more = ", ..." if len(broken) > 1 else ""
         raise NotFiniteError(f"after step {step} the weights are not finite ({broken[0]}{more}).")
@@ -86,8 +93,9 @@ def load_checkpoint(
     optimizer: torch.optim.Optimizer,
     facts: Mapping[str, Any],
     scaler: torch.amp.GradScaler | None = None,
+    rank: int = 0,
 ) -> Position:
-    """Restore what `save_checkpoint` wrote, and return the position.
+    """Restore what `save_checkpoint` wrote, and return the position; a rank beyond those has the first's generators.
 
     Raises: RunError if the file is damaged or belongs to a run of other data or another network.
     """
@@ -97,7 +105,8 @@ def load_checkpoint(
         load_optimizer(optimizer, content["optimizer"])
         if scaler is not None and content["scaler"]:  # none, if it was made in another precision
             scaler.load_state_dict(content["scaler"])
-        restore_random_state(content["random"])
+        states = [content["random"], *content["random of further ranks"]]
+        restore_random_state(states[rank if rank < len(states) else 0])
     except (RuntimeError, ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
         raise RunError(f"the checkpoint {path} does not fit this network: {_first_line(error)}") from None
     return Position(**content["position"])
@@ -152,12 +161,16 @@ def _read(path: Path, facts: Mapping[str, Any], *, mapped: bool = False) -> dict
     return content
 
 
-_PARTS = {"method": dict, "optimizer": dict, "position": dict, "random": dict, "facts": dict, "scaler": dict}
+_PARTS = {
+    **dict.fromkeys(("method", "optimizer", "position", "random", "facts", "scaler"), dict),
+    "random of further ranks": list,
+}
 
 
 def _is_whole(content: dict[str, Any]) -> bool:
     """Whether everything is there that `save_checkpoint` writes, and the position is one."""
     content.setdefault("scaler", {})  # of earlier versions
+    content.setdefault("random of further ranks", [])
     at = content.get("position")
     if not isinstance(at, dict) or not all(
         isinstance(content.get(name), kind) for name, kind in _PARTS.items()

@@ -19,6 +19,7 @@ from typing import IO, TYPE_CHECKING, Any
 import torch
 import torch.distributed as dist
 
+from isosphere.devices import send
 from isosphere.errors import RunError, UsageError, option
 
 if TYPE_CHECKING:
@@ -112,18 +113,31 @@ def _within_this_host(folder: str) -> dict[str, str]:
     return {_MEETING: str(Path(folder) / "meeting"), **talk, **given}
 
 
-def agreed(fabric: "Fabric", *flags: bool) -> tuple[bool, ...]:
-    """Each flag as true everywhere if it is so on any rank: nobody stops, or waits for a checkpoint, alone."""
+def agreed(fabric: "Fabric", *flags: bool, seconds: float = 0.0) -> tuple[tuple[bool, ...], float]:
+    """Each flag as true everywhere if it is so on any rank, so that nobody stops, or waits for a checkpoint, alone; and
+    the first rank's seconds, so that a schedule that follows the clock is the same on all ranks.
+    """
     if fabric.world_size == 1:
-        return flags
-    votes = fabric.all_reduce(torch.tensor(flags, dtype=torch.float32, device=fabric.device), reduce_op="sum")
-    assert isinstance(votes, torch.Tensor)
-    return tuple(vote > 0 for vote in votes.tolist())
+        return flags, seconds
+    mine = [*map(float, flags), seconds if fabric.is_global_zero else 0.0]
+    votes = send(torch.tensor(mine, dtype=torch.float64), fabric.device)
+    dist.all_reduce(votes)  # fabric's own waits at a barrier before
+    *found, clock = votes.tolist()
+    return tuple(vote > 0 for vote in found), clock
 
 
 def common(fabric: "Fabric", seconds: float) -> float:
-    """The first rank's seconds, so that a schedule that follows the clock is the same on all ranks."""
-    return seconds if fabric.world_size == 1 else fabric.broadcast(seconds)
+    """The first rank's seconds."""
+    return agreed(fabric, seconds=seconds)[1]
+
+
+def of_all_ranks(fabric: "Fabric", mine: Any) -> list[Any]:
+    """What each rank has, in their order."""
+    found: list[Any] = [mine]
+    if fabric.world_size > 1:
+        found *= fabric.world_size
+        dist.all_gather_object(found, mine)
+    return found
 
 
 def alike(fabric: "Fabric", facts: Mapping[str, Any]) -> None:
@@ -133,10 +147,9 @@ def alike(fabric: "Fabric", facts: Mapping[str, Any]) -> None:
     """
     if fabric.world_size == 1:
         return
-    facts_of: list[Any] = [None] * fabric.world_size
     mine = {key: json.dumps(value, sort_keys=True) for key, value in facts.items()}
     try:
-        dist.all_gather_object(facts_of, mine)
+        facts_of = of_all_ranks(fabric, mine)
     except RuntimeError as error:
         if not lost(error):
             raise

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from isosphere.data import Batch, ImageSet, Loader, PictureSet, Source, Views
+from isosphere.devices import send
 from isosphere.errors import UsageError, command, option, plural
 from isosphere.methods import Method, by_size
 from isosphere.models import Encoder, evaluation_mode
@@ -98,7 +99,9 @@ def first_views(views: Views, loader: Loader, seed: int, targets: Tensor | None 
 
 def taught(views: list[Tensor], targets: Tensor | None, batch: Batch) -> list[Tensor]:
     """The views of a batch and, where there are targets ``(images, d)``, last what a teacher says of each image."""
-    return views if targets is None else [*views, targets[batch.index, :, None, None]]
+    if targets is None:
+        return views
+    return [*views, targets[send(batch.index, targets.device), :, None, None]]
 
 
 @contextmanager

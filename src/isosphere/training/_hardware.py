@@ -1,6 +1,7 @@
 """What suits the machine: precision, order in memory, compiled networks, and the Fabric that brings it all."""
 
 import ctypes
+import inspect
 import logging
 import os
 import platform
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 
 import torch
 from torch import nn
+from torch.nn.parallel import DistributedDataParallel
 
 from isosphere.errors import UsageError, option
 from isosphere.models import RankBatchNorm
@@ -25,6 +27,15 @@ Precision = Literal["bf16", "fp16", "float32"]
 Setting = Literal["auto", "bf16", "fp16", "float32"]
 
 _OF_FABRIC: dict[Precision, Any] = {"bf16": "bf16-mixed", "fp16": "16-mixed", "float32": "32-true"}
+
+_NEWER = "forward_sync_buffers" in inspect.signature(DistributedDataParallel).parameters
+OF_RANKS: dict[str, Any] = {
+    "forward_sync_buffers" if _NEWER else "broadcast_buffers": False,
+    "gradient_as_bucket_view": True,
+}
+"""Of DistributedDataParallel: buffers are alike on all ranks (batch norm is over all of them), and gradients are not
+copied out of what is sent.
+"""
 
 SMALLEST_SCALE = 2.0**-10
 """Scale of the loss below which it is not the scale that makes the gradients overflow."""
@@ -144,7 +155,7 @@ def make_fabric(
             accelerator=device,
             devices=devices,
             num_nodes=nodes,
-            strategy=DDPStrategy(timeout=patience) if devices * nodes > 1 else "auto",
+            strategy=DDPStrategy(timeout=patience, **OF_RANKS) if devices * nodes > 1 else "auto",
             precision=_OF_FABRIC[precision],
         )
         fabric.launch()

@@ -42,8 +42,9 @@ class Meter:
     def flush(self) -> None:
         """Fetch what is still on the device, check it and add it up."""
         waiting, self._waiting = self._waiting, []
+        found = torch.cat([values for *_, values in waiting]).tolist() if waiting else []  # one wait for all
         for step, epoch, names, values in waiting:
-            row = dict(zip(names, values.tolist(), strict=True))
+            row, found = dict(zip(names, found, strict=False)), found[len(values) :]
             if not all(math.isfinite(value) for value in row.values()):
                 shown = ", ".join(f"{name} {value:.4g}" for name, value in row.items())
                 raise NotFiniteError(f"the loss is not finite at step {step} (epoch {epoch}): {shown}.")

@@ -268,7 +268,7 @@ class Observer:
         device = next(method.parameters()).device
         for start in range(0, len(self.images), _BATCH):
             part = self.images[start : start + _BATCH].to(device)
-            index = torch.arange(start, start + len(part), device=device)
+            index = torch.arange(start, start + len(part))
             both = [
                 method.embed(view)
                 for view in self.views.in_pairs(part, index=index, epoch=0, seed=VIEW_SEED)[:2]

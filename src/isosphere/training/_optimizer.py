@@ -79,7 +79,7 @@ def build_optimizer(module: nn.Module, config: OptimConfig, *, scaled: bool = Fa
     momentum = MOMENTUM if config.momentum is None else config.momentum
     # One kernel for all parameters, where there is one: the loop over tensors costs a small network 5 % of
     # its step.
-    fused = not scaled and all(p.device.type in ("cpu", "cuda") for group in groups for p in group["params"])
+    fused = not scaled and all(p.device.type != "mps" for group in groups for p in group["params"])
     if config.name == "sgd":
         return torch.optim.SGD(groups, lr=config.learning_rate, momentum=momentum, fused=fused)
     if config.name == "lars":

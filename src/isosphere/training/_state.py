@@ -11,6 +11,7 @@ from torch import Tensor
 from isosphere.data import Batch, Loader, Views
 from isosphere.methods import Method
 from isosphere.models import evaluation_mode, memory_format
+from isosphere.reductions import equal_rows
 from isosphere.runs import RunFolder
 from isosphere.training._beginning import Beginning, encoders_of
 from isosphere.training._callbacks import Callbacks, Progress
@@ -22,9 +23,9 @@ from isosphere.training._checkpoint import (
     write_weights,
 )
 from isosphere.training._config import Config
-from isosphere.training._distributed import agreed, alike, common
+from isosphere.training._distributed import agreed, alike, of_all_ranks
 from isosphere.training._facts import taught
-from isosphere.training._generators import drawing
+from isosphere.training._generators import drawing, random_state
 from isosphere.training._gradient import Differentiator, Step, pieces_of
 from isosphere.training._hardware import check_scale, scaler_of
 from isosphere.training._meters import Meter, StepTimer
@@ -111,7 +112,8 @@ class TrainState:
         self.facts = {**self.facts, "batches per epoch": len(self.loader), "seed": train.seed}
         self.at = self._first_position()
         self.plan = make_plan(config, len(self.loader))
-        self.meter = Meter(self.at.sums, every=1 if fabric.device.type == "cpu" else 20)
+        self.every = 1 if fabric.device.type == "cpu" else 20
+        self.meter = Meter(self.at.sums, every=self.every)
         self.timer = StepTimer(fabric.device, detailed=train.profile, networks=[method.encoder, method.head])
         stepper = fabric.setup_optimizers(self.optimizer)
         assert not isinstance(stepper, tuple)
@@ -127,6 +129,7 @@ class TrainState:
             self.records = Records(self.folder, self.ui, step=self.at.step, **wanted)
         self.began, self.clock = replace(self.at), time.perf_counter()
         self.pace, self.saved_at = 0.0, self.clock
+        self.agreed = self.at.step, self.at.elapsed
         self.batch_views: list[Tensor] = []
         self.asked = False
 
@@ -137,7 +140,7 @@ class TrainState:
         if not path.exists():
             return Position()
         learned = {"method": self.method, "optimizer": self.optimizer, "scaler": self.scaler}
-        at = load_checkpoint(path, facts=self.facts, **learned)
+        at = load_checkpoint(path, facts=self.facts, rank=self.fabric.global_rank, **learned)
         self.ui.say(
             f"Resuming after step {at.step:,}: {at.batch} of {len(self.loader)} batches into epoch {at.epoch + 1}."
         )
@@ -188,7 +191,7 @@ class TrainState:
             seed = self.config.train.seed
             made = self.views(batch.images, index=batch.index, epoch=at.epoch, seed=seed)
             self.batch_views = [view.contiguous(memory_format=self.layout) for view in made]
-        with drawing:
+        with drawing, equal_rows():  # the loader gives every rank as many
             losses = self.differentiate(taught(self.batch_views, self.targets, batch))
         self.meter.add(at.step + 1, at.epoch + 1, *losses)
         with timer("optimiser"):
@@ -202,17 +205,24 @@ class TrainState:
         at.batch, at.images = at.batch + 1, at.images + len(batch.index) * self.fabric.world_size
         self.pace = (self.tick() - self.began.elapsed) / max(1, at.step - self.began.step)
         self.ui.step(self.plan.progress(at.step, at.elapsed), self._line())
-        self.asked = self._call("on_step", self.meter.last)
+        self.asked |= self._call("on_step", self.meter.last)
 
     def decide(self, signal: str | None) -> None:
         """Agree with the other processes whether this was the last step, and whether a checkpoint is due: before the
-        epoch is examined, which at the end of a run takes longer.
+        epoch is examined, which at the end of a run takes longer. Not after each step where that waits for a device.
         """
         at, minutes = self.at, self.config.train.checkpoint_minutes
+        finished = self.plan.finished(at.step, at.elapsed, self.pace)
+        early = at.step - self.began.step < self.every  # the pace is not known yet
+        due = early or finished or at.batch == len(self.loader) or at.step % self.every == 0
+        if self.fabric.world_size > 1 and not due:
+            self.checkpoint_due = False
+            return
         waited = time.perf_counter() - self.saved_at
         due = (at.batch == len(self.loader) or minutes > 0) and waited >= 60 * minutes
-        finished = self.plan.finished(at.step, at.elapsed, self.pace)
-        votes = agreed(self.fabric, signal is not None, self.asked, finished, due)
+        flags = signal is not None, self.asked, finished, due
+        votes, seconds = agreed(self.fabric, *flags, seconds=self._seconds())
+        self.agreed = at.step, seconds
         interrupted, asked, self.finished, self.checkpoint_due = votes
         if not self.finished:
             self.stopped_by = signal or ("another process" if interrupted else CALLBACK if asked else None)
@@ -224,7 +234,7 @@ class TrainState:
         self.report(self.examine(last=self.stop))
         if every and at.epoch % every == 0 and self.fabric.is_global_zero:
             self.folder.keep_weights(at.epoch, self.method.state_dict())
-        (asked,) = agreed(self.fabric, self._call("on_epoch", self.losses))
+        (asked,), _ = agreed(self.fabric, self._call("on_epoch", self.losses))
         if asked and not self.stop:
             self.stopped_by = CALLBACK
 
@@ -274,20 +284,33 @@ class TrainState:
     # --- clock, checkpoint, figures -------------------------------------------------------------------------
 
     def tick(self) -> float:
-        """Bring the clock of the run up to date; its seconds of training, also before it was resumed."""
-        self.at.elapsed = self.began.elapsed + time.perf_counter() - self.clock
-        if self.config.train.minutes is not None:
-            self.at.elapsed = common(self.fabric, self.at.elapsed)
-        return self.at.elapsed
+        """Bring the clock of the run up to date; its seconds of training, also before it was resumed.
+
+        A schedule that follows the clock must be the same on all ranks: theirs goes on from what they agreed last, at
+        the pace of the steps before.
+        """
+        at = self.at
+        if self.config.train.minutes is None or self.fabric.world_size == 1:
+            at.elapsed = self._seconds()
+        else:
+            step, seconds = self.agreed
+            at.elapsed = seconds + (at.step - step) * self.pace
+        return at.elapsed
+
+    def _seconds(self) -> float:
+        """Seconds of training by this process's own clock."""
+        return self.began.elapsed + time.perf_counter() - self.clock
 
     def save(self) -> None:
         """Write a checkpoint and the weights; all processes wait for it."""
         self.meter.flush()
         self.tick()
         check_scale(self.scaler, self.at.step)
+        generators = of_all_ranks(self.fabric, random_state())
         if self.fabric.is_global_zero:
             learned = {"method": self.method, "optimizer": self.optimizer, "scaler": self.scaler}
-            save_checkpoint(self.folder.checkpoint, **learned, position=self.at, facts=self.facts)
+            rest = {"position": self.at, "facts": self.facts, "generators": generators}
+            save_checkpoint(self.folder.checkpoint, **learned, **rest)
             self._write_weights()
         self.fabric.barrier()
         self.saved_at = time.perf_counter()

@@ -48,12 +48,12 @@ class _Ranks(DDPStrategy):
         return None
 
 
-def fabric(precision: str = "float32", *, devices: int = 1) -> Fabric:
+def fabric(precision: str = "float32", *, devices: int = 1, **options: Any) -> Fabric:
     """A launched Fabric on the device.
 
     Args:
         precision: float32, bf16 or fp16. devices: processes, which a launcher has started (``RANK``, ``LOCAL_RANK``,
-            ``WORLD_SIZE``, ... in the environment, as torchrun sets them).
+            ``WORLD_SIZE``, ... in the environment, as torchrun sets them). options: of DistributedDataParallel.
     """
     plugins = []
     if precision in ("bf16", "fp16"):
@@ -64,7 +64,7 @@ def fabric(precision: str = "float32", *, devices: int = 1) -> Fabric:
     if devices > 1:
         from tests.accelerator.simulated.collectives import BACKEND
 
-        strategy = _Ranks(accelerator=SimulatedAccelerator(), process_group_backend=BACKEND)
+        strategy = _Ranks(accelerator=SimulatedAccelerator(), process_group_backend=BACKEND, **options)
     made = Fabric(strategy=strategy, devices=devices, plugins=plugins)
     made.launch()
     return made
