@@ -129,7 +129,7 @@ def test_what_is_suggested_keeps_the_other_options_of_the_name(name, options, in
         (
             "simclr",
             {"regulariser": "koleo"},
-            "Methods that take a discrepancy: byol, jepa, simsiam, vicreg, vje.",
+            "Methods that take a discrepancy: byol, distillation, jepa, simsiam, vicreg, vje.",
         ),
         ("byol+mmd", {"estimator": "w"}, "Type --set method.options.estimator=v."),
         ("SimCLR", {}, "Did you mean 'simclr'?"),

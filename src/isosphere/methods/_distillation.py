@@ -124,7 +124,8 @@ def distillation_targets(features: Tensor, dim: int) -> Tensor:
 
     Shape:
         ``(n, p)`` to ``(n, dim)``, unit rows in float32.
-    Numerics: float64; an eigen-decomposition of size p. An image at the mean itself has a target of zeros.
+    Numerics:
+        float64; an eigen-decomposition of size p. An image at the mean itself has a target of zeros.
     Raises:
         ValueError: fewer than two rows that can be used.
     """
