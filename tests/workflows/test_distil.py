@@ -146,6 +146,7 @@ def run_views(run, names):
     [
         ({"distill": "resnet999"}, "resnet999"),
         ({"distill": "nowhere.pth"}, "nowhere.pth"),
+        ({"distill": "runs/gone"}, "there is no run and no file of this name"),
         ({"distill": "test_efficientnet@nowhere.pth"}, "no file 'nowhere.pth'"),
         ({"method": "distillation"}, 'name it, such as distill="tf_efficientnet_lite0"'),
         ({"method": "kl-vmf", "distill": "test_efficientnet"}, "is learned by distillation, and kl-vmf"),
@@ -166,3 +167,16 @@ def test_other_images_are_refused_when_a_run_goes_on(run, pictures, tmp_path):
     shutil.copytree(run.folder.path, tmp_path / "run")
     with pytest.raises(UsageError, match=r"fewer has 31 images now, and .* was asked of 40"):
         isosphere.train(fewer, tmp_path / "run", resume=True, epochs=4, progress=False)
+
+
+def test_weights_of_another_network_are_told_by_their_shapes_and_what_to_type(pictures, weights, tmp_path):
+    with pytest.raises(UsageError) as refusal:
+        isosphere.train(pictures, tmp_path / "run", distill=weights, epochs=1, progress=False)
+    assert "Tensors of its names have other shapes: conv_stem.weight" in str(refusal.value)
+    assert "Name that one: timm:NAME@FILE." in str(refusal.value)
+
+
+def test_a_bar_can_be_refused_everywhere(run, pictures):
+    assert run.embed(pictures / "00.png", progress=False).shape == (1, 256)
+    with pytest.raises(UsageError, match="progress: got 'loud', expected False, or a function"):
+        run.embed(pictures / "00.png", progress="loud")

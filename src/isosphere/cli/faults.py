@@ -34,7 +34,7 @@ CLOSED_PIPE = 141
 """The exit code by which a shell knows a program whose reader has gone, as in ``isosphere list presets | head -1``."""
 
 
-STOPPED = "stopped by Ctrl-C; nothing was left half-written."
+STOPPED = "stopped by Ctrl-C; nothing was left half-written. The same command begins again."
 
 
 class StoppedError(RunError):

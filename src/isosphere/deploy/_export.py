@@ -62,7 +62,8 @@ def export(
     if format == "hub" and not run.has_head:
         raise UsageError(
             f"the format hub is for networks that were trained here, and {run.encoder.name} is as it was given: give "
-            f"{option('format', 'onnx')}, which holds what it is adapted by too."
+            f"{option('format', 'onnx')}"
+            + (", which holds what it is adapted by too." if run.adaptation is not None else ".")
         )
     if layer != "backbone" and format != "onnx":
         raise UsageError(

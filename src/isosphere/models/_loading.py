@@ -32,10 +32,16 @@ def load(
         keys = [label + key for label, tensors in weights.nested.items() for key in tensors]
         best = weights.network(backbone)
         fitting = max(fitting, 0 if best is None else best.fitting(own))
+        pairs = [(key, adapted[key].shape, x.shape) for key, x in own.items() if key in adapted]
+        differing = [f"{key} {tuple(got)} for {tuple(of)}" for key, got, of in pairs if got != of]
+        has = (
+            f"Tensors of its names have other shapes: {a_few(differing)}."
+            if 2 * len(differing) > len(own)
+            else f"The file has {a_few(keys)}; {name} has {a_few(own)}."
+        )
         raise UsageError(
             f"{option('init')}: '{weights.path}' holds {fitting} of the {len(own)} tensors of {name}: it belongs to "
-            f"another encoder. Name that one with {option('encoder')}. The file has {a_few(keys)}; {name} has "
-            f"{a_few(own)}."
+            f"another encoder. Name that one with {option('encoder')}. {has}"
         )
     wrong = {key: said for key, x in own.items() if (said := _difference(key, adapted.get(key), x))}
     if wrong and not partial:

@@ -17,6 +17,11 @@ class Clusters:
 
     `assigned` int64 ``(n,)``; `centres` float32 ``(k, d)`` unit rows; `cosines` ``(n,)`` of each row to the centre of
     its cluster; `sizes` int64 ``(k,)``.
+
+    Example:
+        >>> found = Clusters(torch.tensor([0, 1, 0]), torch.eye(2), torch.tensor([0.9, 1.0, 1.0]), torch.tensor([2, 1]))
+        >>> found.rows(0).tolist()
+        [2, 0]
     """
 
     assigned: Tensor

@@ -26,6 +26,11 @@ class PairLaw:
 
     `pairs` in all, `beyond` and `reach` the distances between which it was fitted, `count` = N_0 at `reach`,
     `dimension` = m, `observed` pairs of the sample that it rests on.
+
+    Example:
+        >>> law = PairLaw(pairs=1e6, beyond=0.1, reach=0.5, count=100.0, dimension=10.0, observed=100)
+        >>> round(law.expected(law.cosine(2.0)), 6)
+        2.0
     """
 
     pairs: float

@@ -46,6 +46,10 @@ _KINDS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "opset": (_whole(1), "a whole number"),
     "passes": (_whole(1, MOST_PASSES), f"a whole number from 1 to {MOST_PASSES}"),
     "path": (_name, "the folder of a run"),
+    "progress": (
+        lambda x: x is None or isinstance(x, bool) or callable(x),
+        "False, or a function (done, total)",
+    ),
     "run": (lambda x: _name(x) or hasattr(x, "folder"), "a run, or its folder"),
     "tasks": (_names, "a name, or a list of names"),
     "threshold": (_cosine, "a cosine above -1 and at most 1"),
@@ -72,6 +76,8 @@ def keywords_checked(function: Callable[P, T]) -> Callable[P, T]:
             absent = value is None and signature.parameters[name].default is None
             if fits is not None and not absent and not fits(value):
                 raise ArgumentError(f"{option(name)}: got {repr(value)[:60]}, expected {expected}.")
+        if kwargs.get("progress") is False and signature.parameters["progress"].default is None:
+            kwargs["progress"] = None  # as of the calls that can show a bar of their own
         return function(*args, **kwargs)
 
     return checked

@@ -98,6 +98,7 @@ def in_its_words(name: str) -> Iterator[None]:
         yield
     except IsosphereError as error:
         said = str(error).replace(option("init", "FILE"), f"{PREFIX}{name}@FILE")
+        said = said.replace(f"Name that one with {option('encoder')}", f"Name that one: {PREFIX}NAME@FILE")
         raise type(error)(said.replace(f"{option('init')}: ", "")) from error
 
 

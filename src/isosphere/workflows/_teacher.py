@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from isosphere.data import Source
-from isosphere.errors import RunError, UsageError, option
+from isosphere.errors import RunError, UsageError, listing, option
 from isosphere.methods import distillation_targets
 from isosphere.runs import RunFolder
 from isosphere.workflows._networks import Network, in_its_words, is_network
@@ -37,6 +37,11 @@ class Teacher:
             with in_its_words("NAME"):
                 where = "cuda" if torch.cuda.is_available() else "cpu"
                 return Trained.as_it_is(Network.of(None, self.name), device=where)
+        if "/" in self.name.partition("@")[0] and not self.name.startswith(("timm:", "hf-hub:")):
+            raise UsageError(
+                f"{option('distill', self.name)}: there is no run and no file of this name. Expected a network of timm "
+                f"({listing('encoders')}), NAME@FILE, or the folder of a run."
+            )
         return Trained.read(self.name if is_network(self.name) else f"timm:{self.name}")
 
     @property
