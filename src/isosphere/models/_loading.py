@@ -36,7 +36,7 @@ def load(
         differing = [f"{key} {tuple(got)} for {tuple(of)}" for key, got, of in pairs if got != of]
         has = (
             f"Tensors of its names have other shapes: {a_few(differing)}."
-            if 2 * len(differing) > len(own)
+            if 2 * len(differing) > min(len(own), len(adapted))
             else f"The file has {a_few(keys)}; {name} has {a_few(own)}."
         )
         raise UsageError(
