@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from isosphere.discrepancies._directed import Directed
-from isosphere.reductions import Group, row_counts, rows_of_all
+from isosphere.reductions import Group, full_precision, row_counts, rows_of_all, wide
 
 _FLOOR = 1e-6
 
@@ -74,6 +74,10 @@ class VISReg(Directed):
         return self.reference(rows_of_all(z, counts, self.group))
 
     def reference(self, z: Tensor) -> Tensor:
+        with full_precision(z.device):  # a block of autocast would round the projections
+            return self._of(wide(z))
+
+    def _of(self, z: Tensor) -> Tensor:
         n, mean = z.shape[-2], z.mean(-2, keepdim=True)
         rows = z - mean
         deviation = rows.square().mean(-2, keepdim=True).clamp_min(_FLOOR**2).sqrt()

@@ -105,7 +105,8 @@ def _spread(discrepancy: Discrepancy, x: Tensor, cutoff: float) -> Tensor:
     z = x * (discrepancy.dim * _spectrum(cutoff, discrepancy.dim)).sqrt().float()
     if not discrepancy.rotation_invariant:
         generator = torch.Generator().manual_seed(1)
-        z = z @ torch.linalg.qr(torch.randn(discrepancy.dim, discrepancy.dim, generator=generator)).Q
+        with full_precision(z.device):
+            z = z @ torch.linalg.qr(torch.randn(discrepancy.dim, discrepancy.dim, generator=generator)).Q
     return normalize(z) if discrepancy.space == "sphere" else z
 
 
