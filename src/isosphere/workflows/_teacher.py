@@ -82,7 +82,7 @@ class Teacher:
                 self.progress(start + len(block), len(source))
         try:
             return distillation_targets(features, dim)
-        except (ValueError, IndexError):
+        except ValueError:
             raise RunError(
                 f"{source.name}: fewer than 2 images could be read for the teacher, {self.name}."
             ) from None
