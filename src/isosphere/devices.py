@@ -7,21 +7,29 @@ was given. A step of a training does neither.
 __all__ = [
     "accelerators",
     "constant",
+    "free_memory",
     "generator_states",
     "generators_kept",
+    "has_room",
+    "host_memory",
+    "on_device_or_cpu",
     "pins_memory",
+    "placed",
     "send",
     "set_generator_states",
     "synchronize",
 ]
 
-from collections.abc import Iterator, Mapping
+import os
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import lru_cache
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
+
+Result = TypeVar("Result")
 
 
 def constant(values: tuple[float, ...], device: torch.device, dtype: torch.dtype = torch.float32) -> Tensor:
@@ -47,6 +55,50 @@ def send(x: Tensor, device: torch.device) -> Tensor:
     if x.device.type != "cpu" or not pins_memory(device):
         return x.to(device)
     return x.pin_memory().to(device, non_blocking=True)
+
+
+def free_memory(device: torch.device) -> int | None:
+    """Bytes that an accelerator has free, with those that torch holds back for its next tensors. None: a CPU, or where
+    a device does not say.
+    """
+    if device.type in ("cpu", "meta"):
+        return None
+    if device.type == "mps":
+        return torch.mps.recommended_max_memory() - torch.mps.driver_allocated_memory()
+    module = _module(device)
+    if not hasattr(module, "mem_get_info"):
+        return None
+    held = module.memory_reserved(device) - module.memory_allocated(device)
+    return module.mem_get_info(device)[0] + held
+
+
+def host_memory() -> int | None:
+    """Bytes of memory that this machine has; None where its system does not say."""
+    known = "SC_PHYS_PAGES" in getattr(os, "sysconf_names", {})
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") if known else None
+
+
+def has_room(size: int, device: torch.device) -> bool:
+    """Whether so many bytes take at most half of what an accelerator has free: the rest is for what is computed of
+    them. A CPU, and a device that does not say, always has.
+    """
+    free = free_memory(device)
+    return free is None or 2 * size <= free
+
+
+def placed(x: Tensor, device: torch.device) -> Tensor:
+    """A tensor on a device that has room for it, else where it is."""
+    return x if x.device == device or not has_room(x.nbytes, device) else x.to(device)
+
+
+def on_device_or_cpu(compute: Callable[..., Result], *tensors: Tensor) -> Result:
+    """What is computed of tensors where they are or, if that device has too little memory for it, on the CPU."""
+    try:
+        return compute(*tensors)
+    except torch.OutOfMemoryError:
+        if all(x.device.type == "cpu" for x in tensors):
+            raise
+    return compute(*(x.cpu() for x in tensors))
 
 
 def synchronize(device: torch.device) -> None:

@@ -4,9 +4,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from lightning.fabric import Fabric
 
+import isosphere
 from isosphere.runs import RunFolder
-from isosphere.training import Summary, build, fit, load_config, prepare
+from isosphere.training import Summary, build, fit, load_config, prepare, untrained
 
 D = "simulated"
 
@@ -32,7 +34,9 @@ class Steps:
 def run(monkeypatch, simulated):
     from tests.accelerator.simulated.lightning import fabric
 
-    def run(path: Path, precision: str = "float32", *, resume: bool = False, ui=None, **more) -> Summary:
+    def run(
+        path: Path, precision: str = "float32", *, device: str = D, resume: bool = False, ui=None, **more
+    ) -> Summary:
         settings = {
             "data.source": "textures:wood?count=60&test=12&size=24",
             "data.image_size": 16,
@@ -43,7 +47,8 @@ def run(monkeypatch, simulated):
             "train.precision": precision,
         }
         # Fabric does not know the device by name.
-        monkeypatch.setattr("isosphere.training._setup.make_fabric", lambda *a, **k: fabric(precision))
+        made = fabric(precision) if device == D else Fabric(accelerator=device, devices=1)
+        monkeypatch.setattr("isosphere.training._setup.make_fabric", lambda *a, **k: made)
         parts = prepare(load_config(None, [f"{key}={value}" for key, value in (settings | more).items()]))
         folder = RunFolder.create(path, resume=resume)
         folder.write_config(parts.config.as_mapping())
@@ -75,7 +80,31 @@ def test_resume(tmp_path, run):
     assert run(tmp_path / "run", resume=True, **{"train.epochs": 2}).steps == 6
 
 
-def test_building_leaves_the_generator_of_the_device_alone(simulated):
+def test_a_run_goes_on_on_another_device(tmp_path, run):
+    """Begun on one device and resumed on the other, both ways: as the whole on the CPU, to float32."""
+    settings = {"method.name": "byol", "optim.name": "sgd", "optim.learning_rate": 0.05}
+
+    def weights(path: Path, *devices: str) -> dict[str, torch.Tensor]:
+        for epochs, device in enumerate(devices, start=1):
+            run(path, device=device, resume=epochs > 1, **settings | {"train.epochs": epochs})
+        return RunFolder.open(path).read_method() | RunFolder.open(path).read_encoder()[0]
+
+    expected = weights(tmp_path / "whole", "cpu", "cpu")
+    for first, second in ((D, "cpu"), ("cpu", D)):
+        found = weights(tmp_path / first, first, second)
+        assert found.keys() == expected.keys()
+        for name, x in found.items():
+            torch.testing.assert_close(x, expected[name], rtol=1e-2, atol=1e-3, msg=name)
+
+
+def test_building_and_loading_leave_the_generator_of_the_device_alone(tmp_path, run):
+    run(tmp_path / "run")
+    config = load_config(None, ["data.image_size=32", "model.encoder=small-conv"])
     before = torch.get_device_module(D).get_rng_state()
-    build(load_config(None, ["data.image_size=32", "model.encoder=small-conv"]))
-    assert torch.equal(torch.get_device_module(D).get_rng_state(), before)
+    for make in (
+        lambda: build(config),
+        lambda: untrained(config),
+        lambda: isosphere.load(tmp_path / "run", device="cpu"),
+    ):
+        make()
+        assert torch.equal(torch.get_device_module(D).get_rng_state(), before)

@@ -283,6 +283,6 @@ def test_arrays_that_do_not_fit_are_refused_before_they_are_read(tmp_path, npz, 
     with pytest.raises(UsageError, match="images of more than the 178,956,970 pixels"):
         open_source(tmp_path / "wide.npz")
     (tmp_path / "wide.npz").unlink()
-    monkeypatch.setattr("isosphere.data._limits.os.sysconf", lambda name: 10)
+    monkeypatch.setattr("isosphere.data._limits.host_memory", lambda: 100)
     with pytest.raises(UsageError, match="more than this machine's memory; in an HDF5 file"):
         open_source(npz(images=pictures()))

@@ -1,12 +1,12 @@
 """``isosphere doctor``: whether this machine can do the work, and what would help it."""
 
 import importlib.util
-import os
 import tempfile
 import time
 from pathlib import Path
 
 from isosphere.cli.console import facts, output_console, paragraph
+from isosphere.devices import host_memory
 from isosphere.errors import RunError
 
 __all__ = ["doctor"]
@@ -65,11 +65,8 @@ def doctor() -> None:
 
 
 def _memory() -> str:
-    try:
-        pages, size = os.sysconf("SC_PHYS_PAGES"), os.sysconf("SC_PAGE_SIZE")
-    except (AttributeError, ValueError, OSError):
-        return "unknown"
-    return f"{pages * size / 2**30:.0f} GiB"
+    size = host_memory()
+    return "unknown" if size is None else f"{size / 2**30:.0f} GiB"
 
 
 def _writable(folder: Path) -> str:

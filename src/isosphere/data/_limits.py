@@ -1,8 +1,9 @@
 """How much is read at most, and of what: sizes are looked at before anything is read or unpacked."""
 
-import os
 import stat
 from pathlib import Path
+
+from isosphere.devices import host_memory
 
 MAX_PIXELS = 178_956_970
 """Largest picture that is decoded, unless another limit is given: that of Pillow (half a gigabyte as RGB)."""
@@ -55,8 +56,8 @@ def require_stored(count: int, size: int, stored: int) -> None:
 
 def require_memory(size: int) -> None:
     """Refuse arrays that are larger than the machine's memory. Raises: ValueError."""
-    names = getattr(os, "sysconf_names", {})
-    if "SC_PHYS_PAGES" in names and size > os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"):
+    memory = host_memory()
+    if memory is not None and size > memory:
         raise ValueError(
             f"its images take {size / 2**30:,.0f} GiB, more than this machine's memory; in an HDF5 file, a zip or a "
             "folder they are read as they are needed"

@@ -66,7 +66,8 @@ def near_duplicates(
             continue
         # Pairs that are together already are left out, so that a collapsed encoder does not make n^2 of them.
         apart = parent[rows][:, None] != parent[columns]
-        a, b = ((cosines.cpu() >= threshold - 1e-6) & apart).nonzero(as_tuple=True)
+        found = ((cosines >= threshold - 1e-6) & apart.to(cosines.device)).nonzero().cpu()
+        a, b = found.unbind(1)
         _unite(parent, a + rows.start, b + columns.start)
     _, sizes = torch.unique(parent, return_counts=True)
     members = parent.argsort(stable=True).split(sizes.tolist()) if n else []

@@ -53,7 +53,8 @@ def pca_whitened(train: Tensor, test: Tensor, dim: int | None = None) -> tuple[T
         raise ValueError(
             f"train, test: got shapes {tuple(train.shape)}, {tuple(test.shape)}, expected (n, p) and (m, p)"
         )
-    train, test = judged(train), judged(test)
+    train = judged(train)
+    test = judged(test).to(train.device)
     unit = 255.0 if train.dtype == torch.uint8 else 1.0
     n, p = train.shape
     if p <= n:
@@ -68,7 +69,7 @@ def pca_whitened(train: Tensor, test: Tensor, dim: int | None = None) -> tuple[T
         vectors = x.T @ rows / (n * eigenvalues).clamp(min=torch.finfo(x.dtype).tiny).sqrt()
     available = int((eigenvalues > 1e-12 * eigenvalues[-1].clamp(min=1e-300)).sum())
     if dim is None and available == 0:
-        return torch.zeros(n, 1), torch.zeros(len(test), 1)
+        return torch.zeros(n, 1, device=train.device), torch.zeros(len(test), 1, device=train.device)
     if dim is None:
         dim = min(PRINCIPAL, n - 1, p)
         while dim > available:

@@ -36,6 +36,7 @@ class CopyThreshold:
 
 def copy_cosines(originals: Tensor, copies: Tensor) -> Tensor:
     """Cosine of each copy to its original: ``(m, d)`` both, to float32 ``(m,)``."""
+    copies = copies.to(originals.device)
     return functional.cosine_similarity(originals.float(), copies.float(), dim=1).clamp(-1, 1)
 
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from isosphere.data import Pictures, Views, another_look, centre_view
+from isosphere.devices import has_room
 from isosphere.models import evaluation_mode, memory_format
 from isosphere.reductions import Group, first_row, gather_rows, row_counts
 
@@ -151,8 +152,8 @@ def look_through(
     Args:
         capacity: images that will come, at the most. device: where to compute; where the pixels are if None.
 
-    Memory: the rows, and what is computed of one batch. Rows stay where they were computed, or on the CPU where there
-    is no room.
+    Memory: the rows, and what is computed of one batch. Rows stay where they were computed as long as they take at most
+    half of what is free there, else on the CPU.
     """
     tables = {name: _Table(capacity) for name in looks}
     with ExitStack() as quiet:
@@ -189,10 +190,9 @@ class _Table:
         return {name: x[: self._count] for name, x in self._rows.items()}
 
     def _empty(self, x: Tensor) -> Tensor:
-        try:
-            return x.new_empty(self._capacity, *x.shape[1:])
-        except torch.OutOfMemoryError:  # a GPU that has room for batches alone
-            return torch.empty(self._capacity, *x.shape[1:], dtype=x.dtype)
+        each = x.nbytes // max(1, len(x))
+        place = x.device if has_room(each * self._capacity, x.device) else "cpu"
+        return torch.empty(self._capacity, *x.shape[1:], dtype=x.dtype, device=place)
 
 
 def _encoded(encode: Encode, view: Tensor, autocast: torch.dtype | None) -> Features:

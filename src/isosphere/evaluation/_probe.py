@@ -20,7 +20,7 @@ FOLDS = 5
 class Probe:
     """A linear classifier of features: class probabilities are the softmax of ``x @ weight + bias``.
 
-    `weight` float32 ``(p, classes)``, `bias` ``(classes,)``, `class_names`; `penalty` that was chosen.
+    `weight` float32 ``(p, classes)``, `bias` ``(classes,)``, on the CPU; `class_names`; `penalty` that was chosen.
     """
 
     weight: Tensor
@@ -76,8 +76,8 @@ def fit_probe(
     columns: list[int] = made.model.classes.cpu().tolist()
     weight = scale[:, None] * made.model.weight
     return Probe(
-        weight.float(),
-        (made.model.bias - mean @ weight).float(),
+        weight.float().cpu(),
+        (made.model.bias - mean @ weight).float().cpu(),
         tuple([class_names[column] for column in columns]),
         made.penalty,
     )
@@ -107,7 +107,8 @@ def held_out_labels(
     for number in fold.unique().tolist():
         out = fold == number
         options["groups"] = None if of is None else of[~out]
-        found[out] = linear_predict(rows[~out], labels[~out], rows[out], **options).labels.cpu()
+        inside, outside = rows[(~out).to(rows.device)], rows[out.to(rows.device)]
+        found[out] = linear_predict(inside, labels[~out], outside, **options).labels.cpu()
     whole = torch.full((len(integer_labels(y, "y")),), -1, dtype=torch.int64)
     whole[integer_labels(y, "y").cpu() >= 0] = found
     return whole
@@ -116,7 +117,7 @@ def held_out_labels(
 def _labelled(
     x: ArrayLike | Tensor, y: ArrayLike | Tensor, groups: ArrayLike | Tensor | None
 ) -> tuple[Tensor, Tensor, Tensor | None]:
-    rows, labels = finite_rows(x, "x").cpu(), integer_labels(y, "y").cpu()
+    rows, labels = finite_rows(x, "x"), integer_labels(y, "y").cpu()
     of = None if groups is None else integer_labels(groups, "groups").cpu()
     if len(rows) != len(labels) or (of is not None and len(of) != len(labels)):
         numbers = [len(part) for part in (rows, labels, of) if part is not None]
@@ -124,4 +125,4 @@ def _labelled(
     known = labels >= 0
     if not bool(known.any()):
         raise ValueError("y: got no labelled row, expected at least one label >= 0 (-1: unlabelled)")
-    return rows[known], labels[known], None if of is None else of[known]
+    return rows[known.to(rows.device)], labels[known], None if of is None else of[known]

@@ -192,7 +192,8 @@ def instance_protocol(
 
 
 def _pairs(queries: ArrayLike | Tensor, targets: ArrayLike | Tensor, batch: int) -> tuple[Tensor, Tensor]:
-    x, y = judged(queries), judged(targets)
+    x = judged(queries)
+    y = judged(targets).to(x.device)
     if x.ndim != 2 or x.shape != y.shape:
         raise ValueError(
             f"queries, targets: got shapes {tuple(x.shape)}, {tuple(y.shape)}, expected one (m, d) for both"

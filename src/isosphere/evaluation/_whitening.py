@@ -38,7 +38,7 @@ def standardised(train: Tensor, *others: Tensor, shrinkage: float = 1.0) -> tupl
     basis = scale.diag()
     if shrinkage < 1:
         basis = basis @ inverse_root(shrunk(scale[:, None] * second * scale, shrinkage))
-    return tuple(projected(x, mean, basis) for x in (train, *map(judged, others)))
+    return tuple(projected(x.to(mean.device), mean, basis) for x in (train, *map(judged, others)))
 
 
 def _split(x: Tensor, like: Tensor | None = None) -> tuple[Tensor, ...]:

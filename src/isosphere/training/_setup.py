@@ -32,7 +32,7 @@ from isosphere.data import (
     set_aside,
     survey,
 )
-from isosphere.devices import generators_kept
+from isosphere.devices import free_memory, generators_kept, host_memory
 from isosphere.errors import RunError, UsageError, command, listing, option
 from isosphere.methods import DISTILLATION, FROZEN, METHODS, Frozen, Method, build_method, check_options
 from isosphere.models import (
@@ -55,7 +55,7 @@ from isosphere.training._defaults import (
     settle_mean,
     settle_white,
 )
-from isosphere.training._distributed import alike
+from isosphere.training._distributed import alike, launched
 from isosphere.training._facts import (
     check_sizes,
     encoder_fact,
@@ -78,7 +78,13 @@ if TYPE_CHECKING:
 
 
 IN_MEMORY = 4 * 2**30
-"""Bytes of decoded images up to which all are kept on the device; beyond, workers decode them as they are needed."""
+"""Bytes of decoded images up to which all are kept in the memory of a CPU, which is used for other things too; beyond,
+workers decode them as they are needed.
+"""
+_SHARE = 4
+"""On an accelerator: as much as a quarter of what it has free, and of this process's part of the host's memory, through
+which they come.
+"""
 
 FINGERPRINT = "fingerprint of the images"
 """The fact by which a checkpoint knows them again."""
@@ -162,7 +168,7 @@ def prepare(
     train = config.train
     fabric = make_fabric(train.device, train.precision, timeout_minutes=train.timeout_minutes)
     shapes = Shapes.of(source, config.data.canvas_size or 0, channels=config.data.in_chans)
-    images, warnings = _load(config, source, shapes, progress)
+    images, warnings = _load(config, source, shapes, progress, _room(fabric))
     config, normalised = (config, None) if begun else settle_mean(config, images)
     source = source.read_as(config.data.reading)
     images = images.read_as(config.data.reading) if isinstance(images, Source) else images
@@ -453,15 +459,21 @@ def _check_names(config: Config, *, begun: bool = False) -> None:
     recipe(config.views.recipe or "crops", config.data.image_size or 32, **config.views.overrides)
 
 
+def _room(fabric: "Fabric") -> int:
+    """Bytes of decoded images that are kept in memory, the same on all ranks."""
+    there, here = free_memory(fabric.device), host_memory()
+    if there is None or here is None:
+        return IN_MEMORY
+    return int(fabric.broadcast(min(there, here // launched()[0]) // _SHARE))
+
+
 def _load(
-    config: Config, source: Source, shapes: Shapes, progress: LoadProgress | None
+    config: Config, source: Source, shapes: Shapes, progress: LoadProgress | None, room: int
 ) -> tuple[ImageSet | PictureSet | Source, tuple[str, ...]]:
     """The images in memory where they fit, else the source; and what a person should know about unreadable ones."""
     size, whole = config.data.canvas_size or 0, config.data.whole
-    if (
-        len(source) * (shapes.bytes_each if whole else images_bytes(1, size, config.data.in_chans))
-        > IN_MEMORY
-    ):
+    each = shapes.bytes_each if whole else images_bytes(1, size, config.data.in_chans)
+    if len(source) * each > room:
         return source, ()
     images = (load_pictures if whole else load_images)(
         source, size, strict=config.data.strict, workers=max(1, config.data.workers), progress=progress

@@ -21,6 +21,7 @@ from isosphere.data import (
     visible_channels,
 )
 from isosphere.deploy import Layer
+from isosphere.devices import placed
 from isosphere.errors import IsosphereError, RunError, option, plural
 from isosphere.evaluation import (
     WCCN,
@@ -127,16 +128,21 @@ class EvaluationContext:
         """What the network before training is called."""
         return "untrained" if self.run.config.model.init == "random" else "initial"
 
+    @property
+    def device(self) -> torch.device:
+        """Where this process computes: where the run is, or of several processes on a GPU of its own."""
+        return self.run.device if self.ranks.world == 1 else self.ranks.device
+
     @cached_property
     def models(self) -> dict[str, Method]:
         """The models that are compared; the one before training is left out where baselines are or nothing was trained,
         and with a note where its first weights are gone.
         """
-        found = {"trained": self.run.method.to(self.ranks.device)}
+        found = {"trained": self.run.method.to(self.device)}
         if not self.baselines or self.run.frozen:
             return found
         try:
-            found[self.baseline] = untrained(self.run.config, self.run.encoder.spec()).to(self.ranks.device)
+            found[self.baseline] = untrained(self.run.config, self.run.encoder.spec()).to(self.device)
         except IsosphereError as error:
             self.note = f"The network as it was before training cannot be had again ({error})"
         return found
@@ -147,7 +153,7 @@ class EvaluationContext:
             return self.models[name]
         if self._epoch is None or self._epoch[0] != name:
             kept = Trained.read(self.run.folder.path, epoch=int(name.removeprefix("epoch-")), cache=False)
-            self._epoch = name, kept.method.to(self.ranks.device)
+            self._epoch = name, kept.method.to(self.device)
         return self._epoch[1]
 
     def identity(self, name: str) -> str:
@@ -260,10 +266,14 @@ class EvaluationContext:
         self._positions[part], self.skipped[part] = found.positions, found.skipped
         for look, rows in found.rows.items():
             self._require_finite(part, look, rows, found.positions)
-            self._rows[part, look] = rows
+            self._place(part, look, rows)
             if self.cache is not None:
                 made = {**rows, "positions": found.positions}
                 self.cache.keep(self._key(part, look), made, digests=self._content(part))
+
+    def _place(self, part: str, look: str, rows: Mapping[str, Tensor]) -> None:
+        """Keep rows where they will be judged, if there is room."""
+        self._rows[part, look] = {name: placed(x, self.device) for name, x in rows.items()}
 
     def _require_finite(self, part: str, look: str, rows: Mapping[str, Tensor], positions: Tensor) -> None:
         """Raises: RunError if the encoder gives numbers that no figure can be computed from."""
@@ -287,15 +297,16 @@ class EvaluationContext:
         def check(positions: Tensor) -> Mapping[str, Tensor]:
             few = read_images(self._sources[part].subset(positions.numpy()), self.run.canvas)
             batches = [(few.images, positions)] if len(few) == len(positions) else []
-            return look_through(
-                batches, {look: self._look(look)}, capacity=len(few), device=self.ranks.device
-            )[look]
+            return look_through(batches, {look: self._look(look)}, capacity=len(few), device=self.device)[
+                look
+            ]
 
         found = self.cache.find(self._key(part, look), digests=self._content(part), check=check)
         if found is None or "positions" not in found:
             return False
         positions = found.pop("positions")
-        self._positions[part], self._rows[part, look] = positions, found
+        self._positions[part] = positions
+        self._place(part, look, found)
         if part not in self.skipped:
             source = self._sources[part]
             lost = sorted(set(range(len(source))) - set(positions.tolist()))
@@ -330,7 +341,7 @@ class EvaluationContext:
             self._sources[part],
             {name: self._look(name) for name in looks},
             canvas=self.run.canvas,
-            device=self.ranks.device,
+            device=self.device,
             ranks=self.ranks,
             strict=self._strict,
             workers=self._workers,
@@ -359,7 +370,7 @@ class EvaluationContext:
         weights = self.identity(model) if model else _OF_IMAGES
         pixels = self.run.key if kind == "centre" else self.run.pixels.key
         pixels = pixels | {"white": self._sources[part].reading.white}
-        key = centre_key(weights, pixels, device=self.ranks.device)
+        key = centre_key(weights, pixels, device=self.device)
         if kind in ("views", "descriptor"):
             kind = f"{kind}, two, seed {VIEW_SEED}: {self.run.views.recipe!r}"
         elif kind == "pixels":

@@ -14,6 +14,10 @@ __all__ = ["DEVICE", "backend", "memory_peak", "reset_peak"]
 DEVICE = torch.device("privateuseone:0")  # shown as simulated:0 once it has its name
 
 
+FREE = 16 * 2**30
+"""Bytes of memory that the device says are free."""
+
+
 def _compiled() -> types.ModuleType:
     """The C++ part, compiled once for this version of torch and kept in torch's cache of extensions."""
     name = "simulated_" + re.sub(r"\W", "_", torch.__version__)
@@ -69,6 +73,8 @@ def _module() -> types.ModuleType:
     module.get_amp_supported_dtype = lambda: [torch.bfloat16, torch.float16]
     module.is_bf16_supported = lambda including_emulation=True: True
     module.empty_cache = lambda: None
+    module.mem_get_info = lambda device=None: (FREE, FREE)
+    module.memory_reserved = module.memory_allocated = lambda device=None: 0
     module.get_device_name = lambda device=None: "simulated"
     return module
 

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from isosphere.devices import on_device_or_cpu
 from isosphere.errors import option
 from isosphere.evaluation import (
     WCCN,
@@ -142,7 +143,8 @@ def compare(
     for candidate in [*candidates(context), *also]:
         train_x, test_x = candidate.features()
         for variant, predict in predictors.items():
-            right = (predict(candidate, train_x, train_y, test_x).cpu() == test_y)[known].double()
+            said = on_device_or_cpu(partial(predict, candidate), train_x, train_y, test_x).cpu()
+            right = (said == test_y)[known].double()
             figures += _shares(candidate.model, candidate.layer, right, classes, variant)
             if variant == first:
                 correct[candidate.model, candidate.layer] = right
