@@ -80,6 +80,16 @@ def test_resume(tmp_path, run):
     assert run(tmp_path / "run", resume=True, **{"train.epochs": 2}).steps == 6
 
 
+def test_a_profile_counts_what_the_device_was_asked(tmp_path, run, simulated):
+    with simulated.record() as seen:
+        ui = Steps(seen)
+        summary = run(tmp_path / "run", ui=ui, **{"train.epochs": 2, "train.profile": "true"})
+    assert summary.launches is not None
+    counted = ui.marks[4][1] - ui.marks[3][1]
+    assert sum(summary.launches.values()) == pytest.approx(counted, rel=0.1)
+    assert summary.waits == 0
+
+
 def test_a_run_goes_on_on_another_device(tmp_path, run):
     """Begun on one device and resumed on the other, both ways: as the whole on the CPU, to float32."""
     settings = {"method.name": "byol", "optim.name": "sgd", "optim.learning_rate": 0.05}

@@ -412,6 +412,44 @@ def test_profile_shares_add_up(bench):
     assert set(shares) == {"views", "network", "loss", "optimiser", "other"}
     assert sum(shares.values()) == pytest.approx(1.0, abs=1e-6)
     assert all(share > 0 for share in shares.values())
+    assert done.summary.waits == 0  # a CPU is never waited for
+    assert done.summary.launches is not None
+    assert list(done.summary.launches) == ["views", "forward", "loss", "backward", "optimiser"]
+    assert all(count > 0 for count in done.summary.launches.values())
+    assert bench.run("plain").summary.launches is None
+
+
+def test_deterministic_is_of_the_training_alone(bench, tiny):
+    def now() -> tuple[object, ...]:
+        cudnn, workspace = torch.backends.cudnn, os.environ.get("CUBLAS_WORKSPACE_CONFIG")
+        return torch.are_deterministic_algorithms_enabled(), cudnn.deterministic, cudnn.benchmark, workspace
+
+    seen, before = [], now()
+
+    class Spy(tiny):
+        def forward(self, views):
+            seen.append(now())
+            return super().forward(views)
+
+    bench.run("run", config=bench.config(deterministic=True), method=Spy())
+    assert set(seen) == {(True, True, False, ":4096:8")}
+    assert now() == before
+    bench.run("free", config=bench.config(), method=Spy())
+    assert seen[-1] == before
+
+
+def test_an_operator_without_a_deterministic_algorithm_ends_the_training_in_words(bench, tiny):
+    class Putting(tiny):
+        def forward(self, views):
+            torch.zeros(2).put_(torch.tensor([0, 0]), torch.ones(2))
+            return super().forward(views)
+
+    bench.run("free", method=Putting())
+    with pytest.raises(
+        RunError, match=r"put_ has no deterministic algorithm on this device \(cpu\): leave out"
+    ):
+        bench.run("strict", config=bench.config(deterministic=True), method=Putting())
+    assert not torch.are_deterministic_algorithms_enabled()
 
 
 def test_tensorboard_events_hold_the_same_figures(bench):

@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING
 
 from isosphere.cli.console import commands, facts, paragraph, table
-from isosphere.errors import command
+from isosphere.errors import command, plural
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -43,6 +43,15 @@ def _print_shares(console: "Console", summary: "Summary") -> None:
     table(console, f"A step takes {milliseconds:.1f} ms", ["part", "share", "time"], rows)
     outside = summary.shares["loss"] + summary.shares["other"]
     paragraph(console, f"Outside network, optimiser and views: {100 * outside:.1f} %.")
+    if summary.launches is not None:
+        counts = [[phase, f"{count:,}"] for phase, count in summary.launches.items()]
+        waits = f"; the program waits {plural(summary.waits or 0, 'time')} for its device"
+        table(
+            console,
+            f"A step launches {sum(summary.launches.values()):,} operators{waits}",
+            ["phase", "operators"],
+            counts,
+        )
 
 
 def _print_next(console: "Console", training: "Training", summary: "Summary") -> None:

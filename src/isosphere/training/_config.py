@@ -357,6 +357,10 @@ class TrainConfig(_Section):
     compile: bool | Literal["auto"] = Field(
         default=False, description="networks through torch.compile; auto: on a CUDA GPU"
     )
+    deterministic: bool = Field(
+        default=False,
+        description="the same bits each time on a GPU too: algorithms that add in one order, slower",
+    )
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     devices: int | None = Field(
         default=None,
@@ -397,7 +401,9 @@ class TrainConfig(_Section):
     wandb: str | None = Field(
         default=None, description="project of Weights & Biases to send the figures to; empty: nothing leaves"
     )
-    profile: bool = Field(default=False, description="measure the shares of a step")
+    profile: bool = Field(
+        default=False, description="measure the shares of a step, and count what it launches"
+    )
 
     @field_validator("batch_size")
     @classmethod

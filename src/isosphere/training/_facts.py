@@ -51,7 +51,15 @@ def facts_of(
         "length": f"{length} {plural(len(loader), 'step')} of {train.batch_size} images, seed {train.seed}",
         **({"ranks": f"{fabric.world_size}, batch norm over all of them"} if fabric.world_size > 1 else {}),
         "precision": explain_precision(precision_of(fabric), fabric.device),
+        **_deterministic_fact(train.deterministic, fabric.device),
     }
+
+
+def _deterministic_fact(asked: bool, device: torch.device) -> dict[str, str]:
+    if not asked:
+        return {}
+    cost = "" if device.type == "cpu" else "; convolutions and sums by index are slower for it"
+    return {"deterministic": f"the same bits each time, with this machine and these versions{cost}"}
 
 
 def encoder_fact(config: Config, method: Method) -> str:

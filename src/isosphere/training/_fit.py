@@ -13,6 +13,7 @@ from isosphere.methods import Method
 from isosphere.runs import RunFolder
 from isosphere.training._callbacks import Callback, Callbacks
 from isosphere.training._config import Config
+from isosphere.training._deterministic import deterministic
 from isosphere.training._generators import all_generators_kept, only_training
 from isosphere.training._interrupt import Interrupt, failure_in_words
 from isosphere.training._monitor import Observer
@@ -49,14 +50,20 @@ def fit(
     and may stop the training (:class:`Callback`). None of them can change training: generators and modes are put back.
 
     The process is left as it was found: its random generators, which training seeds by `train.seed`, its signal
-    handlers, whether torch records gradients.
+    handlers, whether torch records gradients and takes deterministic algorithms.
 
     Raises: RunError when the loss or a weight is not finite (the last good checkpoint is kept), or when a
     file cannot be written or read; when another thread of this process trains.
     """
     watching = Callbacks(callbacks, fabric.device)
     try:
-        with only_training(), all_generators_kept(), torch.enable_grad(), Interrupt() as interrupt:
+        with (
+            only_training(),
+            all_generators_kept(),
+            deterministic(config.train.deterministic),
+            torch.enable_grad(),
+            Interrupt() as interrupt,
+        ):
             torch.manual_seed(config.train.seed)
             given = config, folder, method, loader, views, fabric, targets
             run = TrainState(*given, facts or {}, observer, probe, ui or SilentReporter(), watching)

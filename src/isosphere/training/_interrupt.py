@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from isosphere.errors import RunError, option, out_of_memory
 from isosphere.training._config import Config
+from isosphere.training._deterministic import NOT_DETERMINISTIC
 from isosphere.training._distributed import lost
 
 if TYPE_CHECKING:
@@ -73,6 +74,12 @@ def failure_in_words(error: Exception, checkpoint: Path, config: Config, fabric:
         return (
             f"a step of {taken} images does not fit into the device's memory: start anew with "
             f"{option('train.micro_batch', max(2, taken // 2))} or a smaller {option('batch_size')}. {kept}"
+        )
+    if train.deterministic and isinstance(error, RuntimeError) and NOT_DETERMINISTIC in str(error):
+        operator = str(error).partition(" does not have")[0]
+        return (
+            f"{operator} has no deterministic algorithm on this device ({fabric.device.type}): leave out "
+            f"{option('train.deterministic', True)}, or train on another one. {kept}"
         )
     if fabric.world_size > 1 and lost(error):
         return (

@@ -71,7 +71,8 @@ class StepTimer:
     covers: fetching the batch, bookkeeping, the loop itself.
 
     With `detailed` (``--profile``) a GPU is synchronised at the borders of the sections, which slows it a
-    little.
+    little. `phase` is what the step is doing: a section, and ``forward``, ``loss`` and ``backward`` in place of the
+    network.
     """
 
     def __init__(
@@ -79,6 +80,7 @@ class StepTimer:
     ) -> None:
         self._device = device
         self.detailed = detailed
+        self.phase = "other"
         self.steps = 0
         self.seconds: dict[str, float] = {}
         self._current: dict[str, float] = {}
@@ -110,9 +112,10 @@ class StepTimer:
     @contextmanager
     def __call__(self, section: str) -> Iterator[None]:
         """Count the block's time as `section`."""
-        start = self.now()
+        start, self.phase = self.now(), section
         yield
         self._add(section, self.now() - start)
+        self.phase = "other"
 
     def each(self, section: str, items: Iterable[Any]) -> Iterator[Any]:
         """Iterate, counting the wait for each item as `section`; a step lasts from one wait to the next."""
@@ -137,9 +140,9 @@ class StepTimer:
                 yield
             return
         self._gradient_arrival = None
-        start = self.now()
+        start, self.phase = self.now(), "backward"
         yield
-        end = self.now()
+        end, self.phase = self.now(), "other"
         border = self._gradient_arrival if self._gradient_arrival is not None else start
         self._add("loss", border - start)
         self._add("network", end - border)
@@ -152,8 +155,9 @@ class StepTimer:
                 yield
             return
         before = self._current.get("network", 0.0)
-        start = self.now()
+        start, self.phase = self.now(), "loss"
         yield
+        self.phase = "other"
         inside = self._current.get("network", 0.0) - before
         self._add("loss", self.now() - start - inside)
 
@@ -192,12 +196,14 @@ class StepTimer:
     def _enter(self, module: nn.Module, inputs: Any) -> None:
         if self._depth == 0:
             self._network_start = self.now()
+            self.phase = "forward"
         self._depth += 1
 
     def _leave(self, module: nn.Module, inputs: Any, output: Any) -> None:
         self._depth -= 1
         if self._depth == 0:
             self._add("network", self.now() - self._network_start)
+            self.phase = "loss"
         if isinstance(output, Tensor) and output.requires_grad:
             output.register_hook(self._arrive)
 

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
@@ -23,12 +24,14 @@ from isosphere.training._checkpoint import (
     write_weights,
 )
 from isosphere.training._config import Config
+from isosphere.training._deterministic import deterministic
 from isosphere.training._distributed import agreed, alike, of_all_ranks
 from isosphere.training._facts import taught
 from isosphere.training._generators import drawing, random_state
 from isosphere.training._gradient import Differentiator, Step, pieces_of
 from isosphere.training._hardware import check_scale, scaler_of
-from isosphere.training._meters import Meter, StepTimer
+from isosphere.training._launches import PHASES, LaunchCounter
+from isosphere.training._meters import WARM_UP, Meter, StepTimer
 from isosphere.training._monitor import CollapseMetrics, Observer, measure, verdict
 from isosphere.training._optimizer import build_optimizer, set_learning_rate
 from isosphere.training._reporting import Records, Reporter, duration, loss_line
@@ -52,6 +55,7 @@ class Summary:
 
     ``chosen``: with which weights it ends and why, where there was a choice. ``stopped_by``: what has stopped it before
     its end, after a checkpoint: ``"Ctrl-C"``, another signal's name, ``"another process"``, or ``"a callback"``.
+    ``launches``, ``waits``: of a step, operators by phase and waits for its device (with ``train.profile``).
     """
 
     epochs: float
@@ -65,6 +69,8 @@ class Summary:
     chosen: str | None = None
     stopped_by: str | None = None
     shares: dict[str, float] | None = None
+    launches: dict[str, int] | None = None
+    waits: int | None = None
     step_seconds: float | None = None
 
     @property
@@ -132,6 +138,7 @@ class TrainState:
         self.agreed = self.at.step, self.at.elapsed
         self.batch_views: list[Tensor] = []
         self.asked = False
+        self.counter = LaunchCounter(lambda: self.timer.phase, fabric.device)
 
     def _first_position(self) -> Position:
         """Where the folder's checkpoint stands, or the very beginning."""
@@ -170,7 +177,8 @@ class TrainState:
         if fresh and self.beginning is not None:
             self.report(self.examine(last=True))
         elif fresh and self.observer is not None and self._monitored:
-            self.first_seen, _ = self._look(self.observer)
+            with self._watching:
+                self.first_seen, _ = self._look(self.observer)
         self.tick()
 
     def batches(self) -> Iterator[Batch]:
@@ -178,7 +186,14 @@ class TrainState:
         return self.timer.each("data", self.loader.epoch(self.at.epoch, start=self.at.batch))
 
     def step(self, batch: Batch) -> None:
-        """One step of the optimiser on the views of a batch."""
+        """One step of the optimiser on the views of a batch; with ``train.profile`` the operators of the last step
+        before the timer begins are counted.
+        """
+        counted = self.config.train.profile and self.at.step - self.began.step == WARM_UP - 1
+        with self.counter if counted else nullcontext():
+            self._step(batch)
+
+    def _step(self, batch: Batch) -> None:
         at, optim, timer = self.at, self.config.optim, self.timer
         plan, elapsed, groups = self.plan, self.tick(), self.optimizer.param_groups
         if self.head_alone and not plan.head_alone(at.step, elapsed):
@@ -281,6 +296,11 @@ class TrainState:
         can = self.observer is not None or self.views.recipe.views > 1
         return self.config.train.monitor and self.fabric.is_global_zero and can
 
+    @property
+    def _watching(self) -> AbstractContextManager[None]:
+        """For what only watches: an operator without a deterministic algorithm stops no training there."""
+        return deterministic(self.config.train.deterministic, warn_only=True)
+
     # --- clock, checkpoint, figures -------------------------------------------------------------------------
 
     def tick(self) -> float:
@@ -320,6 +340,10 @@ class TrainState:
 
     def examine(self, *, last: bool) -> dict[str, float]:
         """What the monitor and the probe see; nothing that training depends on is touched."""
+        with self._watching:
+            return self._examine(last=last)
+
+    def _examine(self, *, last: bool) -> dict[str, float]:
         found: dict[str, float] = {}
         require_finite(self.method, self.at.step)
         if self._monitored:
@@ -415,6 +439,10 @@ class TrainState:
             chosen=self.chosen,
             stopped_by=self.stopped_by,
             shares=self.timer.shares() if self.config.train.profile else None,
+            launches={phase: self.counter.launches[phase] for phase in PHASES}
+            if self.counter.launches
+            else None,
+            waits=self.counter.waits.total() if self.counter.launches else None,
             step_seconds=self.timer.step_seconds(),
         )
 

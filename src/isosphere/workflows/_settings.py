@@ -37,6 +37,7 @@ FREE_ON_RESUME = (
     "train.minutes",
     "train.precision",
     "train.compile",
+    "train.deterministic",
     "train.device",  # and train.devices
     "train.nodes",
     "train.timeout_minutes",
