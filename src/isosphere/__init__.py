@@ -24,6 +24,7 @@ if TYPE_CHECKING:
         load,
         probe,
         train,
+        update,
         views,
     )
 
@@ -45,6 +46,7 @@ __all__ = [
     "load",
     "probe",
     "train",
+    "update",
     "views",
 ]
 

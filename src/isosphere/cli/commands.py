@@ -18,6 +18,7 @@ from isosphere.cli import (
     search,
     select,
     train,
+    update,
     views,
 )
 from isosphere.cli.explore import explore
@@ -36,6 +37,7 @@ COMMANDS: dict[str, Callable[..., int | None]] = {
     "cluster": cluster.cluster,
     "explore": explore,
     "probe": probe.probe,
+    "update": update.update,
     "compare": compare.compare,
     "export": export.export,
     "report": report.report,

@@ -6,8 +6,8 @@ from typing import Annotated
 import typer
 
 from isosphere.cli.listing import AsCsv, AsJson, check_form, print_csv
-from isosphere.cli.names import names_of_sets, together
-from isosphere.cli.options import LAYERS, Data, NoCache, Overwrite, Run, Seed
+from isosphere.cli.names import images_of, names_of_sets, together
+from isosphere.cli.options import LAYERS, NoCache, Overwrite, Run, Seed
 from isosphere.errors import command
 
 __all__ = ["dedup"]
@@ -15,7 +15,14 @@ __all__ = ["dedup"]
 
 def dedup(
     run: Run,
-    data: Data,
+    data: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[DATA]...",
+            help="Images, as for isosphere train.",
+            show_default="those of isosphere update, by its threshold",
+        ),
+    ] = None,
     threshold: Annotated[
         float | None,
         typer.Option(
@@ -84,14 +91,18 @@ def dedup(
     answered = None if answers is None else read_answers(answers)
     for page, endings in ((out, (".html",)), (pairs, (".html", ".csv")), (list_, (".txt", ".lst"))):
         check_page(page, endings, overwrite=overwrite)
-    import isosphere
+    import isosphere.workflows
     from isosphere.data import open_source
     from isosphere.runs import RunFolder
 
-    typed = together(data)
+    typed = together(data) if data else None
     RunFolder.require_first(run, typed, command("dedup", typed, run))
-    first, *others = [open_source(name) for name in names_of_sets(data)]
+    named = [open_source(name) for name in names_of_sets(data or [])]
     loaded = isosphere.load(run, cache=not no_cache)
+    if not named:
+        loaded, *named = images_of(loaded, None, "DATA...")
+        threshold, chosen = isosphere.workflows.recorded_threshold(loaded, threshold, chosen)
+    first, *others = named
     with progress_bar("Embedding") as progress:
         found = loaded.dedup(
             first,
@@ -114,7 +125,7 @@ def dedup(
             ]
         )
     forms = {"as_json": as_json, "as_csv": as_csv, "cache": not no_cache}
-    say = say_duplicates(found, precision, [run, *data], **forms)
+    say = say_duplicates(found, precision, [run, *(data or [first.name])], **forms)
     if list_ is not None:
         say(write_kept(list_, found, dropped))
     if pairs is not None:
@@ -122,5 +133,5 @@ def dedup(
     if out is not None:
         from isosphere.cli.drawing import draw_groups
 
-        draw_groups(out, typed, found)
+        draw_groups(out, found)
         say(f"Drawn: {out}")

@@ -10,7 +10,6 @@ from isosphere.data import (
     Source,
     UnreadableImageError,
     fit_square,
-    open_source,
     shown_as,
     to_tensor,
     visible,
@@ -23,12 +22,17 @@ __all__ = ["draw_groups", "draw_matches"]
 
 
 def draw_matches(
-    out: Path, queries: Source, names: Sequence[str], data: str, found: Sequence[Sequence[Match]], count: int
+    out: Path,
+    queries: Source,
+    names: Sequence[str],
+    data: Source,
+    found: Sequence[Sequence[Match]],
+    count: int,
 ) -> None:
     """A page, or a picture where `out` ends in .png, of images and those like each among `count` of `data`; of the
     first `DRAWN` where there are more.
     """
-    source, found = open_source(data).read_as(queries.reading), found[:DRAWN]
+    source, found = data.read_as(queries.reading), found[:DRAWN]
     title = f"Images like {Path(names[0]).name}" if len(names) == 1 else f"Images like {len(names):,} others"
     if out.suffix.lower() == ".png":
         _draw_png(out, queries, source, found, title)
@@ -42,7 +46,7 @@ def draw_matches(
             marked=True,
         )
         groups.append(Group("", [query, *group.cards]))
-    summary = f"{len(found[0])} of {count:,} images of {data}, best first{_of_bands(queries.reading)}"
+    summary = f"{len(found[0])} of {count:,} images of {data.name}, best first{_of_bands(queries.reading)}"
     gallery_page(out, title, groups, summary=summary)
 
 
@@ -67,14 +71,14 @@ def _draw_png(
     neighbour_gallery(torch.stack(asked), candidates, out, similarities=cosines, title=title)
 
 
-def draw_groups(out: Path, data: str, found: Duplicates) -> None:
+def draw_groups(out: Path, found: Duplicates) -> None:
     """A page of groups of near-duplicates."""
     compared = found.compared
     reading = compared.source.reading
     first = f"; the first {DRAWN} are shown" if len(found) > DRAWN else ""
     summary = (
-        f"{len(found):,} groups among {len(compared.index):,} images of {data}, linked by cosines of at least "
-        f"{found.threshold:.6g}{first}{_of_bands(reading)}"
+        f"{len(found):,} groups among {len(compared.index):,} images of {compared.source.name}, linked by cosines "
+        f"of at least {found.threshold:.6g}{first}{_of_bands(reading)}"
     )
     groups = duplicate_groups(compared.source, found, reading=reading)
     gallery_page(out, "Near-duplicates", groups, summary=summary)

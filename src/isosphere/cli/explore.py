@@ -6,9 +6,9 @@ from typing import Annotated
 import typer
 
 from isosphere.cli.console import facts, output_console, paragraph
-from isosphere.cli.names import together
+from isosphere.cli.names import images_of, together
 from isosphere.cli.options import LAYERS, NoCache, Passes, Run
-from isosphere.errors import UsageError, command
+from isosphere.errors import command
 
 __all__ = ["explore"]
 
@@ -20,7 +20,7 @@ def explore(
         typer.Argument(
             metavar="[DATA]...",
             help="Images, as for isosphere train.",
-            show_default="those of the training",
+            show_default="those of isosphere update, else of the training",
         ),
     ] = None,
     layer: Annotated[
@@ -66,7 +66,6 @@ def explore(
         export_page,
         require_packages,
         serve,
-        training_images,
     )
     from isosphere.runs import RunFolder
     from isosphere.workflows import load, progress_bar
@@ -80,12 +79,7 @@ def explore(
     if data:
         RunFolder.require_first(run, together(data), command("explore", together(data), run))
     loaded = load(run, cache=not no_cache).looking(passes)
-    chosen = together(data) if data else training_images(loaded)
-    if chosen is None:
-        raise UsageError(
-            f"the images that {run} was trained on are not where they were: name some. Type: "
-            f"{command('explore', run, 'PICTURES')}"
-        )
+    loaded, chosen = images_of(loaded, together(data) if data else None)
     with progress_bar("Indexing") as progress:
         page = explored(loaded, chosen, layer=named, map_kind=map_kind, progress=progress)
     say_left_out(page.resources.collection.index(), as_json=False)

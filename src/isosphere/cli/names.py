@@ -1,10 +1,17 @@
 """The names of images on a command line: as one source, or as sets that are compared."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+from typer.exceptions import TyperException
 
 from isosphere.errors import UsageError
 
-__all__ = ["names_of_sets", "together"]
+if TYPE_CHECKING:
+    from isosphere.data import Source
+    from isosphere.workflows import Run
+
+__all__ = ["images_of", "names_of_sets", "together"]
 
 MOST_NAMES = 100
 
@@ -33,3 +40,18 @@ def together(data: list[str]) -> str:
     from isosphere.data import joined
 
     return joined(data)
+
+
+def images_of(run: "Run", data: str | None, lacking: str | None = None) -> "tuple[Run, Source]":
+    """The images of this name, those of the run's collection where there is none, and the run as it is used on them.
+
+    Raises: UsageError or TyperException where none are recorded, and `lacking` (an option, or the argument) is needed.
+    """
+    from isosphere.data import open_source
+    from isosphere.workflows import collection_of
+
+    if data is not None:
+        return run, open_source(data)
+    if lacking is not None and not run.folder.collection.exists():
+        raise TyperException(f"Missing {'option' if lacking.startswith('-') else 'argument'} '{lacking}'.")
+    return collection_of(run)[:2]

@@ -7,7 +7,7 @@ import typer
 
 from isosphere.cli.console import error_console, output_console, paragraph, print_json, table
 from isosphere.cli.listing import AsCsv, AsJson, check_form, print_csv
-from isosphere.cli.names import together
+from isosphere.cli.names import images_of, together
 from isosphere.cli.options import SEARCH_LAYER, NoCache, Overwrite, Passes, Run
 from isosphere.errors import command, plural
 
@@ -23,11 +23,14 @@ def search(
         typer.Argument(metavar="IMAGE...", help="Files to look for, or a folder.", show_default=False),
     ],
     data: Annotated[
-        str,
+        str | None,
         typer.Option(
-            "--in", metavar="DATA", help="Images to search, as for isosphere train.", show_default=False
+            "--in",
+            metavar="DATA",
+            help="Images to search, as for isosphere train.",
+            show_default="those of isosphere update",
         ),
-    ],
+    ] = None,
     k: Annotated[int, typer.Option("-k", min=1, help="How many to find.")] = 5,
     layer: SEARCH_LAYER = None,
     passes: Passes = 1,
@@ -74,16 +77,16 @@ def search(
 
     RunFolder.require_first(run, data, command("search", data, *images, in_=run))
 
-    loaded = isosphere.load(run, cache=not no_cache).looking(passes)
+    loaded, within = images_of(isosphere.load(run, cache=not no_cache).looking(passes), data, "--in")
     chosen = named or loaded.search_layer
     require_pictures(images)
     asked = together(images)
-    loaded, white = loaded.settled(source_of(data))
+    loaded, white = loaded.settled(within)
     queries, names = loaded.fitted(WHOLE).embed(asked, layer=chosen), source_of(asked).paths
     if len(images) == len(names):
         names = images
-    index = indexed(loaded, data, chosen)
-    found = match_uncertainty(loaded, data, index, index.search(queries, k, engine=searcher))
+    index = indexed(loaded, within, chosen)
+    found = match_uncertainty(loaded, within, index, index.search(queries, k, engine=searcher))
     if as_json:
         facts = {"layer": chosen, "passes": passes, "images": len(index)}
         answers = [
@@ -108,7 +111,7 @@ def search(
     if out is not None:
         from isosphere.cli.drawing import draw_matches
 
-        draw_matches(out, source_of(asked).read_as(loaded.reading), names, data, found, len(index))
+        draw_matches(out, source_of(asked).read_as(loaded.reading), names, within, found, len(index))
         paragraph(error_console() if for_programs else output_console(), f"Drawn: {out}")
 
 

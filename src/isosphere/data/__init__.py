@@ -24,7 +24,7 @@ from ._images import (
     require_readable,
     set_aside,
 )
-from ._joined import distinct_ends, join_sources, joined, part_numbers
+from ._joined import JoinedSource, distinct_ends, join_sources, joined, part_numbers, parts_of
 from ._label_file import (
     Labelled,
     LabelRow,
@@ -86,6 +86,7 @@ __all__ = [
     "Fit",
     "Format",
     "ImageSet",
+    "JoinedSource",
     "LabelRow",
     "Labelled",
     "Loader",
@@ -147,6 +148,7 @@ __all__ = [
     "name_skipped",
     "open_source",
     "part_numbers",
+    "parts_of",
     "permutation",
     "read_images",
     "read_label_file",

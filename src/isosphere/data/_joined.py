@@ -71,7 +71,7 @@ class JoinedSource(Source):
             left_out=[(f"{name}/{path}", remark) for name, part in named for path, remark in part.left_out],
         )
         self.notes = tuple(note for part in parts for note in part.notes)
-        self.parts = list(parts)
+        self.parts, self.names = list(parts), list(names)
         self._starts = np.cumsum([0, *map(len, parts)])
         self.in_memory = all(part.in_memory for part in parts)
         self.thread_safe = all(part.thread_safe for part in parts)

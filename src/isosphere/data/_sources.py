@@ -121,6 +121,9 @@ def _open_several(names: list[str], text: str, split: Split) -> Source:
         raise no_test_part(text)
     if split == "test":
         parts = [_open(name, "test") if i in chosen else parts[i] for i, name in enumerate(names)]
+    if split is None:
+        for name, part in zip(names, parts, strict=True):
+            part.location = located(name)
     ends = distinct_ends(names)
     return JoinedSource([parts[i] for i in chosen], [ends[i] for i in chosen])
 

@@ -5,11 +5,12 @@ from isosphere.deploy._embed import embed_images, embed_readable, embed_source, 
 from isosphere.deploy._embedder import Embedder, Role, pixels_of, rows_seen
 from isosphere.deploy._export import FORMATS, Exported, export
 from isosphere.deploy._files import check_target, read_embeddings, write_embeddings
-from isosphere.deploy._index import Index, Match, open_index
+from isosphere.deploy._index import Index, Match, open_index, unindexed, unseen
 from isosphere.deploy._keeping import KEEPS, Keep, rows_to_drop
 from isosphere.deploy._kinds import Embeddings, Predictions
 from isosphere.deploy._layers import LAYERS, Layer, named_layer
 from isosphere.deploy._pictures import source_of
+from isosphere.deploy._texts import pack_texts, unpack_texts
 
 __all__ = [
     "FORMATS",
@@ -36,11 +37,15 @@ __all__ = [
     "near_duplicates",
     "nearest_pair",
     "open_index",
+    "pack_texts",
     "pairs_near",
     "pixels_of",
     "read_embeddings",
     "rows_seen",
     "rows_to_drop",
     "source_of",
+    "unindexed",
+    "unpack_texts",
+    "unseen",
     "write_embeddings",
 ]

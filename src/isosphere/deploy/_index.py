@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 import torch
@@ -16,7 +16,16 @@ from torch import Tensor
 from torch.nn import functional
 
 from isosphere.atomic import atomic_file
-from isosphere.data import Fit, Source, UnreadableImageError, first_of_each, require_readable, stamps
+from isosphere.data import (
+    Fit,
+    JoinedSource,
+    Source,
+    UnreadableImageError,
+    digests,
+    first_of_each,
+    require_readable,
+    stamps,
+)
 from isosphere.deploy._embed import embed_readable
 from isosphere.deploy._embedder import Embedder, Progress
 from isosphere.deploy._kinds import Embeddings
@@ -24,6 +33,7 @@ from isosphere.deploy._layers import Layer
 from isosphere.deploy._pictures import source_of
 from isosphere.deploy._texts import pack_texts, unpack_texts
 from isosphere.errors import RunError
+from isosphere.evaluation import centre_key
 from isosphere.reading import require_regular
 from isosphere.reductions import SearchEngine, find_neighbours
 
@@ -150,16 +160,55 @@ def open_index(
 
     The embeddings are kept in the run's folder, under ``search/``, unless the run has no cache. On later calls only
     images are embedded that are new or have changed (:func:`isosphere.data.stamps`), and those that are gone are
-    dropped; other weights in the run's folder start afresh. Pictures at hand have no name to be kept under, and are
-    embedded every time.
+    dropped; other weights in the run's folder start afresh. Of several sources each has its own, so that a set that is
+    added leaves the rows of the others as they are. Pictures at hand have no name to be kept under, and are embedded
+    every time.
 
     Raises: RunError if no image can be read.
     """
     layer, source = run.check_layer(layer), source_of(data)
     run, _ = run.settled(source)
+    made = _opened(run, source, layer, workers, progress)
+    require_readable(source, len(made), made.skipped, strict=False)
+    return made
+
+
+def unindexed(run: Embedder, data: Any, *, layer: Layer | str | None = None) -> NDArray[np.int64]:
+    """Positions of the images of `data` that :func:`open_index` would embed: int64 ``(m,)``, ascending."""
+    layer, source = run.check_layer(layer), source_of(data)
+    run, _ = run.settled(source)
+    if _in_parts(source):
+        starts = np.cumsum([0, *map(len, source.parts)])
+        parts = zip(source.parts, starts, strict=False)
+        return np.concatenate([unindexed(run, part, layer=layer) + start for part, start in parts])
+    if run.cache is None or not source.location:
+        return np.arange(len(source))
+    old = _read(_index_file(run, source, layer), _identity_of(run))
+    known = set() if old is None else {key for key in _keys(old.paths, old.stamps) if key[1] != _UNKNOWN}
+    return np.flatnonzero([key not in known for key in _keys(source.paths, stamps(source))])
+
+
+def unseen(run: Embedder, source: Source, positions: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Which of these images, by their positions, have to pass through the network: of the others features are kept."""
+    cache = run.cache
+    if cache is None:
+        return positions
+    found = [np.empty(0, np.int64)]
+    for alike, chosen in _by_shape(run, source, positions.tolist()):
+        key = centre_key(alike.weights, alike.key, device=alike.device)
+        missing = cache.missing(key, torch.from_numpy(digests(source.subset(chosen))))
+        found.append(np.asarray(chosen, np.int64)[missing.numpy()])
+    return np.sort(np.concatenate(found))
+
+
+def _opened(run: Embedder, source: Source, layer: Layer, workers: int, progress: Progress | None) -> Index:
+    """The index of a source by a run that is settled for it; it may be empty."""
+    if _in_parts(source):
+        parts = [_opened(run, part, layer, workers, progress) for part in source.parts]
+        return _joined(source, parts, layer)
     keeps = run.cache is not None and bool(source.location)
     marks = stamps(source) if keeps else np.zeros((len(source), 2), np.int64)
-    file, identity = _index_file(run, source, layer), f"{run.identity}, pixels {json.dumps(run.key)}"
+    file, identity = _index_file(run, source, layer), _identity_of(run)
     old = _read(file, identity) if keeps else None
     before = [] if old is None else list(_keys(old.paths, old.stamps))
     now, known = list(_keys(source.paths, marks)), {key: row for row, key in enumerate(before)}
@@ -184,10 +233,9 @@ def open_index(
         added += len(places)
     skipped = [(source.paths[i], reasons[i]) for i in sorted(reasons)]
     skipped += [item for item in source.unreadable if item not in skipped]
-    require_readable(source, len(positions), skipped, strict=False)
-    order = np.argsort(np.asarray(positions), kind="stable")
+    order = np.argsort(np.asarray(positions, np.int64), kind="stable")
     own = np.asarray(positions, np.int64)[order]
-    values = np.concatenate([block for block in blocks if len(block)])[order]
+    values = _rows([block for block in blocks if len(block)])[order]
     whole = Embeddings(
         values, source.labels[own], [source.paths[i] for i in own], source.class_names, skipped
     )
@@ -208,6 +256,47 @@ def open_index(
         passes=run.passes,
         white=run.reading.white,
     )
+
+
+def _in_parts(source: Source) -> TypeGuard[JoinedSource]:
+    """Whether it is several sources that each have a place to be kept under."""
+    return isinstance(source, JoinedSource) and all(part.location for part in source.parts)
+
+
+def _joined(source: JoinedSource, parts: list[Index], layer: Layer) -> Index:
+    """The indexes of the parts of a source as one."""
+    starts = np.cumsum([0, *map(len, source.parts)])
+    places = [index.positions + start for index, start in zip(parts, starts, strict=False)]  # type: ignore[operator]
+    own = np.concatenate(places)
+    rows = [index.unit for index in parts if len(index)]
+    first, saved = parts[0], [index.saved for index in parts]
+    return replace(
+        first,
+        unit=torch.cat(rows) if rows else first.unit,
+        paths=[source.paths[i] for i in own],
+        labels=source.labels[own],
+        class_names=source.class_names,
+        layer=layer,
+        skipped=[
+            (f"{name}/{path}", reason)
+            for name, index in zip(source.names, parts, strict=True)
+            for path, reason in index.skipped
+        ],
+        added=sum(index.added for index in parts),
+        reused=sum(index.reused for index in parts),
+        removed=sum(index.removed for index in parts),
+        saved=None if None in saved else saved[-1],
+        positions=own,
+    )
+
+
+def _identity_of(run: Embedder) -> str:
+    """What the rows of an index depend on beside layer and images."""
+    return f"{run.identity}, pixels {json.dumps(run.key)}"
+
+
+def _rows(blocks: list[NDArray[np.float32]]) -> NDArray[np.float32]:
+    return np.concatenate(blocks) if blocks else np.empty((0, 0), np.float32)
 
 
 def _by_shape(run: Embedder, source: Source, todo: list[int]) -> list[tuple[Embedder, list[int]]]:

@@ -17,6 +17,7 @@ from isosphere.discrepancies._moments import Bingham, Rayleigh
 from isosphere.discrepancies._named import DISCREPANCIES, build_discrepancy
 from isosphere.discrepancies._null import NullMoments
 from isosphere.discrepancies._sliced import SIGReg, SUSReg
+from isosphere.discrepancies._two_sample import TwoSample, two_sample_mmd
 from isosphere.discrepancies._uniformity import Uniformity
 from isosphere.discrepancies._visreg import VISReg
 
@@ -36,6 +37,7 @@ __all__ = [
     "Rayleigh",
     "SIGReg",
     "SUSReg",
+    "TwoSample",
     "Uniformity",
     "VISReg",
     "build_discrepancy",
@@ -43,4 +45,5 @@ __all__ = [
     "network_energy",
     "neurons",
     "sum_over_layers",
+    "two_sample_mmd",
 ]

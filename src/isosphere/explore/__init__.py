@@ -4,7 +4,7 @@ from isosphere.explore._annotations import Annotations
 from isosphere.explore._atlas import check_atlas, write_atlas
 from isosphere.explore._collection import Collection, Found
 from isosphere.explore._export import check_folder, export_page
-from isosphere.explore._page import Page, explored, training_images
+from isosphere.explore._page import Page, explored
 from isosphere.explore._pictures import Pictures
 from isosphere.explore._plane import Plane, plane_of
 from isosphere.explore._resources import Resources
@@ -26,6 +26,5 @@ __all__ = [
     "plane_of",
     "require_packages",
     "serve",
-    "training_images",
     "write_atlas",
 ]

@@ -1,11 +1,8 @@
 """A page of a run and its images, with all that it needs."""
 
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from isosphere.data import require_there
-from isosphere.errors import UsageError
 from isosphere.evaluation import Progress
 from isosphere.explore._annotations import Annotations
 from isosphere.explore._collection import Collection
@@ -52,14 +49,3 @@ def explored(
         Pictures(collection.source),
         annotations,
     )
-
-
-def training_images(run: Run) -> str | None:
-    """The name of the images that a run was made from; None where they are no longer there, or nobody knows."""
-    known = run.folder.read_images()
-    for name in (known.get("location"), known.get("source"), run.config.data.source):
-        with suppress(UsageError):
-            if name:
-                require_there(name)
-                return str(name)
-    return None

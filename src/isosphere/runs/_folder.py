@@ -52,6 +52,7 @@ class RunFolder:
         self.adaptation = self.path / "adaptation.safetensors"
         self.targets = self.path / "checkpoints" / "targets.safetensors"
         self.evaluation = self.path / "evaluation.json"
+        self.collection = self.path / "collection.safetensors"
         self.chosen = self.path / "chosen.json"
         self.log = self.path / "train.log"
         self.left_out = self.path / "left_out.txt"

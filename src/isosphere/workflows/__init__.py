@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 from isosphere.models import fit_adaptation
 from isosphere.workflows._adapt import Adapting, adapt, prepare_adaptation
 from isosphere.workflows._classifier import Classifier, ProbeResult, check_probe_file, probe
+from isosphere.workflows._collection import Collection, collection_of, recorded_threshold, training_images
 from isosphere.workflows._compare import PASSES, Rank, Ranking, compare
 from isosphere.workflows._context import EvaluationContext
 from isosphere.workflows._copies import CopySample, sample_copies
@@ -32,6 +33,7 @@ from isosphere.workflows._splits import choose_splits
 from isosphere.workflows._train import train
 from isosphere.workflows._training import Training, prepare_training, resolve_without_images
 from isosphere.workflows._uncertainty import match_uncertainty
+from isosphere.workflows._update import Foreign, Update, Updating, prepare_update, update
 from isosphere.workflows._views import draw_views, views
 from isosphere.workflows.tasks import TASKS, Task
 
@@ -49,11 +51,13 @@ __all__ = [
     "Answers",
     "Classifier",
     "Cluster",
+    "Collection",
     "CopySample",
     "Duplicates",
     "Evaluation",
     "EvaluationContext",
     "FeatureAdapter",
+    "Foreign",
     "LabelledImages",
     "Outlier",
     "Precision",
@@ -66,12 +70,15 @@ __all__ = [
     "Selected",
     "Task",
     "Training",
+    "Update",
+    "Updating",
     "adapt",
     "check_probe_file",
     "check_processes",
     "check_threshold",
     "choose_splits",
     "clusters_of",
+    "collection_of",
     "compare",
     "configure",
     "draw_views",
@@ -88,15 +95,19 @@ __all__ = [
     "precision_in_words",
     "prepare_adaptation",
     "prepare_training",
+    "prepare_update",
     "probe",
     "progress_bar",
     "read_answers",
+    "recorded_threshold",
     "report",
     "require_out",
     "resolve_without_images",
     "sample_copies",
     "select_from",
     "train",
+    "training_images",
+    "update",
     "views",
     "write_pairs",
 ]

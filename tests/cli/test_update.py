@@ -1,0 +1,77 @@
+"""``isosphere update`` as it is typed, and the commands that then look at all images."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from .conftest import paint
+
+
+@pytest.fixture
+def trained(run, classes, quick, tmp_path):
+    shutil.copytree(classes, tmp_path / "work" / "pics")
+    done = run("train", "pics", "--out", "r", *quick)
+    assert done.code == 0, done.err
+    return "r"
+
+
+def test_new_images_are_said_compared_and_looked_at_by_the_other_commands(run, trained, tmp_path):
+    for i in range(100, 112):
+        paint(tmp_path / "work" / "new" / f"{i}.png", 10, i)
+    rng = np.random.default_rng(0)
+    Image.fromarray(rng.integers(0, 256, (16, 16, 3), dtype=np.uint8)).save("new/noise.png")
+    shutil.copy("pics/red/1.png", "new/copy.png")
+    lacking = run("search", trained, "new/noise.png")
+    assert (lacking.code, lacking.err) == (
+        2,
+        "isosphere: Missing option '--in'. Type: isosphere search r new/noise.png --in PICTURES\n",
+    )
+    assert run("dedup", trained).code == 2
+
+    planned = run("update", trained, "new", "--dry-run")
+    assert planned.code == 0, planned.err
+    assert "60 as before, 14 new" in planned.out
+    assert not (tmp_path / "work" / "r" / "collection.safetensors").exists()
+
+    done = run("update", trained, "new", "--out", "foreign.html")
+    assert done.code == 0, done.err
+    assert "to embed   74 images" in done.out
+    assert "time  about" in done.out
+    assert "compared  14 new images with 60 so far: MMD^2" in done.out
+    listed = done.out[done.out.index("The most foreign new images") :].splitlines()
+    assert listed[2].split()[0] == "new/noise.png"
+    assert "copies" in done.out
+    assert "new/noise.png" in (tmp_path / "work" / "foreign.html").read_text()
+
+    found = json.loads(run("search", trained, "new/noise.png", "--json", "-k", "1").out)
+    assert found["images"] == 74
+    assert found["matches"][0]["path"] == "new/noise.png"
+    groups = json.loads(run("dedup", trained, "--json").out)
+    assert groups["images"] == 74
+    assert ["new/copy.png", "pics/red/1.png"] in [
+        sorted(x["path"] for x in group) for group in groups["groups"]
+    ]
+    said = json.loads(run("update", trained, "new", "--json", "--restart").out)
+    assert said["threshold"][groups["layer"]] == pytest.approx(groups["threshold"])
+    exported = run("explore", trained, "--export", "page", "--map", "pca")
+    assert exported.code == 0, exported.err
+
+    again = run("update", trained)
+    assert (again.code, again.out) == (0, "Nothing has changed: 74 images, as before.\n")
+
+
+def test_it_is_said_what_is_wrong(run, trained):
+    wrong = run("update", trained, "nowhere")
+    assert wrong.code == 2
+    assert "There is no file or folder nowhere" in wrong.err
+    swapped = run("update", "pics", trained)
+    assert "the run comes first. Type: isosphere update r pics" in swapped.err
+    shutil.move("pics", "gone")
+    lost = run("update", trained, "gone")
+    assert (lost.code, lost.err) == (
+        2,
+        "isosphere: r does not know where the images so far are: name them, isosphere update r NEW --old DATA\n",
+    )
