@@ -60,7 +60,30 @@ def test_new_images_are_said_compared_and_looked_at_by_the_other_commands(run, t
     assert exported.code == 0, exported.err
 
     again = run("update", trained)
-    assert (again.code, again.out) == (0, "Nothing has changed: 74 images, as before.\n")
+    assert again.code == 0
+    assert again.out.startswith("Nothing has changed: 74 images, as before.\n")
+    assert json.loads(run("update", trained, "--json").out)["images"] == 74
+
+
+def test_a_run_that_was_trained_goes_on_beside_itself(run, trained, tmp_path):
+    for i in range(100, 112):
+        paint(tmp_path / "work" / "new" / "red" / f"{i}.png", 120, i)
+    lacking = run("update", trained, "new", "--refit")
+    assert (lacking.code, lacking.err) == (
+        2,
+        "isosphere: r was trained: say for how long it goes on, --epochs 10.\n",
+    )
+    before = (tmp_path / "work" / "r" / "encoder.safetensors").read_bytes()
+    done = run("update", trained, "new", "--epochs", "1")
+    assert done.code == 0, done.err
+    assert "version      r@2, of 72 images; r is as it was" in done.out
+    assert "of the 20 nearest are kept, among 72 images" in done.out
+    assert "k-NN on 60 labelled images" in done.out
+    assert (tmp_path / "work" / "r" / "encoder.safetensors").read_bytes() == before
+    found = json.loads(run("search", "r@2", "new/red/100.png", "--json").out)
+    assert (found["images"], found["matches"][0]["path"]) == (72, "new/red/100.png")
+    record = json.loads((tmp_path / "work" / "r@2" / "version.json").read_text())
+    assert (record["of"], record["images"]) == ("r", 72)
 
 
 def test_it_is_said_what_is_wrong(run, trained):

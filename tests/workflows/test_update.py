@@ -317,3 +317,47 @@ def test_images_of_a_training_are_found_again(own):
     (own / "old").rename(own / "gone")
     with pytest.raises(UsageError, match="does not know where the images so far are"):
         prepare_update(own / "run", paint(own / "new", range(3)))
+
+
+def test_an_adaptation_is_fitted_anew_beside_the_run_which_stays_as_it_is(own, passed):
+    run = isosphere.load(own / "run", device="cpu")
+    isosphere.update(run, paint(own / "new", range(100, 140), foreign=True), progress=False)
+    files = {file.name: file.read_bytes() for file in (own / "run").iterdir() if file.is_file()}
+    del passed[:]
+    made = isosphere.refit(run, progress=False)
+    assert passed == []  # the same weights: their features are kept
+    assert made.run.folder.path == own / "run@2"
+    assert made.run.weights == run.weights
+    assert made.run.identity != run.identity
+    assert made.run.adaptation.images == 80
+    assert {f.name: f.read_bytes() for f in (own / "run").iterdir() if f.is_file()} == files
+    # Neighbours kept, by brute force.
+    used, source, _ = collection_of(run)
+    new, again, kept = collection_of(made.run)
+    assert (len(again), len(kept), kept.thresholds) == (80, 80, {})
+    a, b = used.index(source).unit, new.index(again).unit
+    near = [(x @ x.T - 2 * torch.eye(80)).topk(20).indices.tolist() for x in (a, b)]
+    share = np.mean([len(set(i) & set(j)) / 20 for i, j in zip(*near, strict=True)])
+    assert made.neighbours.value == pytest.approx(share, abs=1e-3)
+    assert (made.again, made.accuracy) == (0, None)
+    later = isosphere.refit(made.run, progress=False)
+    assert later.run.folder.path == own / "run@3"
+    assert later.neighbours.value == 1.0  # of the same images
+
+
+def test_a_version_that_was_not_finished_is_made_again(own, monkeypatch):
+    from isosphere.workflows import _refit
+
+    run = isosphere.load(own / "run", device="cpu")
+    with pytest.raises(UsageError, match="no record of its images"):
+        isosphere.refit(run, progress=False)
+    isosphere.update(run, progress=False)
+    with pytest.raises(UsageError, match="not trained"):
+        isosphere.refit(run, epochs=3, progress=False)
+    with monkeypatch.context() as patch:
+        patch.setattr(_refit, "_compared", lambda *args: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            isosphere.refit(run, progress=False)
+    assert not (own / "run@2" / "version.json").exists()
+    assert isosphere.refit(run, progress=False).run.folder.path == own / "run@2"
+    assert sorted(p.name for p in own.iterdir()) == ["old", "run", "run@2"]

@@ -1,23 +1,17 @@
 """``isosphere update``: new images for a run, compared with those so far and appended."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from isosphere.cli.console import commands, facts, output_console, paragraph, print_json, table
-from isosphere.cli.faults import StoppedError
+from isosphere.cli.console import commands, facts, output_console, print_json
 from isosphere.cli.listing import AsJson
 from isosphere.cli.names import together
 from isosphere.cli.options import Overwrite, Run
-from isosphere.errors import command, plural
-
-if TYPE_CHECKING:
-    from isosphere.workflows import Update, Updating
+from isosphere.errors import command
 
 __all__ = ["update"]
-
-SHOWN = 10
 
 
 def update(
@@ -44,6 +38,18 @@ def update(
             "--restart", help="Embed all by the network as it is now, and choose the threshold anew."
         ),
     ] = False,
+    refit: Annotated[
+        bool,
+        typer.Option(
+            "--refit", help="Then make a new version beside the run: its metric fitted to all images."
+        ),
+    ] = False,
+    epochs: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="With --refit, of a run that was trained: go on for so long.", show_default=False
+        ),
+    ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")
     ] = False,
@@ -61,59 +67,39 @@ def update(
     Network, metric, index, threshold for copies and classifier stay as they are, old vectors to the bit. A permutation
     test tells whether the new images are drawn from what the others are; the most foreign ones are listed. Afterwards
     search, dedup and explore look at all of them where no images are named. Interrupted, the same command goes on.
+
+    With --refit (of a run that was trained: --epochs N) a new version RUN@2 is made beside the run, which stays as it
+    is, and it is said what changes.
     """
-    from isosphere.cli.apply import check_page, say_left_out
+    from isosphere.cli.apply import check_page
+    from isosphere.cli.updates import carried_out, say_update
     from isosphere.runs import RunFolder
-    from isosphere.workflows import prepare_update
+    from isosphere.workflows import check_refit, load, prepare_update
+    from isosphere.workflows import refit as make_version
 
     check_page(out, (".html",), overwrite=overwrite)
     typed, console = together(new) if new else None, output_console()
     RunFolder.require_first(run, typed, command("update", typed, run))
-    made = prepare_update(run, typed, old=old, restart=restart)
-    if made.unchanged:
-        paragraph(console, f"Nothing has changed: {plural(len(made.now), 'image')}, as before.")
-        return
-    if not as_json:
+    loaded, anew = load(run), refit or epochs is not None
+    if anew:
+        check_refit(loaded, epochs)
+    made = prepare_update(loaded, typed, old=old, restart=restart)
+    if dry_run or not (made.unchanged or as_json):
         facts(console, made.facts)
     if dry_run:
         return
-    found = _done(made, as_json)
-    if as_json:
-        print_json(found.as_dict())
-        return
-    facts(console, found.verdict)
-    if found.foreign:
-        table(
-            console,
-            "The most foreign new images",
-            ["image", "distance", "farther than", "nearest so far", "cosine"],
-            [
-                [
-                    *[each.path, f"{each.distance:.3f}", f"{each.beyond:.1%}"],
-                    *[each.nearest, f"{each.similarity:.3f}"],
-                ]
-                for each in found.foreign[:SHOWN]
-            ],
-        )
-    for words, warning in made.closing(found):
-        paragraph(console, words, style="yellow" if warning else "")
-    say_left_out(found.index, as_json=False)
-    if out is not None:
+    found = None if made.unchanged else carried_out(made, as_json)
+    if found is not None and out is not None:
         found.page(out)
-        paragraph(console, f"Drawn: {out}")
+    if not as_json:
+        say_update(made, found, out)
+    version = make_version(loaded, epochs=epochs, progress=not as_json) if anew else None
+    if as_json:
+        same = {"images": len(made.now), "kept": len(made.now), "new": [], "changed": [], "removed": []}
+        more = {} if version is None else {"version": version.as_dict()}
+        print_json((same if found is None else found.as_dict()) | more)
+        return
+    if version is not None:
+        facts(console, version.facts)
+        run = version.run.folder.path
     commands(console, {"search": command("search", run, "PICTURE"), "look": command("explore", run)})
-
-
-def _done(made: "Updating", as_json: bool) -> "Update":
-    from isosphere.workflows import progress_bar
-
-    try:
-        if (lasts := made.estimate()) and not as_json:
-            facts(output_console(), {"time": lasts})
-        with progress_bar("Embedding") as progress:
-            made.embed(progress)
-            return made.finish(progress)
-    except KeyboardInterrupt:
-        raise StoppedError(
-            "stopped by Ctrl-C; nothing was recorded yet, what was embedded is kept, and the same command goes on."
-        ) from None

@@ -53,6 +53,7 @@ class RunFolder:
         self.targets = self.path / "checkpoints" / "targets.safetensors"
         self.evaluation = self.path / "evaluation.json"
         self.collection = self.path / "collection.safetensors"
+        self.version = self.path / "version.json"
         self.chosen = self.path / "chosen.json"
         self.log = self.path / "train.log"
         self.left_out = self.path / "left_out.txt"

@@ -24,6 +24,7 @@ from isosphere.workflows._labelled import LabelledImages, labelled_images
 from isosphere.workflows._lists import Cluster, Outlier, Selected, clusters_of, outliers_of, select_from
 from isosphere.workflows._networks import RECOMMENDED as RECOMMENDED_NETWORKS
 from isosphere.workflows._progress import progress_bar
+from isosphere.workflows._refit import Version, check_refit, refit
 from isosphere.workflows._report import Report, report
 from isosphere.workflows._result import Evaluation
 from isosphere.workflows._run import Run, load
@@ -72,9 +73,11 @@ __all__ = [
     "Training",
     "Update",
     "Updating",
+    "Version",
     "adapt",
     "check_probe_file",
     "check_processes",
+    "check_refit",
     "check_threshold",
     "choose_splits",
     "clusters_of",
@@ -100,6 +103,7 @@ __all__ = [
     "progress_bar",
     "read_answers",
     "recorded_threshold",
+    "refit",
     "report",
     "require_out",
     "resolve_without_images",
