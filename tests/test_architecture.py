@@ -16,7 +16,7 @@ IMPORTS = {
     "sphere": set(),
     "reductions": set(),
     "kernels": {"sphere"},
-    "statistics": {"reductions"},
+    "statistics": {"sphere", "reductions"},
     "discrepancies": {"sphere", "reductions", "kernels"},
     "models": {"reductions", "statistics"},  # batch norm over ranks, features in the metric of their views
     "methods": {"sphere", "reductions", "kernels", "statistics", "discrepancies", "models"},
@@ -32,7 +32,10 @@ IMPORTS = {
         *{"methods", "discrepancies", "statistics", "reductions"},
     },
     # A page on a collection; the bundle that it shows is built from web/.
-    "explore": {"workflows", "deploy", "evaluation", "report", "data", "runs", "statistics", "reductions"},
+    "explore": {
+        *{"workflows", "deploy", "evaluation", "report", "data", "runs"},
+        *{"statistics", "reductions", "sphere"},
+    },
     "cli": {
         *{"explore", "workflows", "training", "deploy", "report", "data", "runs"},
         *{"models", "methods", "discrepancies", "reductions"},

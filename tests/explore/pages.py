@@ -1,6 +1,7 @@
 """Pages of small pictures with vectors that are given: for tests, and to be served by a process of its own."""
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,8 @@ from PIL import Image
 from isosphere.data import Source, as_source
 from isosphere.deploy import Embeddings, Index
 from isosphere.explore import Annotations, Collection, Found, Page, Pictures, Resources, plane_of, serve
+from isosphere.workflows import Duplicates
+from isosphere.workflows._duplicates import Comparison, grouped
 
 EVIL = "<img src=x onerror=document.title='broken'>"
 """A name that would be a script if it were read as HTML."""
@@ -43,7 +46,8 @@ def collection(
 
     def index(layer: str, values: np.ndarray) -> Index:
         made = Embeddings(values, source.labels, source.paths, source.class_names)
-        return Index.of(made, layer)  # pyright: ignore[reportArgumentType]
+        found = Index.of(made, layer)  # pyright: ignore[reportArgumentType]
+        return replace(found, positions=np.arange(count))
 
     layers = {"first": index("first", rows), "second": index("second", rows[:, : dim // 2])}
 
@@ -54,9 +58,12 @@ def collection(
         found = index.search(index.unit[row], k)[0]
         return Found([m.row for m in found], [m.similarity for m in found])
 
-    return Collection(
-        source, {name: lambda i=i: i for name, i in layers.items()}, title="squares", search=search
-    )
+    def duplicates() -> Duplicates:
+        compared = Comparison(layers["first"], source, None, 0.99, None, None)
+        return grouped(compared, source, None)
+
+    indexes = {name: lambda i=i: i for name, i in layers.items()}
+    return Collection(source, indexes, title="squares", search=search, duplicates=duplicates)
 
 
 def page(made: Collection, folder: Path) -> Page:

@@ -1,8 +1,12 @@
 """What a page says of its images, against the same computed in another way."""
 
+import shutil
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from isosphere.errors import UsageError
 from isosphere.explore import Pictures, Resources, plane_of
@@ -10,6 +14,7 @@ from isosphere.explore._resources import MissingError
 from tests.explore.pages import collection, pictures, vectors
 
 COUNT = 60
+KEPT = Path(__file__).resolve().parent.parent / "kept_run"
 
 
 @pytest.fixture
@@ -110,7 +115,36 @@ def test_duplicates_are_the_pairs_above_the_threshold():
     unit[4] = unit[11]
     found = Resources(made, plane_of(unit, "pca")).get("duplicates", {"threshold": "0.9999"})
     assert [list(group["rows"]) for group in found["groups"]] == [[4, 11]]
-    assert (found["count"], found["repeated"]) == (1, 1)
+    assert (found["count"], found["dropped"]) == (1, [11])
+
+
+def test_copies_are_those_of_dedup(tmp_path):
+    """One place for both: threshold, layer and groups are what `Run.dedup` finds, links left out."""
+    from isosphere import load
+    from isosphere.explore import explored
+
+    run = load(shutil.copytree(KEPT, tmp_path / "run"), device="cpu")
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    for i, picture in enumerate(pictures(COUNT)):
+        Image.fromarray(picture).save(folder / f"{i:02d}.png")
+    (folder / "00link.png").symlink_to(folder / "00.png")
+    Image.fromarray(pictures(COUNT)[9]).resize((48, 48)).save(folder / "09large.png")
+    page = explored(run, str(folder), map_kind="pca")
+    names = page.resources.get("names")
+    wanted = run.dedup(str(folder))
+    found = page.resources.get("duplicates")
+    assert (found["threshold"], found["layer"]) == (wanted.threshold, wanted.layer)
+    assert found["basis"] == wanted.basis
+    assert [[names[row] for row in g["rows"]] for g in found["groups"]] == [list(g.paths) for g in wanted]
+    assert [names[row] for row in found["dropped"]] == wanted.drop("first")
+    lower = {"threshold": "0.9", "keep": "largest"}
+    found, wanted = page.resources.get("duplicates", lower), wanted.at(0.9)
+    assert found["basis"] == wanted.basis
+    assert sorted(names[row] for row in found["dropped"]) == sorted(wanted.drop("largest"))
+    assert "09large.png" not in {names[row] for row in found["dropped"]}
+    assert "false pairs" in found["basis"]
+    assert all("00link.png" not in {names[row] for row in g["rows"]} for g in found["groups"])
 
 
 @pytest.mark.parametrize(
@@ -138,6 +172,7 @@ def test_rows_that_are_no_numbers(resources, row):
         ("typical", {"k": "many"}),
         ("duplicates", {"threshold": "2"}),
         ("duplicates", {"threshold": "nan"}),
+        ("duplicates", {"keep": "last"}),
         ("meta", {"k": "1"}),
     ],
 )
@@ -169,7 +204,7 @@ def test_a_map_of_umap_is_kept_for_the_same_rows(tmp_path, monkeypatch):
 
     calls = []
 
-    def embed(unit, kind):
+    def embed(unit, kind, progress=None):
         calls.append(kind)
         return np.full((len(unit), 2), len(calls)), None
 

@@ -77,7 +77,10 @@ def test_without_it_the_message_says_what_to_type(monkeypatch):
 def test_umap_itself_keeps_clusters_together():
     pytest.importorskip("umap")
     x = torch.cat([torch.randn(1, 8) * 5 + 0.1 * torch.randn(20, 8) for _ in range(3)])
-    plane, _ = embed_plane(x, "umap")
+    epochs: list[tuple[int, int]] = []
+    plane, _ = embed_plane(x, "umap", progress=lambda done, total: epochs.append((done, total)))
+    assert epochs == sorted(epochs)
+    assert epochs[-1][0] == epochs[-1][1] > 100
     assert np.array_equal(plane, embed_plane(x, "umap")[0])
     assert np.isfinite(plane).all()
     distance = np.linalg.norm(plane[:, None] - plane[None], axis=2) + 1e9 * np.eye(60)

@@ -4,10 +4,13 @@ import mpmath as mp
 import pytest
 import torch
 
-from isosphere.sphere import (
-    log_surface_area,
-    normalize,
-)
+from isosphere.sphere import chord, log_surface_area, normalize
+
+
+def test_a_chord_is_the_distance_of_unit_rows():
+    x, y = normalize(torch.randn(2, 50, 6, dtype=torch.float64))
+    torch.testing.assert_close(chord((x * y).sum(1)), (x - y).norm(dim=1))
+    assert chord(torch.tensor([1 + 1e-7, 1.0, 0.0, -1.0])).tolist() == pytest.approx([0, 0, 2**0.5, 2])
 
 
 def test_normalize_survives_tiny_huge_and_zero_rows():

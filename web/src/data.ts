@@ -9,7 +9,6 @@ export interface Meta {
   classes: string[];
   map: { kind: string; note: string };
   skipped: number;
-  threshold: number;
   search: boolean;
   labels?: string;
   static?: boolean;
@@ -36,9 +35,12 @@ export interface Listed {
 
 export interface Duplicates {
   threshold: number;
+  layer: string;
   count: number;
-  repeated: number;
   groups: { rows: number[]; cosines: number[] }[];
+  dropped: number[];
+  basis: Record<string, string>;
+  caution: string | null;
 }
 
 export interface Clusters extends Column {

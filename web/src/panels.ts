@@ -221,14 +221,32 @@ async function saveFiles(page: Page, rows: number[], name: string): Promise<void
 
 const dropped = new Set<number>();
 let judged: Duplicates | null = null;
+let rule = "first";
+
+const RULES: Record<string, string> = {
+  first: "the first listed",
+  largest: "the one with the most pixels",
+  sharpest: "the sharpest",
+};
 
 export async function duplicates(page: Page, box: HTMLElement): Promise<void> {
   const { state } = page;
+  const fixed = !!state.meta.static;
   const threshold = h("input", {
-    type: "number", min: "0", max: "1", step: "0.005", value: String(judged?.threshold ?? state.meta.threshold),
-    ariaLabel: "Cosine from which images are the same", disabled: !!state.meta.static,
+    type: "number", min: "0", max: "1", step: "any", value: judged ? format4(judged.threshold) : "",
+    placeholder: "auto", ariaLabel: "Cosine from which images are copies; empty: measured", disabled: fixed,
   });
+  const keep = h(
+    "select",
+    { ariaLabel: "Which image of a group to keep", disabled: fixed },
+    ...Object.entries(RULES).map(([value, text]) => h("option", { value, selected: value === rule }, text)),
+  );
   const found = h("div");
+  const again = (): void => {
+    const same = judged !== null && threshold.value === format4(judged.threshold); // as it was shown, to four digits
+    void page.run(() => look(threshold.value === "" ? null : same ? judged!.threshold : Number(threshold.value)));
+  };
+  keep.addEventListener("change", again);
   fill(
     box,
     h(
@@ -237,51 +255,66 @@ export async function duplicates(page: Page, box: HTMLElement): Promise<void> {
         className: "row",
         onsubmit: (event: Event) => {
           event.preventDefault();
-          void page.run(() => look(Number(threshold.value)));
+          again();
         },
       },
       h("label", {}, "Cosine from ", threshold),
-      h("button", { type: "submit", disabled: !!state.meta.static }, "Find copies"),
+      h("button", { type: "submit", disabled: fixed }, "Find copies"),
+      h("label", {}, "Keep ", keep),
     ),
-    hint("Images linked by cosines of at least this are one group. The first of each is kept unless you say otherwise. Nothing is deleted: save the list, and do with it what you want."),
+    hint("Images with at least this cosine are one group. Leave the cosine empty: it is measured on copies made of your images. Nothing is deleted: save the list."),
     found,
   );
   const show = (groups: Duplicates): void => {
-    const toDrop = (): number[] => groups.groups.flatMap((group) => group.rows.filter((row) => dropped.has(row)));
     const counted = h("p", { role: "status" });
-    const count = (): void => fill(counted, `${plural(groups.count, "group")}; ${plural(toDrop().length, "image")} to drop.`);
+    const count = (): void => fill(counted, `${plural(groups.count, "group")}; ${plural(dropped.size, "image")} to drop.`);
     count();
     fill(
       found,
       counted,
-      groups.count > groups.groups.length && hint(`The ${groups.groups.length} largest groups are shown.`),
       groups.count > 0 &&
         h(
           "div",
           { className: "row" },
-          button("Save list to drop", () => page.run(() => saveFiles(page, toDrop(), "drop.txt"))),
+          button("Save list to drop", () => page.run(() => saveFiles(page, [...dropped].sort((a, b) => a - b), "drop.txt"))),
           button("Save list to keep", () =>
             page.run(() => saveFiles(page, state.shown.filter((row) => !dropped.has(row)), "keep.txt")),
           ),
         ),
+      groups.caution !== null && hint(groups.caution),
+      Object.keys(groups.basis).length > 0 &&
+        h("dl", {}, ...Object.entries(groups.basis).flatMap(([name, text]) => [h("dt", {}, name), h("dd", {}, text)])),
+      groups.count > groups.groups.length && hint(`The ${groups.groups.length} largest groups are shown.`),
       ...groups.groups.slice(0, 100).map((group) => duplicateGroup(page, group, count)),
     );
   };
-  const look = async (value: number): Promise<void> => {
-    fill(found, hint("Comparing all pairs of images …"));
+  const look = async (value: number | null): Promise<void> => {
+    fill(
+      found,
+      hint(
+        value === null && judged === null && !fixed
+          ? "Copies of up to 400 of your images are made and compared, to measure the cosine. This takes up to a few minutes, once …"
+          : "Comparing all pairs of images …",
+      ),
+    );
     try {
-      judged = await state.backend.get<Duplicates>("duplicates", state.meta.static ? {} : { threshold: value });
+      const asked = { keep: keep.value, ...(value === null ? {} : { threshold: value }) };
+      judged = await state.backend.get<Duplicates>("duplicates", fixed ? {} : asked);
     } catch (error) {
       fill(found);
       throw error;
     }
+    rule = keep.value;
+    threshold.value = format4(judged.threshold);
     dropped.clear();
-    for (const group of judged.groups) for (const row of group.rows.slice(1)) dropped.add(row);
+    for (const row of judged.dropped) dropped.add(row);
     show(judged);
   };
   if (judged) show(judged);
-  else await look(Number(threshold.value));
+  else await look(null);
 }
+
+const format4 = (cosine: number): string => String(Number(cosine.toFixed(4)));
 
 function duplicateGroup(page: Page, group: { rows: number[]; cosines: number[] }, changed: () => void): HTMLElement {
   const { state } = page;
@@ -303,7 +336,7 @@ function duplicateGroup(page: Page, group: { rows: number[]; cosines: number[] }
     fill(cell, each, h("label", {}, keep, " keep"));
     look();
   }
-  return h("section", { className: "group" }, h("h3", {}, plural(group.rows.length, "image")), cards);
+  return h("section", { className: "group" }, h("h3", {}, `${plural(group.rows.length, "image")}; numbers: cosine to the nearest`), cards);
 }
 
 // --- lists --------------------------------------------------------------------------------------------------------

@@ -119,8 +119,7 @@ def write_for_atlas(run: "workflows.Run", data: str, out: Path, layer: "LayerNam
     from isosphere.explore import explored, write_atlas
     from isosphere.workflows import progress_bar
 
-    with progress_bar("Indexing") as progress:
-        page = explored(run, data, layer=layer, progress=progress)
+    page = explored(run, data, layer=layer, phase=progress_bar)
     write_atlas(page, out)
     collection = page.resources.collection
     console = output_console()

@@ -80,8 +80,7 @@ def explore(
         RunFolder.require_first(run, together(data), command("explore", together(data), run))
     loaded = load(run, cache=not no_cache).looking(passes)
     loaded, chosen = images_of(loaded, together(data) if data else None)
-    with progress_bar("Indexing") as progress:
-        page = explored(loaded, chosen, layer=named, map_kind=map_kind, progress=progress)
+    page = explored(loaded, chosen, layer=named, map_kind=map_kind, phase=progress_bar)
     say_left_out(page.resources.collection.index(), as_json=False)
     if export is not None:
         with progress_bar("Writing") as progress:

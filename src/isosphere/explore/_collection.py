@@ -17,7 +17,7 @@ from isosphere.errors import RunError
 from isosphere.evaluation import Look, Progress
 from isosphere.explore._once import Once
 from isosphere.reductions import nearest_neighbours
-from isosphere.workflows import Run
+from isosphere.workflows import Duplicates, Run
 
 NEIGHBOURS = 24
 """Neighbours of an image that are shown."""
@@ -39,6 +39,7 @@ class Collection:
         indexes: how the index of a layer is opened; the first is that of the map. All have the same rows.
         title: what the page is about, in a few words.
         search: what finds the rows most like the picture in a file, as :meth:`isosphere.Run.search`; None: nothing.
+        duplicates: what finds near-duplicates, as :meth:`isosphere.Run.dedup` at the threshold that it chooses.
         scores: how surprising the method itself finds each image, ``(n,)``; None where it has no such score.
         skipped: images that could not be read, with the reasons.
     """
@@ -50,10 +51,12 @@ class Collection:
         *,
         title: str = "",
         search: Callable[[Path, Index, int], Found] | None = None,
+        duplicates: Callable[[], Duplicates] | None = None,
         scores: Callable[[], NDArray[np.float32]] | None = None,
         skipped: list[tuple[str, str]] | None = None,
     ) -> None:
         self.source, self.title, self.searching, self.scores = source, title, search, scores
+        self.duplicates = duplicates
         self.skipped = skipped or []
         self.layers = tuple(indexes)
         self.once = Once()
@@ -91,6 +94,7 @@ class Collection:
             {first: lambda: index, **others},
             title=f"{run.called} · {source.name}",
             search=partial(_search, run),
+            duplicates=partial(run.dedup, source),
             scores=partial(_surprise, looking, shown) if hasattr(run.method, "scores") else None,
             skipped=index.skipped,
         )
@@ -128,6 +132,23 @@ class Collection:
         """The rows most like the picture in a file. Raises: UsageError if it cannot be read."""
         assert self.searching is not None
         return self.searching(picture, self.index(layer), k)
+
+    def copies(self, threshold: float | None = None) -> Duplicates:
+        """Near-duplicates at a threshold, that which is chosen on copies of the images if None: what
+        :meth:`isosphere.Run.dedup` finds. Its rows are those of :meth:`row_numbers`.
+        """
+        assert self.duplicates is not None
+        chosen = self.once.get(("copies", None), self.duplicates)
+        if threshold is None or threshold == chosen.threshold:
+            return chosen
+        return self.once.get(("copies", threshold), lambda: chosen.at(threshold))
+
+    def row_numbers(self, found: Duplicates) -> NDArray[np.int64]:
+        """The rows of this collection that were compared: links to a file that is there already were not."""
+        own, compared = self.index().positions, found.compared.index.positions
+        assert own is not None
+        assert compared is not None
+        return np.searchsorted(own, compared)
 
     @property
     def digests(self) -> NDArray[np.int64]:

@@ -10,11 +10,9 @@ from numpy.typing import NDArray
 
 from isosphere import statistics
 from isosphere.explore._collection import Collection
+from isosphere.sphere import chord
 from isosphere.statistics import Clusters
-
-FEW = 10
-"""Neighbours by which outliers and the agreement of classes are told."""
-
+from isosphere.workflows import OUTLIER_NEIGHBOURS
 
 @dataclass(frozen=True)
 class Column:
@@ -78,20 +76,20 @@ def cluster_column(found: Clusters, title: str = "cluster") -> Column:
 
 
 def _distances(collection: Collection, title: str) -> Column:
-    """Distance to the FEW-th nearest other image on the unit sphere (Ramaswamy et al. 2000)."""
+    """Distance to the 10th nearest other image, as :func:`isosphere.statistics.neighbour_distances`, of neighbours that
+    are known already.
+    """
     cosines, _ = collection.graph()
-    k = min(FEW, cosines.shape[1])
-    values = (2 - 2 * cosines[:, k - 1]).clamp(min=0).sqrt().numpy()
-    return Column(
-        title, values.astype(np.float32), note=f"Distance to neighbour {k} on the unit sphere: 0 to 2."
-    )
+    k = min(OUTLIER_NEIGHBOURS, cosines.shape[1])
+    values = chord(cosines[:, k - 1]).numpy().astype(np.float32)
+    return Column(title, values, note=f"Distance to neighbour {k} on the unit sphere: 0 to 2.")
 
 
 def _agreement(collection: Collection, title: str) -> Column:
-    """Share of the FEW nearest other images that have the same class; nan without one."""
+    """Share of the 10 nearest other images that have the same class; nan without one."""
     _, rows = collection.graph()
     labels = torch.as_tensor(collection.source.labels)
-    k = min(FEW, rows.shape[1])
+    k = min(OUTLIER_NEIGHBOURS, rows.shape[1])
     same = (labels[rows[:, :k]] == labels[:, None]).float().mean(1)
     values = torch.where(labels >= 0, same, torch.nan).numpy().astype(np.float32)
     return Column(title, values, note=f"Share of the {k} nearest images that have the same class: 0 to 1.")

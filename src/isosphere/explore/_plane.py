@@ -1,5 +1,6 @@
 """Where each image lies on the map, kept beside the run: UMAP takes minutes of many images."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -31,24 +32,33 @@ def usual_map() -> MapKind:
     return "umap" if find_spec("umap") else "pca"
 
 
-def plane_of(unit: Tensor, kind: str | None = None, *, folder: Path | None = None) -> Plane:
+def plane_of(
+    unit: Tensor,
+    kind: str | None = None,
+    *,
+    folder: Path | None = None,
+    progress: Callable[[int, int], object] | None = None,
+) -> Plane:
     """The map of unit rows ``(n, d)``; one of UMAP is kept in `folder`, and taken from there for the same rows.
+    `progress`: as of :func:`isosphere.report.embed_plane`.
 
     Raises: UsageError for another kind, or UMAP where it is not installed.
     """
     chosen = usual_map() if kind is None else check_map(kind)
     if chosen == "pca" or folder is None:
-        return Plane(_computed(unit, chosen), chosen)
+        return Plane(_computed(unit, chosen, progress), chosen)
     file, identity = folder / "map-umap.npz", tensor_identity(unit)
     points = _read(file, identity, len(unit))
     if points is None:
-        points = _computed(unit, chosen)
+        points = _computed(unit, chosen, progress)
         _write(file, identity, points)
     return Plane(points, chosen)
 
 
-def _computed(unit: Tensor, kind: MapKind) -> NDArray[np.float32]:
-    return embed_plane(unit, kind)[0].astype(np.float32)
+def _computed(
+    unit: Tensor, kind: MapKind, progress: Callable[[int, int], object] | None
+) -> NDArray[np.float32]:
+    return embed_plane(unit, kind, progress=progress)[0].astype(np.float32)
 
 
 def _read(file: Path, identity: str, count: int) -> NDArray[np.float32] | None:

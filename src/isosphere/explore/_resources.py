@@ -6,17 +6,16 @@ from typing import Any
 import torch
 
 from isosphere import __version__
-from isosphere.deploy import near_duplicates
-from isosphere.errors import UsageError
+from isosphere.deploy import KEEPS
+from isosphere.errors import UsageError, nearest
 from isosphere.explore._collection import NEIGHBOURS, Collection, Found
-from isosphere.explore._columns import FEW, as_json, cluster_column, clusters, column, column_names
+from isosphere.explore._columns import as_json, cluster_column, clusters, column, column_names
 from isosphere.explore._plane import Plane
 from isosphere.statistics import farthest_first, typical_rows
+from isosphere.workflows import OUTLIER_NEIGHBOURS
 
 LISTED = 200
 """Images of a list: outliers, typical ones, a diverse subset."""
-THRESHOLD = 0.99
-"""Cosine from which images are near-duplicates unless another is asked for."""
 MOST = 500
 """Images that can be asked for at a time."""
 SHOWN = 8
@@ -75,7 +74,6 @@ class Resources:
             "classes": collection.source.class_names,
             "map": {"kind": self.plane.kind, "note": self.plane.note},
             "skipped": len(collection.skipped),
-            "threshold": THRESHOLD,
             "search": collection.searching is not None,
             "labels": self.labels,
         }
@@ -108,24 +106,41 @@ class Resources:
             raise MissingError(row)
         return found_json(self.collection.neighbours(int(row), layer, k))
 
-    def duplicates(self, threshold: float = THRESHOLD) -> dict[str, Any]:
+    def duplicates(self, threshold: float | None = None, keep: str = "first") -> dict[str, Any]:
+        """Groups of near-duplicates at the threshold that is chosen on copies of these images, or at another one, and
+        what it rests on; `dropped`: the rows that repeat the one of each group that is kept.
+        """
+        rule = next((known for known in KEEPS if keep == known), None)
+        if rule is None:
+            raise UsageError(f"keep: got {keep!r}, expected {', '.join(KEEPS)}.{nearest(keep, KEEPS)}")
         collection = self.collection
-        if not -1 < threshold <= 1:
-            raise UsageError(f"threshold: got {threshold:g}, expected a cosine, above -1 and at most 1.")
-        key = ("duplicates", threshold)
-        groups = collection.once.get(key, lambda: near_duplicates(collection.unit(), threshold))
-        made = [{"rows": g.rows, "cosines": [round(c, 4) for c in g.similarities]} for g in groups[:MOST]]
-        repeated = sum(len(group) - 1 for group in groups)
-        return {"threshold": threshold, "groups": made, "count": len(groups), "repeated": repeated}
+        found = collection.copies(threshold)
+        rows = collection.row_numbers(found)
+        dropped = collection.once.get(
+            ("dropped", found.threshold, rule), lambda: rows[found.rows_to_drop(rule)].tolist()
+        )
+        groups = [
+            {"rows": rows[list(g.rows)].tolist(), "cosines": [round(c, 4) for c in g.similarities]}
+            for g in found[:MOST]
+        ]
+        return {
+            "threshold": found.threshold,
+            "layer": found.layer,
+            "groups": groups,
+            "count": len(found),
+            "dropped": dropped,
+            "basis": found.basis,
+            "caution": found.caution,
+        }
 
     def outliers(self) -> dict[str, Any]:
-        """The images whose FEW-th nearest other one is farthest, farthest first."""
+        """The images whose 10th nearest other one is farthest, farthest first."""
         distances = torch.from_numpy(column(self.collection, "ood").values)
         rows = distances.argsort(descending=True, stable=True)[:LISTED]
         return {
             "rows": rows.tolist(),
             "values": _rounded(distances[rows]),
-            "what": f"distance to neighbour {FEW}",
+            "what": f"distance to neighbour {OUTLIER_NEIGHBOURS}",
         }
 
     def typical(self, k: int = 24) -> dict[str, Any]:
@@ -179,7 +194,7 @@ _TAKES: dict[str, dict[str, type]] = {
     "typical": {"k": int},
     "diverse": {"k": int, "apart": int},
     "clusters": {"k": int},
-    "duplicates": {"threshold": float},
+    "duplicates": {"threshold": float, "keep": str},
 }
 
 

@@ -1,7 +1,10 @@
 """Maps of embeddings in two dimensions: principal components, or UMAP where it is installed."""
 
 import importlib
+import io
+import re
 import warnings
+from collections.abc import Callable
 from importlib.util import find_spec
 from typing import Any, Literal
 
@@ -41,11 +44,14 @@ def check_map(name: str) -> MapKind:
     return "umap"
 
 
-def embed_plane(x: Tensor, kind: MapKind = "pca") -> tuple[np.ndarray, tuple[float, float] | None]:
+def embed_plane(
+    x: Tensor, kind: MapKind = "pca", *, progress: Callable[[int, int], object] | None = None
+) -> tuple[np.ndarray, tuple[float, float] | None]:
     """Rows in the plane, and the shares of variance of its axes, None for UMAP's, which mean nothing.
 
     Shape: ``(n, p)`` to float64 ``(n, 2)``. UMAP of fewer than 16 rows, or of rows that are all the same, gives
-    way to principal components. Deterministic: UMAP runs on one thread from seed 0.
+    way to principal components. Deterministic: UMAP runs on one thread from seed 0. `progress`: called with the epochs
+    of UMAP that are done, and all of them.
 
     Raises: UsageError if UMAP is asked for and not installed.
     """
@@ -55,11 +61,33 @@ def embed_plane(x: Tensor, kind: MapKind = "pca") -> tuple[np.ndarray, tuple[flo
     with warnings.catch_warnings(action="ignore"):  # of its compiler, and that one thread is used
         umap: Any = importlib.import_module("umap")
         model = umap.UMAP(
-            n_components=2, n_neighbors=_NEIGHBOURS, min_dist=0.1, metric="cosine", random_state=0, n_jobs=1
+            n_components=2,
+            n_neighbors=_NEIGHBOURS,
+            min_dist=0.1,
+            metric="cosine",
+            random_state=0,
+            n_jobs=1,
+            **({} if progress is None else {"tqdm_kwds": _Epochs(progress).of_tqdm()}),
         )
         plane = np.asarray(model.fit_transform(x.float().numpy()), np.float64)
     # A row without neighbours is placed nowhere: it goes to the middle.
     return np.where(np.isfinite(plane), plane, np.nanmean(plane, axis=0)), None
+
+
+class _Epochs(io.TextIOBase):
+    """What UMAP writes of its epochs, by tqdm, as calls of `progress`."""
+
+    def __init__(self, progress: Callable[[int, int], object]) -> None:
+        self._progress = progress
+
+    def of_tqdm(self) -> dict[str, Any]:
+        """Options of tqdm by which it writes here."""
+        return {"disable": False, "file": self, "bar_format": "{n}/{total}", "mininterval": 0.2}
+
+    def write(self, text: str) -> int:
+        if found := re.search(r"(\d+)/(\d+)", text):
+            self._progress(int(found[1]), int(found[2]))
+        return len(text)
 
 
 def principal_plane(x: Tensor) -> tuple[np.ndarray, tuple[float, float]]:

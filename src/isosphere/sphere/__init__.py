@@ -12,7 +12,7 @@ from isosphere.sphere._densities import (
     power_spherical_kl,
 )
 from isosphere.sphere._elementwise import Elementwise
-from isosphere.sphere._geometry import log_surface_area, normalize
+from isosphere.sphere._geometry import chord, log_surface_area, normalize
 from isosphere.sphere._harmonics import (
     check_degree,
     check_dim,
@@ -32,6 +32,7 @@ __all__ = [
     "Elementwise",
     "check_degree",
     "check_dim",
+    "chord",
     "gegenbauer",
     "gegenbauer_derivative_at_one",
     "gegenbauer_sum",

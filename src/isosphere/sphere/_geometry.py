@@ -8,6 +8,7 @@ from torch import Tensor
 from isosphere.sphere._harmonics import check_dim
 
 __all__ = [
+    "chord",
     "log_surface_area",
     "normalize",
 ]
@@ -38,6 +39,17 @@ def normalize(z: Tensor) -> Tensor:
     )
     square = scaled.square().sum(dim=-1, keepdim=True)
     return scaled * torch.rsqrt(torch.where(empty, torch.ones_like(square), square))
+
+
+def chord(cosines: Tensor) -> Tensor:
+    r"""Euclidean distance of two unit vectors by their cosine, :math:`|x - y| = \sqrt{2 - 2 \langle x, y \rangle}`.
+
+    Scale:
+        0 for equal vectors, 1.41 for orthogonal ones, 2 for opposite ones.
+    Numerics:
+        A cosine that rounding took past 1 has distance 0; in float32 distances below about 5e-4 are rounding.
+    """
+    return (2 - 2 * cosines).clamp(min=0).sqrt()
 
 
 def log_surface_area(dim: int) -> float:

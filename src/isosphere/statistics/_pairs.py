@@ -8,6 +8,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from isosphere.reductions import inner_product_blocks
+from isosphere.sphere import chord
 
 SAMPLE = 2000
 """Rows whose distances to all others are looked at."""
@@ -42,16 +43,15 @@ class PairLaw:
 
     def expected(self, cosine: float) -> float:
         """Pairs to be expected with at least this cosine."""
-        return min(self.pairs, self.count * (distance_of(cosine) / self.reach) ** self.dimension)
+        return min(self.pairs, self.count * (_chord(cosine) / self.reach) ** self.dimension)
 
     def cosine(self, expected: float) -> float:
         """The cosine from which on so many pairs are to be expected."""
         return 1 - (self.reach * (expected / self.count) ** (1 / self.dimension)) ** 2 / 2
 
 
-def distance_of(cosine: float) -> float:
-    """Distance on the unit sphere of two rows with this cosine."""
-    return math.sqrt(max(0.0, 2 - 2 * cosine))
+def _chord(cosine: float) -> float:
+    return float(chord(torch.tensor(cosine, dtype=torch.float64)))
 
 
 def pair_law(z: Tensor, beyond: float, *, sample: int = SAMPLE, seed: int = 0) -> PairLaw | None:
@@ -85,12 +85,12 @@ def pair_law(z: Tensor, beyond: float, *, sample: int = SAMPLE, seed: int = 0) -
     counts = torch.zeros(_BINS, dtype=torch.int64)
     for here, cosines in inner_product_blocks(x[chosen], x):
         cosines[torch.arange(len(cosines)), chosen[here]] = -1.0  # itself
-        logs = (2 - 2 * cosines).clamp(min=1e-12).log() / 2
+        logs = chord(cosines).clamp(min=1e-6).log()
         bins = ((logs - low) / (high - low) * _BINS).long().clamp(0, _BINS - 1)
         counts += torch.bincount(bins.flatten().cpu(), minlength=_BINS)
     counts[-1] = (counts[-1] - len(chosen)).clamp(min=0)  # each row to itself
     edges = low + (high - low) * torch.arange(_BINS + 1, dtype=torch.float64) / _BINS
-    first = int(torch.searchsorted(edges, math.log(max(1e-3, distance_of(beyond)))))
+    first = int(torch.searchsorted(edges, math.log(max(1e-3, _chord(beyond)))))
     within = counts[first:].cumsum(0)
     if first >= _BINS or int(within[-1]) < FEWEST:
         return None

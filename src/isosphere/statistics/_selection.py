@@ -5,6 +5,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from isosphere.reductions import nearest_neighbours
+from isosphere.sphere import chord
 from isosphere.statistics._clusters import kmeans
 
 _FLOOR = 1e-6  # of a mean distance: copies have none
@@ -31,7 +32,7 @@ def neighbour_distances(z: Tensor, k: int = 10) -> Tensor:
     if not 1 <= k < len(x):
         raise ValueError(f"k: got {k}, expected 1 to {len(x) - 1}, the number of other rows")
     cosines, _ = nearest_neighbours(x, x, k, exclude=torch.arange(len(x), device=x.device))
-    return (2 - 2 * cosines).clamp(min=0).sqrt()
+    return chord(cosines)
 
 
 def typicality(z: Tensor, k: int = 20) -> Tensor:
@@ -92,8 +93,7 @@ def farthest_first(z: Tensor, k: int, *, chosen: Tensor | None = None) -> tuple[
         cosines.append(cosine)
         nearest = torch.maximum(nearest, x @ x[row])
         nearest[row] = torch.inf
-    distances = (2 - 2 * torch.tensor(cosines)).clamp(min=0).sqrt()
-    return torch.tensor(rows), distances
+    return torch.tensor(rows), chord(torch.tensor(cosines))
 
 
 def typical_rows(z: Tensor, k: int, *, seed: int = 0, neighbours: int = 20) -> tuple[Tensor, Tensor]:

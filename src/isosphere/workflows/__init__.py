@@ -21,7 +21,15 @@ from isosphere.workflows._duplicates import (
 )
 from isosphere.workflows._evaluate import evaluate
 from isosphere.workflows._labelled import LabelledImages, labelled_images
-from isosphere.workflows._lists import Cluster, Outlier, Selected, clusters_of, outliers_of, select_from
+from isosphere.workflows._lists import (
+    OUTLIER_NEIGHBOURS,
+    Cluster,
+    Outlier,
+    Selected,
+    clusters_of,
+    outliers_of,
+    select_from,
+)
 from isosphere.workflows._networks import RECOMMENDED as RECOMMENDED_NETWORKS
 from isosphere.workflows._progress import progress_bar
 from isosphere.workflows._refit import Version, check_refit, refit
@@ -44,6 +52,7 @@ if TYPE_CHECKING:
 __all__ = [
     "DRAWN",
     "FLAGS",
+    "OUTLIER_NEIGHBOURS",
     "PASSES",
     "RECOMMENDED_NETWORKS",
     "SIDE",

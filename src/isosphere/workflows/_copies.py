@@ -38,6 +38,7 @@ class CopySample:
     kinds: tuple[str, ...]
     precision: Mapping[Layer, Estimate]
     images: int
+    seed: int = 0
 
     @property
     def best(self) -> Layer:
@@ -51,14 +52,13 @@ class CopySample:
         threshold: float | None = None,
         false_pairs: float = 1.0,
         pairs: int | None = None,
-        seed: int = 0,
     ) -> CopyThreshold:
         """What a threshold finds among the images of an index; None: the one that
         :func:`isosphere.evaluation.choose_threshold` takes.
         """
         cosines = self.cosines[index.layer]
         options: dict[str, Any] = {"threshold": threshold, "false_pairs": false_pairs, "pairs": pairs}
-        return choose_threshold(cosines, self.kinds, index.unit, seed=seed, **options)
+        return choose_threshold(cosines, self.kinds, index.unit, seed=self.seed, **options)
 
 
 def sample_copies(
@@ -105,7 +105,7 @@ def sample_copies(
         cosines[each] = copy_cosines(ordered[: len(rows)], own)
         precision[each] = copy_precision(ordered, own, same=same, seed=seed)
         kinds = tuple(copies.copying(int(i)).kind for i in made.positions[there])
-    return CopySample(cosines, kinds, precision, len(some))
+    return CopySample(cosines, kinds, precision, len(some), seed)
 
 
 def _contents(source: Source, positions: np.ndarray) -> Tensor:

@@ -3,7 +3,7 @@
 import csv
 import io
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -67,6 +67,16 @@ class Duplicates(Shown[DuplicateGroup]):
     ) -> None:
         super().__init__(groups, partial(duplicate_groups, data, reading=reading))
         self.compared = compared
+        self._again = partial(grouped, data=data, reading=reading)
+
+    def at(self, threshold: float) -> "Duplicates":
+        """The groups of the same images at another threshold, and what is to be expected of it."""
+        check_threshold(threshold)
+        compared, measured = self.compared, None
+        if compared.sample is not None:
+            pairs = pairs_compared(compared.sets)
+            measured = compared.sample.choose(compared.index, threshold=threshold, pairs=pairs)
+        return self._again(replace(compared, threshold=threshold, measured=measured))
 
     @property
     def threshold(self) -> float:

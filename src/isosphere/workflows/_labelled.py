@@ -107,7 +107,7 @@ def _near(run: Run, source: Source, seed: int, progress: Callback | None) -> tup
     settled, _ = run.settled(source)
     sample = sample_copies(settled, source, seed=seed, progress=progress)
     index = settled.index(source, layer=sample.best, progress=progress)
-    threshold = sample.choose(index, seed=seed).threshold
+    threshold = sample.choose(index).threshold
     found = near_duplicates(index.unit, threshold)
     numbers = torch.full((len(source),), -1)
     if found and len(found[0]) > max(10, len(source) // 4):

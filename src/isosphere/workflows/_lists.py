@@ -15,7 +15,7 @@ from isosphere.statistics import clusters, farthest_first, neighbour_distances, 
 How = Literal["diverse", "typical"]
 
 CLUSTERS = 20
-NEIGHBOURS = 10
+OUTLIER_NEIGHBOURS = 10
 """Neighbours of an outlier: the distance to the last of them is its score."""
 
 
@@ -61,7 +61,7 @@ class Cluster:
         return len(self.rows)
 
 
-def outliers_of(index: Index, count: int | None = None, *, neighbours: int = NEIGHBOURS) -> list[Outlier]:
+def outliers_of(index: Index, count: int | None = None, *, neighbours: int = OUTLIER_NEIGHBOURS) -> list[Outlier]:
     """Images of an index by the distance to their k-th nearest neighbour, the farthest first
     (:func:`isosphere.statistics.neighbour_distances`).
     """

@@ -172,7 +172,7 @@ class Run(Trained):
         of = None if numbers is None else numbers[made.positions]
         measured = None
         if sample is not None:
-            measured = sample.choose(made, false_pairs=false_pairs, pairs=pairs_compared(of), seed=seed)
+            measured = sample.choose(made, false_pairs=false_pairs, pairs=pairs_compared(of))
         cosine = threshold if measured is None else measured.threshold
         assert cosine is not None
         links = len(whole) - len(made)
