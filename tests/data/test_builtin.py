@@ -3,13 +3,12 @@
 import hashlib
 import pickle
 import struct
-import sys
 
 import numpy as np
 import pytest
 import torchvision.datasets as tv
 
-from isosphere.data import open_source
+from isosphere.data import _builtin, open_source
 from isosphere.data._builtin import TORCHVISION
 from isosphere.errors import UsageError
 
@@ -173,6 +172,7 @@ def test_digits():
 
 
 def test_digits_without_scikit_learn(monkeypatch):
-    monkeypatch.setitem(sys.modules, "sklearn.datasets", None)
+    monkeypatch.setattr(_builtin, "find_spec", lambda name: None)
+    monkeypatch.setattr(_builtin, "_digits", _builtin._digits.__wrapped__)
     with pytest.raises(UsageError, match="pip install scikit-learn; or use textures:wood"):
         open_source("digits")

@@ -394,7 +394,7 @@ def test_a_folder_of_files_is_the_page(browser, tmp_path):
     assert tab.cards() == made.neighbours(row).rows
     tab.page.select_option("#layer", "second")
     tab.page.wait_for_function(
-        "row => +document.querySelector('#panel .card').dataset.row === row",
+        "row => +document.querySelector('#panel .card')?.dataset.row === row",
         arg=made.neighbours(row, "second").rows[0],
     )
     tab.page.evaluate("() => window.isospherePage.state.choose(0)")

@@ -349,9 +349,9 @@ interface ListKind {
 }
 
 const LISTS: Record<ListKind["name"], ListKind> = {
-  outliers: { name: "outliers", text: "Images that are far from all others: rare ones, broken ones, ones that do not belong.", k: null, most: 0 },
+  outliers: { name: "outliers", text: "Images that are far from all others: rare ones, damaged ones, ones of another kind.", k: null, most: 0 },
   typical: { name: "typical", text: "The most typical image of each of k clusters, those of large clusters first.", k: 24, most: 500 },
-  diverse: { name: "diverse", text: "k images that are as unlike each other as possible: each is the farthest from those before it. A good subset to label first.", k: 50, most: 500 },
+  diverse: { name: "diverse", text: "k images that differ as much as possible: each is the farthest from those before it. Label these first.", k: 50, most: 500 },
 };
 
 export async function list(page: Page, box: HTMLElement, name: ListKind["name"]): Promise<void> {
@@ -463,7 +463,7 @@ export async function clusters(page: Page, box: HTMLElement): Promise<void> {
   };
   fill(
     box,
-    hint("k-means on the unit rows. A name that you type is kept beside the run."),
+    hint("Clusters by k-means. Type a name for each: it is kept with the run."),
     h(
       "form",
       {

@@ -1,10 +1,13 @@
 """Data sets that other packages know: the digits of scikit-learn, and torchvision's by name and path."""
 
 from collections.abc import Callable
+from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from isosphere.errors import UsageError, nearest
 
@@ -21,25 +24,36 @@ def open_digits(*, split: Split = None) -> ArraySource:
 
     Raises: UsageError if scikit-learn is not installed.
     """
-    try:
-        from sklearn.datasets import load_digits
-    except ImportError as error:
-        raise UsageError(
-            "The built-in 'digits' comes with scikit-learn, which is not installed. Type: pip install "
-            "scikit-learn; or use textures:wood, which needs nothing."
-        ) from error
-    pack: Any = load_digits()
+    pixels, labels = _digits()
     part = {"train": slice(0, _DIGITS_TRAIN), "test": slice(_DIGITS_TRAIN, None), None: slice(None)}[split]
-    labels = pack.target.astype(np.int64)
     positions = np.arange(len(labels))[part]
     return ArraySource(
-        np.rint(pack.images[part] * (255 / 16)).astype(np.uint8),
+        np.rint(pixels[part] * (255 / 16)).astype(np.uint8),
         name="digits",
         labels=labels[part],
         class_names=[str(k) for k in range(10)],
         paths=[f"digits/{i}" for i in positions],
         has_test_split=True,
     )
+
+
+@cache
+def _digits() -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """Pixels 0 to 16 and labels, from the file of scikit-learn: to import the package takes seconds."""
+    found = find_spec("sklearn")
+    if found is None or found.origin is None:
+        raise UsageError(
+            "The built-in 'digits' comes with scikit-learn, which is not installed. Type: pip install "
+            "scikit-learn; or use textures:wood, which needs nothing."
+        )
+    file = Path(found.origin).parent / "datasets" / "data" / "digits.csv.gz"
+    if file.exists():
+        rows = np.loadtxt(file, delimiter=",")
+        return rows[:, :-1].reshape(-1, 8, 8), rows[:, -1].astype(np.int64)
+    from sklearn.datasets import load_digits
+
+    pack: Any = load_digits()
+    return pack.images, pack.target.astype(np.int64)
 
 
 def _by_flag(name: str) -> Callable[[Path, str], Any]:

@@ -14,6 +14,7 @@ from isosphere.sphere import chord
 from isosphere.statistics import Clusters
 from isosphere.workflows import OUTLIER_NEIGHBOURS
 
+
 @dataclass(frozen=True)
 class Column:
     """A value of each image: the position of its class in `names` (-1: none), or where there are no names a number.
@@ -72,7 +73,7 @@ def clusters(collection: Collection, k: int | None = None) -> Clusters:
 def cluster_column(found: Clusters, title: str = "cluster") -> Column:
     """Of each image the number of its cluster."""
     names = [str(number) for number in range(1, len(found.sizes) + 1)]
-    return Column(title, found.assigned.numpy().astype(np.int32), names, "k-means on unit rows.")
+    return Column(title, found.assigned.numpy().astype(np.int32), names, "By k-means.")
 
 
 def _distances(collection: Collection, title: str) -> Column:
@@ -82,7 +83,9 @@ def _distances(collection: Collection, title: str) -> Column:
     cosines, _ = collection.graph()
     k = min(OUTLIER_NEIGHBOURS, cosines.shape[1])
     values = chord(cosines[:, k - 1]).numpy().astype(np.float32)
-    return Column(title, values, note=f"Distance to neighbour {k} on the unit sphere: 0 to 2.")
+    return Column(
+        title, values, note=f"Distance to the {k}th nearest image on the unit sphere: 0 (a copy) to 2."
+    )
 
 
 def _agreement(collection: Collection, title: str) -> Column:
@@ -97,7 +100,7 @@ def _agreement(collection: Collection, title: str) -> Column:
 
 def _uncertainty(collection: Collection, title: str) -> Column:
     assert collection.scores is not None
-    note = "Minus the evidence lower bound: how badly the image's own posterior explains it, in nats."
+    note = "Minus the evidence lower bound, in nats: higher where the model explains the image worse."
     return Column(title, collection.scores(), note=note)
 
 

@@ -14,7 +14,6 @@ from isosphere.explore._resources import Resources
 from isosphere.report import check_map
 from isosphere.workflows import Run
 
-
 Phase: TypeAlias = Callable[..., AbstractContextManager[Progress]]
 """What is called with the name of a part of the work, and `of`: what is counted."""
 

@@ -140,7 +140,7 @@ class Resources:
         return {
             "rows": rows.tolist(),
             "values": _rounded(distances[rows]),
-            "what": f"distance to neighbour {OUTLIER_NEIGHBOURS}",
+            "what": f"distance to the {OUTLIER_NEIGHBOURS}th nearest image, 0 to 2",
         }
 
     def typical(self, k: int = 24) -> dict[str, Any]:
@@ -148,7 +148,7 @@ class Resources:
         self._check(k)
         collection = self.collection
         rows, sizes = collection.once.get(("typical", k), lambda: typical_rows(collection.unit(), k))
-        return {"rows": rows.tolist(), "values": sizes.tolist(), "what": "images like it"}
+        return {"rows": rows.tolist(), "values": sizes.tolist(), "what": "images in its cluster"}
 
     def diverse(self, k: int = 50, apart: int = 0) -> dict[str, Any]:
         """k images, each the farthest from those before it (Gonzalez): the first few are a subset for few labels.
@@ -159,7 +159,11 @@ class Resources:
         self._check(k, len(self.collection) - len(before))
         chosen = torch.tensor(before) if before else None
         rows, gaps = farthest_first(self.collection.unit(), k, chosen=chosen)
-        return {"rows": rows.tolist(), "values": _rounded(gaps), "what": "distance to those before it"}
+        return {
+            "rows": rows.tolist(),
+            "values": _rounded(gaps),
+            "what": "distance to the nearest of those before it, 0 to 2",
+        }
 
     def clusters(self, k: int | None = None) -> dict[str, Any]:
         """Clusters by k-means: per row the number of its cluster, per cluster its size and the images nearest to its

@@ -61,7 +61,9 @@ class Cluster:
         return len(self.rows)
 
 
-def outliers_of(index: Index, count: int | None = None, *, neighbours: int = OUTLIER_NEIGHBOURS) -> list[Outlier]:
+def outliers_of(
+    index: Index, count: int | None = None, *, neighbours: int = OUTLIER_NEIGHBOURS
+) -> list[Outlier]:
     """Images of an index by the distance to their k-th nearest neighbour, the farthest first
     (:func:`isosphere.statistics.neighbour_distances`).
     """
