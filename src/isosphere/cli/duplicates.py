@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from isosphere.cli.console import error_console, facts, output_console, paragraph, print_json, table
-from isosphere.errors import UsageError, command, nearest, option, plural
+from isosphere.errors import command, option, plural
 
 if TYPE_CHECKING:
     from isosphere.deploy import DuplicateGroup, Keep
@@ -19,14 +19,11 @@ LISTED, NAMED = 20, 4
 
 def check_keep(keep: str | None, out: Path | None) -> "Keep | None":
     """The rule of this name; ``first`` where a list is asked for. Raises: UsageError for another."""
-    from isosphere.deploy import KEEPS
+    from isosphere.deploy import named_keep
 
     if keep is None:
         return None if out is None else "first"
-    for known in KEEPS:
-        if keep == known:
-            return known
-    raise UsageError(f"{option('keep')}: got '{keep}', expected {', '.join(KEEPS)}.{nearest(keep, KEEPS)}")
+    return named_keep(keep)
 
 
 def say_duplicates(

@@ -6,7 +6,7 @@ from isosphere.deploy._embedder import Embedder, Role, pixels_of, rows_seen
 from isosphere.deploy._export import FORMATS, Exported, export
 from isosphere.deploy._files import check_target, read_embeddings, write_embeddings
 from isosphere.deploy._index import Index, Match, open_index, unindexed, unseen
-from isosphere.deploy._keeping import KEEPS, Keep, rows_to_drop
+from isosphere.deploy._keeping import KEEPS, Keep, named_keep, rows_to_drop
 from isosphere.deploy._kinds import Embeddings, Predictions
 from isosphere.deploy._layers import LAYERS, Layer, named_layer
 from isosphere.deploy._pictures import source_of
@@ -33,6 +33,7 @@ __all__ = [
     "embed_source",
     "embed_to_file",
     "export",
+    "named_keep",
     "named_layer",
     "near_duplicates",
     "nearest_pair",

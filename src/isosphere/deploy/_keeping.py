@@ -9,6 +9,7 @@ from PIL import Image
 
 from isosphere.data import Source, UnreadableImageError, visible
 from isosphere.deploy._duplicates import DuplicateGroup
+from isosphere.errors import UsageError, nearest, option
 
 Keep = Literal["first", "largest", "sharpest"]
 KEEPS: dict[Keep, str] = {
@@ -18,6 +19,14 @@ KEEPS: dict[Keep, str] = {
 }
 MOST_PIXELS = 1024
 """Longest side at which sharpness is compared."""
+
+
+def named_keep(name: str) -> Keep:
+    """The rule of this name. Raises: UsageError if there is none."""
+    for known in KEEPS:
+        if name == known:
+            return known
+    raise UsageError(f"{option('keep')}: got '{name}', expected {', '.join(KEEPS)}.{nearest(name, KEEPS)}")
 
 
 def rows_to_drop(

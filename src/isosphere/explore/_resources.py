@@ -6,8 +6,8 @@ from typing import Any
 import torch
 
 from isosphere import __version__
-from isosphere.deploy import KEEPS
-from isosphere.errors import UsageError, nearest
+from isosphere.deploy import named_keep
+from isosphere.errors import UsageError
 from isosphere.explore._collection import NEIGHBOURS, Collection, Found
 from isosphere.explore._columns import as_json, cluster_column, clusters, column, column_names
 from isosphere.explore._plane import Plane
@@ -110,10 +110,7 @@ class Resources:
         """Groups of near-duplicates at the threshold that is chosen on copies of these images, or at another one, and
         what it rests on; `dropped`: the rows that repeat the one of each group that is kept.
         """
-        rule = next((known for known in KEEPS if keep == known), None)
-        if rule is None:
-            raise UsageError(f"keep: got {keep!r}, expected {', '.join(KEEPS)}.{nearest(keep, KEEPS)}")
-        collection = self.collection
+        rule, collection = named_keep(keep), self.collection
         found = collection.copies(threshold)
         rows = collection.row_numbers(found)
         dropped = collection.once.get(
