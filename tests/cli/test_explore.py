@@ -42,7 +42,10 @@ def test_what_is_wrong_is_said(run, classes, kept, monkeypatch):
     config = Path("moved/config.yaml")
     config.write_text(re.sub(r"source: .*", "source: gone/pictures", config.read_text(), count=1))
     unnamed = run("explore", "moved", "--export", "p")
-    assert (unnamed.code, "isosphere explore moved PICTURES" in " ".join(unnamed.err.split())) == (2, True)
+    assert (
+        unnamed.code,
+        "moved was made from are not where they were: name some" in " ".join(unnamed.err.split()),
+    ) == (2, True)
     monkeypatch.setattr(server, "find_spec", lambda name: None)
     missing = run("explore", kept, classes)
     assert (missing.code, 'pip install "isosphere[explore]"' in " ".join(missing.err.split())) == (2, True)
