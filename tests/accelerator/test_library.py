@@ -105,6 +105,21 @@ LAUNCHES = {
 """Of all views of a batch: counted, and a little room."""
 
 
+LONGER = {"vje": 200, "vje-cauchy": 175, "vje+mmd": 240, "byol-mhe": 560}
+"""Losses, forward and backward, that are more than the 140 operators which with the views of two crops make 200."""
+
+
+@pytest.mark.parametrize("name", FROM_VIEWS)
+def test_a_loss_is_few_launches(name, simulated):
+    method = built(name).to(D)
+    outputs = [x.detach().requires_grad_() for x in method.outputs([view.to(D) for view in views()])]
+    method.loss(*outputs).total.backward()
+    with simulated.record() as seen:
+        method.loss(*outputs).total.backward()
+        method.after_step(0.5)
+    assert seen.launches <= LONGER.get(name, 138)
+
+
 @pytest.mark.parametrize("name", RECIPES)
 def test_views_are_few_launches(name, simulated):
     images, make = torch.zeros(BATCH, 3, 48, 48, dtype=torch.uint8, device=D), Views(recipe(name, 32))

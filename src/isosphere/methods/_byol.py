@@ -218,7 +218,9 @@ class BYOL(Regularised):
         """The loss but for the energy of the weights."""
         with full_precision(z.device):
             n, raw = row_total(z, self.group), {"projection": z, "prediction": p, "features": features}
-            z, p, target = self._place(z), self._place(p), self._place(targets).detach()
+            rows = [p, targets.detach()] + [z] * (self._term(Contrastive) is not None)
+            # One after the other through the same few operators.
+            p, target, *of_contrast = self._place(torch.cat(rows)).split([len(x) for x in rows])
             pairs = directed_pairs(self.global_views, len(z))
             distances = [squared_distance(p[v], target[g], n, self.group) for g, v in pairs]
             total = 2 * torch.stack(distances).mean()
@@ -228,7 +230,7 @@ class BYOL(Regularised):
                     total, value = term(total, term.to_space(raw[term.place]), self._pull(n, len(z)))
                     parts["regulariser"] = value.detach()
                 elif isinstance(term, Contrastive):
-                    total, value = term(total, z, self.global_views)
+                    total, value = term(total, *of_contrast, self.global_views)
                     parts["contrastive"] = value.detach()
         return Loss(total, parts)
 

@@ -64,11 +64,17 @@ class _Repulsion(Discrepancy):
 
 def _contrast(z: Tensor, global_views: int, repel: _Repulsion) -> tuple[Tensor, Tensor]:
     """Attraction and repulsion of unit rows ``(views, n, d)``: means over the pairs of a global view and any other."""
-    attraction, repulsion = z.new_zeros(2).unbind()
-    for a, b, share in undirected_pairs(global_views, len(z)):
-        attraction = attraction + share * _attraction(z[a], z[b], repel.group)
-        repulsion = repulsion + share * repel(torch.cat([z[a], z[b]]))
-    return attraction, repulsion
+    pairs = undirected_pairs(global_views, len(z))
+    attractions = [_attraction(z[a], z[b], repel.group) for a, b, _ in pairs]
+    repulsions = [repel(torch.cat([z[a], z[b]])) for a, b, _ in pairs]
+    shares = [share for *_, share in pairs]
+    return _weighted(shares, attractions), _weighted(shares, repulsions)
+
+
+def _weighted(shares: list[float], values: list[Tensor]) -> Tensor:
+    if len(values) == 1:  # its share is 1
+        return values[0]
+    return torch.stack([share * x for share, x in zip(shares, values, strict=True)]).sum()
 
 
 class Contrastive(nn.Module):

@@ -102,8 +102,9 @@ class VISimSiam(Method):
     def _split(self, outputs: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Unit projections and directions ``(*, d)``, concentrations ``(*,)``."""
         dim = outputs.shape[-1] // 2
-        z, direction, certainty = wide(outputs).split([dim, dim, 1], -1)
-        return normalize(z), normalize(direction), dim * functional.softplus(certainty.squeeze(-1))
+        vectors, certainty = wide(outputs).split([2 * dim, 1], -1)
+        z, direction = normalize(vectors.unflatten(-1, (2, dim))).unbind(-2)
+        return z, direction, dim * functional.softplus(certainty.squeeze(-1))
 
     def loss(self, joined: Tensor) -> Loss:
         """The loss of projections, directions and concentrations, one after the other: ``(views, n, 2 d + 1)``."""
@@ -118,14 +119,16 @@ class VISimSiam(Method):
         direction, concentration = (entries(x, [v for _, v in pairs]) for x in (direction, concentration))
         logs = log_power_spherical(targets, direction, concentration)
         likelihood = row_mean(logs, n, self.group).mean()
-        kl = row_mean(power_spherical_kl(concentration, dim), n, self.group).mean()
-        parts = {
-            "likelihood": likelihood,
-            "kl": kl,
-            "concentration": row_mean(concentration / dim, n, self.group).mean(),
-            "invariance": squared_distance(direction, targets, n, self.group).mean(),
-        }
-        return Loss((self.kl_weight * kl - likelihood) / dim, {name: p.detach() for name, p in parts.items()})
+        learned = concentration if self.kl_weight else concentration.detach()
+        kl = row_mean(power_spherical_kl(learned, dim), n, self.group).mean()
+        with torch.no_grad():  # what is only looked at
+            parts = {
+                "likelihood": likelihood.detach(),
+                "kl": kl.detach(),
+                "concentration": row_mean(concentration / dim, n, self.group).mean(),
+                "invariance": squared_distance(direction, targets, n, self.group).mean(),
+            }
+        return Loss((self.kl_weight * kl - likelihood) / dim, parts)
 
     @torch.no_grad()
     def scores(self, x: Tensor) -> dict[str, Tensor]:

@@ -6,13 +6,12 @@ knows of kernels, networks or other ranks.
 
 from isosphere.sphere._bessel import log_vmf_normalizer, mean_resultant_length
 from isosphere.sphere._densities import (
-    log_norm,
     log_power_spherical,
     log_spherical_cauchy,
     power_spherical_kl,
 )
 from isosphere.sphere._elementwise import Elementwise
-from isosphere.sphere._geometry import chord, log_surface_area, normalize
+from isosphere.sphere._geometry import chord, log_norm, log_surface_area, normalize, polar
 from isosphere.sphere._harmonics import (
     check_degree,
     check_dim,
@@ -51,6 +50,7 @@ __all__ = [
     "marginal_quadrature",
     "mean_resultant_length",
     "normalize",
+    "polar",
     "power_spherical_kl",
     "sample_uniform",
     "sample_vmf",

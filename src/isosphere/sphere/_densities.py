@@ -1,9 +1,9 @@
-"""Laws on the sphere in closed form: log densities with respect to the surface measure, and the length of a row.
+"""Laws on the sphere in closed form: log densities with respect to the surface measure.
 
 All work in the dtype of their arguments (float32 at least) and are differentiable.
 """
 
-__all__ = ["log_norm", "log_power_spherical", "log_spherical_cauchy", "power_spherical_kl"]
+__all__ = ["log_power_spherical", "log_spherical_cauchy", "power_spherical_kl"]
 
 import math
 
@@ -12,28 +12,8 @@ from torch import Tensor
 
 from isosphere.sphere._geometry import log_surface_area
 
-_SHORTEST = 1e-12
-"""Length below which a vector counts as this long: its logarithm must stay a number."""
-
 _ANTIPODAL = 1e-6
 """Least half squared distance from the antipode that a power-spherical density tells apart, in float32."""
-
-
-def log_norm(x: Tensor) -> Tensor:
-    """Logarithm of the length of each row, ``log |x|``.
-
-    Shape:
-        ``(*, d)`` -> ``(*,)``.
-    Numerics:
-        rows are scaled by their largest entry first, so that neither 1e-30 nor 1e30 leaves the range of float32. A
-        row shorter than 1e-12 counts as that long and gets no gradient.
-    """
-    x = _wide(x)
-    largest = x.detach().abs().amax(-1, keepdim=True).clamp(min=torch.finfo(x.dtype).tiny)
-    square = (x / largest).square().sum(-1)
-    empty = square == 0
-    logs = torch.where(empty, torch.ones_like(square), square).log() / 2 + largest.squeeze(-1).log()
-    return torch.where(empty, torch.full_like(logs, -math.inf), logs).clamp(min=math.log(_SHORTEST))
 
 
 def log_spherical_cauchy(u: Tensor, location: Tensor, rho: float) -> Tensor:

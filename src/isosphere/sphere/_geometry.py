@@ -9,9 +9,14 @@ from isosphere.sphere._harmonics import check_dim
 
 __all__ = [
     "chord",
+    "log_norm",
     "log_surface_area",
     "normalize",
+    "polar",
 ]
+
+_SHORTEST = 1e-12
+"""Length below which a row counts as this long: its logarithm must stay a number."""
 
 
 def normalize(z: Tensor) -> Tensor:
@@ -31,14 +36,36 @@ def normalize(z: Tensor) -> Tensor:
         raise TypeError(f"z must be floating point, got {z.dtype}: use z.float()")
     if z.dtype in (torch.float16, torch.bfloat16):
         z = z.float()
+    return _polar(z)[0]
+
+
+def polar(z: Tensor) -> tuple[Tensor, Tensor]:
+    """Direction ``z / |z|`` and logarithm of the length ``log |z|`` of each row.
+
+    Shape:
+        (*, d) to (*, d) and (*,).
+    Numerics:
+        As :func:`normalize`. A row shorter than 1e-12 counts as that long in its logarithm, which has no gradient then.
+    """
+    direction, square, largest = _polar(z if z.dtype == torch.float64 else z.float())
+    return direction, (square.log() / 2 + largest.log()).squeeze(-1).clamp(min=math.log(_SHORTEST))
+
+
+def log_norm(z: Tensor) -> Tensor:
+    """Logarithm of the length of each row, ``log |z|``, of :func:`polar`."""
+    return polar(z)[1]
+
+
+def _polar(z: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Directions, and largest entries with the squared lengths relative to them: in few operators, for every step of
+    every method asks for it.
+    """
     # z/|z| does not depend on the length of z, so the scale is a constant for the gradient too.
     largest = z.detach().abs().amax(dim=-1, keepdim=True)
-    empty = largest == 0
-    scaled = z * torch.where(
-        empty, torch.zeros_like(largest), 1 / torch.where(empty, torch.ones_like(largest), largest)
-    )
-    square = scaled.square().sum(dim=-1, keepdim=True)
-    return scaled * torch.rsqrt(torch.where(empty, torch.ones_like(square), square))
+    scaled = z * largest.reciprocal().nan_to_num(nan=math.nan, posinf=0.0)
+    # At least 1 but for rounding; 0 of a zero row, which so has no gradient.
+    square = scaled.square().sum(dim=-1, keepdim=True).clamp(min=0.5)
+    return scaled * torch.rsqrt(square), square, largest
 
 
 def chord(cosines: Tensor) -> Tensor:

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from isosphere.methods.vje._likelihood import (
     diagonal_gaussian_kl,
-    log_student_t,
+    log_student_t_of_square,
     log_student_t_on_sphere,
     log_subdensity_constant,
 )
@@ -211,8 +211,8 @@ class RadialFactor:
             )
 
     def __call__(self, log_r: Tensor, log_length: Tensor) -> Tensor:
-        scale = torch.full_like(log_r[..., None], self.scale)
-        return log_student_t(log_r[..., None], log_length[..., None], scale, self.degrees_of_freedom)
+        square = ((log_r - log_length) / self.scale).square()
+        return log_student_t_of_square(square, 1, self.degrees_of_freedom) - math.log(self.scale)
 
     def __str__(self) -> str:
         return f"Student-t of the log length, {self.degrees_of_freedom:g} degrees of freedom, scale {self.scale:g}"

@@ -46,11 +46,12 @@ def log_student_t(x: Tensor, location: Tensor, scale: Tensor, degrees_of_freedom
     square = ((x - location) / scale).square().sum(-1)
     logs = scale.log()
     volume = logs.sum(-1) if logs.shape[-1] == dim else dim * logs.squeeze(-1)
-    return (
-        _student_t_constant(dim, degrees_of_freedom)
-        - volume
-        - student_t_cost(square, dim, degrees_of_freedom)
-    )
+    return log_student_t_of_square(square, dim, degrees_of_freedom) - volume
+
+
+def log_student_t_of_square(square: Tensor, dim: int, degrees_of_freedom: float) -> Tensor:
+    """:func:`log_student_t` of unit scales at a squared distance ``(*,)`` from the location."""
+    return _student_t_constant(dim, degrees_of_freedom) - student_t_cost(square, dim, degrees_of_freedom)
 
 
 def log_student_t_product(x: Tensor, location: Tensor, scale: Tensor, degrees_of_freedom: float) -> Tensor:

@@ -23,7 +23,7 @@ from isosphere.methods.vje._likelihood import diagonal_gaussian_kl
 from isosphere.models import Encoder, InferenceNetwork
 from isosphere.reductions import first_row, full_precision, row_counts, wide
 from isosphere.seeds import mixed_seed
-from isosphere.sphere import log_norm, normalize
+from isosphere.sphere import normalize, polar
 
 _PAPER = "Joint Embedding Variational Bayes, arXiv 2602.05639"
 
@@ -233,21 +233,17 @@ class VJE(Regularised):
         n = sum(counts)
         z = posterior.sample(self._noise(h, counts))
         target = h.detach() if self.stop_gradient else h
-        u, log_r = normalize(target), log_norm(target)
-        centre, log_length = normalize(z), log_norm(z)
         kl = diagonal_gaussian_kl(posterior.mean, posterior.log_variance)
-        pairs = directed_pairs(self.global_views, len(h))
-        directional, radial = [], []
-        for g in range(self.global_views):
-            others = [v for target_view, v in pairs if target_view == g]
-            scale = entries(posterior.scale, others)
-            directional.append(self.factor(u[g], entries(centre, others, 1), scale).mean(0))
-            if self.radius is not None:
-                radial.append(self.radius(log_r[g], entries(log_length, others, 1)).mean(0))
-        parts = {"directional": row_mean(torch.cat(directional), n, self.group).mean()}
+        # Targets and samples one after the other through the same operators, and all pairs of views at once.
+        (u, centre), (log_r, log_length) = ((x[0], x[1:]) for x in polar(torch.cat([target[None], z])))
+        of_target, of_other = zip(*directed_pairs(self.global_views, len(h)), strict=True)
+        scale = entries(posterior.scale, of_other)
+        directional = self.factor(entries(u, of_target), entries(centre, of_other, 1), scale)
+        parts = {"directional": row_mean(directional.mean(0), n, self.group).mean()}
         if self.radius is not None:
-            parts["radial"] = row_mean(torch.cat(radial), n, self.group).mean()
-        parts["kl"] = row_mean(entries(kl, [v for _, v in pairs]), n, self.group).mean()
+            radial = self.radius(entries(log_r, of_target), entries(log_length, of_other, 1))
+            parts["radial"] = row_mean(radial.mean(0), n, self.group).mean()
+        parts["kl"] = row_mean(entries(kl, of_other), n, self.group).mean()
         bound = parts["directional"] + parts.get("radial", 0.0) - self.kl_weight * parts["kl"]
         loss = Loss(-bound / h.shape[-1], {name: part.detach() for name, part in parts.items()})
         return self._regularised(loss, h)
