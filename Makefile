@@ -1,12 +1,13 @@
 # Two commands for a fresh machine with Python (3.11-3.13) and make:
 #   make demo    install into .venv, train on built-in textures for a few minutes, judge, draw
 #   make test    install into .venv, lint, type-check and run the tests
+# And make docs builds the documentation in docs/_build/html, strictly, as a test does.
 PYTHON ?= python3
 BIN := .venv/bin
 DEMO ?= runs/demo
 DEMO_DATA := textures:wood
 
-.PHONY: demo test slow lint clean
+.PHONY: demo test slow docs lint clean
 .DEFAULT_GOAL := test
 
 .venv/installed: pyproject.toml constraints.txt
@@ -32,5 +33,8 @@ test: lint
 slow: .venv/installed
 	$(BIN)/pytest -m slow
 
+docs: .venv/installed
+	$(BIN)/sphinx-build -W --keep-going -n -q -b html docs docs/_build/html
+
 clean:
-	rm -rf .venv dist build
+	rm -rf .venv dist build docs/_build

@@ -1,5 +1,5 @@
-"""The papers' claims at a glance: builds ``experiments/README.md`` and the tables of README and of
-``docs/methods.md`` from committed results.
+"""The papers' claims at a glance, from committed results: a page a claim in ``docs/claims``, the five of README, and
+the tables of ``docs/compared.md``.
 
     python -m experiments.ledger
 
@@ -27,27 +27,21 @@ from experiments.verdict import Verdict
 Rows = list[dict[str, str]]
 
 HERE = Path(__file__).parent
+CLAIMS = HERE.parent / "docs" / "claims"
 PAGES = {
     "claims": HERE.parent / "README.md",
-    "methods": HERE.parent / "docs" / "methods.md",
+    "methods": HERE.parent / "docs" / "compared.md",
 }
 """Where a part of a page is written here, between two marks that name it."""
-HEADER = """# Experiments
+README = ("uniform_is_optimal", "projection_noise", "published_weights", "one_rule", "sphere_against_lejepa")
+"""The claims of README, by their folders."""
+HEADER = """# Claims, and what became of them
 
-Claims of the papers, reproduced or refuted. Every row is computed by `python -m experiments.ledger` from the
-`results.csv` of its folder, or of `methods` where encoders are trained, which hold commit, machine and versions; a
-doubt is settled by the row's command. With `--tier resnet18` or `--tier vit-s` a command of trained encoders runs on a
-GPU: all images, that network, ten times the epochs; such rows stand below those of two cores as soon as there are any.
+Claims of the papers and of this library. Each page has the verdict, the figures that it is computed from, and the
+command that measures them again. `python -m experiments.ledger` writes these pages from tables of results, which hold
+commit, machine and versions. Encoders were trained on two CPU cores unless a page says otherwise; with
+`--tier resnet18` or `--tier vit-s` a command trains that network on all images, ten times as long, on a GPU.
 
-"""
-OTHERS = """
-## Beside the claims
-
-`power` (which statistic sees which departure from uniformity), `spectra` (what kernels differ in),
-`methods` (every method on the same data, encoder, views and epochs), `weights` (which weight of the regulariser),
-`beginnings` (what BYOL and VJE lose in their first steps), `real_images` (does the command learn on photographs),
-`picture` (the spheres in README), `checkpoints` (do figures without labels rank the points of a training). Each has its
-command in its first lines.
 """
 
 
@@ -55,7 +49,9 @@ command in its first lines.
 class Entry:
     """A claim, what became of it, and how to see for oneself."""
 
+    folder: str
     claim: str
+    tier: str
     seeds: str
     found: Verdict
     command: str
@@ -85,11 +81,11 @@ def entries() -> list[Entry]:
         pictures = sorted(str(path.relative_to(HERE)) for path in folder.glob("*.svg"))
         of_tiers = {tier: [p for p in pictures if p.endswith(f"-{tier}.svg")] for tier in TIERS}
         ours = [p for p in pictures if not any(p in drawn for drawn in of_tiers.values())]
-        made.append(_entry(module, whole, wanted, module.COMMAND, ours))
+        made.append(_entry(folder, module, whole, wanted, pictures=ours))
         for tier, drawn in of_tiers.items() if hasattr(module, "RESULTS") else ():
             whole = _results(module, RESULTS, tier)
             if wanted := _wanted(module, whole):
-                made.append(_entry(module, whole, wanted, f"{module.COMMAND} --tier {tier}", drawn))
+                made.append(_entry(folder, module, whole, wanted, tier, drawn))
     return made
 
 
@@ -99,38 +95,48 @@ def unrun(found: list[Entry]) -> dict[str, str]:
     return {m.CLAIM: m.COMMAND for _, m in claims() if m.CLAIM not in stated} | UNRUN
 
 
-def ledger(found: list[Entry]) -> str:
-    """All of it, for ``experiments/README.md``: the table, then each claim with its figures and its picture."""
+def index(found: list[Entry]) -> str:
+    """The table of all claims, for ``docs/claims/index.md``."""
     lines = ["| claim | verdict |", "|---|---|"]
-    lines += [f"| {e.claim} | **{e.word}** |" for e in found]
-    lines += [f"| {claim} | not run: `{command}` |" for claim, command in unrun(found).items()]
-    parts = [HEADER + "\n".join(lines)]
+    lines += [f"| [{e.claim}]({e.folder}.md) | **{e.word}** |" for e in found]
+    parts = ["\n".join(lines), "## Not run", _commands(unrun(found))]
+    if old := sum(bool(e.older) for e in found):
+        parts.insert(
+            1,
+            f"{old} of these {len(found)} are of an older protocol of evaluation, as their pages say.",
+        )
+    contents = "\n".join(dict.fromkeys(f"{e.folder.replace('_', ' ')} <{e.folder}>" for e in found))
+    return HEADER + "\n\n".join([*parts, f"```{{toctree}}\n:hidden:\n\n{contents}\n```"]) + "\n"
+
+
+def page(found: list[Entry]) -> str:
+    """The page of a claim: verdict, figures and picture; of two cores first, then of the larger tiers."""
+    parts = [f"# {found[0].claim}"]
     for e in found:
-        parts.append(f"## {e.claim}\n\n**{e.word[:1].upper()}{e.word[1:]}.** {e.found.markdown()}")
-        parts += [f"`{e.command}` (measured on {e.machines})", *filter(None, [e.older])]
-        parts += [f"![{Path(picture).stem.replace('_', ' ')}]({picture})" for picture in e.pictures]
-    return "\n\n".join(parts) + "\n" + OTHERS
+        parts += [f"## {e.tier}"] if e.tier else []
+        parts.append(f"**{e.word[:1].upper()}{e.word[1:]}.** {e.found.markdown()}")
+        parts += [f"![{Path(p).stem.replace('_', ' ')}](../../experiments/{p})" for p in e.pictures]
+        parts += [f"```\n{e.command}\n```", f"Measured on {e.machines}.", *filter(None, [e.older])]
+    return "\n\n".join([*parts, "[All claims](index.md)"]) + "\n"
+
+
+def pages(found: list[Entry]) -> dict[str, str]:
+    """What ``docs/claims`` holds: the index, and a page a folder of ``experiments/claims``, by file name."""
+    folders = dict.fromkeys(e.folder for e in found)
+    own = {f"{folder}.md": page([e for e in found if e.folder == folder]) for folder in folders}
+    return {"index.md": index(found)} | own
 
 
 def summary(found: list[Entry]) -> str:
-    """Claim and verdict, for README."""
-    lines = ["| claim | at our size | see for yourself |", "|---|---|---|"]
-    lines += [f"| {e.claim} | {e.word} | `{e.command}` |" for e in found]
-    lines.append(
-        f"\n{len(unrun(found))} more were not run (ImageNet, Galaxy10, CIFAR-100, STL-10, textures at full size, and "
-        "what takes two cores too long): [experiments](experiments/README.md) lists them, with commands."
-    )
-    old = sum(bool(e.older) for e in found)
-    if old:
-        lines.append(
-            f"\n{old} of these {len(found)} are as of an older protocol of evaluation: "
-            "[experiments](experiments/README.md) says which."
-        )
+    """The claims of README."""
+    lines = ["| claim | at our size |", "|---|---|"]
+    for folder in README:
+        lines += [f"| [{e.claim}](docs/claims/{folder}.md) | {e.word} |" for e in found if e.folder == folder]
     return "\n".join(lines)
 
 
 def methods() -> str:
-    """The tables of methods, for ``docs/methods.md``."""
+    """The tables of methods, for ``docs/compared.md``."""
     return markdown(results())
 
 
@@ -141,15 +147,31 @@ def replaced(text: str, name: str, part: str) -> str:
     return f"{before}{start}\n\n{part}\n\n{end}{rest.split(end)[1]}"
 
 
+def _commands(missing: dict[str, str]) -> str:
+    lines = ["| claim | command |", "|---|---|"]
+    return "\n".join(lines + [f"| {claim} | `{command}` |" for claim, command in missing.items()])
+
+
 def _figures(found: Verdict) -> bool:
     return any(table.rows for table in found.tables)
 
 
-def _entry(module: ModuleType, whole: Rows, wanted: Rows, command: str, pictures: list[str]) -> Entry:
+def _entry(
+    folder: Path,
+    module: ModuleType,
+    whole: Rows,
+    wanted: Rows,
+    tier: str = "",
+    pictures: list[str] | None = None,
+) -> Entry:
     """The verdict is asked of the whole table: what trainings differ by is learned from all of it."""
+    command = f"{module.COMMAND} --tier {tier}" if tier else module.COMMAND
     machines = ", ".join(dict.fromkeys(r["machine"] for r in wanted))
     old = older(wanted, command) if _cell(module) else ""
-    return Entry(module.CLAIM, _seeds(wanted), module.verdict(whole), command, machines, pictures, old)
+    found = module.verdict(whole)
+    return Entry(
+        folder.name, module.CLAIM, tier, _seeds(wanted), found, command, machines, pictures or [], old
+    )
 
 
 def _seeds(rows: Rows) -> str:
@@ -193,7 +215,9 @@ def _wanted(module: ModuleType, whole: Rows) -> Rows:
 
 def main() -> None:
     found = entries()
-    (HERE / "README.md").write_text(ledger(found))
+    CLAIMS.mkdir(exist_ok=True)
+    for name, text in pages(found).items():
+        (CLAIMS / name).write_text(text)
     for name, part in (("claims", summary(found)), ("methods", methods())):
         PAGES[name].write_text(replaced(PAGES[name].read_text(), name, part))
     print("\n".join(f"{e.word}: {e.claim}. {e.found.sentence}.\n" for e in found))

@@ -5,7 +5,7 @@
 
 Each cell runs in a process of its own and is written to ``results.csv`` when it is done; a cell that would not fit
 into what is left of the budget, by the length of those before it, is left for the next call. One seed for every
-method, then two more for the systems of the papers. ``--table`` prints what stands in ``docs/methods.md``, which
+method, then two more for the systems of the papers. ``--table`` prints what stands in ``docs/compared.md``, which
 ``python -m experiments.ledger`` brings up to date.
 """
 

@@ -25,9 +25,8 @@ def found():
 
 
 def test_the_pages_are_those_of_the_committed_results(found):
-    assert (ROOT / "experiments" / "README.md").read_text() == ledger.ledger(found), (
-        "type python -m experiments.ledger"
-    )
+    pages = {path.name: path.read_text() for path in ledger.CLAIMS.glob("*.md")}
+    assert pages == ledger.pages(found), "type python -m experiments.ledger"
     for name, part in (("claims", ledger.summary(found)), ("methods", ledger.methods())):
         page = ledger.PAGES[name].read_text()
         assert page == ledger.replaced(page, name, part), "type python -m experiments.ledger"
@@ -88,6 +87,24 @@ def test_the_table_of_cells_has_the_columns_that_the_code_writes():
     assert results(RESULTS).columns == [*KEY, *METRICS, *PROVENANCE, "protocol"]
 
 
+def test_readme_has_five_claims_each_with_its_page(found):
+    table = ledger.summary(found).splitlines()
+    assert len(table) == 2 + 5
+    for folder in ledger.README:
+        assert sum(f"](docs/claims/{folder}.md)" in line for line in table) == 1
+
+
+def test_a_page_has_the_verdict_its_figures_its_picture_and_its_command(found):
+    pages = ledger.pages(found)
+    for entry in found:
+        page = pages[f"{entry.folder}.md"]
+        assert page.startswith(f"# {entry.claim}\n")
+        assert entry.found.markdown() in page
+        assert entry.command in page
+        assert all(f"../../experiments/{picture})" in page for picture in entry.pictures)
+        assert f"]({entry.folder}.md) | **{entry.word}** |" in pages["index.md"]
+
+
 def test_claims_from_rows_of_an_older_protocol_say_so(found):
     for entry in found:
         module = import_module(entry.command.split()[2] + ".__main__")
@@ -95,7 +112,7 @@ def test_claims_from_rows_of_an_older_protocol_say_so(found):
         old = any(row.get("protocol", "1") in ("", "1") for row in rows)
         judged = hasattr(module, "RESULTS") or hasattr(module, "CELL")
         assert bool(entry.older) == (judged and old), entry.claim
-        assert entry.older in ledger.ledger(found)
+        assert entry.older in ledger.pages(found)[f"{entry.folder}.md"]
 
 
 def row_of(method: str, seed: int, knn: float, protocol: str = "") -> dict[str, str]:
@@ -162,11 +179,11 @@ def test_features_that_no_seed_changes_have_the_error_of_the_images_alone():
 
 def test_what_was_not_run_says_so_with_a_command_that_would(found):
     missing = ledger.unrun(found)
-    page = ledger.ledger(found)
+    page = ledger.index(found)
     for place in ("ImageNet-1K", "ImageNet-100", "Galaxy10", "CIFAR-100", "STL-10"):
         assert any(place in claim for claim in missing)
     for claim, command in missing.items():
-        assert f"| {claim} | not run: `{command}` |" in page
+        assert f"| {claim} | `{command}` |" in page.partition("## Not run")[2]
         words = command.split()
         if "--preset" in words:
             assert words[words.index("--preset") + 1] in presets()

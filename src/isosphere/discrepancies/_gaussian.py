@@ -119,6 +119,7 @@ class GaussianKSD(_GaussianPairs):
         ``-2 d psi'(0)``; ``slope`` is per half the mean squared distance of pairs, there.
     Shape, Raises:
         As :class:`GaussianMMD`; another kernel.
+
     Reference:
         KerJEPA (2512.19605), the unsliced KSD (91.90 on Imagenette with ``"imq"``); Liu, Lee and Jordan, ICML 2016.
 

@@ -121,6 +121,7 @@ class KSD(_KernelMean):
 
     Scale, Shape, Raises:
         As :class:`MMD`.
+
     Reference:
         "Expanding SPHERE-JEPA" (2606.17603), KSD regulariser; first-order Stein operator of Killing fields.
 

@@ -203,6 +203,7 @@ class SIGReg(_Sliced):
         the mean squared distance of pairs.
     Shape, State, Raises:
         As :class:`SUSReg`, of rows that are not normalised.
+
     Reference:
         LeJEPA (2511.08544), SIGReg: its full line, 17 knots on [-5, 5], times the global n.
 

@@ -45,6 +45,7 @@ def mean_resultant_length(concentration: Tensor | float, dim: int) -> Tensor:
 
     Shape, Raises:
         As :func:`log_vmf_normalizer`.
+
     Numerics:
         The continued fraction, all terms positive, in float64: relative error about 1e-15, for c up to 1e6.
         Odd in c. Differentiable to any order.

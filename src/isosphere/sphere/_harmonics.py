@@ -146,7 +146,7 @@ def gegenbauer(t: Tensor, max_degree: int, dim: int) -> Tensor:
     ``(l+d-2) P_{l+1}(t) = (2l+d-2) t P_l(t) - l P_{l-1}(t)``, ``P_0 = 1``, ``P_1 = t``.
 
     Shape:
-        t (*t), values in [-1, 1]; returns (*t, L + 1).
+        ``t`` of shape ``(*t)``, values in [-1, 1]; returns ``(*t, L + 1)``.
     Raises:
         TypeError: t is not floating point. ValueError: dim < 2 or max_degree < 0.
     Numerics:
@@ -168,7 +168,7 @@ def gegenbauer_sum(t: Tensor, coefficients: Tensor, dim: int) -> Tensor:
     """Gegenbauer series ``sum_l coefficients[l] P_l(t)`` without the table of polynomials.
 
     Shape:
-        t (*t), coefficients (L + 1,); returns (*t).
+        ``t`` of shape ``(*t)``, ``coefficients`` ``(L + 1,)``; returns ``(*t)``.
     Raises:
         TypeError: t is not floating point. ValueError: dim < 2 or no coefficients.
     Numerics:

@@ -93,7 +93,7 @@ def marginal_cf(s: Tensor, dim: int) -> Tensor:
     Shape:
         Any shape, elementwise.
     Raises:
-        ValueError: dim < 2, or |s| > 2000. TypeError: s is not floating point.
+        ValueError: dim < 2, or ``|s| > 2000``. TypeError: s is not floating point.
     Numerics:
         Gauss–Gegenbauer quadrature with 40 + max|s| nodes, float64 inside (also for float32 input): absolute
         error about 2e-15; the alternating series would lose 1e3 at d = 2, s = 50. Differentiable to any order

@@ -58,7 +58,7 @@ class CollapseMetrics:
     """Three numbers that tell the failures apart, from two views of a few images in evaluation mode.
 
     ``cosine``: mean cosine between different images (0: spread over the sphere, 1: one point).
-    ``alignment``: 1 - E|z - z'|^2 over pairs of views / the same over unrelated images (1: views coincide, 0:
+    ``alignment``: ``1 - E|z - z'|^2`` over pairs of views / the same over unrelated images (1: views coincide, 0:
     the views of an image are as unrelated as those of different images). ``dimensions``: participation ratio
     of the covariance, (tr C)^2 / tr C^2, at most ``most``, the smaller of d and 2n - 1 (0: not known).
     """

@@ -67,8 +67,8 @@ def train(
         data: as on the command line (``"PICTURES"``, ``"textures:wood"``), a list of files, of folders or
             of PIL images, an array uint8 (n, h, w, 3), a torch ``Dataset``, or a ``Source``.
         out: folder of the run.
-        method, discrepancy, ema, encoder, init, distill, epochs, minutes, batch_size, image_size, seed, preset, strict,
-            profile, device: as the flags of ``isosphere train``; what is left out is chosen as there.
+        method, discrepancy, ema, encoder, init, distill: as the flags of ``isosphere train``.
+        epochs, minutes, batch_size, image_size, seed, preset, strict, profile, device: likewise; left out, as there.
         config: a YAML file, or a configuration such as ``run.config``, that the other keywords change.
         set: any keys, dotted: ``set={"data.limit": 1000}``.
         resume: go on with the run in `out`.
@@ -83,9 +83,11 @@ def train(
     The folder holds what ``isosphere train`` leaves there. Nothing of the process is changed: generators of torch,
     signal handlers and settings of the allocator are as before.
 
-    Raises: UsageError for what cannot be trained with; RunError where the training fails; KeyboardInterrupt after
-        Ctrl-C and SystemExit after SIGTERM, when all is saved. An exception of a callback or of a dataset comes as it
-        is. After all but the first ``resume=True`` goes on from the last checkpoint.
+    Raises:
+        UsageError: it cannot be trained so.
+        RunError: the training fails.
+        KeyboardInterrupt: after Ctrl-C, when all is saved; SystemExit after SIGTERM. An exception of a callback or of
+            a dataset comes as it is. After all but the first ``resume=True`` goes on from the last checkpoint.
     """
     data = as_name(data)
     given = {name: value for name, value in locals().items() if name in FLAGS}
