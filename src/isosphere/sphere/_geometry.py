@@ -43,7 +43,7 @@ def polar(z: Tensor) -> tuple[Tensor, Tensor]:
     """Direction ``z / |z|`` and logarithm of the length ``log |z|`` of each row.
 
     Shape:
-        (*, d) to (*, d) and (*,).
+        ``(*, d)`` to ``(*, d)`` and ``(*,)``.
     Numerics:
         As :func:`normalize`. A row shorter than 1e-12 counts as that long in its logarithm, which has no gradient then.
     """
