@@ -114,6 +114,26 @@ def test_whatever_holds_images_will_do_and_progress_is_told():
     assert told == [(6, 13), (12, 13), (13, 13)]
 
 
+def test_few_large_views_pass_through_a_network_at_once_on_a_cpu():
+    model, x, seen = Encoder(), images(37, 24), []
+
+    def embed(view: Tensor) -> tuple[Tensor, Tensor]:
+        seen.append(len(view))
+        return model.embed(view)
+
+    extract(embed, x, 448, MEAN, STD)
+    assert seen == [8, 8, 8, 8, 5]
+    extract(embed, x, 16, MEAN, STD)
+    assert seen[5:] == [37]
+    model.eval()
+    with torch.no_grad():
+        features, _ = model.embed(centre_view(x, 448, MEAN, STD))
+    got = extract(model.embed, x, 448, MEAN, STD)
+    torch.testing.assert_close(got.backbone, features)
+    one = extract(model, x, 448, MEAN, STD)
+    assert one.head is one.backbone
+
+
 def test_autocast_computes_in_its_type_and_returns_float32():
     seen = []
 

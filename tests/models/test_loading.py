@@ -180,6 +180,13 @@ def test_what_is_missing_stays_random_only_if_that_is_asked_for(tmp_path):
     assert "random: blocks.1.norm1.weight" in (encoder.origin or "")
 
 
+def test_a_kernel_of_other_channels_is_said_to_be_adapted(tmp_path):
+    torch.save(timm.create_model("test_vit").state_dict(), tmp_path / "w.pth")
+    said = build_encoder("test_vit", image_size=160, init=tmp_path / "w.pth", in_chans=1).origin or ""
+    assert ", patch_embed.proj.weight adapted to these channels" in said
+    assert "resampled" not in said
+
+
 def test_a_kernel_of_another_size_is_of_another_network(tmp_path):
     torch.save(timm.create_model("test_vit", patch_size=8, img_size=80).state_dict(), tmp_path / "w.pth")
     with pytest.raises(

@@ -177,6 +177,7 @@ def test_old_files_lack_counts_of_batches(tmp_path):
         (lambda s: {"layer.weight": torch.ones(2)}, r"holds 0 of the .* The file has layer\.weight; test_vit has"),
         (lambda s: s | {"norm.bias": torch.full((64,), torch.nan)}, r"not finite, in norm\.bias"),
         (lambda s: s | {"norm.bias": torch.full((64,), 1e300, dtype=torch.float64)}, r"not finite, in norm\.bias"),
+        (lambda s: {k: torch.zeros_like(x) for k, x in s.items()}, "holds zeros alone: these are no trained weights"),
         (lambda s: [s], "holds a list, expected tensors by name"),
         (lambda s: {"epoch": 3, 5: s}, "holds a dict with epoch, int, expected tensors by name"),
         (lambda s: torch.ones(3), "holds a Tensor, expected"),

@@ -18,6 +18,9 @@ from isosphere.reductions import Group, first_row, gather_rows, row_counts
 Encode = Callable[[Tensor], "tuple[Tensor, Tensor] | Tensor"]
 Progress = Callable[[int, int], None]
 
+PIXELS_AT_ONCE = 32 * 224**2
+"""Pixels of a channel that pass through a network at once on a CPU: a fast network at 224 px takes about 1 GB for them."""
+
 
 class _HasImages(Protocol):
     @property
@@ -196,6 +199,18 @@ class _Table:
 
 
 def _encoded(encode: Encode, view: Tensor, autocast: torch.dtype | None) -> Features:
+    """What an encoder says of views; on a CPU of few large ones at a time, for its memory."""
+    height, width = view.shape[-2:]
+    count = PIXELS_AT_ONCE // (height * width) if view.device.type == "cpu" else len(view)
+    found = [_encoded_at_once(encode, part, autocast) for part in view.split(max(1, count))]
+    if len(found) == 1:
+        return found[0]
+    backbone = torch.cat([x.backbone for x in found])
+    alike = all(x.head is x.backbone for x in found)
+    return Features(backbone, backbone if alike else torch.cat([x.head for x in found]))
+
+
+def _encoded_at_once(encode: Encode, view: Tensor, autocast: torch.dtype | None) -> Features:
     with torch.autocast(view.device.type, dtype=autocast, enabled=autocast is not None):
         output = encode(view.contiguous(memory_format=memory_format(view.device)))
     backbone, head = (output, output) if isinstance(output, Tensor) else output

@@ -22,7 +22,7 @@ def load(
     not have stays as it is.
 
     Raises: UsageError, naming the tensors, if one of the network's is absent or of another shape; RunError if one is
-        not finite.
+        not finite, or all are zero.
     """
     own = required(backbone)
     found = _network(backbone, weights)
@@ -56,6 +56,9 @@ def load(
             f"{option('init')}: '{weights.path}' holds values that are not finite, in {a_few(broken)}: that training "
             "had failed. Take an earlier checkpoint of it."
         )
+    kernels = [x for x in taken.values() if x.ndim > 1]
+    if kernels and not any(x.any() for x in kernels):
+        raise RunError(f"{option('init')}: '{weights.path}' holds zeros alone: these are no trained weights.")
     counts = backbone.state_dict().keys() - own.keys()
     counted = {key: adapted[key] for key in counts if key in adapted and adapted[key].numel() == 1}
     backbone.load_state_dict({**taken, **counted}, strict=False)
@@ -126,7 +129,10 @@ def _words(
         said.append(f"not of {a_few(label.rstrip('.') or 'the outermost' for label in found.others)}")
     if found.names:
         said.append(f"by {found.names} names")
-    if resampled := [k for k, x in found.tensors.items() if k in taken and x.shape != own[k].shape]:
+    changed = {k: x for k, x in found.tensors.items() if k in taken and x.shape != own[k].shape}
+    if adapted := [k for k, x in changed.items() if x.ndim == 4 and x.shape[2:] == own[k].shape[2:]]:
+        said.append(f"{_one_of(adapted)} adapted to these channels")
+    if resampled := [k for k in changed if k not in adapted]:
         said.append(f"{_one_of(resampled)} resampled to this size")
     if unused := [k for k in found.tensors if k not in own and not k.endswith("num_batches_tracked")]:
         said.append(f"{_one_of(unused)} left out")
