@@ -8,6 +8,9 @@ from pathlib import Path
 import pytest
 import torch
 
+# How many threads are fastest depends on what else the machine does, and bits depend on their number.
+os.environ.setdefault("OMP_NUM_THREADS", str(torch.get_num_threads()))
+
 from tests.ranks import Ranks
 
 REPOSITORY = Path(__file__).resolve().parent.parent

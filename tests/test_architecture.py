@@ -41,7 +41,7 @@ IMPORTS = {
         *{"models", "methods", "discrepancies", "reductions"},
     },
 }
-EVERYBODYS = {"devices", "errors", "atomic", "reading", "seeds"}
+EVERYBODYS = {"devices", "errors", "atomic", "reading", "seeds", "threads"}
 
 
 def imported_folders(path: Path) -> set[str]:

@@ -25,6 +25,10 @@ def after_loading(command: Callable[..., int | None]) -> Callable[..., int | Non
         finally:
             if shown:
                 print(" " * len(_NOTE), end="\r", file=sys.stderr, flush=True)
+        from isosphere.threads import settle_threads
+
+        if (said := settle_threads()) and shown:
+            print(said, file=sys.stderr)
         return command(*arguments, **options)
 
     return run

@@ -1,5 +1,6 @@
 """Frozen features of images, computed batch by batch in evaluation mode, leaving no trace."""
 
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -14,12 +15,13 @@ from isosphere.data import Pictures, Views, another_look, centre_view
 from isosphere.devices import has_room
 from isosphere.models import evaluation_mode, memory_format
 from isosphere.reductions import Group, first_row, gather_rows, row_counts
+from isosphere.threads import some_work, watched
 
 Encode = Callable[[Tensor], "tuple[Tensor, Tensor] | Tensor"]
 Progress = Callable[[int, int], None]
 
 PIXELS_AT_ONCE = 32 * 224**2
-"""Pixels of a channel that pass through a network at once on a CPU: a fast network at 224 px takes about 1 GB for them."""
+"""Pixels of a channel that pass through a network at once on a CPU: a small network at 224 px takes 1 GB for them."""
 
 
 class _HasImages(Protocol):
@@ -158,7 +160,7 @@ def look_through(
     Memory: the rows, and what is computed of one batch. Rows stay where they were computed as long as they take at most
     half of what is free there, else on the CPU.
     """
-    tables = {name: _Table(capacity) for name in looks}
+    tables, threads = {name: _Table(capacity) for name in looks}, watched()
     with ExitStack() as quiet:
         for look in looks.values():
             if look.module is not None:
@@ -166,11 +168,15 @@ def look_through(
         quiet.enter_context(torch.random.fork_rng(devices=[]))
         quiet.enter_context(torch.no_grad())
         for pixels, index in batches:
-            if len(pixels):
-                where = pixels.device if device is None else device
-                placed = pixels.to(where), index
-                for name, look in looks.items():
-                    tables[name].add(look.see(*placed))
+            if not len(pixels):
+                continue
+            where = pixels.device if device is None else device
+            placed, begun = (pixels.to(where), index), time.perf_counter()
+            for name, look in looks.items():
+                tables[name].add(look.see(*placed))
+            if threads is not None:
+                threads.note((time.perf_counter() - begun) / len(pixels))
+                threads.settle(some_work, rounds=1)
     return {name: table.rows() for name, table in tables.items()}
 
 

@@ -38,6 +38,8 @@ class Position:
     elapsed: float = 0.0
     sums: dict[str, float] = field(default_factory=dict)
     """Sums of the loss and its parts since the last row of metrics.csv, and ``count``, the steps in them."""
+    threads: int = 0
+    """Threads of the CPU that were chosen by measuring; 0: none were."""
 
 
 def save_checkpoint(

@@ -354,6 +354,10 @@ class TrainConfig(_Section):
         "whole batch; empty: all",
     )
     precision: Literal["auto", "bf16", "fp16", "float32"] = "auto"
+    threads: Annotated[int, Field(ge=1)] | Literal["auto"] = Field(
+        default="auto",
+        description="of the CPU; auto: all, or fewer where steps are measured to be faster; a number keeps the bits",
+    )
     compile: bool | Literal["auto"] = Field(
         default=False, description="networks through torch.compile; auto: on a CUDA GPU"
     )

@@ -11,6 +11,7 @@ from isosphere.data import Loader, Views
 from isosphere.errors import RunError
 from isosphere.methods import Method
 from isosphere.runs import RunFolder
+from isosphere.threads import number_of_threads
 from isosphere.training._callbacks import Callback, Callbacks
 from isosphere.training._config import Config
 from isosphere.training._deterministic import deterministic
@@ -50,7 +51,7 @@ def fit(
     and may stop the training (:class:`Callback`). None of them can change training: generators and modes are put back.
 
     The process is left as it was found: its random generators, which training seeds by `train.seed`, its signal
-    handlers, whether torch records gradients and takes deterministic algorithms.
+    handlers, whether torch records gradients and takes deterministic algorithms, its number of threads.
 
     Raises: RunError when the loss or a weight is not finite (the last good checkpoint is kept), or when a
     file cannot be written or read; when another thread of this process trains.
@@ -62,6 +63,7 @@ def fit(
             all_generators_kept(),
             deterministic(config.train.deterministic),
             torch.enable_grad(),
+            number_of_threads(),
             Interrupt() as interrupt,
         ):
             torch.manual_seed(config.train.seed)

@@ -42,8 +42,7 @@ def measure_precision(method: Method, views: list[Tensor], fabric: "Fabric") -> 
         repeated = REPEATED
         if fabric.device.type == "cpu":
             trial = common(fabric, time_step(method, [view[:2] for view in views], None))
-            rows = min(MOST_ROWS, max(2, int(2 * SECONDS / max(trial, 1e-6))))
-            views = [view[:rows] for view in views]
+            views = brief(views, trial)
             repeated = REPEATED if trial <= SECONDS else 1
         taken: dict[torch.dtype | None, float] = {}
         for kind in (None, torch.bfloat16)[repeated == 1 :]:  # a long trial has warmed float32
@@ -56,6 +55,12 @@ def measure_precision(method: Method, views: list[Tensor], fabric: "Fabric") -> 
     ratio = common(fabric, taken[None] / taken[torch.bfloat16])
     said = f"; measured here: bfloat16 is {ratio:.2g} times as fast as float32"
     return ("bf16" if ratio >= CLEARLY else "float32"), said
+
+
+def brief(views: list[Tensor], trial: float) -> list[Tensor]:
+    """As many of the images as take `SECONDS`, where two of them have taken `trial` seconds."""
+    rows = min(MOST_ROWS, max(2, int(2 * SECONDS / max(trial, 1e-6))))
+    return [view[:rows] for view in views]
 
 
 def time_step(method: Method, views: list[Tensor], kind: torch.dtype | None) -> float:

@@ -7,13 +7,16 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
+import torch
 from torch import Tensor
 
 from isosphere.data import Batch, Loader, Views
+from isosphere.errors import option
 from isosphere.methods import Method
 from isosphere.models import evaluation_mode, memory_format
 from isosphere.reductions import equal_rows
 from isosphere.runs import RunFolder
+from isosphere.threads import ThreadChoice, all_threads, is_given
 from isosphere.training._beginning import Beginning, encoders_of
 from isosphere.training._callbacks import Callbacks, Progress
 from isosphere.training._checkpoint import (
@@ -29,11 +32,12 @@ from isosphere.training._distributed import agreed, alike, of_all_ranks
 from isosphere.training._facts import taught
 from isosphere.training._generators import drawing, random_state
 from isosphere.training._gradient import Differentiator, Step, pieces_of
-from isosphere.training._hardware import check_scale, scaler_of
+from isosphere.training._hardware import check_scale, precision_of, scaler_of
 from isosphere.training._launches import PHASES, LaunchCounter
 from isosphere.training._meters import WARM_UP, Meter, StepTimer
 from isosphere.training._monitor import CollapseMetrics, Observer, measure, verdict
 from isosphere.training._optimizer import build_optimizer, set_learning_rate
+from isosphere.training._precision import brief, time_step
 from isosphere.training._reporting import Records, Reporter, duration, loss_line
 from isosphere.training._schedule import make_plan
 
@@ -117,6 +121,7 @@ class TrainState:
         self.backbone = [p for p in method.encoder.parameters() if p.requires_grad]
         self.facts = {**self.facts, "batches per epoch": len(self.loader), "seed": train.seed}
         self.at = self._first_position()
+        self.threads = self._thread_choice()
         self.plan = make_plan(config, len(self.loader))
         self.every = 1 if fabric.device.type == "cpu" else 20
         self.meter = Meter(self.at.sums, every=self.every)
@@ -152,6 +157,17 @@ class TrainState:
             f"Resuming after step {at.step:,}: {at.batch} of {len(self.loader)} batches into epoch {at.epoch + 1}."
         )
         return at
+
+    def _thread_choice(self) -> ThreadChoice | None:
+        """Where threads of the CPU compute and nobody has said how many: a run that is gone on with has its own number,
+        one of an earlier version had all.
+        """
+        setting, most = self.config.train.threads, all_threads()
+        if setting != "auto":
+            torch.set_num_threads(setting)
+        elif self.fabric.device.type == "cpu" and self.fabric.world_size == 1 and not is_given():
+            return ThreadChoice(most, self.at.threads or (most if self.at.step else 0))
+        return None
 
     def _begin_phase(self, *, head_alone: bool) -> None:
         """Let the head learn on a fixed backbone, or all of the network; the ranks are told anew which gradients there
@@ -206,8 +222,14 @@ class TrainState:
             seed = self.config.train.seed
             made = self.views(batch.images, index=batch.index, epoch=at.epoch, seed=seed)
             self.batch_views = [view.contiguous(memory_format=self.layout) for view in made]
+        shown = taught(self.batch_views, self.targets, batch)
+        if self.threads is not None:
+            self._settle(self.threads, shown)
+        begun = time.perf_counter()
         with drawing, equal_rows():  # the loader gives every rank as many
-            losses = self.differentiate(taught(self.batch_views, self.targets, batch))
+            losses = self.differentiate(shown)
+        if self.threads is not None:
+            self.threads.note(time.perf_counter() - begun)
         self.meter.add(at.step + 1, at.epoch + 1, *losses)
         with timer("optimiser"):
             if optim.clip is not None:
@@ -221,6 +243,22 @@ class TrainState:
         self.pace = (self.tick() - self.began.elapsed) / max(1, at.step - self.began.step)
         self.ui.step(self.plan.progress(at.step, at.elapsed), self._line())
         self.asked |= self._call("on_step", self.meter.last)
+
+    def _settle(self, threads: ThreadChoice, views: list[Tensor]) -> None:
+        """Choose the number of threads, where that is due, by passes of some of the images."""
+        kind = torch.bfloat16 if precision_of(self.fabric) == "bf16" else None
+
+        def timed() -> float:
+            return time_step(self.method, few, kind)
+
+        few = [view[:2] for view in views]
+        if threads.is_due:
+            few = brief(views, timed())
+        if said := threads.settle(timed):
+            self.ui.say(
+                f"{said} ({option('train.threads', self.at.threads or threads.most)} keeps their number)"
+            )
+        self.at.threads = threads.number
 
     def decide(self, signal: str | None) -> None:
         """Agree with the other processes whether this was the last step, and whether a checkpoint is due: before the

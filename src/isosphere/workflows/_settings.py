@@ -36,6 +36,7 @@ FREE_ON_RESUME = (
     "train.epochs",
     "train.minutes",
     "train.precision",
+    "train.threads",
     "train.compile",
     "train.deterministic",
     "train.device",  # and train.devices
