@@ -23,7 +23,7 @@ import isosphere
 from experiments.command import parser
 from experiments.records import Table
 from isosphere.threads import some_work
-from isosphere.training import read_position
+from isosphere.training import choose_precision, read_position
 
 RECORDS = Path(__file__).parent / "records" / "busy" / "results.csv"
 KEY = ("beside", "threads_asked", "seconds")
@@ -49,6 +49,7 @@ def speed(threads: str, seconds: float) -> tuple[int, float]:
             progress=False,
             set={
                 "train.threads": threads if threads == "auto" else int(threads),
+                "train.precision": choose_precision("auto", torch.device("cpu")),
                 "train.monitor": False,
                 "train.knn_epochs": 0,
                 "train.tensorboard": False,

@@ -34,11 +34,13 @@ def environment() -> dict[str, Any]:
     """
     import torch
 
+    from isosphere.threads import all_threads
+
     return {
         "python": platform.python_version(),
         "system": f"{platform.system()} {platform.release()} {platform.machine()}",
         "packages": {name: found for name in _PACKAGES if (found := _version(name))},
-        "cpu": {"name": _cpu_name(), "cores": os.cpu_count() or 1, "threads": torch.get_num_threads()},
+        "cpu": {"name": _cpu_name(), "cores": os.cpu_count() or 1, "threads": all_threads()},
         "gpus": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
         "cuda": torch.version.cuda,
     }
