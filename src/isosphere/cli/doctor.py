@@ -6,7 +6,6 @@ import time
 from pathlib import Path
 
 from isosphere.cli.console import facts, output_console, paragraph
-from isosphere.devices import host_memory
 from isosphere.errors import RunError
 
 __all__ = ["doctor"]
@@ -65,6 +64,8 @@ def doctor() -> None:
 
 
 def _memory() -> str:
+    from isosphere.devices import host_memory
+
     size = host_memory()
     return "unknown" if size is None else f"{size / 2**30:.0f} GiB"
 
