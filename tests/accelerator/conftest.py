@@ -1,4 +1,7 @@
-"""The simulated accelerator is compiled on first use: without a compiler its tests are skipped, and say so."""
+"""The simulated accelerator is compiled on first use: without a compiler its tests are skipped, and say so.
+
+With ``ISOSPHERE_ACCELERATOR=cuda`` they run on a GPU (``make gpu``).
+"""
 
 import os
 import shutil
@@ -6,6 +9,9 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
+
+from tests.accelerator.place import SIMULATED, D, package
 
 COMPILERS = ("c++", "g++", "clang++")
 
@@ -19,12 +25,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(autouse=True, scope="session")
 def simulated():
-    """The package of the simulated accelerator; torch knows of its device from now on."""
+    """The package of the simulated accelerator, of which torch knows from now on; or its counterpart of a real one."""
+    if not SIMULATED:
+        if D == "cuda" and not torch.cuda.is_available():
+            pytest.skip("ISOSPHERE_ACCELERATOR=cuda, and torch finds no GPU here")
+        torch.backends.cudnn.allow_tf32 = False  # else convolutions are not those of the CPU
+        return package()
     os.environ["PATH"] += os.pathsep + str(Path(sys.executable).parent)  # where pip has put ninja
     if not shutil.which("ninja") or not any(map(shutil.which, COMPILERS)):
         pytest.skip(
             "the simulated accelerator is compiled by ninja and a C++ compiler, and they are not here"
         )
-    from tests.accelerator import simulated
-
-    return simulated
+    return package()

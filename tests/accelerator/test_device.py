@@ -6,7 +6,9 @@ import pytest
 import torch
 from torch import nn
 
-D = "simulated"
+from tests.accelerator.place import D, counted
+
+pytestmark = counted
 
 
 def rows():

@@ -21,9 +21,9 @@ from isosphere.devices import host_memory, on_device_or_cpu
 from isosphere.discrepancies import build_discrepancy
 from isosphere.evaluation._labels import integer_labels
 from isosphere.training._setup import _room
+from tests.accelerator.place import D, counted, launched
 from tests.workflows.conftest import pixels
 
-D = "simulated"
 KEPT = Path(__file__).parent.parent / "kept_run"
 
 
@@ -76,7 +76,7 @@ JUDGES = {
 
 ELEMENTWISE = {"selective risk"}
 """Judges without a matrix product: this one's bootstrap runs on the CPU, from two numbers a row."""
-PRODUCTS = {"aten::mm", "aten::bmm", "aten::addmm", "aten::addmv"}
+PRODUCTS = {"aten::mm", "aten::bmm", "aten::addmm", "aten::addmv", "aten::mv"}
 
 
 def numbers(result: object) -> Iterator[float]:
@@ -172,7 +172,6 @@ def test_what_has_no_room_on_the_device_is_computed_on_the_cpu():
         on_device_or_cpu(lambda x: compute(x.to(D), x), x)
 
 
+@counted
 def test_a_quarter_of_what_is_free_holds_images(simulated):
-    from tests.accelerator.simulated.lightning import fabric
-
-    assert _room(fabric()) == min(16 * 2**30, host_memory() or 0) // 4
+    assert _room(launched()) == min(16 * 2**30, host_memory() or 0) // 4

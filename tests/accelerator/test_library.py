@@ -11,9 +11,9 @@ from isosphere.discrepancies import DISCREPANCIES, build_discrepancy
 from isosphere.methods import Method, build_method
 from isosphere.models import build_encoder
 from isosphere.sphere import normalize
+from tests.accelerator.place import D, counted
 from tests.names import FROM_VIEWS
 
-D = "simulated"
 BATCH = 12
 
 
@@ -109,6 +109,7 @@ LONGER = {"vje": 200, "vje-cauchy": 175, "vje+mmd": 240, "byol-mhe": 560}
 """Losses, forward and backward, that are more than the 140 operators which with the views of two crops make 200."""
 
 
+@counted
 @pytest.mark.parametrize("name", FROM_VIEWS)
 def test_a_loss_is_few_launches(name, simulated):
     method = built(name).to(D)
@@ -120,6 +121,7 @@ def test_a_loss_is_few_launches(name, simulated):
     assert seen.launches <= LONGER.get(name, 138)
 
 
+@counted
 @pytest.mark.parametrize("name", RECIPES)
 def test_views_are_few_launches(name, simulated):
     images, make = torch.zeros(BATCH, 3, 48, 48, dtype=torch.uint8, device=D), Views(recipe(name, 32))

@@ -5,6 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from tests.accelerator.place import counted
+
 HERE = Path(__file__).parent
 
 
@@ -32,6 +34,7 @@ def on_two_ranks(folder: Path) -> list[tuple[int, str]]:
     return [(process.returncode, text) for process, text in zip(started, said, strict=True)]
 
 
+@counted
 def test_ranks_agree_and_no_step_waits(tmp_path, simulated):
     found = on_two_ranks(tmp_path)
     assert [code for code, _ in found] == [0, 0], "\n\n".join(text for _, text in found)

@@ -4,13 +4,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from lightning.fabric import Fabric
 
 import isosphere
 from isosphere.runs import RunFolder
 from isosphere.training import Summary, build, fit, load_config, prepare, untrained
-
-D = "simulated"
+from tests.accelerator.place import D, counted, launched
 
 
 class Steps:
@@ -32,8 +30,6 @@ class Steps:
 
 @pytest.fixture
 def run(monkeypatch, simulated):
-    from tests.accelerator.simulated.lightning import fabric
-
     def run(
         path: Path, precision: str = "float32", *, device: str = D, resume: bool = False, ui=None, **more
     ) -> Summary:
@@ -46,8 +42,7 @@ def run(monkeypatch, simulated):
             "train.batch_size": 16,
             "train.precision": precision,
         }
-        # Fabric does not know the device by name.
-        made = fabric(precision) if device == D else Fabric(accelerator=device, devices=1)
+        made = launched(precision, device)
         monkeypatch.setattr("isosphere.training._setup.make_fabric", lambda *a, **k: made)
         parts = prepare(load_config(None, [f"{key}={value}" for key, value in (settings | more).items()]))
         folder = RunFolder.create(path, resume=resume)
@@ -80,6 +75,7 @@ def test_resume(tmp_path, run):
     assert run(tmp_path / "run", resume=True, **{"train.epochs": 2}).steps == 6
 
 
+@counted
 def test_a_profile_counts_what_the_device_was_asked(tmp_path, run, simulated):
     with simulated.record() as seen:
         ui = Steps(seen)
