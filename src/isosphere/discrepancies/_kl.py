@@ -90,6 +90,7 @@ class KL(Discrepancy):
             diagonal=not self.leave_one_out,
             centre=math.log(others) + uniform,
             group=self.group,
+            series=self.kernel.log_series,
         )
         return (1 if self.scale == "paper" else 0) + nats / (n * self.unit)
 

@@ -33,7 +33,8 @@ class _KernelMean(Discrepancy):
         if self._moments is not None and (n := self.count(z)) > self.dim:
             value = self._by_moments(z, n)
             return value if self.self_pairs else (n * value - 1) / (n - 1)
-        return pair_mean(z, self.kernel.centred, diagonal=self.self_pairs, group=self.group)
+        kernel, pairs = self.kernel, {"diagonal": self.self_pairs, "group": self.group}
+        return pair_mean(z, kernel.centred, series=kernel.centred_series, **pairs)
 
     def _by_moments(self, z: Tensor, n: int) -> Tensor:
         """Degree <= 2: the mean of P_1 is |m|^2, that of P_2 is d |S - I/d|_F^2 / (d - 1)."""

@@ -69,6 +69,9 @@ class _SquaredKernel(ZonalKernel):
         q = _root(as_cosines(c), self)
         return torch.log((1 - self.floor) * q.square() + self.floor) + self.log_mean
 
+    def log_series(self) -> None:
+        return None
+
 
 class _Root(Elementwise):
     """The order-th derivative of q, as a sum of orthonormal polynomials in dimension d + 2m."""

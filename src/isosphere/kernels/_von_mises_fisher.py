@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from isosphere.kernels._approximate import as_cosines
+from isosphere.kernels._approximate import Sum, as_cosines
 from isosphere.kernels._zonal import ZonalKernel, check_order, cut_geometric_tail
 from isosphere.sphere import check_dim, log_harmonic_dimensions
 
@@ -65,6 +65,10 @@ class VonMisesFisherKernel(ZonalKernel):
     def log(self, c: Tensor) -> Tensor:
         # In place where autograd needs no copy: large blocks cost more to allocate than to compute.
         return (as_cosines(c) - 1).mul_(self.concentration)
+
+    def log_series(self) -> tuple[Sum, Sum]:
+        kappa = self.concentration
+        return Sum((-kappa, kappa), True, False, 0.0), Sum((kappa,), True, False, 0.0)
 
     def log_weights(self) -> Tensor:
         kappa = torch.tensor([self.concentration], dtype=torch.float64, device="cpu")

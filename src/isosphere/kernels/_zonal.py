@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from isosphere.kernels._approximate import Profile, constant_when_compiled, evaluate
+from isosphere.kernels._approximate import Profile, Sum, constant_when_compiled, evaluate, shortest_sum
 from isosphere.sphere import gegenbauer_derivative_at_one, gegenbauer_sum, log_harmonic_dimensions
 
 __all__ = ["MOST_DEGREES", "ZonalKernel", "check_order", "cut_geometric_tail", "log_tail", "require_positive"]
@@ -72,6 +72,14 @@ class ZonalKernel(ABC):
         the sum is a small difference of large numbers otherwise.
         """
         return evaluate(c, _centred, self, order)
+
+    def centred_series(self) -> tuple[Sum, Sum]:
+        """:meth:`centred` and its derivative as the sums that are evaluated in float32."""
+        return shortest_sum(_centred, self, 0, True), shortest_sum(_centred, self, 1, True)
+
+    def log_series(self) -> tuple[Sum, Sum] | None:
+        """:meth:`log` and its derivative as such sums; None where a sum would lose digits."""
+        return shortest_sum(_logarithm, self, 0, True), shortest_sum(_logarithm, self, 1, True)
 
     def log(self, c: Tensor) -> Tensor:
         """``log phi(c)``, accurate over all of [-1, 1]; ``log(c) - log_mean`` is a log density in nats.

@@ -14,9 +14,12 @@ all rows and nothing else: no :math:`n \times n` tensor is formed, kept for back
 rank holds all rows, each unordered pair is visited once.
 """
 
+import os
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import NamedTuple
+from importlib.util import find_spec
+from types import ModuleType
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor
@@ -25,6 +28,12 @@ from isosphere.reductions import _precision
 from isosphere.reductions._collective import Group, all_reduce, first_row, gather_rows, row_counts
 from isosphere.reductions._fused import fused
 from isosphere.reductions._precision import widest
+
+if TYPE_CHECKING:
+    from isosphere.reductions._tiles import Series
+
+    Sums = tuple[Series, Series]
+    SumsOf = Callable[[], Sums | None]
 
 PairFunction = Callable[[Tensor, int], Tensor]
 """An elementwise function of the inner products and its derivatives: ``f(c, 0)``, ``f(c, 1)``."""
@@ -74,7 +83,28 @@ def _blocks(samples: Tensor, everyone: Tensor, first: int, alone: bool) -> Itera
                 yield _Block(view, rows, others, slice(0, 0), start + first)
 
 
-def pair_mean(z: Tensor, function: PairFunction, *, diagonal: bool = True, group: Group = None) -> Tensor:
+def _tiles_for(samples: Tensor, series: "SumsOf | None") -> "tuple[ModuleType, Sums] | None":
+    """The passes of :mod:`isosphere.reductions._tiles` and their sums where they are chosen: on CUDA (or by Triton's
+    interpreter), in float32, for a function that comes as sums; else None.
+    """
+    there = samples.device.type == "cuda" or os.environ.get("TRITON_INTERPRET") == "1"
+    if series is None or samples.dtype != torch.float32 or not there or find_spec("triton") is None:
+        return None
+    if (sums := series()) is None:
+        return None
+    from isosphere.reductions import _tiles
+
+    return _tiles, sums
+
+
+def pair_mean(
+    z: Tensor,
+    function: PairFunction,
+    *,
+    diagonal: bool = True,
+    group: Group = None,
+    series: "SumsOf | None" = None,
+) -> Tensor:
     r"""Mean of an elementwise function over all ordered pairs, :math:`\frac{1}{n^2} \sum_{i,j} f(\langle z_i, z_j
     \rangle)`.
 
@@ -84,6 +114,8 @@ def pair_mean(z: Tensor, function: PairFunction, *, diagonal: bool = True, group
             (which is written to); from order 2 on it is only asked for second derivatives.
         diagonal: whether the pairs ``i = j`` belong to the mean (else over ``n (n - 1)`` pairs).
         group: the ranks.
+        series: makes f and its derivative as sums (``kernel.centred_series``), by which a CUDA GPU with Triton takes
+            one pass over a block.
 
     Shape:
         ``(*views, n, d)`` to ``(*views,)``. Memory: one block of the Gram matrix and ``O(n d)``.
@@ -93,12 +125,18 @@ def pair_mean(z: Tensor, function: PairFunction, *, diagonal: bool = True, group
         Blocks are summed pairwise in the type of z and carried in float64. Second derivatives (one rank) are dense:
         O(n^2) memory.
     """
-    compute = partial(_mean, function=function, diagonal=diagonal, group=group)
+    compute = partial(_mean, function=function, diagonal=diagonal, group=group, series=series)
     return fused(z, compute, partial(_plain_mean, function=function, diagonal=diagonal), group)
 
 
 def _mean(
-    samples: Tensor, wanted: bool, *, function: PairFunction, diagonal: bool, group: Group
+    samples: Tensor,
+    wanted: bool,
+    *,
+    function: PairFunction,
+    diagonal: bool,
+    group: Group,
+    series: "SumsOf | None",
 ) -> tuple[Tensor, Tensor | None]:
     counts = row_counts(samples.shape[1], samples.device, group)
     n, alone = sum(counts), len(counts) == 1
@@ -110,10 +148,18 @@ def _mean(
     )
     wide = samples.dtype if samples.device.type in _precision.WITHOUT_FLOAT64 else torch.float64
     totals = torch.zeros(len(samples), dtype=wide, device=samples.device)
-    gradient = torch.zeros_like(samples) if wanted else None
+    gradient, by_tiles = torch.zeros_like(samples) if wanted else None, _tiles_for(samples, series)
     for view, rows, columns, twice, shift in _blocks(samples, everyone, first, alone):
         own, total = samples[view, ..., rows, :], totals[view]
         c = own @ columns.mT
+        if by_tiles is not None:
+            tiles, sums = by_tiles
+            counted = {"twice": twice.start if alone else c.shape[-1], "without": None if diagonal else shift}
+            block = c if c.ndim == 3 else c[None]
+            total += tiles.mean_and_slopes(block, sums, slopes=wanted, **counted).view(total.shape)
+            if gradient is not None:
+                _add_products(gradient[view], c, own, columns, rows, twice)
+            continue
         values = function(c, 0)
         if not diagonal:
             values.diagonal(shift, -2, -1).zero_()
@@ -123,15 +169,22 @@ def _mean(
             total += values[..., twice].sum((-2, -1))
         if gradient is not None:
             slopes = function(c, 1)
-            add = Tensor.addmm_ if own.ndim == 2 else Tensor.baddbmm_
             if not diagonal:
                 slopes.diagonal(shift, -2, -1).zero_()
-            add(gradient[view, ..., rows, :], slopes, columns)
-            if mirrored:
-                add(gradient[view, ..., rows.stop :, :], slopes[..., twice].mT, own)
+            _add_products(gradient[view], slopes, own, columns, rows, twice)
     if not alone:
         totals = all_reduce(totals, group)
     return (totals / pairs).to(samples.dtype), None if gradient is None else gradient.mul_(2 / pairs)
+
+
+def _add_products(
+    gradient: Tensor, slopes: Tensor, own: Tensor, columns: Tensor, rows: slice, twice: slice
+) -> None:
+    """Add what a block of slopes pulls its rows by, and the mirrored rows."""
+    add = Tensor.addmm_ if own.ndim == 2 else Tensor.baddbmm_
+    add(gradient[..., rows, :], slopes, columns)
+    if slopes[..., twice].numel():
+        add(gradient[..., rows.stop :, :], slopes[..., twice].mT, own)
 
 
 def _plain_mean(z: Tensor, function: PairFunction, diagonal: bool) -> Tensor:
@@ -152,6 +205,7 @@ def pair_log_sum(
     diagonal: bool = False,
     centre: float = 0.0,
     group: Group = None,
+    series: "SumsOf | None" = None,
 ) -> Tensor:
     r"""Sum over rows of a log-sum over columns, :math:`\sum_i \big( \log \sum_{j} \exp g(\langle z_i, z_j\rangle)
     - \mathrm{centre} \big)`.
@@ -162,26 +216,46 @@ def pair_log_sum(
         diagonal: False: the leave-one-out sum over ``j != i``.
         centre: subtracted before anything is rounded to the type of z.
         group: the ranks.
+        series: of g, as of :func:`pair_mean`.
 
     Shape:
         ``(*views, n, d)`` to ``(*views,)``. Memory: one block of the Gram matrix and ``O(n d)``; for second derivatives
         (one rank) O(n^2).
     """
-    compute = partial(_log_sum, log_function=log_function, diagonal=diagonal, centre=centre, group=group)
+    compute = partial(
+        _log_sum, log_function=log_function, diagonal=diagonal, centre=centre, group=group, series=series
+    )
     plain = partial(_plain_log_sum, log_function=log_function, diagonal=diagonal, centre=centre)
     return fused(z, compute, plain, group)
 
 
 def _log_sum(
-    samples: Tensor, wanted: bool, *, log_function: Elementwise, diagonal: bool, centre: float, group: Group
+    samples: Tensor,
+    wanted: bool,
+    *,
+    log_function: Elementwise,
+    diagonal: bool,
+    centre: float,
+    group: Group,
+    series: "SumsOf | None",
 ) -> tuple[Tensor, Tensor | None]:
     counts = row_counts(samples.shape[1], samples.device, group)
     alone, first = len(counts) == 1, first_row(counts, group)
     everyone = gather_rows(samples, counts, group)
-    row_logs = samples.new_full(samples.shape[:2], -torch.inf)
+    row_logs, by_tiles = samples.new_full(samples.shape[:2], -torch.inf), _tiles_for(samples, series)
     for view, rows, columns, twice, shift in _blocks(samples, everyone, first, alone):
-        own = row_logs[view]
-        logs = log_function(samples[view, ..., rows, :] @ columns.mT)
+        own, c = row_logs[view], samples[view, ..., rows, :] @ columns.mT
+        if by_tiles is not None:
+            tiles, sums = by_tiles
+            block, without = c if c.ndim == 3 else c[None], None if diagonal else shift
+            of_rows, of_columns = tiles.log_sums(block, sums, without=without)
+            own[..., rows] = torch.logaddexp(own[..., rows], of_rows.view(own[..., rows].shape))
+            if c[..., twice].numel():
+                below = own[..., rows.stop :]
+                mirrored = of_columns[..., twice].view(below.shape)
+                own[..., rows.stop :] = torch.logaddexp(below, mirrored)
+            continue
+        logs = log_function(c)
         if not diagonal:
             logs.diagonal(shift, -2, -1).fill_(-torch.inf)
         own[..., rows] = torch.logaddexp(own[..., rows], logs.logsumexp(-1))
@@ -195,19 +269,22 @@ def _log_sum(
     gradient = torch.zeros_like(samples)
     for view, rows, columns, twice, shift in _blocks(samples, everyone, first, alone):
         own = samples[view, ..., rows, :]
+        c, theirs = own @ columns.mT, all_logs[view, ..., all_logs.shape[1] - columns.shape[-2] :]
+        if by_tiles is not None:
+            tiles, sums = by_tiles
+            block, logs_of = c if c.ndim == 3 else c[None], (row_logs[view, ..., rows], theirs)
+            tiles.log_weights(block, sums, *logs_of, without=None if diagonal else shift)
+            _add_products(gradient[view], c, own, columns, rows, twice)
+            continue
         with torch.enable_grad():
-            c = (own @ columns.mT).requires_grad_()
-            logs = log_function(c)
-        exponent, theirs = logs.detach(), all_logs[view, ..., all_logs.shape[1] - columns.shape[-2] :]
+            logs = log_function(c.requires_grad_())
+        exponent = logs.detach()
         weights = torch.exp(exponent - row_logs[view, ..., rows, None])
         weights += (exponent - theirs[..., None, :]).exp_()
         if not diagonal:
             weights.diagonal(shift, -2, -1).zero_()
         (slopes,) = torch.autograd.grad(logs, c, weights)
-        add = Tensor.addmm_ if own.ndim == 2 else Tensor.baddbmm_
-        add(gradient[view, ..., rows, :], slopes, columns)
-        if slopes[..., twice].numel():
-            add(gradient[view, ..., rows.stop :, :], slopes[..., twice].mT, own)
+        _add_products(gradient[view], slopes, own, columns, rows, twice)
     return value, gradient
 
 
