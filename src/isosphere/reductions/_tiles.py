@@ -5,7 +5,7 @@ value and slope by themselves. Here each tile of the block is read once, and its
 products that made it and use it nothing changes. All in float32; sums of tiles are added up in float64.
 
 Imported where it is used, on CUDA alone. With ``TRITON_INTERPRET=1`` Triton's interpreter runs the same on a CPU, very
-slowly: that is how it has been tested. It has not been compiled for a GPU yet, nor timed.
+slowly: that is how it has been tested. It compiles for an H200; it has not run on a GPU yet, nor been timed.
 """
 
 # Triton's declarations leave out that a kernel is called with plain numbers for its constants.
@@ -26,6 +26,8 @@ __all__ = ["Series", "log_sums", "log_weights", "mean_and_slopes"]
 
 SIDE = 64
 """Of a tile."""
+WARPS = 8
+"""With 4 a thread needs up to 207 registers on an H200, by ptxas."""
 
 
 class Series(Protocol):
@@ -59,7 +61,7 @@ def mean_and_slopes(
     with _on(c):
         _mean_tile[grid](
             c, totals, *_numbers(series, c), rows, columns, twice, without or 0, without is not None, slopes,
-            *_form(series[0]), *_form(series[1]), SIDE,
+            *_form(series[0]), *_form(series[1]), SIDE, num_warps=WARPS,
         )  # fmt: skip
     return totals.double().sum((-2, -1))
 
@@ -72,7 +74,7 @@ def log_sums(c: Tensor, series: tuple[Series, Series], *, without: int | None) -
     with _on(c):
         _log_sum_tile[grid](
             c, of_rows, of_columns, *_numbers(series, c)[:1], rows, columns, without or 0, without is not None,
-            *_form(series[0]), SIDE,
+            *_form(series[0]), SIDE, num_warps=WARPS,
         )  # fmt: skip
     return of_rows.logsumexp(-1), of_columns.logsumexp(-2)
 
@@ -86,7 +88,7 @@ def log_weights(
     with _on(c):
         _weight_tile[grid](
             c, of_rows.contiguous(), of_columns.contiguous(), *_numbers(series, c), rows, columns, without or 0,
-            without is not None, *_form(series[0]), *_form(series[1]), SIDE,
+            without is not None, *_form(series[0]), *_form(series[1]), SIDE, num_warps=WARPS,
         )  # fmt: skip
 
 
