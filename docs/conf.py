@@ -45,6 +45,8 @@ napoleon_custom_sections = [
     *(("Cost", "returns_style"),),
 ]
 
+smartquotes = False  # --option stays as it is typed
+
 html_theme = "furo"
 html_title = "isosphere"
 html_static_path = ["_static"]

@@ -114,8 +114,10 @@ def page(found: list[Entry]) -> str:
     parts = [f"# {found[0].claim}"]
     for e in found:
         parts += [f"## {e.tier}"] if e.tier else []
-        parts.append(f"**{e.word[:1].upper()}{e.word[1:]}.** {e.found.markdown()}")
+        sentence, _, figures = e.found.markdown().partition("\n\n")
+        parts.append(f"**{e.word[:1].upper()}{e.word[1:]}.** {sentence}")
         parts += [f"![{Path(p).stem.replace('_', ' ')}](../../experiments/{p})" for p in e.pictures]
+        parts.append(figures)
         parts += [f"```\n{e.command}\n```", f"Measured on {e.machines}.", *filter(None, [e.older])]
     return "\n\n".join([*parts, "[All claims](index.md)"]) + "\n"
 
