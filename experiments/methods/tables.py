@@ -1,4 +1,4 @@
-"""The tables of methods in ``docs/methods.md``: accuracy, longer trainings, and all else that is measured."""
+"""The tables of methods in ``docs/compared.md``: accuracy, longer trainings, and all else that is measured."""
 
 from collections.abc import Iterable
 

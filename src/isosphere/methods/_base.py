@@ -36,7 +36,7 @@ from isosphere.statistics import within_share
 
 SLOW_START = 1000
 """Steps that a predictor needs: with 230 of them BYOL, SimSiam and VJE are level with an untrained encoder by k-NN
-(docs/methods.md).
+(docs/compared.md).
 """
 
 

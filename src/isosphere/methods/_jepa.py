@@ -203,7 +203,7 @@ class DeepJEPA(JEPA):
         the features.
     Reference:
         This library's own: the estimators for which uniformity is optimal read features, the papers spread
-        embeddings. Better than the embeddings alone on photographs, worse on textures (docs/methods.md).
+        embeddings. Better than the embeddings alone on photographs, worse on textures (docs/compared.md).
 
     Example:
         >>> from isosphere.discrepancies import MMD

@@ -85,7 +85,7 @@ class VJE(Regularised):
 
     v follows the error, and the loss itself would reward collapse. The stopped gradient and the inference network as
     predictor are what prevents it, unless a discrepancy does: without batch norm it was not seen to collapse, without
-    the stopped gradient its embeddings close up (docs/methods.md).
+    the stopped gradient its embeddings close up (docs/compared.md).
 
     *Independent features* (``"student-product"``): a product of univariate t's in place of the multivariate one, with a
     K of its own. There each feature has its cost,
