@@ -18,6 +18,7 @@ import isosphere
 from isosphere.data import decode, open_source
 from isosphere.deploy import export
 from isosphere.deploy._model_card import model_card
+from isosphere.deploy._onnx import FromPixels
 from isosphere.errors import RunError, UsageError
 from isosphere.evaluation import Estimate, Figure, TaskResult, update_results
 from isosphere.models import build_encoder
@@ -27,7 +28,6 @@ from tests.zoo import timm_transform, zoo
 
 from .conftest import picture, train_tiny
 
-export_module = __import__("sys").modules["isosphere.deploy._export"]
 checked_module = __import__("sys").modules["isosphere.deploy._checked"]
 
 
@@ -150,7 +150,7 @@ def test_a_run_of_given_weights_sees_files_as_timm_does(given, tmp_path):
             assert np.abs(np.asarray(features)[0] - rows[kind]).max() < scale, kind
     prepare: Any = {}
     exec(run.pixels.script(normalised=False), prepare)
-    module = export_module._FromPixels(run, "backbone").eval()
+    module = FromPixels(run, "backbone").eval()
     for kind in KINDS:
         got = module(torch.from_numpy(prepare["prepare"](bodies[kind]))[None]).detach().numpy()
         assert np.abs(got - rows[kind]).max() < scale, kind
@@ -193,7 +193,7 @@ def test_search_of_given_weights_looks_at_whole_pictures_and_takes_no_square_for
 def test_what_onnx_is_written_from_takes_pixels_as_the_file_beside_it_makes_them(run):
     prepare: Any = {}
     exec(run.pixels.script(normalised=False), prepare)
-    module = export_module._FromPixels(run, "backbone").eval()
+    module = FromPixels(run, "backbone").eval()
     for kind in SOME:
         body = zoo()[kind].body
         got = module(torch.from_numpy(prepare["prepare"](body))[None]).detach().numpy()

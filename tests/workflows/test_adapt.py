@@ -14,7 +14,7 @@ from PIL import Image
 import isosphere
 from isosphere.data import as_source
 from isosphere.deploy import rows_seen
-from isosphere.deploy._export import _FromPixels
+from isosphere.deploy._onnx import FromPixels
 from isosphere.errors import RunError, UsageError
 from isosphere.evaluation import Estimate, TaskResult
 from isosphere.models import build_encoder, fit_adaptation
@@ -127,7 +127,7 @@ def test_the_adaptation_is_that_of_the_views_of_the_images(adapted, folder, sett
 
 
 def test_what_is_exported_holds_the_transformation(adapted, tmp_path):
-    module, x = _FromPixels(adapted, "adapted").eval(), torch.rand(3, 3, 32, 32)
+    module, x = FromPixels(adapted, "adapted").eval(), torch.rand(3, 3, 32, 32)
     mean, std = (
         torch.tensor(values)[:, None, None] for values in (adapted.encoder.mean, adapted.encoder.std)
     )

@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 from isosphere.cli import (
     adapt,
+    bundle,
     cluster,
     compare,
     dedup,
@@ -17,6 +18,7 @@ from isosphere.cli import (
     report,
     search,
     select,
+    serve,
     train,
     update,
     views,
@@ -40,6 +42,8 @@ COMMANDS: dict[str, Callable[..., int | None]] = {
     "update": update.update,
     "compare": compare.compare,
     "export": export.export,
+    "bundle": bundle.bundle,
+    "serve": serve.serve,
     "report": report.report,
     "views": views.views,
     "list": list_.list_,

@@ -5,7 +5,7 @@ from ._channels import Taken, channel_statistics, find_channels, shown_as
 from ._class_list import CLASS_LIST
 from ._copies import KINDS as COPY_KINDS
 from ._copies import CopiedSource, Copying, copy_of, copying
-from ._decode import decode
+from ._decode import decode, dimensions
 from ._folder import is_image_file
 from ._formats import BUILTIN, FORMATS, Format, describe_formats
 from ._given import as_name, as_picture, as_source, is_picture
@@ -35,11 +35,11 @@ from ._label_file import (
     write_label_file,
 )
 from ._layout import is_image_name
-from ._limits import UnreadableImageError
+from ._limits import UnreadableImageError, reason_of, require_pixels
 from ._loader import Batch, Loader
 from ._numbers import White, find_white, require_levels, settle_reading
 from ._opening import AUTO, Opening, ground_of
-from ._picture import Channels, fit_square
+from ._picture import Channels, fit_square, pixels
 from ._pictures import Pictures
 from ._pixels import (
     PIXELS,
@@ -49,6 +49,7 @@ from ._pixels import (
     Pixels,
     Reading,
     TimmTransform,
+    picture_reader,
     to_tensor,
     visible,
     visible_channels,
@@ -121,6 +122,7 @@ __all__ = [
     "decode_batch",
     "describe_formats",
     "digests",
+    "dimensions",
     "distinct_ends",
     "find_channels",
     "find_white",
@@ -150,7 +152,11 @@ __all__ = [
     "part_numbers",
     "parts_of",
     "permutation",
+    "picture_reader",
+    "pixels",
     "read_images",
+    "reason_of",
+    "require_pixels",
     "read_label_file",
     "read_pictures",
     "recipe",

@@ -16,6 +16,12 @@ from ._picture import Bands, Channels, fit_square, timm_square
 from ._recipes import IMAGENET_MEAN, IMAGENET_STD
 from ._views import centre_view
 
+
+def picture_reader() -> str:
+    """The source of `isosphere.data.pixels` with all that it needs beside numpy and Pillow."""
+    return inspect.getsource(_picture)
+
+
 PIXELS = 3
 """Which pixels a file becomes: raised where they change, so that what is kept of other pixels is not taken for them."""
 
@@ -169,12 +175,9 @@ class Pixels:
         """The same with another fit."""
         return replace(self, reading=replace(self.reading, fit=fit))
 
-    def script(self, *, normalised: bool = True) -> str:
-        """A file of Python that does the same by numpy and Pillow alone.
-
-        It defines ``prepare(picture)``, from a file or a picture of Pillow to float32 (channels, size, size); without
-        ``normalised`` in [0, 1].
-        """
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """What `isosphere.data.pixels` takes to make a picture so, in [0, 1]."""
         given: dict[str, Any] = {"canvas": self.canvas, "size": self.size}
         given |= {"fit": self.reading.fit, "white": self.reading.white}
         given |= {k: v for k, v in self.reading.opening._asdict().items() if k in ("page", "ground")}
@@ -184,11 +187,18 @@ class Pixels:
             given["channels"] = str(self.reading.channels)
         if self.reading.bars is not None:
             given["bars"] = self.reading.bars
-        if normalised:
-            given |= {"mean": self.mean, "std": self.std}
+        return given
+
+    def script(self, *, normalised: bool = True) -> str:
+        """A file of Python that does the same by numpy and Pillow alone.
+
+        It defines ``prepare(picture)``, from a file or a picture of Pillow to float32 (channels, size, size); without
+        ``normalised`` in [0, 1].
+        """
+        given = self.arguments | ({"mean": self.mean, "std": self.std} if normalised else {})
         arguments = ", ".join(f"{name}={value!r}" for name, value in given.items())
         return (
-            f"{inspect.getsource(_picture)}\n\ndef prepare(picture):\n"
+            f"{picture_reader()}\n\ndef prepare(picture):\n"
             '    """A file, its bytes, a picture of Pillow or an array (h, w[, bands]) as the network takes it."""\n'
             f"    return pixels(picture, {arguments})\n"
         )

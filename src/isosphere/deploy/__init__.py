@@ -1,5 +1,6 @@
 """Using a trained encoder: embeddings in a file, search, near-duplicates, and files that other programs load."""
 
+from isosphere.deploy._bundle import Bundled, check_bundle, write_bundle
 from isosphere.deploy._duplicates import DuplicateGroup, Pair, near_duplicates, nearest_pair, pairs_near
 from isosphere.deploy._embed import embed_images, embed_readable, embed_source, embed_to_file
 from isosphere.deploy._embedder import Embedder, Role, pixels_of, rows_seen
@@ -10,12 +11,26 @@ from isosphere.deploy._keeping import KEEPS, Keep, named_keep, rows_to_drop
 from isosphere.deploy._kinds import Embeddings, Predictions
 from isosphere.deploy._layers import LAYERS, Layer, named_layer
 from isosphere.deploy._pictures import source_of
+from isosphere.deploy._runtime import Bundle, BundleError
+from isosphere.deploy._runtime import in_words as checked_in_words
+from isosphere.deploy._serve import (
+    Limits,
+    build_service,
+    is_loopback,
+    open_bundle,
+    require_service,
+    serve_bundle,
+)
 from isosphere.deploy._texts import pack_texts, unpack_texts
 
 __all__ = [
     "FORMATS",
     "KEEPS",
     "LAYERS",
+    "Limits",
+    "Bundle",
+    "BundleError",
+    "Bundled",
     "DuplicateGroup",
     "Embedder",
     "Embeddings",
@@ -27,7 +42,10 @@ __all__ = [
     "Pair",
     "Predictions",
     "Role",
+    "build_service",
+    "check_bundle",
     "check_target",
+    "checked_in_words",
     "embed_images",
     "embed_readable",
     "embed_source",
@@ -37,16 +55,21 @@ __all__ = [
     "named_layer",
     "near_duplicates",
     "nearest_pair",
+    "is_loopback",
+    "open_bundle",
     "open_index",
     "pack_texts",
     "pairs_near",
     "pixels_of",
     "read_embeddings",
+    "require_service",
     "rows_seen",
     "rows_to_drop",
+    "serve_bundle",
     "source_of",
     "unindexed",
     "unpack_texts",
     "unseen",
+    "write_bundle",
     "write_embeddings",
 ]

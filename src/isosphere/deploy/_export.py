@@ -1,8 +1,5 @@
 """The encoder in files that other programs load, each checked against the encoder before it is handed over."""
 
-import importlib
-import logging
-import warnings
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,13 +9,14 @@ from safetensors.torch import load, save
 from torch import Tensor, nn
 
 from isosphere.atomic import make_folder, require_free, write_bytes, write_json, write_text
-from isosphere.deploy._checked import Exported, accept, compare, difference, noise, plain, words
+from isosphere.deploy._checked import Exported, accept, difference, noise, plain, words
 from isosphere.deploy._embedder import Embedder
 from isosphere.deploy._hub import write_hub
 from isosphere.deploy._layers import Layer
+from isosphere.deploy._onnx import FromPixels, require_onnx, to_onnx
 from isosphere.deploy._snippets import onnx_snippet, safetensors_snippet, sample, timm_snippet
 from isosphere.deploy._timm_card import require_timm, timm_card
-from isosphere.errors import RunError, UsageError, nearest, option
+from isosphere.errors import UsageError, nearest, option
 from isosphere.models import Encoder
 from isosphere.runs import RunFolder
 
@@ -171,80 +169,14 @@ def _safetensors(run: Embedder, path: Path) -> Exported:
     return Exported((path, _card(path), script), snippet, words(error, "isosphere.models"))
 
 
-class _FromPixels(nn.Module):
-    """From channels in [0, 1] to features, so that a user of the file cannot normalise wrongly."""
-
-    def __init__(self, run: Embedder, layer: Layer) -> None:
-        super().__init__()
-        self.network, self.layer, self.encode = run.encoder, layer, run.encode
-        owner = getattr(run.encode, "__self__", None)
-        # The head's weights have to be seen as this module's own.
-        self.owner = owner if layer == "head" and isinstance(owner, nn.Module) else None
-        for name, values in (("mean", run.encoder.mean), ("std", run.encoder.std)):
-            self.register_buffer(name, torch.tensor(values).view(1, -1, 1, 1), persistent=False)
-        self.adaptation = run.adaptation
-        held = {"wccn": run.metric, "adapted": run.adaptation}.get(layer)
-        if held is not None:
-            self.register_buffer("centre", held.mean.clone(), persistent=False)
-            self.register_buffer("basis", held.basis.clone(), persistent=False)
-
-    def forward(self, images: Tensor) -> Tensor:
-        x = (images - self.get_buffer("mean")) / self.get_buffer("std")
-        if self.layer == "head":
-            return self.encode(x)[1]
-        features = self.network(x)
-        if self.layer == "wccn":
-            features = (features - self.get_buffer("centre")) @ self.get_buffer("basis")
-        if self.layer == "adapted" and self.adaptation is not None:
-            held = replace(self.adaptation, mean=self.get_buffer("centre"), basis=self.get_buffer("basis"))
-            features = held.applied(features)
-        return features
-
-
 def _onnx(run: Embedder, path: Path, layer: Layer, opset: int | None, dynamic_size: bool) -> Exported:
+    require_onnx()
+    module = FromPixels(run, layer).cpu().eval()
     try:
-        onnxruntime = [importlib.import_module(name) for name in ("onnx", "onnxscript", "onnxruntime")][-1]
-    except ImportError as error:
-        raise UsageError(
-            f"ONNX needs {error.name}, which is not installed. Type: pip install onnx onnxscript onnxruntime"
-        ) from error
-    module = _FromPixels(run, layer).cpu().eval()
-    shapes = [(n, run.encoder.in_chans, run.size, run.size) for n in (1, 5)]
-    free: dict[int, Any] = {0: torch.export.Dim("batch", min=1)}
-    if dynamic_size:
-        shapes.append((2, run.encoder.in_chans, 2 * run.size, run.size))
-        free |= {2: torch.export.Dim("height"), 3: torch.export.Dim("width")}
-        _require_any_size(module, run, noise(shapes[-1]))
-    try:
-        with _quiet():
-            program = torch.onnx.export(
-                module,
-                (noise((2, *shapes[0][1:])),),
-                dynamo=True,
-                opset_version=opset,
-                input_names=["images"],
-                output_names=["features"],
-                dynamic_shapes={"images": free},
-                verbose=False,
-            )
-        assert program is not None
-        content = _without_places(program.model_proto)
-        made = next(each.version for each in program.model_proto.opset_import if not each.domain)
-        if opset not in (None, made):  # the exporter says nothing where it cannot convert
-            raise UsageError(f"{option('opset', opset)}: torch writes opset {made} instead: leave it out.")
-        session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
-
-        def other(x: Tensor) -> Tensor:
-            return torch.from_numpy(session.run(None, {"images": x.numpy()})[0])
-
-        error = max(compare(module, other, x) for x in map(noise, shapes))
-        accept(error)
+        if dynamic_size:
+            _require_any_size(module, run, noise((2, run.encoder.in_chans, 2 * run.size, run.size)))
+        content, error = to_onnx(module, run, ["features"], opset=opset, dynamic_size=dynamic_size)
         write_bytes(path, content)
-    except (UsageError, RunError):
-        raise
-    except Exception as error:  # exporters raise nearly anything
-        first = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
-        raise RunError(f"{run.encoder.name} could not be written as ONNX: {first}") from error
     finally:
         module.to(run.device)
     script = _script(run, path, normalised=False)
@@ -261,28 +193,3 @@ def _require_any_size(module: nn.Module, run: Embedder, x: Tensor) -> None:
         raise UsageError(
             f"{run.encoder.name} takes images of {run.size} px alone: leave {option('dynamic_size', True)} out."
         ) from error
-
-
-def _without_places(model: Any) -> bytes:
-    """An ONNX model without what the exporter notes of each node: lines of source files, by their paths here."""
-    waiting = [model]
-    for message in waiting:
-        for kind, value in message.ListFields():
-            if kind.name in ("metadata_props", "doc_string"):
-                message.ClearField(kind.name)
-            elif kind.message_type is not None:
-                waiting += [value] if hasattr(value, "ListFields") else value
-    return model.SerializeToString()
-
-
-class _quiet:  # noqa: N801  (used as a function)
-    """The exporter's remarks about itself are not for the person who asked for a file."""
-
-    def __enter__(self) -> None:
-        self._filters = warnings.catch_warnings(action="ignore")
-        self._filters.__enter__()
-        logging.disable(logging.WARNING)
-
-    def __exit__(self, *failure: object) -> None:
-        logging.disable(logging.NOTSET)
-        self._filters.__exit__(None, None, None)

@@ -55,7 +55,7 @@ def model_card(run: Embedder, name: str) -> str:
             *_figures(run),
             "",
             "## Licence",
-            *_licence(run),
+            *licence(run),
             "",
         ]
     )
@@ -123,7 +123,8 @@ def _value(figure: Figure) -> str:
     return f"{estimate.value:.3f} [{estimate.low:.3f}, {estimate.high:.3f}]"
 
 
-def _licence(run: Embedder) -> list[str]:
+def licence(run: Embedder) -> list[str]:
+    """What is known of the licence of a run's weights, in lines of Markdown."""
     said = [f"{_YOURS} the licence of these weights, which that of the images may decide."]
     cfg = run.encoder.pretrained_cfg or {}
     if licence := cfg.get("license"):

@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 from isosphere.models import fit_adaptation
 from isosphere.workflows._adapt import Adapting, adapt, prepare_adaptation
+from isosphere.workflows._bundle import bundle
 from isosphere.workflows._classifier import Classifier, ProbeResult, check_probe_file, probe
 from isosphere.workflows._collection import Collection, collection_of, recorded_threshold, training_images
 from isosphere.workflows._compare import PASSES, Rank, Ranking, compare
@@ -84,6 +85,7 @@ __all__ = [
     "Updating",
     "Version",
     "adapt",
+    "bundle",
     "check_probe_file",
     "check_processes",
     "check_refit",

@@ -263,7 +263,8 @@ class Updating:
         begun = time.perf_counter()
         timed = self._pass(_TIMED)
         seconds = (time.perf_counter() - begun) / timed
-        left = len(self._left) + copies
+        if not (left := len(self._left) + copies):
+            return ""
         return f"about {duration(seconds * left)} for {plural(left, 'image')} on {self.run.device.type}"
 
     def embed(self, progress: Callback | None = None) -> None:
