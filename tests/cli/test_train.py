@@ -19,9 +19,10 @@ def test_a_run_from_a_folder(run, classes, quick):
     done = run("train", classes, "--out", "r", *quick)
     assert done.code == 0, done.err
     assert done.err == ""
-    assert "60 images of 16 px" in done.out
-    assert "expansion ratio" in done.out
-    assert "epoch 1/1  total" in done.out
+    assert "60 from " in done.out
+    assert ", 16 px, in memory" in done.out
+    assert "expansion ratio" not in done.out
+    assert "epoch 1/1  loss" in done.out
     assert "Trained 1 epoch (7 steps)" in done.out
     folder = RunFolder.open("r")
     assert {p.name for p in folder.path.iterdir()} == {
@@ -45,15 +46,15 @@ def test_a_run_from_a_folder(run, classes, quick):
 def test_the_commands_that_are_offered_can_be_typed(run, classes, quick):
     done = run("train", classes, "--out", "a run", *quick)
     offered = offers(done.out)
-    assert "this training has 7: give --epochs 15 or more" in done.out
-    assert "7 steps are too few to have learned anything: kl-vmf needs about 100. Go on with: " in done.out
+    assert "Give --epochs 15 or more: any method needs about 100 steps" in done.out
+    assert "Train longer (--epochs 15): this run has 7 steps, and kl-vmf needs about 100" in done.out
     assert "judge it" not in offered
     longer = run(*shlex.split(offered["go on"])[1:])
     assert longer.code == 0, longer.err
     assert "Resuming after step 7" in longer.out
     assert "train.epochs was 1 and is 15" in longer.out
     assert "Trained 15 epochs (105 steps)" in longer.out
-    assert "too few" not in longer.out
+    assert "Train longer" not in longer.out
     offered = offers(longer.out)
     assert shlex.split(offered["judge it"])[:3] == ["isosphere", "evaluate", "a run"]
     assert shlex.split(offered["go on"])[-2:] == ["--epochs", "30"]
@@ -68,7 +69,13 @@ def offers(out):
 def test_dry_run_says_all_and_writes_nothing(run, classes, quick, tmp_path):
     done = run("train", classes, "--dry-run", *quick)
     assert done.code == 0, done.err
-    assert "expansion ratio" in done.out
+    start, _, _ = done.out.partition("\n\ndata:\n")
+    names = [line.split()[0] for line in start.splitlines() if not line.startswith("Give")]
+    assert names[:4] == ["images", "network", "method", "training"]
+    assert len(names) < 8
+    told = run("train", classes, "--dry-run", "--verbose", *quick).out
+    assert "expansion ratio" in told
+    assert "measured" in told or "float32 on the CPU" in told
     config = yaml.safe_load(done.out[done.out.index("data:\n") :])
     assert config["data"]["image_size"] == 16
     assert config["train"]["batch_size"] == 8
@@ -125,7 +132,7 @@ def test_minutes(run, classes, quick):
     done = run("train", classes, "--out", "r", *quick[1:], "--minutes", 0.02)
     assert done.code == 0, done.err
     assert "0.02 minutes" in done.out
-    assert "too few to have learned anything" in done.out
+    assert "Train longer (--minutes" in done.out
     assert re.search(r"go on +isosphere train .* --resume --minutes \d+$", done.out, re.MULTILINE)
     assert "judge it" not in done.out
     assert float(read_metrics(RunFolder("r").metrics)[-1]["seconds"]) < 6
@@ -134,7 +141,7 @@ def test_minutes(run, classes, quick):
 def test_no_time_for_a_step_is_said(run, classes, quick):
     done = run("train", classes, "--out", "r", *quick[1:], "--minutes", 1e-6)
     assert done.code == 0, done.err
-    assert "0 steps are too few to have learned anything" in done.out
+    assert "this run has 0 steps" in done.out
     assert "judge it" not in done.out
 
 
@@ -323,7 +330,7 @@ def test_runs_stopped_from_outside_end_with_the_same_bits(run, classes, quick, t
 
 def test_labels_are_watched_where_there_are_any(run, classes, quick, tmp_path):
     """k-NN at its period and at the end, and the same weights as without; never a word of it without labels."""
-    done = run("train", classes, "--out", "r", *quick, "--epochs", "3", "--set", "train.knn_epochs=2")
+    done = run("train", classes, "--out", "r", *quick, "--epochs", "3", "-v", "--set", "train.knn_epochs=2")
     assert done.code == 0, done.err
     assert "every 2 epochs and at the end" in done.out
     rows = [row for row in read_metrics(RunFolder.open("r").metrics) if row["cosine"]]

@@ -285,7 +285,9 @@ def test_describe_changes_nothing():
     views = [torch.randn(24, 3, 16, 16) for _ in range(2)]
     before = {k: v.clone() for k, v in method.state_dict().items()}
     state = torch.get_rng_state()
-    assert method.describe(views)["weight"] == "balanced: r_c = 0.5, found by prepare"
+    assert method.describe(views)["weight"] == (
+        "balanced: directions with under 50% of their variance within images are used, found by prepare"
+    )
     assert torch.equal(torch.get_rng_state(), state)
     for key, value in before.items():
         torch.testing.assert_close(method.state_dict()[key], value, rtol=0, atol=0, equal_nan=True)

@@ -1,6 +1,7 @@
 """Where the commands write, and the few shapes in which they write."""
 
 import json
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -63,25 +64,34 @@ def facts(console: Console, values: Mapping[str, str]) -> None:
     console.print(grid)
 
 
+_NUMBER = re.compile(r"[-+]?\d|\u2013$|undefined$|$")
+
+
 def table(console: Console, title: str, columns: list[str], rows: list[list[str]]) -> None:
-    """A table on a terminal; elsewhere the same as aligned plain lines."""
+    """A table on a terminal, words wrapped and nothing cut; elsewhere the same as aligned plain lines. Numbers stand to
+    the right.
+    """
+    shown = [[printable(cell) for cell in row] for row in [columns, *rows]]
+    widths = [max(len(row[i]) for row in shown) for i in range(len(columns))]
+    numbers = [i > 0 and all(_NUMBER.match(row[i]) for row in shown[1:]) for i in range(len(columns))]
     if console.is_terminal:
         made = Table(
             title=text(title), title_justify="left", title_style="bold", show_edge=False, pad_edge=False
         )
         for i, column in enumerate(columns):
-            made.add_column(column, justify="left" if i == 0 else "right", no_wrap=i > 0)
+            whole = numbers[i] or (i == 0 and widths[0] <= console.width // 2)
+            made.add_column(
+                column, justify="right" if numbers[i] else "left", no_wrap=whole, overflow="fold"
+            )
         for row in rows:
             made.add_row(*(text(cell) for cell in row))
         console.print(made)
         return
-    shown = [[printable(cell) for cell in row] for row in [columns, *rows]]
-    widths = [max(len(row[i]) for row in shown) for i in range(len(columns))]
     console.print(text(title), soft_wrap=True)
     for row in shown:
         cells = [
-            f"{cell:<{w}}" if i == 0 else f"{cell:>{w}}"
-            for i, (cell, w) in enumerate(zip(row, widths, strict=True))
+            f"{cell:>{w}}" if number else f"{cell:<{w}}"
+            for cell, w, number in zip(row, widths, numbers, strict=True)
         ]
         console.print(text("  " + "  ".join(cells).rstrip()), soft_wrap=True)
 

@@ -111,6 +111,9 @@ Devices: TypeAlias = Annotated[
     int | None, typer.Option(help="Processes on this host, one a GPU.", show_default="1")
 ]
 Seed: TypeAlias = Annotated[int | None, typer.Option(help="Of everything random.", show_default="0")]
+Verbose: TypeAlias = Annotated[
+    bool, typer.Option("--verbose", "-v", help="Say all that was chosen, not only what will happen.")
+]
 Set: TypeAlias = Annotated[
     list[str] | None,
     typer.Option(

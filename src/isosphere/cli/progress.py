@@ -14,14 +14,13 @@ if TYPE_CHECKING:
 __all__ = ["run_training"]
 
 
-def run_training(console: "Console", training: "Training") -> int:
+def run_training(console: "Console", training: "Training", *, verbose: bool = False) -> int:
     """Train, and say what was done and what to type next; the exit code."""
     from isosphere.training import STOPPED_BY, ConsoleReporter, is_first
 
     ui = ConsoleReporter(console, training.folder.log if is_first() else None)
     with training.started() as added:
-        if added:
-            facts(console, added)
+        facts(console, {name: said for name, said in added.items() if verbose or name != "k-NN"})
         summary = training.run(ui)
     if is_first():
         if summary.shares is not None:

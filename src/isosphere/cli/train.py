@@ -65,6 +65,7 @@ def train(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say what would be done, and write nothing.")
     ] = False,
+    verbose: options.Verbose = False,
     profile: Annotated[bool, typer.Option("--profile", help="Measure the shares of a step.")] = False,
     devices: options.Devices = None,
     nodes: Annotated[int | None, typer.Option(help="Hosts; see docs/scaling.md.", show_default="1")] = None,
@@ -122,12 +123,12 @@ def train(
     for words, style in [(note or "", ""), *((warning, "yellow") for warning in training.warnings)]:
         if words:
             paragraph(console, words, style=style)
-    facts(console, training.facts)
+    facts(console, training.facts if verbose else training.start)
     if dry_run:
         return _print_config(console, training.config)
     from isosphere.cli.progress import run_training
 
-    return run_training(console, training)
+    return run_training(console, training, verbose=verbose)
 
 
 def _print_config(console: "Console", config: "Config") -> int:

@@ -126,6 +126,7 @@ def _local_size(size: int) -> int:
 
 
 def _crops(size: int) -> dict[str, Any]:
+    """Two random resized crops with colour jitter; no rotation."""
     return {
         "scale": (0.2, 1.0),
         "brightness": 0.4,
@@ -137,6 +138,7 @@ def _crops(size: int) -> dict[str, Any]:
 
 
 def _lejepa(size: int) -> dict[str, Any]:
+    """Two large and six small crops with colour jitter, as LeJEPA draws them."""
     return _crops(size) | {
         "local_views": 6,
         "local_size": _local_size(size),
@@ -148,7 +150,7 @@ def _lejepa(size: int) -> dict[str, Any]:
 
 
 def _dino(size: int) -> dict[str, Any]:
-    """Of the global views one is always blurred and the other solarised, of the local ones half are blurred."""
+    """Two large and six small crops: one is always blurred, one solarised, half of the small ones blurred, as in DINO."""
     return _crops(size) | {
         "local_views": 6,
         "local_size": _local_size(size),
@@ -160,14 +162,17 @@ def _dino(size: int) -> dict[str, Any]:
 
 
 def _byol(size: int) -> dict[str, Any]:
+    """Two crops with colour jitter; one is always blurred, the other sometimes solarised, as in BYOL."""
     return _crops(size) | {"scale": (0.08, 1.0), "blur": (1.0, 0.1), "solarise": (0.0, 0.2)}
 
 
 def _simsiam(size: int) -> dict[str, Any]:
+    """Two crops with colour jitter and some blur, as in SimSiam."""
     return _crops(size) | {"saturation": 0.4, "blur": 0.5}
 
 
 def _distillation(size: int) -> dict[str, Any]:
+    """One large crop in slightly other colours, for learning from another network."""
     return {
         "global_views": 1,
         "scale": (0.4, 1.0),
@@ -179,6 +184,7 @@ def _distillation(size: int) -> dict[str, Any]:
 
 
 def _textures(size: int) -> dict[str, Any]:
+    """Two crops about the middle in any rotation, for textures without a right way up."""
     return {
         "placement": "centre",
         "scale": (0.7, 0.9),
@@ -198,6 +204,7 @@ def _textures(size: int) -> dict[str, Any]:
 
 
 def _textures_paper(size: int) -> dict[str, Any]:
+    """As textures, with the wider scales and shifts of the papers."""
     return _textures(size) | {
         "scale": (0.5, 1.0),
         "translation": 0.2,

@@ -37,6 +37,11 @@ class Suggestion(NamedTuple):
     reason: str
     cautions: tuple[str, ...]
 
+    @property
+    def changes(self) -> tuple[str, ...]:
+        """Those of the cautions that say what to set."""
+        return tuple(each for each in self.cautions if "=" in each)
+
 
 def grey_share(images: Tensor) -> float:
     """The share of images without colour: channels within 8 levels of each other at 99 of 100 pixels.

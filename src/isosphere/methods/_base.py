@@ -73,6 +73,7 @@ class Method(nn.Module, ABC):
     Attributes:
         space: where its embeddings live: unit rows (``"sphere"``) or plain vectors (``"euclidean"``).
         earlier: options that runs of earlier versions, which do not name them, were trained with.
+        in_words: what it does, in a few words; empty: the summary of its name.
         spread_form: name of the form of it that spreads embeddings, or of another method that does.
 
     Example:
@@ -87,6 +88,7 @@ class Method(nn.Module, ABC):
     """
 
     space: Literal["sphere", "euclidean"] = "euclidean"
+    in_words: str = ""
     spread_form: str = "kl-vmf"
     earlier: ClassVar[Mapping[str, Any]] = {}
     _group: Group = None

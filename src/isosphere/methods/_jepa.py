@@ -67,6 +67,7 @@ class JEPA(Regularised):
         ['invariance', 'regulariser']
     """
 
+    in_words = "views of an image are pulled together, different images are spread apart"
     regulariser: Regulariser
 
     def __init__(

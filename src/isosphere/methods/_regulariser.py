@@ -249,11 +249,11 @@ class Regulariser(nn.Module):
             return "from expansion"
         if not self._has_rule:
             return "found for {} rows in {} views".format(*self._found_for)
-        said = f"balanced: r_c = {self.cutoff or CUTOFF:g}"
+        said = f"balanced: directions with under {self.cutoff or CUTOFF:.0%} of their variance within images are used"
         n = self._found_for[0]
         if self.cutoff is None and self.discrepancy.random and n:
             share = signal_share(self.discrepancy, n)
-            return f"{said}; {share:.0%} of its gradient is signal, the rest noise of slices"
+            return f"{said}; {share:.0%} of its gradient is signal, the rest noise of the random slices"
         return said
 
     def _note(self) -> None:

@@ -79,12 +79,11 @@ def explain_expansion(ratio: float, shares: Tensor | None = None) -> str:
     if shares is None:
         return f"r* = {ratio:.3g}"
     smallest, growing = shares.min().item(), int((shares < ratio).sum())
-    head = f"r* = {ratio:.3g}, smallest within-image share of variance r_min = {smallest:.3g}: "
+    head = f"r* = {ratio:.3g}: a feature direction with a smaller share of its variance within images grows from collapse; "
     if ratio < smallest:
-        return head + "collapse is stable; raise the weight"
-    if ratio < 1:
-        return head + f"{growing} of {len(shares)} feature directions can grow from collapse"
-    return head + "every feature direction can grow from collapse"
+        return f"{head}none has (the smallest share is r_min = {smallest:.3g}): raise the weight"
+    many = "all" if ratio >= 1 else f"{growing} of {len(shares)}"
+    return f"{head}{many} can (the smallest share is r_min = {smallest:.3g})"
 
 
 def _shares(dim: int) -> Tensor:

@@ -43,7 +43,6 @@ from isosphere.training._reporting import (
     SilentReporter,
     contact_sheet,
     duration,
-    loss_line,
 )
 from isosphere.training._schedule import Plan, learning_rate_factor
 from isosphere.training._settings import Preset, load_config, presets, read_preset
@@ -105,7 +104,6 @@ __all__ = [
     "load_checkpoint",
     "load_config",
     "load_method",
-    "loss_line",
     "lost",
     "make_fabric",
     "measure",

@@ -11,7 +11,7 @@ from torch import Tensor
 from isosphere.data import Batch, ImageSet, Loader, PictureSet, Source, Views
 from isosphere.devices import send
 from isosphere.errors import UsageError, command, option, plural
-from isosphere.methods import Method, by_size
+from isosphere.methods import METHODS, Method, by_size
 from isosphere.models import Encoder, evaluation_mode
 from isosphere.training._config import Config
 from isosphere.training._gradient import pieces_of
@@ -62,6 +62,33 @@ def _deterministic_fact(asked: bool, device: torch.device) -> dict[str, str]:
     return {"deterministic": f"the same bits each time, with this machine and these versions{cost}"}
 
 
+def start_page(
+    config: Config, images: ImageSet | PictureSet | Source, method: Method, loader: Loader, fabric: "Fabric"
+) -> dict[str, str]:
+    """What will happen, in few words."""
+    train, made, steps = config.train, config.method.name, len(loader)
+    encoder = cast(Encoder, method.encoder)
+    parameters = sum(p.numel() for p in encoder.parameters()) / 1e6
+    weights = "random weights" if config.model.init == "random" else f"weights: {encoder.origin or config.model.init}"
+    place = "decoded as needed" if isinstance(images, Source) else "in memory"
+    whole = (
+        f"{plural(train.minutes, 'minute')}, epochs of {plural(steps, 'step')}"
+        if train.minutes is not None
+        else f"{plural(train.epochs or 0, 'epoch')} x {plural(steps, 'step')} = {steps * (train.epochs or 0):,} steps"
+    )
+    ranks = f"{fabric.world_size} processes, " if fabric.world_size > 1 else ""
+    return {
+        "images": f"{len(images):,} from {config.data.source or images.name}, {config.data.image_size} px, {place}",
+        "network": f"{config.model.encoder}, {parameters:.1f} M parameters, {weights}",
+        "method": f"{made}: {method.in_words or METHODS[made].summary} (views: {config.views.recipe})",
+        "training": f"{whole} of {train.batch_size} images, {ranks}{train.precision} on {_place(fabric.device)}",
+    }
+
+
+def _place(device: torch.device) -> str:
+    return {"cpu": "the CPU", "cuda": "the GPU", "mps": "the Apple GPU"}.get(device.type, device.type)
+
+
 def encoder_fact(config: Config, method: Method) -> str:
     """The encoder, its size, and what weights it has begun with."""
     encoder = cast(Encoder, method.encoder)
@@ -85,8 +112,8 @@ def beginning_facts(config: Config) -> dict[str, str]:
     }
     if train.load_best:
         said["expect"] = (
-            "little from a few thousand images: the run ends with the weights that it began with unless others are "
-            "better by views of held-out images. What pays there is "
+            "little from a few thousand images: where no later weights are better on views of held-out images, the run "
+            "keeps those that it began with. Better there: "
             f"{command('adapt', config.data.source or 'PICTURES', out='RUN')}"
         )
     return said
@@ -173,8 +200,7 @@ def too_short(config: Config, method: Method, epoch: int) -> str | None:
     needs, more = f"needs about {plural(enough, 'step')}", option("epochs", math.ceil(enough / epoch))
     if method.least_steps:
         return (
-            f"{config.method.name} learns through a predictor, which {needs} before it tells images apart, and this "
-            f"training has {steps:,}: give {more} or more, or a method that starts at once, such as "
-            f"{option('method', method.spread_form)}."
+            f"Give {more} or more, or take {option('method', method.spread_form)}, which learns from the start: "
+            f"{config.method.name} {needs} before it tells images apart, and this training has {steps:,}."
         )
-    return f"Any method {needs} to learn something, and this training has {steps:,}: give {more} or more."
+    return f"Give {more} or more: any method {needs} to learn something, and this training has {steps:,}."

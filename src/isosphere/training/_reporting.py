@@ -126,11 +126,6 @@ class ConsoleReporter:
             append_text(self._log, f"{stamp}  {printable(text)}\n")
 
 
-def loss_line(parts: Mapping[str, float]) -> str:
-    """The loss and its parts on one line, four digits each."""
-    return "  ".join(f"{name} {value:.4g}" for name, value in parts.items())
-
-
 def duration(seconds: float) -> str:
     """Seconds in the unit a person would choose: 4.2 s, 3 min 20 s, 2 h 5 min."""
     if seconds < 60:
@@ -141,8 +136,22 @@ def duration(seconds: float) -> str:
     return f"{minutes // 60} h {minutes % 60} min"
 
 
-_SHOWN = ("cosine", "alignment", "zscore", "two_view_recall", "neighbours_kept", "knn")
-"""Figures that stand in the line of an epoch, where there are any."""
+_SHOWN = {
+    "cosine": "cosine {:.3f}",
+    "two_view_recall": "two-view recall {:.1%}",
+    "neighbours_kept": "neighbours kept {:.1%}",
+    "knn": "k-NN {:.1%}",
+}
+"""Figures that stand in the line of an epoch, where there are any; metrics.csv has all."""
+
+
+def epoch_line(
+    title: str, losses: Mapping[str, float], extra: Mapping[str, float], speed: float = 0.0
+) -> str:
+    """What is said of an epoch, within 80 columns."""
+    parts = [title, *([f"loss {losses['total']:.4g}"] if "total" in losses else [])]
+    parts += [words.format(extra[name]) for name, words in _SHOWN.items() if name in extra]
+    return "  ".join([*parts, *([f"{speed:,.0f} images/s"] if losses and speed else [])])
 
 # --- figures in files ---------------------------------------------------------------------------------------
 
@@ -199,9 +208,7 @@ class Records:
         self, title: str, losses: Mapping[str, float], extra: Mapping[str, float], *, speed: float
     ) -> None:
         """The line of an epoch on the screen and in the log."""
-        shown = {name: extra[name] for name in _SHOWN if name in extra}
-        parts = [title, loss_line(losses), loss_line(shown), f"{speed:,.0f} images/s" if losses else ""]
-        self._ui.row("  ".join(filter(None, parts)))
+        self._ui.row(epoch_line(title, losses, extra, speed))
 
     def close(self) -> None:
         if self._events is not None:

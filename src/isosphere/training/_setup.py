@@ -62,6 +62,7 @@ from isosphere.training._facts import (
     facts_of,
     first_views,
     looking,
+    start_page,
     too_short,
 )
 from isosphere.training._generators import drawing
@@ -116,6 +117,13 @@ class Parts:
     """Of the images that were opened: :func:`isosphere.data.fingerprint`."""
     targets: Tensor | None = None
     """What a teacher says of each of the images."""
+    advice: tuple[str, ...] = ()
+    """What to set that may suit the images better."""
+
+    @property
+    def start(self) -> dict[str, str]:
+        """What will happen, in five lines; `facts` is the rest."""
+        return start_page(self.config, self.images, self.method, self.loader, self.fabric)
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -232,7 +240,7 @@ def prepare(
         if suggestion.cautions:
             facts["advice"] = " ".join(suggestion.cautions)
     made = config, images, views, method, loader, fabric, observer, facts, warnings, test, print_of, targets
-    return Parts(*made)
+    return Parts(*made, () if suggestion is None else suggestion.changes)
 
 
 def _with_paths(source: Source, paths: list[str]) -> Source:

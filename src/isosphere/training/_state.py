@@ -38,7 +38,7 @@ from isosphere.training._meters import WARM_UP, Meter, StepTimer
 from isosphere.training._monitor import CollapseMetrics, Observer, measure, verdict
 from isosphere.training._optimizer import build_optimizer, set_learning_rate
 from isosphere.training._precision import brief, time_step
-from isosphere.training._reporting import Records, Reporter, duration, loss_line
+from isosphere.training._reporting import Records, Reporter, duration, epoch_line
 from isosphere.training._schedule import make_plan
 
 if TYPE_CHECKING:
@@ -459,7 +459,7 @@ class TrainState:
         left = duration(self.plan.remaining(at.step, at.elapsed, self.pace))
         shown = {name: self.metrics[name] for name in ("knn", "cosine") if name in self.metrics}
         return (
-            f"{left} left  {self.speed:,.0f} images/s  {title}  {loss_line({**self.meter.last, **shown})}  "
+            f"{left} left  {self.speed:,.0f} images/s  {epoch_line(title, self.meter.last, shown)}  "
             f"data wait {self.timer.waiting():.0%}"
         )
 

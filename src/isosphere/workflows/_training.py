@@ -24,7 +24,6 @@ from isosphere.training import (
     enough_steps,
     fit,
     is_first,
-    loss_line,
     open_training_source,
     prepare,
     prepare_without_images,
@@ -60,6 +59,19 @@ class Training:
     def facts(self) -> dict[str, str]:
         """What is worth knowing before it starts, in plain words."""
         return self.parts.facts
+
+    @property
+    def start(self) -> dict[str, str]:
+        """What will happen, in five lines, and what is out of the ordinary; :attr:`facts` is the rest."""
+        shown = ["expect", "pixels", "seen", *(["teacher"] if self.config.method.distill else [])]
+        advice = {"advice": " ".join(self.parts.advice)} if self.parts.advice else {}
+        watched = {"watch": "cosine of different images: 0 spread, 1 collapsed"} if self.parts.observer else {}
+        return {
+            **self.parts.start,
+            **watched,
+            **{name: self.facts[name] for name in shown if name in self.facts},
+            **advice,
+        }
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -183,24 +195,24 @@ class Training:
             )
             said = f"{self.folder.path} holds the {begun}."
         else:
-            losses = {k: summary.last[k] for k in summary.losses}
+            loss = f"; loss {summary.last['total']:.4g}" if "total" in summary.last else ""
             said = (
                 f"Trained {plural(summary.epochs, 'epoch')} ({steps}) in {duration(summary.seconds)}, "
-                f"{summary.images_per_second:,.0f} images/s. {loss_line(losses)}"
+                f"{summary.images_per_second:,.0f} images/s{loss}."
             )
         chosen = [(summary.chosen, False)] if summary.chosen else []
         warnings = [summary.warning] if summary.warning else []
+        more = ", ".join(option(name, value) for name, value in self._more(summary).items())
         if self.is_too_short(summary):
             warnings.append(
-                f"{steps} {'is' if summary.steps == 1 else 'are'} too few to have learned anything: "
-                f"{self.config.method.name} needs about {enough_steps(self.parts.method):,}. Go on with: "
-                f"{self.longer(summary)}"
+                f"Train longer ({more}): this run has {steps}, and {self.config.method.name} needs about "
+                f"{enough_steps(self.parts.method):,} before its features are better than those of an untrained network."
             )
         elif self._gain is not None and not self._gain.clear:
             warnings.append(
-                f"After {steps} {self._gain}: {self.config.method.name} has nothing that spreads its embeddings, and "
-                f"features lose directions before they gain any. Go on with: {self.longer(summary)}; or take a form of "
-                f"it that learns from the start: {option('method', self.parts.method.spread_form)}."
+                f"Train longer ({more}), or take {option('method', self.parts.method.spread_form)}, which learns from "
+                f"the start: after {steps} {self._gain}. {self.config.method.name} has no term that spreads its "
+                "embeddings, and its features get worse at first."
             )
         return [(said, False), *chosen, *((warning, True) for warning in warnings)]
 
@@ -221,11 +233,14 @@ class Training:
 
     def longer(self, summary: Summary) -> str:
         """What to type to go on for twice the time, or for as long as its method needs to begin."""
+        return self.again(**self._more(summary))
+
+    def _more(self, summary: Summary) -> dict[str, float]:
         train, enough = self.config.train, enough_steps(self.parts.method)
         if not train.minutes:
-            return self.again(epochs=max(2 * (train.epochs or 0), math.ceil(enough / len(self.parts.loader))))
+            return {"epochs": max(2 * (train.epochs or 0), math.ceil(enough / len(self.parts.loader)))}
         missing = enough / max(1, summary.steps) if self.is_too_short(summary) else 0.0
-        return self.again(minutes=max(2 * train.minutes, math.ceil(missing * summary.seconds / 60)))
+        return {"minutes": max(2 * train.minutes, math.ceil(missing * summary.seconds / 60))}
 
 
 def prepare_training(
