@@ -91,9 +91,9 @@ def test_a_threshold_from_copies_and_what_is_kept(run, trained, copied):
     text = run("dedup", trained, copied)
     assert text.code == 0, text.err
     said = " ".join(text.out.split())
-    assert "of 35 that were made" in said
-    assert "to be expected among 595 pairs" in said
-    assert "average precision on copies: backbone" in said
+    assert "of 35 made of these images" in said
+    assert "expected among 595 pairs of different images" in said
+    assert "which finds copies best (average precision, %: backbone" in said
     found = json.loads(run("dedup", trained, copied, "--json").out)
     assert found["pairs"] == 595
     assert {"recall", "by_kind", "average_precision", "made"} == set(found["copies"])
@@ -137,7 +137,7 @@ def test_pairs_near_the_threshold_are_answered(run, trained, copied):
     above = [row["same"] == "yes" for row in rows if float(row["similarity"]) >= 0.99]
     assert said["precision"]["value"] == pytest.approx(np.mean(above))
     assert said["precision"]["low"] <= said["precision"]["value"] < said["precision"]["high"]
-    assert "By the answers" in run("dedup", trained, copied, *at, "--answers", "answers.csv").out
+    assert "By your answers" in run("dedup", trained, copied, *at, "--answers", "answers.csv").out
     assert run("dedup", trained, copied, *at, "--answers", "pairs.csv").code == 2
     page = run("dedup", trained, copied, *at, "--pairs", "pairs.html")
     assert page.code == 0, page.err

@@ -109,14 +109,14 @@ def test_figures_of_other_weights_are_left_out_and_said(run, trained, split, qui
 def test_figures_of_different_images_or_of_unknown_weights_are_marked(run, trained, split):
     assert run("evaluate", trained, split, "--tasks", "knn").code == 0
     assert run("evaluate", trained, split, "--tasks", "linear").code == 0
-    assert "not all of the same images" not in run("report", trained).out
+    assert "Not all figures are of the same images" not in run("report", trained).out
     assert run("evaluate", trained, split, "--tasks", "linear", "--limit", "8").code == 0
     said = " ".join(run("report", trained).out.split())
-    assert "The figures are not all of the same images (knn: data" in said
+    assert "Not all figures are of the same images (knn: data" in said
     assert "training images 30, test images 10" in said
     assert "training images 8, test images 8" in said
     assert f"isosphere evaluate r {split} --tasks knn,linear" in said
-    assert "not all of the same images" in Path("r/report.html").read_text(encoding="utf-8")
+    assert "Not all figures are of the same images" in Path("r/report.html").read_text(encoding="utf-8")
     file = Path("r/evaluation.json")
     older = {k: {**v, "weights": ""} for k, v in json.loads(file.read_text()).items() if k == "knn"}
     file.write_text(json.dumps(older))

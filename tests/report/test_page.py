@@ -164,12 +164,12 @@ def test_everything_is_in_it(single):
     for words in (
         "61.0 [59.0, 63.0]",
         "trained encoder",
-        "k 20",
-        "test images 1,234",
+        "k: 20",
+        "test images: 1,234",
         "effective rank",
         "12,345 [12,335, 12,355]",
         "mean cosine of different images",
-        "total",
+        "loss",
         "weight 0.9",
         "encoder: small-conv",
         "29 steps",
@@ -232,7 +232,7 @@ def test_tiles_tell_collapse_from_spread():
     words = {tile["words"].split(";")[0]: tile["words"] for tile in collapse_tiles(torch.randn(3000, 8), [])}
     # -2t + log 0F1(; d/2; t^2) at t = 2, d = 8: 0F1 = sum of t^(2k) / ((d/2)_k k!).
     series = sum(4.0**k / (math.factorial(k + 3) / 6 * math.factorial(k)) for k in range(40))
-    assert words["uniformity (0: collapse)"].endswith(f"uniform {-4 + math.log(series):.2f}")
+    assert words["uniformity (0: collapsed)"].endswith(f"uniform points: {-4 + math.log(series):.2f}")
     assert "zero" in collapse_tiles(torch.zeros(30, 4), [])[-1]["words"]
     assert collapse_tiles(torch.randn(5, 4), []) == []
 

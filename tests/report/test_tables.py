@@ -62,8 +62,8 @@ def test_the_kept_run_of_an_older_version_reads_as_the_command_line_printed_it(k
     assert ood.columns == ["AUROC", "AUPR out", "AUPR in", "FPR at 95 % TPR"]
     geometry = made["Geometry of the embeddings of 200 test images [95 %]"]
     assert geometry.columns == ["trained", "untrained"]
-    assert "effective rank (at most 8)" in [row.name for row in geometry.rows]
-    assert "MMD, heat kernel: z-score" in [row.name for row in geometry.rows]
+    assert "effective rank: directions in use (at most 8)" in [row.name for row in geometry.rows]
+    assert "z-score from uniform, MMD, heat kernel (within 2: uniform)" in [row.name for row in geometry.rows]
     assert "rankme" not in [row.name for row in geometry.rows]
     unlabelled = made["Without labels [95 %]; 200 test images"]
     assert unlabelled.columns == ["its head", "trained encoder", "untrained head", "untrained encoder"]
@@ -82,7 +82,7 @@ def test_tables_come_in_the_order_of_the_layouts_and_tasks_without_one_last(kept
         "trained encoder, knn",
         *("0.898 [0.860, 0.934]", "0.609 [0.517, 0.748]", "0.971 [0.960, 0.982]", "0.245 [0.160, 0.395]"),
     ]
-    assert linear.note.startswith("data digits, training images 200, test images 200, split")
+    assert linear.note.startswith("data: digits; training images: 200; test images: 200; split")
 
 
 def test_several_runs_are_columns_and_the_best_trained_figure_is_marked():
@@ -139,7 +139,7 @@ def test_what_says_little_is_left_out_of_several_runs(kept):
     views = next(t for t in made if t.title.startswith("The other view"))
     assert not any("199" in row.name for row in views.rows)
     geometry = next(t for t in made if t.title.startswith("Geometry"))
-    assert "uniformity (0 collapse, -4 spread)" in [row.name for row in geometry.rows]
+    assert "uniformity (-4 spread, 0 collapsed)" in [row.name for row in geometry.rows]
     assert not any("trained" in row.name for row in geometry.rows)
     assert [t.title for t in made if "abels" in t.title] == [
         "Ranked without labels",
@@ -156,7 +156,7 @@ def test_titles_lose_what_an_older_file_does_not_say_or_runs_do_not_share():
     two = {"a": accuracy(k=20, test_images=7), "b": accuracy(k=10, test_images=7)}
     assert table(LAYOUTS["knn"], two).title == "k-NN accuracy, % [95 %]; 7 test images"
     assert table(LAYOUTS["knn"], two).note == (
-        "test images 7. Not evaluated alike, so that none is marked as the best. a: k 20; b: k 10"
+        "test images: 7. Not evaluated alike: none is marked as the best. a: k 20; b: k 10"
     )
 
 
@@ -192,7 +192,7 @@ def test_facts_in_which_runs_differ_are_left_out_of_titles_and_rows(kept):
     runs = {name: fewer(kept["geometry"], n) for name, n in (("a", 5), ("b", 360))}
     made = table(LAYOUTS["geometry"], runs)
     assert made.title == "Geometry of the embeddings of test images [95 %]"
-    assert "effective rank" in [row.name for row in made.rows]
+    assert "effective rank: directions in use" in [row.name for row in made.rows]
     assert made.note.endswith("a: test images 5; b: test images 360")
 
 

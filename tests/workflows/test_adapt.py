@@ -334,14 +334,31 @@ def test_a_verdict_says_which_output_of_a_frozen_network_is_better():
         return Evaluation({"knn": result}, Path(), frozen=judged).summary()
 
     assert said("raw pixels", 0.65, 0.6, 0.7, nearest="+0.1 points against the best other row, X") == (
-        "H, +0.1 points against the best other row, X, and +65.0 points [+60.0, +70.0] against raw pixels: the network "
-        "knows something of these images."
+        "H: 65.0 points [60.0, 70.0] above raw pixels; +0.1 points against the best other row, X."
     )
-    assert said("adapted features", -0.2, -0.3, -0.1).endswith(
-        'which is better: take it with layer="adapted".'
+    assert said("adapted features", -0.2, -0.3, -0.1) == (
+        'H: 20.0 points [10.0, 30.0] below adapted features. Take layer="adapted".'
     )
-    assert said("adapted features", 0.2, 0.1, 0.3).endswith("the adaptation has not paid.")
-    assert said("frozen encoder", 0.2, 0.1, 0.3, judged="adapted").endswith("the adaptation has paid.")
+    assert said("adapted features", 0.2, 0.1, 0.3).endswith("The adaptation does not help here.")
+    assert said("frozen encoder", 0.2, 0.1, 0.3, judged="adapted").endswith("The adaptation helps here.")
+    assert "no clear difference from raw pixels (+0.0 points [-2.0, +3.0])." in said(
+        "raw pixels", 0.0, -0.02, 0.03
+    )
+    assert said("raw pixels", -0.2, -0.3, -0.1).endswith("the network may have seen nothing like them.")
+
+
+def test_advice_names_the_steps_and_what_to_type():
+    def said(*bounds, steps=88):
+        result = TaskResult("knn", (), {}, gain=Estimate(*bounds), rival="raw pixels", headline="H")
+        return Evaluation({"knn": result}, Path(), steps=steps, longer="LONGER", trained_on="PICS").summary()
+
+    assert said(-0.03, -0.04, -0.02) == (
+        "H: 3.0 points [2.0, 4.0] below raw pixels. This run has 88 steps; most folders need 1,000 or more. Look at "
+        'the views (isosphere.views("PICS")), or train longer: LONGER'
+    )
+    assert "most folders" not in said(-0.03, -0.04, -0.02, steps=2000)
+    assert said(0.03, 0.02, 0.04).endswith("To see whether more steps give more, train longer: LONGER")
+    assert said(0.0, -0.2, 0.2).endswith("Evaluate on more images, or train longer: LONGER")
 
 
 def test_a_run_that_ended_with_its_start_is_not_called_trained(tmp_path):
@@ -359,7 +376,7 @@ def test_a_page_says_which_layer_figures_judge_where_it_is_not_that_of_its_maps(
     copy = isosphere.load(shutil.copytree(adapted.folder.path, tmp_path / "copy"), device="cpu")
     copy.evaluate(folder, test=folder, layer="backbone", tasks="geometry", progress=False)
     page = copy.report(folder, progress=False)
-    assert any("geometry judge the layer backbone" in said for _, said in page.warnings)
+    assert any("geometry are of the layer backbone" in said for _, said in page.warnings)
     assert "layer backbone" in page.path.read_text()
 
 

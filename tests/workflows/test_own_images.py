@@ -82,7 +82,7 @@ def test_images_that_have_changed_since_are_named_in_an_evaluation(trained, tmp_
 def test_advice_names_the_images_where_they_are_now_and_can_be_pasted(here):
     quiet = {"tasks": "retrieval", "baselines": False, "cache": False, "progress": False}
     run = isosphere.load("run", device="cpu", cache=False)
-    again = 'isosphere.train("{}", out="run", resume=True, epochs=2)'
+    again = 'isosphere.train("{}", out="run", resume=True, epochs=334)'  # 3 steps an epoch: 1,000 in all
     assert again.format("pics") in run.evaluate("pics", **quiet).summary()
     (here / "pics").rename(here / "moved")
     assert again.format("moved") in run.evaluate("moved", **quiet).summary()
@@ -91,7 +91,7 @@ def test_advice_names_the_images_where_they_are_now_and_can_be_pasted(here):
         shutil.copy(here / "moved" / name, here / "others")
     assert again.format("DATA") in run.evaluate("others", test="moved", **quiet).summary()
     minutes = replace(run, config=run.config.replace(train={"epochs": None, "minutes": 1.5}))
-    assert longer(minutes, "moved") == again.format("moved").replace("epochs=2", "minutes=3")
+    assert longer(minutes, "moved") == again.format("moved").replace("epochs=334", "minutes=500")
 
 
 def test_moved_images_are_gone_on_with_and_other_ones_are_not(here):

@@ -64,6 +64,7 @@ def facts(console: Console, values: Mapping[str, str]) -> None:
     console.print(grid)
 
 
+_NAME, _WORDS = 20, 14  # columns that the names of rows, and other words, have at the least
 _NUMBER = re.compile(r"[-+]?\d|\u2013$|undefined$|$")
 
 
@@ -75,17 +76,25 @@ def table(console: Console, title: str, columns: list[str], rows: list[list[str]
     widths = [max(len(row[i]) for row in shown) for i in range(len(columns))]
     numbers = [i > 0 and all(_NUMBER.match(row[i]) for row in shown[1:]) for i in range(len(columns))]
     if console.is_terminal:
-        made = Table(
-            title=text(title), title_justify="left", title_style="bold", show_edge=False, pad_edge=False
-        )
-        for i, column in enumerate(columns):
-            whole = numbers[i] or (i == 0 and widths[0] <= console.width // 2)
-            made.add_column(
-                column, justify="right" if numbers[i] else "left", no_wrap=whole, overflow="fold"
+        for k, group in enumerate(_groups(widths, numbers, console.width)):
+            made = Table(
+                title=text(title) if k == 0 else None,
+                title_justify="left",
+                title_style="bold",
+                show_edge=False,
+                pad_edge=False,
             )
-        for row in rows:
-            made.add_row(*(text(cell) for cell in row))
-        console.print(made)
+            beside = sum(3 + (widths[i] if numbers[i] else min(widths[i], _WORDS)) for i in group[1:])
+            for i in group:
+                made.add_column(
+                    columns[i],
+                    justify="right" if numbers[i] else "left",
+                    no_wrap=numbers[i] or (i == 0 and widths[0] + beside <= console.width),
+                    overflow="fold",
+                )
+            for row in rows:
+                made.add_row(*(text(row[i]) for i in group))
+            console.print(made)
         return
     console.print(text(title), soft_wrap=True)
     for row in shown:
@@ -94,6 +103,18 @@ def table(console: Console, title: str, columns: list[str], rows: list[list[str]
             for cell, w, number in zip(row, widths, numbers, strict=True)
         ]
         console.print(text("  " + "  ".join(cells).rstrip()), soft_wrap=True)
+
+
+def _groups(widths: list[int], numbers: list[bool], width: int) -> list[list[int]]:
+    """Columns that fit beside each other, the first of all in each group: a number is never cut."""
+    groups, used = [[0]], min(widths[0], _NAME)
+    for i in range(1, len(widths)):
+        takes = 3 + (widths[i] if numbers[i] else min(widths[i], _WORDS))
+        if used + takes > width and len(groups[-1]) > 1:
+            groups, used = [*groups, [0]], min(widths[0], _NAME)
+        groups[-1].append(i)
+        used += takes
+    return groups
 
 
 def commands(console: Console, values: Mapping[str, str]) -> None:

@@ -5,7 +5,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from isosphere.cli.console import facts, output_console, paragraph
+from isosphere.cli.console import facts, output_console, paragraph, table
 from isosphere.errors import RunError
 
 __all__ = ["doctor"]
@@ -13,12 +13,13 @@ __all__ = ["doctor"]
 EXTRAS = {
     "matplotlib": ("pictures of neighbours and curves", "report"),
     "tensorboard": ("TensorBoard events", "logging"),
-    "onnxruntime": ("ONNX export, checked", "export"),
+    "onnxruntime": ("export to ONNX", "export"),
     "h5py": ("images in HDF5 files", "data"),
-    "pyarrow": ("embeddings as parquet", "data"),
-    "tifffile": ("TIFFs of several bands", "data"),
-    "faiss": ("search of large indexes in half the time", "search"),
+    "pyarrow": ("embeddings and images in Parquet", "data"),
+    "tifffile": ("TIFF files of several bands", "data"),
+    "faiss": ("faster search of large collections", "search"),
     "umap": ("maps of embeddings by UMAP", "map"),
+    "starlette": ("the page of isosphere explore", "explore"),
     "sklearn": ("the built-in digits", None),
 }
 
@@ -37,7 +38,7 @@ def doctor() -> None:
     found = environment()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     precision = choose_precision("auto", device)
-    measures = "; train times a step and takes float32 where that is as fast" if precision == "bf16" else ""
+    measures = "; train measures it, and takes float32 where that is as fast" if precision == "bf16" else ""
     packages = found["packages"]
     cores = f"{found['cpu']['cores']} cores, {found['cpu']['threads']} used by torch"
     report = {
@@ -53,14 +54,16 @@ def doctor() -> None:
         "cache": _writable(cache_folder()),
         "here": _writable(Path.cwd()),
     }
-    for module, (what, extra) in EXTRAS.items():
-        present = importlib.util.find_spec(module) is not None
-        remedy = f"pip install 'isosphere[{extra}]'" if extra else "pip install scikit-learn"
-        report[module] = f"{what}: {'yes' if present else 'no; ' + remedy}"
     console = output_console()
-    report["one step"] = _one_step(device)
+    report["training"] = _one_step(device)
     facts(console, report)
-    paragraph(console, "All is well. Try: isosphere train textures:wood --out runs/wood --minutes 2")
+    rows = []
+    for module, (what, extra) in EXTRAS.items():
+        remedy = f"pip install 'isosphere[{extra}]'" if extra else "pip install scikit-learn"
+        rows.append([module, what, "yes" if importlib.util.find_spec(module) else f"no: {remedy}"])
+    console.print()
+    table(console, "Optional packages", ["package", "for", "installed"], rows)
+    paragraph(console, "Training works here. Try: isosphere train textures:wood --out runs/wood --minutes 2")
 
 
 def _memory() -> str:
@@ -113,7 +116,7 @@ def _one_step(device: object) -> str:
                     "one step of training gave a loss that is not finite: the installation of torch is "
                     "broken."
                 )
-        return f"trained: 128 images of 32 px in {1e3 * (time.perf_counter() - start):.0f} ms"
+        return f"a step of 128 images of 32 px takes {1e3 * (time.perf_counter() - start):.0f} ms"
     except RuntimeError as error:
         first = str(error).strip().splitlines()[0]
         raise RunError(

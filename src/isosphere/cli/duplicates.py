@@ -48,17 +48,17 @@ def say_duplicates(
     if as_json:
         print_json(found.as_dict(precision) | {"left_out": listed(index)})
     elif not as_csv:
-        title = f"Groups at cosine {found.threshold:.6g} among {indexing_note(index, cache=cache)}"
+        title = f"Copies among {indexing_note(index, cache=cache)}, cosine {found.threshold:.4f} or more"
         rows = [
             [_first(group.paths), str(len(group)), f"{min(group.similarities):.4f}"]
             for group in found[:LISTED]
         ]
-        table(console, title, ["images", "count", "lowest cosine"], rows)
+        table(console, title, ["images of a group", "count", "lowest cosine"], rows)
         more = f" The first {LISTED} are listed: --json prints all." if len(found) > LISTED else ""
         count = found.repeated
         say(
             f"{plural(len(found), 'group')}; {plural(count, 'image')} "
-            f"{'repeats' if count == 1 else 'repeat'} another one.{more}"
+            f"{'repeats' if count == 1 else 'repeat'} another.{more}"
         )
         facts(console, found.basis)
         if close := found.nearest() if not found else None:
@@ -77,9 +77,8 @@ def say_duplicates(
     largest = len(found[0]) if found else 0
     if largest > max(10, len(index) // 4):
         say(
-            f"The largest group holds {largest:,} of {len(index):,} images: the encoder hardly tells images "
-            f"apart at this threshold. Type a higher {option('threshold')}, or look whether it has collapsed: "
-            f"{command('evaluate', typed[0], typed[1])}",
+            f"Type a higher {option('threshold')}: the largest group holds {largest:,} of {len(index):,} images. Or "
+            f"see whether the encoder has collapsed: {command('evaluate', typed[0], typed[1])}",
             "yellow",
         )
     return say
@@ -92,7 +91,7 @@ def write_kept(out: Path, found: "Duplicates", dropped: set[int]) -> str:
 
     names = kept_names(found, dropped)
     write_text(out, "".join(f"{name}\n" for name in names))
-    return f"{plural(len(names), 'image')} to keep, {len(dropped):,} not: {out}"
+    return f"{plural(len(names), 'image')} to keep, {len(dropped):,} to drop. List: {out}"
 
 
 def _closest(found: "Duplicates", pair: "DuplicateGroup", typed: Sequence[object]) -> str:

@@ -11,8 +11,6 @@ from isosphere.errors import UsageError, nearest
 
 __all__ = ["list_"]
 
-WIDE = 120
-
 
 class Kind(StrEnum):
     """What can be listed."""
@@ -66,8 +64,6 @@ def list_(
         made = [dict(zip(headings, row, strict=True)) for row in rows]
         print_list("", {}, made, as_json=as_json, as_csv=as_csv, facts={"kind": kind})
     elif console.is_terminal:
-        if kind == Kind.methods and console.width < WIDE:  # what an alias is short for has no room
-            headings, rows = headings[:3], [row[:3] for row in rows]
         table(console, kind, [heading.replace("_", " ") for heading in headings], [list(row) for row in rows])
         if kind == Kind.encoders and not containing:
             _print_first(every)

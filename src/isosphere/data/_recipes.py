@@ -150,7 +150,7 @@ def _lejepa(size: int) -> dict[str, Any]:
 
 
 def _dino(size: int) -> dict[str, Any]:
-    """Two large and six small crops: one is always blurred, one solarised, half of the small ones blurred, as in DINO."""
+    """Two large and six small crops, with the blur and solarisation of DINO."""
     return _crops(size) | {
         "local_views": 6,
         "local_size": _local_size(size),

@@ -79,7 +79,9 @@ def explain_expansion(ratio: float, shares: Tensor | None = None) -> str:
     if shares is None:
         return f"r* = {ratio:.3g}"
     smallest, growing = shares.min().item(), int((shares < ratio).sum())
-    head = f"r* = {ratio:.3g}: a feature direction with a smaller share of its variance within images grows from collapse; "
+    head = (
+        f"r* = {ratio:.3g}: a feature direction with less of its variance within images grows from collapse; "
+    )
     if ratio < smallest:
         return f"{head}none has (the smallest share is r_min = {smallest:.3g}): raise the weight"
     many = "all" if ratio >= 1 else f"{growing} of {len(shares)}"

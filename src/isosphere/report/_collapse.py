@@ -35,19 +35,22 @@ def collapse_tiles(head: Tensor, metrics: Sequence[Mapping[str, str]]) -> list[d
         value, null = found[key], uniform[key]
         return {
             "value": _fixed(value, digits),
-            "words": f"{words}; uniform {_fixed(null, digits)}",
+            "words": f"{words}; uniform points: {_fixed(null, digits)}",
             "state": state,
         }
 
     cosine, rank = found["mean_cosine"], found["effective_rank"]
     state = "bad" if cosine > COLLAPSED else "fine" if cosine < 0.5 else ""
     made = [
-        tile("mean_cosine", "mean cosine of different images (1: collapse)", state, 3),
+        tile("mean_cosine", "mean cosine of different images (1: collapsed)", state, 3),
         tile(
-            "effective_rank", f"effective rank of {n:,} images, at most {most}", "bad" if rank < 2 else "", 1
+            "effective_rank",
+            f"effective rank: directions used by {n:,} images, {most} at most",
+            "bad" if rank < 2 else "",
+            1,
         ),
-        tile("top_eigenvalue_share", "share of the largest direction", digits=3),
-        tile("uniformity", "uniformity (0: collapse)"),
+        tile("top_eigenvalue_share", "share of variance in the largest direction", digits=3),
+        tile("uniformity", "uniformity (0: collapsed)"),
     ]
     aligned = next((row["alignment"] for row in reversed(metrics) if row.get("alignment")), "")
     if aligned:
@@ -72,8 +75,8 @@ def collapse_words(head: Tensor) -> str:
     if not cosine > COLLAPSED:
         return ""
     return (
-        f"Collapse: the images shown here have nearly the same embedding (mean cosine {cosine:.3f}; 0 would be "
-        "spread). The encoder has collapsed, or has hardly been trained."
+        f"The images shown here have nearly the same embedding (mean cosine {cosine:.3f}; 0: spread, 1: the same). "
+        "The encoder has collapsed, or has hardly been trained."
     )
 
 

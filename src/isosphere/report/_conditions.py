@@ -54,14 +54,28 @@ def mixed(results: Mapping[str, TaskResult]) -> str:
     }
     if not differing(compared.values()):
         return ""
+    apart = sorted(differing(compared.values()))
+    plain = (
+        "data",
+        "training images",
+        "test images",
+        *(name for name in apart if not name.startswith(_CONTENT)),
+    )
+    groups = _by_facts(results, compared, plain)
+    if len(groups) == 1:  # images that only their content tells apart
+        groups = _by_facts(results, compared, (*plain, *apart))
+    return "; ".join(f"{', '.join(tasks)}: {facts}" for facts, tasks in groups.items())
+
+
+def _by_facts(
+    results: Mapping[str, TaskResult], compared: Mapping[str, Mapping[str, str]], names: Collection[str]
+) -> dict[str, list[str]]:
     groups: dict[str, list[str]] = {}
     for task, result in results.items():
         facts = conditions(result) | compared[task]
-        shown = ("data", "training images", "test images", *sorted(differing(compared.values())))
-        groups.setdefault(", ".join(f"{name} {facts[name]}" for name in shown if facts.get(name)), []).append(
-            task
-        )
-    return "; ".join(f"{', '.join(tasks)}: {facts}" for facts, tasks in groups.items())
+        said = ", ".join(f"{name} {facts[name]}" for name in dict.fromkeys(names) if facts.get(name))
+        groups.setdefault(said, []).append(task)
+    return groups
 
 
 def ood_images(protocol: Mapping[str, Any], subset: str) -> int | None:
@@ -80,8 +94,8 @@ def conditions_note(evaluated: Mapping[str, Mapping[str, str]]) -> str:
     """What all runs were evaluated on, then what each was alone, by its name."""
 
     def said(facts: Mapping[str, str], common: bool) -> str:
-        return ", ".join(
-            f"{name} {value}"
+        return ("; " if common else ", ").join(
+            f"{name}: {value}" if common else f"{name} {value}"
             for name, value in facts.items()
             if common == all(other.get(name) == value for other in evaluated.values())
             and not (common and (name.startswith(_CONTENT) or (name, value) == ("passes", "1")))
@@ -91,7 +105,7 @@ def conditions_note(evaluated: Mapping[str, Mapping[str, str]]) -> str:
     apart = {run: words for run, facts in evaluated.items() if (words := said(facts, False))}
     parts = [
         said(first, True),
-        "Not evaluated alike, so that none is marked as the best" if differing(evaluated.values()) else "",
+        "Not evaluated alike: none is marked as the best" if differing(evaluated.values()) else "",
         "; ".join(f"{run}: {words}" for run, words in apart.items()),
     ]
     return ". ".join(filter(None, parts))

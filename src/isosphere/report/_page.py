@@ -97,12 +97,12 @@ def report_page(
     same = all(list(x.paths) == list(first.paths) for x in embedded.values()) if first is not None else False
     curves = _curves([read_metrics(s.folder.metrics) for s in subjects])
     anchors = {
-        "figures": ("worth", tables),
-        "sphere": ("sphere", embedded),
+        "figures": ("evaluation", tables),
+        "sphere": ("embeddings", embedded),
         "neighbours": ("neighbours", embedded),
         "map": ("maps", embedded),
         "curves": ("training", curves),
-        "run": ("what was run", True),
+        "run": ("settings", True),
     }
     names = [s.name for s in subjects]
     values = {

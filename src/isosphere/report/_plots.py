@@ -222,15 +222,21 @@ def _number(cell: str) -> float:
 
 
 _CURVES = {
-    "cosine": "mean cosine of images",
-    "alignment": "closeness of two views",
+    "total": "loss",
+    "invariance": "invariance: distance of two views",
+    "regulariser": "regulariser: distance from uniform",
+    "cosine": "mean cosine of images (1: collapsed)",
+    "alignment": "closeness of two views (1: the same)",
     "dimensions": "dimensions in use",
-    "zscore": "z-score (0: uniform)",
-    "rankme": "RankMe, embedding",
-    "rankme_features": "RankMe, backbone",
-    "lidar": "LiDAR",
-    "top_variance": "variance in one direction",
-    "top_tenth": "variance in a tenth of them",
+    "zscore": "z-score from uniform (within 2: uniform)",
+    "rankme": "RankMe: effective rank, embedding",
+    "rankme_features": "RankMe: effective rank, backbone",
+    "lidar": "LiDAR: directions that tell images apart",
+    "top_variance": "share of variance, first direction",
+    "top_tenth": "share of variance, a tenth of directions",
+    "expansion_ratio": "expansion ratio r* (above 1: no collapse)",
+    "two_view_recall": "two-view Recall@1",
+    "neighbours_kept": "neighbours kept since the start",
     "knn": "k-NN accuracy",
 }
 

@@ -69,7 +69,11 @@ def start_page(
     train, made, steps = config.train, config.method.name, len(loader)
     encoder = cast(Encoder, method.encoder)
     parameters = sum(p.numel() for p in encoder.parameters()) / 1e6
-    weights = "random weights" if config.model.init == "random" else f"weights: {encoder.origin or config.model.init}"
+    weights = (
+        "random weights"
+        if config.model.init == "random"
+        else f"weights: {encoder.origin or config.model.init}"
+    )
     place = "decoded as needed" if isinstance(images, Source) else "in memory"
     whole = (
         f"{plural(train.minutes, 'minute')}, epochs of {plural(steps, 'step')}"

@@ -153,6 +153,7 @@ def epoch_line(
     parts += [words.format(extra[name]) for name, words in _SHOWN.items() if name in extra]
     return "  ".join([*parts, *([f"{speed:,.0f} images/s"] if losses and speed else [])])
 
+
 # --- figures in files ---------------------------------------------------------------------------------------
 
 

@@ -1,12 +1,17 @@
 """What to type about a run that is not good enough yet, complete, so that it can be pasted."""
 
+import math
 from typing import Any
 
 from isosphere.errors import command, option
+from isosphere.runs import read_metrics
 from isosphere.training import more_spread
 from isosphere.workflows._networks import DEFAULT
 from isosphere.workflows._splits import are_those, is_name
 from isosphere.workflows._trained import DATA, Trained
+
+ENOUGH = 1000
+"""Steps that most folders need: with fewer, that is the first thing to change."""
 
 
 def images_of(run: Trained, data: Any = None) -> str:
@@ -18,12 +23,22 @@ def images_of(run: Trained, data: Any = None) -> str:
 
 
 def longer(run: Trained, data: Any = None) -> str:
-    """The command that goes on with a run to twice its length; empty where that cannot be."""
+    """The command that goes on with a run to twice its length, at least :data:`ENOUGH` steps; empty without images."""
     images, train = images_of(run, data), run.config.train
     if not images:
         return ""
-    twice = {"minutes": 2 * train.minutes} if train.minutes else {"epochs": 2 * (train.epochs or 50)}
-    return command("train", images, out=run.folder.path, resume=True, **twice)
+    steps = steps_of(run)
+    times = max(2.0, ENOUGH / steps) if steps else 2.0
+    more = {"minutes": times * train.minutes} if train.minutes else {"epochs": times * (train.epochs or 50)}
+    return command(
+        "train", images, out=run.folder.path, resume=True, **{k: math.ceil(v) for k, v in more.items()}
+    )
+
+
+def steps_of(run: Trained) -> int:
+    """Steps of the training that ended in these weights; 0 where they are not known."""
+    rows = read_metrics(run.folder.metrics) if run.is_last and not run.frozen else []
+    return int(rows[-1].get("step") or 0) if rows else 0
 
 
 def better(run: Trained, data: Any = None) -> str:

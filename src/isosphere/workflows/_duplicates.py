@@ -105,15 +105,22 @@ class Duplicates(Shown[DuplicateGroup]):
         if measured is None or sample is None:
             return {}
         recall, expected = measured.recall, measured.false_pairs
-        kinds = ", ".join(f"{kind} {each.value:.0%}" for kind, each in measured.recalls.items())
+        kinds = ", ".join(
+            f"{_KINDS.get(kind, kind)} {each.value:.0%}" for kind, each in measured.recalls.items()
+        )
         precisions = ", ".join(f"{layer} {100 * each.value:.1f}" for layer, each in sample.precision.items())
+        best = (
+            ""
+            if len(sample.precision) < 2
+            else f", which finds copies best (average precision, %: {precisions})"
+        )
         return {
-            "copies found": f"{recall.value:.1%} [{recall.low:.1%}, {recall.high:.1%}] of {measured.copies} that were "
-            f"made ({kinds})",
-            "false pairs": f"too few images to say how many of {measured.pairs:,} pairs"
+            "threshold": f"cosine {self.threshold:.4f} on layer {self.layer}{best}",
+            "copies found": f"{recall.value:.1%} [{recall.low:.1%}, {recall.high:.1%}] of {measured.copies} made of "
+            f"these images to measure it: {kinds}",
+            "false pairs": f"not known: too few images ({measured.pairs:,} pairs)"
             if expected is None
-            else f"about {expected:.2g} to be expected among {measured.pairs:,} pairs",
-            "layer": f"{self.layer}; average precision on copies: {precisions}",
+            else f"about {expected:.2g} expected among {measured.pairs:,} pairs of different images",
         }
 
     @property
@@ -123,8 +130,8 @@ class Duplicates(Shown[DuplicateGroup]):
         if measured is None or measured.recall.value >= ENOUGH:
             return None
         return (
-            f"This threshold misses {1 - measured.recall.value:.0%} of the copies, for this network does not tell them "
-            f"from other images: allow more false pairs ({option('false_pairs', 20)}), or take another network."
+            f"Allow more false pairs ({option('false_pairs', 20)}), or take another network: at this threshold "
+            f"{1 - measured.recall.value:.0%} of the copies are missed: other images are as alike to this network."
         )
 
     def as_dict(self, precision: Precision | None = None) -> dict[str, Any]:
@@ -175,6 +182,10 @@ class Duplicates(Shown[DuplicateGroup]):
         compared = self.compared
         assert compared.index.positions is not None
         return rows_to_drop(self, keep, compared.source, compared.index.positions, sets=compared.sets)
+
+
+_KINDS = {"jpeg": "saved as JPEG", "resize": "resized", "crop": "cropped", "all three": "all three"}
+"""What was done to a copy, in words."""
 
 
 def kept_names(found: Duplicates, dropped: Collection[int]) -> list[str]:
@@ -286,7 +297,7 @@ def precision_in_words(found: Precision) -> str:
         for each, where in zip(found, ("at or above", "below"), strict=True)
         if each.value == each.value
     ]
-    return f"By the answers, near the threshold {' and '.join(said)} are copies."
+    return f"By your answers {' and '.join(said)} are copies."
 
 
 def _named(group: DuplicateGroup) -> list[dict[str, object]]:

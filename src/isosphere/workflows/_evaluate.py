@@ -14,7 +14,7 @@ from isosphere.errors import RunError, UsageError, command, option, plural
 from isosphere.evaluation import FeatureCache, Solver, TaskResult, read_results, update_results
 from isosphere.report import loss_curves
 from isosphere.runs import RunFolder, read_metrics
-from isosphere.workflows._advice import better, images_of, longer, spread_out
+from isosphere.workflows._advice import better, images_of, longer, spread_out, steps_of
 from isosphere.workflows._context import EvaluationContext
 from isosphere.workflows._galleries import draw_label_neighbours, draw_view_neighbours
 from isosphere.workflows._keywords import keywords_checked
@@ -127,6 +127,7 @@ def evaluate(
         frozen=_frozen(context),
         better=better(run, data),
         unchanged=run.standing == "unchanged",
+        steps=steps_of(run),
         notes=(*([changed] if changed else []), *_notes(context, results, asked), *undrawn),
         pictures=pictures,
         unwritten=unwritten,
@@ -211,7 +212,7 @@ def _notes(context: EvaluationContext, results: dict[str, TaskResult], asked: An
     found += context.copies()
     if asked is None:
         if not context.splits.labelled:
-            found.append(f"{context.splits.without_labels()} Without, accuracy cannot be measured.")
+            found.append(f"{context.splits.without_labels()} Without labels accuracy is not measured.")
         found += left_out_tasks(context)
     if context.white is not None:
         found += filter(None, (f"Pixels: {context.white.reason}.", context.white.caution))

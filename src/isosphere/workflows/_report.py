@@ -199,14 +199,14 @@ def _doubts(run: Trained, shown: Mapping[str, TaskResult]) -> list[str]:
         )
     if apart := mixed(shown):
         said.append(
-            f"The figures are not all of the same images ({apart}). To have them of the same: "
+            f"Not all figures are of the same images ({apart}). Evaluate all on the same: "
             f"{_again(run, list(shown), shown)}"
         )
     judged = {task: str(result.protocol.get("judged", run.layers[0])) for task, result in shown.items()}
     if others := [task for task, layer in judged.items() if layer != run.layers[0]]:
         said.append(
-            f"The figures of {', '.join(others)} judge the layer {judged[others[0]]}, as they were asked to; maps and "
-            f"neighbours on this page are of the layer {run.layers[0]}."
+            f"The figures of {', '.join(others)} are of the layer {judged[others[0]]}; maps and neighbours on this "
+            f"page are of the layer {run.layers[0]}."
         )
     return said
 

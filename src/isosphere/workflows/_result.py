@@ -12,10 +12,8 @@ from PIL import Image
 from isosphere.errors import UsageError, command, option
 from isosphere.evaluation import Estimate, Figure, TaskResult
 from isosphere.report import Table, data_uri, evaluation_tables, model_words
+from isosphere.workflows._advice import ENOUGH
 from isosphere.workflows.tasks import TASKS, points
-
-_WIDE = 0.1
-"""Width of the interval of a difference from which more images come first: it hides what training gives."""
 
 
 def tables_of(runs: Mapping[str, Mapping[str, TaskResult]]) -> list[Table]:
@@ -36,6 +34,7 @@ class Evaluation(Mapping[str, TaskResult]):
         frozen: of a network that was not trained here, the output that was judged. better: what to type to adapt it.
         unchanged: whether the training ended with the weights of its start.
         longer, spread_out: what to type to train it longer, and to do about embeddings that are nearly one point.
+        steps: of the training, 0 where they are not known.
         notes: what a reader should know beside the figures.
         pictures: files that were drawn, by what they show.
         unwritten: why the figures are not in the run's ``evaluation.json``, where that failed.
@@ -51,6 +50,7 @@ class Evaluation(Mapping[str, TaskResult]):
     frozen: str = ""
     better: str = ""
     unchanged: bool = False
+    steps: int = 0
     notes: tuple[str, ...] = ()
     pictures: Mapping[str, Path] = field(default_factory=dict)
     unwritten: str = ""
@@ -106,15 +106,17 @@ class Evaluation(Mapping[str, TaskResult]):
         if self.unchanged:
             said = f"{first.headline}. " if first is not None else ""
             return (
-                f"{said}The weights are those that the training began with: no others were clearly better. With given "
-                f"weights it is adapting them that pays: {self.better}"
+                f"{said}The weights are those that the training began with: no later ones were clearly better. Adapt "
+                f"them instead: {self.better}"
             )
         if first is None or first.gain is None:
             other = f"network{adapted}" if self.frozen else f"run, or train longer{longer}."
             return f"Compare with another {other}"
         if self.frozen:
             return _of_frozen(first, first.gain, self.frozen, self.better)
-        return _verdict(first, first.gain, longer, command("views", self.trained_on or "DATA"))
+        return _verdict(
+            first, first.gain, self.steps, self.longer, command("views", self.trained_on or "DATA")
+        )
 
     def __str__(self) -> str:
         return "\n\n".join(filter(None, [self.table(), *self.notes, self.unwritten, self.summary()]))
@@ -143,54 +145,46 @@ def _opened(path: Path) -> Image.Image | None:
         return None
 
 
-def _verdict(result: TaskResult, gain: Estimate, longer: str, views: str) -> str:
+def _verdict(result: TaskResult, gain: Estimate, steps: int, longer: str, views: str) -> str:
+    """What was found beside the best baseline, then what to do."""
+    found, again = _found(result, gain), f"train longer{f': {longer}' if longer else '.'}"
     if gain.low > 0:
-        return (
-            f"{_ahead(result, gain)}: the training has paid; to see whether more of it pays further, train "
-            f"longer{longer}."
-        )
+        return f"{found} To see whether more steps give more, {again}"
+    few = (
+        f" This run has {steps:,} steps; most folders need {ENOUGH:,} or more." if 0 < steps < ENOUGH else ""
+    )
     if gain.high < 0:
-        return (
-            f"{_behind(result, gain)}: this encoder is not worth using yet; train longer{longer} or look at its views: "
-            f"{views}"
-        )
-    told = _level(result, gain)
-    if gain.high - gain.low > _WIDE:
-        return f"{told}: evaluate on more images, or train longer{longer}."
-    return f"{told}: train longer{longer} or evaluate on more images."
+        return f"{found}{few} Look at the views ({views}), or {again}"
+    return f"{found}{few} Evaluate on more images, or {again}"
 
 
 def _of_frozen(result: TaskResult, gain: Estimate, judged: str, better: str) -> str:
     """The same of a network that was not trained here, as it is or adapted."""
     other = "backbone" if judged == "adapted" else "adapted"
     itself = result.rival == model_words("trained", other, "frozen")
-    train = "the network may know nothing like these images, and an encoder can be trained on them (isosphere train)"
+    train = "Train an encoder on these images (isosphere train): the network may have seen nothing like them."
     if gain.low > 0:
-        paid = "the adaptation has paid" if judged == "adapted" else "the adaptation has not paid"
-        said = f"{_ahead(result, gain)}: {paid if itself else 'the network knows something of these images'}."
+        said = f"The adaptation {'helps' if judged == 'adapted' else 'does not help'} here." if itself else ""
     elif gain.high < 0:
-        plain = f"take it with {option('layer', other)}" if itself else train
-        said = f"{_behind(result, gain)}: {plain}."
+        said = f"Take {option('layer', other)}." if itself else train
     else:
-        said = f"{_level(result, gain)}: evaluate on more images{'' if itself else f', or {train}'}."
-    return f"{said} Adapted to these images it may be better: {better}" if better else said
+        said = "Evaluate on more images to tell them apart." + ("" if itself else f" {train}")
+    adapt = f"Adapted to these images it may be better: {better}" if better else ""
+    return " ".join(filter(None, [_found(result, gain), said, adapt]))
 
 
-def _ahead(result: TaskResult, gain: Estimate) -> str:
-    """What was found, beside the best other row of the table and, where that is of this network, the best of others."""
-    if result.nearest:
-        return f"{result.headline}, {result.nearest}, and {points(gain)} against {result.rival}"
-    return f"{result.headline}, {points(gain)} against the next best, {result.rival}"
-
-
-def _behind(result: TaskResult, gain: Estimate) -> str:
-    nearest = f" {result.nearest}, and" if result.nearest else ""
-    return f"{result.headline},{nearest} {points(gain)} against {result.rival}, which is better"
-
-
-def _level(result: TaskResult, gain: Estimate) -> str:
-    nearest = f" {result.nearest}, and it" if result.nearest else " which"
-    return f"{result.headline},{nearest} cannot be told from {result.rival} (difference {points(gain)})"
+def _found(result: TaskResult, gain: Estimate) -> str:
+    """The figure, the difference to the best baseline and, where another row of this network is better than that, to
+    the best row.
+    """
+    if gain.low > 0:
+        said = f"{points(gain)} above {result.rival}"
+    elif gain.high < 0:
+        said = f"{points(gain)} below {result.rival}"
+    else:
+        said = f"no clear difference from {result.rival} ({points(gain, signed=True)})"
+    beside = f"; {result.nearest}" if result.nearest else ""
+    return f"{result.headline}: {said}{beside}."
 
 
 def _text(table: Table) -> str:

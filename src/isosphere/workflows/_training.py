@@ -65,7 +65,9 @@ class Training:
         """What will happen, in five lines, and what is out of the ordinary; :attr:`facts` is the rest."""
         shown = ["expect", "pixels", "seen", *(["teacher"] if self.config.method.distill else [])]
         advice = {"advice": " ".join(self.parts.advice)} if self.parts.advice else {}
-        watched = {"watch": "cosine of different images: 0 spread, 1 collapsed"} if self.parts.observer else {}
+        watched = (
+            {"watch": "cosine of different images: 0 spread, 1 collapsed"} if self.parts.observer else {}
+        )
         return {
             **self.parts.start,
             **watched,
@@ -206,7 +208,7 @@ class Training:
         if self.is_too_short(summary):
             warnings.append(
                 f"Train longer ({more}): this run has {steps}, and {self.config.method.name} needs about "
-                f"{enough_steps(self.parts.method):,} before its features are better than those of an untrained network."
+                f"{enough_steps(self.parts.method):,} until its features are better than an untrained network's."
             )
         elif self._gain is not None and not self._gain.clear:
             warnings.append(

@@ -179,7 +179,7 @@ def compare(
             "principal_components": components,
         },
         **verdict(context, scored, judged),
-        headline=_headline(ours, classes, names[classes.largest]),
+        headline=_headline(TITLES[task], ours, classes, names[classes.largest]),
         hint=_worth_a_metric(scored, judged),
     )
 
@@ -208,14 +208,18 @@ def _shares(model: str, layer: str, right: Tensor, classes: _Classes, variant: s
     ]
 
 
-def _headline(right: Tensor, classes: _Classes, largest: str) -> str:
-    accuracy = f"{100 * float(right.mean()):.1f} % of the labels are right"
+TITLES = {"knn": "k-NN", "linear": "Linear-probe", "ridge": "Kernel-ridge"}
+"""Tasks at the beginning of a sentence on their accuracy."""
+
+
+def _headline(task: str, right: Tensor, classes: _Classes, largest: str) -> str:
+    accuracy = f"{task} accuracy is {100 * float(right.mean()):.1f} %"
     if not classes.imbalanced:
         return accuracy
     balanced, base = balanced_accuracy(right, classes.asked).value, float(classes.largest_named.mean())
     return (
-        f"The classes are of different sizes ({accuracy}, and {100 * base:.1f} % by always naming {largest}). Of an "
-        f"average class {100 * balanced:.1f} % is found (balanced accuracy)"
+        f"{task} balanced accuracy, the mean over classes, is {100 * balanced:.1f} % ({accuracy[len(task) + 1 :]}; "
+        f"always naming {largest} gives {100 * base:.1f} %)"
     )
 
 

@@ -113,14 +113,18 @@ def verdict(
     found: dict[str, Any] = {"gain": gain(rival), "rival": model_words(*rival, context.run.standing)}
     if scored[nearest].mean() > scored[rival].mean():
         row = model_words(*nearest, context.run.standing)
-        found["nearest"] = f"{points(gain(nearest))} against the best other row, {row}"
+        found["nearest"] = f"{points(gain(nearest), signed=True)} against the best other row, {row}"
     return found
 
 
-def points(gain: Estimate) -> str:
-    """A difference of shares with its interval: ``+1.2 points [-0.8, +3.2]``."""
+def points(gain: Estimate, *, signed: bool = False) -> str:
+    """A difference of shares with its interval: ``1.2 points [0.2, 2.2]``, whichever way it is, or with its sign."""
     low, value, high = (100 * x for x in (gain.low, gain.value, gain.high))
-    return f"{value:+.1f} points [{low:+.1f}, {high:+.1f}]"
+    if signed:
+        return f"{value:+.1f} points [{low:+.1f}, {high:+.1f}]"
+    if value < 0:
+        low, value, high = -high, -value, -low
+    return f"{value:.1f} points [{low:.1f}, {high:.1f}]"
 
 
 def views_protocol(context: EvaluationContext) -> dict[str, Any]:

@@ -26,24 +26,24 @@ LEAST = 20
 """Test images from which the intervals mean anything."""
 
 _WORDS = {
-    "mean_cosine": "mean cosine of different images (0 spread, 1 collapse)",
-    "uniformity": "uniformity (0 collapse, -4 spread)",
-    "alignment": "squared distance of two views (0 same, 2 unrelated)",
-    "effective_rank": "effective rank (at most {most})",
-    "top_eigenvalue_share": "largest eigenvalue's share",
+    "mean_cosine": "mean cosine of different images (0 spread, 1 collapsed)",
+    "uniformity": "uniformity (-4 spread, 0 collapsed)",
+    "alignment": "squared distance of two views (0 the same, 2 unrelated)",
+    "effective_rank": "effective rank: directions in use (at most {most})",
+    "top_eigenvalue_share": "share of variance in the largest direction",
     "local_dimension": "dimension around each image ({local_dimension_neighbours} neighbours)",
-    "hub_skewness": "skewness of how often an image is among others' {hub_neighbours} nearest (large: hubs)",
-    "antihubs": "share of images that never are (antihubs)",
-    "off_centre": "neighbours off centre (0 around the image, 1 on one side)",
-    "anisotropy": "neighbours by direction (1 alike in all, more in few)",
+    "hub_skewness": "hubness: skewness of the times among others' {hub_neighbours} nearest (0 none)",
+    "antihubs": "antihubs: share of images among nobody's {hub_neighbours} nearest",
+    "off_centre": "neighbours to one side (0 all around, 1 one side)",
+    "anisotropy": "neighbours along few directions (1 in all alike, more: few)",
     "lidar": "LiDAR: directions that tell images apart (at most {most})",
-    "zscore/mmd-heat": "MMD, heat kernel: z-score",
-    "zscore/mmd-bandlimited": "MMD, degrees 1 and 2: z-score",
-    "fisher_ratio": "variance between classes over within",
-    "class_angle": "angle between class means, degrees, mean",
-    "class_angle_min": "... smallest",
-    "silhouette": "silhouette of the classes (-1 to 1)",
-    "kmeans_nmi": "k-means clusters and classes: NMI (0 to 1)",
+    "zscore/mmd-heat": "z-score from uniform, MMD, heat kernel (within 2: uniform)",
+    "zscore/mmd-bandlimited": "z-score from uniform, MMD, degrees 1 and 2 (within 2: uniform)",
+    "fisher_ratio": "variance between classes / within (more: classes apart)",
+    "class_angle": "mean angle between class means, degrees",
+    "class_angle_min": "smallest angle between class means, degrees",
+    "silhouette": "silhouette of the classes (-1 mixed, 1 apart)",
+    "kmeans_nmi": "k-means clusters against classes, NMI (0 unrelated, 1 the same)",
 }
 
 
@@ -85,8 +85,8 @@ def run(context: EvaluationContext) -> TaskResult:
             "structure_seed": 0,
         }
     remark = (
-        f"Different images have nearly the same embedding (mean cosine {cosine:.3f}): the encoder has collapsed, or "
-        "has hardly been trained."
+        f"The mean cosine of different images is {cosine:.3f}: their embeddings are nearly the same. The encoder has "
+        "collapsed, or has hardly been trained."
         if cosine > COLLAPSED
         else ""
     )

@@ -51,7 +51,7 @@ def run(context: EvaluationContext) -> TaskResult:
             **({"class_images": min(count, CLASS_IMAGES)} if by_class else {}),
         },
         **verdict(context, first_hits, ("trained", context.spread)),
-        headline=f"{100 * float(ours.mean()):.1f} % of views find the other one first among {batch}",
+        headline=f"Two-view Recall@1 among {batch} images is {100 * float(ours.mean()):.1f} %",
     )
 
 

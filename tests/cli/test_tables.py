@@ -1,0 +1,36 @@
+"""Tables on terminals of 80 columns: nothing is cut, whatever does not fit beside it stands below."""
+
+import io
+import re
+
+import pytest
+from rich.console import Console
+
+from isosphere.cli.console import table
+
+
+def shown(columns, rows, width=80):
+    console = Console(file=io.StringIO(), width=width, force_terminal=True, no_color=True, highlight=False)
+    table(console, "title", columns, rows)
+    return re.sub(r"\x1b\[[0-9;]*m", "", console.file.getvalue())
+
+
+@pytest.mark.parametrize("width", [60, 80, 120])
+def test_no_number_is_cut(width):
+    columns = ["features", *(f"Recall@{k}" for k in range(6))]
+    rows = [
+        [f"a row with a long name {i}", *(f"{i}{k}.0 [{i}{k}.1, {i}{k}.2]" for k in range(6))]
+        for i in range(9)
+    ]
+    text = shown(columns, rows, width)
+    assert all(cell in text for row in rows for cell in row[1:])
+    assert all(column in text for column in columns)
+    assert max(len(line.rstrip()) for line in text.splitlines()) <= width
+
+
+def test_names_stay_and_words_are_wrapped():
+    """A column of long words leaves room for the names of the rows."""
+    rows = [["kl-vmf", "KL of a kernel density estimate " * 4, "a paper with a long title " * 3]]
+    text = shown(["name", "about", "paper"], rows)
+    assert "kl-vmf" in text
+    assert " ".join(text.split()).count("estimate") == 4
