@@ -75,7 +75,9 @@ def test_what_is_left_out_for_want_of_images_is_said(run):
     assert "The task geometry needs at least 20 test images, and there are 4: it is left out." in found.notes
     # without labels
     notes = run.evaluate(IMAGES, **QUIET).notes
-    assert any("have no labels: give labels=[...], or" in n and "accuracy is not measured" in n for n in notes)
+    assert any(
+        "have no labels: give labels=[...], or" in n and "accuracy is not measured" in n for n in notes
+    )
 
 
 @pytest.mark.parametrize(

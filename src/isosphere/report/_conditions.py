@@ -72,7 +72,7 @@ def _by_facts(
 ) -> dict[str, list[str]]:
     groups: dict[str, list[str]] = {}
     for task, result in results.items():
-        facts = conditions(result) | compared[task]
+        facts = {**conditions(result), **compared[task]}
         said = ", ".join(f"{name} {facts[name]}" for name in dict.fromkeys(names) if facts.get(name))
         groups.setdefault(said, []).append(task)
     return groups
