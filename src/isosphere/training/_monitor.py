@@ -140,8 +140,8 @@ def verdict(
             name, value = spread_setting
             last = f", or a smaller {option(name, _round(value / 2))}"
         return (
-            "Spread without alignment: two views of one image are as far apart as views of different images (alignment "
-            f"{state.alignment:.2f}; 1 would be the same point), so nothing is being learned. The views hide what "
+            "Spread without alignment: two views of one image are as far apart as views of different images (closeness "
+            f"{state.alignment:.2f}; 1: the same point), so nothing is being learned. The views hide what "
             f"identifies an image: start anew with milder ones (a smaller {option('views.rotation', ...)}, a narrower "
             f"{option('views.scale', [0.5, 1])}), larger images ({option('image_size')}), or a longer run{last}."
         )
