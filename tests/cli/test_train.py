@@ -19,8 +19,7 @@ def test_a_run_from_a_folder(run, classes, quick):
     done = run("train", classes, "--out", "r", *quick)
     assert done.code == 0, done.err
     assert done.err == ""
-    assert "60 from " in done.out
-    assert ", 16 px, in memory" in done.out
+    assert "60 images of 16 px" in done.out
     assert "expansion ratio" not in done.out
     assert "epoch 1/1  loss" in done.out
     assert "Trained 1 epoch (7 steps)" in done.out
@@ -71,7 +70,7 @@ def test_dry_run_says_all_and_writes_nothing(run, classes, quick, tmp_path):
     assert done.code == 0, done.err
     start, _, _ = done.out.partition("\n\ndata:\n")
     names = [line.split()[0] for line in start.splitlines() if not line.startswith("Give")]
-    assert names[:4] == ["images", "network", "method", "training"]
+    assert names[:4] == ["data", "network", "method", "training"]
     assert len(names) < 8
     told = run("train", classes, "--dry-run", "--verbose", *quick).out
     assert "expansion ratio" in told

@@ -82,7 +82,8 @@ def start_page(
     )
     ranks = f"{fabric.world_size} processes, " if fabric.world_size > 1 else ""
     return {
-        "images": f"{len(images):,} from {config.data.source or images.name}, {config.data.image_size} px, {place}",
+        "data": f"{len(images):,} images of {config.data.canvas_size} px from {config.data.source or images.name}, "
+        f"{place}",
         "network": f"{config.model.encoder}, {parameters:.1f} M parameters, {weights}",
         "method": f"{made}: {method.in_words or METHODS[made].summary} (views: {config.views.recipe})",
         "training": f"{whole} of {train.batch_size} images, {ranks}{train.precision} on {_place(fabric.device)}",
