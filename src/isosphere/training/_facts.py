@@ -78,7 +78,7 @@ def start_page(
     whole = (
         f"{plural(train.minutes, 'minute')}, epochs of {plural(steps, 'step')}"
         if train.minutes is not None
-        else f"{plural(train.epochs or 0, 'epoch')} x {plural(steps, 'step')} = {steps * (train.epochs or 0):,} steps"
+        else f"{plural(train.epochs or 0, 'epoch')} of {plural(steps, 'step')} ({steps * (train.epochs or 0):,})"
     )
     ranks = f"{fabric.world_size} processes, " if fabric.world_size > 1 else ""
     return {
@@ -86,7 +86,7 @@ def start_page(
         f"{place}",
         "network": f"{config.model.encoder}, {parameters:.1f} M parameters, {weights}",
         "method": f"{made}: {method.in_words or METHODS[made].summary} (views: {config.views.recipe})",
-        "training": f"{whole} of {train.batch_size} images, {ranks}{train.precision} on {_place(fabric.device)}",
+        "training": f"{whole}, {train.batch_size} images each, {ranks}{train.precision} on {_place(fabric.device)}",
     }
 
 
