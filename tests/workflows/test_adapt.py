@@ -22,6 +22,8 @@ from isosphere.report import model_words
 from isosphere.runs import RunFolder
 from isosphere.workflows import RECOMMENDED_NETWORKS, Evaluation, _adapt
 from isosphere.workflows._advice import better
+from isosphere.workflows.tasks._same_class import ranked_higher
+from isosphere.workflows.tasks.retrieval import too_easy
 
 NAME = "test_efficientnet"
 KEPT = Path(__file__).parent.parent / "kept_run"
@@ -298,6 +300,9 @@ def test_evaluate_holds_the_adapted_features_against_the_frozen_ones(adapted, la
         assert layers[0] == "adapted"
         assert set(layers) <= {"adapted", "backbone", "whitened"}
     assert {f.layer for f in found["knn"].find(metric="recall")} == {"adapted"}
+    assert {f.layer for f in found["knn"].find(metric="map", variant="class")} == {"adapted", "backbone"}
+    same = {"metric": "map", "variant": "class"}
+    assert found["knn"].find(**same) == found["retrieval"].find(**same)
     assert {f.layer for f in found["geometry"].figures} == {"adapted"}
     for task in ("retrieval", "unlabelled", "ood"):
         assert {f.layer for f in found[task].figures} == {"adapted", "backbone"}
@@ -310,6 +315,27 @@ def test_evaluate_holds_the_adapted_features_against_the_frozen_ones(adapted, la
     assert "dimension around each image (20 neighbours)" in shown
     few = adapted.evaluate(labelled, test=labelled.subset(range(20)), tasks="geometry", progress=False)
     assert "dimension around each image (19 neighbours)" in few.table()
+
+
+def test_whether_the_adaptation_ranks_images_of_a_class_higher_is_said():
+    layers = ("trained", "adapted"), ("trained", "backbone")
+    low, high = torch.linspace(0.1, 0.5, 50), torch.linspace(0.2, 0.6, 50)
+    said = ranked_higher({layers[0]: high, layers[1]: low})
+    assert said == (
+        "The adaptation ranks images of the same class higher: mAP 40.0 %, 30.0 % before "
+        "(+10.0 points [+10.0, +10.0])."
+    )
+    assert "lower: mAP 30.0 %, 40.0 % before" in ranked_higher({layers[0]: low, layers[1]: high})
+    assert ranked_higher({layers[0]: low, layers[1]: low}) == ""
+    assert ranked_higher({layers[1]: low}) == ""
+
+
+def test_a_question_that_all_features_answer_is_called_too_easy():
+    all_right, most = torch.ones(80), torch.cat([torch.ones(70), torch.zeros(10)])
+    layers = ("trained", "adapted"), ("trained", "backbone")
+    assert "too easy to tell these features apart" in too_easy({layers[0]: all_right, layers[1]: all_right})
+    assert too_easy({layers[0]: all_right, layers[1]: most}) == ""
+    assert too_easy({("trained", "head"): all_right, layers[1]: all_right, ("untrained", "head"): most}) == ""
 
 
 def test_the_verdict_names_the_best_other_row_of_the_table(adapted, labelled, named):

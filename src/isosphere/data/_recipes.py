@@ -235,7 +235,7 @@ def recipe(name: str, size: int, **overrides: Any) -> ViewRecipe:
 
     ``crops``: two random resized crops with colour jitter. ``lejepa``: two global and six local crops. ``dino``: as
     many, with DINO's crops, blur and solarisation. ``byol``: asymmetric blur and solarisation. ``simsiam``: blur on
-    half the views. ``distillation``: one crop of at least two fifths of the area, in slightly other colours, in which
+    half the views. ``distillation``: one crop of at least two fifths of the area, in other colours or grey, in which
     what a teacher says of the whole picture still holds. ``textures``: full rotation with mild photometry, for images
     without a right way up. ``textures-paper``: the same with the papers' strong affine map, photometry, noise and
     erasing.

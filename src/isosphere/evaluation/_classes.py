@@ -28,6 +28,11 @@ class ClassOutcomes:
     average_precision: Tensor
     hits: dict[int, Tensor]
 
+    def estimates(self, seed: int = 0) -> dict[str, Estimate]:
+        """What :func:`class_retrieval` returns."""
+        shares = {f"recall@{j}": wilson(float(hit.sum()), len(self.rows)) for j, hit in self.hits.items()}
+        return {**shares, "map": bootstrap(self.average_precision, seed=seed, unit_interval=True)}
+
 
 def class_retrieval(
     x: ArrayLike | Tensor, y: ArrayLike | Tensor, *, k: tuple[int, ...] = (1, 5, 10), seed: int = 0
@@ -54,11 +59,7 @@ def class_retrieval(
 
     Numerics: float64, in blocks of queries; time n^2 log n.
     """
-    outcomes = class_outcomes(x, y, k=k)
-    queries = len(outcomes.rows)
-    result = {f"recall@{j}": wilson(float(outcomes.hits[j].sum()), queries) for j in k}
-    result["map"] = bootstrap(outcomes.average_precision, seed=seed, unit_interval=True)
-    return result
+    return class_outcomes(x, y, k=k).estimates(seed)
 
 
 def class_outcomes(

@@ -18,6 +18,7 @@ from isosphere.workflows._advice import better, images_of, longer, spread_out, s
 from isosphere.workflows._context import EvaluationContext
 from isosphere.workflows._galleries import draw_label_neighbours, draw_view_neighbours
 from isosphere.workflows._keywords import keywords_checked
+from isosphere.workflows._networks import PREFIX, is_network
 from isosphere.workflows._progress import Callback, progress_bar
 from isosphere.workflows._ranks import process_group
 from isosphere.workflows._result import Evaluation
@@ -128,7 +129,7 @@ def evaluate(
         better=better(run, data),
         unchanged=run.standing == "unchanged",
         steps=steps_of(run),
-        notes=(*([changed] if changed else []), *_notes(context, results, asked), *undrawn),
+        notes=(*([changed] if changed else []), *_notes(context, results, asked, named(data)), *undrawn),
         pictures=pictures,
         unwritten=unwritten,
     )
@@ -187,12 +188,17 @@ def _draw(context: EvaluationContext, results: dict[str, TaskResult]) -> tuple[d
     return drawn, undrawn
 
 
-def _notes(context: EvaluationContext, results: dict[str, TaskResult], asked: Any) -> tuple[str, ...]:
+def _notes(
+    context: EvaluationContext, results: dict[str, TaskResult], asked: Any, data: str
+) -> tuple[str, ...]:
     found = [context.note] if context.note else []
     if context.run.role == "teacher":
         found.append(
             "Judged: the teacher, the slow copy of the network. Its figures are not kept in the run's folder."
         )
+    if (teacher := context.run.config.method.distill) is not None:
+        name = teacher if is_network(teacher) or RunFolder(teacher).config.is_file() else f"{PREFIX}{teacher}"
+        found.append(f"What it has learned from, on these images: {command('evaluate', name, data)}")
     if context.cache is not None and context.cache.wrong:
         found.append(
             f"{plural(context.cache.wrong, 'file')} of kept features did not hold what this encoder computes, or "

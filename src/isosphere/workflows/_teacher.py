@@ -1,5 +1,6 @@
 """The network that a smaller one learns from: what it says of each image, once, at its own size."""
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,13 +13,14 @@ from isosphere.data import Source
 from isosphere.errors import RunError, UsageError, listing, option
 from isosphere.methods import distillation_targets
 from isosphere.runs import RunFolder
+from isosphere.training import duration
 from isosphere.workflows._networks import Network, in_its_words, is_network
 from isosphere.workflows._trained import Trained
 
 _BLOCK, _BATCH = 128, 32
 
 
-@dataclass(frozen=True)
+@dataclass
 class Teacher:
     """A network of timm's, as it is, or a run, adapted ones among them, by the name that the user typed."""
 
@@ -44,6 +46,9 @@ class Teacher:
             )
         return Trained.read(self.name if is_network(self.name) else f"timm:{self.name}")
 
+    seconds: float = 0.0
+    """What its looks at the images took."""
+
     @property
     def fact(self) -> str:
         """What is learned, in words."""
@@ -52,7 +57,7 @@ class Teacher:
         run = self.network
         return (
             f"{run.encoder.name}, {run.layers[0]} features of each whole picture at {run.size} px, centred; weights "
-            f"{run.weights[:12]}"
+            f"{run.weights[:12]}; it has looked at the images in {duration(self.seconds)}, before the training's time"
         )
 
     def targets(self, source: Source, dim: int) -> Tensor:
@@ -69,6 +74,7 @@ class Teacher:
                 )
             return self.kept
         run, _ = self.network.settled(source)
+        begun = time.perf_counter()
         features = torch.empty(0, 0)
         for start in range(0, len(source), _BLOCK):
             block = source.subset(range(start, min(start + _BLOCK, len(source))))
@@ -80,6 +86,7 @@ class Teacher:
                 features[start + torch.from_numpy(positions)] = rows.float()
             if self.progress is not None:
                 self.progress(start + len(block), len(source))
+        self.seconds = time.perf_counter() - begun
         try:
             return distillation_targets(features, dim)
         except ValueError:

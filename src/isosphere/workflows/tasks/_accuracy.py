@@ -69,7 +69,7 @@ def accuracy_layouts(title: str, **words: str) -> list[Layout]:
         Layout(
             title.format(measure="accuracy") + "; {test_images:,} test images; {seen}",
             columns=("metric", "variant"),
-            only=lambda f: f.metric != "recall",
+            only=lambda f: f.metric in ("accuracy", "balanced_accuracy"),
             percent=SHARES,
             words=words,
         ),

@@ -9,6 +9,7 @@ from isosphere.evaluation import WHITENING, TaskResult, knn_predict
 from isosphere.workflows._context import EvaluationContext
 from isosphere.workflows.tasks._accuracy import Candidate, accuracy_layouts, compare, needs, other_metrics
 from isosphere.workflows.tasks._base import Task
+from isosphere.workflows.tasks._same_class import CLASS_IMAGES, TABLE, ranked_higher, same_class
 
 __all__ = ["KNN", "NEIGHBOURS", "TEMPERATURE"]
 
@@ -23,7 +24,13 @@ def run(context: EvaluationContext) -> TaskResult:
 
     protocol = {"k": NEIGHBOURS, "temperature": TEMPERATURE, "whitened_shrinkage": WHITENING}
     found = compare(context, "knn", {"": predict}, protocol, also=other_metrics(context))
-    return replace(found, hint=" ".join(filter(None, [found.hint, _outvoted(context)])))
+    hints = [found.hint, _outvoted(context)]
+    if context.run.frozen:  # what adapting is for: votes hardly move
+        figures, precisions = same_class(context)
+        among = {"class_images": min(context.count("test"), CLASS_IMAGES)} if figures else {}
+        found = replace(found, figures=(*found.figures, *figures), protocol={**found.protocol, **among})
+        hints.append(ranked_higher(precisions))
+    return replace(found, hint=" ".join(filter(None, hints)))
 
 
 def _outvoted(context: EvaluationContext) -> str:
@@ -46,7 +53,7 @@ KNN = Task(
     "accuracy of the 20 nearest neighbours",
     run,
     needs,
-    accuracy_layouts("k-NN {measure}, % [95 %]; k = {{k}}"),
+    [*accuracy_layouts("k-NN {measure}, % [95 %]; k = {{k}}"), TABLE],
     needs_labels=True,
     quick=lambda context: context.splits.labelled,
 )
