@@ -1,13 +1,14 @@
 """Values and gradients of discrepancies by the passes of a GPU; ``TRITON_INTERPRET=1`` runs them on a CPU."""
 
 import sys
+import warnings
 
 import torch
 from torch import Tensor
 
 from isosphere.discrepancies import KL, KSD, MMD, Discrepancy
 from isosphere.kernels import BandlimitedKernel, FejerKernel, HeatKernel, InducedKernel, VonMisesFisherKernel
-from isosphere.reductions import _pairwise
+from isosphere.reductions import _pairwise, _tiles
 from isosphere.sphere import normalize
 
 D = 12
@@ -35,7 +36,23 @@ def of(function, z: Tensor) -> tuple[Tensor, Tensor]:
     return value.detach(), gradient
 
 
+def fallen_back() -> None:
+    """A device on which Triton fails is told of once, and goes by blocks."""
+    launch, _tiles._mean_tile = _tiles._mean_tile, None
+    z, uniform = normalize(torch.randn(40, D)), MMD(HeatKernel(D))
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        values = [uniform(z), uniform(z)]
+    _tiles._mean_tile = launch
+    _tiles.usable.cache_clear()
+    assert [str(one.message) for one in told if "Triton fails on cpu" in str(one.message)], told
+    assert len(told) == 1
+    torch.testing.assert_close(values[0].double(), uniform.reference(z.double()), rtol=2e-5, atol=2e-6)
+    print("without Triton: as the formula")
+
+
 def main() -> None:
+    fallen_back()
     generator = torch.Generator().manual_seed(0)
     spread = normalize(torch.randn(2, 150, D, generator=generator) * torch.linspace(1.5, 0.5, D))
     clustered = normalize(torch.randn(2, 70, D, generator=generator) + 3 * torch.eye(D)[0])

@@ -94,7 +94,7 @@ def _tiles_for(samples: Tensor, series: "SumsOf | None") -> "tuple[ModuleType, S
         return None
     from isosphere.reductions import _tiles
 
-    return _tiles, sums
+    return (_tiles, sums) if _tiles.usable(samples.device) else None
 
 
 def pair_mean(

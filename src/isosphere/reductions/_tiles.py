@@ -12,7 +12,9 @@ slowly: that is how it has been tested. It compiles for an H200; it has not run 
 # pyright: reportCallIssue=false, reportArgumentType=false
 
 import math
+import warnings
 from contextlib import AbstractContextManager, nullcontext
+from functools import cache
 from typing import Any, Protocol
 
 import torch
@@ -22,7 +24,7 @@ from torch import Tensor
 
 from isosphere.devices import constant
 
-__all__ = ["Series", "log_sums", "log_weights", "mean_and_slopes"]
+__all__ = ["Series", "log_sums", "log_weights", "mean_and_slopes", "usable"]
 
 SIDE = 64
 """Of a tile."""
@@ -43,6 +45,27 @@ class Series(Protocol):
     def vanishing(self) -> bool: ...
     @property
     def width(self) -> float: ...
+
+
+class _Line:
+    """f(c) = c, and its slope."""
+
+    coefficients, monomial, vanishing, width = (0.0, 1.0), True, False, 0.0
+
+
+@cache
+def usable(device: torch.device) -> bool:
+    """Whether Triton compiles and runs a pass on this device; where it does not, a warning says why, once."""
+    c = torch.full((1, 2, 2), 0.5, device=device)
+    try:
+        total = mean_and_slopes(c, (_Line(), _Line()), twice=2, without=None, slopes=False)
+        if float(total.sum()) != 2.0:
+            raise RuntimeError(f"a sum of four halves is {float(total.sum()):g}")
+    except Exception as error:  # whatever its chain of tools raises
+        said = str(error).strip().partition("\n")[0][:200] or type(error).__name__
+        warnings.warn(f"Triton fails on {device} ({said}): statistics go by PyTorch's blocks", stacklevel=2)
+        return False
+    return True
 
 
 def mean_and_slopes(
