@@ -9,6 +9,7 @@ import subprocess
 import sys
 import textwrap
 import threading
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -21,8 +22,9 @@ from isosphere.cli import main
 from isosphere.data import as_source
 from isosphere.errors import UsageError
 from isosphere.runs import RunFolder, read_metrics
-from isosphere.training import Callback
+from isosphere.training import START, Callback, parse_config
 from isosphere.workflows._settings import safe_workers
+from isosphere.workflows._training import Training
 
 from .conftest import QUICK, pixels
 
@@ -369,3 +371,12 @@ def test_the_share_of_signal_is_followed_on_request_and_changes_no_bit(tmp_path)
     assert all(torch.equal(value, state[name]) for name, value in plain.method.state_dict().items())
     assert all(float(row["signal_share"]) == 1 for row in trained("exact", "mmd-heat", True)[1])
     assert not any(row.get("signal_share") for row in trained("none", "simclr", True)[1])
+
+
+def test_a_run_that_ended_with_the_weights_it_began_with_is_told_to_adapt_them(tmp_path):
+    folder = RunFolder.create(tmp_path / "run")
+    config = parse_config({"data": {"source": "PICS"}, "model": {"encoder": "resnet18", "init": "w.pth"}})
+    training = Training(SimpleNamespace(config=config), folder)  # type: ignore[arg-type]
+    assert training.instead == ""
+    folder.write_chosen({"weights": START, "why": "nothing else is clearly better"})
+    assert training.instead == 'isosphere.adapt("PICS", encoder="resnet18", init="w.pth", out="runs/adapted")'

@@ -57,4 +57,5 @@ def _print_next(console: "Console", training: "Training", summary: "Summary") ->
     run = training.folder.path
     worth = training.is_worth_judging(summary)
     judge = {"judge it": command("evaluate", run, training.data)} if worth else {}
-    commands(console, {**judge, "go on": training.longer(summary), "its views": str(run / "views.png")})
+    further = {"adapt": training.instead} if training.instead else {"go on": training.longer(summary)}
+    commands(console, {**judge, **further, "its views": str(run / "views.png")})

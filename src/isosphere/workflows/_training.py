@@ -14,6 +14,7 @@ from isosphere.evaluation import learn_wccn
 from isosphere.models import Encoder, EncoderRecord
 from isosphere.runs import RunFolder, changed_since
 from isosphere.training import (
+    START,
     Callback,
     Config,
     ConsoleReporter,
@@ -30,6 +31,7 @@ from isosphere.training import (
     require_same_run,
 )
 from isosphere.workflows._gain import Gain, gain_over_start
+from isosphere.workflows._networks import DEFAULT
 from isosphere.workflows._probe import KNNProbe, online_knn
 from isosphere.workflows._teacher import Teacher
 
@@ -232,6 +234,18 @@ class Training:
         train = self.config.train
         asked = (train.minutes or train.epochs) and not train.load_best
         return bool(asked) and summary.stopped_by is None and summary.steps < enough_steps(self.parts.method)
+
+    @property
+    def instead(self) -> str:
+        """What to type where the run has ended with the weights that it began with: adapting them. Else empty."""
+        if self.folder.read_chosen().get("weights") != START:
+            return ""
+        encoder, init = self.config.model.encoder, self.config.model.init
+        given = {
+            "encoder": encoder if encoder != DEFAULT else None,
+            "init": init if init != "pretrained" else None,
+        }
+        return command("adapt", self.data, **given, out="runs/adapted")
 
     def longer(self, summary: Summary) -> str:
         """What to type to go on for twice the time, or for as long as its method needs to begin."""
