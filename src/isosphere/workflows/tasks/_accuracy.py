@@ -179,7 +179,7 @@ def compare(
             "principal_components": components,
         },
         **verdict(context, scored, judged),
-        headline=_headline(TITLES[task], ours, classes, names[classes.largest]),
+        headline=_headline(TITLES.get(task, task.capitalize()), ours, classes, names[classes.largest]),
         hint=_worth_a_metric(scored, judged),
     )
 
