@@ -68,7 +68,7 @@ def train(
     verbose: options.Verbose = False,
     profile: Annotated[bool, typer.Option("--profile", help="Measure the shares of a step.")] = False,
     devices: options.Devices = None,
-    nodes: Annotated[int | None, typer.Option(help="Hosts; see docs/scaling.md.", show_default="1")] = None,
+    nodes: Annotated[int | None, typer.Option(help="Hosts; see docs/devices.md.", show_default="1")] = None,
 ) -> int:
     """Train an encoder on images, without labels.
 
