@@ -91,12 +91,12 @@ def test_other_wrong_names(make_folder, tmp_path):
         open_source(folder, split="val")  # pyright: ignore[reportArgumentType]
 
 
-README = Path(__file__).parent.parent.parent / "README.md"
+QUICKSTART = Path(__file__).parent.parent.parent / "docs" / "quickstart.md"
 
 
 @pytest.mark.parametrize("each", FORMATS, ids=lambda each: each.name)
 def test_every_format_is_described_wherever_formats_are(each, tmp_path):
-    assert re.search(rf"\b{each.name}\b", README.read_text()), f"README.md does not name {each.name}"
+    assert re.search(rf"\b{each.name}\b", QUICKSTART.read_text()), f"quickstart.md does not name {each.name}"
     assert each.about in describe_formats()
     for message in (refusal(""), refusal(tmp_path / "qqqqqqqqq"), refusal(sys.executable)):
         assert describe_formats() in message

@@ -55,3 +55,15 @@ def test_few_rows_have_no_law():
     assert math.isfinite(pair_law(torch.eye(50), 0.9).expected(0.95))
     with pytest.raises(ValueError, match="beyond"):
         pair_law(torch.eye(5), 1.0)
+
+
+@pytest.mark.parametrize("beyond", [0.5, 0.2, 0.0, -0.3])
+def test_copies_that_are_hardly_alike_leave_the_law_to_the_close_pairs(beyond):
+    """The cosine that nearly all copies reach may be one that most pairs of different images reach too."""
+    z = on_sphere(600, 19, dim=20, seed=3)
+    law = pair_law(z, beyond)
+    assert law is not None
+    cosines = (z @ z.T)[torch.ones(600, 600).triu(1) > 0].sort(descending=True).values
+    for observed in (5, 50, 500):
+        expected = law.expected(float(cosines[observed - 1]))
+        assert observed / 3 < expected < 3 * observed, (observed, expected)

@@ -234,16 +234,15 @@ def test_the_line_shows_what_a_person_looks_for(bench):
 
     config = bench.config(epochs=4, knn_epochs=1)
     bench.run("run", probe=lambda method: {"knn": 0.25}, ui=Screen(), config=config)
-    assert "knn" not in lines[0]
+    assert "k-NN" not in lines[0]
     for word in (
         "epoch 4/4",
         " left",
         "images/s",
         "data wait ",
         "%",
-        "total ",
-        "invariance ",
-        "knn 0.25",
+        "loss ",
+        "k-NN 25.0%",
         "cosine ",
     ):
         assert word in lines[-1], lines[-1]

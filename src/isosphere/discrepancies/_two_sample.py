@@ -17,6 +17,11 @@ _PERMUTED = 256  # permutations at once
 class TwoSample:
     """The squared MMD of two samples (`value`), its `p_value` by `permutations`, the `counts` of rows that were
     compared, and the `kernel`.
+
+    Example:
+        >>> x = torch.nn.functional.normalize(torch.randn(40, 8, generator=torch.Generator().manual_seed(0)), dim=1)
+        >>> two_sample_mmd(x[:20], x[20:]).p_value > 0.05
+        True
     """
 
     value: float
@@ -52,7 +57,8 @@ def two_sample_mmd(
         permutations: the smallest p-value is 1 / (1 + permutations).
         most: of a larger sample so many rows are drawn. seed: of that and of the permutations.
 
-    Scale: 0 in the mean over samples of one law, negative values allowed; 2 for two points far apart.
+    Scale:
+        0 in the mean over samples of one law, negative values allowed; 2 for two points far apart.
     Raises:
         ValueError: other shapes, fewer than 2 rows of either, values that are not finite, or no permutations.
     Numerics:

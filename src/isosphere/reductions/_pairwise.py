@@ -35,6 +35,9 @@ if TYPE_CHECKING:
     Sums = tuple[Series, Series]
     SumsOf = Callable[[], Sums | None]
 
+WITH_TILES = {"cuda", "cpu"} if os.environ.get("TRITON_INTERPRET") == "1" else {"cuda"}
+"""Devices on which one pass of Triton goes over a block: of a CPU Triton's interpreter."""
+
 PairFunction = Callable[[Tensor, int], Tensor]
 """An elementwise function of the inner products and its derivatives: ``f(c, 0)``, ``f(c, 1)``."""
 Elementwise = Callable[[Tensor], Tensor]
@@ -83,12 +86,11 @@ def _blocks(samples: Tensor, everyone: Tensor, first: int, alone: bool) -> Itera
                 yield _Block(view, rows, others, slice(0, 0), start + first)
 
 
-def _tiles_for(samples: Tensor, series: "SumsOf | None") -> "tuple[ModuleType, Sums] | None":
-    """The passes of :mod:`isosphere.reductions._tiles` and their sums where they are chosen: on CUDA (or by Triton's
-    interpreter), in float32, for a function that comes as sums; else None.
+def _tiles_for(samples: Tensor, series: "SumsOf") -> "tuple[ModuleType, Sums] | None":
+    """The passes of :mod:`isosphere.reductions._tiles` and their sums where they are chosen: in float32, for a function
+    that comes as sums; else None.
     """
-    there = samples.device.type == "cuda" or os.environ.get("TRITON_INTERPRET") == "1"
-    if series is None or samples.dtype != torch.float32 or not there or find_spec("triton") is None:
+    if samples.dtype != torch.float32 or find_spec("triton") is None:
         return None
     if (sums := series()) is None:
         return None
@@ -148,7 +150,10 @@ def _mean(
     )
     wide = samples.dtype if samples.device.type in _precision.WITHOUT_FLOAT64 else torch.float64
     totals = torch.zeros(len(samples), dtype=wide, device=samples.device)
-    gradient, by_tiles = torch.zeros_like(samples) if wanted else None, _tiles_for(samples, series)
+    gradient = torch.zeros_like(samples) if wanted else None
+    by_tiles = (
+        None if series is None or samples.device.type not in WITH_TILES else _tiles_for(samples, series)
+    )
     for view, rows, columns, twice, shift in _blocks(samples, everyone, first, alone):
         own, total = samples[view, ..., rows, :], totals[view]
         c = own @ columns.mT
@@ -157,34 +162,23 @@ def _mean(
             counted = {"twice": twice.start if alone else c.shape[-1], "without": None if diagonal else shift}
             block = c if c.ndim == 3 else c[None]
             total += tiles.mean_and_slopes(block, sums, slopes=wanted, **counted).view(total.shape)
-            if gradient is not None:
-                _add_products(gradient[view], c, own, columns, rows, twice)
-            continue
-        values = function(c, 0)
-        if not diagonal:
-            values.diagonal(shift, -2, -1).zero_()
-        total += values.sum((-2, -1))
-        mirrored = rows.stop < samples.shape[1] and alone
-        if mirrored:
-            total += values[..., twice].sum((-2, -1))
+        else:
+            values = function(c, 0)
+            if not diagonal:
+                values.diagonal(shift, -2, -1).zero_()
+            total += values.sum((-2, -1))
+            total += values[..., twice].sum((-2, -1)) if c[..., twice].numel() else 0.0
         if gradient is not None:
-            slopes = function(c, 1)
+            slopes = c if by_tiles is not None else function(c, 1)
             if not diagonal:
                 slopes.diagonal(shift, -2, -1).zero_()
-            _add_products(gradient[view], slopes, own, columns, rows, twice)
+            add = Tensor.addmm_ if own.ndim == 2 else Tensor.baddbmm_
+            add(gradient[view, ..., rows, :], slopes, columns)
+            if slopes[..., twice].numel():
+                add(gradient[view, ..., rows.stop :, :], slopes[..., twice].mT, own)
     if not alone:
         totals = all_reduce(totals, group)
     return (totals / pairs).to(samples.dtype), None if gradient is None else gradient.mul_(2 / pairs)
-
-
-def _add_products(
-    gradient: Tensor, slopes: Tensor, own: Tensor, columns: Tensor, rows: slice, twice: slice
-) -> None:
-    """Add what a block of slopes pulls its rows by, and the mirrored rows."""
-    add = Tensor.addmm_ if own.ndim == 2 else Tensor.baddbmm_
-    add(gradient[..., rows, :], slopes, columns)
-    if slopes[..., twice].numel():
-        add(gradient[..., rows.stop :, :], slopes[..., twice].mT, own)
 
 
 def _plain_mean(z: Tensor, function: PairFunction, diagonal: bool) -> Tensor:
@@ -242,7 +236,10 @@ def _log_sum(
     counts = row_counts(samples.shape[1], samples.device, group)
     alone, first = len(counts) == 1, first_row(counts, group)
     everyone = gather_rows(samples, counts, group)
-    row_logs, by_tiles = samples.new_full(samples.shape[:2], -torch.inf), _tiles_for(samples, series)
+    row_logs = samples.new_full(samples.shape[:2], -torch.inf)
+    by_tiles = (
+        None if series is None or samples.device.type not in WITH_TILES else _tiles_for(samples, series)
+    )
     for view, rows, columns, twice, shift in _blocks(samples, everyone, first, alone):
         own, c = row_logs[view], samples[view, ..., rows, :] @ columns.mT
         if by_tiles is not None:
@@ -269,22 +266,25 @@ def _log_sum(
     gradient = torch.zeros_like(samples)
     for view, rows, columns, twice, shift in _blocks(samples, everyone, first, alone):
         own = samples[view, ..., rows, :]
-        c, theirs = own @ columns.mT, all_logs[view, ..., all_logs.shape[1] - columns.shape[-2] :]
+        slopes, theirs = own @ columns.mT, all_logs[view, ..., all_logs.shape[1] - columns.shape[-2] :]
         if by_tiles is not None:
             tiles, sums = by_tiles
-            block, logs_of = c if c.ndim == 3 else c[None], (row_logs[view, ..., rows], theirs)
+            block, logs_of = slopes if slopes.ndim == 3 else slopes[None], (row_logs[view, ..., rows], theirs)
             tiles.log_weights(block, sums, *logs_of, without=None if diagonal else shift)
-            _add_products(gradient[view], c, own, columns, rows, twice)
-            continue
-        with torch.enable_grad():
-            logs = log_function(c.requires_grad_())
-        exponent = logs.detach()
-        weights = torch.exp(exponent - row_logs[view, ..., rows, None])
-        weights += (exponent - theirs[..., None, :]).exp_()
-        if not diagonal:
-            weights.diagonal(shift, -2, -1).zero_()
-        (slopes,) = torch.autograd.grad(logs, c, weights)
-        _add_products(gradient[view], slopes, own, columns, rows, twice)
+        else:
+            c = slopes.requires_grad_()
+            with torch.enable_grad():
+                logs = log_function(c)
+            exponent = logs.detach()
+            weights = torch.exp(exponent - row_logs[view, ..., rows, None])
+            weights += (exponent - theirs[..., None, :]).exp_()
+            if not diagonal:
+                weights.diagonal(shift, -2, -1).zero_()
+            (slopes,) = torch.autograd.grad(logs, c, weights)
+        add = Tensor.addmm_ if own.ndim == 2 else Tensor.baddbmm_
+        add(gradient[view, ..., rows, :], slopes, columns)
+        if slopes[..., twice].numel():
+            add(gradient[view, ..., rows.stop :, :], slopes[..., twice].mT, own)
     return value, gradient
 
 

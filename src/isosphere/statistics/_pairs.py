@@ -15,6 +15,8 @@ SAMPLE = 2000
 FEWEST = 30
 """Pairs that a law is fitted to, at the least."""
 _WANTED = 1000
+_SPARSE = 0.05
+"""Share of all pairs from which on they are no longer close: the law bends, and ends at all of them."""
 _REACH = math.log(1.5)  # the least ratio of the two ends of the distances that are fitted, in logarithms
 _BINS = 2048
 
@@ -60,7 +62,9 @@ def pair_law(z: Tensor, beyond: float, *, sample: int = SAMPLE, seed: int = 0) -
     Where the rows have a density on a set of dimension m, the number of pairs within r grows as r^m (the correlation
     integral of Grassberger and Procaccia). Copies are an excess over this law at small distances; beyond them it is
     fitted, by maximum likelihood with the distances truncated at both ends, and continued to where the copies are. The
-    reach is the smallest that holds 1,000 pairs, and half as far again as `beyond`.
+    reach is the smallest that holds 1,000 pairs, and half as far again as `beyond`; but where it would hold more than a
+    twentieth of all pairs, which is no longer close, it is that of a twentieth, and what is fitted begins at two thirds
+    of it.
 
     Args:
         z: ``(n, d)``, normalised here.
@@ -91,12 +95,14 @@ def pair_law(z: Tensor, beyond: float, *, sample: int = SAMPLE, seed: int = 0) -
     counts[-1] = (counts[-1] - len(chosen)).clamp(min=0)  # each row to itself
     edges = low + (high - low) * torch.arange(_BINS + 1, dtype=torch.float64) / _BINS
     first = int(torch.searchsorted(edges, math.log(max(1e-3, _chord(beyond)))))
-    within = counts[first:].cumsum(0)
-    if first >= _BINS or int(within[-1]) < FEWEST:
+    if int(counts[first:].sum()) < FEWEST:
         return None
+    first = min(first, _nearer(counts, edges))
+    within = counts[first:].cumsum(0)
     enough = int((within >= min(_WANTED, int(within[-1]))).nonzero()[0])
     far = int(torch.searchsorted(edges[first:], float(edges[first]) + _REACH)) - 1
     last = first + min(max(enough, far), len(within) - 1)
+    last = min(last, max(first, _sparse(counts)))
     seen, observed = counts[first : last + 1].double(), int(counts[first : last + 1].sum())
     span = float(edges[last + 1] - edges[first])
     middles = (edges[first : last + 1] + edges[first + 1 : last + 2]) / 2
@@ -106,6 +112,18 @@ def pair_law(z: Tensor, beyond: float, *, sample: int = SAMPLE, seed: int = 0) -
     whole = observed * share / -math.expm1(-dimension * span)
     ends = (math.exp(float(edges[first])), math.exp(float(edges[last + 1])))
     return PairLaw(pairs, *ends, whole, dimension, observed)
+
+
+def _sparse(counts: Tensor) -> int:
+    """The last bin up to which pairs are few among all, and not too few to be fitted."""
+    few = max(_SPARSE * float(counts.sum()), 2.0 * FEWEST)
+    return min(int((counts.cumsum(0) < few).sum()), len(counts) - 1)
+
+
+def _nearer(counts: Tensor, edges: Tensor) -> int:
+    """The last bin from which on a law can be fitted to pairs that are few."""
+    end = float(edges[_sparse(counts) + 1]) - _REACH
+    return max(0, int(torch.searchsorted(edges, end)) - 1)
 
 
 def _truncated_rate(mean: float, span: float) -> float:

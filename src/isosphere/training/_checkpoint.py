@@ -178,7 +178,8 @@ def _is_whole(content: dict[str, Any]) -> bool:
         isinstance(content.get(name), kind) for name, kind in _PARTS.items()
     ):
         return False
-    counts, sums = [at.get(name) for name in ("epoch", "batch", "step", "images")], at.get("sums")
+    at.setdefault("threads", 0)
+    counts, sums = [at.get(name) for name in ("epoch", "batch", "step", "images", "threads")], at.get("sums")
     return (
         at.keys() == {entry.name for entry in fields(Position)}
         and all(type(count) is int and count >= 0 for count in counts)

@@ -83,7 +83,7 @@ class Ranking:
         )
         enough = self.enough
         if enough is None:
-            return f"{cannot}: they are equally good here. Take the one that costs least."
+            return f"{cannot}: more labels would. Until then take the first, or the one that costs least."
         would = f"About {_round(enough):,} labels would, if the differences stay"
         return f"{cannot}. {would}; or take the one that costs least."
 

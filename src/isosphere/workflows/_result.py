@@ -13,7 +13,7 @@ from isosphere.errors import UsageError, command, option
 from isosphere.evaluation import Estimate, Figure, TaskResult
 from isosphere.report import Table, data_uri, evaluation_tables, model_words
 from isosphere.workflows._advice import ENOUGH
-from isosphere.workflows.tasks import TASKS, points
+from isosphere.workflows.tasks import EASY, TASKS, points
 
 
 def tables_of(runs: Mapping[str, Mapping[str, TaskResult]]) -> list[Table]:
@@ -167,6 +167,8 @@ def _of_frozen(result: TaskResult, gain: Estimate, judged: str, better: str) -> 
         said = f"The adaptation {'helps' if judged == 'adapted' else 'does not help'} here." if itself else ""
     elif gain.high < 0:
         said = f"Take {option('layer', other)}." if itself else train
+    elif EASY in result.hint:  # more of the same would not tell them apart either
+        said = f"Label a few images, and compare: {command('compare', 'RUN', labels='FILE')}"
     else:
         said = "Evaluate on more images to tell them apart." + ("" if itself else f" {train}")
     adapt = f"Adapted to these images it may be better: {better}" if better else ""

@@ -10,11 +10,11 @@ from isosphere.workflows.tasks.geometry import GEOMETRY
 from isosphere.workflows.tasks.knn import KNN
 from isosphere.workflows.tasks.linear import LINEAR
 from isosphere.workflows.tasks.ood import OOD
-from isosphere.workflows.tasks.retrieval import RETRIEVAL
+from isosphere.workflows.tasks.retrieval import EASY, RETRIEVAL
 from isosphere.workflows.tasks.ridge import RIDGE
 from isosphere.workflows.tasks.unlabelled import UNLABELLED
 
-__all__ = ["TASKS", "Task", "choose_tasks", "left_out_tasks", "named_tasks", "points"]
+__all__ = ["EASY", "TASKS", "Task", "choose_tasks", "left_out_tasks", "named_tasks", "points"]
 
 TASKS: dict[str, Task] = {
     task.name: task for task in (KNN, LINEAR, RIDGE, RETRIEVAL, OOD, GEOMETRY, UNLABELLED, CHECKPOINTS)

@@ -16,10 +16,11 @@ from isosphere.workflows._context import EvaluationContext, Need
 from isosphere.workflows.tasks._base import SHARES, Task, verdict, views_protocol
 from isosphere.workflows.tasks._same_class import CLASS_IMAGES, RECALLS, TABLE, same_class, shown_layers
 
-__all__ = ["BATCH", "RETRIEVAL"]
+__all__ = ["BATCH", "EASY", "RETRIEVAL"]
 
 BATCH = 100
 """Images among which the other view is sought."""
+EASY = "Nearly all views are found: this question is too easy to tell these features apart"
 FULL = 0.98
 """Recall@1 from which on nothing is left to be better at."""
 
@@ -59,10 +60,7 @@ def too_easy(first_hits: dict[tuple[str, str], Tensor]) -> str:
     compared = {model for model, _ in full} | ({"frozen"} if ("trained", "adapted") in full else set())
     if len(full) < 2 or len(compared) < 2:
         return ""
-    return (
-        "Nearly all views are found: this question is too easy to tell these features apart. Images in folders of "
-        "their classes, a few of each, tell more; so does a look at neighbours.png."
-    )
+    return f"{EASY}. Images in folders of their classes, a few of each, tell more; so does a look at neighbours.png."
 
 
 def _candidates(context: EvaluationContext) -> dict[tuple[str, str], tuple[Tensor, Tensor]]:
