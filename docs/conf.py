@@ -47,6 +47,7 @@ napoleon_custom_sections = [
 
 smartquotes = False  # --option stays as it is typed
 
+highlight_language = "text"  # Python says so itself
 html_theme = "furo"
 html_title = "isosphere"
 html_static_path = ["_static"]

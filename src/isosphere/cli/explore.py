@@ -1,5 +1,6 @@
 """``isosphere explore``: a page on which a collection is looked at, searched and labelled."""
 
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated
 
@@ -89,7 +90,10 @@ def explore(
         return
 
     def ready(address: str) -> None:
-        facts(console, {"images": f"{len(page.resources.collection):,}", "page": address, "end": "Ctrl-C"})
+        plain = map_kind is None and find_spec("umap") is None
+        drawn = {"map": "by PCA; UMAP keeps neighbours together: pip install umap-learn"} if plain else {}
+        images = f"{len(page.resources.collection):,}"
+        facts(console, {"images": images, **drawn, "page": address, "end": "Ctrl-C"})
         if browser:
             typer.launch(address)
 

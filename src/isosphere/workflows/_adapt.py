@@ -229,7 +229,7 @@ class Adapting:
         if not left:
             return ""
         seconds = (time.perf_counter() - begun) / timed * left
-        return f"about {duration(seconds)} for {plural(left, 'image')} on {self.model.device.type}, by {timed} of them"
+        return f"about {duration(seconds)} for {left:,} more images on {self.model.device.type}, measured on {timed}"
 
     def look(self, progress: Callback) -> None:
         """Pass the views through the network; what is there is kept block by block."""
@@ -254,7 +254,13 @@ class Adapting:
     def closing(self) -> list[tuple[str, bool]]:
         """Sentences on what was done, each with whether it is a warning."""
         assert self.adaptation is not None
-        said = [(f"Adapted: {self.adaptation.describe()}.", False)]
+        looked = f"{self.adaptation.views} views of each of {plural(self.adaptation.images, 'image')}"
+        said = [
+            (
+                f"Adapted: neighbours now overlook what {looked} differ in. No label was used, no weight changed.",
+                False,
+            )
+        ]
         if self.skipped:
             listed = f" All are in {self.folder.left_out}." if len(self.skipped) > 3 else ""
             said.append((left_out(self.skipped) + listed, True))
