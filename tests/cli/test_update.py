@@ -7,6 +7,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from isosphere.runs import RunFolder
+from isosphere.workflows._collection import Collection
+
 from .conftest import paint
 
 
@@ -54,8 +57,10 @@ def test_new_images_are_said_compared_and_looked_at_by_the_other_commands(run, t
     assert ["new/copy.png", "pics/red/1.png"] in [
         sorted(x["path"] for x in group) for group in groups["groups"]
     ]
-    said = json.loads(run("update", trained, "new", "--json", "--restart").out)
-    assert said["threshold"][groups["layer"]] == pytest.approx(groups["threshold"])
+    recorded = Collection.read(RunFolder(tmp_path / "work" / "r"))
+    assert recorded.thresholds[groups["layer"]] == pytest.approx(groups["threshold"])
+    anew = json.loads(run("update", trained, "new", "--json", "--restart").out)
+    assert anew["threshold"].keys() == recorded.thresholds.keys()
     exported = run("explore", trained, "--export", "page", "--map", "pca")
     assert exported.code == 0, exported.err
 
