@@ -78,7 +78,7 @@ def test_files_that_cannot_be_read_are_counted_and_named(run, classes, tiny, tmp
     made = run("adapt", tmp_path / "data", *tiny, "--out", "r")
     assert made.code == 0, made.err
     assert "4 files cannot be used and are left out: broken0.png" in made.out
-    assert "from 4 views of 6 images" in made.out
+    assert "4 views of each of 6 images" in made.out
     with open("r/left_out.txt") as file:  # noqa: PTH123
         assert len(file.readlines()) == 4
     strict = run("adapt", tmp_path / "data", *tiny, "--out", "s", "--strict")
