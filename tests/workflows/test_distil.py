@@ -15,6 +15,7 @@ from isosphere.errors import RunError, UsageError
 from isosphere.methods import distillation_targets
 from isosphere.runs import RunFolder
 from isosphere.training import Callback, untrained
+from isosphere.workflows._teacher import called
 
 NAME = "test_efficientnet"
 
@@ -119,6 +120,14 @@ def test_a_run_teaches_too(run, pictures, tmp_path):
     expected = distillation_targets(torch.from_numpy(run.embed(sorted(pictures.glob("[0-9][0-9].png")))), 8)
     targets = taught.folder.read_targets()
     torch.testing.assert_close(targets @ targets.T, expected @ expected.T, rtol=1e-3, atol=1e-3)
+
+
+def test_a_teacher_is_named_as_a_command_takes_it(run, weights):
+    assert called("resnet18") == "timm:resnet18"
+    assert called(f"{NAME}@{weights}") == f"timm:{NAME}@{weights}"
+    assert called(f"timm:{NAME}@{weights}") == f"timm:{NAME}@{weights}"
+    assert called(str(run.folder.path)) == str(run.folder.path)
+    assert called(str(weights)) == f"timm:tf_efficientnet_lite0@{weights}"
 
 
 def test_it_learns_what_the_teacher_sees(pictures, weights, tmp_path):

@@ -45,11 +45,15 @@ def better(run: Trained, data: Any = None) -> str:
     """The command that adapts a network to these images that is as it was given; empty for any other."""
     if not run.standing or run.adaptation is not None:
         return ""
-    init, own = run.config.model.init, run.encoder.name
+    return adapt_instead(run.encoder.name, run.config.model.init, _typed(data))
+
+
+def adapt_instead(encoder: str | None, init: str, data: str) -> str:
+    """The command that adapts a network with these weights to the images."""
     return command(
         "adapt",
-        _typed(data),
-        encoder=None if own == DEFAULT else own,
+        data,
+        encoder=None if encoder == DEFAULT else encoder,
         init=None if init == "pretrained" else init,
         out="runs/adapted",
     )

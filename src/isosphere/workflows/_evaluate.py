@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from importlib.util import find_spec
@@ -10,7 +11,7 @@ from typing import Any, get_args
 
 from isosphere.data import as_name, left_out, set_aside, survey
 from isosphere.deploy import Layer
-from isosphere.errors import RunError, UsageError, command, option, plural
+from isosphere.errors import IsosphereError, RunError, UsageError, command, option, plural
 from isosphere.evaluation import FeatureCache, Solver, TaskResult, read_results, update_results
 from isosphere.report import loss_curves
 from isosphere.runs import RunFolder, read_metrics
@@ -18,11 +19,11 @@ from isosphere.workflows._advice import better, images_of, longer, spread_out, s
 from isosphere.workflows._context import EvaluationContext
 from isosphere.workflows._galleries import draw_label_neighbours, draw_view_neighbours
 from isosphere.workflows._keywords import keywords_checked
-from isosphere.workflows._networks import PREFIX, is_network
 from isosphere.workflows._progress import Callback, progress_bar
 from isosphere.workflows._ranks import process_group
 from isosphere.workflows._result import Evaluation
 from isosphere.workflows._splits import changed_images, choose_ood, choose_splits, named, own_images
+from isosphere.workflows._teacher import called
 from isosphere.workflows._trained import Trained
 from isosphere.workflows.tasks import choose_tasks, left_out_tasks, named_tasks
 
@@ -197,8 +198,10 @@ def _notes(
             "Judged: the teacher, the slow copy of the network. Its figures are not kept in the run's folder."
         )
     if (teacher := context.run.config.method.distill) is not None:
-        name = teacher if is_network(teacher) or RunFolder(teacher).config.is_file() else f"{PREFIX}{teacher}"
-        found.append(f"What it has learned from, on these images: {command('evaluate', name, data)}")
+        with suppress(IsosphereError):  # it may be gone by now
+            found.append(
+                f"What it has learned from, on these images: {command('evaluate', called(teacher), data)}"
+            )
     if context.cache is not None and context.cache.wrong:
         found.append(
             f"{plural(context.cache.wrong, 'file')} of kept features did not hold what this encoder computes, or "

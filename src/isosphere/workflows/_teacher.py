@@ -14,10 +14,17 @@ from isosphere.errors import RunError, UsageError, listing, option
 from isosphere.methods import distillation_targets
 from isosphere.runs import RunFolder
 from isosphere.training import duration
-from isosphere.workflows._networks import Network, in_its_words, is_network
+from isosphere.workflows._networks import PREFIX, Network, in_its_words, is_network
 from isosphere.workflows._trained import Trained
 
 _BLOCK, _BATCH = 128, 32
+
+
+def called(name: str) -> str:
+    """What a command that takes a run calls a teacher, by the name that was typed. Raises: as :meth:`Network.of`."""
+    if is_network(name) or RunFolder(name).config.is_file():
+        return name
+    return str(Network.of(None, name)) if Path(name).is_file() else f"{PREFIX}{name}"
 
 
 @dataclass
@@ -44,7 +51,7 @@ class Teacher:
                 f"{option('distill', self.name)}: there is no run and no file of this name. Expected a network of timm "
                 f"({listing('encoders')}), NAME@FILE, or the folder of a run."
             )
-        return Trained.read(self.name if is_network(self.name) else f"timm:{self.name}")
+        return Trained.read(called(self.name))
 
     seconds: float = 0.0
     """What its looks at the images took."""

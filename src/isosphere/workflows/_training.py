@@ -30,8 +30,8 @@ from isosphere.training import (
     prepare_without_images,
     require_same_run,
 )
+from isosphere.workflows._advice import adapt_instead
 from isosphere.workflows._gain import Gain, gain_over_start
-from isosphere.workflows._networks import DEFAULT
 from isosphere.workflows._probe import KNNProbe, online_knn
 from isosphere.workflows._teacher import Teacher
 
@@ -240,12 +240,7 @@ class Training:
         """What to type where the run has ended with the weights that it began with: adapting them. Else empty."""
         if self.folder.read_chosen().get("weights") != START:
             return ""
-        encoder, init = self.config.model.encoder, self.config.model.init
-        given = {
-            "encoder": encoder if encoder != DEFAULT else None,
-            "init": init if init != "pretrained" else None,
-        }
-        return command("adapt", self.data, **given, out="runs/adapted")
+        return adapt_instead(self.config.model.encoder, self.config.model.init, self.data)
 
     def longer(self, summary: Summary) -> str:
         """What to type to go on for twice the time, or for as long as its method needs to begin."""

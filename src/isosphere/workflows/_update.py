@@ -39,6 +39,7 @@ from isosphere.workflows._collection import (
 )
 from isosphere.workflows._copies import COPIES, CopySample, sample_copies
 from isosphere.workflows._keywords import keywords_checked
+from isosphere.workflows._lists import OUTLIER_NEIGHBOURS
 from isosphere.workflows._progress import Callback, progress_bar
 from isosphere.workflows._run import Run, load
 from isosphere.workflows._shown import SIDE
@@ -47,8 +48,6 @@ from isosphere.workflows._train import console_for
 COMPARED = 1000
 """Images of either kind that the test compares, drawn from more."""
 PERMUTATIONS = 999
-NEIGHBOURS = 10
-"""The distance of an image is that to so many-th nearest of the images so far, as of outliers."""
 _REFERENCE = 2000
 """Images so far whose own distances are looked at."""
 _USUAL = 0.95
@@ -385,7 +384,7 @@ def compared(
     if len(new) < 1 or len(old) < 3:
         return None, None, []
     x, others = index.unit[new], index.unit[old]
-    k = min(NEIGHBOURS, len(old) - 1)
+    k = min(OUTLIER_NEIGHBOURS, len(old) - 1)
     cosines, near = nearest_neighbours(x, others, k)
     distances = (2 - 2 * cosines[:, -1]).clamp(min=0).sqrt()
     drawn = torch.from_numpy(np.random.default_rng(0).permutation(len(old))[:_REFERENCE].copy())
