@@ -107,11 +107,12 @@ def test_search_in_text_json_and_pictures(run, trained, classes, tmp_path):
     assert done.code == 0, done.err
     lines = done.out.splitlines()
     assert lines[0] == "Like 11.png among 60 images (60 new)"
-    assert re.split(r"\s+", lines[2].strip())[1:] == ["1.0000", "red", "red/11.png"]
+    assert re.split(r"\s+", lines[2].strip())[1:] == ["1.0000", "itself", "red", "red/11.png"]
     assert len(lines) == 5
     result = json.loads(run("search", trained, query, "--in", classes, "--json", "--out", "s.html").out)
     assert result["images"] == 60
     assert result["matches"][0]["path"] == "red/11.png"
+    assert [match["itself"] for match in result["matches"]] == [True, False, False, False, False]
     assert len(result["matches"]) == 5
     with open("s.html", encoding="utf-8") as file:  # noqa: PTH123
         page = Pictures(file.read())

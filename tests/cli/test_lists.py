@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from isosphere.deploy import read_embeddings
+from isosphere.cli.classes import say_classes
+from isosphere.data import as_source
+from isosphere.deploy import Predictions, read_embeddings
 
 
 @pytest.fixture(scope="module")
@@ -164,10 +166,22 @@ def test_a_probe_is_fitted_judged_saved_and_applied(run, trained, classes):
         applied = run("embed", trained, classes, "--classify", file, "--out", f"e.{ending}")
         assert applied.code == 0, applied.err
         assert len(read_embeddings(f"e.{ending}")) == 60
+        counted = {line.split()[0]: line.split()[1:] for line in applied.out.splitlines() if line[:2] == "  "}
+        assert counted["class"] == ["images", "mean", "confidence"]
+        assert int(counted["red"][0]) + int(counted["blue"][0]) == 60
     rows = table(Path("e.csv").read_text())
     right = [row["predicted"] == row["class"] for row in rows]
     assert np.mean(right) > 0.9
     assert all(0.5 <= float(row["confidence"]) <= 1 for row in rows)
+    of_red = [float(row["confidence"]) for row in rows if row["predicted"] == "red"]
+    assert counted["red"] == [str(len(of_red)), f"{100 * np.mean(of_red):.0f}", "%"]
+    assert "below 50 %" not in applied.out
+    (classes / "red").rename(classes / "rot")
+    assert (
+        "Not among the classes of the classifier: rot."
+        in run("embed", trained, classes, "--classify", file, "--out", "g.csv").out
+    )
+    (classes / "rot").rename(classes / "red")
     with np.load("e.npz", allow_pickle=False) as arrays:
         assert arrays["predicted"].tolist() == [row["predicted"] for row in rows]
         np.testing.assert_allclose(
@@ -179,6 +193,18 @@ def test_a_probe_is_fitted_judged_saved_and_applied(run, trained, classes):
     assert "no classifier at" in run("embed", trained, classes, "--classify", "n", "--out", "f.csv").err
     other = run("embed", trained, classes, "--classify", f"{trained}/encoder.safetensors", "--out", "f.csv")
     assert "is no classifier" in other.err
+
+
+def test_pictures_of_no_probable_class_are_counted(capsys):
+    said = Predictions(np.array([2, 0, 2, 2]), np.array([0.4, 0.9, 0.49, 0.8], np.float32), ("a", "b", "c"))
+    say_classes(said, as_source(np.zeros((4, 8, 8), np.uint8)))
+    out = capsys.readouterr().out
+    assert [line.split() for line in out.splitlines()[2:5]] == [
+        ["c", "3", "56", "%"],
+        ["a", "1", "90", "%"],
+        ["b", "0", "\u2013"],
+    ]
+    assert "2 images of 4 with a confidence below 50 %: look at them first. One of the 3 classes" in out
 
 
 def test_labels_come_from_a_file_and_groups_stay_together(run, trained, classes):

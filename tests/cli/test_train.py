@@ -45,10 +45,16 @@ def test_a_run_from_a_folder(run, classes, quick):
 def test_the_commands_that_are_offered_can_be_typed(run, classes, quick):
     done = run("train", classes, "--out", "a run", *quick)
     offered = offers(done.out)
-    assert "Give --epochs 15 or more: any method needs about 100 steps" in done.out
-    assert "Train longer (--epochs 15): this run has 7 steps, and kl-vmf needs about 100" in done.out
+    assert "Give --epochs 143 or more: most folders need 1,000 steps, any method needs about 100" in done.out
+    assert "Train longer (--epochs 143): this run has 7 steps, and kl-vmf needs about 100" in done.out
     assert "judge it" not in offered
-    longer = run(*shlex.split(offered["go on"])[1:])
+    judged = run("evaluate", "a run", classes, "--tasks", "retrieval")
+    assert offered["go on"].strip() in " ".join(
+        judged.out.split()
+    )  # the training and its evaluation advise the same
+    *typed, epochs = shlex.split(offered["go on"])[1:]
+    assert epochs == "143"  # of 7 steps: 1,000 in all
+    longer = run(*typed, "15")
     assert longer.code == 0, longer.err
     assert "Resuming after step 7" in longer.out
     assert "train.epochs was 1 and is 15" in longer.out
@@ -56,7 +62,7 @@ def test_the_commands_that_are_offered_can_be_typed(run, classes, quick):
     assert "Train longer" not in longer.out
     offered = offers(longer.out)
     assert shlex.split(offered["judge it"])[:3] == ["isosphere", "evaluate", "a run"]
-    assert shlex.split(offered["go on"])[-2:] == ["--epochs", "30"]
+    assert shlex.split(offered["go on"])[-2:] == ["--epochs", "143"]
 
 
 def offers(out):

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -21,19 +22,27 @@ def trained(run, classes, quick, tmp_path):
     return "r"
 
 
+def test_the_images_of_the_training_are_looked_at_where_none_are_named(run, trained):
+    shutil.copy("pics/red/1.png", "copy.png")
+    found = run("search", trained, "copy.png")
+    assert "Like copy.png among 60 images" in found.out
+    assert "itself  red    red/1.png" in found.out  # by its content, whatever its name
+    assert run("dedup", trained).code == 0
+    Path("pics").rename("elsewhere")
+    lacking = run("search", trained, "copy.png")
+    assert (lacking.code, lacking.err) == (
+        2,
+        "isosphere: Missing option '--in'. Type: isosphere search r copy.png --in PICTURES\n",
+    )
+    assert run("dedup", trained).code == 2
+
+
 def test_new_images_are_said_compared_and_looked_at_by_the_other_commands(run, trained, tmp_path):
     for i in range(100, 112):
         paint(tmp_path / "work" / "new" / f"{i}.png", 10, i)
     rng = np.random.default_rng(0)
     Image.fromarray(rng.integers(0, 256, (16, 16, 3), dtype=np.uint8)).save("new/noise.png")
     shutil.copy("pics/red/1.png", "new/copy.png")
-    lacking = run("search", trained, "new/noise.png")
-    assert (lacking.code, lacking.err) == (
-        2,
-        "isosphere: Missing option '--in'. Type: isosphere search r new/noise.png --in PICTURES\n",
-    )
-    assert run("dedup", trained).code == 2
-
     planned = run("update", trained, "new", "--dry-run")
     assert planned.code == 0, planned.err
     assert "60 as before, 14 new" in planned.out

@@ -147,6 +147,24 @@ def test_zoomed_in_pictures_stand_for_points(tab):
     tab.page.locator(".overlay img").first.wait_for(state="detached")
 
 
+def test_some_pictures_stand_among_many_points(browser, tmp_path):
+    process, address = served(tmp_path, "600")
+    try:
+        context = browser.new_context(viewport={"width": 1280, "height": 800})
+        shown = Tab(context, address).page.locator(".overlay img")
+        shown.first.wait_for()
+        boxes = [b for b in (each.bounding_box() for each in shown.all()) if b]
+        assert 4 < len(boxes) < 100
+        for a in boxes:
+            for b in boxes:
+                assert a is b or abs(a["x"] - b["x"]) > 100 or abs(a["y"] - b["y"]) > 100
+        context.close()
+    finally:
+        process.kill()
+        process.wait()
+        process.stdout.close()
+
+
 def test_shift_and_click_adds_to_the_selection(tab):
     row = apart(collection(60))
     tab.page.evaluate("() => window.isospherePage.state.select([1], 'one')")
@@ -313,6 +331,7 @@ def test_the_map_is_coloured(tab, column):
         arg={"ood": "distance", "agreement": "neighbours", "none": "images"}.get(column, column),
     )
     tab.page.wait_for_timeout(300)
+    assert tab.page.locator("#legend").is_visible() == (column not in ("label", "none"))  # of one colour
     colours = tab.page.locator("#map canvas").first.screenshot()
     shown = np.asarray(Image.open(io.BytesIO(colours)).convert("RGB")).reshape(-1, 3)
     assert len(np.unique(shown // 32, axis=0)) > 2  # points are drawn

@@ -46,6 +46,32 @@ class Killer(SilentReporter):
             raise Killed
 
 
+class Slow(SilentReporter):
+    """Keeps the clock, by which each step takes two seconds, and what is said."""
+
+    def __init__(self):
+        self.now, self.said = 0.0, []
+
+    def perf_counter(self):
+        return self.now
+
+    def say(self, text, *, warning=False):
+        self.said.append(text)
+
+    def step(self, progress, line):
+        self.now += 2.0
+
+
+@pytest.mark.parametrize(
+    ("epochs", "said"), [(12, ["About 1 min 40 s for the other 50 steps, by the first 10."]), (2, [])]
+)
+def test_how_long_it_takes_is_said_after_the_first_steps_where_it_is_long(bench, monkeypatch, epochs, said):
+    ui = Slow()
+    monkeypatch.setattr("isosphere.training._state.time", ui)
+    bench.run("run", config=bench.config(epochs=epochs), ui=ui)  # of 5 steps
+    assert [text for text in ui.said if "first 10" in text] == said
+
+
 def test_the_loss_falls_and_the_folder_is_whole(bench):
     config = bench.config(epochs=12).replace(optim={"learning_rate": 1e-2})
     done = bench.run("run", config=config)

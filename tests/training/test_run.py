@@ -353,6 +353,7 @@ def test_a_training_too_short_for_its_method_is_told_so(name, archive):
     enough = math.ceil(1000 / len(parts.loader))
     assert f"epochs={enough} or more" in said
     (said,) = prepare(config_of(archive, *short, "method.name=kl-vmf")).warnings
+    assert f"epochs={enough} or more: most folders need 1,000 steps" in said
     assert "any method needs about 100 steps to learn something" in said
     quick = ["method.name=kl-vmf", f"train.epochs={math.ceil(100 / len(parts.loader))}"]
     for others in ([f"train.epochs={enough}"], ["train.epochs=0"], quick):

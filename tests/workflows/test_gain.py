@@ -53,9 +53,9 @@ def test_a_predictor_that_has_gained_nothing_is_not_worth_judging(tmp_path, monk
     assert ("k-NN accuracy" if labelled else "two-view Recall@1") in warning[0]
     assert "of the untrained network" in warning[0]
     assert "byol-uniformity" in warning[0]
-    assert "epochs=20" in warning[0]
+    assert "epochs=100" in warning[0]
     with for_a_shell():
-        assert "--epochs 20" in training.closing(summary)[-1][0]
+        assert "--epochs 100" in training.closing(summary)[-1][0]
 
 
 def test_the_end_is_compared_with_the_untrained_network_of_the_seed(tmp_path, monkeypatch):

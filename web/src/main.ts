@@ -160,11 +160,12 @@ async function start(): Promise<void> {
     view.show(state.shown, x, y, colouring);
     mark();
     const made = colouring;
+    find("#legend").hidden = made.legend.length < 2; // one colour tells nothing
     find("#legend").title = made.note;
     find("#legend summary").textContent = made.title;
     fill(
       find("#legend div"),
-      ...(colouredBy === "none" ? [] : made.legend).map((entry) => {
+      ...made.legend.map((entry) => {
         const swatch = h("i");
         swatch.style.background = entry.colour;
         return h(

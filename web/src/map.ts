@@ -18,8 +18,12 @@ export interface MapEvents {
 
 const PICTURE = 52; // pixels of a picture on the map
 const FEW = 260; // points in view from which pictures take the place of dots
+const SAMPLE = 2000; // points of which some have pictures where more are in view
 const [TOP, EDGE] = [60, 22]; // pixels around all points
 const REACH = 12; // pixels within which a point is under the pointer
+
+const inside = (box: Box, x: number, y: number): boolean =>
+  x >= box.xMin && x <= box.xMax && y >= box.yMin && y <= box.yMax;
 
 export class MapView {
   private readonly view: EmbeddingView;
@@ -27,6 +31,7 @@ export class MapView {
   private readonly lassoLayer = h("div", { className: "lasso", hidden: true });
   private points = new Points(new Float32Array(), new Float32Array());
   private rows = new Uint32Array(); // of the points: hidden images have none
+  private sample: number[] = []; // points, as even over the rows as can be
   private place = new Map<number, number>(); // of the rows
   private viewport: ViewportState = { x: 0, y: 0, scale: 1 };
   private pictures = new Map<number, HTMLImageElement>();
@@ -82,6 +87,8 @@ export class MapView {
       this.rows = Uint32Array.from(rows);
       this.place = new Map(rows.map((row, i) => [row, i]));
       this.points = new Points(Float32Array.from(rows, (r) => x[r]), Float32Array.from(rows, (r) => y[r]));
+      const step = Math.max(1, rows.length / SAMPLE);
+      this.sample = Array.from({ length: Math.min(rows.length, SAMPLE) }, (_, k) => Math.floor(k * step));
     }
     this.colouring = colouring;
     const category = Uint8Array.from(rows, (row) => colouring.category[row]);
@@ -266,25 +273,30 @@ export class MapView {
     for (const node of drawn) if (!before.has(node)) this.overlay.append(node);
   }
 
-  /** Points whose pictures are shown: few enough are in view, and no two of them overlap. */
+  /**
+   * Points whose pictures are shown, no two of which overlap: all where few enough are in view, else some of a sample,
+   * far enough from each other that dots are seen between them.
+   */
   private inView(): number[] {
     if (!this.showPictures) return [];
     const { width, height } = this.size;
     const [a, b] = [this.toData({ x: 0, y: height }), this.toData({ x: width, y: 0 })];
     const box: Box = { xMin: a.x, yMin: a.y, xMax: b.x, yMax: b.y };
-    const found: number[] = [];
+    let found: number[] = [];
     this.points.within(box, (i) => found.push(i) <= FEW);
-    if (found.length > FEW) return [];
+    const few = found.length <= FEW;
+    if (!few) found = this.sample.filter((i) => inside(box, this.points.x[i], this.points.y[i]));
+    const gap = few ? PICTURE : 2 * PICTURE;
     const taken = new Map<string, Point[]>();
     return found
       .sort((p, q) => Number(this.rows[q] === this.chosen) - Number(this.rows[p] === this.chosen) || p - q)
       .filter((i) => {
         const { x, y } = this.toPixels({ x: this.points.x[i], y: this.points.y[i] });
-        const [column, row] = [Math.floor(x / PICTURE), Math.floor(y / PICTURE)];
+        const [column, row] = [Math.floor(x / gap), Math.floor(y / gap)];
         for (let dx = -1; dx <= 1; dx++) {
           for (let dy = -1; dy <= 1; dy++) {
             for (const other of taken.get(`${column + dx},${row + dy}`) ?? []) {
-              if (Math.abs(other.x - x) < PICTURE && Math.abs(other.y - y) < PICTURE) return false;
+              if (Math.abs(other.x - x) < gap && Math.abs(other.y - y) < gap) return false;
             }
           }
         }

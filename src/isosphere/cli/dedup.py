@@ -20,7 +20,7 @@ def dedup(
         typer.Argument(
             metavar="[DATA]...",
             help="Images, as for isosphere train.",
-            show_default="those of isosphere update, by its threshold",
+            show_default="those of isosphere update, by its threshold, else of the training",
         ),
     ] = None,
     threshold: Annotated[

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from isosphere.cli.classes import say_classes
 from isosphere.cli.console import facts, output_console, paragraph
 from isosphere.cli.names import together
 from isosphere.cli.options import Data, Layer, Network, NoCache, Overwrite, Passes, Run
@@ -106,6 +107,8 @@ def embed(
     facts(console, {"written": str(out), "embeddings": f"{made.count:,} of {made.dim} dimensions ({how})"})
     if asked is not None:
         facts(console, {"classes": f"{len(asked.class_names)} by {classify}"})
+    if made.predictions is not None:
+        say_classes(made.predictions, source)
     say_white(white)
     decided = survey(source.read_as(loaded.reading)).sentences
     for said in (left_out(made.skipped) if made.skipped else None, set_aside(source), *decided):

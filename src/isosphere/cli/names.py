@@ -42,16 +42,21 @@ def together(data: list[str]) -> str:
     return joined(data)
 
 
-def images_of(run: "Run", data: str | None, lacking: str | None = None) -> "tuple[Run, Source]":
-    """The images of this name, those of the run's collection where there is none, and the run as it is used on them.
+def images_of(
+    run: "Run", data: str | None, lacking: str | None = None, *, training: bool = True
+) -> "tuple[Run, Source]":
+    """The images of this name, where there is none those of the run's collection, else of its training, and the run as
+    it is used on them. Those of the training are not taken unless `training`.
 
-    Raises: UsageError or TyperException where none are recorded, and `lacking` (an option, or the argument) is needed.
+    Raises: UsageError or TyperException where these are not to be had, and `lacking` (an option, or the argument) is
+        needed.
     """
     from isosphere.data import open_source
-    from isosphere.workflows import collection_of
+    from isosphere.workflows import collection_of, training_images
 
     if data is not None:
         return run, open_source(data)
-    if lacking is not None and not run.folder.collection.exists():
+    recorded = run.folder.collection.exists() or (training and training_images(run) is not None)
+    if lacking is not None and not recorded:
         raise TyperException(f"Missing {'option' if lacking.startswith('-') else 'argument'} '{lacking}'.")
     return collection_of(run)[:2]

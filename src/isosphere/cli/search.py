@@ -28,7 +28,7 @@ def search(
             "--in",
             metavar="DATA",
             help="Images to search, as for isosphere train.",
-            show_default="those of isosphere update",
+            show_default="those of isosphere update, else of the training",
         ),
     ] = None,
     k: Annotated[int, typer.Option("-k", min=1, help="How many to find.")] = 5,
@@ -51,7 +51,8 @@ def search(
 
     isosphere search RUN PICTURE.jpg --in PICTURES -k 5
 
-    The images are embedded once; the index stays in the run's folder and is extended when images are added.
+    Where the picture is among the images itself, by its content, that is remarked. The images are embedded once;
+    the index stays in the run's folder and is extended when images are added.
     Every image is compared, by FAISS where it is installed and the index is large.
     """
     from isosphere.cli.apply import (
@@ -73,11 +74,13 @@ def search(
     from isosphere.data import WHOLE
     from isosphere.deploy import source_of
     from isosphere.runs import RunFolder
-    from isosphere.workflows import match_uncertainty
+    from isosphere.workflows import mark_itself, match_uncertainty
 
     RunFolder.require_first(run, data, command("search", data, *images, in_=run))
 
-    loaded, within = images_of(isosphere.load(run, cache=not no_cache).looking(passes), data, "--in")
+    loaded = isosphere.load(run, cache=not no_cache).looking(passes)
+    mixed = len(images) > 1 and any(Path(name).is_dir() for name in images)  # which is to be searched?
+    loaded, within = images_of(loaded, data, "--in", training=not mixed)
     chosen = named or loaded.search_layer
     require_pictures(images)
     asked = together(images)
@@ -87,6 +90,7 @@ def search(
         names = images
     index = indexed(loaded, within, chosen)
     found = match_uncertainty(loaded, within, index, index.search(queries, k, engine=searcher))
+    found = mark_itself(asked, within, index, found)
     if as_json:
         facts = {"layer": chosen, "passes": passes, "images": len(index)}
         answers = [
@@ -120,6 +124,7 @@ def _print(title: str, found: "list[Match]") -> None:
         "rank": [str(i) for i in range(1, len(found) + 1)],
         "cosine": [f"{m.similarity:.4f}" for m in found],
         "uncertainty": [f"{m.uncertainty:.4f}" for m in found if m.uncertainty is not None],
+        "remark": ["itself" if m.itself else "" for m in found],
         "class": [m.label or "" for m in found],
         "image": [m.path for m in found],
     }

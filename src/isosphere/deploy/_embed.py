@@ -30,11 +30,12 @@ Classify: TypeAlias = Callable[[NDArray[np.float32]], Predictions]
 
 @dataclass(frozen=True)
 class Summary:
-    """What a file of embeddings holds: images, dimension, and what was left out."""
+    """What a file of embeddings holds: images, dimension, what was left out, and what a classifier says of them."""
 
     count: int
     dim: int
     skipped: list[tuple[str, str]]
+    predictions: Predictions | None = None
 
 
 def block_length(canvas: int, in_chans: int = 3) -> int:
@@ -163,8 +164,9 @@ def _embed_to(
         made = embed_source(
             run, source, layer=layer, batch_size=batch_size, workers=workers, progress=progress
         )
-        write_embeddings(path, _classified(made, classify))
-        return Summary(len(made), made.values.shape[1], made.skipped)
+        made = _classified(made, classify)
+        write_embeddings(path, made)
+        return Summary(len(made), made.values.shape[1], made.skipped, made.predictions)
     run, _ = run.settled(source)
     parts = path.with_name(f".{path.name}.parts")
     _open_parts(parts, _identity(run, source, layer))
@@ -318,12 +320,14 @@ def _assemble(
     skipped = [item for name in names for item in _skipped(name)]
     if not any(lengths):
         require_readable(source, 0, skipped, strict=False)
-    dim = 0
+    dim, said = 0, []
     with file_writer(path, sum(lengths), source.class_names) as add:
         for name, length in zip(names, lengths, strict=True):
             if length:
-                block = read_embeddings(name)
+                read = replace(read_embeddings(name), class_names=source.class_names)
+                block = _classified(read, classify)
                 dim = block.values.shape[1]
-                add(_classified(replace(block, class_names=source.class_names), classify))
+                add(block)
+                said += [] if block.predictions is None else [block.predictions]
     skipped += [item for item in source.unreadable if item not in skipped]
-    return Summary(sum(lengths), dim, skipped)
+    return Summary(sum(lengths), dim, skipped, Predictions.join(said) if said else None)

@@ -43,8 +43,8 @@ _UNKNOWN = bytes(16)
 
 @dataclass(frozen=True, slots=True)
 class Match:
-    """An image that was found: its name, cosine to the query, class (None without labels), row of the index, and how
-    uncertain the run is of it, where its method says so.
+    """An image that was found: its name, cosine to the query, class (None without labels), row of the index, how
+    uncertain the run is of it, where its method says so, and whether it is the query itself, where that is known.
     """
 
     path: str
@@ -52,11 +52,19 @@ class Match:
     label: str | None
     row: int
     uncertainty: float | None = None
+    itself: bool | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""
         said = {} if self.uncertainty is None else {"uncertainty": round(self.uncertainty, 6)}
-        return {"path": self.path, "similarity": round(self.similarity, 6), "label": self.label, **said}
+        same = {} if self.itself is None else {"itself": self.itself}
+        return {
+            "path": self.path,
+            "similarity": round(self.similarity, 6),
+            "label": self.label,
+            **said,
+            **same,
+        }
 
 
 @dataclass(frozen=True)

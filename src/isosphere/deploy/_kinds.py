@@ -7,7 +7,7 @@ import io
 import json
 import re
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -30,6 +30,25 @@ class Predictions:
     def words(self) -> list[str]:
         """The classes by name."""
         return [self.names[k] for k in self.classes.tolist()]
+
+    def counts(self) -> list[dict[str, Any]]:
+        """Of each class its name, the number of its images, and their mean probability (0 without images)."""
+        images = np.bincount(self.classes, minlength=len(self.names))
+        total = np.bincount(self.classes, self.confidence, minlength=len(self.names))
+        means = total / np.maximum(images, 1)
+        return [
+            {"class": name, "images": int(n), "confidence": float(mean)}
+            for name, n, mean in zip(self.names, images, means, strict=True)
+        ]
+
+    @classmethod
+    def join(cls, blocks: "Sequence[Predictions]") -> "Predictions":
+        """Those of blocks in order, of one classifier."""
+        return cls(
+            np.concatenate([block.classes for block in blocks]),
+            np.concatenate([block.confidence for block in blocks]),
+            blocks[0].names,
+        )
 
 
 @dataclass(frozen=True)

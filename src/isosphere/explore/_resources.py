@@ -127,7 +127,9 @@ class Resources:
             "count": len(found),
             "dropped": dropped,
             "basis": found.basis,
-            "caution": found.caution,
+            "caution": found.caution_by(
+                "Take a lower cosine above, which also finds more that are no copies"
+            ),
         }
 
     def outliers(self) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from isosphere.training._checkpoint import (
 from isosphere.training._config import FLAGS, Config, describe_keys, known_keys, parse_config
 from isosphere.training._defaults import resolve, settle_channels, settle_white
 from isosphere.training._distributed import is_first, is_launched, launch, launched, lost, meet
-from isosphere.training._facts import enough_steps
+from isosphere.training._facts import ENOUGH, least_steps, lengthened
 from isosphere.training._fit import fit
 from isosphere.training._gradient import Differentiator, Step
 from isosphere.training._hardware import (
@@ -59,6 +59,7 @@ from isosphere.training._setup import (
 from isosphere.training._state import Summary
 
 __all__ = [
+    "ENOUGH",
     "START",
     "FLAGS",
     "Bar",
@@ -90,7 +91,6 @@ __all__ = [
     "contact_sheet",
     "describe_keys",
     "duration",
-    "enough_steps",
     "explain_precision",
     "fit",
     "hold_out",
@@ -100,6 +100,8 @@ __all__ = [
     "known_keys",
     "launch",
     "launched",
+    "least_steps",
+    "lengthened",
     "learning_rate_factor",
     "load_checkpoint",
     "load_config",

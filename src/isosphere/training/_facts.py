@@ -13,7 +13,7 @@ from isosphere.devices import send
 from isosphere.errors import UsageError, command, option, plural
 from isosphere.methods import METHODS, Method, by_size
 from isosphere.models import Encoder, evaluation_mode
-from isosphere.training._config import Config
+from isosphere.training._config import Config, TrainConfig
 from isosphere.training._gradient import pieces_of
 from isosphere.training._hardware import explain_precision, precision_of
 
@@ -192,20 +192,39 @@ FEWEST = 100
 """Steps below which no method has learned anything to speak of, at any batch (docs/decisions.md)."""
 
 
-def enough_steps(method: Method) -> int:
+ENOUGH = 1000
+"""Steps that most folders need, and that are advised to a training of fewer."""
+
+
+def least_steps(method: Method) -> int:
     """Steps that a training needs at the least before its encoder is worth judging."""
     return max(FEWEST, method.least_steps)
 
 
+def lengthened(train: TrainConfig, *, steps: int, epoch: int) -> dict[str, int]:
+    """The option, and its value, that makes a training twice as long, and :data:`ENOUGH` steps at the least.
+
+    Args:
+        steps: that it had, or would have; 0: not known. epoch: steps of an epoch; 0: not known.
+    """
+    if train.minutes:
+        return {"minutes": math.ceil(train.minutes * max(2.0, ENOUGH / steps if steps else 0.0))}
+    return {"epochs": max(2 * (train.epochs or 0), math.ceil(ENOUGH / epoch) if epoch else 100)}
+
+
 def too_short(config: Config, method: Method, epoch: int) -> str | None:
     """What to say of a training that ends before its method has begun; one in minutes cannot be known beforehand."""
-    steps, enough = (config.train.epochs or 0) * epoch, enough_steps(method)
-    if not 0 < steps < enough or config.train.load_best:  # then nothing is lost
+    steps, least = (config.train.epochs or 0) * epoch, least_steps(method)
+    if not 0 < steps < least or config.train.load_best:  # then nothing is lost
         return None
-    needs, more = f"needs about {plural(enough, 'step')}", option("epochs", math.ceil(enough / epoch))
+    more = " ".join(option(*each) for each in lengthened(config.train, steps=steps, epoch=epoch).items())
+    needs = f"needs about {plural(least, 'step')}"
     if method.least_steps:
         return (
             f"Give {more} or more, or take {option('method', method.spread_form)}, which learns from the start: "
             f"{config.method.name} {needs} before it tells images apart, and this training has {steps:,}."
         )
-    return f"Give {more} or more: any method {needs} to learn something, and this training has {steps:,}."
+    return (
+        f"Give {more} or more: most folders need {ENOUGH:,} steps, any method {needs} to learn something, and this "
+        f"training has {steps:,}."
+    )

@@ -48,6 +48,9 @@ if TYPE_CHECKING:
 MONITORED = 128
 """Images that the monitor looks at after an epoch: enough for its three numbers, little beside an epoch."""
 
+LONG = 10.0
+"""Seconds from which on it is worth saying how long a training will take."""
+
 CALLBACK = "a callback"
 
 Probe = Callable[[Method], Mapping[str, float]]
@@ -139,7 +142,7 @@ class TrainState:
             wanted = {"tensorboard": train.tensorboard, "wandb": train.wandb}
             self.records = Records(self.folder, self.ui, step=self.at.step, **wanted)
         self.began, self.clock = replace(self.at), time.perf_counter()
-        self.pace, self.saved_at = 0.0, self.clock
+        self.pace, self.steady_since, self.saved_at = 0.0, 0.0, self.clock
         self.agreed = self.at.step, self.at.elapsed
         self.batch_views: list[Tensor] = []
         self.asked = False
@@ -173,7 +176,7 @@ class TrainState:
         """Let the head learn on a fixed backbone, or all of the network; the ranks are told anew which gradients there
         are to share.
         """
-        self.head_alone, train = head_alone, self.config.train
+        self.head_alone, self.phase_began, train = head_alone, self.at.step, self.config.train
         for parameter in self.backbone:
             parameter.requires_grad_(not head_alone)
         for encoder in encoders_of(self.method):
@@ -241,8 +244,23 @@ class TrainState:
             self.method.after_step(self.plan.progress(at.step, self.tick()))
         at.batch, at.images = at.batch + 1, at.images + len(batch.index) * self.fabric.world_size
         self.pace = (self.tick() - self.began.elapsed) / max(1, at.step - self.began.step)
+        self._expect(at.step - self.phase_began)
         self.ui.step(self.plan.progress(at.step, at.elapsed), self._line())
         self.asked |= self._call("on_step", self.meter.last)
+
+    def _expect(self, steps: int) -> None:
+        """Say how long the rest will take, when the first steps of the whole network have shown it, and it is long."""
+        few, total = max(WARM_UP, self.every), self.plan.steps
+        if self.head_alone or total is None:
+            return
+        if steps == few:
+            self.steady_since = self.at.elapsed
+        elif steps == 2 * few:
+            left, each = total - self.at.step, (self.at.elapsed - self.steady_since) / few
+            if left * each >= LONG:
+                self.ui.say(
+                    f"About {duration(left * each)} for the other {left:,} steps, by the first {2 * few}."
+                )
 
     def _settle(self, threads: ThreadChoice, views: list[Tensor]) -> None:
         """Choose the number of threads, where that is due, by passes of some of the images."""

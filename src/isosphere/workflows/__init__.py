@@ -21,6 +21,7 @@ from isosphere.workflows._duplicates import (
     write_pairs,
 )
 from isosphere.workflows._evaluate import evaluate
+from isosphere.workflows._itself import mark_itself
 from isosphere.workflows._labelled import LabelledImages, labelled_images
 from isosphere.workflows._lists import (
     OUTLIER_NEIGHBOURS,
@@ -103,6 +104,7 @@ __all__ = [
     "labelled_images",
     "load",
     "match_groups",
+    "mark_itself",
     "match_uncertainty",
     "nothing_left",
     "outliers_of",

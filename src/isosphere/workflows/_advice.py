@@ -1,17 +1,13 @@
 """What to type about a run that is not good enough yet, complete, so that it can be pasted."""
 
-import math
 from typing import Any
 
 from isosphere.errors import command, option
 from isosphere.runs import read_metrics
-from isosphere.training import more_spread
+from isosphere.training import lengthened, more_spread
 from isosphere.workflows._networks import DEFAULT
 from isosphere.workflows._splits import are_those, is_name
 from isosphere.workflows._trained import DATA, Trained
-
-ENOUGH = 1000
-"""Steps that most folders need: with fewer, that is the first thing to change."""
 
 
 def images_of(run: Trained, data: Any = None) -> str:
@@ -23,16 +19,12 @@ def images_of(run: Trained, data: Any = None) -> str:
 
 
 def longer(run: Trained, data: Any = None) -> str:
-    """The command that goes on with a run to twice its length, at least :data:`ENOUGH` steps; empty without images."""
-    images, train = images_of(run, data), run.config.train
-    if not images:
+    """The command that goes on with a run for longer, as the training itself advises; empty without images."""
+    if not (images := images_of(run, data)):
         return ""
-    steps = steps_of(run)
-    times = max(2.0, ENOUGH / steps) if steps else 2.0
-    more = {"minutes": times * train.minutes} if train.minutes else {"epochs": times * (train.epochs or 50)}
-    return command(
-        "train", images, out=run.folder.path, resume=True, **{k: math.ceil(v) for k, v in more.items()}
-    )
+    train, count = run.config.train, run.folder.read_images().get("count", 0)
+    more = lengthened(train, steps=steps_of(run), epoch=count // (train.batch_size or 1))
+    return command("train", images, out=run.folder.path, resume=True, **more)
 
 
 def steps_of(run: Trained) -> int:

@@ -126,11 +126,15 @@ class Duplicates(Shown[DuplicateGroup]):
     @property
     def caution(self) -> str | None:
         """What to do where the threshold misses many copies; else None."""
+        return self.caution_by(f"Allow more false pairs ({option('false_pairs', 20)})")
+
+    def caution_by(self, step: str) -> str | None:
+        """The same with another first step: what finds more copies, and more that are none."""
         measured = self.measured
         if measured is None or measured.recall.value >= ENOUGH:
             return None
         return (
-            f"Allow more false pairs ({option('false_pairs', 20)}), or take another network: at this threshold "
+            f"{step}, or take another network: at this threshold "
             f"{1 - measured.recall.value:.0%} of the copies are missed: other images are as alike to this network."
         )
 

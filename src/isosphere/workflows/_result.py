@@ -12,7 +12,7 @@ from PIL import Image
 from isosphere.errors import UsageError, command, option
 from isosphere.evaluation import Estimate, Figure, TaskResult
 from isosphere.report import Table, data_uri, evaluation_tables, model_words
-from isosphere.workflows._advice import ENOUGH
+from isosphere.training import ENOUGH
 from isosphere.workflows.tasks import EASY, TASKS, points
 
 

@@ -18,6 +18,7 @@ from isosphere.evaluation import Progress
 from isosphere.workflows._copies import sample_copies
 from isosphere.workflows._duplicates import Comparison, Duplicates, check_threshold, grouped, pairs_compared
 from isosphere.workflows._evaluate import evaluate
+from isosphere.workflows._itself import mark_itself
 from isosphere.workflows._keywords import keywords_checked
 from isosphere.workflows._lists import (
     Cluster,
@@ -106,7 +107,8 @@ class Run(Trained):
         progress: Progress | None = None,
     ) -> list[list[Match]]:
         """The k images of `within` most similar to each image, by cosine, best first: one list an image; whole pictures
-        are compared. A notebook shows their pictures. A match has an ``uncertainty`` where the method says one.
+        are compared. A notebook shows their pictures. A match has an ``uncertainty`` where the method says one, and
+        ``itself`` says whether it holds the bytes of the image that was looked for.
 
         Args:
             images: as for :meth:`embed`.
@@ -126,6 +128,7 @@ class Run(Trained):
         if index is within:
             return found
         found = match_uncertainty(self, within, index, found)
+        found = mark_itself(images, within, index, found, channels=self.encoder.in_chans)
         return Shown(found, partial(match_groups, within, reading=asking.reading))
 
     @keywords_checked

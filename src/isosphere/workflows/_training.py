@@ -1,7 +1,6 @@
 """A training step by step: prepared, started in its folder, run, and what is said at its end."""
 
 import io
-import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
@@ -22,9 +21,10 @@ from isosphere.training import (
     Summary,
     contact_sheet,
     duration,
-    enough_steps,
     fit,
     is_first,
+    least_steps,
+    lengthened,
     open_training_source,
     prepare,
     prepare_without_images,
@@ -65,7 +65,8 @@ class Training:
     @property
     def start(self) -> dict[str, str]:
         """What will happen, in five lines, and what is out of the ordinary; :attr:`facts` is the rest."""
-        shown = ["expect", "pixels", "seen", *(["teacher"] if self.config.method.distill else [])]
+        squares = [] if self.config.data.whole else ["seen"]
+        shown = ["expect", "pixels", *squares, *(["teacher"] if self.config.method.distill else [])]
         advice = {"advice": " ".join(self.parts.advice)} if self.parts.advice else {}
         watched = (
             {"watch": "cosine of different images: 0 spread, 1 collapsed"} if self.parts.observer else {}
@@ -210,7 +211,7 @@ class Training:
         if self.is_too_short(summary):
             warnings.append(
                 f"Train longer ({more}): this run has {steps}, and {self.config.method.name} needs about "
-                f"{enough_steps(self.parts.method):,} until its features are better than an untrained network's."
+                f"{least_steps(self.parts.method):,} until its features are better than an untrained network's."
             )
         elif self._gain is not None and not self._gain.clear:
             warnings.append(
@@ -233,7 +234,7 @@ class Training:
         """Whether it has ended before its method has begun; where it ends with the best weights nothing is lost."""
         train = self.config.train
         asked = (train.minutes or train.epochs) and not train.load_best
-        return bool(asked) and summary.stopped_by is None and summary.steps < enough_steps(self.parts.method)
+        return bool(asked) and summary.stopped_by is None and summary.steps < least_steps(self.parts.method)
 
     @property
     def instead(self) -> str:
@@ -243,15 +244,11 @@ class Training:
         return adapt_instead(self.config.model.encoder, self.config.model.init, self.data)
 
     def longer(self, summary: Summary) -> str:
-        """What to type to go on for twice the time, or for as long as its method needs to begin."""
+        """What to type to go on for longer (:func:`isosphere.training.lengthened`)."""
         return self.again(**self._more(summary))
 
-    def _more(self, summary: Summary) -> dict[str, float]:
-        train, enough = self.config.train, enough_steps(self.parts.method)
-        if not train.minutes:
-            return {"epochs": max(2 * (train.epochs or 0), math.ceil(enough / len(self.parts.loader)))}
-        missing = enough / max(1, summary.steps) if self.is_too_short(summary) else 0.0
-        return {"minutes": max(2 * train.minutes, math.ceil(missing * summary.seconds / 60))}
+    def _more(self, summary: Summary) -> dict[str, int]:
+        return lengthened(self.config.train, steps=summary.steps, epoch=len(self.parts.loader))
 
 
 def prepare_training(
