@@ -7,6 +7,9 @@ from sklearn.linear_model import LogisticRegression
 from torch.nn import functional
 
 from isosphere.evaluation import fit_logistic, linear_predict, linear_probe
+from isosphere.evaluation._logistic import _gradient
+from isosphere.evaluation._quasi_newton import Memory
+from isosphere.evaluation._rows import Rows
 
 
 def clusters(n, classes, dim, spread=1.5):
@@ -211,3 +214,68 @@ def test_wrong_arguments_are_refused(change, says):
     arguments = {"train_x": torch.eye(5)[:, :3], "train_y": torch.arange(5), "test_x": torch.ones(2, 3)}
     with pytest.raises(ValueError, match=says):
         linear_predict(**(arguments | change))
+
+
+@pytest.mark.parametrize("steps", [1, 5, 17])  # 17: the oldest have been dropped
+def test_the_compact_form_is_the_inverse_that_its_updates_make(steps):
+    """Against the definition: H <- (1 - s y'/s'y) H (1 - y s'/s'y) + s s'/s'y over the last twelve steps."""
+    generator = torch.Generator().manual_seed(3)
+    a = torch.randn(6, 6, generator=generator, dtype=torch.float64)
+    hessian, diagonal = (
+        a @ a.T + torch.eye(6),
+        torch.rand(6, 1, generator=generator, dtype=torch.float64) + 0.5,
+    )
+
+    class Known:
+        def solve(self, g: torch.Tensor) -> torch.Tensor:
+            return g / diagonal
+
+    gradient = torch.randn(6, 1, generator=generator, dtype=torch.float64)
+    memory, pairs = Memory(gradient, Known(), torch.float64), []
+    for _ in range(steps):
+        step = torch.randn(6, 1, generator=generator, dtype=torch.float64)
+        pairs.append((step, hessian @ step))
+        gradient = gradient + pairs[-1][1]
+        memory.update(step, gradient)
+    s, y = pairs[-1]
+    inverse = torch.diag(1 / diagonal[:, 0]) * ((s * y).sum() / (y * y / diagonal).sum())
+    for s, y in pairs[-12:]:
+        left = torch.eye(6).double() - s @ y.T / (s * y).sum()
+        inverse = left @ inverse @ left.T + s @ s.T / (s * y).sum()
+    torch.testing.assert_close(memory.direction(), -inverse @ gradient, rtol=1e-8, atol=1e-8)
+
+
+def test_the_stated_tolerance_bounds_the_distance_from_the_minimum():
+    x, y = clusters(400, 5, 60)
+    for penalty in (1e-1, 1e-3, 1e-5):
+        exact = fit_logistic(x, y, penalty=penalty, tolerance=1e-13, max_iterations=3000)
+        low = objective(x, y, exact.weight, exact.bias, penalty)
+        for tolerance in (1e-3, 1e-5, 1e-7):
+            got = fit_logistic(x, y, penalty=penalty, tolerance=tolerance)
+            assert got.converged
+            assert objective(x, y, got.weight, got.bias, penalty) - low < 1.5 * tolerance
+
+
+def test_certain_classes_cost_no_denormal_numbers():
+    """Probabilities of e^-90 are denormal in float32, and products with them a hundred times as slow."""
+    x, y = clusters(300, 3, 5)
+    z = 90 * torch.nn.functional.one_hot(y, 3).float()
+    seen = []
+
+    class Watched(Rows):
+        def blocks(self):
+            for here, rows in super().blocks():
+                yield here, _Kept(rows)
+
+    class _Kept:
+        def __init__(self, rows):
+            self.rows = rows
+
+        def __rmatmul__(self, other):
+            seen.append(other)
+            return other @ self.rows
+
+    v = torch.zeros(6, 3, dtype=torch.float64)
+    _gradient(Watched(x.float()), z, y, v, 1e-3)
+    assert seen
+    assert not ((seen[0] != 0) & (seen[0].abs() < torch.finfo(torch.float32).tiny)).any()

@@ -1,6 +1,6 @@
 """The linear probe: logistic regression on frozen features, its settings chosen without the test set."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal, get_args
 
 import torch
@@ -122,8 +122,7 @@ def linear_predict(
 
     Numerics: float64 features are fitted in float64, others in float32. A training set of more than 32 million
     numbers is held once and standardised block by block (:class:`~isosphere.evaluation._rows.Rows`); beside it
-    L-BFGS takes four arrays ``(n, classes)``, descent none. With more features than rows L-BFGS works in the
-    span of the rows, which is exact.
+    L-BFGS takes four arrays ``(n, classes)``, descent none.
     """
     x, test = Rows.checked(train_x, "train_x"), Rows.checked(test_x, "test_x")
     y = integer_labels(train_y, "train_y").to(x.device)
@@ -157,11 +156,6 @@ def linear_predict(
     if solver != "lbfgs":
         grid = ADAMW_RATES if solver == "adamw" else SGD_RATES
         return _by_descent(x, y, test, (fitted, held), solver, grid if rates is None else rates, epochs, seed)
-    basis = None
-    if x.width > len(x):
-        # The penalty keeps the weights in the span of the rows: rotate it to the first coordinates.
-        basis = torch.linalg.qr(x.centred(x.mean()).whole().T).Q
-        x, test = Rows(x.whole() @ basis), Rows(test.whole().to(basis) @ basis)
     grid = sorted(set(penalties), reverse=True)
     scores: dict[float, tuple[float, float]] = {}
     if len(grid) > 1 and len(held):
@@ -170,10 +164,8 @@ def linear_predict(
             model = fit_logistic(part_x, part_y, penalty=penalty, start=model)
             scores[penalty] = _held_out(model, x.subset(held), y[held])
     chosen = max(scores, key=lambda p: scores[p]) if scores else grid[len(grid) // 2]
-    final = fit_logistic(x, y, penalty=chosen)
+    final = fit_logistic(x, y, penalty=chosen, tolerance=1e-6)  # what is kept, and asked about images to come
     labels = final.predict(test)
-    if basis is not None:
-        final = replace(final, weight=basis.double() @ final.weight)
     return LinearPrediction(
         labels=labels,
         penalty=chosen,

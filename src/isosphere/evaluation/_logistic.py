@@ -1,4 +1,4 @@
-"""Multinomial logistic regression: L-BFGS that starts from the curvature the features give it."""
+"""Multinomial logistic regression by L-BFGS: the objective, its gradient, and how far to go along a line."""
 
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -6,12 +6,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from isosphere.evaluation._quasi_newton import Covariance, Diagonal, Memory, patience
 from isosphere.evaluation._rows import Rows
 from isosphere.reductions import full_precision
-
-_HISTORY = 12
-_FULL_CURVATURE = 2048  # features up to which their covariance is factorised
-_ROWS_PER_FEATURE = 8  # from which that covariance is estimated
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +44,7 @@ def fit_logistic(
     *,
     penalty: float,
     start: Logistic | None = None,
-    tolerance: float = 1e-7,
+    tolerance: float = 1e-5,
     max_iterations: int = 300,
 ) -> Logistic:
     """Minimise the mean cross-entropy plus a quadratic penalty on the weights (not on the bias).
@@ -63,15 +60,17 @@ def fit_logistic(
         y: ``(n,)`` labels >= 0. Only those that occur become classes; a single one is predicted always.
         penalty: lambda > 0.
         start: an earlier fit with the same classes (along a path of penalties), to begin from.
-        tolerance: estimated distance of the objective from its minimum at which to stop.
+        tolerance: how far the objective may be from its minimum; bounded by the gradient of the weights,
+            estimated for the bias.
 
     Raises: ValueError for other shapes, no rows, or a penalty that is not positive.
 
     Numerics: two products with x per iteration, whatever the line search does, since the objective along a
-    direction needs the logits alone. L-BFGS starts from the inverse of ``cov(x) / classes + lambda``, the
-    Hessian at zero weights, estimated from 8 rows per feature; so badly scaled or correlated features cost
-    few more iterations than white ones. Beyond 2,048 features only the diagonal is used. Memory: one copy of
-    a small x, none of a large one, and four arrays ``(n, classes)``.
+    direction needs the logits alone. L-BFGS starts from the variances of the features; after as many
+    iterations as cost what factorising costs, from the inverse of ``cov(x) / classes + lambda``, the Hessian
+    at zero weights, estimated from 8 rows per feature, so that correlated features cost few more
+    iterations than white ones. Beyond 2,048 features only the variances are used. Memory: one copy of a
+    small x, none of a large one, four arrays ``(n, classes)``, and 24 of the size of the weights.
     """
     check_rows(x, y)
     if not penalty > 0:
@@ -108,81 +107,51 @@ def check_rows(x: Tensor | Rows, y: Tensor) -> None:
 def _minimise(
     x: Rows, column: Tensor, v: Tensor, penalty: float, tolerance: float, limit: int
 ) -> tuple[Tensor, int, bool]:
-    curvature = _Curvature(x, v.shape[1], penalty)
+    classes = v.shape[1]
     z = _logits(x, v)
-    gradient = _gradient(x, z, column, v, penalty)
-    pairs: list[tuple[Tensor, Tensor, float]] = []
+    value = _value(z, column) + penalty / 2 * float(v[:-1].square().sum())
+    gradient, excess = _gradient(x, z, column, v, penalty)
+    memory, enough = Memory(gradient, Diagonal(x, classes, penalty), x.dtype), patience(x, classes)
     for iteration in range(limit):
-        direction = -_two_loop(gradient, pairs, curvature)
-        slope = float((gradient * direction).sum())
-        # Half the Newton decrement: how much lower the minimum of the quadratic model lies.
-        if -slope / 2 <= tolerance:
+        if excess <= tolerance:
             return v, iteration, True
+        if iteration == enough:
+            memory = Memory(gradient, Covariance(x, classes, penalty), x.dtype)
+        direction = memory.direction()
+        slope = float((gradient * direction).sum())
         change = _logits(x, direction)
-        t = _line_search(z, change, column, v, direction, penalty, slope)
+        # Without a step behind it the curvature is that of small logits: a long first step is worse than none.
+        trial = 1.0 if memory.order else min(1.0, 1 / float(change.abs().max()))
+        t, value = _line_search(z, change, column, v, direction, penalty, value, slope, trial)
         if t == 0:  # the objective is as low as its rounding lets one see
             return v, iteration, -slope / 2 <= 100 * max(tolerance, torch.finfo(x.dtype).eps)
         v, z = v + t * direction, z.add_(change, alpha=t)
-        before, gradient = gradient, _gradient(x, z, column, v, penalty)
-        s, d = t * direction, gradient - before
-        product = float((s * d).sum())
-        if product > 0:
-            pairs = [*pairs[-_HISTORY + 1 :], (s, d, product)]
+        gradient, excess = _gradient(x, z, column, v, penalty)
+        memory.update(t * direction, gradient)
     return v, limit, False
-
-
-class _Curvature:
-    """Solves with the Hessian at zero weights: weights ``cov(x) / classes + penalty``, bias ``1 / classes``."""
-
-    def __init__(self, x: Rows, classes: int, penalty: float) -> None:
-        n, p = len(x), x.width
-        self.classes = classes
-        if p > _FULL_CURVATURE:
-            squares = torch.stack([block.square().sum(0) for _, block in x.blocks()]).sum(0) / n
-            self.factor, self.diagonal = None, squares.double() / classes + penalty
-            return
-        # In float64: features of a collapsed encoder lie on a line, and rounding would take it below zero.
-        rows = x.every(max(1, n // (_ROWS_PER_FEATURE * p))).double()
-        covariance = rows.T @ rows / (len(rows) * classes)
-        self.factor = torch.linalg.cholesky(
-            # A hair on top, for duplicated features with a vanishing penalty.
-            covariance + (penalty + 1e-6 * covariance.diagonal().mean()) * torch.eye(p).to(covariance)
-        )
-
-    def solve(self, g: Tensor) -> Tensor:
-        weights = (
-            g[:-1] / self.diagonal[:, None]
-            if self.factor is None
-            else torch.cholesky_solve(g[:-1], self.factor)
-        )
-        return torch.cat([weights, self.classes * g[-1:]])
-
-
-def _two_loop(gradient: Tensor, pairs: list[tuple[Tensor, Tensor, float]], curvature: _Curvature) -> Tensor:
-    q, shares = gradient, []
-    for s, d, product in reversed(pairs):
-        share = float((s * q).sum()) / product
-        q = q - share * d
-        shares.append(share)
-    q = curvature.solve(q)
-    if pairs:
-        _, d, product = pairs[-1]
-        q = q * (product / float((d * curvature.solve(d)).sum()))
-    for (s, d, product), share in zip(pairs, reversed(shares), strict=True):
-        q = q + (share - float((d * q).sum()) / product) * s
-    return q
 
 
 def _logits(x: Rows, v: Tensor) -> Tensor:
     return torch.cat([torch.addmm(v[-1].to(rows), rows, v[:-1].to(rows)) for _, rows in x.blocks()])
 
 
-def _gradient(x: Rows, z: Tensor, column: Tensor, v: Tensor, penalty: float) -> Tensor:
-    residual = z.softmax(1)
-    residual[torch.arange(len(z), device=z.device), column] -= 1
-    product = torch.stack([(rows.T @ residual[here]).double() for here, rows in x.blocks()]).sum(0)
+def _gradient(x: Rows, z: Tensor, column: Tensor, v: Tensor, penalty: float) -> tuple[Tensor, float]:
+    """The gradient, and by how much the objective may exceed its minimum: at the best bias it is strongly convex in the
+    weights, so by ``|g|^2 / (2 lambda)`` at most; what the bias adds is that of its own curvature.
+    """
+    # Probabilities below e^-60 count as that: denormal numbers would make the product a hundred times as slow.
+    chance = (z - z.amax(1, keepdim=True)).clamp_(min=-60).softmax(1)
+    curvature = (chance - chance * chance).mean(0, dtype=torch.float64)
+    residual = chance.scatter_add_(1, column[:, None], chance.new_full((1, 1), -1).expand(len(z), 1))
+    product = torch.stack([(residual[here].T @ rows).double() for here, rows in x.blocks()]).sum(0).T
     weights = product / len(x) + penalty * v[:-1]
-    return torch.cat([weights, residual.mean(0, dtype=torch.float64)[None]])
+    bias = residual.mean(0, dtype=torch.float64)
+    excess = weights.square().sum() / penalty + (bias.square() / curvature.clamp(min=1e-12)).sum()
+    return torch.cat([weights, bias[None]]), float(excess) / 2
+
+
+def _value(z: Tensor, column: Tensor) -> float:
+    return float((z.logsumexp(1) - z.gather(1, column[:, None]).squeeze(1)).double().mean())
 
 
 class _Quadratic(NamedTuple):
@@ -194,9 +163,19 @@ class _Quadratic(NamedTuple):
 
 
 def _line_search(
-    z: Tensor, change: Tensor, column: Tensor, v: Tensor, direction: Tensor, penalty: float, slope: float
-) -> float:
-    """A step at which the convex objective has fallen and is nearly flat (strong Wolfe); 0 if there is none."""
+    z: Tensor,
+    change: Tensor,
+    column: Tensor,
+    v: Tensor,
+    direction: Tensor,
+    penalty: float,
+    first: float,
+    slope: float,
+    t: float,
+) -> tuple[float, float]:
+    """A step at which the convex objective has fallen from `first` and is nearly flat (strong Wolfe), and its value
+    there; 0 if there is none. `t` is the first that is tried.
+    """
     w, u = v[:-1], direction[:-1]
     quadratic = _Quadratic(
         *(penalty * float(term) for term in ((w * w).sum() / 2, (w * u).sum(), (u * u).sum()))
@@ -211,21 +190,20 @@ def _line_search(
         c, b, a = quadratic
         return float(loss) + c + b * t + a * t * t / 2, float(rise) + b + a * t
 
-    first, _ = along(0.0)
     noise = 4 * torch.finfo(z.dtype).eps * abs(first)
-    low, low_slope, high, high_slope, t = 0.0, slope, float("inf"), 0.0, 1.0
+    low, low_value, low_slope, high, high_slope = 0.0, first, slope, float("inf"), 0.0
     for _ in range(25):
         value, here = along(t)
         if value > first + 1e-4 * t * slope + noise or here > 0.5 * abs(slope):
             high, high_slope = t, max(here, 1e-3 * abs(slope))
         elif here < -0.9 * abs(slope):
-            low, low_slope = t, here
+            low, low_value, low_slope = t, value, here
         else:
-            return t
+            return t, value
         if high == float("inf"):
             t = 4 * t
             continue
         # The derivative ascends: where its chord vanishes, kept off the ends.
         share = low_slope / (low_slope - high_slope)
         t = low + (high - low) * min(max(share, 0.1), 0.9)
-    return low
+    return low, low_value
