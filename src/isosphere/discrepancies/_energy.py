@@ -3,13 +3,21 @@
 __all__ = ["HypersphericalEnergy", "layer_weights", "network_energy", "neurons", "sum_over_layers"]
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 
 from isosphere.discrepancies._base import Discrepancy
 from isosphere.discrepancies._null import NullMoments
-from isosphere.reductions import Group, PairFunction, in_float64, pair_mean
+from isosphere.reductions import (
+    Group,
+    PairFunction,
+    cosine_pair_means,
+    in_float64,
+    pair_mean,
+    together,
+)
 from isosphere.sphere import normalize
 
 _CLOSEST = 1e-12  # squared distance below which a pair has no gradient
@@ -77,6 +85,10 @@ class HypersphericalEnergy(Discrepancy):
     def _statistic(self, z: Tensor) -> Tensor:
         function = _potential(self.power, self.half_space)
         return pair_mean(normalize(in_float64(z)), function, diagonal=False, group=self.group).to(z)
+
+    def of_samples(self, samples: Sequence[Tensor], weights: Sequence[float]) -> Tensor:
+        """The weighted sum of the energies of samples ``(n_l, d_l)`` that every rank has all of, computed together."""
+        return cosine_pair_means(samples, _potential(self.power, self.half_space), weights)
 
     def reference(self, z: Tensor) -> Tensor:
         n, z = z.shape[-2], normalize(z)
@@ -178,11 +190,16 @@ def sum_over_layers(
     energy: HypersphericalEnergy, network: nn.Module, hidden_weight: float, output_weight: float
 ) -> Tensor:
     """The sum of :func:`network_energy`, by an energy that was built before: a compiler sees a call of it a layer."""
-    layers = neurons(network)
+    layers = [weight.flatten(1) for weight in neurons(network)]
     if not layers:
         raise ValueError(
             f"{type(network).__name__} has no linear or convolution layer of two or more neurons"
         )
     scales = layer_weights(len(layers), hidden_weight, output_weight)
-    energies = [scale * energy(weight.flatten(1)) for weight, scale in zip(layers, scales, strict=True)]
+    energies = []
+    for places in together(layers):
+        if len(places) == 1:
+            energies.append(scales[places[0]] * energy(layers[places[0]]))
+        else:
+            energies.append(energy.of_samples([layers[k] for k in places], [scales[k] for k in places]))
     return torch.stack(energies).sum()

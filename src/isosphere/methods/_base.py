@@ -271,11 +271,13 @@ class Regularised(Method):
         if self.regulariser is not None:
             self.regulariser.after_step()
 
-    def _regularised(self, loss: Loss, z: Tensor) -> Loss:
-        """The loss with the regulariser of embeddings ``(views, n, d)``, where there is one."""
+    def _regularised(self, loss: Loss, z: Tensor, rows: Tensor | None = None) -> Loss:
+        """The loss with the regulariser of embeddings ``(views, n, d)``, where there is one; ``rows`` are the same in
+        the discrepancy's space, where they are known.
+        """
         if self.regulariser is None:
             return loss
-        rows = self.regulariser.to_space(z)
+        rows = self.regulariser.to_space(z) if rows is None else rows
         pull = self._pull(row_total(z, self.group), len(z))
         total, value = self.regulariser(loss.total, rows, pull)
         return Loss(total, {**loss.parts, "regulariser": value.detach()})

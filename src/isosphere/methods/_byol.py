@@ -16,6 +16,7 @@ from isosphere.methods._network_energy import NetworkEnergy
 from isosphere.methods._pairs import (
     check_views,
     directed_pairs,
+    entries,
     row_total,
     squared_distance,
 )
@@ -221,9 +222,10 @@ class BYOL(Regularised):
             rows = [p, targets.detach()] + [z] * (self._term(Contrastive) is not None)
             # One after the other through the same few operators.
             p, target, *of_contrast = self._place(torch.cat(rows)).split([len(x) for x in rows])
-            pairs = directed_pairs(self.global_views, len(z))
-            distances = [squared_distance(p[v], target[g], n, self.group) for g, v in pairs]
-            total = 2 * torch.stack(distances).mean()
+            of_target, of_other = zip(*directed_pairs(self.global_views, len(z)), strict=True)
+            total = (
+                2 * squared_distance(entries(p, of_other), entries(target, of_target), n, self.group).mean()
+            )
             parts = {"invariance": total.detach()}
             for term in self.terms:
                 if isinstance(term, Regulariser):

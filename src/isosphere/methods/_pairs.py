@@ -61,7 +61,14 @@ def squared_distance(x: Tensor, y: Tensor, n: int, group: Group = None) -> Tenso
 
 
 def entries(x: Tensor, places: Sequence[int], dim: int = 0) -> Tensor:
-    """The entries of a dimension at these places; the index is kept on the device, so that no step waits for it."""
+    """The entries of a dimension at these places; the index is kept on the device, so that no step waits for it.
+
+    All of them as they are, or the other way round as of two views, are one operator forward and backward at most.
+    """
+    if list(places) == list(range(x.shape[dim])):
+        return x
+    if list(places[::-1]) == list(range(x.shape[dim])):
+        return x.flip(dim)
     return x.index_select(dim, constant(tuple(places), x.device, torch.int64))
 
 

@@ -13,6 +13,7 @@ from isosphere.reductions._collective import (
     world_size,
 )
 from isosphere.reductions._flat_index import SearchEngine, find_neighbours
+from isosphere.reductions._grams import cosine_pair_means, together
 from isosphere.reductions._nearest import nearest_log_distance
 from isosphere.reductions._neighbours import inner_product_blocks, nearest_neighbours, pair_tiles
 from isosphere.reductions._pairwise import PairFunction, pair_log_sum, pair_mean
@@ -30,6 +31,7 @@ __all__ = [
     "PairFunction",
     "SearchEngine",
     "all_reduce",
+    "cosine_pair_means",
     "equal_rows",
     "find_neighbours",
     "first_row",
@@ -48,6 +50,7 @@ __all__ = [
     "rows_are_equal",
     "rows_of_all",
     "sliced_characteristic_distance",
+    "together",
     "wide",
     "widest",
     "world_size",

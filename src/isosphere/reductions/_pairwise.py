@@ -128,7 +128,7 @@ def pair_mean(
         O(n^2) memory.
     """
     compute = partial(_mean, function=function, diagonal=diagonal, group=group, series=series)
-    return fused(z, compute, partial(_plain_mean, function=function, diagonal=diagonal), group)
+    return fused(z, compute, partial(plain_mean, function=function, diagonal=diagonal), group)
 
 
 def _mean(
@@ -167,7 +167,8 @@ def _mean(
             if not diagonal:
                 values.diagonal(shift, -2, -1).zero_()
             total += values.sum((-2, -1))
-            total += values[..., twice].sum((-2, -1)) if c[..., twice].numel() else 0.0
+            if c[..., twice].numel():
+                total += values[..., twice].sum((-2, -1))
         if gradient is not None:
             slopes = c if by_tiles is not None else function(c, 1)
             if not diagonal:
@@ -181,7 +182,7 @@ def _mean(
     return (totals / pairs).to(samples.dtype), None if gradient is None else gradient.mul_(2 / pairs)
 
 
-def _plain_mean(z: Tensor, function: PairFunction, diagonal: bool) -> Tensor:
+def plain_mean(z: Tensor, function: PairFunction, diagonal: bool) -> Tensor:
     values, n = function(z @ z.mT, 0), z.shape[-2]
     if diagonal:
         return values.mean((-2, -1))

@@ -37,7 +37,7 @@ def log_spherical_cauchy(u: Tensor, location: Tensor, rho: float) -> Tensor:
     apart = (u - location).square().sum(-1)
     peak = math.log1p(rho) - math.log1p(-rho)  # log of (1 - rho^2)/(1 - rho)^2
     tail = torch.log1p(apart * (rho / (1 - rho) ** 2))
-    return (dim - 1) * (peak - tail) - log_surface_area(dim)
+    return torch.rsub(tail, (dim - 1) * peak - log_surface_area(dim), alpha=dim - 1)
 
 
 def log_power_spherical(u: Tensor, location: Tensor, concentration: Tensor) -> Tensor:

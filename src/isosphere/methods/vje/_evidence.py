@@ -18,6 +18,7 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
+from isosphere.devices import constant
 from isosphere.methods.vje._likelihood import (
     diagonal_gaussian_kl,
     log_student_t_of_square,
@@ -38,7 +39,8 @@ target: a sample then keeps half of the cosine of its mean, so that the mean fee
 class Posterior(NamedTuple):
     """q(z | h) = N(mean, diag exp(log_variance)), and the scale of the directional factor; each ``(*, d)``.
 
-    The scale is in the units of a direction: ``unit`` times the square root of a variance in those of z.
+    The scale is in the units of a direction: ``unit`` times the square root of a variance in those of z. A factor
+    without a scale of its own (the spherical Cauchy law) has None.
 
     Example:
         >>> Posterior.of([torch.ones(3), torch.zeros(3)], None).mean
@@ -47,7 +49,8 @@ class Posterior(NamedTuple):
 
     mean: Tensor
     log_variance: Tensor
-    scale: Tensor
+    deviation: Tensor
+    scale: Tensor | None
 
     @classmethod
     def of(cls, outputs: Sequence[Tensor], floor: float | None, unit: float = 1.0) -> "Posterior":
@@ -55,10 +58,14 @@ class Posterior(NamedTuple):
 
         A logarithm a becomes ``10 tanh(a / 10)``. The factor's variance is that plus ``floor^2``, times ``unit^2``;
         tied, the posterior's is the same number before the unit, so that both logarithms cancel up to a constant.
+        Without a floor the factor has no scale.
         """
         mean, *logs = (_bounded(part) if i else part for i, part in enumerate(outputs))
-        of_factor = logs[-1] if floor is None else _with_floor(logs[-1], floor)
-        return cls(mean, of_factor if len(logs) == 1 else logs[0], unit * (of_factor / 2).exp())
+        if floor is not None:
+            logs[-1] = _with_floor(logs[-1], floor)
+        deviation, *of_factor = ((a / 2).exp() for a in logs)
+        scale = None if floor is None else unit * (of_factor[0] if of_factor else deviation)
+        return cls(mean, logs[0], deviation, scale)
 
     @property
     def variance(self) -> Tensor:
@@ -67,7 +74,7 @@ class Posterior(NamedTuple):
 
     def sample(self, noise: Tensor) -> Tensor:
         """``mean + sqrt(v) noise``, differentiable; noise broadcasts, ``(*samples, *, d)``."""
-        return self.mean + (self.log_variance / 2).exp() * noise
+        return torch.addcmul(self.mean, self.deviation, noise)
 
 
 def _bounded(logs: Tensor) -> Tensor:
@@ -75,7 +82,8 @@ def _bounded(logs: Tensor) -> Tensor:
 
 
 def _with_floor(log_variance: Tensor, floor: float) -> Tensor:
-    return torch.logaddexp(log_variance, torch.full_like(log_variance, 2 * math.log(floor)))
+    least = constant((2 * math.log(floor),), log_variance.device, log_variance.dtype)
+    return torch.logaddexp(log_variance, least)
 
 
 Directional = Literal["student", "student-product", "cauchy"]
@@ -110,7 +118,8 @@ class StudentFactor:
         floor = self.unit * self.floor
         return log_subdensity_constant(self.dim, self.degrees_of_freedom, floor, independent=self.independent)
 
-    def __call__(self, u: Tensor, centre: Tensor, scale: Tensor) -> Tensor:
+    def __call__(self, u: Tensor, centre: Tensor, scale: Tensor | None) -> Tensor:
+        assert scale is not None, "a posterior of this factor has a scale"
         floor = self.unit * self.floor
         return log_student_t_on_sphere(
             u, centre, scale, self.degrees_of_freedom, floor, independent=self.independent
@@ -149,7 +158,7 @@ class CauchyFactor:
         if not 0 < self.rho < 1:
             raise ValueError(f"got rho={self.rho}, expected a number between 0 and 1, such as 0.8")
 
-    def __call__(self, u: Tensor, centre: Tensor, scale: Tensor) -> Tensor:
+    def __call__(self, u: Tensor, centre: Tensor, scale: Tensor | None = None) -> Tensor:
         return log_spherical_cauchy(u, centre, self.rho)
 
     @property
@@ -211,8 +220,8 @@ class RadialFactor:
             )
 
     def __call__(self, log_r: Tensor, log_length: Tensor) -> Tensor:
-        square = ((log_r - log_length) / self.scale).square()
-        return log_student_t_of_square(square, 1, self.degrees_of_freedom) - math.log(self.scale)
+        square = (log_r - log_length).square()
+        return log_student_t_of_square(square, 1, self.degrees_of_freedom, self.scale)
 
     def __str__(self) -> str:
         return f"Student-t of the log length, {self.degrees_of_freedom:g} degrees of freedom, scale {self.scale:g}"

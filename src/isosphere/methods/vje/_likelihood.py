@@ -49,9 +49,14 @@ def log_student_t(x: Tensor, location: Tensor, scale: Tensor, degrees_of_freedom
     return log_student_t_of_square(square, dim, degrees_of_freedom) - volume
 
 
-def log_student_t_of_square(square: Tensor, dim: int, degrees_of_freedom: float) -> Tensor:
-    """:func:`log_student_t` of unit scales at a squared distance ``(*,)`` from the location."""
-    return _student_t_constant(dim, degrees_of_freedom) - student_t_cost(square, dim, degrees_of_freedom)
+def log_student_t_of_square(
+    square: Tensor, dim: int, degrees_of_freedom: float, scale: float = 1.0
+) -> Tensor:
+    """:func:`log_student_t` of equal scales at a squared distance ``(*,)`` from the location."""
+    nu, constant = degrees_of_freedom, _student_t_constant(dim, degrees_of_freedom) - dim * math.log(scale)
+    if math.isinf(nu):
+        return torch.rsub(square, constant, alpha=0.5 / scale**2)
+    return torch.rsub(torch.log1p(square / (nu * scale**2)), constant, alpha=(nu + dim) / 2)
 
 
 def log_student_t_product(x: Tensor, location: Tensor, scale: Tensor, degrees_of_freedom: float) -> Tensor:
@@ -68,15 +73,8 @@ def log_student_t_product(x: Tensor, location: Tensor, scale: Tensor, degrees_of
     x, location, scale = wide(x), wide(location), wide(scale)
     dim = torch.broadcast_shapes(x.shape, location.shape, scale.shape)[-1]
     square = ((x - location) / scale).square()
-    logs = scale.log() + student_t_cost(square, 1, degrees_of_freedom)
-    constant = dim * _student_t_constant(1, degrees_of_freedom)
-    return constant - logs.broadcast_to((*logs.shape[:-1], dim)).sum(-1)
-
-
-def student_t_cost(square: Tensor, dim: int, degrees_of_freedom: float) -> Tensor:
-    r"""What a squared scaled distance costs: :math:`\tfrac{\nu + d}{2} \log(1 + q/\nu)`, in the Gaussian limit q/2."""
-    nu = degrees_of_freedom
-    return square / 2 if math.isinf(nu) else (nu + dim) / 2 * torch.log1p(square / nu)
+    logs = log_student_t_of_square(square, 1, degrees_of_freedom) - scale.log()
+    return logs.broadcast_to((*logs.shape[:-1], dim)).sum(-1)
 
 
 def _student_t_constant(dim: int, nu: float) -> float:
@@ -168,7 +166,7 @@ def diagonal_gaussian_kl(mean: Tensor, log_variance: Tensor) -> Tensor:
         ``v - 1 - log v`` as ``expm1(a) - a`` with a = log v, exact near v = 1.
     """
     mean, log_variance = wide(mean), wide(log_variance)
-    return (torch.expm1(log_variance) - log_variance + mean.square()).sum(-1) / 2
+    return torch.addcmul(torch.expm1(log_variance) - log_variance, mean, mean).sum(-1) / 2
 
 
 def _check_degrees(degrees_of_freedom: float) -> None:

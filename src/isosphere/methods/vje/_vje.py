@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from isosphere.devices import send
+from isosphere.devices import constant, send
 from isosphere.methods._base import SLOW_START, Loss, Regularised
 from isosphere.methods._pairs import directed_pairs, entries, row_mean
 from isosphere.methods._registry import alias, method
@@ -232,21 +232,29 @@ class VJE(Regularised):
         counts = row_counts(h.shape[1], h.device, self.group)
         n = sum(counts)
         z = posterior.sample(self._noise(h, counts))
-        target = h.detach() if self.stop_gradient else h
-        kl = diagonal_gaussian_kl(posterior.mean, posterior.log_variance)
-        # Targets and samples one after the other through the same operators, and all pairs of views at once.
-        (u, centre), (log_r, log_length) = ((x[0], x[1:]) for x in polar(torch.cat([target[None], z])))
-        of_target, of_other = zip(*directed_pairs(self.global_views, len(h)), strict=True)
-        scale = entries(posterior.scale, of_other)
-        directional = self.factor(entries(u, of_target), entries(centre, of_other, 1), scale)
-        parts = {"directional": row_mean(directional.mean(0), n, self.group).mean()}
+        spread = self.discrepancy is not None and self.discrepancy.space == "sphere"
+        target = h if spread or not self.stop_gradient else h.detach()
+        # Targets and samples one after the other through the same operators, and all pairs of views at once, in the
+        # order of the others: of two views it is the targets that change places, which have no gradient.
+        directions, logs = polar(torch.cat([target[None], z]))
+        (u, centre), (log_r, log_length) = (x.split([1, len(z)]) for x in (directions, logs))
+        of_other, of_target = zip(
+            *sorted((v, g) for g, v in directed_pairs(self.global_views, len(h))), strict=True
+        )
+        targets = (entries(x.detach() if self.stop_gradient else x, of_target, 1) for x in (u, log_r))
+        target_u, target_log_r = targets
+        scale = None if posterior.scale is None else entries(posterior.scale, of_other)
+        densities = {"directional": self.factor(target_u, entries(centre, of_other, 1), scale)}
         if self.radius is not None:
-            radial = self.radius(entries(log_r, of_target), entries(log_length, of_other, 1))
-            parts["radial"] = row_mean(radial.mean(0), n, self.group).mean()
-        parts["kl"] = row_mean(entries(kl, of_other), n, self.group).mean()
-        bound = parts["directional"] + parts.get("radial", 0.0) - self.kl_weight * parts["kl"]
-        loss = Loss(-bound / h.shape[-1], {name: part.detach() for name, part in parts.items()})
-        return self._regularised(loss, h)
+            densities["radial"] = self.radius(target_log_r, entries(log_length, of_other, 1))
+        kl = entries(diagonal_gaussian_kl(posterior.mean, posterior.log_variance), of_other)
+        terms = {**densities, "kl": kl[None].expand(len(z), -1, -1)}
+        values = torch.stack(list(terms.values())).flatten(1)
+        means = row_mean(values, n * len(z) * len(of_other), self.group)
+        signs = [-1.0] * len(densities) + [self.kl_weight]
+        total = means @ constant(tuple(sign / h.shape[-1] for sign in signs), h.device, h.dtype)
+        parts = dict(zip(terms, means.detach(), strict=True))
+        return self._regularised(Loss(total, parts), h, u.squeeze(0) if spread else None)
 
     def _noise(self, h: Tensor, counts: list[int]) -> Tensor:
         """Standard normal ``(samples, views, n_r, d)``: this rank's rows of what all ranks draw together."""
