@@ -2,7 +2,8 @@
 #   make demo    install into .venv, train on built-in textures for a few minutes, judge, draw
 #   make test    install into .venv, lint, type-check and run the tests
 # And make docs builds the documentation in docs/_build/html, strictly, as a test does; of a machine with a GPU, without a
-# network once .venv is there, make gpu tests it and times statistics and trainings on it, in eight minutes, with records.
+# network once .venv is there with lightly (extra bench) in it, make gpu tests it and times statistics and trainings on it,
+# in eight minutes, with records.
 PYTHON ?= python3
 BIN := .venv/bin
 DEMO ?= runs/demo
@@ -32,6 +33,8 @@ test: lint
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadgroup
 
 gpu: .venv/installed
+	@$(BIN)/python -c 'import lightly' 2> /dev/null || $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,bench]' \
+		|| echo "lightly could not be installed: trainings are timed alone."
 	$(BIN)/python -m benchmarks.gpu --records
 
 slow: .venv/installed

@@ -262,6 +262,9 @@ def main() -> None:
     versions = " ".join(map(version_of, ("torch", "triton", "torchvision", "timm", "lightly")))
     name = torch.cuda.get_device_name() if device == "cuda" else "a CPU, at toy size: no measurement"
     print(f"{versions}; {name}", flush=True)
+    if find_spec("lightly") is None:
+        print("lightly is not installed: trainings are timed alone (pip install -e '.[bench]')", flush=True)
+    failed = 0.0
     table = Table(RECORDS, KEY, VALUES)
     with pictures(a.data, plan.batch * plan.steps + 16) as data:
         parts: dict[str, Callable[[], Iterator[Result]]] = {
@@ -279,6 +282,7 @@ def main() -> None:
                 beside = (
                     "" if math.isnan(row.beside) else f"  beside {row.beside:,.4g}: {row.ratio:.2f} times"
                 )
+                failed += row.value if row.what in ("failed", "error") else 0
                 print(f"  {row.what:28s} {row.size:24s} {row.value:12,.4g} {row.unit}{beside}", flush=True)
                 if a.records:
                     table.append(
@@ -287,6 +291,10 @@ def main() -> None:
                 if time.perf_counter() > end:
                     print(f"  {a.minutes:g} minutes are over", flush=True)
                     break
+    if failed:
+        raise SystemExit(
+            f"{failed:.0f} tests failed: the figures above are not to be trusted before they pass."
+        )
 
 
 if __name__ == "__main__":

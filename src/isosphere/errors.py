@@ -11,6 +11,7 @@ from contextvars import ContextVar
 __all__ = [
     "ABBREVIATED",
     "IsosphereError",
+    "NotFiniteError",
     "RunError",
     "UsageError",
     "command",
@@ -38,6 +39,10 @@ class RunError(IsosphereError):
     exit_code = 1
 
 
+class NotFiniteError(RunError):
+    """A loss, a gradient or a weight has left the range of numbers."""
+
+
 class UsageError(IsosphereError):
     """The command or its configuration was wrong; nothing was started (exit code 2)."""
 
@@ -60,7 +65,10 @@ def nearest(name: str, known: Iterable[str]) -> str:
 
 def out_of_memory(error: BaseException) -> bool:
     """Whether memory has run out: Python's error, or what torch and the system raise in its place."""
-    said = ("out of memory", "can't allocate memory", "not enough memory", "Cannot allocate memory")
+    said = (
+        *("out of memory", "can't allocate memory", "not enough memory", "Cannot allocate memory"),
+        "STATUS_ALLOC_FAILED",  # of cuBLAS and cuDNN
+    )
     return isinstance(error, MemoryError) or (
         isinstance(error, RuntimeError | OSError) and any(words in str(error) for words in said)
     )

@@ -2,6 +2,7 @@
 
 import math
 import os
+import re
 import signal
 import socket
 import sys
@@ -14,7 +15,10 @@ import torch
 from isosphere.data import Loader
 from isosphere.errors import RunError
 from isosphere.runs import read_metrics
-from isosphere.training import SilentReporter
+from isosphere.training import Config, SilentReporter
+from isosphere.training._config import TrainConfig
+from isosphere.training._gradient import check_micro_batch
+from isosphere.training._interrupt import failure_in_words
 
 
 class Stopper(SilentReporter):
@@ -344,10 +348,11 @@ def test_infinite_weights_are_never_saved(bench, tiny):
     "error",
     [
         torch.OutOfMemoryError("CUDA out of memory"),
+        RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
         RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes."),
         MemoryError(),
     ],
-    ids=["gpu", "cpu", "python"],
+    ids=["gpu", "cublas", "cpu", "python"],
 )
 def test_memory_that_does_not_suffice_is_said_in_words(bench, tiny, error):
     class Hungry(tiny):
@@ -358,6 +363,25 @@ def test_memory_that_does_not_suffice_is_said_in_words(bench, tiny, error):
 
     with pytest.raises(RunError, match=r"or a smaller batch_size\. The last good checkpoint"):
         bench.run("run", method=Hungry())
+
+
+@pytest.mark.parametrize(
+    ("settings", "ranks", "advice"),
+    [
+        ({"batch_size": 48}, 1, r'train=\{"micro_batch": 24\} or a smaller batch_size'),
+        ({"batch_size": 48}, 16, r'train=\{"micro_batch": 16\} or a smaller batch_size'),
+        ({"batch_size": 45, "micro_batch": 9}, 1, r'train=\{"micro_batch": 5\} or'),
+        ({"batch_size": 7}, 1, "start anew with a smaller batch_size"),
+    ],
+)
+def test_what_is_advised_when_memory_has_run_out_can_be_done(settings, ranks, advice, tmp_path):
+    config = Config(train=TrainConfig(**settings))
+    place = SimpleNamespace(world_size=ranks)
+    said = failure_in_words(torch.OutOfMemoryError("CUDA out of memory"), tmp_path / "none", config, place)
+    assert said is not None
+    assert re.search(advice, said)
+    if found := re.search(r'micro_batch": (\d+)', said):
+        check_micro_batch(settings["batch_size"], int(found[1]), ranks)
 
 
 def test_minutes_stop_in_time_and_anneal_over_just_that_time(bench):

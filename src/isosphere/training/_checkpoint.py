@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from isosphere.atomic import write_bytes
-from isosphere.errors import RunError, option
+from isosphere.errors import NotFiniteError, RunError, option
 from isosphere.methods import FROZEN, Method
 from isosphere.models import Encoder, EncoderRecord
 from isosphere.reading import require_regular
@@ -20,7 +20,6 @@ from isosphere.runs import RunFolder
 from isosphere.training._config import Config, parse_config
 from isosphere.training._defaults import EARLIER
 from isosphere.training._generators import random_state, restore_random_state
-from isosphere.training._interrupt import NotFiniteError
 from isosphere.training._optimizer import load_optimizer
 from isosphere.training._setup import FINGERPRINT, build, earlier_options
 

@@ -409,6 +409,17 @@ class TrainConfig(_Section):
         default=False, description="measure the shares of a step, and count what it launches"
     )
 
+    @field_validator("device", mode="before")
+    @classmethod
+    def _kind(cls, value: object) -> object:
+        kind, colon, number = str(value).partition(":")
+        if kind == "cuda" and colon and number.isdigit():
+            raise ValueError(
+                f"got '{value}', expected a kind of device: a training uses the first that it sees. Give "
+                f"{option('train.device', 'cuda')}, and to the program CUDA_VISIBLE_DEVICES={number} in its environment"
+            )
+        return value
+
     @field_validator("batch_size")
     @classmethod
     def _more_than_one(cls, value: int | None) -> int | None:

@@ -110,7 +110,7 @@ def check_micro_batch(batch: int, micro_batch: int | None, ranks: int) -> None:
     """
     if micro_batch is None or (batch % micro_batch == 0 and micro_batch % ranks == 0):
         return
-    fitting = [size for size in range(2, batch + 1) if batch % size == 0 and size % ranks == 0]
+    fitting = pieces_that_fit(batch, ranks)
     if not fitting:
         raise UsageError(f"a batch of {batch} cannot be shared by {ranks} ranks: give a multiple of {ranks}.")
     nearest = min(fitting, key=lambda size: (abs(size - micro_batch), size))
@@ -119,6 +119,11 @@ def check_micro_batch(batch: int, micro_batch: int | None, ranks: int) -> None:
         f"train.micro_batch = {micro_batch} must divide the batch of {batch} into equal pieces{shared}: give "
         f"{option('train.micro_batch', nearest)}."
     )
+
+
+def pieces_that_fit(batch: int, ranks: int) -> list[int]:
+    """Sizes of micro-batches that a batch can be taken in, from small to large."""
+    return [size for size in range(2, batch + 1) if batch % size == 0 and size % ranks == 0]
 
 
 def pieces_of(batch: int | None, micro_batch: int | None) -> int:

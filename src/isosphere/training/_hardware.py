@@ -14,10 +14,9 @@ import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from isosphere.errors import UsageError, option
+from isosphere.errors import NotFiniteError, UsageError, option
 from isosphere.models import RankBatchNorm
 from isosphere.training._distributed import has_meeting, launched, meet
-from isosphere.training._interrupt import NotFiniteError
 
 if TYPE_CHECKING:
     from lightning.fabric import Fabric
@@ -112,21 +111,29 @@ def check_scale(scaler: torch.amp.GradScaler | None, step: int) -> None:
         )
 
 
-def require_device(name: str) -> None:
-    """Raises: UsageError for a kind of device that this machine has not, or this torch cannot use."""
+def require_device(name: str, setting: str = "train.device") -> None:
+    """Refuse a device that this machine has not, or this torch cannot use; `setting` is what it was given as.
+
+    Raises: UsageError.
+    """
     if name == "auto":
         return
     try:
-        kind = torch.device(name).type
+        kind, number = torch.device(name).type, torch.device(name).index
     except (RuntimeError, TypeError):
-        kind = ""
+        kind, number = "", None
     there = {"cpu": lambda: True, "cuda": torch.cuda.is_available, "mps": torch.backends.mps.is_available}
     if kind not in there:
-        raise UsageError(f"{option('train.device')}: got {name!r}, expected cpu, cuda, cuda:1, ... or mps.")
+        raise UsageError(f"{option(setting)}: got {name!r}, expected cpu, cuda, cuda:1, ... or mps.")
     if not there[kind]():
         raise UsageError(
-            f"{option('train.device', name)}: torch {torch.__version__} finds no such device here. Leave it out, or "
-            f"give {option('train.device', 'cpu')}."
+            f"{option(setting, name)}: torch {torch.__version__} finds no such device here. Leave it out, or "
+            f"give {option(setting, 'cpu')}."
+        )
+    if kind == "cuda" and number is not None and number >= torch.cuda.device_count():
+        raise UsageError(
+            f"{option(setting, name)}: torch finds {torch.cuda.device_count()} here, counted from cuda:0. Give one of "
+            f"them, or {option(setting, 'cuda')}."
         )
 
 

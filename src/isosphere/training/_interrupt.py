@@ -6,10 +6,11 @@ from pathlib import Path
 from types import FrameType, TracebackType
 from typing import TYPE_CHECKING
 
-from isosphere.errors import RunError, option, out_of_memory
+from isosphere.errors import NotFiniteError, option, out_of_memory
 from isosphere.training._config import Config
 from isosphere.training._deterministic import NOT_DETERMINISTIC
 from isosphere.training._distributed import lost
+from isosphere.training._gradient import pieces_that_fit
 
 if TYPE_CHECKING:
     from lightning.fabric import Fabric
@@ -51,10 +52,6 @@ class Interrupt:
         self._previous = {}
 
 
-class NotFiniteError(RunError):
-    """A loss, a gradient or a weight has left the range of numbers."""
-
-
 def failure_in_words(error: Exception, checkpoint: Path, config: Config, fabric: "Fabric") -> str | None:
     """What is left and what to type after numbers that are none, a full memory, a lost process; None for others."""
     train = config.train
@@ -70,10 +67,13 @@ def failure_in_words(error: Exception, checkpoint: Path, config: Config, fabric:
             f"{option('optim.clip', 1.0)}, or {option('train.precision', 'float32')}."
         )
     if out_of_memory(error):
-        taken = train.micro_batch or train.batch_size or 4
+        batch = train.batch_size or 4
+        taken = train.micro_batch or batch
+        smaller = [size for size in pieces_that_fit(batch, fabric.world_size) if size < taken]
+        pieces = f"{option('train.micro_batch', smaller[-1])} or " if smaller else ""
         return (
-            f"a step of {taken} images does not fit into the device's memory: start anew with "
-            f"{option('train.micro_batch', max(2, taken // 2))} or a smaller {option('batch_size')}. {kept}"
+            f"a step of {taken} images does not fit into the device's memory: start anew with {pieces}a smaller "
+            f"{option('batch_size')}. {kept}"
         )
     if train.deterministic and isinstance(error, RuntimeError) and NOT_DETERMINISTIC in str(error):
         operator = str(error).partition(" does not have")[0]

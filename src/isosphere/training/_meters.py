@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from isosphere.devices import synchronize
-from isosphere.training._interrupt import NotFiniteError
+from isosphere.errors import NotFiniteError
 
 WARM_UP = 5
 """Steps whose time is not counted: allocation, autotuning and the first touch of caches belong to no steady state."""

@@ -375,7 +375,7 @@ def prepare_adaptation(
             f"{option('views')}: got {views}, expected 2 or more: what views differ in is learned from."
         )
     if device is not None:
-        require_device(device)
+        require_device(device, "device")
     if data is None and source is None:
         raise UsageError(
             f"no data: name a folder of images, for example: {command('adapt', 'PICTURES', out=out)}"

@@ -55,7 +55,7 @@ class Trained(Embedder):
     ) -> Self:
         """The run in a folder, or a network of timm by its name; arguments and errors as of :func:`isosphere.load`."""
         if device is not None:
-            require_device(device)
+            require_device(device, "device")
         where = device or ("cuda" if torch.cuda.is_available() else "cpu")
         if (given := Network.named(path)) is not None:
             with in_its_words(given.name):
