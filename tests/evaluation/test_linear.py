@@ -1,5 +1,7 @@
 """The linear probe against scikit-learn at the same penalty, and where scikit-learn has no answer."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -263,7 +265,7 @@ def test_certain_classes_cost_no_denormal_numbers():
     seen = []
 
     class Watched(Rows):
-        def blocks(self):
+        def blocks(self) -> Any:
             for here, rows in super().blocks():
                 yield here, _Kept(rows)
 
