@@ -11,6 +11,8 @@ from isosphere.discrepancies import DISCREPANCIES, build_discrepancy
 from isosphere.methods import Method, build_method
 from isosphere.models import build_encoder
 from isosphere.sphere import normalize
+from isosphere.training._config import OptimConfig
+from isosphere.training._optimizer import build_optimizer
 from tests.accelerator.place import D, counted
 from tests.names import FROM_VIEWS
 
@@ -115,6 +117,22 @@ def test_a_loss_is_few_launches(name, simulated):
         method.loss(*outputs).total.backward()
         method.after_step(0.5)
     assert seen.launches + LAUNCHES["crops"] < 200
+
+
+@counted
+@pytest.mark.parametrize("scaled", [False, True])
+@pytest.mark.parametrize(("name", "launches"), [("adamw", 15), ("sgd", 7), ("lars", 23)])
+def test_an_optimiser_goes_over_all_parameters_at_once_and_waits_for_nothing(
+    name, launches, scaled, simulated
+):
+    method = built("byol").to(D)
+    optimizer = build_optimizer(method, OptimConfig(name=name, weight_decay=0.01), scaled=scaled)
+    method([view.to(D) for view in views()]).total.backward()
+    optimizer.step()
+    with simulated.record() as seen, simulated.no_waiting():
+        optimizer.step()
+        optimizer.zero_grad()
+    assert seen.launches <= launches
 
 
 @counted

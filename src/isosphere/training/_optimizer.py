@@ -77,9 +77,9 @@ def build_optimizer(module: nn.Module, config: OptimConfig, *, scaled: bool = Fa
     """
     groups = decay_groups(module, config.weight_decay, backbone_scales(module, config))
     momentum = MOMENTUM if config.momentum is None else config.momentum
-    # One kernel for all parameters, where there is one: the loop over tensors costs a small network 5 % of
-    # its step.
-    fused = not scaled and all(p.device.type != "mps" for group in groups for p in group["params"])
+    # One kernel for all parameters, where there is one: the loop over tensors costs a small network 5 % of its step.
+    # Else None, not False, for which torch would go from tensor to tensor on a GPU too.
+    fused = (not scaled and all(p.device.type != "mps" for group in groups for p in group["params"])) or None
     if config.name == "sgd":
         return torch.optim.SGD(groups, lr=config.learning_rate, momentum=momentum, fused=fused)
     if config.name == "lars":
