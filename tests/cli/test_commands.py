@@ -8,11 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from typer.main import get_command
 
 from isosphere import __version__
-from isosphere.cli import COMMANDS, app, main
+from isosphere.cli import COMMANDS, app, main, panels
 from isosphere.errors import RunError, UsageError
 from tests.zoo import zoo
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def test_help_names_every_command(run):
@@ -21,6 +24,27 @@ def test_help_names_every_command(run):
         assert done.code == 0
         assert all(f" {command} " in done.out for command in COMMANDS)
     assert {command.name for command in app.registered_commands} == set(COMMANDS)
+
+
+def test_commands_and_options_stand_in_panels(run):
+    assert [name for names in panels.COMMANDS.values() for name in names] == list(COMMANDS)
+    at = [done.out.index(f"{panel} ") for done in (run("--help"),) for panel in panels.COMMANDS]
+    assert at == sorted(at)
+    of_train = run("train", "--help").out
+    assert of_train.index(" --out") < of_train.index(" Network ") < of_train.index(" --method")
+    assert of_train.index(" Length ") < of_train.index(" --epochs") < of_train.index(" Machine ")
+    known = {param.name for command in get_command(app).commands.values() for param in command.params}
+    assert {name for names in panels.OPTIONS.values() for name in names} <= known
+    assert " Output " not in run("bundle", "--help").out  # of a few options
+
+
+def test_the_page_of_commands_lists_them_as_the_help_does():
+    """Also where it is read without being built."""
+    page, commands = (ROOT / "docs" / "commands.md").read_text(), get_command(app).commands
+    for panel, names in panels.COMMANDS.items():
+        first = [" ".join(commands[name].help.split("\n\n")[0].split()) for name in names]
+        rows = [f"| `isosphere {name}` | {said} |" for name, said in zip(names, first, strict=True)]
+        assert "\n".join([f"| {panel.lower()} | |", "|---|---|", *rows]) in page
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -28,6 +28,18 @@ def test_no_number_is_cut(width):
     assert max(len(line.rstrip()) for line in text.splitlines()) <= width
 
 
+def test_in_a_file_numbers_end_within_80_columns_and_words_stay_whole():
+    written = Console(file=io.StringIO(), width=80, highlight=False)
+    rows = [["kl-vmf", *(f"{k}.0 [{k}.1, {k}.2]" for k in range(6))], ["mmd", *("1.0" for _ in range(6))]]
+    table(written, "title", ["features", *(f"Recall@{k}" for k in range(6))], rows)
+    lines = written.file.getvalue().splitlines()
+    assert max(map(len, lines)) <= 80
+    assert sum(line.startswith("  kl-vmf") for line in lines) == 2
+    path = "a/long/path/" * 9
+    table(written, "title", ["rank", "cosine", "image"], [["1", "1.0000", path]])
+    assert f"1     1.0000  {path}\n" in written.file.getvalue()
+
+
 def test_names_stay_and_words_are_wrapped():
     """A column of long words leaves room for the names of the rows."""
     rows = [["kl-vmf", "KL of a kernel density estimate " * 4, "a paper with a long title " * 3]]

@@ -8,6 +8,7 @@ import typer
 from typer.exceptions import TyperException
 
 from isosphere import __version__
+from isosphere.cli import panels
 from isosphere.cli.commands import COMMANDS as _COMMANDS
 from isosphere.cli.commands import LIGHT, SHARED
 from isosphere.cli.console import error_console, paragraph
@@ -47,7 +48,8 @@ app = typer.Typer(
 
 COMMANDS = tuple(_COMMANDS)
 for _name, _command in _COMMANDS.items():
-    app.command(_name)(said_when_stopped(_command if _name in LIGHT else after_loading(_command)))
+    _run = said_when_stopped(_command if _name in LIGHT else after_loading(_command))
+    app.command(_name, cls=panels.Command, rich_help_panel=panels.panel_of(_name))(_run)
 
 
 @app.callback(invoke_without_command=True)

@@ -69,14 +69,15 @@ _NUMBER = re.compile(r"[-+]?\d|\u2013$|undefined$|$")
 
 
 def table(console: Console, title: str, columns: list[str], rows: list[list[str]]) -> None:
-    """A table on a terminal, words wrapped and nothing cut; elsewhere the same as aligned plain lines. Numbers stand to
-    the right.
+    """A table on a terminal, words wrapped and nothing cut; elsewhere the same as aligned plain lines, of which words
+    alone may be longer than 80 columns. Numbers stand to the right.
     """
     shown = [[printable(cell) for cell in row] for row in [columns, *rows]]
     widths = [max(len(row[i]) for row in shown) for i in range(len(columns))]
     numbers = [i > 0 and all(_NUMBER.match(row[i]) for row in shown[1:]) for i in range(len(columns))]
+    groups = _groups(widths, numbers, console.width)
     if console.is_terminal:
-        for k, group in enumerate(_groups(widths, numbers, console.width)):
+        for k, group in enumerate(groups):
             made = Table(
                 title=text(title) if k == 0 else None,
                 title_justify="left",
@@ -97,12 +98,10 @@ def table(console: Console, title: str, columns: list[str], rows: list[list[str]
             console.print(made)
         return
     console.print(text(title), soft_wrap=True)
-    for row in shown:
-        cells = [
-            f"{cell:>{w}}" if number else f"{cell:<{w}}"
-            for cell, w, number in zip(row, widths, numbers, strict=True)
-        ]
-        console.print(text("  " + "  ".join(cells).rstrip()), soft_wrap=True)
+    for group in groups:
+        for row in shown:
+            cells = [f"{row[i]:>{widths[i]}}" if numbers[i] else f"{row[i]:<{widths[i]}}" for i in group]
+            console.print(text("  " + "  ".join(cells).rstrip()), soft_wrap=True)
 
 
 def _groups(widths: list[int], numbers: list[bool], width: int) -> list[list[int]]:
