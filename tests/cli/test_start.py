@@ -80,3 +80,16 @@ def test_a_shell_can_complete_a_line(typed, found):
         check=True,
     )
     assert done.stdout.split() == found
+
+
+def test_what_is_loaded_is_not_looked_through_for_garbage():
+    program = """
+import gc
+passes = []
+gc.callbacks.append(lambda phase, info: passes.append(info["generation"]))
+from isosphere.cli.starting import after_loading
+before = len(passes)
+after_loading(lambda: print(len(passes) - before, gc.isenabled(), gc.get_freeze_count() > 100_000))()
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert (done.stdout, done.stderr) == ("0 True True\n", "")

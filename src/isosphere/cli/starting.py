@@ -1,8 +1,11 @@
 """The seconds before a command can begin, in which torch is imported: a terminal does not stay empty meanwhile."""
 
+import atexit
 import functools
+import gc
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 __all__ = ["COMPLETION", "after_loading"]
 
@@ -10,6 +13,23 @@ COMPLETION = "_ISOSPHERE_COMPLETE"
 """A variable of the environment by which a shell asks how a line can be completed."""
 
 _NOTE = "Starting ..."
+
+
+@contextmanager
+def _no_garbage() -> Iterator[None]:
+    """Where torch is imported within the block: hundreds of thousands of objects that stay are not looked through for
+    garbage, then or later; a sixth of the time.
+    """
+    if "torch" in sys.modules or not gc.isenabled():
+        yield
+        return
+    gc.disable()
+    try:
+        yield
+        gc.freeze()
+        atexit.register(gc.unfreeze)  # modules written in C look for what was left at the end
+    finally:
+        gc.enable()
 
 
 def after_loading(command: Callable[..., int | None]) -> Callable[..., int | None]:
@@ -21,7 +41,8 @@ def after_loading(command: Callable[..., int | None]) -> Callable[..., int | Non
         if shown:
             print(_NOTE, end="\r", file=sys.stderr, flush=True)
         try:
-            import isosphere.workflows  # noqa: F401
+            with _no_garbage():
+                import isosphere.workflows  # noqa: F401
         finally:
             if shown:
                 print(" " * len(_NOTE), end="\r", file=sys.stderr, flush=True)
