@@ -406,7 +406,7 @@ def test_what_is_longer_than_crops_reach_is_said(tmp_path):
     for i in range(8):
         Image.new("RGB", (200, 40) if i == 3 else (50, 40), (30 * i, 9, 9)).save(tmp_path / f"{i}.png")
     parts = prepare(config_of(tmp_path, "train.batch_size=4"))
-    assert parts.facts["seen"].endswith("of the 12.5% that are over 4 times as long as wide over the middle")
+    assert parts.facts["panoramas"].startswith("12.5% are over 4 times as long as wide: ")
 
 
 def test_contact_sheet_keeps_shapes(photographs):

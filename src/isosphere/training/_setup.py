@@ -266,27 +266,32 @@ def earlier_options(config: Config) -> Config:
     return config.replace(method={"options": {**earlier, **config.method.options}}) if earlier else config
 
 
+_WHOLE = "random crops are drawn over the whole picture"
+
+
 def about_pixels(
     config: Config, source: Source, white: White | None, *channels: str | None
 ) -> dict[str, str]:
-    """What was decided about these pictures, in two lines; none where there was nothing to decide."""
+    """What was decided about these pictures, in three lines; none where there was nothing to decide."""
     number, found = config.data.white, survey(source)
     said = [] if number is None else [f"{number:g} is white" if white is None else white.reason]
-    seen = _whole(Shapes.of(source, config.data.canvas_size or 32)) if config.data.whole else found.outside
     lines = {
         "pixels": "; ".join(filter(None, [*channels, *said, *found.decided])),
-        "seen": found.outside and seen,
+        "seen": found.outside and (_WHOLE if config.data.whole else found.outside),
+        "panoramas": _panoramas(Shapes.of(source, config.data.canvas_size or 32))
+        if config.data.whole
+        else "",
     }
     return {name: line for name, line in lines.items() if line}
 
 
-def _whole(shapes: Shapes) -> str:
-    """What random crops of whole pictures reach, in words."""
-    said = "random crops are drawn over the whole picture"
-    if not shapes.too_long:
-        return said
+def _panoramas(shapes: Shapes) -> str:
+    """Of which pictures crops do not reach the ends; empty where there are none."""
+    share = shapes.too_long
     return (
-        f"{said}, of the {shapes.too_long:.1%} that are over {LONGEST} times as long as wide over the middle"
+        f"{share:.1%} are over {LONGEST} times as long as wide: crops are drawn over their middle"
+        if share
+        else ""
     )
 
 

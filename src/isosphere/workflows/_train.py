@@ -137,9 +137,8 @@ def train(
                 ui.say(text)
         for text in training.warnings:
             reading.say(text, warning=True)
-        for name in ("pixels", "seen"):
-            if name in training.facts:
-                reading.say(f"{name}: {training.facts[name]}")
+        for name, said in training.pictures.items():
+            reading.say(f"{name}: {said}")
         summary = training.run(ui, callbacks)
     for text, warning in training.closing(summary):
         ui.say(text, warning=warning)

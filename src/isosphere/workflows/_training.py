@@ -65,8 +65,7 @@ class Training:
     @property
     def start(self) -> dict[str, str]:
         """What will happen, in five lines, and what is out of the ordinary; :attr:`facts` is the rest."""
-        squares = [] if self.config.data.whole else ["seen"]
-        shown = ["expect", "pixels", *squares, *(["teacher"] if self.config.method.distill else [])]
+        shown = ["expect", *(["teacher"] if self.config.method.distill else [])]
         advice = {"advice": " ".join(self.parts.advice)} if self.parts.advice else {}
         watched = (
             {"watch": "cosine of different images: 0 spread, 1 collapsed"} if self.parts.observer else {}
@@ -75,8 +74,15 @@ class Training:
             **self.parts.start,
             **watched,
             **{name: self.facts[name] for name in shown if name in self.facts},
+            **self.pictures,
             **advice,
         }
+
+    @property
+    def pictures(self) -> dict[str, str]:
+        """What was decided about the pictures; what is not seen of them only where it could be."""
+        named = ("pixels", "panoramas", *(() if self.config.data.whole else ("seen",)))
+        return {name: self.facts[name] for name in named if name in self.facts}
 
     @property
     def warnings(self) -> tuple[str, ...]:
