@@ -157,6 +157,7 @@ import os, pkgutil, signal, sys
 from pathlib import Path
 
 import lightning.fabric, timm, torch, torchvision, typer  # theirs are their own business
+import torch.distributed.elastic.agent.server.local_elastic_agent
 
 for name in ("fcntl", "resource", "termios", "pwd", "grp"):
     sys.modules[name] = None

@@ -55,7 +55,7 @@ def test_two_processes_train_as_one(tmp_path, monkeypatch, launcher, keys):
     done = subprocess.run(command, capture_output=True, text=True, env=environment(), cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("Trained 2 epochs") == 1
-    assert "batch norm over all of them" in done.stdout
+    assert "2 processes" in done.stdout
     one, two = RunFolder.open("one"), RunFolder.open("two")
     for first, second in ((one.encoder, two.encoder), (one.method, two.method)):
         ours, theirs = load_file(first), load_file(second)
@@ -145,6 +145,13 @@ def listening(pids: set[int]) -> set[str]:
     return found
 
 
+def wait_for(file: Path, seconds: float = 120.0) -> None:
+    until = time.monotonic() + seconds
+    while not file.exists() and time.monotonic() < until:
+        time.sleep(0.1)
+    assert file.exists()
+
+
 LOOPBACK = {"0100007F", "0" * 24 + "01000000"}
 
 
@@ -162,12 +169,84 @@ def endless(tmp_path):
         env=environment(),
         cwd=tmp_path,
     ) as started:
-        until = time.monotonic() + 120
-        while not (tmp_path / "run" / "checkpoints" / "last.ckpt").exists() and time.monotonic() < until:
-            time.sleep(0.1)
+        wait_for(tmp_path / "run" / "checkpoints" / "last.ckpt")
         yield started
         if started.poll() is None:
             started.kill()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
+def test_a_process_that_dies_once_is_started_again_to_the_same_bits(tmp_path):
+    """Killed in the middle of the run, named, all go on from the last checkpoint: as if nothing had happened."""
+    keys = [*KEYS, "train.checkpoint_minutes=0"]
+    settings = [word for key in keys for word in ("--set", key)]
+    words = ["train", *WORDS, "--epochs", "60", *settings, "--devices", "2", "--max-restarts", "1"]
+    whole = [*ISOSPHERE, *words, "--out", "whole"]
+    subprocess.run(whole, check=True, capture_output=True, env=environment(), cwd=tmp_path)
+    with subprocess.Popen(
+        [*ISOSPHERE, *words, "--out", "broken"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment(),
+        cwd=tmp_path,
+    ) as started:
+        wait_for(tmp_path / "broken" / "checkpoints" / "last.ckpt")
+        os.kill(ranks_of(started.pid)["1"], signal.SIGKILL)
+        out, said = started.communicate(timeout=240)
+    assert started.returncode == 0, said
+    said = " ".join(said.split())
+    assert "Process 1 of 2 was ended by SIGKILL. All go on from the last checkpoint: restart 1 of 1." in said
+    assert "Start all of them again" not in said
+    assert "Resuming after step" in out
+    for name in ("encoder.safetensors", "method.safetensors"):
+        assert (tmp_path / "broken" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
+def test_a_process_that_dies_each_time_ends_the_run(tmp_path):
+    """Once more than --max-restarts, whatever it has come to: a sentence, and no process is left."""
+    settings = [word for key in KEYS for word in ("--set", key)]
+    words = ["train", *WORDS, "--out", "run", *settings, "--devices", "2", "--max-restarts", "1"]
+    with subprocess.Popen(
+        [*ISOSPHERE, *words],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment(),
+        cwd=tmp_path,
+    ) as started:
+        killed: set[int] = set()
+        until = time.monotonic() + 120
+        while len(killed) < 2 and time.monotonic() < until:
+            found = ranks_of(started.pid)
+            if "1" in found and found["1"] not in killed:
+                killed.add(found["1"])
+                os.kill(found["1"], signal.SIGKILL)
+            time.sleep(0.1)
+        _, said = started.communicate(timeout=120)
+    assert started.returncode == 1
+    said = " ".join(said.split())
+    assert said.count("restart 1 of 1") == 1
+    assert (
+        said.count("Process 1 of 2 was ended by SIGKILL, after 1 restart; the others have been ended.") == 1
+    )
+    assert "Traceback" not in said
+    assert not any(Path(f"/proc/{pid}").exists() for pid in killed)
+
+
+def test_a_wrong_use_is_not_started_again(tmp_path):
+    """One process alone can be started again as well; what it refuses it would refuse each time."""
+    (tmp_path / "pictures").mkdir()
+    words = ["train", "pictures", "--out", "run", "--max-restarts", "3"]
+    done = subprocess.run(
+        [*ISOSPHERE, *words], capture_output=True, text=True, env=environment(), cwd=tmp_path
+    )
+    assert done.returncode == 2
+    assert done.stderr.count("isosphere: ") == 1
+    assert "restart" not in done.stderr
 
 
 def resumed(tmp_path):
@@ -213,10 +292,34 @@ def test_sigterm_is_handed_on_and_all_is_saved(endless):
     assert said == ""
 
 
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere processes outlive a launcher that is killed")
+def test_nothing_outlives_a_launcher_that_is_killed(endless, tmp_path):
+    """All save, as after SIGTERM, and end."""
+    ranks = ranks_of(endless.pid).values()
+    endless.kill()
+    until = time.monotonic() + 60
+    while any(is_alive(pid) for pid in ranks) and time.monotonic() < until:
+        time.sleep(0.1)
+    assert not any(is_alive(pid) for pid in ranks)
+    assert "everything is saved" in endless.stdout.read()
+    again = resumed(tmp_path)
+    assert "Resuming after step" in again.stdout, again.stderr
+
+
+def is_alive(pid: int) -> bool:
+    """An orphan that nobody has taken note of yet is not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except OSError:
+        return False
+
+
 def test_wrong_uses_are_refused_before_anything_is_started(run, tmp_path):
     for words, told in (
         (["--devices", "3", "--batch-size", "64"], "--batch-size 63"),
         (["--devices", "2", "--nodes", "2"], "NODE_RANK=K isosphere train"),
+        (["--nodes", "2", "--max-restarts", "1"], "torchrun --nnodes 2"),
     ):
         done = run("train", "digits", "--out", "r", "--set", "train.device=cpu", *words)
         assert done.code == 2

@@ -308,3 +308,31 @@ def test_images_at_decodes_these_alone_and_shows_grey_for_the_others(source):
     assert counted.decoded.value == 2
     with pytest.raises(ValueError, match="positions reach from 0 to 100"):
         images_at(counted, [0, 100], 4)
+
+
+OF_A_GROUP = """
+import os, signal, sys
+import torch
+from isosphere.data._workers import Ahead
+
+asked = []
+signal.signal(signal.SIGTERM, lambda number, frame: asked.append(number))
+results = iter(Ahead(lambda positions: torch.tensor(positions), [[k] for k in range(40)], workers=1, ahead=1))
+found = [int(next(results))]
+os.killpg(0, signal.SIGTERM)
+found += [int(result) for result in results]
+print(asked == [signal.SIGTERM], found == list(range(40)))
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "killpg"), reason="there are no process groups")
+def test_a_signal_to_the_whole_group_leaves_the_workers_to_their_program():
+    """As a launcher sends it to each process that it has started: what is to be saved still needs them."""
+    done = subprocess.run(
+        [sys.executable, "-c", OF_A_GROUP],
+        capture_output=True,
+        text=True,
+        check=False,
+        start_new_session=True,
+    )
+    assert done.stdout == "True True\n", done.stderr

@@ -14,8 +14,11 @@ __all__ = [
     "Images",
     "LAYERS",
     "Layer",
+    "MaxRestarts",
     "Network",
     "NoCache",
+    "Nodes",
+    "Preset",
     "OneData",
     "Overwrite",
     "Passes",
@@ -109,6 +112,15 @@ Distill: TypeAlias = Annotated[
 ]
 Devices: TypeAlias = Annotated[
     int | None, typer.Option(help="Processes on this host, one a GPU.", show_default="1")
+]
+Nodes: TypeAlias = Annotated[int | None, typer.Option(help="Hosts; see docs/devices.md.", show_default="1")]
+MaxRestarts: TypeAlias = Annotated[
+    int | None,
+    typer.Option(help="After a failure start again so often, from the last checkpoint.", show_default="0"),
+]
+Preset: TypeAlias = Annotated[
+    str | None,
+    typer.Option(help="A paper's recipe, or a measured one; see isosphere list presets.", show_default=False),
 ]
 Seed: TypeAlias = Annotated[int | None, typer.Option(help="Of everything random.", show_default="0")]
 Verbose: TypeAlias = Annotated[

@@ -11,7 +11,7 @@ __all__ = ["start_together"]
 PORT = 29500
 
 
-def start_together(words: Sequence[str], devices: int, nodes: int) -> int:
+def start_together(words: Sequence[str], devices: int, nodes: int, max_restarts: int) -> int:
     """Start the command's processes on this host, and return its exit code when all have ended.
 
     Raises: UsageError where several hosts do not know of each other.
@@ -23,7 +23,7 @@ def start_together(words: Sequence[str], devices: int, nodes: int) -> int:
             paragraph(error_console(), line, style="red")
 
     if nodes == 1:
-        return launch(words, devices=devices, say=say)
+        return launch(words, devices=devices, max_restarts=max_restarts, say=say)
     environment = os.environ
     if "MASTER_ADDR" not in environment or "NODE_RANK" not in environment:
         raise UsageError(

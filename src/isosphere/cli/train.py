@@ -48,12 +48,7 @@ def train(
     ] = None,
     image_size: options.ImageSize = None,
     seed: options.Seed = None,
-    preset: Annotated[
-        str | None,
-        typer.Option(
-            help="A paper's recipe, or a measured one; see isosphere list presets.", show_default=False
-        ),
-    ] = None,
+    preset: options.Preset = None,
     config: Annotated[
         Path | None, typer.Option(help="YAML file with any of the keys.", show_default=False)
     ] = None,
@@ -68,7 +63,8 @@ def train(
     verbose: options.Verbose = False,
     profile: Annotated[bool, typer.Option("--profile", help="Measure the shares of a step.")] = False,
     devices: options.Devices = None,
-    nodes: Annotated[int | None, typer.Option(help="Hosts; see docs/devices.md.", show_default="1")] = None,
+    nodes: options.Nodes = None,
+    max_restarts: options.MaxRestarts = None,
 ) -> int:
     """Train an encoder on images, without labels.
 
@@ -81,7 +77,7 @@ def train(
     given = {name: value or None if isinstance(value, bool) else value for name, value in locals().items()}
     given["data"] = together(data) if data else None
     from isosphere.runs import RunFolder
-    from isosphere.training import is_first, keep_freed_memory
+    from isosphere.training import end_with_launcher, is_first, keep_freed_memory, restarts
     from isosphere.workflows import (
         FLAGS,
         check_processes,
@@ -93,6 +89,8 @@ def train(
         resolve_without_images,
     )
 
+    end_with_launcher()
+    resume = resume or restarts()[0] > 0
     if not dry_run:
         require_out(out, given["data"])
     folder = RunFolder(out or "untrained")
@@ -111,7 +109,7 @@ def train(
     if more is not None:
         from isosphere.cli.processes import start_together
 
-        return start_together(context.obj, *more)
+        return start_together(context.obj, *more, asked.train.max_restarts)
     console = output_console()
     console.quiet = not is_first()
     keep_freed_memory()

@@ -79,6 +79,7 @@ class Ahead(Generic[T]):
             _Work(work, in_worker=workers > 0),
             batch_sampler=batches,  # type: ignore[arg-type]  (any iterable of lists does)
             num_workers=workers,
+            worker_init_fn=_in_own_group if workers else None,
             prefetch_factor=ahead if workers else None,
             collate_fn=_as_it_is,
             pin_memory=pin_memory,
@@ -199,6 +200,14 @@ def _exit_code(workers: Sequence[Any]) -> int | None:
 def _end(results: Any) -> None:
     if hasattr(results, "_shutdown_workers"):
         results._shutdown_workers()
+
+
+def _in_own_group(worker: int) -> None:
+    """Signals to the group of a program (Ctrl-C, a launcher's SIGTERM) are its own business: it may yet save, and for
+    that needs its workers, which end with it.
+    """
+    if hasattr(os, "setpgid"):
+        os.setpgid(0, 0)
 
 
 def _as_it_is(result: Any) -> Any:

@@ -13,7 +13,7 @@ from isosphere.training._checkpoint import (
 )
 from isosphere.training._config import FLAGS, Config, describe_keys, known_keys, parse_config
 from isosphere.training._defaults import resolve, settle_channels, settle_white
-from isosphere.training._distributed import is_first, is_launched, launch, launched, lost, meet
+from isosphere.training._distributed import is_first, is_launched, launched, lost, meet, restarts
 from isosphere.training._facts import ENOUGH, least_steps, lengthened
 from isosphere.training._fit import fit
 from isosphere.training._gradient import Differentiator, Step
@@ -26,6 +26,7 @@ from isosphere.training._hardware import (
     require_device,
 )
 from isosphere.training._interrupt import STOPPED_BY
+from isosphere.training._launch import end_with_launcher, launch
 from isosphere.training._meters import StepTimer
 from isosphere.training._monitor import (
     CollapseMetrics,
@@ -91,6 +92,7 @@ __all__ = [
     "contact_sheet",
     "describe_keys",
     "duration",
+    "end_with_launcher",
     "explain_precision",
     "fit",
     "hold_out",
@@ -121,6 +123,7 @@ __all__ = [
     "require_device",
     "require_same_run",
     "resolve",
+    "restarts",
     "settle_channels",
     "settle_white",
     "save_checkpoint",

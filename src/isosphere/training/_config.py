@@ -27,6 +27,7 @@ FLAGS = {
     "device": "train.device",
     "devices": "train.devices",
     "nodes": "train.nodes",
+    "max_restarts": "train.max_restarts",
 }
 """Settings that have a flag, or a keyword, of their own, with their keys."""
 
@@ -373,6 +374,11 @@ class TrainConfig(_Section):
         description="processes on each host; empty: those of torchrun or srun, else 1",
     )
     nodes: int | None = Field(default=None, ge=1, le=65536, description="hosts; empty: as found, else 1")
+    max_restarts: int = Field(
+        default=0,
+        ge=0,
+        description="start the processes again so often after a failure, from the last checkpoint",
+    )
     timeout_minutes: float = Field(
         default=10.0, gt=0.0, description="wait so long for another process before giving it up"
     )

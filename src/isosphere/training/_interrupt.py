@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from isosphere.errors import NotFiniteError, option, out_of_memory
 from isosphere.training._config import Config
 from isosphere.training._deterministic import NOT_DETERMINISTIC
-from isosphere.training._distributed import lost
+from isosphere.training._distributed import lost, restarts
 from isosphere.training._gradient import pieces_that_fit
 
 if TYPE_CHECKING:
@@ -82,9 +82,10 @@ def failure_in_words(error: Exception, checkpoint: Path, config: Config, fabric:
             f"{option('train.deterministic', True)}, or train on another one. {kept}"
         )
     if fabric.world_size > 1 and lost(error):
+        done, most = restarts()
         return (
             f"another process of this run is gone, or has not answered for {train.timeout_minutes:g} minutes "
-            f"(process {fabric.global_rank} of {fabric.world_size} noticed). {kept} Start all of them again with "
-            f"{option('resume', True)}."
+            f"(process {fabric.global_rank} of {fabric.world_size} noticed). {kept}"
+            + ("" if done < most else f" Start all of them again with {option('resume', True)}.")
         )
     return None

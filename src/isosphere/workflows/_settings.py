@@ -41,6 +41,7 @@ FREE_ON_RESUME = (
     "train.deterministic",
     "train.device",  # and train.devices
     "train.nodes",
+    "train.max_restarts",
     "train.timeout_minutes",
     "train.monitor",
     "train.knn_epochs",
@@ -189,8 +190,14 @@ def check_processes(config: Config, asked: int | None) -> tuple[int, int] | None
             )
         return None
     devices, nodes = train.devices or 1, train.nodes or 1
-    if devices * nodes == 1:
+    if devices * nodes == 1 and not train.max_restarts:
         return None
+    if nodes > 1 and train.max_restarts:
+        raise UsageError(
+            f"{option('max_restarts', train.max_restarts)}: several hosts are started again by torchrun alone: "
+            f"torchrun --nnodes {nodes} --nproc-per-node {devices} --max-restarts {train.max_restarts} --rdzv-backend "
+            "c10d --rdzv-endpoint FIRST_HOST:29500 -m isosphere train ..., without --devices and --nodes."
+        )
     import torch
 
     found = torch.cuda.device_count() if train.device in ("auto", "cuda") else 0

@@ -15,7 +15,7 @@ from rich.text import Text
 from isosphere.data import ImageSet, Source, as_name, as_source
 from isosphere.errors import UsageError, option, printable
 from isosphere.runs import RunFolder
-from isosphere.training import STOPPED_BY, Callback, Config, ConsoleReporter, build, is_first
+from isosphere.training import STOPPED_BY, Callback, Config, ConsoleReporter, build, is_first, restarts
 from isosphere.workflows._progress import has_widgets
 from isosphere.workflows._run import Run, load
 from isosphere.workflows._settings import (
@@ -101,12 +101,13 @@ def train(
     file = config if isinstance(config, (str, Path)) else None
     flags, sets = dotted(given, sections, set or {}, None if file else config)
     folder = None if out is None else RunFolder(out)
+    resume = resume or restarts()[0] > 0
     chosen, note = configure(flags, folder, resume=resume, file=file, sets=sets, preset=preset)
     if (more := check_processes(chosen, devices)) is not None:
         raise UsageError(
-            f"{option('devices', more[0])} and {option('nodes', more[1])}: a call in Python trains in its own process. "
-            "Start the script by torchrun, or train on the command line: isosphere train ... --devices "
-            f"{more[0]}."
+            f"{option('devices', more[0])}, {option('nodes', more[1])} and {option('train.max_restarts')}: a call in "
+            "Python trains in its own process. Start the script by torchrun, which has --max-restarts too, or train "
+            f"on the command line: isosphere train ... --devices {more[0]}."
         )
     if is_first() and folder is not None:
         RunFolder.vacant(folder.path, resume=resume or dry_run)
