@@ -263,7 +263,7 @@ def test_links_are_one_image_for_duplicates(own, pictures):
 def test_both_engines_find_the_same():
     from isosphere.reductions import _flat_index as flat_index
 
-    if flat_index._faiss() is None:
+    if flat_index.find_faiss() is None:
         pytest.skip("faiss is not installed")
     z = np.random.default_rng(1).normal(size=(400, 6)).astype(np.float32)
     z[200:] = z[:200]  # every row twice

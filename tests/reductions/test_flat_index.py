@@ -11,7 +11,7 @@ from isosphere.reductions import find_neighbours, nearest_neighbours
 
 @pytest.fixture
 def faiss():
-    found = flat_index._faiss()
+    found = flat_index.find_faiss()
     if found is None:
         pytest.skip("faiss is not installed")
     return found
@@ -58,7 +58,7 @@ def test_auto_takes_it_for_one_query_of_many_rows(faiss, monkeypatch):
 
 
 def test_without_it_auto_searches_in_blocks_and_faiss_says_what_to_type(monkeypatch):
-    monkeypatch.setattr(flat_index, "_faiss", lambda: None)
+    monkeypatch.setattr(flat_index, "find_faiss", lambda: None)
     monkeypatch.setattr(flat_index, "FAISS_FROM", 10)
     database = torch.randn(50, 4)
     assert torch.equal(

@@ -1,18 +1,17 @@
 """``isosphere search``: the images most like one."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from isosphere.cli.console import error_console, output_console, paragraph, print_json, table
-from isosphere.cli.listing import AsCsv, AsJson, check_form, print_csv
+from isosphere.cli.console import error_console, output_console, paragraph
+from isosphere.cli.listing import AsCsv, AsJson, check_form
+from isosphere.cli.matches import say_matches
 from isosphere.cli.names import images_of, together
 from isosphere.cli.options import SEARCH_LAYER, NoCache, Overwrite, Passes, Run
-from isosphere.errors import command, plural
+from isosphere.errors import command
 
-if TYPE_CHECKING:
-    from isosphere.deploy import Match
 __all__ = ["search"]
 
 
@@ -27,7 +26,7 @@ def search(
         typer.Option(
             "--in",
             metavar="DATA",
-            help="Images to search, as for isosphere train.",
+            help="Images to search, or embeddings in Parquet files.",
             show_default="those of isosphere update, else of the training",
         ),
     ] = None,
@@ -36,7 +35,7 @@ def search(
     passes: Passes = 1,
     engine: Annotated[
         str,
-        typer.Option(metavar="auto|blocked|faiss", help="Who compares; all give the same answer."),
+        typer.Option(metavar="auto|blocked|faiss", help="Who compares; the answer is the same."),
     ] = "auto",
     as_json: AsJson = False,
     as_csv: AsCsv = False,
@@ -53,7 +52,9 @@ def search(
 
     Where the picture is among the images itself, by its content, that is remarked. The images are embedded once;
     the index stays in the run's folder and is extended when images are added.
-    Every image is compared, by FAISS where it is installed and the index is large.
+    Every image is compared, by FAISS where it is installed and the index is large. --in also takes a .parquet that
+    isosphere embed wrote, or a folder of such parts, of the same weights; of a million images on FAISS has an
+    approximate index, whose recall is printed.
     """
     from isosphere.cli.apply import (
         check_engine,
@@ -66,21 +67,33 @@ def search(
         say_left_out,
         say_white,
     )
+    from isosphere.cli.vectors import vector_index, vector_note
 
     for_programs = check_form(as_json, as_csv)
     named, searcher = check_layer(layer), check_engine(engine)
     check_page(out, (".html", ".png"), overwrite=overwrite)
     import isosphere
     from isosphere.data import WHOLE
-    from isosphere.deploy import source_of
+    from isosphere.deploy import embed_images, holds_vectors, source_of
     from isosphere.runs import RunFolder
     from isosphere.workflows import mark_itself, match_uncertainty
 
     RunFolder.require_first(run, data, command("search", data, *images, in_=run))
 
-    loaded = isosphere.load(run, cache=not no_cache).looking(passes)
+    loaded = isosphere.load(run, cache=not no_cache)
+    if data is not None and holds_vectors(data):
+        require_pictures(images)
+        vectors = vector_index(loaded, data, named, searcher, passes=passes, out=out)
+        rows = embed_images(vectors.run, asked := together(images), layer=vectors.layer)
+        names = images if len(images) == len(rows) else source_of(asked).paths
+        facts = {"layer": vectors.layer, "passes": vectors.run.passes, "images": len(vectors)}
+        facts["recall"] = vectors.recall
+        say_matches(
+            names, vectors.search(rows, k), facts, vector_note(vectors), as_json=as_json, as_csv=as_csv
+        )
+        return
     mixed = len(images) > 1 and any(Path(name).is_dir() for name in images)  # which is to be searched?
-    loaded, within = images_of(loaded, data, "--in", training=not mixed)
+    loaded, within = images_of(loaded.looking(passes), data, "--in", training=not mixed)
     chosen = named or loaded.search_layer
     require_pictures(images)
     asked = together(images)
@@ -91,25 +104,9 @@ def search(
     index = indexed(loaded, within, chosen)
     found = match_uncertainty(loaded, within, index, index.search(queries, k, engine=searcher))
     found = mark_itself(asked, within, index, found)
-    if as_json:
-        facts = {"layer": chosen, "passes": passes, "images": len(index)}
-        answers = [
-            {"query": name, **facts, "matches": [m.as_dict() for m in each], "left_out": listed(index)}
-            for name, each in zip(names, found, strict=True)
-        ]
-        print_json(answers if len(answers) > 1 else answers[0])
-    elif as_csv:
-        pairs = [
-            {"query": name, "rank": rank, **match.as_dict()}
-            for name, each in zip(names, found, strict=True)
-            for rank, match in enumerate(each, 1)
-        ]
-        print_csv(pairs)
-    else:
-        note = indexing_note(index, cache=not no_cache) + (f", {passes} passes" if passes > 1 else "")
-        for name, matches in zip(names, found, strict=True):
-            _print(f"Like {Path(name).name} among {note}", matches)
-            note = plural(len(index), "image")  # what was done to have the index is said once
+    facts = {"layer": chosen, "passes": passes, "images": len(index), "left_out": listed(index)}
+    note = indexing_note(index, cache=not no_cache) + (f", {passes} passes" if passes > 1 else "")
+    say_matches(names, found, facts, note, as_json=as_json, as_csv=as_csv)
     say_left_out(index, as_json=for_programs)
     say_white(white, as_json=for_programs)
     if out is not None:
@@ -117,16 +114,3 @@ def search(
 
         draw_matches(out, source_of(asked).read_as(loaded.reading), names, within, found, len(index))
         paragraph(error_console() if for_programs else output_console(), f"Drawn: {out}")
-
-
-def _print(title: str, found: "list[Match]") -> None:
-    columns: dict[str, list[str]] = {
-        "rank": [str(i) for i in range(1, len(found) + 1)],
-        "cosine": [f"{m.similarity:.4f}" for m in found],
-        "uncertainty": [f"{m.uncertainty:.4f}" for m in found if m.uncertainty is not None],
-        "remark": ["itself" if m.itself else "" for m in found],
-        "class": [m.label or "" for m in found],
-        "image": [m.path for m in found],
-    }
-    shown = {name: column for name, column in columns.items() if any(column)}
-    table(output_console(), title, [*shown], [list(row) for row in zip(*shown.values(), strict=True)])

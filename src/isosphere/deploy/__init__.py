@@ -2,13 +2,24 @@
 
 from isosphere.deploy._bundle import Bundled, check_bundle, write_bundle
 from isosphere.deploy._duplicates import DuplicateGroup, Pair, near_duplicates, nearest_pair, pairs_near
-from isosphere.deploy._embed import embed_images, embed_readable, embed_source, embed_to_file
+from isosphere.deploy._embed import (
+    Summary,
+    block_count,
+    block_length,
+    embed_block,
+    embed_images,
+    embed_readable,
+    embed_source,
+    embed_to_file,
+    embedding_identity,
+    join,
+)
 from isosphere.deploy._embedder import Embedder, Role, pixels_of, rows_seen
 from isosphere.deploy._export import FORMATS, Exported, export
 from isosphere.deploy._files import check_target, read_embeddings, write_embeddings
 from isosphere.deploy._index import Index, Match, open_index, unindexed, unseen
 from isosphere.deploy._keeping import KEEPS, Keep, named_keep, rows_to_drop
-from isosphere.deploy._kinds import Embeddings, Predictions
+from isosphere.deploy._kinds import Embeddings, Predictions, Provenance
 from isosphere.deploy._layers import LAYERS, Layer, named_layer
 from isosphere.deploy._pictures import source_of
 from isosphere.deploy._runtime import Bundle, BundleError
@@ -22,9 +33,12 @@ from isosphere.deploy._serve import (
     serve_bundle,
 )
 from isosphere.deploy._texts import pack_texts, unpack_texts
+from isosphere.deploy._vector_index import IVF_FROM, VectorIndex, open_vector_index
+from isosphere.deploy._vectors import holds_vectors
 
 __all__ = [
     "FORMATS",
+    "IVF_FROM",
     "KEEPS",
     "LAYERS",
     "Limits",
@@ -41,23 +55,33 @@ __all__ = [
     "Match",
     "Pair",
     "Predictions",
+    "Provenance",
     "Role",
+    "Summary",
+    "VectorIndex",
+    "block_count",
+    "block_length",
     "build_service",
     "check_bundle",
     "check_target",
     "checked_in_words",
+    "embed_block",
     "embed_images",
     "embed_readable",
     "embed_source",
     "embed_to_file",
+    "embedding_identity",
     "export",
+    "holds_vectors",
     "named_keep",
     "named_layer",
     "near_duplicates",
     "nearest_pair",
     "is_loopback",
+    "join",
     "open_bundle",
     "open_index",
+    "open_vector_index",
     "pack_texts",
     "pairs_near",
     "pixels_of",

@@ -17,7 +17,7 @@ from isosphere.atomic import locked, make_folder, remove_files, write_json
 from isosphere.data import Source, images_bytes, require_readable, stamps
 from isosphere.deploy._embedder import Embedder, Progress, refuse_unreadable
 from isosphere.deploy._files import check_target, file_writer, read_embeddings, write_embeddings
-from isosphere.deploy._kinds import Embeddings, Predictions
+from isosphere.deploy._kinds import Embeddings, Predictions, Provenance
 from isosphere.deploy._layers import Layer
 from isosphere.deploy._pictures import is_named, source_of
 from isosphere.errors import IsosphereError, UsageError, option
@@ -71,7 +71,7 @@ def embed_images(
     if not (isinstance(images, Source) or is_named(images)):
         run = replace(run, cache=None)
     run, _ = run.settled(source)
-    numbers = range(_count(run, source))
+    numbers = range(block_count(run, source))
     blocks = [made for _, made, _ in _blocks(run, source, chosen, batch_size, 2, progress, numbers)]
     refuse_unreadable([item for block in blocks for item in block.skipped] + source.unreadable)
     return join(blocks, source).values
@@ -113,7 +113,9 @@ def embed_readable(
     read gives no rows, and the reasons.
     """
     chosen = run.check_output(layer)
-    blocks = list(_blocks(run, source, chosen, batch_size, workers, progress, range(_count(run, source))))
+    blocks = list(
+        _blocks(run, source, chosen, batch_size, workers, progress, range(block_count(run, source)))
+    )
     positions = np.concatenate([np.empty(0, np.int64), *(positions for _, _, positions in blocks)])
     return join([made for _, made, _ in blocks], source), positions
 
@@ -159,7 +161,7 @@ def _embed_to(
     progress: Progress | None,
     classify: Classify | None,
 ) -> Summary:
-    count = _count(run, source)
+    count = block_count(run, source)
     if count <= 1:
         made = embed_source(
             run, source, layer=layer, batch_size=batch_size, workers=workers, progress=progress
@@ -169,14 +171,16 @@ def _embed_to(
         return Summary(len(made), made.values.shape[1], made.skipped, made.predictions)
     run, _ = run.settled(source)
     parts = path.with_name(f".{path.name}.parts")
-    _open_parts(parts, _identity(run, source, layer))
+    _open_parts(parts, embedding_identity(run, source, layer))
     lengths = [_kept(_part(parts, b), len(_rows(run, source, b))) for b in range(count)]
     todo = [b for b, length in enumerate(lengths) if length is None]
     for b, block, _ in _blocks(run, source, layer, batch_size, workers, progress, todo):
         write_embeddings(_part(parts, b), block)
         write_json(_part(parts, b).with_suffix(".json"), block.skipped)
         lengths[b] = len(block)
-    summary = _assemble(path, parts, [length or 0 for length in lengths], source, classify)
+    summary = _assemble(
+        path, parts, [length or 0 for length in lengths], source, classify, made_by(run, layer)
+    )
     _clear(parts)
     return summary
 
@@ -195,11 +199,20 @@ def join(blocks: list[Embeddings], source: Source) -> Embeddings:
         [path for block in blocks for path in block.paths],
         source.class_names,
         skipped + [item for item in source.unreadable if item not in skipped],
+        provenance=next((block.provenance for block in blocks if block.provenance), None),
     )
 
 
-def _count(run: Embedder, source: Source) -> int:
+def block_count(run: Embedder, source: Source) -> int:
+    """In how many blocks a source is embedded."""
     return -(-len(source) // block_length(run.canvas, run.encoder.in_chans))
+
+
+def embed_block(
+    run: Embedder, source: Source, b: int, layer: Layer, *, batch_size: int = 256, workers: int = 2
+) -> Embeddings:
+    """One block of a source, by a run that is settled for it: the same to the bit whoever embeds it."""
+    return _block(run, source, _rows(run, source, b), layer, batch_size, workers, None)[0]
 
 
 def _blocks(
@@ -248,14 +261,21 @@ def _block(
     if not len(kept):  # no reason to stop before the other blocks have been seen
         return Embeddings(np.empty((0, 0), np.float32), np.empty(0, np.int64), [], [], skipped), kept
     values = run.select(features, layer).numpy()
-    made = Embeddings(values, part.labels[kept], paths, source.class_names, skipped)
+    made = Embeddings(
+        values, part.labels[kept], paths, source.class_names, skipped, provenance=made_by(run, layer)
+    )
     return made, kept + positions.start
+
+
+def made_by(run: Embedder, layer: Layer) -> Provenance:
+    """What embeddings of this layer are made by; `run` is settled for the images."""
+    return Provenance(run.identity, json.dumps(run.key), layer)
 
 
 # --- blocks kept on disk --------------------------------------------------------------------------------------
 
 
-def _identity(run: Embedder, source: Source, layer: Layer) -> dict[str, str | int]:
+def embedding_identity(run: Embedder, source: Source, layer: Layer) -> dict[str, str | int]:
     """What the blocks depend on; images of which nothing is known are those of this call alone."""
     found = stamps(source)
     digest = hashlib.blake2b(found.tobytes() + source.labels.tobytes(), digest_size=16)
@@ -314,7 +334,12 @@ def _skipped(part: Path) -> list[tuple[str, str]]:
 
 
 def _assemble(
-    path: Path, parts: Path, lengths: list[int], source: Source, classify: Classify | None
+    path: Path,
+    parts: Path,
+    lengths: list[int],
+    source: Source,
+    classify: Classify | None,
+    made: Provenance,
 ) -> Summary:
     names = [_part(parts, b) for b in range(len(lengths))]
     skipped = [item for name in names for item in _skipped(name)]
@@ -324,7 +349,7 @@ def _assemble(
     with file_writer(path, sum(lengths), source.class_names) as add:
         for name, length in zip(names, lengths, strict=True):
             if length:
-                read = replace(read_embeddings(name), class_names=source.class_names)
+                read = replace(read_embeddings(name), class_names=source.class_names, provenance=made)
                 block = _classified(read, classify)
                 dim = block.values.shape[1]
                 add(block)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -74,7 +75,7 @@ def _checked(found: Embeddings) -> Embeddings:
     if not sound:
         raise ValueError("its arrays do not belong together")
     values, labels = found.values.astype(np.float32, copy=False), found.labels.astype(np.int64, copy=False)
-    return Embeddings(values, labels, found.paths, found.class_names)
+    return replace(found, values=values, labels=labels)
 
 
 @contextmanager

@@ -52,11 +52,40 @@ class Predictions:
 
 
 @dataclass(frozen=True)
+class Provenance:
+    """What made embeddings: digest of the weights (and the metric), preprocessing as JSON, layer."""
+
+    weights: str
+    pixels: str
+    layer: str
+
+    @property
+    def text(self) -> str:
+        """As JSON."""
+        return json.dumps(vars(self))
+
+    @classmethod
+    def parse(cls, text: str | bytes) -> "Provenance":
+        """What `text` says. Raises: ValueError."""
+        said = json.loads(text)
+        if not isinstance(said, dict) or any(not isinstance(value, str) for value in said.values()):
+            raise ValueError("it says in no known form what made it")
+        try:
+            return cls(**said)
+        except TypeError:
+            raise ValueError("it says in no known form what made it") from None
+
+
+PROVENANCE = b"isosphere.provenance"
+"""Key of the metadata of a Parquet file."""
+
+
+@dataclass(frozen=True)
 class Embeddings:
     """Embeddings of the readable images of a source, in its order.
 
     Shape: `values` float32 (n, d), `labels` int64 (n,) with -1 for none, `paths` n names. `skipped` names the
-    images that could not be read, with reasons.
+    images that could not be read, with reasons. `provenance` says what made them, where it is known.
     """
 
     values: NDArray[np.float32]
@@ -65,6 +94,7 @@ class Embeddings:
     class_names: list[str] = field(default_factory=list)
     skipped: list[tuple[str, str]] = field(default_factory=list)
     predictions: Predictions | None = None
+    provenance: Provenance | None = None
 
     def __len__(self) -> int:
         return len(self.values)
@@ -175,7 +205,9 @@ class ParquetWriter(Writer):
         if block.predictions is not None:
             columns["predicted"] = pa.array(map(_utf8, block.predictions.words()), pa.string())
             columns["confidence"] = pa.array(block.predictions.confidence, pa.float32())
-        table = pa.table(columns).replace_schema_metadata({"class_names": json.dumps(self.class_names)})
+        said = {} if block.provenance is None else {PROVENANCE: block.provenance.text}
+        names = {"class_names": json.dumps(self.class_names)}
+        table = pa.table(columns).replace_schema_metadata({**names, **said})
         if self._writer is None:
             self._writer = pa.parquet.ParquetWriter(self.handle, table.schema)
         self._writer.write_table(table)
@@ -192,15 +224,23 @@ class ParquetWriter(Writer):
 def read_parquet(file: Path) -> Embeddings:
     table = pyarrow().parquet.read_table(file)
     dim = table.schema.field("embedding").type.list_size
-    values = table["embedding"].combine_chunks().flatten().to_numpy(zero_copy_only=False)
-    names = (table.schema.metadata or {}).get(b"class_names", b"").decode()
+    facts = table.schema.metadata or {}
+    names = facts.get(b"class_names", b"").decode()
+    made = facts.get(PROVENANCE)
     return Embeddings(
-        values.reshape(-1, dim),
+        embeddings_of(table, dim),
         table["label"].to_numpy(),
         [_name(path) for path in table["path"].to_pylist()],
         # Until 0.9 the names were lines.
         json.loads(names) if names.startswith("[") else names.split("\n") if names else [],
+        provenance=None if made is None else Provenance.parse(made),
     )
+
+
+def embeddings_of(table: Any, dim: int) -> NDArray[np.float32]:
+    """The embeddings of a table of Arrow: float32 ``(n, dim)``, a copy that can be written to."""
+    values = table["embedding"].combine_chunks().flatten().to_numpy(zero_copy_only=False)
+    return np.array(values).reshape(-1, dim)
 
 
 class CsvWriter(Writer):

@@ -12,7 +12,7 @@ from isosphere.reductions._collective import (
     rows_of_all,
     world_size,
 )
-from isosphere.reductions._flat_index import SearchEngine, find_neighbours
+from isosphere.reductions._flat_index import SearchEngine, find_faiss, find_neighbours
 from isosphere.reductions._grams import cosine_pair_means, together
 from isosphere.reductions._nearest import nearest_log_distance
 from isosphere.reductions._neighbours import inner_product_blocks, nearest_neighbours, pair_tiles
@@ -33,6 +33,7 @@ __all__ = [
     "all_reduce",
     "cosine_pair_means",
     "equal_rows",
+    "find_faiss",
     "find_neighbours",
     "first_row",
     "full_precision",

@@ -53,7 +53,7 @@ def find_neighbours(
     on_cpu = queries.device.type == database.device.type == "cpu"
     few = len(queries) <= FAISS_QUERIES and len(database) >= FAISS_FROM
     large = engine == "auto" and on_cpu and few
-    faiss = _faiss() if engine == "faiss" or large else None
+    faiss = find_faiss() if engine == "faiss" or large else None
     if faiss is None:
         if engine == "faiss":
             raise UsageError(
@@ -93,7 +93,8 @@ def _search(faiss: Any, queries: Tensor, database: Tensor, k: int, radius: float
     return similarities, indices
 
 
-def _faiss() -> Any:
+def find_faiss() -> Any:
+    """The module, or None where it is not installed."""
     try:
         with warnings.catch_warnings(action="ignore"):  # of its generated bindings
             return importlib.import_module("faiss")

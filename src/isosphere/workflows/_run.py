@@ -112,11 +112,16 @@ class Run(Trained):
 
         Args:
             images: as for :meth:`embed`.
-            within: data to search, or the result of :meth:`index` (then its layer is used).
+            within: data to search, or the result of :meth:`index` (then its layer is used); or Parquet files of
+                embeddings that isosphere embed wrote, with the same weights
+                (:func:`isosphere.deploy.open_vector_index`).
             layer: :attr:`isosphere.deploy.Embedder.search_layer` if None.
             k: how many; all where there are fewer.
             passes: as of :meth:`embed` (of an index, its own are taken).
         """
+        if isinstance(within, (str, Path)) and deploy.holds_vectors(within):
+            vectors = deploy.open_vector_index(self, within, layer=layer, progress=progress)
+            return vectors.search(deploy.embed_images(vectors.run, images, layer=vectors.layer), k)
         index = (
             within
             if isinstance(within, Index)
