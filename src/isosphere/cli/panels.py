@@ -22,7 +22,7 @@ OPTIONS = {
     "Images": ("image_size", "limit", "strict"),
     "Features": ("layer", "network", "passes", "engine"),
     "Settings": ("seed", "config", "set_"),
-    "Machine": ("batch_size", "devices", "nodes", "workers", "profile"),
+    "Machine": ("batch_size", "devices", "nodes", "max_restarts", "workers", "profile"),
     "Address": ("host", "port", "token_file"),
     "Limits": ("most_mb", "most_pixels", "queue", "batch", "timeout", "threads"),
     "Output": ("dry_run", "verbose", "as_json", "as_csv", "overwrite", "no_cache"),
