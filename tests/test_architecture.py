@@ -36,8 +36,9 @@ IMPORTS = {
         *{"workflows", "deploy", "evaluation", "report", "data", "runs"},
         *{"statistics", "reductions", "sphere"},
     },
+    "ray": {"workflows", "deploy", "data", "runs"},  # workers load a run and embed
     "cli": {
-        *{"explore", "workflows", "training", "deploy", "report", "data", "runs"},
+        *{"explore", "ray", "workflows", "training", "deploy", "report", "data", "runs"},
         *{"models", "methods", "discrepancies", "reductions"},
     },
 }

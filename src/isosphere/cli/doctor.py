@@ -18,6 +18,7 @@ EXTRAS = {
     "pyarrow": ("embeddings and images in Parquet", "data"),
     "tifffile": ("TIFF files of several bands", "data"),
     "faiss": ("faster search of large collections", "search"),
+    "ray": ("embedding on many machines", "ray"),
     "umap": ("maps of embeddings by UMAP", "map"),
     "starlette": ("the page of isosphere explore", "explore"),
     "sklearn": ("the built-in digits", None),

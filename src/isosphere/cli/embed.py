@@ -1,7 +1,7 @@
 """``isosphere embed``: embeddings of images in a file."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -9,11 +9,7 @@ from isosphere.cli.classes import say_classes
 from isosphere.cli.console import facts, output_console, paragraph
 from isosphere.cli.names import together
 from isosphere.cli.options import Data, Layer, Network, NoCache, Overwrite, Passes, Run
-from isosphere.errors import UsageError, command, option, shell
-
-if TYPE_CHECKING:
-    from isosphere import workflows
-    from isosphere.deploy import Layer as LayerName
+from isosphere.errors import UsageError, command, option
 
 __all__ = ["embed"]
 
@@ -23,7 +19,9 @@ def embed(
     data: Data,
     out: Annotated[
         Path,
-        typer.Option("--out", "-o", help="File to write: .npz, .parquet, .csv or .pt.", show_default=False),
+        typer.Option(
+            "--out", "-o", help="File: .npz, .parquet, .csv or .pt; of Ray a folder.", show_default=False
+        ),
     ],
     layer: Layer = None,
     network: Network = "student",
@@ -44,6 +42,10 @@ def embed(
             "--atlas", help="A .parquet with a map, neighbours, pictures and scores for Embedding Atlas."
         ),
     ] = False,
+    engine: Annotated[
+        str | None,
+        typer.Option(metavar="ray", help="Workers on many machines write parts.", show_default=False),
+    ] = None,
     overwrite: Overwrite = False,
     no_cache: NoCache = False,
 ) -> None:
@@ -56,6 +58,7 @@ def embed(
     --classify also predicted and confidence, its probability; with --atlas the .parquet has what Embedding Atlas
     shows: x, y, neighbours, a thumbnail, class and scores. --layer posterior writes what a run of VJE believes of
     each image: means, then as many variances.
+    With --engine ray workers of a Ray cluster, or of this machine, write Parquet files into a folder (docs/scaling.md).
     Interrupted, the same command goes on where it stopped.
     """
     from isosphere.cli.apply import check_layer, say_white
@@ -68,10 +71,14 @@ def embed(
         check_atlas(out)
         if classify is not None:
             raise UsageError(f"{option('classify', classify)} and {option('atlas', True)}: give one of them.")
-    check_target(out, overwrite=overwrite)
+    if engine is None:
+        check_target(out, overwrite=overwrite)
+    else:
+        check_ray(engine, {"classify": classify, "atlas": atlas or None})
     import isosphere
     from isosphere.data import left_out, open_source, set_aside, survey
     from isosphere.deploy import embed_to_file
+    from isosphere.ray import embed_parts
     from isosphere.runs import RunFolder
     from isosphere.workflows import Classifier, progress_bar
 
@@ -82,6 +89,8 @@ def embed(
         chosen = chosen or asked.layer
     loaded = isosphere.load(run, cache=not no_cache, network=network).looking(passes)
     if atlas:
+        from isosphere.cli.atlas import write_for_atlas
+
         write_for_atlas(loaded, together(data), out, None if chosen is None else loaded.check_layer(chosen))
         return
     source = open_source(together(data))
@@ -90,21 +99,25 @@ def embed(
         asked.require(loaded, chosen)
     loaded, white = loaded.settled(source)
     with progress_bar("Embedding") as progress:
-        made = embed_to_file(
-            loaded,
-            source,
-            out,
-            layer=chosen,
-            batch_size=batch_size,
-            workers=workers,
-            overwrite=overwrite,
-            progress=progress,
-            classify=None if asked is None else asked.predictions,
-        )
+        how: dict[str, Any] = {
+            "layer": chosen,
+            "batch_size": batch_size,
+            "workers": workers,
+            "overwrite": overwrite,
+        }
+        if engine is None:
+            classes = None if asked is None else asked.predictions
+            made = embed_to_file(loaded, source, out, **how, progress=progress, classify=classes)
+        else:
+            made = embed_parts(loaded, source, out, name=str(run), **how, progress=progress)
     console = output_console()
     what = f"posterior: {made.dim // 2} means, then as many variances" if chosen == "posterior" else chosen
-    how = ", ".join([what, *(["teacher"] * (network != "student")), *([f"{passes} passes"] * (passes > 1))])
-    facts(console, {"written": str(out), "embeddings": f"{made.count:,} of {made.dim} dimensions ({how})"})
+    details = ", ".join(
+        [what, *(["teacher"] * (network != "student")), *([f"{passes} passes"] * (passes > 1))]
+    )
+    facts(
+        console, {"written": str(out), "embeddings": f"{made.count:,} of {made.dim} dimensions ({details})"}
+    )
     if asked is not None:
         facts(console, {"classes": f"{len(asked.class_names)} by {classify}"})
     if made.predictions is not None:
@@ -116,23 +129,12 @@ def embed(
             paragraph(console, said, style="yellow")
 
 
-def write_for_atlas(run: "workflows.Run", data: str, out: Path, layer: "LayerName | None") -> None:
-    """Write the file that Embedding Atlas' own program opens, and how."""
-    from isosphere.cli.apply import say_left_out
-    from isosphere.explore import explored, write_atlas
-    from isosphere.workflows import progress_bar
+def check_ray(engine: str, others: dict[str, object]) -> None:
+    """Refuse another engine, one that is not installed, and what the workers of Ray do not do."""
+    from isosphere.ray import require_ray
 
-    page = explored(run, data, layer=layer, phase=progress_bar)
-    write_atlas(page, out)
-    collection = page.resources.collection
-    console = output_console()
-    count, dim = collection.unit().shape
-    facts(
-        console,
-        {
-            "written": str(out),
-            "embeddings": f"{count:,} of {dim} dimensions ({collection.layers[0]}, unit rows of the whole picture)",
-            "open": f"embedding-atlas {shell(out)} --x x --y y --neighbors neighbors --image image",
-        },
-    )
-    say_left_out(collection.index(), as_json=False)
+    if engine != "ray":
+        raise UsageError(f"{option('engine', engine)}: expected ray, or leave it out.")
+    if given := [name for name, value in others.items() if value is not None]:
+        raise UsageError(f"{option('engine', engine)} and {option(given[0])}: give one of them.")
+    require_ray()
