@@ -4,9 +4,12 @@ import importlib
 import logging
 import os
 import re
+import secrets
 import shutil
+import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -54,8 +57,6 @@ class _Worker:
     """Holds the model, and embeds one part after another into its file."""
 
     def __init__(self, task: Any) -> None:
-        from dataclasses import replace
-
         from isosphere import workflows
 
         ray = importlib.import_module("ray")
@@ -154,8 +155,12 @@ def embed_parts(
 
 def require_ray() -> Any:
     """The package, with its Data. Raises: UsageError if it is not installed."""
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # else a cluster reports to its makers
-    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
+    if "ray" not in sys.modules and find_spec("ray"):
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # else a cluster reports to its makers
+        os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
+        if not {"RAY_ADDRESS", "RAY_AUTH_MODE"} & os.environ.keys():
+            # Ray listens on all interfaces, and runs what it is sent: nobody else is to send it anything.
+            os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
     try:
         importlib.import_module("ray.data")
         return importlib.import_module("ray")
@@ -170,13 +175,8 @@ def _run(ray: Any, task: Task, todo: list[int]) -> Any:
     """Yield the number of parts that are made, as they are."""
     own = not ray.is_initialized()
     if own:
-        quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
-        alone = (
-            {}
-            if os.environ.get("RAY_ADDRESS")
-            else {"include_dashboard": False, "_node_ip_address": "127.0.0.1"}
-        )
-        ray.init(**quiet, **alone)
+        dashboard = {} if os.environ.get("RAY_ADDRESS") else {"include_dashboard": False}
+        ray.init(log_to_driver=False, logging_level="ERROR", **dashboard)
     try:
         context = ray.data.DataContext.get_current()
         context.enable_progress_bars = False

@@ -251,7 +251,7 @@ def end_with_launcher() -> None:
 
     Raises: SystemExit where it has died already.
     """
-    launcher = os.environ.get(_LAUNCHER)
+    launcher = os.environ.pop(_LAUNCHER, None)  # of this process, not of those that it starts
     if launcher is None or sys.platform != "linux":
         return
     set_death_signal = 1
