@@ -174,9 +174,7 @@ def test_what_does_not_fit_is_refused(own, parts, tmp_path, monkeypatch):
     (parts / "zzz.parquet").unlink()
     monkeypatch.setattr("isosphere.deploy._vector_index.find_faiss", lambda: None)
     assert open_vector_index(own, parts).kind == ""  # so few are compared without it
-    with pytest.raises(
-        UsageError, match=r'12 images are searched by FAISS.*pip install "isosphere\[search\]"'
-    ):
+    with pytest.raises(UsageError, match=r"12 images are searched by FAISS.*pip install faiss-cpu"):
         open_vector_index(own, parts, ivf_from=12)
 
 

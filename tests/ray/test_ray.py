@@ -162,7 +162,7 @@ def test_what_ray_cannot_do_is_refused_before_it_starts(tmp_path, monkeypatch, c
     assert "expected ray" in capsys.readouterr().err
     monkeypatch.setitem(sys.modules, "ray", None)
     monkeypatch.setitem(sys.modules, "ray.data", None)
-    with pytest.raises(UsageError, match=r'pip install "isosphere\[ray\]"'):
+    with pytest.raises(UsageError, match=r'pip install "ray\[data\]"'):
         require_ray()
     assert main([*words, "--engine", "ray"]) == 2
     assert "is not installed" in " ".join(capsys.readouterr().err.split())

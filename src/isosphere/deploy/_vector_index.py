@@ -118,7 +118,7 @@ def open_vector_index(
         if engine == "faiss" or (engine == "auto" and len(files) >= ivf_from):
             raise UsageError(
                 f"{plural(len(files), 'image')} are searched by FAISS, which is not installed. Type: pip install "
-                f'"isosphere[search]", or give {option("engine", "blocked")}, which reads all of {data} each time.'
+                f"faiss-cpu, or give {option('engine', 'blocked')}, which reads all of {data} each time."
             )
         return VectorIndex(run, files, "", 1.0, None, False)
     kept = None if run.cache is None else _file(run, data)

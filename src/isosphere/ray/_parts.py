@@ -167,7 +167,7 @@ def require_ray() -> Any:
     except ImportError as error:
         raise UsageError(
             f"{option('engine', 'ray')} needs Ray Data, which is not installed ({error}). Type: pip install "
-            f'"isosphere[ray]", or leave {option("engine")} out.'
+            f'"ray[data]", or leave {option("engine")} out.'
         ) from error
 
 
