@@ -21,7 +21,7 @@ def nearest_neighbours(
     cosine: bool = False,
     exclude: Tensor | None = None,
     finite: bool = False,
-    query_block: int = 256,
+    query_block: int = 512,
     database_block: int = 32768,
 ) -> tuple[Tensor, Tensor]:
     """The k rows of the database with the largest inner product (or `cosine`) with each query, best first.
