@@ -24,7 +24,7 @@ MOST_KEPT = 8
 
 START, END = "the start", "the end"
 
-ERRORS, KEPT = 2.0, 0.8
+ERRORS, KEPT = 2.0, 0.6
 """Standard errors by which other weights must find more views than the start, and the share of its neighbours that
 they must have kept.
 """

@@ -117,8 +117,8 @@ def beginning_facts(config: Config) -> dict[str, str]:
     }
     if train.load_best:
         said["expect"] = (
-            "little from a few thousand images: where no later weights are better on views of held-out images, the run "
-            "keeps those that it began with. Better there: "
+            "little from photographs, some points from others: where no later weights are better on views "
+            "of held-out images, the run keeps those that it began with. Quicker, and seldom worse for photographs: "
             f"{command('adapt', config.data.source or 'PICTURES', out='RUN')}"
         )
     return said
