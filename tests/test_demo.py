@@ -30,9 +30,7 @@ def test_demo_keeps_its_promises(tmp_path):
     assert main(evaluate) == 0
     found = json.loads((tmp_path / "run" / "evaluation.json").read_text())["retrieval"]
     trained = found["trained/head/recall@1"]
-    assert (
-        trained["value"] >= 0.87
-    )  # 91.6 on the machine of the documentation; other processors sum in another order
+    assert trained["value"] >= 0.87  # 90.0 to 91.6 by the number of threads, which sum in another order
     for rival in ("untrained/head/recall@1", "descriptor/recall@1"):
         assert trained["low"] > found[rival]["high"]
     for picture in ("neighbours.png", "curves.png", "views.png"):
