@@ -21,7 +21,7 @@ DEMO_DATA := textures:wood
 
 demo: .venv/installed
 	rm -rf $(DEMO)
-	$(BIN)/isosphere train $(DEMO_DATA) --out $(DEMO) --epochs 27 --set train.batch_size=64 --set optim.learning_rate=4e-3
+	$(BIN)/isosphere train $(DEMO_DATA) --out $(DEMO) --epochs 27 --batch-size 64 --set optim.learning_rate=4e-3
 	$(BIN)/isosphere evaluate $(DEMO) $(DEMO_DATA)
 
 lint: .venv/installed

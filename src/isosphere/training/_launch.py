@@ -159,7 +159,12 @@ class _Agent(LocalElasticAgent):
     def _shutdown(self, death_sig: signal.Signals = signal.SIGTERM, *arguments: Any, **options: Any) -> None:
         """The processes save on Ctrl-C and SIGTERM; a terminal that closes is to them the same."""
         wish = death_sig if death_sig == signal.SIGINT else signal.SIGTERM
+        handlers = list(getattr(self._pcontext, "subprocess_handlers", {}).values())
         super()._shutdown(wish, *arguments, **options)
+        for handler in handlers:  # torch closes the logs of those alone that it had to end
+            for log in (handler._stdout, handler._stderr):
+                if log is not None:
+                    log.close()
 
 
 def _said(failure: ProcessFailure) -> str:

@@ -33,9 +33,9 @@ from isosphere.training._facts import taught
 from isosphere.training._generators import drawing, random_state
 from isosphere.training._gradient import Differentiator, Step, pieces_of
 from isosphere.training._hardware import check_scale, precision_of, scaler_of
-from isosphere.training._launches import PHASES, LaunchCounter
 from isosphere.training._meters import WARM_UP, Meter, StepTimer
 from isosphere.training._monitor import CollapseMetrics, Observer, measure, verdict
+from isosphere.training._operators import PHASES, LaunchCounter
 from isosphere.training._optimizer import build_optimizer, set_learning_rate
 from isosphere.training._precision import brief, time_step
 from isosphere.training._reporting import Records, Reporter, duration, epoch_line
