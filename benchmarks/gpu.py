@@ -4,7 +4,8 @@
     python -m benchmarks.gpu [--data cifar10.npz] [--minutes 8] [--records]
     python -m benchmarks.gpu --toy                    # the same on a CPU at toy size: a rehearsal, no measurement
 
-No network is needed. Parts, each left out in words where the time is over:
+Once installed no network is needed; ``make gpu`` installs first and adds ``--records``. Parts, each left out in words
+where the time is over:
 
 ``tests``: those of ``tests/accelerator`` on the GPU, where CUDA itself refuses that a step waits for it.
 ``statistics``: forward and backward of each discrepancy (``benchmarks.discrepancies``) beside the matrix products that

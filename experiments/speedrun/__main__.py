@@ -3,6 +3,9 @@
     python -m experiments.speedrun cifar10.npz [--target .848] [--epochs 100] [--method kl-vmf]
     python -m experiments.speedrun --toy              # textures on a CPU: a rehearsal, no measurement
 
+``cifar10.npz``: arrays ``x_train``, ``x_test`` uint8 ``(n, 32, 32, 3)`` and ``y_train``, ``y_test``, or any DATA of
+``isosphere train`` with classes and a test part.
+
 ResNet-18 with 3x3 stem by the preset of the method, batch 512. After every few epochs all training images vote by the
 20 nearest neighbours of the backbone's features (cosine, temperature .07) on each test image; at the target the run
 ends. Printed are the seconds of training, from before the first step, and beside them those of these looks, which are
