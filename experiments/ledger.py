@@ -40,8 +40,8 @@ HEADER = """# Claims, and what became of them
 Claims of the papers and of this library. Each page has the verdict, the figures that it is computed from, and the
 command that measures them again. `python -m experiments.ledger` writes these pages from tables of results, which hold
 commit, machine and versions. Encoders were trained on two CPU cores unless a page says otherwise; with
-`--tier resnet18` or `--tier vit-s` a command trains that network on all images, for ten times as many epochs, on a GPU; that
-has not been run.
+`--tier resnet18` or `--tier vit-s` a command trains that network on all images, for ten times as many epochs, on a GPU;
+that has not been run.
 
 """
 
