@@ -55,6 +55,8 @@ def test_outliers_select_and_cluster_for_people_and_for_programs(run, trained, c
         assert rows[0]["label"] in ("blue", "red")
         if words[0] != "cluster":
             assert all(row["path"] in text.out for row in rows)
+        own = run(*(word for word in words if word != classes))  # those of its training
+        assert own.out == text.out, own.err
         both = run(*words, "--csv", "--json")
         assert both.code == 2
         assert "give one of them" in both.err

@@ -6,15 +6,14 @@ import typer
 
 from isosphere.cli.listing import AsCsv, AsJson, Columns, check_form, fixed, print_list
 from isosphere.cli.lists import facts_of, opened, say_of
-from isosphere.cli.names import together
-from isosphere.cli.options import SEARCH_LAYER, Data, NoCache, Passes, Run, Seed
+from isosphere.cli.options import SEARCH_LAYER, NoCache, OwnData, Passes, Run, Seed
 
 __all__ = ["cluster"]
 
 
 def cluster(
     run: Run,
-    data: Data,
+    data: OwnData = None,
     k: Annotated[
         int | None,
         typer.Option("-k", min=1, help="Number of clusters.", show_default="20, or fewer of few images"),
@@ -34,7 +33,7 @@ def cluster(
     an image.
     """
     check_form(as_json, as_csv)
-    loaded, index, white = opened("cluster", run, together(data), layer, passes, no_cache)
+    loaded, _, index, white = opened("cluster", run, data, layer, passes, no_cache)
     found = loaded.cluster(index, k, seed=seed or 0)
     if as_json or as_csv:
         rows = [

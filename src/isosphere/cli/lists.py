@@ -2,11 +2,12 @@
 
 from typing import TYPE_CHECKING
 
+from isosphere.cli.names import images_of, together
 from isosphere.cli.options import Run
 from isosphere.errors import command
 
 if TYPE_CHECKING:
-    from isosphere.data import White
+    from isosphere.data import Source, White
     from isosphere.deploy import Index
     from isosphere.workflows import Run as Trained
 
@@ -14,26 +15,27 @@ __all__ = ["facts_of", "labelled_in", "opened", "say_of", "without"]
 
 
 def opened(
-    name: str, run: Run, data: str, layer: str | None, passes: int, no_cache: bool
-) -> "tuple[Trained, Index, White | None]":
-    """The run, the index of the images without links to one file, and which number is white in them."""
+    name: str, run: Run, data: list[str] | None, layer: str | None, passes: int, no_cache: bool
+) -> "tuple[Trained, Source, Index, White | None]":
+    """The run, the images that are named, else those of the run, their index without links to one file, and which
+    number is white in them.
+    """
     import isosphere
     from isosphere.cli.apply import check_layer, indexed
-    from isosphere.data import open_source
     from isosphere.runs import RunFolder
 
-    named = check_layer(layer)
-    RunFolder.require_first(run, data, command(name, data, run))
-    source = open_source(data)
-    loaded, white = isosphere.load(run, cache=not no_cache).looking(passes).settled(source)
-    return loaded, indexed(loaded, source, named).of_files(source), white
+    named, of = check_layer(layer), together(data) if data else None
+    if of is not None:
+        RunFolder.require_first(run, of, command(name, of, run))
+    loaded, source = images_of(isosphere.load(run, cache=not no_cache).looking(passes), of, "DATA...")
+    loaded, white = loaded.settled(source)
+    return loaded, source, indexed(loaded, source, named).of_files(source), white
 
 
-def labelled_in(index: "Index", data: str, file: str) -> list[str]:
+def labelled_in(index: "Index", source: "Source", file: str) -> list[str]:
     """Names of the images of an index that have a label in a file."""
-    from isosphere.data import match_labels, open_source, read_label_file
+    from isosphere.data import match_labels, read_label_file
 
-    source = open_source(data)
     found = match_labels(source, read_label_file(file))
     assert index.positions is not None
     return [index.paths[row] for row, i in enumerate(index.positions) if found.labels[i] >= 0]

@@ -7,15 +7,14 @@ import typer
 
 from isosphere.cli.listing import AsCsv, AsJson, Columns, check_form, fixed, print_list
 from isosphere.cli.lists import facts_of, opened, say_of, without
-from isosphere.cli.names import together
-from isosphere.cli.options import SEARCH_LAYER, Data, NoCache, Passes, Run
+from isosphere.cli.options import SEARCH_LAYER, NoCache, OwnData, Passes, Run
 
 __all__ = ["outliers"]
 
 
 def outliers(
     run: Run,
-    data: Data,
+    data: OwnData = None,
     k: Annotated[int, typer.Option("-k", min=1, help="How many to list.")] = 20,
     layer: SEARCH_LAYER = None,
     passes: Passes = 1,
@@ -31,7 +30,7 @@ def outliers(
     is still found.
     """
     check_form(as_json, as_csv)
-    loaded, index, white = opened("outliers", run, together(data), layer, passes, no_cache)
+    loaded, _, index, white = opened("outliers", run, data, layer, passes, no_cache)
     rows = [
         {"rank": i, **asdict(each)} for i, each in enumerate(loaded.outliers(index, min(k, len(index))), 1)
     ]

@@ -7,16 +7,15 @@ import typer
 
 from isosphere.cli.listing import AsCsv, AsJson, Columns, check_form, fixed, print_list
 from isosphere.cli.lists import facts_of, labelled_in, opened, say_of, without
-from isosphere.cli.names import together
-from isosphere.cli.options import SEARCH_LAYER, Data, NoCache, Passes, Run, Seed
+from isosphere.cli.options import SEARCH_LAYER, NoCache, OwnData, Passes, Run, Seed
 
 __all__ = ["select"]
 
 
 def select(
     run: Run,
-    data: Data,
     k: Annotated[int, typer.Option("-k", min=1, help="How many to choose.")],
+    data: OwnData = None,
     how: Annotated[
         str,
         typer.Option(
@@ -48,8 +47,8 @@ def select(
     early. typical: images are put into k clusters, and of each the one in its densest place is taken.
     """
     check_form(as_json, as_csv)
-    loaded, index, white = opened("select", run, together(data), layer, passes, no_cache)
-    labelled = labelled_in(index, together(data), labels) if labels else ()
+    loaded, source, index, white = opened("select", run, data, layer, passes, no_cache)
+    labelled = labelled_in(index, source, labels) if labels else ()
     found = loaded.subset(index, k, how, labelled=labelled, seed=seed or 0)
     rows = [{"rank": i, **asdict(each)} for i, each in enumerate(found, 1)]
     columns: Columns = {"rank": lambda row: str(row["rank"]), "image": lambda row: row["path"]}

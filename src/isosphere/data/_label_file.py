@@ -62,7 +62,7 @@ class Labelled:
         if self.contradicted:
             some = ", ".join(self.contradicted[:3]) + ", ..." * (len(self.contradicted) > 3)
             said.append(
-                f"{plural(len(self.contradicted), 'image')} with two different labels are left out: {some}."
+                f"Left out: {plural(len(self.contradicted), 'image')} with two different labels, {some}."
             )
         return said
 
