@@ -1,6 +1,8 @@
 """What ``outliers``, ``select`` and ``cluster`` have in common: the index of the images, and what is said of it."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated, TypeAlias
+
+import typer
 
 from isosphere.cli.names import images_of, together
 from isosphere.cli.options import Run
@@ -11,7 +13,17 @@ if TYPE_CHECKING:
     from isosphere.deploy import Index
     from isosphere.workflows import Run as Trained
 
-__all__ = ["facts_of", "labelled_in", "opened", "say_of", "without"]
+__all__ = ["OwnData", "facts_of", "labelled_in", "opened", "say_of", "without"]
+
+
+OwnData: TypeAlias = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="[DATA]...",
+        help="Images, as for isosphere train.",
+        show_default="those of isosphere update, else of the training",
+    ),
+]
 
 
 def opened(

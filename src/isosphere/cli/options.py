@@ -21,7 +21,6 @@ __all__ = [
     "Preset",
     "OneData",
     "Overwrite",
-    "OwnData",
     "Passes",
     "Run",
     "SEARCH_LAYER",
@@ -37,14 +36,6 @@ Run: TypeAlias = Annotated[
 ]
 Data: TypeAlias = Annotated[
     list[str], typer.Argument(metavar="DATA...", help="Images, as for isosphere train.", show_default=False)
-]
-OwnData: TypeAlias = Annotated[
-    list[str] | None,
-    typer.Argument(
-        metavar="[DATA]...",
-        help="Images, as for isosphere train.",
-        show_default="those of isosphere update, else of the training",
-    ),
 ]
 # Where other options name images too: of a pattern that a shell has written out, the rest would be taken for these.
 OneData: TypeAlias = Annotated[

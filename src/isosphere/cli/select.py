@@ -6,8 +6,8 @@ from typing import Annotated
 import typer
 
 from isosphere.cli.listing import AsCsv, AsJson, Columns, check_form, fixed, print_list
-from isosphere.cli.lists import facts_of, labelled_in, opened, say_of, without
-from isosphere.cli.options import SEARCH_LAYER, NoCache, OwnData, Passes, Run, Seed
+from isosphere.cli.lists import OwnData, facts_of, labelled_in, opened, say_of, without
+from isosphere.cli.options import SEARCH_LAYER, NoCache, Passes, Run, Seed
 
 __all__ = ["select"]
 
