@@ -152,6 +152,18 @@ def wait_for(file: Path, seconds: float = 120.0) -> None:
     assert file.exists()
 
 
+def begun(words: list[str], folder: Path) -> subprocess.Popen[str]:
+    """A command that goes on in a process of its own."""
+    return subprocess.Popen(
+        [*ISOSPHERE, *words],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment(),
+        cwd=folder,
+    )
+
+
 LOOPBACK = {"0100007F", "0" * 24 + "01000000"}
 
 
@@ -161,14 +173,7 @@ def endless(tmp_path):
     keys = [*KEYS, "train.checkpoint_minutes=0", "train.timeout_minutes=0.1"]
     settings = [word for key in keys for word in ("--set", key)]
     words = ["train", *WORDS, "--epochs", "5000", "--out", "run", *settings, "--devices", "2"]
-    with subprocess.Popen(
-        [*ISOSPHERE, *words],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env=environment(),
-        cwd=tmp_path,
-    ) as started:
+    with begun(words, tmp_path) as started:
         wait_for(tmp_path / "run" / "checkpoints" / "last.ckpt")
         yield started
         if started.poll() is None:
@@ -184,14 +189,7 @@ def test_a_process_that_dies_once_is_started_again_to_the_same_bits(tmp_path):
     words = ["train", *WORDS, "--epochs", "60", *settings, "--devices", "2", "--max-restarts", "1"]
     whole = [*ISOSPHERE, *words, "--out", "whole"]
     subprocess.run(whole, check=True, capture_output=True, env=environment(), cwd=tmp_path)
-    with subprocess.Popen(
-        [*ISOSPHERE, *words, "--out", "broken"],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env=environment(),
-        cwd=tmp_path,
-    ) as started:
+    with begun([*words, "--out", "broken"], tmp_path) as started:
         wait_for(tmp_path / "broken" / "checkpoints" / "last.ckpt")
         os.kill(ranks_of(started.pid)["1"], signal.SIGKILL)
         out, said = started.communicate(timeout=240)
@@ -210,14 +208,7 @@ def test_a_process_that_dies_each_time_ends_the_run(tmp_path):
     """Once more than --max-restarts, whatever it has come to: a sentence, and no process is left."""
     settings = [word for key in KEYS for word in ("--set", key)]
     words = ["train", *WORDS, "--out", "run", *settings, "--devices", "2", "--max-restarts", "1"]
-    with subprocess.Popen(
-        [*ISOSPHERE, *words],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env=environment(),
-        cwd=tmp_path,
-    ) as started:
+    with begun(words, tmp_path) as started:
         killed: set[int] = set()
         until = time.monotonic() + 120
         while len(killed) < 2 and time.monotonic() < until:

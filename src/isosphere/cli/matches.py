@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from isosphere.cli.console import output_console, print_json, table
 from isosphere.cli.listing import print_csv
@@ -17,7 +17,7 @@ __all__ = ["say_matches"]
 def say_matches(
     names: Sequence[str],
     found: "list[list[Match]]",
-    facts: dict[str, object],
+    facts: dict[str, Any],
     note: str,
     *,
     as_json: bool,
@@ -43,7 +43,7 @@ def say_matches(
         return
     for name, matches in pairs:
         _print(f"Like {Path(name).name} among {note}", matches)
-        note = plural(int(str(facts["images"])), "image")  # what was done to have the index is said once
+        note = plural(facts["images"], "image")  # what was done to have the index is said once
 
 
 def _print(title: str, found: "list[Match]") -> None:

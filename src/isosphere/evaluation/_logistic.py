@@ -109,7 +109,7 @@ def _minimise(
 ) -> tuple[Tensor, int, bool]:
     classes = v.shape[1]
     z = _logits(x, v)
-    value = _value(z, column) + penalty / 2 * float(v[:-1].square().sum())
+    value = float(_cross_entropy(z, column)[0]) + penalty / 2 * float(v[:-1].square().sum())
     gradient, excess = _gradient(x, z, column, v, penalty)
     memory, enough = Memory(gradient, Diagonal(x, classes, penalty), x.dtype), patience(x, classes)
     for iteration in range(limit):
@@ -150,8 +150,10 @@ def _gradient(x: Rows, z: Tensor, column: Tensor, v: Tensor, penalty: float) -> 
     return torch.cat([weights, bias[None]]), float(excess) / 2
 
 
-def _value(z: Tensor, column: Tensor) -> float:
-    return float((z.logsumexp(1) - z.gather(1, column[:, None]).squeeze(1)).double().mean())
+def _cross_entropy(z: Tensor, column: Tensor) -> tuple[Tensor, Tensor]:
+    """The mean over rows in float64, and the logarithm of each row's sum."""
+    top = z.logsumexp(1)
+    return (top - z.gather(1, column[:, None]).squeeze(1)).double().mean(), top
 
 
 class _Quadratic(NamedTuple):
@@ -184,8 +186,7 @@ def _line_search(
 
     def along(t: float) -> tuple[float, float]:
         here = z.add(change, alpha=t)
-        top = here.logsumexp(1)
-        loss = (top - here.gather(1, column[:, None]).squeeze(1)).double().mean()
+        loss, top = _cross_entropy(here, column)
         rise = ((here - top[:, None]).exp_() * change).sum(1).double().mean() - own
         c, b, a = quadratic
         return float(loss) + c + b * t + a * t * t / 2, float(rise) + b + a * t

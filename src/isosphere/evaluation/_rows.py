@@ -78,10 +78,6 @@ class Rows:
         """Each `step`-th row."""
         return self[torch.arange(0, len(self), step, device=self.device)]
 
-    def whole(self) -> Tensor:
-        """All rows at once."""
-        return torch.cat([block for _, block in self.blocks()])
-
     def subset(self, positions: Tensor) -> "Rows":
         """The rows at these positions."""
         if self._kept is not None:
