@@ -7,13 +7,15 @@ The job is a random resized crop (.08 to 1 of the area), a flip and normalisatio
 contrastive training asks. Every reader takes the same files from memory and draws the same boxes in every round, on one
 thread; times are the processor's, and of the rounds the best, so that other work on the machine counts little. A ratio
 is to ImageFolder's way (Pillow and torchvision's transforms), of the best rounds, and beside it the lowest and highest
-within one round. ``decode`` rows stop at the pixels. ``squares`` is ``data.crop_from=square``, the way of before.
+within one round. ``decode`` rows stop at the pixels. ``from the disk`` is ``data.cache``, pictures that an earlier
+epoch has decoded; ``squares`` is ``data.crop_from=square``, the way of before.
 Readers that are not installed are named with the reason.
 """
 
 import argparse
 import io
 import os
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -27,7 +29,7 @@ from torch import Tensor
 
 from experiments.command import parser, version_of
 from experiments.records import Table
-from isosphere.data import IMAGENET_MEAN, IMAGENET_STD, Loader, Source, Views, recipe
+from isosphere.data import IMAGENET_MEAN, IMAGENET_STD, DecodedCache, Loader, Source, Views, recipe
 from isosphere.data._encoded import EncodedSource
 
 RECORDS = Path(__file__).parent / "records" / "reading" / "results.csv"
@@ -57,9 +59,11 @@ def made_files(count: int) -> list[bytes]:
     return bodies
 
 
-def isosphere(source: Source, views: int, *, canvas: int, whole: bool) -> Reader:
+def isosphere(
+    source: Source, views: int, *, canvas: int, whole: bool, cache: DecodedCache | None = None
+) -> Reader:
     law = recipe("crops", SIZE, scale=(0.08, 1.0), jitter_probability=0.0, grey=0.0, global_views=views)
-    loader = Loader(source, batch_size=16, size=canvas, whole=whole, workers=0, drop_last=False)
+    loader = Loader(source, batch_size=16, size=canvas, whole=whole, workers=0, drop_last=False, cache=cache)
     make = Views(law)
 
     def read(epoch: int) -> None:
@@ -109,7 +113,8 @@ def _turbojpeg() -> Callable[[bytes], Tensor]:
 
 def readers(bodies: list[bytes]) -> dict[str, dict[str, Reader]]:
     """Readers by job and name."""
-    source = Files(bodies)
+    source, place = Files(bodies), tempfile.mkdtemp()
+    keys = np.arange(1, 2 * len(bodies) + 1).reshape(-1, 2)
     native = min(min(Image.open(io.BytesIO(body)).size) for body in bodies)
     canvas = max(SIZE, min(native, 2 * SIZE))
 
@@ -135,6 +140,13 @@ def readers(bodies: list[bytes]) -> dict[str, dict[str, Reader]]:
             **{name: through(decode, views) for name, decode in found.items() if name != "Pillow"},
             "isosphere": isosphere(source, views, canvas=canvas, whole=True),
             "isosphere, canvas 256": isosphere(source, views, canvas=256, whole=True),
+            "isosphere, from the disk": isosphere(
+                source,
+                views,
+                canvas=canvas,
+                whole=True,
+                cache=DecodedCache(Path(place) / f"{views}", keys, 2**34),
+            ),
             "isosphere, squares": isosphere(source, views, canvas=canvas, whole=False),
             "isosphere, squares, canvas 256": isosphere(source, views, canvas=256, whole=False),
         }

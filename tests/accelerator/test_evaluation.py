@@ -20,7 +20,7 @@ from isosphere.deploy import near_duplicates, pairs_near
 from isosphere.devices import host_memory, on_device_or_cpu
 from isosphere.discrepancies import build_discrepancy
 from isosphere.evaluation._labels import integer_labels
-from isosphere.training._setup import _room
+from isosphere.training._storage import memory_room
 from tests.accelerator.place import D, counted, launched
 from tests.workflows.conftest import pixels
 
@@ -174,4 +174,4 @@ def test_what_has_no_room_on_the_device_is_computed_on_the_cpu():
 
 @counted
 def test_a_quarter_of_what_is_free_holds_images(simulated):
-    assert _room(launched()) == min(16 * 2**30, host_memory() or 0) // 4
+    assert memory_room(launched()) == min(16 * 2**30, host_memory() or 0) // 4

@@ -205,7 +205,8 @@ def test_a_run_folder_that_is_removed_ends_the_run(run, classes, quick, monkeypa
 def test_images_that_are_removed_end_the_run_and_it_goes_on_when_they_are_back(
     run, classes, quick, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr("isosphere.training._setup.IN_MEMORY", 0)
+    monkeypatch.setattr("isosphere.training._storage.IN_MEMORY", 0)
+    monkeypatch.setenv("ISOSPHERE_CACHE", str(tmp_path / "cache"))
     folder = shutil.copytree(classes, tmp_path / "lent")
     assert run("train", folder, "--out", "r", *quick, "--set=data.workers=0").code == 0
     make_plan = state.make_plan

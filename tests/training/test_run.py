@@ -1,6 +1,7 @@
 """The real parts together: prepared from a configuration, trained, read back, resumed; every method."""
 
 import math
+import sys
 
 import numpy as np
 import pytest
@@ -234,11 +235,40 @@ def test_images_that_do_not_fit_into_memory_are_streamed(archive, tmp_path, monk
     """The same batches, so the same bits, whether images are kept or decoded by workers when needed."""
     config = config_of(archive)
     kept, _ = train(config, tmp_path / "kept")
-    monkeypatch.setattr(setup, "IN_MEMORY", 0)
+    monkeypatch.setattr("isosphere.training._storage.IN_MEMORY", 0)
+    monkeypatch.setenv("ISOSPHERE_CACHE", str(tmp_path / "cache"))
     streamed, _ = train(config, tmp_path / "streamed")
     assert isinstance(streamed.images, Source)
     assert "decoded as needed" in streamed.facts["data"]
     assert_same(kept.method, streamed.method)
+    assert "decoding" not in streamed.facts  # these lie in memory, encoded
+
+
+def test_streamed_images_are_decoded_once(photographs, tmp_path, monkeypatch):
+    pytest.importorskip("lmdb", reason="LMDB, which keeps decoded pictures, is not installed")
+    monkeypatch.setattr("isosphere.training._storage.IN_MEMORY", 0)
+    monkeypatch.setenv("ISOSPHERE_CACHE", str(tmp_path / "cache"))
+    config = config_of(photographs, "data.image_size=16", "data.workers=0")
+    first, _ = train(config, tmp_path / "first")
+    folder = first.loader.cache.folder
+    assert "decoded once, kept on the disk" in first.facts["data"]
+    assert first.facts["decoding"].startswith(f"once; then from {folder}, at most 0.0 GiB")
+    monkeypatch.setattr("isosphere.data._loader.square", None)  # whoever decodes an image now fails
+    monkeypatch.setattr("isosphere.data._loader.whole", None)
+    second, _ = train(config, tmp_path / "second")
+    assert_same(first.method, second.method)
+
+
+def test_without_lmdb_each_epoch_decodes(photographs, monkeypatch):
+    monkeypatch.setattr("isosphere.training._storage.IN_MEMORY", 0)
+    monkeypatch.setitem(sys.modules, "lmdb", None)
+    parts = prepare(config_of(photographs))
+    assert parts.loader.cache is None
+    assert parts.facts["decoding"].startswith("anew in each epoch; after pip install lmdb about 0.0 GiB")
+    with pytest.raises(UsageError, match=r"data.cache.* needs LMDB, which is not installed"):
+        prepare(config_of(photographs, "data.cache=2"))
+    for spared in ("data.cache=0", "train.epochs=1"):
+        assert "decoding" not in prepare(config_of(photographs, spared)).facts
 
 
 def test_an_opened_source_is_trained_on_as_if_it_were_named(archive, tmp_path):
@@ -383,7 +413,8 @@ def test_whole_photographs_train_and_resume_bit_for_bit_streamed_or_not(
     assert parts.facts["seen"] == "random crops are drawn over the whole picture"
     with pytest.raises(Killed):
         train(config, tmp_path / "broken", ui=Killer(3))
-    monkeypatch.setattr(setup, "IN_MEMORY", 0)
+    monkeypatch.setattr("isosphere.training._storage.IN_MEMORY", 0)
+    monkeypatch.setenv("ISOSPHERE_CACHE", str(tmp_path / "cache"))
     resumed, _ = train(config, tmp_path / "broken")
     resumed.loader.close()
     assert_same(parts.method, resumed.method)

@@ -106,7 +106,8 @@ def test_a_run_that_goes_on_is_one_that_was_not_stopped_without_its_teacher(run,
 
 
 def test_the_same_images_streamed_have_the_same_targets(run, pictures, weights, tmp_path, monkeypatch):
-    monkeypatch.setattr("isosphere.training._setup.IN_MEMORY", 0)
+    monkeypatch.setattr("isosphere.training._storage.IN_MEMORY", 0)
+    monkeypatch.setenv("ISOSPHERE_CACHE", str(tmp_path / "cache"))
     streamed = distilled(pictures, tmp_path / "run", weights).folder.read_targets()
     assert streamed.shape == (41, 256)
     assert streamed[8].isnan().all()  # the broken file, in whose place the next one is taken

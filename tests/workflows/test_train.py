@@ -304,8 +304,8 @@ def test_a_script_under_spawn_needs_no_guard(tmp_path):
             """
             import multiprocessing, sys
             multiprocessing.set_start_method("spawn")
-            import numpy as np, isosphere, isosphere.training._setup as setup
-            setup.IN_MEMORY = 0
+            import numpy as np, isosphere, isosphere.training._storage as storage
+            storage.IN_MEMORY = 0
             pixels = np.random.default_rng(0).integers(0, 256, (24, 16, 16, 3), dtype=np.uint8)
             run = isosphere.train(pixels, out=sys.argv[1], epochs=1, batch_size=8, device="cpu", progress=False)
             print(run.config.data.workers, run.embed(pixels).shape[0])

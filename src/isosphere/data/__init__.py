@@ -6,6 +6,7 @@ from ._class_list import CLASS_LIST
 from ._copies import KINDS as COPY_KINDS
 from ._copies import CopiedSource, Copying, copy_of, copying
 from ._decode import decode, dimensions
+from ._decoded import DecodedCache, disk_room, open_decoded
 from ._folder import is_image_file
 from ._formats import BUILTIN, FORMATS, Format, describe_formats
 from ._given import as_name, as_picture, as_source, is_picture
@@ -84,6 +85,7 @@ __all__ = [
     "CopiedSource",
     "Copying",
     "Decoded",
+    "DecodedCache",
     "Fit",
     "Format",
     "ImageSet",
@@ -123,6 +125,7 @@ __all__ = [
     "describe_formats",
     "digests",
     "dimensions",
+    "disk_room",
     "distinct_ends",
     "find_channels",
     "find_white",
@@ -148,6 +151,7 @@ __all__ = [
     "located",
     "match_labels",
     "name_skipped",
+    "open_decoded",
     "open_source",
     "part_numbers",
     "parts_of",

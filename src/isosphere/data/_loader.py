@@ -9,6 +9,7 @@ from torch import Tensor
 from isosphere.devices import pins_memory, send
 from isosphere.errors import RunError, UsageError, option, plural
 
+from ._decoded import DecodedCache
 from ._images import ImageSet, PictureSet, name_skipped, square
 from ._limits import UnreadableImageError
 from ._pictures import Pictures, together
@@ -67,10 +68,14 @@ class _Decoder:
     source: Source
     size: int
     whole: bool
+    cache: DecodedCache | None = None
 
     def __call__(self, positions: list[int]) -> tuple[Tensor | Pictures, Tensor, dict[int, str]]:
         failed: dict[int, str] = {}
-        found = [self._next_readable(i, failed) for i in positions]
+        kept = {} if self.cache is None else self.cache.read(positions)
+        found = [(kept[i], i) if i in kept else self._next_readable(i, failed) for i in positions]
+        if self.cache is not None:
+            self.cache.add({i: x for x, i in found if i >= 0 and i not in kept})
         return together([x for x, _ in found]), torch.tensor([i for _, i in found]), failed
 
     def _next_readable(self, first: int, failed: dict[int, str]) -> tuple[Tensor, int]:
@@ -98,6 +103,8 @@ class Loader:
     Of a source, images are the squares of :func:`~isosphere.data.load_images`, and with ``whole`` the pictures of
     :func:`~isosphere.data.load_pictures`.
 
+    ``cache`` keeps the pictures of a source, so that only the first pass over them decodes.
+
     ``workers`` processes decode a source; None for two where processes are forked, else none. A source's unreadable
     image is replaced by the next readable one and named in ``skipped``; with ``strict`` it ends the epoch.
 
@@ -120,6 +127,7 @@ class Loader:
         epoch_images: int | None = None,
         workers: int | None = None,
         strict: bool = False,
+        cache: DecodedCache | None = None,
     ) -> None:
         if world < 1 or batch_size < 1 or batch_size % world:
             raise ValueError(
@@ -155,6 +163,7 @@ class Loader:
             raise self._refusal()
         self._images: Tensor | Pictures | None = None
         self._stream: Ahead | None = None
+        self.cache = cache
         if isinstance(images, ImageSet | PictureSet):
             if size not in (None, images.size):
                 raise ValueError(f"size is {size}; the images in memory have {images.size} pixels a side.")
@@ -163,7 +172,7 @@ class Loader:
             raise ValueError("size is missing; expected the side in pixels to which pictures are brought.")
         else:
             self._stream = Ahead(
-                _Decoder(images, size, whole),
+                _Decoder(images, size, whole, cache),
                 self._order,
                 workers=worker_count(workers),
                 keep=True,
@@ -178,6 +187,8 @@ class Loader:
         """End the workers, which else wait for another epoch as long as the loader is there."""
         if self._stream is not None:
             self._stream.close()
+        if self.cache is not None:
+            self.cache.close()
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
         """The batches of an epoch from number ``start`` on, the same whether or not the earlier ones were

@@ -103,6 +103,12 @@ class DataConfig(_Section):
     )
     strict: bool = Field(default=False, description="refuse unreadable images instead of skipping them")
     workers: int = Field(default=2, ge=0, le=128, description="processes that decode images")
+    cache: float | None = Field(
+        default=None,
+        ge=0.0,
+        description="GiB on the disk for decoded images that memory does not hold; 0: none; empty: a quarter of what "
+        "is free, 32 at most",
+    )
 
     @model_validator(mode="before")
     @classmethod

@@ -32,7 +32,7 @@ def facts_of(
 ) -> dict[str, str]:
     """What a person should know before the start, in plain words; `first`: the views of the first step."""
     made, origin = views.recipe, config.data.source or images.name
-    train, place = config.train, "decoded as needed" if isinstance(images, Source) else "in memory"
+    train = config.train
     short = " on the short side" if config.data.whole and not isinstance(images, ImageSet) else ""
     local = f", {made.local_views} local of {made.local_size} px" if made.local_views else ""
     length = (
@@ -41,7 +41,7 @@ def facts_of(
         else f"{plural(train.epochs or 0, 'epoch')} of"
     )
     return {
-        "data": f"{len(images):,} images of {config.data.canvas_size} px{short} from {origin}, {place}",
+        "data": f"{len(images):,} images of {config.data.canvas_size} px{short} from {origin}, {_kept(images, loader)}",
         "views": f"{config.views.recipe}: {made.global_views} of {made.size} px{local}",
         "encoder": encoder_fact(config, method),
         **beginning_facts(config),
@@ -74,7 +74,6 @@ def start_page(
         if config.model.init == "random"
         else f"weights: {encoder.origin or config.model.init}"
     )
-    place = "decoded as needed" if isinstance(images, Source) else "in memory"
     whole = (
         f"{plural(train.minutes, 'minute')}, epochs of {plural(steps, 'step')}"
         if train.minutes is not None
@@ -83,11 +82,17 @@ def start_page(
     ranks = f"{fabric.world_size} processes, " if fabric.world_size > 1 else ""
     return {
         "data": f"{len(images):,} images of {config.data.canvas_size} px from {config.data.source or images.name}, "
-        f"{place}",
+        f"{_kept(images, loader)}",
         "network": f"{config.model.encoder}, {parameters:.1f} M parameters, {weights}",
         "method": f"{made}: {method.in_words or METHODS[made].summary} (views: {config.views.recipe})",
         "training": f"{whole}, {train.batch_size} images each, {ranks}{train.precision} on {_place(fabric.device)}",
     }
+
+
+def _kept(images: ImageSet | PictureSet | Source, loader: Loader) -> str:
+    if not isinstance(images, Source):
+        return "in memory"
+    return "decoded as needed" if loader.cache is None else "decoded once, kept on the disk"
 
 
 def _place(device: torch.device) -> str:

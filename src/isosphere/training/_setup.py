@@ -21,18 +21,14 @@ from isosphere.data import (
     Views,
     White,
     fingerprint,
-    images_bytes,
     linked,
-    load_images,
-    load_pictures,
-    name_skipped,
     open_source,
     permutation,
     recipe,
     set_aside,
     survey,
 )
-from isosphere.devices import free_memory, generators_kept, host_memory
+from isosphere.devices import generators_kept
 from isosphere.errors import RunError, UsageError, command, listing, option
 from isosphere.methods import DISTILLATION, FROZEN, METHODS, Frozen, Method, build_method, check_options
 from isosphere.models import (
@@ -55,7 +51,7 @@ from isosphere.training._defaults import (
     settle_mean,
     settle_white,
 )
-from isosphere.training._distributed import alike, launched
+from isosphere.training._distributed import alike
 from isosphere.training._facts import (
     check_sizes,
     encoder_fact,
@@ -73,24 +69,15 @@ from isosphere.training._hardware import (
 )
 from isosphere.training._monitor import Observer, hold_out
 from isosphere.training._precision import measure_precision
+from isosphere.training._storage import LoadProgress, in_memory, on_disk
 
 if TYPE_CHECKING:
     from lightning.fabric import Fabric
 
 
-IN_MEMORY = 4 * 2**30
-"""Bytes of decoded images up to which all are kept in the memory of a CPU, which is used for other things too; beyond,
-workers decode them as they are needed.
-"""
-_SHARE = 4
-"""On an accelerator: as much as a quarter of what it has free, and of this process's part of the host's memory, through
-which they come.
-"""
-
 FINGERPRINT = "fingerprint of the images"
 """The fact by which a checkpoint knows them again."""
 
-LoadProgress = Callable[[int, int], None]
 Teach = Callable[[Source, int], Tensor]
 """What a teacher says of the images of a source: targets ``(n, dim)``, of so many dimensions."""
 _OF_COLOURS = ("saturation", "hue", "grey")
@@ -176,7 +163,7 @@ def prepare(
     train = config.train
     fabric = make_fabric(train.device, train.precision, timeout_minutes=train.timeout_minutes)
     shapes = Shapes.of(source, config.data.canvas_size or 0, channels=config.data.in_chans)
-    images, warnings = _load(config, source, shapes, progress, _room(fabric))
+    images, warnings = in_memory(config, source, shapes, progress, fabric)
     config, normalised = (config, None) if begun else settle_mean(config, images)
     source = source.read_as(config.data.reading)
     images = images.read_as(config.data.reading) if isinstance(images, Source) else images
@@ -205,6 +192,7 @@ def prepare(
         asked_of = images if isinstance(images, Source) else _with_paths(source, images.paths)
         said = teach(asked_of, config.model.dim or 2) if fabric.is_global_zero else None
         targets = cast(Tensor, fabric.broadcast(said)).to(fabric.device)
+    cache, kept = on_disk(config, images, shapes, fabric)
     loader = Loader(
         images,
         batch_size=batch,
@@ -217,6 +205,7 @@ def prepare(
         epoch_images=config.data.epoch_images,
         workers=config.data.workers,
         strict=config.data.strict,
+        cache=cache,
     )
     first = first_views(views, loader, train.seed, targets)
     check_sizes(method, views, fabric, first[: views.recipe.views])
@@ -230,7 +219,7 @@ def prepare(
         warnings = (*warnings, hint)
     facts = facts_of(config, images, views, method, fabric, loader, first)
     facts["precision"] += measured
-    facts |= about_pixels(config, source, white, channels, normalised)
+    facts |= about_pixels(config, source, white, channels, normalised) | kept
     if (compiled := compile_networks(method, train.compile, fabric.device)) is not None:
         facts["compiled"] = compiled
     if observer is not None:
@@ -470,31 +459,3 @@ def _check_names(config: Config, *, begun: bool = False) -> None:
     if config.train.wandb is not None and find_spec("wandb") is None:
         raise UsageError("train.wandb needs Weights & Biases: pip install wandb, or leave train.wandb out.")
     recipe(config.views.recipe or "crops", config.data.image_size or 32, **config.views.overrides)
-
-
-def _room(fabric: "Fabric") -> int:
-    """Bytes of decoded images that are kept in memory, the same on all ranks."""
-    there, here = free_memory(fabric.device), host_memory()
-    if there is None or here is None:
-        return IN_MEMORY
-    return int(fabric.broadcast(min(there, here // launched()[0]) // _SHARE))
-
-
-def _load(
-    config: Config, source: Source, shapes: Shapes, progress: LoadProgress | None, room: int
-) -> tuple[ImageSet | PictureSet | Source, tuple[str, ...]]:
-    """The images in memory where they fit, else the source; and what a person should know about unreadable ones."""
-    size, whole = config.data.canvas_size or 0, config.data.whole
-    each = shapes.bytes_each if whole else images_bytes(1, size, config.data.in_chans)
-    if len(source) * each > room:
-        return source, ()
-    images = (load_pictures if whole else load_images)(
-        source, size, strict=config.data.strict, workers=max(1, config.data.workers), progress=progress
-    )
-    if not images.skipped:
-        return images, ()
-    count = len(images.skipped)
-    return images, (
-        f"{count} of {count + len(images)} files cannot be used and {'is' if count == 1 else 'are'} skipped: "
-        f"{name_skipped(images.skipped)}.",
-    )
