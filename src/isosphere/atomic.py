@@ -16,7 +16,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from isosphere.errors import RunError, UsageError, option, printable
+from isosphere.errors import RunError, UsageError, WriteError, option, printable
 from isosphere.reading import require_regular
 
 if sys.platform == "win32":
@@ -52,9 +52,9 @@ def explain_failed_writes(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise RunError(
-            f"cannot write {path}: {error.strerror or error}. What was there before is unchanged. "
-            f"Free some space or mend the permissions, then go on (a training with {option('resume', True)})."
+        raise WriteError(
+            f"cannot write {path}: {error.strerror or error}. What was there before is unchanged. Free some space, or "
+            "mend the permissions."
         ) from error
 
 

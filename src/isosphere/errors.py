@@ -14,6 +14,7 @@ __all__ = [
     "NotFiniteError",
     "RunError",
     "UsageError",
+    "WriteError",
     "command",
     "for_a_shell",
     "listing",
@@ -37,6 +38,10 @@ class RunError(IsosphereError):
     """The command was right and the work failed (exit code 1)."""
 
     exit_code = 1
+
+
+class WriteError(RunError):
+    """A file could not be written: a full disk, no permission."""
 
 
 class NotFiniteError(RunError):

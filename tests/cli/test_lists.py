@@ -11,8 +11,9 @@ import pytest
 from PIL import Image
 
 from isosphere.cli.classes import say_classes
-from isosphere.data import as_source
+from isosphere.data import as_source, load_images
 from isosphere.deploy import Predictions, read_embeddings
+from isosphere.tabular import csv_rows, csv_text
 
 
 @pytest.fixture(scope="module")
@@ -239,3 +240,71 @@ def test_runs_are_compared_on_the_same_labels(run, trained, classes):
     assert text.code == 0, text.err
     assert "60 labels" in text.out
     assert "2 passes" not in text.out
+
+
+ODD = (
+    *("a\rb.png", "a\nb.png", "a\tb.png", 'q"uote.png', "com,ma.png", "=x.png", "byte\udcff.png"),
+    *(
+        r"byte\udcff.png",
+        "two words.png",
+        " lead.png",
+        "trail .png",
+        "#hash.png",
+        "semi;colon.png",
+        "-dash.png",
+    ),
+)
+
+
+@pytest.fixture(scope="module")
+def odd(tmp_path_factory):
+    """Pictures with names that tables break on, two of each."""
+    folder = tmp_path_factory.mktemp("odd")
+    for i, name in enumerate([*ODD, *(f"p{i}.png" for i in range(14))]):
+        noise = np.random.default_rng(i).integers(0, 120, (16, 16, 3)) + np.array([130 * (i % 2), 60, 0])
+        Image.fromarray(noise.astype(np.uint8)).save(folder / name, "PNG")
+    return folder
+
+
+def test_tables_of_odd_names_are_fed_back(run, trained, odd):
+    """What a command writes, another reads: tables to label, lists of files, pairs to answer."""
+    chosen = run("select", trained, odd, "-k", 28, "--csv").out
+    assert {r"byte\udcff.png", r"byte\\udcff.png"} <= {row["path"] for row in table(chosen)}
+    everyone = {path.name for path in odd.iterdir()}
+    for words in (["outliers", "-k", 28], ["cluster"], ["dedup", "--threshold", -0.9], ["select", "-k", 28]):
+        rows = csv_rows(run(words[0], trained, odd, *words[1:], "--csv").out)
+        assert {row[rows[0].index("path")] for row in rows[1:]} == everyone
+    head, *rows = csv_rows(chosen)
+    rows = [[*row, "even" if i % 2 else "odd"] for i, row in enumerate(rows)]
+    Path("labels.csv").write_bytes(csv_text([["rank", "path", "none", "distance", "label"], *rows]).encode())
+    done = run("probe", trained, odd, "--labels", "labels.csv", "--json")
+    assert (done.code, json.loads(done.out)["images"]) == (0, 28), done.err
+    assert "fit no image" not in done.err
+    assert run("compare", trained, "--in", odd, "--labels", "labels.csv", "--passes", 1).code == 0
+    assert run("embed", trained, odd, "--out", "e.csv").code == 0
+    assert set(read_embeddings("e.csv").paths) == everyone
+    at = ["--threshold", 0.9999999, "--layer", "backbone"]
+    assert run("dedup", trained, odd, *at, "--list", "kept.csv", "--pairs", "pairs.csv").code == 0
+    assert len(as_source("kept.csv")) == 28
+    assert load_images(as_source("kept.csv"), 8).skipped == []
+    head, *pairs = csv_rows(Path("pairs.csv").read_bytes().decode())
+    assert {name for row in pairs for name in row[:2]} <= everyone
+    Path("answers.csv").write_bytes(csv_text([head, *([*row[:3], "no"] for row in pairs)]).encode())
+    answered = run("dedup", trained, odd, *at, "--answers", "answers.csv")
+    assert "By your answers" in answered.out, answered.err
+    refused = run("dedup", trained, odd, *at, "--list", "kept.txt")
+    assert refused.code == 2
+    assert "Give --list kept.csv" in refused.err
+    query = odd / "byte\udcff.png"
+    rows = csv_rows(run("search", trained, query, "--in", odd, "--csv").out)
+    assert [row[0] for row in rows[1:]] == [str(query)] * 5
+    assert rows[1][rows[0].index("path")] == query.name
+
+
+def test_a_list_of_lines_holds_bytes_that_are_no_text(run, trained, odd):
+    Path("some").mkdir()
+    for name in ODD[2:]:
+        shutil.copy(odd / name, Path("some") / name)
+    assert run("dedup", trained, "some", "--threshold", 0.9999999, "--list", "kept.txt").code == 0
+    assert load_images(as_source("kept.txt"), 8).skipped == []
+    assert {Path(path).name for path in as_source("kept.txt").paths} == set(ODD[2:])

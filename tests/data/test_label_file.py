@@ -82,7 +82,7 @@ def test_what_contradicts_itself_is_left_out(folder):
         ("", "of an empty file"),
         ("path,name\na.png,b\n", "expected one called label"),
         ("label\nb\n", "called path or digest"),
-        ('path,label\n"a.png,b\n', "as a table"),
+        ('path,label\n"a.png,b\n', "unexpected end of data, line 2"),
         ("digest,label\nabc,b\n", "expected 32 hexadecimal digits"),
     ],
 )

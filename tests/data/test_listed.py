@@ -68,7 +68,9 @@ def test_lists_that_list_no_images(make_folder):
     (folder / "l.csv").write_text("")
     assert "has the columns of an empty file" in refusal(folder / "l.csv")
     (folder / "l.txt").write_bytes(b"\xff\xfe\0")
-    assert "cannot be read as a list of images (it is not text in UTF-8)" in refusal(folder / "l.txt")
+    assert "cannot be read as a list of images (it is not text in UTF-8; it holds null bytes)" in refusal(
+        folder / "l.txt"
+    )
     (folder / "l.txt").write_text("a.png\ngone.png\n")
     assert [reason for _, reason in load_images(open_source(folder / "l.txt"), 8).skipped] == [
         "no such file or directory"

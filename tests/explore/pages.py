@@ -73,6 +73,7 @@ def page(made: Collection, folder: Path) -> Page:
         plane_of(made.unit(), "pca"),
         labels=str(annotations.labels_file),
         labelled=lambda: annotations.read()["labels"],
+        unwritten=annotations.unwritten,
     )
     return Page(resources, Pictures(made.source), annotations)
 

@@ -9,12 +9,14 @@ import subprocess
 import sys
 import threading
 import urllib.request
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from isosphere.data import match_labels, read_label_file
 from isosphere.errors import RunError, UsageError
 from isosphere.explore import Annotations, build_app, export_page
 from isosphere.explore import _server as server
@@ -214,6 +216,46 @@ def test_images_without_bytes_are_known_by_their_names(made, tmp_path):
     assert found["hidden"] == [6]
     notes.label([5], None)
     assert notes.read()["labels"][3] == "a"
+
+
+def test_a_label_given_on_the_page_replaces_what_was_written_by_hand(client, made, tmp_path):
+    made.source.paths[5], made.source.paths[6] = "a/cr\r.png", "a/byte\udcff.png"
+    file = tmp_path / "labels.csv"
+    file.write_text("path,label,Patient\na/003.png,oak,p1\n004.png,oak,p2\na/003.png,ash,p3\n")
+    post = partial(client.post, at("annotations/labels"))
+    assert client.get(at("data/annotations.json")).json()["labels"] == {"4": "oak"}  # 3 contradicts itself
+    assert post(json={"rows": [3, 4, 5, 6], "label": "pine"}).json()["labels"] == dict.fromkeys(
+        "3456", "pine"
+    )
+    assert post(json={"rows": [4], "label": None}).json()["labels"] == dict.fromkeys("356", "pine")
+    rows = read_label_file(file)
+    assert {row.path: row.cells["patient"] for row in rows} == {
+        "a/003.png": "p1",
+        "a/004.png": "p2",  # no label, and its other columns
+        "a/cr\r.png": "",
+        "a/byte\udcff.png": "",
+    }
+    assert match_labels(made.source, rows, known=made.digests).count == 3
+    assert client.get(at("data/names.json")).json()[6] == r"a/byte\udcff.png"
+
+
+def test_where_nothing_can_be_written_it_is_said(made, tmp_path, monkeypatch):
+    notes = Annotations(made, tmp_path)
+    assert (notes.unwritten, notes.ended) == ("", "Stopped. Every label was written when it was given.")
+    notes.label([1], "a")
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    client = testclient.TestClient(
+        build_app(page(made, tmp_path), token=TOKEN, port=lambda: 8000), base_url="http://127.0.0.1:8000"
+    )
+    said = f"{tmp_path} cannot be written to: labels cannot be kept."
+    found = client.post(at("annotations/labels"), json={"rows": [2], "label": "x"})
+    assert (found.status_code, found.json()) == (400, {"error": said})
+    assert client.get(at("data/annotations.json")).json()["labels"] == {"1": "a"}
+    assert client.get(at("data/meta.json")).json()["unwritten"] == said
+    assert notes.ended == f"Stopped. {said}"
+    with pytest.raises(UsageError, match="cannot be written to"):
+        notes.hide([1], hidden=True)
+    assert notes.ended == "Stopped. 1 change could not be written, as the page said."
 
 
 def test_hidden_images_and_names_of_clusters(client, tmp_path):

@@ -11,6 +11,7 @@ export interface Meta {
   skipped: number;
   search: boolean;
   labels?: string;
+  unwritten?: string;
   static?: boolean;
   block?: number;
 }

@@ -212,9 +212,14 @@ async function exportCsv(state: State, rows: number[]): Promise<void> {
 }
 
 async function saveFiles(page: Page, rows: number[], name: string): Promise<void> {
-  const files = await page.state.backend.get<string[]>("files");
-  save(name, rows.map((row) => files[row] + "\n").join(""));
-  page.say(`${plural(rows.length, "file")} listed in ${name}. Nothing was deleted.`);
+  const every = await page.state.backend.get<string[]>("files");
+  const files = rows.map((row) => every[row]);
+  // A list of lines cannot hold these names: an end of line, or a byte that is no text and was written out.
+  const table = files.some((file) => /[\r\n]|\\udc[89a-f][0-9a-f]/.test(file));
+  const target = table ? name.replace(/txt$/, "csv") : name;
+  if (table) save(target, csv([["path"], ...files.map((file) => [file])]), "text/csv");
+  else save(target, files.map((file) => file + "\n").join(""));
+  page.say(`${plural(files.length, "file")} listed in ${target}. Nothing was deleted.`);
 }
 
 // --- near-duplicates ----------------------------------------------------------------------------------------------
@@ -496,10 +501,12 @@ export function labels(page: Page, box: HTMLElement): void {
   const { labels: given, hidden } = state.annotations;
   const counts = new Map<string, number[]>();
   for (const [row, name] of Object.entries(given)) counts.set(name, [...(counts.get(name) ?? []), Number(row)]);
-  const where = state.meta.static ? "They are kept on this page until it is closed: save them." : `They are written to ${state.meta.labels}.`;
+  const { unwritten } = state.meta;
+  const kept = state.meta.static ? "They are kept on this page until it is closed: save them." : `They are written to ${state.meta.labels}.`;
+  const where = unwritten || kept;
   fill(
     box,
-    hint(counts.size ? `${plural(Object.keys(given).length, "image")} labelled. ${where}` : "No image is labelled yet. Select some and type a label."),
+    hint(counts.size ? `${plural(Object.keys(given).length, "image")} labelled. ${where}` : unwritten || "No image is labelled yet. Select some and type a label."),
     ...[...counts].sort().map(([name, rows]) =>
       h(
         "div",

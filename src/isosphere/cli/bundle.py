@@ -18,7 +18,7 @@ def bundle(
     data: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="[DATA]...",
+            metavar="DATA",
             help="Images to search, as for isosphere train.",
             show_default="those of isosphere update, else of the training",
         ),

@@ -18,7 +18,7 @@ def compare(
     runs: Annotated[
         list[Path],
         typer.Argument(
-            metavar="RUN...",
+            metavar="RUN",
             help="Folders of runs, or timm:NAME[@FILE], a network as it is.",
             show_default=False,
         ),

@@ -18,7 +18,7 @@ def dedup(
     data: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="[DATA]...",
+            metavar="DATA",
             help="Images, as for isosphere train.",
             show_default="those of isosphere update, by its threshold, else of the training",
         ),
@@ -47,7 +47,10 @@ def dedup(
     list_: Annotated[
         Path | None,
         typer.Option(
-            "--list", metavar="FILE", help="Write the names of the images to keep (.txt).", show_default=False
+            "--list",
+            metavar="FILE",
+            help="Write the names of the images to keep (.txt, .csv).",
+            show_default=False,
         ),
     ] = None,
     pairs: Annotated[
@@ -89,7 +92,7 @@ def dedup(
     chosen, kept = check_layer(layer), check_keep(keep, list_)
     check_threshold(threshold)
     answered = None if answers is None else read_answers(answers)
-    for page, endings in ((out, (".html",)), (pairs, (".html", ".csv")), (list_, (".txt", ".lst"))):
+    for page, endings in ((out, (".html",)), (pairs, (".html", ".csv")), (list_, (".txt", ".lst", ".csv"))):
         check_page(page, endings, overwrite=overwrite)
     import isosphere.workflows
     from isosphere.data import open_source

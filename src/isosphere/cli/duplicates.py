@@ -86,11 +86,10 @@ def say_duplicates(
 
 def write_kept(out: Path, found: "Duplicates", dropped: set[int]) -> str:
     """Write the names of the images that are kept: a list that every command takes as DATA, where they are files."""
-    from isosphere.atomic import write_text
-    from isosphere.workflows import kept_names
+    from isosphere.workflows import kept_names, write_list
 
     names = kept_names(found, dropped)
-    write_text(out, "".join(f"{name}\n" for name in names))
+    write_list(out, names)
     return f"{plural(len(names), 'image')} to keep, {len(dropped):,} to drop. List: {out}"
 
 

@@ -19,7 +19,7 @@ def explore(
     data: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="[DATA]...",
+            metavar="DATA",
             help="Images, as for isosphere train.",
             show_default="those of isosphere update, else of the training",
         ),
@@ -93,9 +93,11 @@ def explore(
         plain = map_kind is None and find_spec("umap") is None
         drawn = {"map": "by PCA; UMAP keeps neighbours together: pip install umap-learn"} if plain else {}
         images = f"{len(page.resources.collection):,}"
-        facts(console, {"images": images, **drawn, "page": address, "end": "Ctrl-C"})
+        kept = annotations.unwritten or str(annotations.labels_file)
+        facts(console, {"images": images, **drawn, "labels": kept, "page": address, "end": "Ctrl-C"})
         if browser:
             typer.launch(address)
 
+    annotations = page.annotations
     serve(page, port=port, ready=ready)
-    paragraph(console, "Stopped. Every label was written when it was given.")
+    paragraph(console, annotations.ended)

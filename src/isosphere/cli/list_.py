@@ -30,14 +30,14 @@ def list_(
     kind: Annotated[
         str,
         typer.Argument(
-            metavar="|".join(Kind),
-            help="What to list.",
+            metavar="KIND",
+            help=f"{', '.join(list(Kind)[:-1])} or {Kind.keys}.",
             show_default=False,
             autocompletion=lambda: list(Kind),
         ),
     ] = "",
     containing: Annotated[
-        str, typer.Argument(metavar="[TEXT]", help="Only names that contain this.", show_default=False)
+        str, typer.Argument(metavar="TEXT", help="Only names that contain this.", show_default=False)
     ] = "",
     as_json: AsJson = False,
     as_csv: AsCsv = False,

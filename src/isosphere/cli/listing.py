@@ -1,7 +1,5 @@
 """Lists as people read them, and as programs do: a table, ``--json``, ``--csv``."""
 
-import csv
-import io
 import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any, TypeAlias
@@ -10,6 +8,7 @@ import typer
 
 from isosphere.cli.console import output_console, paragraph, print_json, table
 from isosphere.errors import UsageError, option, printable
+from isosphere.tabular import csv_text
 
 __all__ = ["AsCsv", "AsJson", "Columns", "check_form", "fixed", "print_csv", "print_list"]
 
@@ -52,15 +51,12 @@ def print_list(
 
 
 def print_csv(rows: Sequence[Mapping[str, Any]]) -> None:
-    """Rows as CSV on standard output, below their keys; what is not known is an empty cell."""
-    if not rows:
-        return
-    text = io.StringIO()
-    lines = csv.writer(text, lineterminator="\n")
-    lines.writerow(rows[0])
-    for row in rows:
-        lines.writerow(["" if value is None else value for value in _plain(row).values()])
-    typer.echo(printable(text.getvalue(), lines=True), nl=False)
+    """Rows as CSV on standard output, below their keys; what is not known is an empty cell. A file or a program is
+    given every name as it is; a terminal, what it can be shown.
+    """
+    if rows:
+        text = csv_text([rows[0], *(_plain(row).values() for row in rows)])
+        typer.echo(printable(text, lines=True) if output_console().is_terminal else text, nl=False)
 
 
 def fixed(key: str, digits: int = 4) -> Callable[[Mapping[str, Any]], str]:

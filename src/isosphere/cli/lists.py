@@ -19,7 +19,7 @@ __all__ = ["OwnData", "facts_of", "labelled_in", "opened", "say_of", "without"]
 OwnData: TypeAlias = Annotated[
     list[str] | None,
     typer.Argument(
-        metavar="[DATA]...",
+        metavar="DATA",
         help="Images, as for isosphere train.",
         show_default="those of isosphere update, else of the training",
     ),

@@ -35,7 +35,7 @@ Run: TypeAlias = Annotated[
     ),
 ]
 Data: TypeAlias = Annotated[
-    list[str], typer.Argument(metavar="DATA...", help="Images, as for isosphere train.", show_default=False)
+    list[str], typer.Argument(metavar="DATA", help="Images, as for isosphere train.", show_default=False)
 ]
 # Where other options name images too: of a pattern that a shell has written out, the rest would be taken for these.
 OneData: TypeAlias = Annotated[
@@ -44,7 +44,7 @@ OneData: TypeAlias = Annotated[
 Images: TypeAlias = Annotated[
     list[str] | None,
     typer.Argument(
-        metavar="DATA...",
+        metavar="DATA",
         help="A folder of images, a zip of one, an .npz, or a built-in: textures:wood, digits, ...; several are one.",
         show_default=False,
     ),

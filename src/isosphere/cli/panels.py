@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from typer.core import TyperCommand, TyperOption
+from typer.core import TyperArgument, TyperCommand, TyperOption
 
 __all__ = ["COMMANDS", "Command", "panel_of"]
 
@@ -49,3 +49,12 @@ class Command(TyperCommand):
                     found = (panel for panel, names in OPTIONS.items() if each.name in names)
                     each.rich_help_panel = next(found, None)
         super().__init__(*arguments, params=given, **options)
+
+    def collect_usage_pieces(self, ctx: Any) -> list[str]:
+        """What stands behind the command in its usage: ``[OPTIONS] RUN [DATA]...``."""
+        pieces = ["[OPTIONS]"]
+        for each in self.params:
+            if isinstance(each, TyperArgument):
+                name = each.metavar or (each.name or "").upper()
+                pieces.append((name if each.required else f"[{name}]") + "..." * (each.nargs == -1))
+        return pieces

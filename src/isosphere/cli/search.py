@@ -19,7 +19,7 @@ def search(
     run: Run,
     images: Annotated[
         list[str],
-        typer.Argument(metavar="IMAGE...", help="Files to look for, or a folder.", show_default=False),
+        typer.Argument(metavar="IMAGE", help="Files to look for, or a folder.", show_default=False),
     ],
     data: Annotated[
         str | None,

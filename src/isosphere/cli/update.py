@@ -19,7 +19,7 @@ def update(
     new: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="[NEW]...",
+            metavar="NEW",
             help="Images that have come, as for isosphere train.",
             show_default="look through those so far again",
         ),

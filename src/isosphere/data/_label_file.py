@@ -1,7 +1,5 @@
 """Files of labels: a table of pictures, each known by its content or its path, with a word for each."""
 
-import csv
-import io
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePath
@@ -11,6 +9,8 @@ from numpy.typing import NDArray
 
 from isosphere.atomic import write_text
 from isosphere.errors import UsageError, nearest, option, plural
+from isosphere.reading import UnreadableError
+from isosphere.tabular import csv_rows, csv_text
 
 from ._home import expanded
 from ._images import digests
@@ -24,7 +24,9 @@ DIGEST = "digest"
 
 @dataclass(frozen=True)
 class LabelRow:
-    """A label, and which picture it is of: by its content, else by its path; other cells by their column."""
+    """A label, and which picture it is of: by its content, else by its path; other cells by their column, in small
+    letters.
+    """
 
     label: str
     path: str = ""
@@ -75,16 +77,10 @@ def read_label_file(file: str | Path) -> list[LabelRow]:
     """
     path = Path(file)
     try:
-        text = read_text(path)
-    except (OSError, UnicodeDecodeError) as error:
+        rows = csv_rows(read_text(path))
+    except (OSError, UnicodeDecodeError, UnreadableError) as error:
         reason = "it is not text in UTF-8" if isinstance(error, UnicodeDecodeError) else reason_of(error)
         raise UsageError(f"{option('labels', path)} cannot be read ({reason}).") from error
-    first = text.partition("\n")[0]
-    delimiter = "\t" if "\t" in first else ";" if ";" in first and "," not in first else ","
-    try:
-        rows = [row for row in csv.reader(io.StringIO(text), delimiter=delimiter, strict=True) if any(row)]
-    except csv.Error as error:
-        raise UsageError(f"{option('labels', path)} cannot be read as a table ({error}).") from error
     heads = [cell.strip().casefold() for cell in rows[0]] if rows else []
     label = next((heads.index(name) for name in LABEL_COLUMNS if name in heads), None)
     where = next((heads.index(name) for name in PATH_COLUMNS if name in heads), None)
@@ -94,30 +90,32 @@ def read_label_file(file: str | Path) -> list[LabelRow]:
             f"{option('labels', path)} has the columns {', '.join(heads[:8]) or 'of an empty file'}; expected one "
             "called label, and one called path or digest."
         )
+    others = [k for k, head in enumerate(heads) if k not in (label, where, digest) and head]
     found = []
     for row in rows[1:]:
-        cells = [cell.strip() for cell in [*row, *[""] * (len(heads) - len(row))]]
+        whole = [*row, *[""] * (len(heads) - len(row))]
+        cells = [cell.strip() for cell in whole]
         found.append(
             LabelRow(
                 cells[label],
-                "" if where is None else cells[where],
+                "" if where is None else whole[where],
                 "" if digest is None else cells[digest].lower(),
-                dict(zip(heads, cells, strict=False)),
+                {heads[k]: cells[k] for k in others},
             )
         )
     return found
 
 
 def write_label_file(file: str | Path, rows: Iterable[LabelRow]) -> None:
-    """Write a table with the columns digest, label and path, in one step: it is there as a whole or not at all.
+    """Write a table with the columns digest, label and path, and one for each other cell, in one step: it is there as a
+    whole or not at all. :func:`read_label_file` reads back the same rows.
 
     Raises: RunError if it cannot be written.
     """
-    text = io.StringIO()
-    table = csv.writer(text, lineterminator="\n")
-    table.writerow([DIGEST, "label", "path"])
-    table.writerows([row.digest, row.label, row.path] for row in rows)
-    write_text(Path(file), text.getvalue())
+    rows = list(rows)
+    more = list(dict.fromkeys(name for row in rows for name in row.cells))
+    table = ([row.digest, row.label, row.path, *map(row.cells.get, more)] for row in rows)
+    write_text(Path(file), csv_text([(DIGEST, "label", "path", *more), *table]))
 
 
 def label_rows(
@@ -158,18 +156,12 @@ def match_labels(
             f"{option('group', group)}: the labels have no such column.{nearest(group.casefold(), heads)} They have "
             f"{', '.join(heads) or 'no row'}."
         )
-    keys = [row.tobytes() if row.any() else b"" for row in (digests(source) if known is None else known)]
-    at = _places(source)
-    of: dict[bytes, list[int]] = {}
-    for i, key in enumerate(keys):
-        of.setdefault(key or f"image {i}".encode(), []).append(i)
+    places_of = label_places(source, digests(source) if known is None else known)
     said: dict[int, set[str]] = {}
     grouped: dict[int, str] = {}
     missing = []
     for row in rows:
-        places = of.get(_bytes(row.digest), []) if row.digest else at(row.path)
-        if not row.digest:
-            places = [k for i in places for k in of[keys[i] or f"image {i}".encode()]]
+        places = places_of(row)
         if not places:
             missing.append(row.path or row.digest)
         for i in places:
@@ -188,6 +180,24 @@ def match_labels(
         groups[i] = entries[entry]
     contradicted = [source.paths[i] for i, found in sorted(said.items()) if len(found) > 1]
     return Labelled(labels, class_names, groups, missing, contradicted)
+
+
+def label_places(source: Source, known: NDArray[np.int64]) -> Callable[[LabelRow], list[int]]:
+    """A function from a row of a file of labels to the positions of the images that it is of; `known`: the source's
+    :func:`digests`. It raises UsageError for a digest that is none.
+    """
+    keys = [row.tobytes() if row.any() else f"image {i}".encode() for i, row in enumerate(known)]
+    at = _places(source)
+    of: dict[bytes, list[int]] = {}
+    for i, key in enumerate(keys):
+        of.setdefault(key, []).append(i)
+
+    def places(row: LabelRow) -> list[int]:
+        if row.digest:
+            return of.get(_bytes(row.digest), [])
+        return [k for i in at(row.path) for k in of[keys[i]]]
+
+    return places
 
 
 def _bytes(digest: str) -> bytes:
@@ -212,8 +222,10 @@ def _places(source: Source) -> Callable[[str], list[int]]:
         by_name.setdefault(PurePath(path).name, []).append(i)
 
     def find(path: str) -> list[int]:
-        if path in exact:
-            return exact[path]
+        for name in (path, path.strip()):
+            if name in exact:
+                return exact[name]
+        path = path.strip()
         parts = PurePath(path.replace("\\", "/")).parts
         near = []
         for i in by_name.get(parts[-1] if parts else "", []):

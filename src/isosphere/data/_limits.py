@@ -83,6 +83,6 @@ def read_file(path: Path) -> bytes:
     return body
 
 
-def read_text(file: Path) -> str:
+def read_text(file: Path, *, errors: str = "strict") -> str:
     """The text of a file in UTF-8, such as a list of classes. Raises: UnreadableImageError, UnicodeDecodeError."""
-    return read_file(file).decode("utf-8-sig")
+    return read_file(file).decode("utf-8-sig", errors)

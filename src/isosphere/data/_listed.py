@@ -1,13 +1,13 @@
 """Image files that are listed one by one: by a pattern, in a text file or a table, in Python."""
 
-import csv
-import io
 import os
 import re
 from collections.abc import Sequence
 from pathlib import Path, PurePath
 
 from isosphere.errors import UsageError, plural
+from isosphere.reading import UnreadableError
+from isosphere.tabular import csv_rows
 
 from ._encoded import EncodedSource
 from ._folder import is_image_file, walk_folder
@@ -101,19 +101,21 @@ def open_pattern(pattern: str, *, split: Split = None) -> FileSource:
 
 def open_list(file: Path, *, split: Split = None) -> FileSource:
     """The images that a file lists: a path a line, perhaps with a label behind it; or a table with columns such as
-    ``path`` and ``label``. Relative paths start at the folder of the list, or else at the current one.
+    ``path`` and ``label``. Relative paths start at the folder of the list, or else at the current one. Lines may hold
+    bytes that are no text, as names of files do; a table is in UTF-8 (:mod:`isosphere.tabular`).
 
     Raises: UsageError if it lists something else, or nothing that is there.
     """
+    is_table = file.suffix.lower() in (".csv", ".tsv")
     try:
-        text = read_text(file)
+        text = read_text(file, errors="strict" if is_table else "surrogateescape")
     except (OSError, UnicodeDecodeError) as error:
         reason = "it is not text in UTF-8" if isinstance(error, UnicodeDecodeError) else reason_of(error)
         raise UsageError(f"{file} cannot be read as a list of images ({reason}).") from error
     if "\0" in text:
-        raise UsageError(f"{file} cannot be read as a list of images (it holds null bytes, and is no text).")
-    text = text.replace("\r\n", "\n").replace("\r", "\n")
-    is_table = file.suffix.lower() in (".csv", ".tsv")
+        raise UsageError(
+            f"{file} cannot be read as a list of images (it is not text in UTF-8; it holds null bytes)."
+        )
     names, labels, note = _columns(file, text) if is_table else _lines(file, text)
     names = [_with_slashes(file, name) for name in names]
     files = [_placed(file, name) for name in names]
@@ -146,7 +148,8 @@ def _exists(path: Path) -> bool:
 
 
 def _lines(file: Path, text: str) -> tuple[list[str], list[str] | None, str]:
-    lines = [line.strip() for line in text.splitlines() if line.strip() and not line.startswith("#")]
+    every = re.split("\r\n|\r|\n", text)
+    lines = [_blanks(file, line) for line in every if line.strip() and not line.startswith("#")]
     if any(_exists(Path(_placed(file, line))) for line in lines):
         return lines, None, ""
     for separator in (None, ","):
@@ -156,12 +159,16 @@ def _lines(file: Path, text: str) -> tuple[list[str], list[str] | None, str]:
     return lines, None, ""
 
 
+def _blanks(file: Path, name: str) -> str:
+    """A name without blanks at its ends, unless a file is called so."""
+    short = name.strip()
+    return name if short != name and _exists(Path(_placed(file, name))) else short
+
+
 def _columns(file: Path, text: str) -> tuple[list[str], list[str] | None, str]:
-    first = text.partition("\n")[0]
-    delimiter = "\t" if "\t" in first else ";" if ";" in first and "," not in first else ","
     try:
-        rows = [row for row in csv.reader(io.StringIO(text), delimiter=delimiter) if row]
-    except csv.Error as error:
+        rows = csv_rows(text)
+    except UnreadableError as error:
         raise UsageError(
             f"{file} cannot be read as a table ({error}); expected a path a row, perhaps with a label: look for a "
             "quotation mark that is not closed."
@@ -181,7 +188,7 @@ def _columns(file: Path, text: str) -> tuple[list[str], list[str] | None, str]:
     else:
         rows = rows[1:]
     cells = [[*row, *[""] * (len(heads) - len(row))] for row in rows]
-    names = [row[path].strip() for row in cells]
+    names = [_blanks(file, row[path]) for row in cells]
     taken = "none as the label" if label is None else f"column {heads[label]} as the label"
     note = f"Of {file.name} column {heads[path]} is taken as the path, {taken}." if len(heads) > 2 else ""
     return names, None if label is None else [row[label].strip() for row in cells], note

@@ -1,11 +1,9 @@
 """The kinds of files that hold embeddings: each is written block by block, and read back whole."""
 
 import contextlib
-import csv
 import importlib
 import io
 import json
-import re
 import zipfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -17,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from isosphere.errors import UsageError
+from isosphere.tabular import csv_rows, csv_text, decode_name, encode_name
 
 
 @dataclass(frozen=True)
@@ -195,16 +194,19 @@ class ParquetWriter(Writer):
         pa = pyarrow()
         flat = pa.array(np.ascontiguousarray(block.values, np.float32).reshape(-1))
         columns = {
-            "path": pa.array([_utf8(path) for path in block.paths], pa.string()),
+            "path": pa.array([encode_name(path) for path in block.paths], pa.string()),
             "label": pa.array(block.labels, pa.int64()),
             "class": pa.array(
-                [None if (name := block.name_of(label)) is None else _utf8(name) for label in block.labels],
+                [
+                    None if (name := block.name_of(label)) is None else encode_name(name)
+                    for label in block.labels
+                ],
                 pa.string(),
             ),
             "embedding": pa.FixedSizeListArray.from_arrays(flat, block.values.shape[1]),
         }
         if block.predictions is not None:
-            columns["predicted"] = pa.array(map(_utf8, block.predictions.words()), pa.string())
+            columns["predicted"] = pa.array(map(encode_name, block.predictions.words()), pa.string())
             columns["confidence"] = pa.array(block.predictions.confidence, pa.float32())
         said = {} if block.provenance is None else {PROVENANCE: block.provenance.text}
         names = {"class_names": json.dumps(self.class_names)}
@@ -231,7 +233,7 @@ def read_parquet(file: Path) -> Embeddings:
     return Embeddings(
         embeddings_of(table, dim),
         table["label"].to_numpy(),
-        [_name(path) for path in table["path"].to_pylist()],
+        [decode_name(path) for path in table["path"].to_pylist()],
         # Until 0.9 the names were lines.
         json.loads(names) if names.startswith("[") else names.split("\n") if names else [],
         provenance=None if made is None else Provenance.parse(made),
@@ -252,41 +254,37 @@ class CsvWriter(Writer):
     _dim = 0
 
     def add(self, block: Embeddings) -> None:
-        text = io.StringIO()
-        lines = csv.writer(text, lineterminator="\n")
+        rows: list[list[Any]] = []
         if not self._dim:
             self._dim = block.values.shape[1]
             asked = [] if block.predictions is None else ["predicted", "confidence"]
-            lines.writerow(["path", "label", "class", *asked, *(f"e{i}" for i in range(self._dim))])
+            rows.append(["path", "label", "class", *asked, *(f"e{i}" for i in range(self._dim))])
         number, found = "%.9g".__mod__, block.predictions
         said = (
             [[]] * len(block)
             if found is None
-            else [
-                [_utf8(w), number(p)] for w, p in zip(found.words(), found.confidence.tolist(), strict=True)
-            ]
+            else [[word, number(p)] for word, p in zip(found.words(), found.confidence.tolist(), strict=True)]
         )
-        rows = zip(block.paths, block.labels.tolist(), said, block.values.tolist(), strict=True)
-        for path, label, more, row in rows:
-            lines.writerow([_utf8(path), label, _utf8(block.name_of(label) or ""), *more, *map(number, row)])
-        self.handle.write(text.getvalue().encode("utf-8"))
+        each = zip(block.paths, block.labels.tolist(), said, block.values.tolist(), strict=True)
+        for path, label, more, row in each:
+            rows.append([path, label, block.name_of(label), *more, *map(number, row)])
+        self.handle.write(csv_text(rows).encode("utf-8"))
 
 
 def read_csv(file: Path) -> Embeddings:
     """The classes are those that have an image: a table does not name the others."""
-    with file.open(encoding="utf-8", newline="") as stream:
-        header, *rows = csv.reader(stream)
+    header, *rows = csv_rows(file.read_bytes().decode("utf-8"))
     if header[:3] != ["path", "label", "class"]:
         raise ValueError(f"its columns are {', '.join(header[:3])}, ...")
     labels = [int(row[1]) for row in rows]
-    names = {label: _name(row[2]) for label, row in zip(labels, rows, strict=True) if label >= 0}
+    names = {label: row[2] for label, row in zip(labels, rows, strict=True) if label >= 0}
     first = 5 if header[3:5] == ["predicted", "confidence"] else 3
     values = np.array([row[first:] for row in rows], np.float32).reshape(len(rows), len(header) - first)
     top = max(names, default=-1)
     if top > len(rows):
         raise ValueError(f"it has a label of {top} and {len(rows)} rows")
     classes = [names.get(label, "") for label in range(top + 1)]
-    return Embeddings(values, np.array(labels, np.int64), [_name(row[0]) for row in rows], classes)
+    return Embeddings(values, np.array(labels, np.int64), [row[0] for row in rows], classes)
 
 
 class TorchWriter(Writer):
@@ -306,12 +304,12 @@ class TorchWriter(Writer):
         content = {
             "embeddings": torch.cat([torch.from_numpy(np.ascontiguousarray(b.values)) for b in blocks]),
             "labels": torch.cat([torch.from_numpy(np.ascontiguousarray(b.labels)) for b in blocks]),
-            "paths": [_utf8(path) for block in blocks for path in block.paths],
-            "class_names": [_utf8(name) for name in self.class_names],
+            "paths": [encode_name(path) for block in blocks for path in block.paths],
+            "class_names": [encode_name(name) for name in self.class_names],
         }
         said = [block.predictions for block in blocks if block.predictions is not None]
         if said:
-            content["predicted"] = [_utf8(word) for found in said for word in found.words()]
+            content["predicted"] = [encode_name(word) for found in said for word in found.words()]
             content["confidence"] = torch.cat([torch.from_numpy(found.confidence) for found in said])
         torch.save(content, buffer)
         self.handle.write(buffer.getbuffer())
@@ -319,7 +317,7 @@ class TorchWriter(Writer):
 
 def read_torch(file: Path) -> Embeddings:
     found = torch.load(file, map_location="cpu", weights_only=True)
-    paths, class_names = ([_name(name) for name in found[key]] for key in ("paths", "class_names"))
+    paths, class_names = ([decode_name(name) for name in found[key]] for key in ("paths", "class_names"))
     return Embeddings(found["embeddings"].numpy(), found["labels"].numpy(), paths, class_names)
 
 
@@ -350,15 +348,3 @@ def pyarrow() -> Any:
             "Parquet needs pyarrow, which is not installed. Type: pip install pyarrow, or give a name that "
             "ends in .npz."
         ) from error
-
-
-def _utf8(name: str) -> str:
-    r"""A name in characters alone, as these files hold them: bytes that are no UTF-8 are written out, ``\udce9`` for
-    0xE9, as Python's ``ascii()`` and JSON do.
-    """
-    return name.encode("utf-8", "backslashreplace").decode("utf-8")
-
-
-def _name(text: str) -> str:
-    """The name that `_utf8` wrote, by which Python opens the file."""
-    return re.sub(r"\\udc([89a-f][0-9a-f])", lambda found: chr(0xDC00 + int(found[1], 16)), text)

@@ -2,15 +2,25 @@
 path, and lies beside the run; each change is on the disk before it is answered.
 """
 
+import os
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from isosphere.atomic import locked, make_folder, write_json
-from isosphere.data import LabelRow, hex_digest, match_labels, read_label_file, write_label_file
-from isosphere.errors import RunError
+from isosphere.data import (
+    LabelRow,
+    hex_digest,
+    label_places,
+    match_labels,
+    read_label_file,
+    write_label_file,
+)
+from isosphere.errors import IsosphereError, RunError, UsageError, plural
 from isosphere.explore._collection import Collection
 from isosphere.reading import UnreadableError, read_json
+from isosphere.tabular import encode_name
 
 LABELS, NOTES = "labels.csv", "explore.json"
 _PATIENCE = 10.0  # seconds that a second page on the same run waits
@@ -27,6 +37,25 @@ class Annotations:
     def __init__(self, collection: Collection, folder: Path) -> None:
         self.collection, self.folder = collection, folder
         self.labels_file, self.notes_file = folder / LABELS, folder / NOTES
+        self.failed = 0
+        """Changes that could not be written."""
+
+    @property
+    def unwritten(self) -> str:
+        """Why nothing can be written, in a sentence; empty where it can."""
+        there = next((p for p in (self.folder, *self.folder.absolute().parents) if p.exists()), self.folder)
+        return (
+            ""
+            if os.access(there, os.W_OK | os.X_OK)
+            else f"{there} cannot be written to: labels cannot be kept."
+        )
+
+    @property
+    def ended(self) -> str:
+        """What to say when the page is closed."""
+        if self.failed:
+            return f"Stopped. {plural(self.failed, 'change')} could not be written, as the page said."
+        return f"Stopped. {self.unwritten or 'Every label was written when it was given.'}"
 
     def read(self) -> dict[str, Any]:
         """``labels``: class by row; ``hidden``: rows; ``clusters``: name by the row that stands for a cluster."""
@@ -37,7 +66,7 @@ class Annotations:
         found = match_labels(self.collection.source, rows, known=self.collection.digests)
         labelled = ((row, int(k)) for row, k in enumerate(found.labels) if k >= 0)
         return {
-            "labels": {row: found.class_names[k] for row, k in labelled},
+            "labels": {row: encode_name(found.class_names[k]) for row, k in labelled},
             "hidden": [row for row, key in enumerate(keys) if key in notes["hidden"]],
             "clusters": {
                 row: notes["clusters"][key] for row, key in enumerate(keys) if key in notes["clusters"]
@@ -45,14 +74,25 @@ class Annotations:
         }
 
     def label(self, rows: Sequence[int], name: str | None) -> None:
-        """Say what images show; None takes it back."""
-        known, paths = self.collection.digests, self.collection.source.paths
-        said = [LabelRow(name or "", _written(paths[row]), hex_digest(known[row])) for row in rows]
-        chosen = {row.digest or row.path: row for row in said}
+        """Say what images show, in place of all that was said of them before; None takes it back. Other columns of the
+        file keep what they hold.
+        """
+        known, source = self.collection.digests, self.collection.source
+        keys, places_of = self._keys(), label_places(source, known)
+        chosen = {keys[i]: LabelRow(name or "", source.paths[i], hex_digest(known[i])) for i in rows}
 
         def change() -> None:
-            kept = [row for row in self._rows() if (row.digest or row.path) not in chosen]
-            new = chosen.values() if name else ()
+            kept: list[LabelRow] = []
+            for row in self._rows():
+                of = {keys[i] for i in places_of(row)} & chosen.keys()
+                for key in of:
+                    cells = chosen[key].cells
+                    chosen[key] = replace(
+                        chosen[key], cells={name: cells.get(name) or row.cells[name] for name in row.cells}
+                    )
+                if not of:
+                    kept.append(row)
+            new = [row for row in chosen.values() if row.label or any(row.cells.values())]
             write_label_file(self.labels_file, sorted([*kept, *new], key=lambda row: (row.path, row.digest)))
 
         self._change(self.labels_file, change)
@@ -85,15 +125,21 @@ class Annotations:
         self._change(self.notes_file, change)
 
     def _change(self, file: Path, change: Callable[[], None]) -> None:
-        make_folder(self.folder)
         lock = file.with_name(f".{file.name}.lock")
-        with locked(lock, f"{file} is being written", "try again", within=file, patience=_PATIENCE):
-            change()
+        try:
+            if self.unwritten:
+                raise UsageError(self.unwritten)
+            make_folder(self.folder)
+            with locked(lock, f"{file} is being written", "try again", within=file, patience=_PATIENCE):
+                change()
+        except IsosphereError:
+            self.failed += 1
+            raise
 
     def _keys(self) -> list[str]:
         """What each image is known by: its content, or where that cannot be had its name."""
         known, paths = self.collection.digests, self.collection.source.paths
-        return [hex_digest(digest) or _written(path) for digest, path in zip(known, paths, strict=True)]
+        return [hex_digest(digest) or encode_name(path) for digest, path in zip(known, paths, strict=True)]
 
     def _rows(self) -> list[LabelRow]:
         """The rows of the file of labels. Raises: UsageError if it is none."""
@@ -110,8 +156,3 @@ class Annotations:
         if not sound or not isinstance(found.get("clusters"), dict):
             raise RunError(f"{self.notes_file} holds something else than the notes of a page. Move it away.")
         return found
-
-
-def _written(path: str) -> str:
-    """A name in characters alone, as a file of text holds it."""
-    return path.encode("utf-8", "backslashreplace").decode("utf-8")

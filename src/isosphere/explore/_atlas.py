@@ -10,6 +10,7 @@ from isosphere.atomic import atomic_file
 from isosphere.errors import UsageError, option
 from isosphere.explore._columns import column, column_names
 from isosphere.explore._page import Page
+from isosphere.tabular import encode_name
 
 _ROWS = 2048  # pictures in memory at a time
 
@@ -37,7 +38,7 @@ def write_atlas(page: Page, out: Path) -> None:
     numbers = [name for name in column_names(collection) if name != "class"]
     values = {name: column(collection, name).values for name in numbers}
     names = collection.source.class_names
-    paths = [path.encode("utf-8", "backslashreplace").decode() for path in index.paths]
+    paths = list(map(encode_name, index.paths))
     with atomic_file(out) as handle:
         writer: Any = None
         for start in range(0, len(collection), _ROWS):
@@ -48,7 +49,9 @@ def write_atlas(page: Page, out: Path) -> None:
             columns = {
                 "path": pa.array(paths[here], pa.string()),
                 "label": pa.array(index.labels[here], pa.int64()),
-                "class": pa.array([names[k] if k >= 0 else None for k in index.labels[here]], pa.string()),
+                "class": pa.array(
+                    [encode_name(names[k]) if k >= 0 else None for k in index.labels[here]], pa.string()
+                ),
                 "x": pa.array(points[here, 0], pa.float32()),
                 "y": pa.array(points[here, 1], pa.float32()),
                 **{name: pa.array(found[here]) for name, found in values.items()},

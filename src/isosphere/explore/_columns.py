@@ -12,6 +12,7 @@ from isosphere import statistics
 from isosphere.explore._collection import Collection
 from isosphere.sphere import chord
 from isosphere.statistics import Clusters
+from isosphere.tabular import encode_name
 from isosphere.workflows import OUTLIER_NEIGHBOURS
 
 
@@ -108,6 +109,6 @@ def as_json(found: Column) -> dict[str, Any]:
     """A column for the page: numbers as they are, rounded to what can be seen."""
     shared = {"title": found.title, "note": found.note}
     if found.names is not None:
-        return {**shared, "names": list(found.names), "values": found.values.tolist()}
+        return {**shared, "names": list(map(encode_name, found.names)), "values": found.values.tolist()}
     values = [round(value, 5) if np.isfinite(value) else None for value in found.values.tolist()]
     return {**shared, "values": values}

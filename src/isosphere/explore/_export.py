@@ -60,7 +60,14 @@ def _write(page: Page, folder: Path, progress: Callable[[int, int], object] | No
         # ASCII throughout, and a file of its own: nothing in a name can end the script.
         file.write_text(f"(window.isosphere ??= {{}})[{json.dumps(name)}] = {json.dumps(value)};\n", "ascii")
 
-    meta = {**resources.meta(), "static": True, "search": False, "labels": "", "block": BLOCK}
+    meta = {
+        **resources.meta(),
+        "static": True,
+        "search": False,
+        "labels": "",
+        "unwritten": "",
+        "block": BLOCK,
+    }
     give("meta", meta)
     give("annotations", page.annotations.read())
     give("files", collection.source.paths)

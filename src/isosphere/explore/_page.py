@@ -59,7 +59,13 @@ def explored(
     annotations = Annotations(collection, run.folder.path)
     labels = str(annotations.labels_file)
     return Page(
-        Resources(collection, plane, labels=labels, labelled=lambda: annotations.read()["labels"]),
+        Resources(
+            collection,
+            plane,
+            labels=labels,
+            labelled=lambda: annotations.read()["labels"],
+            unwritten=annotations.unwritten,
+        ),
         Pictures(collection.source),
         annotations,
     )

@@ -12,6 +12,7 @@ from isosphere.explore._collection import NEIGHBOURS, Collection, Found
 from isosphere.explore._columns import as_json, cluster_column, clusters, column, column_names
 from isosphere.explore._plane import Plane
 from isosphere.statistics import farthest_first, typical_rows
+from isosphere.tabular import encode_name
 from isosphere.workflows import OUTLIER_NEIGHBOURS
 
 LISTED = 200
@@ -29,7 +30,8 @@ class MissingError(LookupError):
 class Resources:
     """What a page about a collection is made of. `meta`, `map`, `names`, `files`, `column/NAME`,
     `neighbours/LAYER/ROW`, `duplicates`, `outliers`, `typical`, `diverse`, `clusters`. `labels`: the file
-    that labels are written to; `labelled`: the rows that have one.
+    that labels are written to; `labelled`: the rows that have one; `unwritten`: why labels cannot be written. Names
+    are in characters that UTF-8 has (:func:`isosphere.tabular.encode_name`).
     """
 
     def __init__(
@@ -39,8 +41,10 @@ class Resources:
         *,
         labels: str = "",
         labelled: Callable[[], Iterable[int]] = tuple,
+        unwritten: str = "",
     ) -> None:
         self.collection, self.plane, self.labels, self.labelled = collection, plane, labels, labelled
+        self.unwritten = unwritten
 
     def get(self, name: str, query: Mapping[str, str] | None = None) -> Any:
         """A resource. Raises: MissingError; UsageError for a number out of range."""
@@ -71,11 +75,12 @@ class Resources:
             "count": len(collection),
             "layers": list(collection.layers),
             "columns": column_names(collection),
-            "classes": collection.source.class_names,
+            "classes": list(map(encode_name, collection.source.class_names)),
             "map": {"kind": self.plane.kind, "note": self.plane.note},
             "skipped": len(collection.skipped),
             "search": collection.searching is not None,
             "labels": self.labels,
+            "unwritten": self.unwritten,
         }
 
     def map(self) -> dict[str, Any]:
@@ -83,14 +88,14 @@ class Resources:
         return {"x": [round(v, 6) for v in x], "y": [round(v, 6) for v in y]}
 
     def names(self) -> list[str]:
-        return self.collection.source.paths
+        return list(map(encode_name, self.collection.source.paths))
 
     def files(self) -> list[str]:
         """Where each image lies: its file, or its name where it is only a part of one."""
         source = self.collection.source
         places = (source.origin(i) for i in range(len(source)))
         return [
-            place.file if place is not None and place.size is None else path
+            encode_name(place.file if place is not None and place.size is None else path)
             for place, path in zip(places, source.paths, strict=True)
         ]
 
@@ -179,6 +184,8 @@ class Resources:
 
     def _check(self, k: int, images: int | None = None) -> None:
         most = min(MOST, len(self.collection) if images is None else images)
+        if most == 0:
+            raise UsageError("Every image has a label: none is left to choose.")
         if not 1 <= k <= most:
             raise UsageError(f"k: got {k}, expected 1 to {most}.")
 

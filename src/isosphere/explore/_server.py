@@ -16,6 +16,7 @@ from isosphere.explore._collection import NEIGHBOURS
 from isosphere.explore._guard import MOST_BYTES, App, Guard
 from isosphere.explore._page import Page
 from isosphere.explore._resources import MissingError, Resources, found_json
+from isosphere.tabular import decode_name
 
 STATIC = Path(__file__).parent / "static"
 FILES = {"": "text/html", "app.js": "text/javascript", "app.css": "text/css"}
@@ -144,7 +145,7 @@ def _changed(annotations: Annotations, count: int, what: str, given: Any) -> Non
         raise ValueError("label")
     name = name if name is None else " ".join(name.split())
     if what == "labels":
-        annotations.label(rows, name)
+        annotations.label(rows, None if name is None else decode_name(name))
     elif what == "hidden":
         annotations.hide(rows, hidden=bool(given["hidden"]))
     elif what == "clusters" and len(rows) == 1:

@@ -1,13 +1,12 @@
 """metrics.csv: one row a logging period, appended as the run goes, cut back when a run resumes."""
 
-import csv
-import io
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 from isosphere.atomic import append_text, write_text
 from isosphere.errors import RunError
 from isosphere.reading import UnreadableError, read_text
+from isosphere.tabular import csv_rows, csv_text
 
 Cell = int | float | str
 
@@ -21,8 +20,8 @@ def read_metrics(path: Path) -> list[dict[str, str]]:
         return []
     try:
         text = read_text(path, errors="replace").replace("\0", "")
-        rows = list(csv.reader(io.StringIO(text[: text.rfind("\n") + 1])))
-    except (UnreadableError, csv.Error) as error:
+        rows = csv_rows(text[: text.rfind("\n") + 1], strict=False)
+    except UnreadableError as error:
         raise RunError(f"{path} cannot be read: {error}. Move it away: nothing else depends on it.") from None
     header, *rows = rows or [[]]
     made = (dict(zip(header, row, strict=True)) for row in rows if len(row) == len(header))
@@ -54,7 +53,7 @@ class MetricsFile:
             rows = read_metrics(self.path)
             self._columns += new
             self._rewrite(rows)
-        append_text(self.path, _lines([[_text(row.get(name, "")) for name in self._columns]]))
+        append_text(self.path, csv_text([[_text(row.get(name, "")) for name in self._columns]]))
 
     def rewind(self, step: int) -> None:
         """Drop the rows after `step`: a resumed run writes them again."""
@@ -68,14 +67,8 @@ class MetricsFile:
     def _rewrite(self, rows: list[dict[str, str]]) -> None:
         write_text(
             self.path,
-            _lines([self._columns, *([row.get(name, "") for name in self._columns] for row in rows)]),
+            csv_text([self._columns, *([row.get(name, "") for name in self._columns] for row in rows)]),
         )
-
-
-def _lines(rows: Iterable[list[str]]) -> str:
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows(rows)
-    return text.getvalue()
 
 
 def _text(cell: Cell) -> str:

@@ -6,7 +6,7 @@ from pathlib import Path
 from types import FrameType, TracebackType
 from typing import TYPE_CHECKING
 
-from isosphere.errors import NotFiniteError, option, out_of_memory
+from isosphere.errors import NotFiniteError, WriteError, option, out_of_memory
 from isosphere.training._config import Config
 from isosphere.training._deterministic import NOT_DETERMINISTIC
 from isosphere.training._distributed import lost, restarts
@@ -66,6 +66,8 @@ def failure_in_words(error: Exception, checkpoint: Path, config: Config, fabric:
             f"{error} {kept} Add {option('resume', True)} and a lower {lower}, or "
             f"{option('optim.clip', 1.0)}, or {option('train.precision', 'float32')}."
         )
+    if isinstance(error, WriteError):
+        return f"{error} Then go on with {option('resume', True)}."
     if out_of_memory(error):
         batch = train.batch_size or 4
         taken = train.micro_batch or batch

@@ -18,6 +18,7 @@ from isosphere.workflows._duplicates import (
     kept_names,
     precision_in_words,
     read_answers,
+    write_list,
     write_pairs,
 )
 from isosphere.workflows._evaluate import evaluate
@@ -126,6 +127,7 @@ __all__ = [
     "training_images",
     "update",
     "views",
+    "write_list",
     "write_pairs",
 ]
 

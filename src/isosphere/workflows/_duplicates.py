@@ -1,10 +1,10 @@
 """Near-duplicates in a set of images or between sets, at a threshold that is chosen on copies of them."""
 
-import csv
-import io
+import os
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from isosphere.atomic import write_text
+from isosphere.atomic import write_bytes, write_text
 from isosphere.data import Source, White
 from isosphere.deploy import (
     DuplicateGroup,
@@ -30,6 +30,7 @@ from isosphere.errors import UsageError, option
 from isosphere.evaluation import CopyThreshold, Estimate, pair_precision
 from isosphere.reading import UnreadableError, read_text
 from isosphere.report import Card, PairCards, pairs_page
+from isosphere.tabular import csv_rows, csv_text
 from isosphere.workflows._copies import CopySample
 from isosphere.workflows._shown import Shown, duplicate_groups, pictures_of
 
@@ -206,11 +207,24 @@ def kept_names(found: Duplicates, dropped: Collection[int]) -> list[str]:
         origin = source.origin(position)
         whole = origin is not None and origin.size is None and origin.start == 0
         names.append(origin.file if origin is not None and whole else index.paths[row])
+    return names
+
+
+def write_list(out: str | Path, names: Sequence[str]) -> None:
+    """Write names to a list that can be given as images: a table (.csv) with the column path, or a name a line.
+
+    Raises: UsageError for a name that no line can hold; RunError if it cannot be written.
+    """
+    target = Path(out)
+    if target.suffix.lower() == ".csv":
+        write_text(target, csv_text([["path"], *([name] for name in names)]))
+        return
     if odd := next((name for name in names if "\n" in name or "\r" in name), None):
         raise UsageError(
-            f"{odd!r} has an end of line in its name, and a list has one name a line: rename it."
+            f"{odd!r} has an end of line in its name, and {target} would have one name a line. Give "
+            f"{option('list', target.with_suffix('.csv'))}: a table holds every name."
         )
-    return names
+    write_bytes(target, b"".join(os.fsencode(f"{name}\n") for name in names))
 
 
 ENOUGH = 0.8
@@ -226,11 +240,8 @@ def write_pairs(out: str | Path, found: Duplicates, count: int = PAIRS_SHOWN) ->
     """
     target, pairs = Path(out), found.near(count)
     if target.suffix.lower() == ".csv":
-        text = io.StringIO()
-        table = csv.writer(text, lineterminator="\n")
-        table.writerow(ANSWERS)
-        table.writerows([*pair.paths, f"{pair.similarity:.6f}", ""] for pair in pairs)
-        write_text(target, text.getvalue())
+        rows = ([*pair.paths, f"{pair.similarity:.6f}", ""] for pair in pairs)
+        write_text(target, csv_text([ANSWERS, *rows]))
         return len(pairs)
     compared = found.compared
     shown = pictures_of(
@@ -266,16 +277,17 @@ def read_answers(file: str | Path) -> Answers:
     Raises: UsageError for a file that is no such table, or that answers nothing.
     """
     try:
-        rows = list(csv.DictReader(io.StringIO(read_text(Path(file)))))
-    except (UnreadableError, csv.Error) as error:
+        heads, *rows = csv_rows(read_text(Path(file))) or [[]]
+    except UnreadableError as error:
         raise UsageError(f"{option('answers', file)} cannot be read: {error}.") from error
-    if not rows or not {"similarity", "same"} <= set(rows[0]):
+    if not rows or not {"similarity", "same"} <= set(heads):
         raise UsageError(
             f"{option('answers', file)}: expected a table with the columns {', '.join(ANSWERS)}."
         )
     same, similarities = [], []
-    for number, row in enumerate(rows, 2):
-        said = (row["same"] or "").strip().casefold()
+    for number, cells in enumerate(rows, 2):
+        row = dict(zip_longest(heads, cells[: len(heads)], fillvalue=""))
+        said = row["same"].strip().casefold()
         if not said:
             continue
         try:
