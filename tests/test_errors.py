@@ -6,7 +6,7 @@ import subprocess
 
 import pytest
 
-from isosphere.errors import command, for_a_shell, option, printable, shell
+from isosphere.errors import command, for_a_shell, nearest, option, printable, shell
 
 NASTY = [
     "my pics",
@@ -45,6 +45,16 @@ def test_a_name_like_an_option_is_none():
     with for_a_shell():
         assert command("train", "-x", out="-y") == "isosphere train ./-x --out -y"
     assert shlex.split(shell("-x y", "DATA")) == ["./-x y", "DATA"]
+
+
+def test_what_was_meant_can_be_typed():
+    assert nearest("pcis", ["pics"]) == " Did you mean 'pics'?"
+    with for_a_shell():
+        said = nearest("half.png", ["half\udcff.png"])
+        assert option("k", 5) == "-k 5"
+    assert said == r" Did you mean $'half\xff.png'?"
+    assert option("k", 5) == "k=5"
+    assert nearest("half.png", ["half\udcff.png"]) == r""" Did you mean "half\udcff.png"?"""
 
 
 @pytest.mark.parametrize("name", NASTY)

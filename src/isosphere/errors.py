@@ -65,7 +65,14 @@ def nearest(name: str, known: Iterable[str]) -> str:
     match = [known for known in listed if whole and known.rpartition(".")[2] == whole]
     match = match or [known for known in listed if known.casefold() == name.casefold()]
     match = match or difflib.get_close_matches(name, listed, n=1, cutoff=0.5)
-    return f" Did you mean '{match[0]}'?" if match else ""
+    return f" Did you mean {_quoted(match[0])}?" if match else ""
+
+
+def _quoted(name: str) -> str:
+    """A name in quotes; one that cannot be shown as it would be typed."""
+    if name == printable(name):
+        return f"'{name}'"
+    return _word(name) if _shell.get() else _literal(name)
 
 
 def out_of_memory(error: BaseException) -> bool:
@@ -130,7 +137,7 @@ def option(name: str, value: object = None) -> str:
     if _shell.get():
         if dot:
             return name if value is None else f"--set {_word(f'{name}={_shown(value)}')}"
-        flag = f"--{name.rstrip('_').replace('_', '-')}"
+        flag = f"-{name}" if len(name) == 1 else f"--{name.rstrip('_').replace('_', '-')}"
         return flag if value is None or value is True else f"{flag} {_word(_shown(value))}"
     if dot:
         if value is None:

@@ -54,6 +54,30 @@ def test_every_command_explains_itself(run, command):
     assert "Usage: isosphere " + command in done.out
 
 
+@pytest.mark.parametrize(
+    ("command", "usage"),
+    [
+        ("evaluate", "RUN DATA"),
+        ("probe", "RUN DATA..."),
+        ("compare", "RUN..."),
+        ("search", "RUN IMAGE..."),
+        ("outliers", "RUN [DATA]..."),
+        ("select", "RUN [DATA]..."),
+        ("cluster", "RUN [DATA]..."),
+        ("dedup", "RUN [DATA]..."),
+        ("update", "RUN [NEW]..."),
+        ("list", "[KIND] [TEXT]"),
+    ],
+)
+def test_tables_are_printed_for_programs_too(run, command, usage):
+    said = run(command, "--help").out
+    assert f"Usage: isosphere {command} [OPTIONS] {usage}" in " ".join(said.split())
+    assert {"--json", "--csv"} <= set(said.split())
+    needed = ["-k", 5] if command == "select" else []
+    both = run(command, *usage.replace("[KIND] [TEXT]", "tasks").split(), *needed, "--json", "--csv")
+    assert (both.code, "--json and --csv: give one of them" in both.err) == (2, True), both.err
+
+
 def test_version(run):
     assert run("--version").out == f"isosphere {__version__}\n"
 

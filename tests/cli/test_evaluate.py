@@ -1,6 +1,9 @@
 """``isosphere evaluate`` as it is typed."""
 
+import csv
 import importlib
+import io
+import json
 from pathlib import Path
 
 import pytest
@@ -36,6 +39,16 @@ def test_labelled_images_without_a_split(run, classes, quick, figures, check_est
     assert knn.protocol["test_images"] == 12
     assert "80/20, stratified, seed 0" in knn.protocol["split"]
     assert "80/20" in done.out
+    again = ("evaluate", "r", classes, "--tasks", "knn")
+    rows = [{**row} for row in csv.DictReader(io.StringIO(run(*again, "--csv").out))]
+    given = json.loads(run(*again, "--json").out)
+    assert given["run"] == "r"
+    assert [row["metric"] for row in given["rows"]] == [row["metric"] for row in rows]
+    trained = [row for row in given["rows"] if (row["model"], row["layer"]) == ("trained", "backbone")]
+    kept = {
+        (f.metric, f.subset): f.value for f in knn.figures if (f.model, f.layer) == ("trained", "backbone")
+    }
+    assert {(row["metric"], row["subset"]): row["value"] for row in trained} == pytest.approx(kept, abs=1e-6)
     for word in (
         "trained encoder",
         "raw pixels",

@@ -160,11 +160,16 @@ def test_a_probe_is_fitted_judged_saved_and_applied(run, trained, classes):
     assert "isosphere embed r" in done.out
     file = Path(trained) / "probe.safetensors"
     assert file.is_file()
-    given = json.loads(run("probe", trained, classes, "--json").out)
+    before, again = file.read_bytes(), run("probe", trained, classes)
+    assert again.code == 2
+    assert "r/probe.safetensors exists: add --overwrite, or give another --out." in again.err
+    assert file.read_bytes() == before
+    probe = ["probe", trained, classes, "--overwrite"]
+    given = json.loads(run(*probe, "--json").out)
     assert given["accuracy"]["value"] > 0.9
     assert given["images"] == 60
     assert set(given["recall"]) == {"blue", "red"}
-    assert {row["class"] for row in table(run("probe", trained, classes, "--csv").out)} == {"blue", "red"}
+    assert {row["class"] for row in table(run(*probe, "--csv").out)} == {"blue", "red"}
     for ending in ("csv", "npz", "pt"):
         applied = run("embed", trained, classes, "--classify", file, "--out", f"e.{ending}")
         assert applied.code == 0, applied.err
@@ -173,6 +178,15 @@ def test_a_probe_is_fitted_judged_saved_and_applied(run, trained, classes):
         assert counted["class"] == ["images", "mean", "confidence"]
         assert int(counted["red"][0]) + int(counted["blue"][0]) == 60
     rows = table(Path("e.csv").read_text())
+    assert list(rows[0]) == ["path", "label", "class", "predicted", "confidence"]
+    assert read_embeddings("e.csv").values.shape == (60, 0)
+    both = run("embed", trained, classes, "--classify", file, "--embeddings", "--out", "both.csv")
+    assert "embeddings  60 of 256 dimensions" in both.out
+    found = read_embeddings("both.csv")
+    assert found.values.shape == (60, 256)
+    assert [row["predicted"] for row in table(Path("both.csv").read_text())] == [
+        row["predicted"] for row in rows
+    ]
     right = [row["predicted"] == row["class"] for row in rows]
     assert np.mean(right) > 0.9
     assert all(0.5 <= float(row["confidence"]) <= 1 for row in rows)
@@ -220,10 +234,32 @@ def test_labels_come_from_a_file_and_groups_stay_together(run, trained, classes)
     assert (given["images"], set(given["recall"])) == (50, {"b", "r"})
     assert given["groups"] <= 10
     assert any("gone.png" in remark for remark in given["remarks"])
-    few = run("probe", trained, classes, "--labels", "labels.csv", "--group", "patent")
+    again = ["probe", trained, classes, "--overwrite", "--labels"]
+    few = run(*again, "labels.csv", "--group", "patent")
     assert (few.code, "Did you mean 'patient'?" in few.err) == (2, True)
     Path("few.csv").write_text("path,label\n" + "\n".join(line.rsplit(",", 1)[0] for line in lines[:5]))
-    assert "expected at least 10, in two" in run("probe", trained, classes, "--labels", "few.csv").err
+    assert "expected at least 10, in two" in run(*again, "few.csv").err
+
+
+def test_classes_that_are_written_nearly_alike_are_named(run, trained, classes):
+    names = sorted(f"{p.parent.name}/{p.name}" for p in classes.rglob("*.png"))
+    labels = ["1", "1.0", "Cat", "cat", "dog"]
+    text = "".join(f"{name},{labels[i % 5]}\n" for i, name in enumerate(names))
+    Path("labels.csv").write_text("path,label\n" + text)
+    said = "Classes that are written nearly alike count as different ones: '1' and '1.0', 'Cat' and 'cat'."
+    assert said in run("probe", trained, classes, "--labels", "labels.csv").out
+    assert said in run("compare", trained, "--in", classes, "--labels", "labels.csv", "--passes", 1).out
+
+
+def test_nothing_is_left_to_select(run, trained, classes):
+    names = sorted(f"{p.parent.name}/{p.name}" for p in classes.rglob("*.png"))
+    for labelled, said in (
+        (60, "All 60 images have a label: none is left to choose."),
+        (58, "-k: got 5, expected 1 to 2, the number of images without a label."),
+    ):
+        Path("labels.csv").write_text("path,label\n" + "".join(f"{name},a\n" for name in names[:labelled]))
+        done = run("select", trained, classes, "-k", 5, "--labels", "labels.csv")
+        assert (done.code, said in done.err) == (2, True), done.err
 
 
 def test_runs_are_compared_on_the_same_labels(run, trained, classes):

@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from isosphere.runs import RunFolder
+from isosphere.tabular import csv_rows
 from isosphere.workflows._collection import Collection
 
 from .conftest import paint
@@ -69,6 +70,9 @@ def test_new_images_are_said_compared_and_looked_at_by_the_other_commands(run, t
     recorded = Collection.read(RunFolder(tmp_path / "work" / "r"))
     assert recorded.thresholds[groups["layer"]] == pytest.approx(groups["threshold"])
     anew = json.loads(run("update", trained, "new", "--json", "--restart").out)
+    rows = csv_rows(run("update", trained, "new", "--csv", "--restart").out)
+    assert rows[0] == ["path", "distance", "beyond", "nearest", "similarity"]
+    assert [row[0] for row in rows[1:]][:3] == [each["path"] for each in anew["foreign"][:3]]
     assert anew["threshold"].keys() == recorded.thresholds.keys()
     exported = run("explore", trained, "--export", "page", "--map", "pca")
     assert exported.code == 0, exported.err

@@ -1,9 +1,12 @@
 """Whether labels decide: candidates with known outcomes."""
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 
-from isosphere.workflows._compare import Ranking, ranked
+from isosphere.evaluation import Estimate
+from isosphere.workflows._compare import Rank, Ranking, ranked
 
 
 def outcomes(share, n=400, seed=0):
@@ -26,6 +29,32 @@ def test_a_clear_difference_is_told_and_a_small_one_is_not():
     assert near.ranks[1].tied
     assert "cannot tell" in near.verdict
     assert near.enough is None or near.enough > 400
+
+
+def test_more_labels_are_never_fewer_than_there_are():
+    """Whatever stands between the first and those that it cannot be told from."""
+    alone = torch.arange(45)
+    for seed in range(12):
+        scores = {(f"{i}", "backbone", 1): outcomes(0.9 - 0.06 * i, 45, seed=seed + i) for i in range(4)}
+        found = ranking(scores, alone)
+        tied = [each.behind for each in found.ranks if each.tied]
+        if not tied or tied[0].value <= 0:
+            assert found.enough is None
+            continue
+        assert found.enough > 45
+        assert "About 45 labels" not in found.verdict
+    one, two, three = Rank("a", "b", 1, sure(0.9), None, False), sure(0.3, 0.2, 0.4), sure(0.2, 0.0, 0.4)
+    ranks = [one, Rank("c", "b", 1, sure(0.6), two, False), Rank("d", "b", 1, sure(0.7), three, True)]
+    edge = Ranking(ranks, 45, 45, 0.5, [])
+    assert edge.enough == 46
+    assert "A few more labels would" in edge.verdict
+    wide = replace(edge, ranks=[*ranks[:2], replace(ranks[2], behind=sure(0.1, -0.1, 0.3))])
+    assert wide.enough == 180
+    assert "About 180 labels would" in wide.verdict
+
+
+def sure(value, low=0.0, high=1.0):
+    return Estimate(value, low, high)
 
 
 def test_copies_do_not_make_labels_decide():

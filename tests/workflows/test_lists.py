@@ -8,7 +8,9 @@ import pytest
 from PIL import Image, ImageFilter
 
 import isosphere
+from isosphere.deploy import Embeddings, Index
 from isosphere.errors import UsageError
+from isosphere.workflows import outlier_neighbours, outliers_of
 from tests.workflows.conftest import pixels
 
 
@@ -104,6 +106,20 @@ def test_an_outlier_is_the_first_of_the_list(run, pictures):
     assert [each.path for each in run.outliers(index, 3)] == [each.path for each in found[:3]]
     twin = next(each for each in found if each.path == "a copy.jpg")
     assert twin.nearest == "03.png"
+
+
+def test_copies_among_few_images_are_no_outliers():
+    """The 10th neighbour of 12 images is nearly the farthest, of a copy as of any other."""
+    places = []
+    for seed in range(60):
+        near = np.random.default_rng(seed).normal(size=(9, 8)) * 0.3 + np.eye(8)[0]
+        rows = np.concatenate([near, near[:2], -np.eye(8)[:1]]).astype(np.float32)
+        made = Embeddings(rows, np.full(12, -1), [f"{i}.png" for i in range(12)], [])
+        found = [each.row for each in outliers_of(Index.of(made, "backbone"))]
+        assert found[0] == 11
+        places += [found.index(row) for row in (0, 1, 9, 10)]
+    assert np.mean(places) > 6.4  # 6 by chance: copies come later than others
+    assert [outlier_neighbours(n) for n in (2, 4, 12, 30, 31, 1000)] == [1, 1, 3, 9, 10, 10]
 
 
 def test_subsets_hold_each_image_once(run, pictures):

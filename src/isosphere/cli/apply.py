@@ -58,16 +58,15 @@ def check_engine(name: str) -> "SearchEngine":
 
 def require_pictures(names: Sequence[str]) -> None:
     """Raises: UsageError for a picture to look for that is not there."""
-    from isosphere.data import require_there
+    from isosphere.data import is_image_file, require_there
 
     for name in names:
         try:
             require_there(name)
         except UsageError:
             folder = Path(name).parent
-            near = (
-                nearest(Path(name).name, (path.name for path in folder.iterdir())) if folder.is_dir() else ""
-            )
+            beside = folder.iterdir() if folder.is_dir() else ()
+            near = nearest(name, (str(each) for each in beside if each.is_dir() or is_image_file(each)))
             raise UsageError(
                 f"there is no picture {name} to look for.{near} Name image files, or a folder of them."
             ) from None
@@ -128,3 +127,14 @@ def say_white(white: "White | None", *, as_json: bool = False) -> None:
         facts(console, {"pixels": white.reason})
         if white.caution:
             paragraph(console, white.caution, style="yellow")
+
+
+def check_ray(engine: str, others: dict[str, object]) -> None:
+    """Refuse another engine, one that is not installed, and what the workers of Ray do not do."""
+    from isosphere.ray import require_ray
+
+    if engine != "ray":
+        raise UsageError(f"{option('engine', engine)}: expected ray, or leave it out.")
+    if given := [name for name, value in others.items() if value is not None]:
+        raise UsageError(f"{option('engine', engine)} and {option(given[0])}: give one of them.")
+    require_ray()

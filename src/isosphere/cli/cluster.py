@@ -7,6 +7,7 @@ import typer
 from isosphere.cli.listing import AsCsv, AsJson, Columns, check_form, fixed, print_list
 from isosphere.cli.lists import OwnData, facts_of, opened, say_of
 from isosphere.cli.options import SEARCH_LAYER, NoCache, Passes, Run, Seed
+from isosphere.errors import shell
 
 __all__ = ["cluster"]
 
@@ -49,7 +50,7 @@ def cluster(
             "cluster": lambda row: str(row["number"]),
             "images": lambda row: f"{row['images']:,}",
             "mean cosine": fixed("cosine", 3),
-            "nearest to the centre": lambda row: " ".join(row["paths"][:3]),
+            "nearest to the centre": lambda row: shell(*row["paths"][:3]),
         }
         if any(each.label for each in found):
             columns = {**columns, "mostly": lambda row: row["mostly"]}

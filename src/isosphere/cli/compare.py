@@ -63,14 +63,12 @@ def compare(
         seed=seed or 0,
         cache=not no_cache,
     )
-    rows = [each.as_dict() for each in found.ranks]
+    rows = [each.as_dict() if for_programs else each.as_dict() | {"name": each.name} for each in found.ranks]
     columns: Columns = {
-        "run": lambda row: str(row["run"]),
-        "layer": lambda row: str(row["layer"]),
-        "passes": lambda row: str(row["passes"]),
-        "accuracy, % [95 %]": lambda row: _interval(row, ("accuracy", "low", "high")),
+        "features": lambda row: str(row["name"]),
+        "accuracy, %": lambda row: _interval(row, ("accuracy", "low", "high")),
         "behind, points": lambda row: _interval(row, ("behind", "behind_low", "behind_high")),
-        "": lambda row: "cannot be told" if row["tied"] else "",
+        "told apart": lambda row: "" if row["behind"] is None else "no" if row["tied"] else "yes",
     }
     facts = {"images": found.images, "groups": found.groups, "largest_class": found.largest}
     facts |= {"verdict": found.verdict, "enough": found.enough, "remarks": found.remarks}

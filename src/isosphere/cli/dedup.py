@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from isosphere.cli.listing import AsCsv, AsJson, check_form, print_csv
+from isosphere.cli.listing import AsCsv, AsJson, check_form
 from isosphere.cli.names import images_of, names_of_sets, together
 from isosphere.cli.options import LAYERS, NoCache, Overwrite, Run, Seed
 from isosphere.errors import command
@@ -85,7 +85,7 @@ def dedup(
     one group if a chain of pairs leads from one to the other.
     """
     from isosphere.cli.apply import check_layer, check_page
-    from isosphere.cli.duplicates import check_keep, say_duplicates, write_kept
+    from isosphere.cli.duplicates import check_keep, print_groups, say_duplicates, write_kept
     from isosphere.workflows import check_threshold, progress_bar, read_answers, write_pairs
 
     check_form(as_json, as_csv)
@@ -119,14 +119,7 @@ def dedup(
     precision = None if answered is None else answered.precision(found.threshold)
     dropped = set(found.rows_to_drop(kept)) if kept else set()
     if as_csv:
-        print_csv(
-            [
-                {"group": number, "path": path, "similarity": cosine}
-                | ({"keep": "no" if row in dropped else "yes"} if kept else {})
-                for number, group in enumerate(found, 1)
-                for path, cosine, row in zip(group.paths, group.similarities, group.rows, strict=True)
-            ]
-        )
+        print_groups(found, dropped if kept else None)
     forms = {"as_json": as_json, "as_csv": as_csv, "cache": not no_cache}
     say = say_duplicates(found, precision, [run, *(data or [first.name])], **forms)
     if list_ is not None:

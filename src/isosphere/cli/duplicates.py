@@ -6,13 +6,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from isosphere.cli.console import error_console, facts, output_console, paragraph, print_json, table
-from isosphere.errors import command, option, plural
+from isosphere.cli.listing import print_csv
+from isosphere.errors import command, option, plural, shell
 
 if TYPE_CHECKING:
     from isosphere.deploy import DuplicateGroup, Keep
     from isosphere.workflows import Duplicates, Precision
 
-__all__ = ["check_keep", "say_duplicates", "write_kept"]
+__all__ = ["check_keep", "print_groups", "say_duplicates", "write_kept"]
 
 LISTED, NAMED = 20, 4
 
@@ -24,6 +25,17 @@ def check_keep(keep: str | None, out: Path | None) -> "Keep | None":
     if keep is None:
         return None if out is None else "first"
     return named_keep(keep)
+
+
+def print_groups(found: "Duplicates", dropped: set[int] | None) -> None:
+    """A row an image of a group as CSV, with whether it is kept where rows to drop were asked for."""
+    rows = [
+        {"group": number, "path": path, "similarity": cosine}
+        | ({} if dropped is None else {"keep": "no" if row in dropped else "yes"})
+        for number, group in enumerate(found, 1)
+        for path, cosine, row in zip(group.paths, group.similarities, group.rows, strict=True)
+    ]
+    print_csv(rows, ["group", "path", "similarity"] + ["keep"] * (dropped is not None))
 
 
 def say_duplicates(
@@ -102,4 +114,4 @@ def _closest(found: "Duplicates", pair: "DuplicateGroup", typed: Sequence[object
 
 
 def _first(paths: tuple[str, ...]) -> str:
-    return " ".join([*paths[:NAMED], *(["..."] if len(paths) > NAMED else [])])
+    return shell(*paths[:NAMED]) + " ..." * (len(paths) > NAMED)

@@ -30,10 +30,13 @@ def embed(
         Path | None,
         typer.Option(
             metavar="FILE",
-            help="A classifier that isosphere probe wrote: classes are written beside the embeddings.",
+            help="A classifier that isosphere probe wrote: class and probability of each image are written.",
             show_default=False,
         ),
     ] = None,
+    embeddings: Annotated[
+        bool, typer.Option("--embeddings", help="With --classify: write the embeddings too.")
+    ] = False,
     batch_size: Annotated[int, typer.Option(min=1, help="Images at a time.")] = 256,
     workers: Annotated[int, typer.Option(min=1, help="Threads that decode images.")] = 2,
     atlas: Annotated[
@@ -55,13 +58,13 @@ def embed(
 
     The .npz holds embeddings (float32, images x dimensions), labels (-1: none), paths and class_names, and
     no pickled objects; the .pt holds the same for torch.load; .parquet and .csv have a row an image. With
-    --classify also predicted and confidence, its probability; with --atlas the .parquet has what Embedding Atlas
-    shows: x, y, neighbours, a thumbnail, class and scores. --layer posterior writes what a run of VJE believes of
-    each image: means, then as many variances.
+    --classify predicted and confidence, its probability, stand in their place; with --atlas the .parquet has what
+    Embedding Atlas shows: x, y, neighbours, a thumbnail, class and scores. --layer posterior writes what a run of VJE
+    believes of each image: means, then as many variances.
     With --engine ray workers of a Ray cluster, or of this machine, write Parquet files into a folder (docs/scaling.md).
     Interrupted, the same command goes on where it stopped.
     """
-    from isosphere.cli.apply import check_layer, say_white
+    from isosphere.cli.apply import check_layer, check_ray, say_white
     from isosphere.deploy import check_target
 
     chosen = check_layer(layer)
@@ -106,8 +109,10 @@ def embed(
             "overwrite": overwrite,
         }
         if engine is None:
-            classes = None if asked is None else asked.predictions
-            made = embed_to_file(loaded, source, out, **how, progress=progress, classify=classes)
+            classes, kept = None if asked is None else asked.predictions, embeddings or asked is None
+            made = embed_to_file(
+                loaded, source, out, **how, progress=progress, classify=classes, with_values=kept
+            )
         else:
             made = embed_parts(loaded, source, out, name=str(run), **how, progress=progress)
     console = output_console()
@@ -115,11 +120,9 @@ def embed(
     details = ", ".join(
         [what, *(["teacher"] * (network != "student")), *([f"{passes} passes"] * (passes > 1))]
     )
-    facts(
-        console, {"written": str(out), "embeddings": f"{made.count:,} of {made.dim} dimensions ({details})"}
-    )
-    if asked is not None:
-        facts(console, {"classes": f"{len(asked.class_names)} by {classify}"})
+    numbers = {"embeddings": f"{made.count:,} of {made.dim} dimensions ({details})"} if made.dim else {}
+    named = {"classes": f"{len(asked.class_names)} by {classify} ({details})"} if asked else {}
+    facts(console, {"written": str(out), **numbers, **named})
     if made.predictions is not None:
         say_classes(made.predictions, source)
     say_white(white)
@@ -127,14 +130,3 @@ def embed(
     for said in (left_out(made.skipped) if made.skipped else None, set_aside(source), *decided):
         if said:
             paragraph(console, said, style="yellow")
-
-
-def check_ray(engine: str, others: dict[str, object]) -> None:
-    """Refuse another engine, one that is not installed, and what the workers of Ray do not do."""
-    from isosphere.ray import require_ray
-
-    if engine != "ray":
-        raise UsageError(f"{option('engine', engine)}: expected ray, or leave it out.")
-    if given := [name for name, value in others.items() if value is not None]:
-        raise UsageError(f"{option('engine', engine)} and {option(given[0])}: give one of them.")
-    require_ray()

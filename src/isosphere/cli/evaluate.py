@@ -5,7 +5,8 @@ from typing import Annotated
 
 import typer
 
-from isosphere.cli.console import facts, output_console, paragraph, table
+from isosphere.cli.console import error_console, facts, output_console, paragraph, table
+from isosphere.cli.listing import AsCsv, AsJson, check_form, print_list
 from isosphere.cli.options import LAYERS, Network, NoCache, OneData, Passes, Run
 from isosphere.errors import RunError
 from isosphere.runs import RunFolder
@@ -57,6 +58,8 @@ def evaluate(
         bool, typer.Option("--no-baselines", help="Leave out the untrained network, pixels and PCA.")
     ] = False,
     workers: Annotated[int, typer.Option(min=0, help="Processes that decode images.")] = 2,
+    as_json: AsJson = False,
+    as_csv: AsCsv = False,
     no_cache: NoCache = False,
 ) -> None:
     """Judge the encoder of a run, with 95 % intervals, beside the untrained one and fixed features.
@@ -65,10 +68,11 @@ def evaluate(
 
     With labels (a folder for each class): k-nearest-neighbour accuracy. Without: whether an image's other
     view is found among a hundred, and how the embeddings lie on the sphere. With --ood: whether images of
-    another kind are told from unseen ones of this. Figures go to evaluation.json in
-    the run's folder, with pictures beside it. Started by torchrun, the processes share the decoding and
-    encoding of the images.
+    another kind are told from unseen ones of this. Figures go to evaluation.json in the run's folder, with
+    pictures beside it; --csv and --json have a row a figure. Started by torchrun, the processes share the decoding
+    and encoding of the images.
     """
+    for_programs = check_form(as_json, as_csv)
     from isosphere.workflows import evaluate as workflow
 
     found = workflow(
@@ -89,11 +93,14 @@ def evaluate(
     )
     if not found:  # one of several processes, and not the first
         return
-    console = output_console()
-    for made in found.tables():
-        headings, *rows = made.text_rows()
-        table(console, made.title, headings, rows)
-        console.print()
+    console = error_console() if for_programs else output_console()
+    if for_programs:
+        print_list("", {}, found.records(), as_json=as_json, as_csv=as_csv, facts=found.facts)
+    else:
+        for made in found.tables():
+            headings, *rows = made.text_rows()
+            table(console, made.title, headings, rows)
+            console.print()
     for note in found.notes:
         paragraph(console, note)
     files = {name: str(path) for name, path in found.pictures.items()}

@@ -1,6 +1,7 @@
 """Lists as people read them, and as programs do: a table, ``--json``, ``--csv``."""
 
 import math
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any, TypeAlias
 
@@ -50,13 +51,12 @@ def print_list(
             )
 
 
-def print_csv(rows: Sequence[Mapping[str, Any]]) -> None:
-    """Rows as CSV on standard output, below their keys; what is not known is an empty cell. A file or a program is
-    given every name as it is; a terminal, what it can be shown.
+def print_csv(rows: Sequence[Mapping[str, Any]], heads: Sequence[str] = ()) -> None:
+    """Rows as CSV on standard output, below their keys, where there is no row `heads`; what is not known is an empty
+    cell. A file or a program is given every name as it is; a terminal, what it can be shown.
     """
-    if rows:
-        text = csv_text([rows[0], *(_plain(row).values() for row in rows)])
-        typer.echo(printable(text, lines=True) if output_console().is_terminal else text, nl=False)
+    text = csv_text([[*(rows[0] if rows else heads)], *(_plain(row).values() for row in rows)])
+    typer.echo(printable(text, lines=True) if sys.stdout.isatty() else text, nl=False)
 
 
 def fixed(key: str, digits: int = 4) -> Callable[[Mapping[str, Any]], str]:

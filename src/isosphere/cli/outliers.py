@@ -15,7 +15,10 @@ __all__ = ["outliers"]
 def outliers(
     run: Run,
     data: OwnData = None,
-    k: Annotated[int, typer.Option("-k", min=1, help="How many to list.")] = 20,
+    k: Annotated[
+        int | None,
+        typer.Option("-k", min=1, help="How many to list.", show_default="20, or fewer of few images"),
+    ] = None,
     layer: SEARCH_LAYER = None,
     passes: Passes = 1,
     as_json: AsJson = False,
@@ -26,14 +29,15 @@ def outliers(
 
     isosphere outliers RUN PICTURES -k 20
 
-    Sorted by the distance to the 10th nearest neighbour, the farthest first. An image with fewer than 10 copies
-    is still found.
+    Sorted by the distance to the 10th nearest neighbour (of up to 30 images, the nearest third), the farthest first.
+    An image with fewer copies is still found.
     """
+    from isosphere.workflows import list_count
+
     check_form(as_json, as_csv)
     loaded, _, index, white = opened("outliers", run, data, layer, passes, no_cache)
-    rows = [
-        {"rank": i, **asdict(each)} for i, each in enumerate(loaded.outliers(index, min(k, len(index))), 1)
-    ]
+    count = min(k or list_count(len(index)), len(index))
+    rows = [{"rank": i, **asdict(each)} for i, each in enumerate(loaded.outliers(index, count), 1)]
     columns: Columns = {
         "rank": lambda row: str(row["rank"]),
         "distance": fixed("distance", 3),

@@ -9,7 +9,7 @@ from isosphere.cli.console import error_console, facts, output_console, paragrap
 from isosphere.cli.labels import Group, Labels
 from isosphere.cli.listing import AsCsv, AsJson, Columns, check_form, print_list
 from isosphere.cli.names import together
-from isosphere.cli.options import Data, Layer, NoCache, Passes, Run, Seed
+from isosphere.cli.options import Data, Layer, NoCache, Overwrite, Passes, Run, Seed
 from isosphere.errors import command
 
 if TYPE_CHECKING:
@@ -34,6 +34,7 @@ def probe(
     seed: Seed = None,
     as_json: AsJson = False,
     as_csv: AsCsv = False,
+    overwrite: Overwrite = False,
     no_cache: NoCache = False,
 ) -> None:
     """Fit a classifier to labelled images, and say how it does on images that it has not seen.
@@ -51,7 +52,15 @@ def probe(
     RunFolder.require_first(run, typed, command("probe", typed, run, labels=labels))
     loaded = isosphere.load(run, cache=not no_cache)
     found = isosphere.probe(
-        loaded, typed, labels, out=out, layer=layer, passes=passes, group=group, seed=seed or 0
+        loaded,
+        typed,
+        labels,
+        out=out,
+        layer=layer,
+        passes=passes,
+        group=group,
+        seed=seed or 0,
+        overwrite=overwrite,
     )
     console = error_console() if for_programs else output_console()
     rows = [

@@ -1,12 +1,13 @@
 """``isosphere update``: new images for a run, compared with those so far and appended."""
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from isosphere.cli.console import commands, facts, output_console, print_json
-from isosphere.cli.listing import AsJson
+from isosphere.cli.listing import AsCsv, AsJson, check_form, print_csv
 from isosphere.cli.names import together
 from isosphere.cli.options import Overwrite, Run
 from isosphere.errors import command
@@ -59,6 +60,7 @@ def update(
     ] = None,
     overwrite: Overwrite = False,
     as_json: AsJson = False,
+    as_csv: AsCsv = False,
 ) -> None:
     """Compare new images with those so far, and append them: only what is new or has changed is embedded.
 
@@ -66,7 +68,8 @@ def update(
 
     Network, metric, index, threshold for copies and classifier stay as they are, old vectors to the bit. A permutation
     test tells whether the new images are drawn from what the others are; the most foreign ones are listed. Afterwards
-    search, dedup and explore look at all of them where no images are named. Interrupted, the same command goes on.
+    search, dedup and explore look at all of them where no images are named; --csv has all new ones. Interrupted, the
+    same command goes on.
 
     With --refit (of a run that was trained: --epochs N) a new version RUN@2 is made beside the run, which stays as it
     is, and it is said what changes.
@@ -77,6 +80,7 @@ def update(
     from isosphere.workflows import check_refit, load, prepare_update
     from isosphere.workflows import refit as make_version
 
+    for_programs = check_form(as_json, as_csv)
     check_page(out, (".html",), overwrite=overwrite)
     typed, console = together(new) if new else None, output_console()
     RunFolder.require_first(run, typed, command("update", typed, run))
@@ -84,20 +88,24 @@ def update(
     if anew:
         check_refit(loaded, epochs)
     made = prepare_update(loaded, typed, old=old, restart=restart)
-    if dry_run or not (made.unchanged or as_json):
+    if dry_run or not (made.unchanged or for_programs):
         facts(console, made.facts)
     if dry_run:
         return
-    found = None if made.unchanged else carried_out(made, as_json)
+    found = None if made.unchanged else carried_out(made, for_programs)
     if found is not None and out is not None:
         found.page(out)
-    if not as_json:
+    if not for_programs:
         say_update(made, found, out)
-    version = make_version(loaded, epochs=epochs, progress=not as_json) if anew else None
+    version = make_version(loaded, epochs=epochs, progress=not for_programs) if anew else None
     if as_json:
         same = {"images": len(made.now), "kept": len(made.now), "new": [], "changed": [], "removed": []}
         more = {} if version is None else {"version": version.as_dict()}
         print_json((same if found is None else found.as_dict()) | more)
+    if as_csv:
+        rows = [] if found is None else [asdict(each) for each in found.foreign]
+        print_csv(rows, ["path", "distance", "beyond", "nearest", "similarity"])
+    if for_programs:
         return
     if version is not None:
         facts(console, version.facts)

@@ -16,12 +16,12 @@ SHOWN = 10
 """Of the most foreign images."""
 
 
-def carried_out(made: "Updating", as_json: bool) -> "Update":
+def carried_out(made: "Updating", for_programs: bool) -> "Update":
     """Embed, compare and record, with the time that it will take and a bar."""
     from isosphere.workflows import progress_bar
 
     try:
-        if (lasts := made.estimate()) and not as_json:
+        if (lasts := made.estimate()) and not for_programs:
             facts(output_console(), {"time": lasts})
         with progress_bar("Embedding") as progress:
             made.embed(progress)

@@ -36,6 +36,7 @@ from ._label_file import (
     read_label_file,
     write_label_file,
 )
+from ._labels import alike_classes
 from ._layout import is_image_name
 from ._limits import UnreadableImageError, reason_of, require_pixels
 from ._loader import Batch, Loader
@@ -111,6 +112,7 @@ __all__ = [
     "ViewRecipe",
     "Views",
     "White",
+    "alike_classes",
     "another_look",
     "as_name",
     "as_picture",

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from isosphere.errors import RunError, option, plural
 
+from ._labels import alike_classes
 from ._limits import UnreadableImageError
 from ._numbers import whose
 from ._pictures import Pictures
@@ -288,4 +289,4 @@ def set_aside(source: Source, whose: str = "") -> str | None:
     """
     of = f" of {whose}" if whose else ""
     aside = [f"Not among the images{of}: {name_skipped(source.left_out)}."] if source.left_out else []
-    return " ".join([*aside, *source.notes]) or None
+    return " ".join(filter(None, [*aside, *source.notes, alike_classes(source.class_names)])) or None

@@ -14,6 +14,7 @@ from isosphere.tabular import csv_rows, csv_text
 
 from ._home import expanded
 from ._images import digests
+from ._labels import alike_classes
 from ._limits import read_text, reason_of
 from ._listed import LABEL_COLUMNS, PATH_COLUMNS
 from ._source import DIGEST_BYTES, Source
@@ -57,7 +58,7 @@ class Labelled:
     @property
     def remarks(self) -> list[str]:
         """Sentences on what could not be used."""
-        said = []
+        said = [alike] if (alike := alike_classes(self.class_names)) else []
         if self.missing:
             some = ", ".join(self.missing[:3]) + ", ..." * (len(self.missing) > 3)
             said.append(f"{plural(len(self.missing), 'row')} of the labels fit no image: {some}.")

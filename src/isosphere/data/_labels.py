@@ -1,7 +1,8 @@
 """From the labels that a file states to positions in a list of classes."""
 
 import re
-from collections.abc import Callable, Sequence
+import unicodedata
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -63,3 +64,21 @@ def labels_of_texts(texts: Sequence[str], stated: NDArray | None) -> tuple[NDArr
     convert: Callable[[str], int | str] = int if numbers else str
     table, class_names = class_positions([np.array([convert(t) for t in texts if t])], stated)
     return np.array([table.get(convert(t), -1) if t else -1 for t in texts], dtype=np.int64), class_names
+
+
+def alike_classes(names: Iterable[str]) -> str:
+    """A sentence on classes that somebody may have meant as one, since they differ in capitals, blanks or how a number
+    or an accent is written; empty where there are none.
+    """
+    spelt: dict[str | float, list[str]] = {}
+    for name in dict.fromkeys(names):
+        spelt.setdefault(_meant(name), []).append(name)
+    alike = [" and ".join(f"'{name}'" for name in group) for group in spelt.values() if len(group) > 1]
+    some = ", ".join(alike[:3]) + ", ..." * (len(alike) > 3)
+    return f"Classes that are written nearly alike count as different ones: {some}." if alike else ""
+
+
+def _meant(name: str) -> str | float:
+    if re.fullmatch(r"\s*[-+]?\d{1,15}(\.\d*)?\s*", name):
+        return float(name)
+    return " ".join(unicodedata.normalize("NFKC", name).casefold().split())

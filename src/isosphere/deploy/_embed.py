@@ -131,13 +131,14 @@ def embed_to_file(
     overwrite: bool = False,
     progress: Progress | None = None,
     classify: Classify | None = None,
+    with_values: bool = True,
 ) -> Summary:
     """Write the embeddings of a source to an .npz, .parquet, .csv or .pt file.
 
     Of a source of more than one block the finished blocks are kept in a hidden folder beside `out` until all
     are done: after an interruption the same call goes on where it stopped. The file appears when it is
     complete, never before; meanwhile nobody else can write to it. `classify` gives what is written beside the
-    embeddings of each image, from these.
+    embeddings of each image, from these, or without `with_values` in their place.
 
     Raises: UsageError for a name with another ending, or a file that exists without `overwrite`; RunError if
         no image can be read, the file cannot be written, or another process is writing it.
@@ -146,9 +147,10 @@ def embed_to_file(
     path = check_target(out, overwrite=overwrite)
     lock = path.with_name(f".{path.name}.lock")
     instead = f"wait for its end, or give another {option('out')}"
+    said = None if classify is None else partial(_classified, classify=classify, with_values=with_values)
     with locked(lock, f"{path} is being written", instead, within=path):
         check_target(path, overwrite=overwrite)  # the one before may have just ended
-        return _embed_to(path, run, source, chosen, batch_size, workers, progress, classify)
+        return _embed_to(path, run, source, chosen, batch_size, workers, progress, said or _as_it_is)
 
 
 def _embed_to(
@@ -159,14 +161,14 @@ def _embed_to(
     batch_size: int,
     workers: int,
     progress: Progress | None,
-    classify: Classify | None,
+    finished: Callable[[Embeddings], Embeddings],
 ) -> Summary:
     count = block_count(run, source)
     if count <= 1:
         made = embed_source(
             run, source, layer=layer, batch_size=batch_size, workers=workers, progress=progress
         )
-        made = _classified(made, classify)
+        made = finished(made)
         write_embeddings(path, made)
         return Summary(len(made), made.values.shape[1], made.skipped, made.predictions)
     run, _ = run.settled(source)
@@ -179,14 +181,22 @@ def _embed_to(
         write_json(_part(parts, b).with_suffix(".json"), block.skipped)
         lengths[b] = len(block)
     summary = _assemble(
-        path, parts, [length or 0 for length in lengths], source, classify, made_by(run, layer)
+        path, parts, [length or 0 for length in lengths], source, finished, made_by(run, layer)
     )
     _clear(parts)
     return summary
 
 
-def _classified(made: Embeddings, classify: Classify | None) -> Embeddings:
-    return made if classify is None or not len(made) else replace(made, predictions=classify(made.values))
+def _as_it_is(made: Embeddings) -> Embeddings:
+    return made
+
+
+def _classified(made: Embeddings, classify: Classify, with_values: bool) -> Embeddings:
+    """With what a classifier says, and without the embeddings where those are not asked for."""
+    if not len(made):
+        return made
+    values = made.values if with_values else made.values[:, :0]
+    return replace(made, values=values, predictions=classify(made.values))
 
 
 def join(blocks: list[Embeddings], source: Source) -> Embeddings:
@@ -338,7 +348,7 @@ def _assemble(
     parts: Path,
     lengths: list[int],
     source: Source,
-    classify: Classify | None,
+    finished: Callable[[Embeddings], Embeddings],
     made: Provenance,
 ) -> Summary:
     names = [_part(parts, b) for b in range(len(lengths))]
@@ -350,7 +360,7 @@ def _assemble(
         for name, length in zip(names, lengths, strict=True):
             if length:
                 read = replace(read_embeddings(name), class_names=source.class_names, provenance=made)
-                block = _classified(read, classify)
+                block = finished(read)
                 dim = block.values.shape[1]
                 add(block)
                 said += [] if block.predictions is None else [block.predictions]

@@ -186,7 +186,7 @@ def read_npz(file: Path) -> Embeddings:
 
 
 class ParquetWriter(Writer):
-    """Columns ``path``, ``label``, ``class`` and ``embedding``, a row group a block."""
+    """Columns ``path``, ``label``, ``class`` and ``embedding``, a row group a block; without numbers, no embedding."""
 
     _writer: Any = None
 
@@ -203,8 +203,9 @@ class ParquetWriter(Writer):
                 ],
                 pa.string(),
             ),
-            "embedding": pa.FixedSizeListArray.from_arrays(flat, block.values.shape[1]),
         }
+        if dim := block.values.shape[1]:
+            columns["embedding"] = pa.FixedSizeListArray.from_arrays(flat, dim)
         if block.predictions is not None:
             columns["predicted"] = pa.array(map(encode_name, block.predictions.words()), pa.string())
             columns["confidence"] = pa.array(block.predictions.confidence, pa.float32())
@@ -226,12 +227,13 @@ class ParquetWriter(Writer):
 
 def read_parquet(file: Path) -> Embeddings:
     table = pyarrow().parquet.read_table(file)
-    dim = table.schema.field("embedding").type.list_size
+    numbers = "embedding" in table.schema.names
+    dim = table.schema.field("embedding").type.list_size if numbers else 0
     facts = table.schema.metadata or {}
     names = facts.get(b"class_names", b"").decode()
     made = facts.get(PROVENANCE)
     return Embeddings(
-        embeddings_of(table, dim),
+        embeddings_of(table, dim) if numbers else np.empty((len(table), 0), np.float32),
         table["label"].to_numpy(),
         [decode_name(path) for path in table["path"].to_pylist()],
         # Until 0.9 the names were lines.
@@ -251,14 +253,14 @@ class CsvWriter(Writer):
     of a float32.
     """
 
-    _dim = 0
+    _begun = False
 
     def add(self, block: Embeddings) -> None:
         rows: list[list[Any]] = []
-        if not self._dim:
-            self._dim = block.values.shape[1]
+        if not self._begun:
+            self._begun = True
             asked = [] if block.predictions is None else ["predicted", "confidence"]
-            rows.append(["path", "label", "class", *asked, *(f"e{i}" for i in range(self._dim))])
+            rows.append(["path", "label", "class", *asked, *(f"e{i}" for i in range(block.values.shape[1]))])
         number, found = "%.9g".__mod__, block.predictions
         said = (
             [[]] * len(block)

@@ -13,7 +13,7 @@ from isosphere.explore._collection import Collection
 from isosphere.sphere import chord
 from isosphere.statistics import Clusters
 from isosphere.tabular import encode_name
-from isosphere.workflows import OUTLIER_NEIGHBOURS
+from isosphere.workflows import OUTLIER_NEIGHBOURS, outlier_neighbours
 
 
 @dataclass(frozen=True)
@@ -78,15 +78,13 @@ def cluster_column(found: Clusters, title: str = "cluster") -> Column:
 
 
 def _distances(collection: Collection, title: str) -> Column:
-    """Distance to the 10th nearest other image, as :func:`isosphere.statistics.neighbour_distances`, of neighbours that
+    """Distance to the k-th nearest other image, as :func:`isosphere.statistics.neighbour_distances`, of neighbours that
     are known already.
     """
     cosines, _ = collection.graph()
-    k = min(OUTLIER_NEIGHBOURS, cosines.shape[1])
+    k = min(outlier_neighbours(len(collection)), cosines.shape[1])
     values = chord(cosines[:, k - 1]).numpy().astype(np.float32)
-    return Column(
-        title, values, note=f"Distance to the {k}th nearest image on the unit sphere: 0 (a copy) to 2."
-    )
+    return Column(title, values, note=f"Distance to nearest image {k} on the unit sphere: 0 (a copy) to 2.")
 
 
 def _agreement(collection: Collection, title: str) -> Column:

@@ -13,7 +13,7 @@ from isosphere.explore._columns import as_json, cluster_column, clusters, column
 from isosphere.explore._plane import Plane
 from isosphere.statistics import farthest_first, typical_rows
 from isosphere.tabular import encode_name
-from isosphere.workflows import OUTLIER_NEIGHBOURS
+from isosphere.workflows import outlier_neighbours
 
 LISTED = 200
 """Images of a list: outliers, typical ones, a diverse subset."""
@@ -138,13 +138,13 @@ class Resources:
         }
 
     def outliers(self) -> dict[str, Any]:
-        """The images whose 10th nearest other one is farthest, farthest first."""
+        """The images whose k-th nearest other one is farthest, farthest first; k is 10, less of few images."""
         distances = torch.from_numpy(column(self.collection, "ood").values)
         rows = distances.argsort(descending=True, stable=True)[:LISTED]
         return {
             "rows": rows.tolist(),
             "values": _rounded(distances[rows]),
-            "what": f"distance to the {OUTLIER_NEIGHBOURS}th nearest image, 0 to 2",
+            "what": f"distance to nearest image {outlier_neighbours(len(self.collection))}, 0 to 2",
         }
 
     def typical(self, k: int = 24) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from isosphere.atomic import make_folder, write_bytes
+from isosphere.atomic import make_folder, require_free, write_bytes
 from isosphere.deploy import Embedder, Layer, Predictions, embed_readable
 from isosphere.errors import RunError, UsageError, option
 from isosphere.evaluation import (
@@ -140,6 +140,7 @@ def probe(
     passes: int = 1,
     group: str | None = None,
     seed: int = 0,
+    overwrite: bool = False,
     progress: bool | Callback = True,
 ) -> ProbeResult:
     """Fit a linear classifier to labelled images, on frozen features of a run.
@@ -151,9 +152,10 @@ def probe(
     Args:
         run: a run, its folder, or ``timm:NAME``. data: images. labels, group: as of :func:`labelled_images`.
         out: a .safetensors file; None: ``probe.safetensors`` in the run's folder, where it is one.
-        layer: the first that the run has if None.
+        layer: the first that the run has if None. overwrite: replace a file that is there.
 
-    Raises: UsageError for labels that do not do; RunError if nothing can be read or written.
+    Raises: UsageError for labels that do not do, or a file that exists without `overwrite`; RunError if nothing can
+        be read or written.
     """
     run = (run if isinstance(run, Run) else Run.read(run)).looking(passes)
     chosen = run.check_layer(layer)
@@ -163,7 +165,7 @@ def probe(
         else Path(out or run.folder.path / "probe.safetensors")
     )
     if target is not None:
-        check_probe_file(target)
+        check_probe_file(target, overwrite=overwrite)
     with progress_bar("Embedding", progress) as bar:
         found = labelled_images(run, data, labels, group=group, seed=seed, progress=bar)
         features, kept = features_of(run, found, chosen, bar)
@@ -210,11 +212,12 @@ def features_of(
     return torch.from_numpy(made.values), torch.from_numpy(positions)
 
 
-def check_probe_file(out: Path) -> None:
-    """Raises: UsageError for a file of another kind, or one that a run needs."""
+def check_probe_file(out: Path, *, overwrite: bool) -> None:
+    """Raises: UsageError for a file of another kind, one that a run needs, or that is there."""
     if out.suffix != ".safetensors":
         raise UsageError(f"{option('out', out)}: expected a name that ends in .safetensors.")
     RunFolder.refuse_own(out)
+    require_free(out, overwrite=overwrite)
 
 
 def _alone(found: LabelledImages, kept: Tensor) -> list[str]:

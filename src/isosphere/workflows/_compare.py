@@ -1,5 +1,6 @@
 """Which run, layer and number of passes suits some labels best, and whether these labels can tell."""
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -37,6 +38,12 @@ class Rank:
     behind: Estimate | None
     tied: bool
 
+    @property
+    def name(self) -> str:
+        """What it is called in a sentence."""
+        passes = "" if self.passes == 1 else f" with {self.passes} passes"
+        return f"{self.run}, {self.layer}{passes}"
+
     def as_dict(self) -> dict[str, Any]:
         """For JSON and CSV."""
         behind = None if self.behind is None else self.behind.as_dict()
@@ -72,29 +79,32 @@ class Ranking:
         """Whether the labels decide, and about how many would, in a sentence."""
         first, *others = self.ranks
         tied = [each for each in others if each.tied]
-        named = _named(first)
+        named = first.name
         if not others:
             return f"{named} is the only one: there is nothing to compare it with."
         if not tied:
             return f"{named} is the best by these {self.images:,} labels."
         cannot = (
             f"These {self.images:,} labels cannot tell {named} from {plural(len(tied), 'other')} "
-            f"({', '.join(map(_named, tied[:3]))}{', ...' * (len(tied) > 3)})"
+            f"({'; '.join(each.name for each in tied[:3])}{'; ...' * (len(tied) > 3)})"
         )
         enough = self.enough
         if enough is None:
             return f"{cannot}: more labels would. Until then take the first, or the one that costs least."
-        would = f"About {_round(enough):,} labels would, if the differences stay"
+        many = "A few more" if enough < 1.1 * self.images else f"About {_round(enough):,}"
+        would = f"{many} labels would, if the differences stay"
         return f"{cannot}. {would}; or take the one that costs least."
 
     @property
     def enough(self) -> int | None:
-        """About how many labels would tell the first from the second; None where they do not differ."""
-        behind = self.ranks[1].behind if len(self.ranks) > 1 else None
+        """About how many labels would tell the first from the best of those that these labels cannot tell from it: an
+        interval is as wide as one over the root of their number. None where there is none, or they do not differ.
+        """
+        behind = next((each.behind for each in self.ranks[1:] if each.tied), None)
         if behind is None or behind.value <= 0:
             return None
-        half = behind.value - behind.low
-        return int(self.images * max(1.0, (half / behind.value) ** 2))
+        ratio = (behind.value - behind.low) / behind.value
+        return max(self.images + 1, math.ceil(self.images * ratio**2))
 
 
 def compare(
@@ -193,11 +203,6 @@ def before_training(run: Run, method: Method) -> Run:
     """A run with the network that it began with."""
     made = Run.of(run.folder, run.config, method.to(run.device), cache=run.cache)
     return replace(made, reading=run.reading)
-
-
-def _named(rank: Rank) -> str:
-    passes = "" if rank.passes == 1 else f" with {rank.passes} passes"
-    return f"{rank.run}, {rank.layer}{passes}"
 
 
 def _round(number: int) -> int:

@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from isosphere.data import Source, digests, match_labels, read_label_file
+from isosphere.data import Source, alike_classes, digests, match_labels, read_label_file
 from isosphere.deploy import near_duplicates, source_of
 from isosphere.errors import UsageError, option, plural
 from isosphere.evaluation import joined_groups
@@ -69,6 +69,7 @@ def labelled_images(
                 f"{option('group', group)} is a column of {option('labels', 'FILE')}: give it too."
             )
         positions, names = whole.labels, list(whole.class_names)
+        remarks = [alike] if (alike := alike_classes(names)) else []
     else:
         found = match_labels(whole, read_label_file(labels), group=group, known=known)
         positions, names, given, remarks = found.labels, found.class_names, found.groups, found.remarks

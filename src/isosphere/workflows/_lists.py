@@ -14,14 +14,16 @@ from isosphere.statistics import clusters, farthest_first, neighbour_distances, 
 
 How = Literal["diverse", "typical"]
 
-CLUSTERS = 20
+LISTED = 20
 OUTLIER_NEIGHBOURS = 10
-"""Neighbours of an outlier: the distance to the last of them is its score."""
+"""Neighbours of an outlier, at the most: the distance to the last of them is its score."""
 
 
 @dataclass(frozen=True, slots=True)
 class Outlier:
-    """An image that lies apart: `distance` to its 10th nearest neighbour, and the nearest image with its cosine."""
+    """An image that lies apart: `distance` to its k-th nearest neighbour (:func:`outlier_neighbours`), and the nearest
+    image with its cosine.
+    """
 
     path: str
     distance: float
@@ -61,15 +63,20 @@ class Cluster:
         return len(self.rows)
 
 
-def outliers_of(
-    index: Index, count: int | None = None, *, neighbours: int = OUTLIER_NEIGHBOURS
-) -> list[Outlier]:
-    """Images of an index by the distance to their k-th nearest neighbour, the farthest first
-    (:func:`isosphere.statistics.neighbour_distances`).
+def outlier_neighbours(images: int) -> int:
+    """10 neighbours; of up to 30 images a third of the others, since the farthest of all others is about as far from
+    every image, copies too.
+    """
+    return max(1, min(OUTLIER_NEIGHBOURS, (images - 1) // 3))
+
+
+def outliers_of(index: Index, count: int | None = None) -> list[Outlier]:
+    """Images of an index by the distance to their k-th nearest neighbour (:func:`outlier_neighbours`), the farthest
+    first (:func:`isosphere.statistics.neighbour_distances`).
     """
     n = len(index)
     _several(n)
-    distances = neighbour_distances(index.unit, min(neighbours, n - 1))[:, -1]
+    distances = neighbour_distances(index.unit, outlier_neighbours(n))[:, -1]
     rows = distances.argsort(descending=True, stable=True)[: n if count is None else count]
     cosines, near = nearest_neighbours(index.unit[rows], index.unit, 1, exclude=rows)
     found = zip(rows.tolist(), near[:, 0].tolist(), cosines[:, 0].clamp(-1, 1).tolist(), strict=True)
@@ -87,7 +94,7 @@ def select_from(
     `chosen`: rows that are labelled already. Diverse images keep away from them; of typical ones those clusters are
     left out that have one, as far as there are enough others.
     """
-    check_count(count, len(index) - len(set(chosen)))
+    check_count(count, len(index), labelled=len(set(chosen)))
     if how == "diverse":
         before = torch.tensor(sorted(set(chosen)), dtype=torch.int64)
         rows, distances = farthest_first(index.unit, count, chosen=before if len(before) else None)
@@ -133,15 +140,24 @@ def check_how(how: str) -> How:
     )
 
 
-def check_count(count: int, images: int) -> None:
-    """Raises: UsageError for more than there are."""
-    if not 1 <= count <= images:
-        raise UsageError(f"{option('k')}: got {count}, expected 1 to {images:,}, the number of images.")
+def check_count(count: int, images: int, *, labelled: int = 0) -> None:
+    """Raises: UsageError for more than there are, without those that are labelled."""
+    left = images - labelled
+    if images and left == 0:
+        raise UsageError(f"All {plural(images, 'image')} have a label: none is left to choose.")
+    if not 1 <= count <= left:
+        without = " without a label" if labelled else ""
+        raise UsageError(
+            f"{option('k')}: got {count}, expected 1 to {left:,}, the number of images{without}."
+        )
 
 
-def cluster_count(images: int, count: int | None = None) -> int:
-    """So many clusters, or 20, of fewer than 100 images a fifth of them. Raises: UsageError for more than images."""
-    chosen = max(1, min(CLUSTERS, images // 5)) if count is None else count
+def list_count(images: int, count: int | None = None) -> int:
+    """So many clusters, or outliers; 20, of fewer than 100 images a fifth of them, where no number is given.
+
+    Raises: UsageError for more than images.
+    """
+    chosen = max(1, min(LISTED, images // 5)) if count is None else count
     check_count(chosen, images)
     return chosen
 

@@ -72,6 +72,17 @@ class Evaluation(Mapping[str, TaskResult]):
         """Every figure with its task."""
         return [(task, figure) for task, result in self.results.items() for figure in result.figures]
 
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What was judged, on which images, and what is to be said of it."""
+        return {
+            "run": str(self.run),
+            "data": self.data,
+            "split": self.split,
+            "notes": [*self.notes],
+            "summary": self.summary(),
+        }
+
     def records(self) -> list[dict[str, Any]]:
         """Every figure as plain values: task, model, layer, metric, subset, variant, value, low, high."""
         empty = {"task": "", "model": "", "layer": "", "metric": "", "subset": "", "variant": ""}

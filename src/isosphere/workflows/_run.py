@@ -26,8 +26,8 @@ from isosphere.workflows._lists import (
     Outlier,
     Selected,
     check_how,
-    cluster_count,
     clusters_of,
+    list_count,
     outliers_of,
     rows_of,
     select_from,
@@ -197,8 +197,8 @@ class Run(Trained):
         passes: int | None = None,
         progress: Progress | None = None,
     ) -> list[Outlier]:
-        """The k images that lie farthest from the others, by the distance to their 10th nearest neighbour; all of them,
-        ranked, if k is None.
+        """The k images that lie farthest from the others, by the distance to their 10th nearest neighbour, of
+        up to 30 images to the nearest third; all of them, ranked, if k is None.
 
         `data`: images, or the result of :meth:`index`. `layer`: of :meth:`index`.
         """
@@ -245,7 +245,7 @@ class Run(Trained):
         `data`: images, or the result of :meth:`index`. `k`: None: 20, of fewer than 100 images a fifth of them.
         """
         index = self._indexed(data, layer, passes, progress)
-        return clusters_of(index, cluster_count(len(index), k), seed=seed)
+        return clusters_of(index, list_count(len(index), k), seed=seed)
 
     def _indexed(
         self, data: Any, layer: Layer | str | None, passes: int | None, progress: Progress | None

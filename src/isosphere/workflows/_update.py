@@ -39,7 +39,7 @@ from isosphere.workflows._collection import (
 )
 from isosphere.workflows._copies import COPIES, CopySample, sample_copies
 from isosphere.workflows._keywords import keywords_checked
-from isosphere.workflows._lists import OUTLIER_NEIGHBOURS
+from isosphere.workflows._lists import outlier_neighbours
 from isosphere.workflows._progress import Callback, progress_bar
 from isosphere.workflows._run import Run, load
 from isosphere.workflows._shown import SIDE
@@ -384,7 +384,7 @@ def compared(
     if len(new) < 1 or len(old) < 3:
         return None, None, []
     x, others = index.unit[new], index.unit[old]
-    k = min(OUTLIER_NEIGHBOURS, len(old) - 1)
+    k = outlier_neighbours(len(old))
     cosines, near = nearest_neighbours(x, others, k)
     distances = (2 - 2 * cosines[:, -1]).clamp(min=0).sqrt()
     drawn = torch.from_numpy(np.random.default_rng(0).permutation(len(old))[:_REFERENCE].copy())
