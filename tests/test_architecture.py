@@ -42,7 +42,7 @@ IMPORTS = {
         *{"models", "methods", "discrepancies", "reductions"},
     },
 }
-EVERYBODYS = {"devices", "errors", "atomic", "reading", "seeds", "tabular", "threads"}
+EVERYBODYS = {"addresses", "devices", "errors", "atomic", "reading", "seeds", "tabular", "threads"}
 
 
 def imported_folders(path: Path) -> set[str]:

@@ -12,6 +12,7 @@ __all__ = [
     "ABBREVIATED",
     "IsosphereError",
     "NotFiniteError",
+    "RemoteError",
     "RunError",
     "UsageError",
     "WriteError",
@@ -46,6 +47,10 @@ class WriteError(RunError):
 
 class NotFiniteError(RunError):
     """A loss, a gradient or a weight has left the range of numbers."""
+
+
+class RemoteError(RunError):
+    """Images behind an address cannot be read; the fault is not that of one image, and none is passed over."""
 
 
 class UsageError(IsosphereError):

@@ -66,7 +66,8 @@ def test_the_nearest_name_is_offered(typed, offered, tmp_path, monkeypatch, make
     assert (
         "Give a folder of images, WebDataset shards (.tar), an .npz or .npy of arrays, an .h5 of arrays (HDF5), a zip "
         "of a folder, Parquet of encoded images, a pattern of image files ('pictures/*.jpg'), a list of files (.txt, "
-        ".csv), an image file, or a built-in: textures:" in message
+        ".csv), an address of shards, Parquet or images (s3://, gs://, hf://, https://), an image file, or a built-in: "
+        "textures:" in message
     )
 
 

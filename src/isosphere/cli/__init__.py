@@ -8,6 +8,7 @@ import typer
 from typer.exceptions import TyperException
 
 from isosphere import __version__
+from isosphere.addresses import public
 from isosphere.cli import panels
 from isosphere.cli.commands import COMMANDS as _COMMANDS
 from isosphere.cli.commands import LIGHT, SHARED
@@ -78,7 +79,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _main(arguments: Sequence[str] | None) -> int:
     keep_freed_memory()
-    words = list(sys.argv[1:] if arguments is None else arguments)
+    typed = tuple(sys.argv[1:] if arguments is None else arguments)
+    words = [public(word) for word in typed]
     errors = error_console()
     try:
         if not words and COMPLETION not in os.environ:
@@ -90,7 +92,7 @@ def _main(arguments: Sequence[str] | None) -> int:
             )
         if first in COMMANDS and first not in SHARED and "LOCAL_WORLD_SIZE" in os.environ:
             _alone(first)
-        result = app(words, standalone_mode=False, prog_name="isosphere", obj=tuple(words))
+        result = app(words, standalone_mode=False, prog_name="isosphere", obj=typed)
         if sys.stdout is not None:
             sys.stdout.flush()
         return result if isinstance(result, int) else 0

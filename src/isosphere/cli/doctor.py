@@ -17,6 +17,7 @@ EXTRAS = {
     "h5py": ("images in HDF5 files", "data"),
     "pyarrow": ("embeddings and images in Parquet", "data"),
     "tifffile": ("TIFF files of several bands", "data"),
+    "s3fs": ("images in a bucket or on a web server", "remote"),
     "faiss": ("faster search of large collections", "search"),
     "ray": ("embedding on many machines", "ray"),
     "umap": ("maps of embeddings by UMAP", "map"),

@@ -9,7 +9,11 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
+from isosphere.addresses import is_address
+
+from ._address import open_address
 from ._builtin import TORCHVISION, open_digits, open_torchvision
+from ._files import LocalFile
 from ._folder import FolderSource, FolderWalk, is_image_file, walk_folder
 from ._hdf5 import HDF5_SUFFIXES, Hdf5Source, is_hdf5, open_galaxy10
 from ._home import expanded
@@ -96,7 +100,7 @@ def _open_parquet(asked: Asked) -> Source:
     else:
         files = [path] if walk is None else [path / name for name in sorted(walk.tables)]
     name = path.stem.partition("*")[0].strip("-_.") or path.resolve().parent.name
-    return ParquetSource(files, name=name, typed=asked.text, split=asked.split)
+    return ParquetSource(_local(files), name=name, typed=asked.text, split=asked.split)
 
 
 def _open_image(asked: Asked) -> Source:
@@ -108,11 +112,15 @@ def _open_image(asked: Asked) -> Source:
 def _open_shards(asked: Asked) -> Source:
     if _is_shard_pattern(asked):
         return open_shards(asked.text, split=asked.split)
-    path, walk = asked.path, asked.walk
+    path, walk = asked.path.absolute(), asked.walk
     if walk is None:
-        return ShardSource([path], path.parent, name=path.stem, typed=asked.text, split=asked.split)
-    files = [path / name for name in sorted(walk.tars)]
+        return ShardSource(_local([path]), path.parent, name=path.stem, typed=asked.text, split=asked.split)
+    files = _local([path / name for name in sorted(walk.tars)])
     return ShardSource(files, path, name=path.resolve().name, typed=asked.text, split=asked.split)
+
+
+def _local(paths: list[Path]) -> list[LocalFile]:
+    return [LocalFile(path.absolute()) for path in paths]
 
 
 def _starts_with(name: str) -> Callable[[Asked], bool]:
@@ -156,6 +164,12 @@ FORMATS: tuple[Format, ...] = (
         "a list of files (.txt, .csv)",
         lambda asked: asked.suffix in LISTS,
         lambda asked: open_list(asked.path, split=asked.split),
+    ),
+    Format(
+        "address",
+        "an address of shards, Parquet or images (s3://, gs://, hf://, https://)",
+        lambda asked: is_address(asked.text),
+        lambda asked: open_address(asked.text, split=asked.split),
     ),
     Format("image", "an image file", lambda asked: is_image_file(asked.path), _open_image),
     Format(

@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from PIL import Image
 from torch.utils import data as torch_data
 
+from isosphere.addresses import is_address
 from isosphere.errors import UsageError, plural
 
 from ._about import About
@@ -79,7 +80,7 @@ def as_name(data: Any) -> Any:
     """A list of folders, archives and other sources by name as the one name of them together, ``A + B``; anything else,
     a list of image files too, as it is. A path that is spelt like a built-in name becomes a text that is not.
     """
-    if isinstance(data, os.PathLike) and is_builtin(os.fspath(data)):
+    if isinstance(data, str) or (isinstance(data, os.PathLike) and is_builtin(os.fspath(data))):
         return as_text(data)
     if not isinstance(data, list | tuple) or not all(isinstance(item, str | os.PathLike) for item in data):
         return data
@@ -94,6 +95,7 @@ def _names_several(name: str) -> bool:
             path.is_dir()
             or (path.is_file() and not is_image_name(name) and not is_image_file(path))
             or is_builtin(name)
+            or is_address(name)
         )
     except (OSError, ValueError, RuntimeError):
         return False

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from isosphere.errors import plural
 
 from ._limits import UnreadableImageError
+from ._sample import spread
 from ._source import DIGEST_BYTES, Origin, Source
 
 _LENGTHS, _CONTENTS, _ITEMS = 10_000, 256, 16
@@ -21,18 +22,19 @@ source: a look at each of millions would take minutes on a network's disk."""
 
 def stamps(source: Source) -> NDArray[np.int64]:
     """What changes for each image as soon as it may be another: place, number (inode), length and times of the file
-    that it lies in, links followed, and where in it; of images in memory a digest of the numbers. Zeros where nothing
-    can be said.
+    that it lies in, links followed, and where in it; behind an address what the store says of the version; of images
+    in memory a digest of the numbers. Zeros where nothing can be said.
 
     The time of the change (ctime) and the number tell apart files of equal length and date that were renamed or linked
     into each other's place. Shape: int64 (n, 2). Nothing is read but the files' entries in their folders.
     """
     found = np.zeros((len(source), DIGEST_BYTES // 8), np.int64)
     for i, (origin, state) in enumerate(_states(source)):
-        if origin is not None:
+        if origin is not None and origin.version != "":
             # A link to nothing is known again too: it is not tried anew until something is there.
             now = () if state is None else (state.st_size, state.st_mtime_ns, state.st_ctime_ns, state.st_ino)
-            facts = "\0".join(map(str, (*origin, *now)))
+            place = origin if origin.version is not None else origin[:3]
+            facts = "\0".join(map(str, (*place, *now)))
             digest = hashlib.blake2b(
                 facts.encode("utf-8", "surrogateescape"), digest_size=DIGEST_BYTES
             ).digest()
@@ -127,17 +129,19 @@ def fingerprint(source: Source) -> str:
     digest = hashlib.blake2b(digest_size=DIGEST_BYTES)
     for name in source.paths:
         digest.update(name.encode("utf-8", "surrogateescape") + b"\0")
-    for origin, state in _states(source.subset(_spread(len(source), _LENGTHS))):
-        if origin is not None and state is not None:
-            digest.update(f"{state.st_size if origin.size is None else origin.size}\0".encode())
-    looked = _spread(len(source), _CONTENTS)
+    for origin, state in _states(source.subset(spread(len(source), _LENGTHS))):
+        if origin is not None and (state is not None or origin.version is not None):
+            size = state.st_size if origin.size is None and state is not None else origin.size
+            digest.update(f"{size}\0".encode())
+    looked = spread(len(source), _CONTENTS)
     within = set(looked)
-    for i in range(len(source)):
-        if source.holds(i) or (i in within and source.origin(i) is not None):
-            with suppress(UnreadableImageError):
-                digest.update(source.digest(i))
+    with source.ahead(looked):
+        for i in range(len(source)):
+            if source.holds(i) or (i in within and source.origin(i) is not None):
+                with suppress(UnreadableImageError):
+                    digest.update(source.digest(i))
     items = [i for i in looked if not source.holds(i) and source.origin(i) is None]
-    for k in _spread(len(items), _ITEMS):
+    for k in spread(len(items), _ITEMS):
         digest.update(_settled(source, items[k]))
     return digest.hexdigest()
 
@@ -158,11 +162,7 @@ def _states(source: Source) -> Iterator[tuple[Origin | None, os.stat_result | No
         origin = source.origin(i)
         if origin is not None and origin.file != file:
             file, state = origin.file, None
-            with suppress(OSError, ValueError):
-                state = Path(file).stat()
+            if origin.version is None:
+                with suppress(OSError, ValueError):
+                    state = Path(file).stat()
         yield origin, state
-
-
-def _spread(count: int, most: int) -> list[int]:
-    """So many positions at the most, evenly spread, the last among them."""
-    return np.unique(np.linspace(0, count - 1, min(count, most)).round().astype(np.int64)).tolist()

@@ -18,10 +18,9 @@ from ._labels import alike_classes
 from ._limits import UnreadableImageError
 from ._numbers import whose
 from ._pictures import Pictures
-from ._source import DIGEST_BYTES, Source
+from ._source import AT_ONCE, DIGEST_BYTES, Source
 from ._whole import whole
 
-_CHUNK = 32
 _NAMED = 300  # of files that cannot be read, where they are to be repaired
 
 
@@ -243,15 +242,16 @@ def _for_each(
     total = len(source)
 
     def part(start: int) -> int:
-        stop = min(start + _CHUNK, total)
-        for i in range(start, stop):
-            do(i)
+        stop = min(start + AT_ONCE, total)
+        with source.ahead(range(start, stop)):
+            for i in range(start, stop):
+                do(i)
         return stop
 
     pool = ThreadPoolExecutor(max(1, workers) if source.thread_safe else 1)
     try:
         with warnings.catch_warnings(action="ignore"):  # Pillow's remarks on broken metadata
-            for done in pool.map(part, range(0, total, _CHUNK)):
+            for done in pool.map(part, range(0, total, AT_ONCE)):
                 if progress is not None:
                     progress(done, total)
     finally:

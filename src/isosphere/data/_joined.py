@@ -1,8 +1,8 @@
 """Several sources as one."""
 
 import re
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import PurePath
 from typing import Self
 
@@ -111,6 +111,14 @@ class JoinedSource(Source):
     def holds(self, i: int) -> bool:
         part, k = self._at(i)
         return part.holds(k)
+
+    @contextmanager
+    def ahead(self, positions: Sequence[int]) -> Iterator[None]:
+        places = [self._at(i) for i in positions]
+        with ExitStack() as stack:
+            for part in self.parts:
+                stack.enter_context(part.ahead([k for own, k in places if own is part]))
+            yield
 
     def read_as(self, reading: Reading) -> Self:
         other = super().read_as(reading)

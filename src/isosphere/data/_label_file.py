@@ -231,8 +231,7 @@ def _places(source: Source) -> Callable[[str], list[int]]:
         near = []
         for i in by_name.get(parts[-1] if parts else "", []):
             origin = source.origin(i)
-            file = origin.file if origin is not None and origin.size is None and not origin.start else ""
-            if file and Path(file) == expanded(path).absolute():
+            if origin is not None and origin.is_file and Path(origin.file) == expanded(path).absolute():
                 return [i]
             own = PurePath(source.paths[i]).parts
             shared = min(len(own), len(parts))

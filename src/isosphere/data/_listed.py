@@ -9,13 +9,13 @@ from isosphere.errors import UsageError, plural
 from isosphere.reading import UnreadableError
 from isosphere.tabular import csv_rows
 
+from ._braces import expand_braces
 from ._encoded import EncodedSource
 from ._folder import is_image_file, walk_folder
 from ._home import expanded
 from ._labels import labels_of_texts
 from ._layout import arrange
 from ._limits import read_file, read_text, reason_of
-from ._shards import expand_braces
 from ._source import Origin, Split
 
 LISTS = (".txt", ".lst", ".csv", ".tsv")

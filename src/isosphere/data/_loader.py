@@ -14,7 +14,7 @@ from ._images import ImageSet, PictureSet, name_skipped, square
 from ._limits import UnreadableImageError
 from ._pictures import Pictures, together
 from ._random import permutation
-from ._source import Source
+from ._source import AT_ONCE, Source
 from ._whole import whole
 from ._workers import Ahead, worker_count
 
@@ -73,7 +73,11 @@ class _Decoder:
     def __call__(self, positions: list[int]) -> tuple[Tensor | Pictures, Tensor, dict[int, str]]:
         failed: dict[int, str] = {}
         kept = {} if self.cache is None else self.cache.read(positions)
-        found = [(kept[i], i) if i in kept else self._next_readable(i, failed) for i in positions]
+        found = []
+        for start in range(0, len(positions), AT_ONCE):
+            some = positions[start : start + AT_ONCE]
+            with self.source.ahead([i for i in some if i not in kept]):
+                found += [(kept[i], i) if i in kept else self._next_readable(i, failed) for i in some]
         if self.cache is not None:
             self.cache.add({i: x for x, i in found if i >= 0 and i not in kept})
         return together([x for x, _ in found]), torch.tensor([i for _, i in found]), failed

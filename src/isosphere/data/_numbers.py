@@ -12,6 +12,7 @@ from isosphere.errors import UsageError, option, plural
 
 from ._limits import UnreadableImageError
 from ._picture import colour_numbers, ends_of, low_bytes
+from ._sample import sample
 
 if TYPE_CHECKING:
     from ._pixels import Reading
@@ -73,7 +74,7 @@ def numbers_seen(source: "Source", most: int = SAMPLE) -> list[tuple[str, Number
     """What some pictures, spread over a source, are stored as, by their names; those that cannot be read are passed
     over."""
     looked = []
-    for i in np.unique(np.linspace(0, len(source) - 1, min(len(source), most)).round().astype(int)).tolist():
+    for i in sample(source, most):
         try:
             looked.append((source.paths[i], source.numbers(i)))
         except (UnreadableImageError, UsageError):  # said when it is read

@@ -5,18 +5,19 @@ import json
 import os
 import threading
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from isosphere.errors import UsageError
+from isosphere.errors import RemoteError, UsageError
 from isosphere.reading import require_regular
 
 from ._encoded import EncodedSource
+from ._files import File, LocalFile
 from ._labels import class_positions, positions_of
 from ._layout import TEST_NAMES, TRAIN_NAMES, no_test_part, part_of
 from ._limits import UnreadableImageError, reason_of, require_fitting
@@ -37,7 +38,7 @@ class ParquetSource(EncodedSource):
     Raises: UsageError if pyarrow is not installed, or a file holds something else, with what it holds.
     """
 
-    def __init__(self, files: Sequence[Path], *, name: str, typed: str, split: Split = None) -> None:
+    def __init__(self, files: Sequence[File], *, name: str, typed: str, split: Split = None) -> None:
         tables = [_read_table(file) for file in files]
         present = {table.part for table in tables}
         train = next((word for word in TRAIN_NAMES if word in present), None)
@@ -51,11 +52,11 @@ class ParquetSource(EncodedSource):
         outside = [table for table in tables if split and table.part not in (train, test)] if test else []
         super().__init__(
             name,
-            [f"{table.file.name}/{i}" for table in taken for i in range(table.count)],
+            [f"{table.name}/{i}" for table in taken for i in range(table.count)],
             labels=np.concatenate([positions_of(table.labels, positions, table.count) for table in taken]),
             class_names=class_names,
             has_test_split=test is not None,
-            left_out=[(table.file.name, f"{table.count} images in neither part") for table in outside],
+            left_out=[(table.name, f"{table.count} images in neither part") for table in outside],
         )
         self._tables = taken
         self._starts = np.cumsum([0, *(table.count for table in taken)])
@@ -68,6 +69,8 @@ class ParquetSource(EncodedSource):
         try:
             with self._lock:
                 body = self._group(t, group)[row - int(table.starts[group])].as_py()
+        except RemoteError:
+            raise
         except Exception as error:  # pyarrow raises its own on a damaged file
             raise UnreadableImageError(reason_of(error)) from error
         if body is None:
@@ -77,7 +80,8 @@ class ParquetSource(EncodedSource):
 
     def origin(self, i: int) -> Origin:
         t = int(np.searchsorted(self._starts, i, side="right")) - 1
-        return Origin(str(self._tables[t].file.absolute()), int(i - self._starts[t]), 0)
+        file = self._tables[t].file
+        return Origin(file.place, int(i - self._starts[t]), 0, file.version)
 
     def _group(self, t: int, group: int) -> Any:
         """The images of a group of rows, from memory if they were asked for a moment ago."""
@@ -87,7 +91,7 @@ class ParquetSource(EncodedSource):
             self._forget()
         if (t, group) not in self._kept:
             table = self._tables[t]
-            with _parquet(table.file).ParquetFile(table.file) as archive:
+            with _opened(table.file) as archive:
                 column = archive.read_row_group(group, columns=[table.column], use_threads=False)[0]
             found = column.combine_chunks()
             self._kept[t, group] = found.field("bytes") if "." in table.column else found
@@ -113,7 +117,7 @@ class ParquetSource(EncodedSource):
 class _Table:
     """A file: where its groups of rows begin, the column of images, labels and names of classes as they are stated."""
 
-    file: Path
+    file: File
     starts: NDArray[np.int64]
     column: str
     labels: NDArray | None
@@ -124,14 +128,17 @@ class _Table:
         return int(self.starts[-1])
 
     @property
+    def name(self) -> str:
+        return self.file.path.name
+
+    @property
     def part(self) -> str | None:
-        return part_of(self.file.name)
+        return part_of(self.name)
 
 
-def _read_table(file: Path) -> _Table:
+def _read_table(file: File) -> _Table:
     try:
-        require_regular(file)
-        with _parquet(file).ParquetFile(file) as archive:
+        with _opened(file) as archive:
             schema, groups = archive.schema_arrow, archive.metadata
             column, label = _columns(schema)
             lengths = [groups.row_group(g).num_rows for g in range(groups.num_row_groups)]
@@ -141,7 +148,7 @@ def _read_table(file: Path) -> _Table:
                 empty: Any = "" if any(isinstance(x, str) for x in found) else -1
                 labels = np.array([empty if x is None else x for x in found])
             return _Table(file, np.cumsum([0, *lengths]), column, labels, _class_names(schema, label))
-    except UsageError:
+    except (UsageError, RemoteError):
         raise
     except Exception as error:  # pyarrow raises its own on a damaged file
         raise UsageError(f"{file} cannot be used: {reason_of(error)}.") from error
@@ -175,10 +182,16 @@ def _class_names(schema: Any, label: str | None) -> NDArray | None:
         return None
 
 
-def _parquet(file: Path) -> Any:
+@contextmanager
+def _opened(file: File) -> Iterator[Any]:
+    """The file as pyarrow opens it."""
     try:
-        return importlib.import_module("pyarrow.parquet")
+        parquet = importlib.import_module("pyarrow.parquet")
     except ImportError as error:
         raise UsageError(
             f"{file} is a Parquet file, and pyarrow, which reads them, is not installed. Type: pip install pyarrow."
         ) from error
+    if isinstance(file, LocalFile):
+        require_regular(file.path)
+    with parquet.ParquetFile(file.path if isinstance(file, LocalFile) else file.open()) as archive:
+        yield archive

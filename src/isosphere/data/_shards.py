@@ -1,10 +1,9 @@
 """WebDataset shards: tar files whose members share a key, read in place."""
 
 import itertools
-import math
-import re
 import tarfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 
@@ -13,34 +12,28 @@ from numpy.typing import NDArray
 
 from isosphere.errors import UsageError, plural
 
+from ._braces import expand_braces
 from ._encoded import EncodedSource
+from ._files import File, LocalFile
 from ._home import expanded
 from ._labels import labels_of_texts
 from ._layout import TEST_NAMES, TRAIN_NAMES, Layout, arrange, foreign_format, no_test_part, part_of
-from ._limits import UnreadableImageError, read_text, require_fitting
+from ._limits import MAX_FILE_BYTES, require_fitting
+from ._remote import RemoteFile, in_parallel
 from ._source import Origin, Split
 from ._tar_index import TarIndex, index_tar
 
-_MOST = 100_000
-_BRACES = re.compile(r"\{([^{}]*)\}")
-_RANGE = re.compile(r"(\d{1,18})\.\.(\d{1,18})")
-_URL = re.compile(r"(pipe|[a-z][a-z0-9+.-]*(?=://)):")
+_NEAR, _MOST = 1 << 16, 1 << 23
+"""Bytes between images that are rather read than asked for apart, and bytes of one request at the most."""
 
 
-def refuse_url(text: str) -> None:
-    """Raise UsageError for ``pipe:`` and for addresses on the network; data are read from disks alone."""
-    found = _URL.match(text)
-    if found is None:
-        return
-    if found[1] == "pipe":
+def refuse_pipe(text: str) -> None:
+    """Raise UsageError for ``pipe:``, which other readers of shards hand to a shell."""
+    if text.startswith("pipe:"):
         raise UsageError(
             f"{text} would run a shell command, and data never do here: write the shards to a disk and give their "
             "names, for example shards/train-{000..003}.tar."
         )
-    raise UsageError(
-        f"{text} is an address, and images are read from disks alone: fetch the files first (curl -O, aws s3 cp, "
-        "gsutil cp) and give the folder that holds them."
-    )
 
 
 def is_shard_pattern(text: str) -> bool:
@@ -48,48 +41,25 @@ def is_shard_pattern(text: str) -> bool:
     return text.casefold().endswith((".tar", ".tar}")) and any(c in text for c in "{}*?[]")
 
 
-def expand_braces(pattern: str) -> list[str]:
-    """The names that braces stand for, as a shell has it: ``{000..003}`` counts, ``{a,b}`` lists.
-
-    Raises: UsageError for braces that do not close, or more than 100,000 names, which are counted before they are made.
-    """
-    pieces, fields = _BRACES.split(pattern)[::2], _BRACES.findall(pattern)
-    if any(c in piece for piece in pieces for c in "{}"):
-        raise UsageError(f"{pattern} has a brace without its partner: type it as in train-{{000..003}}.tar.")
-    if math.prod(map(_count, fields)) > _MOST:
-        raise UsageError(f"{pattern} stands for more than {_MOST:,} files.")
-    chosen = itertools.product(*map(_choices, fields))
-    return ["".join(itertools.chain(*zip(pieces, (*words, ""), strict=True))) for words in chosen]
-
-
-def _count(field: str) -> int:
-    """How many names the inside of braces stands for."""
-    between = _RANGE.fullmatch(field)
-    return abs(int(between[2]) - int(between[1])) + 1 if between else field.count(",") + 1
-
-
-def _choices(field: str) -> list[str]:
-    between = _RANGE.fullmatch(field)
-    if not between:
-        return field.split(",")
-    low, high = int(between[1]), int(between[2])
-    step = 1 if low <= high else -1
-    return [f"{k:0{len(between[1])}d}" for k in range(low, high + step, step)]
-
-
 def open_shards(pattern: str, *, split: Split = None) -> "ShardSource":
     """Open the tar files that a pattern with braces or wildcards stands for.
 
     Raises: UsageError if one of them is absent, or for a pattern that matches nothing.
     """
-    stem = PurePath(pattern).name.partition("{")[0].partition("*")[0].strip("-_.")
-    return open_tars(files_of(pattern), name=stem, typed=pattern, split=split)
+    files = [LocalFile(path.absolute()) for path in files_of(pattern)]
+    return open_tars(files, name=stem_of(pattern), typed=pattern, split=split)
 
 
-def open_tars(files: Sequence[Path], *, name: str, typed: str, split: Split = None) -> "ShardSource":
+def stem_of(pattern: str) -> str:
+    """What the names of a pattern begin with, which names the source."""
+    return PurePath(pattern).name.partition("{")[0].partition("*")[0].strip("-_.")
+
+
+def open_tars(files: Sequence[File], *, name: str, typed: str, split: Split = None) -> "ShardSource":
     """Open tar files as one source, called as their folder where `name` is empty."""
-    common = Path(*_common([f.parent.parts for f in files]))
-    return ShardSource(files, common, name=name or common.resolve().name, typed=typed, split=split)
+    common = common_folder([file.path for file in files])
+    own = common.resolve().name if isinstance(common, Path) else common.name
+    return ShardSource(files, common, name=name or own, typed=typed, split=split)
 
 
 def files_of(pattern: str) -> list[Path]:
@@ -136,9 +106,9 @@ class ShardSource(EncodedSource):
     """
 
     def __init__(
-        self, files: Sequence[Path], folder: Path, *, name: str, typed: str, split: Split = None
+        self, files: Sequence[File], folder: PurePath, *, name: str, typed: str, split: Split = None
     ) -> None:
-        shards = [_Shard(file, file.relative_to(folder).as_posix()) for file in files]
+        shards = [_Shard(file, file.path.relative_to(folder).as_posix()) for file in files]
         unreadable = _read_indexes(shards)
         shards = [shard for shard in shards if shard.index.members]
         if not shards:
@@ -151,7 +121,7 @@ class ShardSource(EncodedSource):
         layout = _arrange(shards, split, typed)
         chosen = np.array(layout.positions, dtype=np.int64)
         texts = [text for index in indexes for text in index.labels]
-        labels, class_names = labels_of_texts(texts, _class_names(folder))
+        labels, class_names = labels_of_texts(texts, _class_names(shards[0]))
         labelled = bool((labels >= 0).any())
         super().__init__(
             name,
@@ -162,35 +132,62 @@ class ShardSource(EncodedSource):
             unreadable=unreadable,
             left_out=[*layout.left_out, *_aside(shards)],
         )
-        self._files = [str(shard.file.absolute()) for shard in shards]
+        self._files = [shard.file for shard in shards]
         self.shard = np.repeat(np.arange(len(shards)), [len(x.members) for x in indexes])[chosen]
         self._offset = np.concatenate([np.array(x.offsets, dtype=np.int64) for x in indexes])[chosen]
         self._bytes = np.concatenate([np.array(x.sizes, dtype=np.int64) for x in indexes])[chosen]
+        self._ahead: dict[int, bytes] = {}
 
     def origin(self, i: int) -> Origin:
-        return Origin(self._files[self.shard[i]], int(self._offset[i]), int(self._bytes[i]))
+        file = self._files[self.shard[i]]
+        return Origin(file.place, int(self._offset[i]), int(self._bytes[i]), file.version)
 
     def body(self, i: int) -> bytes:
         size = int(self._bytes[i])
         require_fitting(size)
+        body = self._ahead.get(i)
+        return self._files[self.shard[i]].read(int(self._offset[i]), size) if body is None else body
+
+    @contextmanager
+    def ahead(self, positions: Sequence[int]) -> Iterator[None]:
+        behind = [i for i in positions if isinstance(self._files[self.shard[i]], RemoteFile)]
+        in_parallel(self._fetch, list(self._neighbours(behind)))
         try:
-            # Opened for each image: thousands of shards would outnumber the files that a process may hold open,
-            # and threads and forked workers share no position.
-            with Path(self._files[self.shard[i]]).open("rb", buffering=0) as stream:
-                stream.seek(int(self._offset[i]))
-                body = stream.read(size)
-        except OSError as error:
-            raise UnreadableImageError((error.strerror or str(error)).lower()) from error
-        if len(body) < size:
-            raise UnreadableImageError("its shard has become shorter since it was indexed")
-        return body
+            yield
+        finally:
+            for i in behind:
+                self._ahead.pop(i, None)
+
+    def _neighbours(self, positions: Sequence[int]) -> Iterator[list[int]]:
+        """The images in runs that lie close together in one shard, and are read by one request."""
+        run: list[int] = []
+        for i in sorted(positions, key=lambda i: (self.shard[i], self._offset[i])):
+            end = int(self._offset[i] + self._bytes[i])
+            if self._bytes[i] > MAX_FILE_BYTES:
+                continue
+            close = run and self.shard[i] == self.shard[run[0]] and end - self._offset[run[0]] <= _MOST
+            if close and self._offset[i] - self._offset[run[-1]] - self._bytes[run[-1]] <= _NEAR:
+                run.append(i)
+                continue
+            if run:
+                yield run
+            run = [i]
+        if run:
+            yield run
+
+    def _fetch(self, run: list[int]) -> None:
+        first, last = int(self._offset[run[0]]), run[-1]
+        whole = self._files[self.shard[last]].read(first, int(self._offset[last] + self._bytes[last]) - first)
+        for i in run:
+            start = int(self._offset[i]) - first
+            self._ahead[i] = whole[start : start + int(self._bytes[i])]
 
 
 @dataclass
 class _Shard:
     """A tar file, its name as shown, and what it holds."""
 
-    file: Path
+    file: File
     place: str
     index: TarIndex = None  # type: ignore[assignment]  (filled in by `_read_indexes`)
 
@@ -203,12 +200,11 @@ class _Shard:
 def _read_indexes(shards: list[_Shard]) -> list[tuple[str, str]]:
     """Index every shard; what cannot be read of them, with reasons."""
     unreadable: list[tuple[str, str]] = []
-    for shard in shards:
-        try:
-            shard.index = index_tar(shard.file)
-        except (OSError, tarfile.TarError) as error:
-            shard.index = TarIndex()
-            unreadable.append((shard.place, _why_not(shard.file, error)))
+    found = (in_parallel if _are_remote(shards) else map)(lambda shard: _indexed(shard.file), shards)
+    for shard, (index, why_not) in zip(shards, found, strict=True):
+        shard.index = index
+        if why_not:
+            unreadable.append((shard.place, why_not))
             continue
         if shard.index.pickled:
             raise UsageError(
@@ -229,11 +225,23 @@ def _read_indexes(shards: list[_Shard]) -> list[tuple[str, str]]:
     return unreadable
 
 
-def _why_not(file: Path, error: Exception) -> str:
+def _are_remote(shards: list[_Shard]) -> bool:
+    return any(isinstance(shard.file, RemoteFile) for shard in shards)
+
+
+def _indexed(file: File) -> tuple[TarIndex, str]:
+    """What a shard holds, and why it cannot be read where it cannot."""
+    try:
+        return index_tar(file), ""
+    except (OSError, tarfile.TarError) as error:
+        return TarIndex(), _why_not(file, error)
+
+
+def _why_not(file: File, error: Exception) -> str:
     if isinstance(error, OSError) and error.strerror:
         return error.strerror.lower()
     try:
-        with file.open("rb") as stream:
+        with file.open() as stream:
             start = stream.read(6)
     except OSError:
         start = b""
@@ -271,12 +279,13 @@ def _arrange(shards: list[_Shard], split: Split, typed: str) -> Layout:
     )
 
 
-def _class_names(folder: Path) -> NDArray | None:
+def _class_names(shard: _Shard) -> NDArray | None:
+    body = shard.file.beside(shard.place, "classnames.txt")
     try:
-        lines = read_text(folder / "classnames.txt").splitlines()
-    except (OSError, UnicodeDecodeError):
+        lines = [] if body is None else body.decode("utf-8-sig").splitlines()
+    except UnicodeDecodeError:
         return None
-    return np.array([line.strip() for line in lines if line.strip()])
+    return None if body is None else np.array([line.strip() for line in lines if line.strip()])
 
 
 def _numbered(indexes: list[TarIndex], chosen: NDArray[np.int64]) -> list[tuple[int, int]]:
@@ -300,5 +309,8 @@ def _aside(shards: list[_Shard]) -> list[tuple[str, str]]:
     ]
 
 
-def _common(paths: Sequence[tuple[str, ...]]) -> list[str]:
-    return [p[0] for p in itertools.takewhile(lambda p: len(set(p)) == 1, zip(*paths, strict=False))]
+def common_folder(paths: Sequence[PurePath]) -> PurePath:
+    """The deepest folder that all of these files lie in."""
+    parts = zip(*(path.parent.parts for path in paths), strict=False)
+    common = itertools.takewhile(lambda part: len(set(part)) == 1, parts)
+    return type(paths[0])(*(part[0] for part in common))

@@ -4,6 +4,7 @@ import copy
 import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Literal, NamedTuple, Self
 
 import numpy as np
@@ -19,15 +20,26 @@ from ._random import permutation
 DIGEST_BYTES = 16
 """Length of the digest of an image: 128 bits, so that no two images of any collection share one by chance."""
 
+AT_ONCE = 32
+"""Images that are decoded one after another by whoever decodes them, and may be asked for together."""
+
 Split = Literal["train", "test"] | None
 
 
 class Origin(NamedTuple):
-    """Where an image lies on the disk: in a file, and where it is only a part of one, from where on and how long."""
+    """Where an image lies: in a file, and where it is only a part of one, from where on and how long. Of a file behind
+    an address ``version`` is what its store says of the content (empty for nothing); None for one on a disk.
+    """
 
     file: str
     start: int = 0
     size: int | None = None
+    version: str | None = None
+
+    @property
+    def is_file(self) -> bool:
+        """Whether it is a file of its own on a disk."""
+        return self.size is None and not self.start and self.version is None
 
 
 def array_digest(pixels: NDArray) -> bytes:
@@ -147,6 +159,10 @@ class Source(ABC):
         """Whether the numbers of image ``i`` are in memory, to be looked at without reading a file."""
         return self.in_memory
 
+    def ahead(self, positions: Sequence[int]) -> AbstractContextManager[None]:
+        """Within the block these images are read: a source that waits for each may ask for all of them at once."""
+        return nullcontext()
+
     def subset(self, indices: Sequence[int] | NDArray[np.int64]) -> "Source":
         """The images at these positions, in this order, with the same class names."""
         return Subset(self, np.asarray(indices, dtype=np.int64))
@@ -210,6 +226,9 @@ class Subset(Source):
 
     def holds(self, i: int) -> bool:
         return self.source.holds(int(self.indices[i]))
+
+    def ahead(self, positions: Sequence[int]) -> AbstractContextManager[None]:
+        return self.source.ahead(self.indices[list(positions)].tolist())
 
     def read_as(self, reading: Reading) -> Self:
         other = super().read_as(reading)

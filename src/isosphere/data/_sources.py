@@ -5,17 +5,21 @@ import difflib
 import os
 from pathlib import Path
 
+from isosphere.addresses import is_address, public
 from isosphere.errors import UsageError
 from isosphere.reading import UnreadableError, read_json
 
+from ._address import open_address
 from ._class_list import CLASS_LIST, class_list_of, only_classes
+from ._files import LocalFile
 from ._folder import holds_a_run, is_image_file
 from ._formats import BUILTIN, FORMATS, Asked, describe_formats
 from ._home import expanded
 from ._joined import JoinedSource, distinct_ends, joined, parts_of
 from ._layout import foreign_format, is_ignored, no_test_part
 from ._listed import FileSource
-from ._shards import open_tars, refuse_url
+from ._remote import listed, require_known
+from ._shards import open_tars, refuse_pipe
 from ._source import Source, Split
 
 _PACKED = frozenset({".gz", ".tgz", ".bz2", ".tbz2", ".xz", ".txz", ".zst", ".7z", ".rar", ".lz4"})
@@ -49,6 +53,8 @@ def located(spec: str | Path) -> str:
     if len(parts := parts_of(text)) > 1:
         return joined([located(part) for part in parts])
     whole, classes = class_list_of(text)
+    if is_address(whole):
+        return whole + (classes and CLASS_LIST + _absolute(classes))
     if classes:
         return located(whole) + CLASS_LIST + _absolute(classes)
     asked = Asked(text)
@@ -62,9 +68,11 @@ def located(spec: str | Path) -> str:
 
 
 def as_text(spec: "str | os.PathLike[str]") -> str:
-    """What names the same images as a text: of a path that is spelt like a built-in name, ``./digits``."""
+    """What names the same images as a text: of a path that is spelt like a built-in name, ``./digits``; of an address
+    without its password or signature, which this process remembers.
+    """
     text = os.fspath(spec)
-    return text if isinstance(spec, str) or not is_builtin(text) else f"./{text}"
+    return public(text) if isinstance(spec, str) or not is_builtin(text) else f"./{text}"
 
 
 def _absolute(text: str) -> str:
@@ -80,6 +88,8 @@ def _open(text: str, split: Split) -> Source:
     whole, classes = class_list_of(text)
     if classes:
         return only_classes(open_source(whole, split=split), classes)
+    if is_address(text):
+        return open_address(text, split=split)
     asked = Asked(text, split)
     for each in FORMATS:
         if each.recognises_name(asked):
@@ -113,8 +123,12 @@ def _open_several(names: list[str], text: str, split: Split) -> Source:
     """The sources as one: of those that are split the part that is asked for, the others as parts to train on."""
     if all(is_image_file(expanded(name)) for name in names):
         return FileSource(names, split=split)
+    if all(map(is_address, names)) and all(name.casefold().endswith(".tar") for name in names):
+        remote = [file for name in names for file in listed(name)]
+        return open_tars(remote, name="", typed=text, split=split)
     if all(name.casefold().endswith(".tar") and expanded(name).is_file() for name in names):
-        return open_tars([expanded(name) for name in names], name="", typed=text, split=split)
+        files = [LocalFile(expanded(name).absolute()) for name in names]
+        return open_tars(files, name="", typed=text, split=split)
     parts = [_open(name, "train" if split else None) for name in names]
     chosen = [i for i, part in enumerate(parts) if split != "test" or part.has_test_split]
     if not chosen:
@@ -152,7 +166,10 @@ def _require_there(asked: Asked) -> None:
     """Refuse what names nothing, an address, and a place where nothing is."""
     if not asked.text.strip() or "\0" in asked.text:
         raise UsageError(f"No data were named; expected {describe_formats()}.")
-    refuse_url(asked.text)
+    refuse_pipe(asked.text)
+    if is_address(asked.text):  # whether it is there is asked for once, when it is opened
+        require_known(asked.text)
+        return
     try:
         there = asked.is_pattern or asked.path.exists()
     except OSError as error:  # a name that is too long, or a folder above that may not be entered

@@ -13,10 +13,9 @@ from torch import Tensor
 
 from ._images import require_readable, square
 from ._limits import UnreadableImageError
-from ._source import Source
+from ._source import AT_ONCE, Source
 from ._workers import Ahead, worker_count
 
-_CHUNK = 32
 _GREY = 128
 
 
@@ -37,12 +36,15 @@ def decode_batch(source: Source, size: int, positions: Sequence[int]) -> Decoded
     images = torch.empty((len(positions), source.in_chans, size, size), dtype=torch.uint8)
     index: list[int] = []
     failed: dict[int, str] = {}
-    for i in positions:
-        try:
-            images[len(index)] = square(source, i, size)
-            index.append(i)
-        except UnreadableImageError as error:
-            failed[i] = str(error)
+    for start in range(0, len(positions), AT_ONCE):
+        some = positions[start : start + AT_ONCE]
+        with source.ahead(some):
+            for i in some:
+                try:
+                    images[len(index)] = square(source, i, size)
+                    index.append(i)
+                except UnreadableImageError as error:
+                    failed[i] = str(error)
     return Decoded(images[: len(index)], torch.tensor(index, dtype=torch.int64), failed)
 
 
@@ -110,8 +112,8 @@ class _Plan:
 
     def __iter__(self) -> Iterator[list[int]]:
         for batch in self.batches():
-            for start in range(0, len(batch), _CHUNK):
-                yield batch[start : start + _CHUNK].tolist()
+            for start in range(0, len(batch), AT_ONCE):
+                yield batch[start : start + AT_ONCE].tolist()
 
     def __call__(self, positions: list[int]) -> Decoded:
         return decode_batch(self.source, self.size, positions)
@@ -120,12 +122,12 @@ class _Plan:
 def _stream(
     plan: _Plan, workers: int, strict: bool, progress: Callable[[int, int], None] | None
 ) -> Generator[Decoded]:
-    parts_a_batch = math.ceil(plan.batch_size / _CHUNK)
+    parts_a_batch = math.ceil(plan.batch_size / AT_ONCE)
     ahead = max(2, math.ceil(parts_a_batch / max(1, workers)))
     done = 0
     with closing(iter(Ahead(plan, plan, workers=workers, ahead=ahead))) as parts:
         for batch in plan.batches():
-            found = _join([next(parts) for _ in range(0, len(batch), _CHUNK)])
+            found = _join([next(parts) for _ in range(0, len(batch), AT_ONCE)])
             if strict and found.failed:
                 reasons = [(plan.source.paths[i], reason) for i, reason in found.failed.items()]
                 require_readable(plan.source, len(plan.source) - len(reasons), reasons, strict=True)

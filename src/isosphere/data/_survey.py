@@ -8,6 +8,7 @@ from isosphere.errors import UsageError, option, plural
 
 from ._limits import UnreadableImageError
 from ._opening import Opening
+from ._sample import sample
 from ._source import Source
 
 SAMPLE = 64
@@ -75,8 +76,7 @@ class Survey:
 def survey(source: Source, *, samples: int = SAMPLE) -> Survey:
     """Look at a sample of a source that is spread over it, as its `Reading` takes them; nothing is decoded of files."""
     found, reading = [], source.reading
-    spread = np.linspace(0, len(source) - 1, min(len(source), samples)).round().astype(int)
-    for i in np.unique(spread).tolist():
+    for i in sample(source, samples):
         try:
             found.append(source.about(i))
         except (UnreadableImageError, UsageError):  # said when it is read

@@ -3,17 +3,15 @@
 import contextlib
 import hashlib
 import json
-import os
 import tarfile
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO, NamedTuple
 
-from isosphere.reading import require_regular
-
 from ._cache import cache_folder, keep
 from ._decode import IMAGE_SUFFIXES
+from ._files import File
 from ._layout import (
     begins_as_image,
     foreign_format,
@@ -76,8 +74,9 @@ class _Sample:
         index.second += len(self.images) - len(chosen)
 
 
-def index_tar(file: Path) -> TarIndex:
-    """Read the headers of a tar file in the WebDataset form, or what an earlier call kept of them.
+def index_tar(file: File) -> TarIndex:
+    """Read the headers of a tar file in the WebDataset form, or what an earlier call kept of them; of a file of which
+    nobody knows the version nothing is kept.
 
     A sample is a run of members whose names agree up to the first dot of the last component; if that would merge images
     of which none is ``KEY.SUFFIX``, up to the last dot. A link to an image of the archive is one too. An archive that
@@ -85,20 +84,23 @@ def index_tar(file: Path) -> TarIndex:
 
     Raises: OSError if the file cannot be read, tarfile.ReadError if it is no plain tar file.
     """
-    state = require_regular(file)
-    kept = _kept_file(file, state)
+    state = file.state
+    if state is None:
+        return _scan(file)
+    kept = _kept_file(state)
     with contextlib.suppress(OSError, ValueError, TypeError):
         return TarIndex(**json.loads(kept.read_text(encoding="utf-8")))
-    index = _scan(file, state.st_size)
+    index = _scan(file)
     keep(kept, lambda stream: stream.write(json.dumps(asdict(index)).encode()))
     return index
 
 
-def _scan(file: Path, length: int) -> TarIndex:
+def _scan(file: File) -> TarIndex:
     index, sample = TarIndex(), _Sample()
     places: dict[str, tuple[int, int]] = {}  # of images: offset and size
     links: dict[str, str] = {}  # to what comes later, if anywhere
-    with file.open("rb") as stream, tarfile.open(fileobj=stream, mode="r:") as archive:
+    length = file.size
+    with file.open() as stream, tarfile.open(fileobj=stream, mode="r:") as archive:
         for member in _members(archive, index):
             name = normal_name(member.name)
             if member.issparse() or _is_meta(name):
@@ -224,7 +226,6 @@ def _is_meta(name: str) -> bool:
     return is_ignored(last) or (last.startswith("__") and last.endswith("__"))
 
 
-def _kept_file(file: Path, state: os.stat_result) -> Path:
-    facts = f"{_VERSION}\0{file.resolve()}\0{state.st_size}\0{state.st_mtime_ns}"
-    digest = hashlib.sha256(facts.encode("utf-8", "surrogateescape")).hexdigest()[:32]
+def _kept_file(state: str) -> Path:
+    digest = hashlib.sha256(f"{_VERSION}\0{state}".encode("utf-8", "surrogateescape")).hexdigest()[:32]
     return cache_folder() / "shards" / f"{digest}.json"

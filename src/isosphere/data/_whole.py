@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from ._limits import UnreadableImageError
+from ._sample import sample
 from ._source import Source
 
 LONGEST = 4
@@ -65,7 +66,6 @@ class Shapes(NamedTuple):
 
 
 def _each(source: Source, samples: int, look: Callable[[int], tuple[int, int]]) -> Iterator[tuple[int, int]]:
-    spread = np.linspace(0, len(source) - 1, min(len(source), samples)).round().astype(int)
-    for i in np.unique(spread).tolist():
+    for i in sample(source, samples):
         with suppress(UnreadableImageError):
             yield look(i)

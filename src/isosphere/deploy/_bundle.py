@@ -215,7 +215,7 @@ def _references(run: Embedder, folder: Path, source: Source, index: Index) -> tu
 def _picture(source: Source, i: int) -> tuple[str, bytes] | None:
     """The ending and bytes of an image: of its own file, else its pixels as PNG; None where they cannot be had."""
     origin = source.origin(i)
-    if origin is not None and origin.size is None and not origin.start and is_image_file(Path(origin.file)):
+    if origin is not None and origin.is_file and is_image_file(Path(origin.file)):
         with suppress(OSError):
             return Path(origin.file).suffix.lower(), Path(origin.file).read_bytes()
     if source.reading.channels is not None and source.reading.channels.bands:

@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from isosphere.addresses import public
 from isosphere.data import AUTO, CLASS_LIST, Channels, Opening, Reading, ViewRecipe, ground_of
 from isosphere.errors import UsageError, nearest, option
 from isosphere.methods import DISTILLATION
@@ -45,7 +46,8 @@ class DataConfig(_Section):
 
     source: str | None = Field(
         default=None,
-        description="folder, zip, .npz, .h5, shards (.tar), textures:FAMILY, digits, torchvision:NAME:PATH",
+        description="folder, zip, .npz, .h5, shards (.tar), an address (s3://, https://), textures:FAMILY, digits, "
+        "torchvision:NAME:PATH",
     )
     family: Family | None = Field(
         default=None,
@@ -130,6 +132,11 @@ class DataConfig(_Section):
         query = rest.partition("?")[2]
         source = f"textures:{values['family']}" + (f"?{query}" if query else "")
         return {**values, "source": source, "family": None}
+
+    @field_validator("source")
+    @classmethod
+    def _without_secrets(cls, value: str | None) -> str | None:
+        return value and public(value)
 
     @field_validator("ground")
     @classmethod

@@ -6,7 +6,7 @@ from pathlib import Path
 from types import FrameType, TracebackType
 from typing import TYPE_CHECKING
 
-from isosphere.errors import NotFiniteError, WriteError, option, out_of_memory
+from isosphere.errors import NotFiniteError, RemoteError, WriteError, option, out_of_memory
 from isosphere.training._config import Config
 from isosphere.training._deterministic import NOT_DETERMINISTIC
 from isosphere.training._distributed import lost, restarts
@@ -53,7 +53,9 @@ class Interrupt:
 
 
 def failure_in_words(error: Exception, checkpoint: Path, config: Config, fabric: "Fabric") -> str | None:
-    """What is left and what to type after numbers that are none, a full memory, a lost process; None for others."""
+    """What is left and what to type after numbers that are none, images that can no longer be read, a full memory, a
+    lost process; None for others.
+    """
     train = config.train
     kept = (
         f"The last good checkpoint, {checkpoint}, is kept."
@@ -68,6 +70,8 @@ def failure_in_words(error: Exception, checkpoint: Path, config: Config, fabric:
         )
     if isinstance(error, WriteError):
         return f"{error} Then go on with {option('resume', True)}."
+    if isinstance(error, RemoteError):
+        return f"{error} {kept} The same with {option('resume', True)} goes on from there."
     if out_of_memory(error):
         batch = train.batch_size or 4
         taken = train.micro_batch or batch

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from isosphere.data import Batch, Loader, Views
-from isosphere.errors import option
+from isosphere.errors import RemoteError, option
 from isosphere.methods import Method
 from isosphere.models import evaluation_mode, memory_format
 from isosphere.reductions import equal_rows
@@ -201,8 +201,13 @@ class TrainState:
         self.tick()
 
     def batches(self) -> Iterator[Batch]:
-        """The rest of the epoch."""
-        return self.timer.each("data", self.loader.epoch(self.at.epoch, start=self.at.batch))
+        """The rest of the epoch. Where images behind an address can no longer be read, what was trained is saved."""
+        try:
+            yield from self.timer.each("data", self.loader.epoch(self.at.epoch, start=self.at.batch))
+        except RemoteError:
+            if self.fabric.world_size == 1:  # the others would not save with this one
+                self.save()
+            raise
 
     def step(self, batch: Batch) -> None:
         """One step of the optimiser on the views of a batch; with ``train.profile`` the operators of the last step

@@ -205,8 +205,7 @@ def kept_names(found: Duplicates, dropped: Collection[int]) -> list[str]:
         if row in dropped:
             continue
         origin = source.origin(position)
-        whole = origin is not None and origin.size is None and origin.start == 0
-        names.append(origin.file if origin is not None and whole else index.paths[row])
+        names.append(origin.file if origin is not None and origin.is_file else index.paths[row])
     return names
 
 
