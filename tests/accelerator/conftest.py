@@ -1,6 +1,6 @@
 """The simulated accelerator is compiled on first use: without a compiler its tests are skipped, and say so.
 
-With ``ISOSPHERE_ACCELERATOR=cuda`` they run on a GPU (``make gpu``).
+With ``ISOSPHERE_ACCELERATOR=cuda`` they run on a GPU (``make gpu``), and nothing runs where there is none.
 """
 
 import os
@@ -11,9 +11,15 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.accelerator.place import SIMULATED, D, package
+from tests.accelerator.place import SIMULATED, absent, package
 
 COMPILERS = ("c++", "g++", "clang++")
+
+
+def pytest_configure() -> None:
+    """End with pytest's code of wrong usage where the device that was asked for is absent."""
+    if said := absent():
+        raise pytest.UsageError(said)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -27,8 +33,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def simulated():
     """The package of the simulated accelerator, of which torch knows from now on; or its counterpart of a real one."""
     if not SIMULATED:
-        if D == "cuda" and not torch.cuda.is_available():
-            pytest.skip("ISOSPHERE_ACCELERATOR=cuda, and torch finds no GPU here")
         torch.backends.cudnn.allow_tf32 = False  # else convolutions are not those of the CPU
         return package()
     os.environ["PATH"] += os.pathsep + str(Path(sys.executable).parent)  # where pip has put ninja

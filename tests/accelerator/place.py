@@ -5,9 +5,23 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+import torch
 
 D = os.environ.get("ISOSPHERE_ACCELERATOR", "simulated")
 SIMULATED = D == "simulated"
+
+THERE = {"cuda": torch.cuda.is_available, "mps": torch.backends.mps.is_available}
+
+
+def absent() -> str | None:
+    """Why the device that was asked for cannot be had, in words: tests that are skipped for it would look green."""
+    if SIMULATED or THERE.get(D, bool)():
+        return None
+    said = f"ISOSPHERE_ACCELERATOR={D}: "
+    if D not in THERE:
+        return f"{said}expected cuda or mps, or nothing for the simulated device"
+    return f"{said}torch {torch.__version__} finds no such device here"
+
 
 counted = pytest.mark.skipif(not SIMULATED, reason="counts are those of the simulated accelerator")
 

@@ -8,13 +8,14 @@ from torch import Tensor, nn
 
 from isosphere.data import RECIPES, Pictures, Views, recipe
 from isosphere.discrepancies import DISCREPANCIES, build_discrepancy
-from isosphere.methods import Method, build_method
+from isosphere.methods import DISTILLATION, METHODS, Method, build_method
 from isosphere.models import build_encoder
 from isosphere.sphere import normalize
+from isosphere.training import Differentiator, Step, StepTimer
 from isosphere.training._config import OptimConfig
 from isosphere.training._optimizer import build_optimizer
-from tests.accelerator.place import D, counted
-from tests.names import FROM_VIEWS
+from tests.accelerator.place import D, counted, launched
+from tests.training.test_gradient import assert_close, gradients
 
 BATCH = 12
 
@@ -28,13 +29,16 @@ def built(name: str) -> Method:
     dim = {} if "vje" in name else {"dim": 16}
     encoder = build_encoder("small-conv", image_size=16)
     method = build_method(name, encoder, global_views=2, hidden=32, **dim)
-    return method.prepare(n=BATCH, views=2, batch=views()).train()
+    return method.prepare(n=BATCH, views=2, batch=given(name)).train()
 
 
-def views(seed: int = 0, small: int = 0) -> list[Tensor]:
+def given(name: str, seed: int = 0, small: int = 0, device: str = "cpu") -> list[Tensor]:
+    """What a method is given of a batch: two views, some of them small, and targets where it learns from them."""
     generator = torch.Generator().manual_seed(seed)
-    sizes = [16] * 2 + [8] * small
-    return [torch.randn(BATCH, 3, size, size, generator=generator) for size in sizes]
+    made = [torch.randn(BATCH, 3, size, size, generator=generator) for size in [16] * 2 + [8] * small]
+    if name == DISTILLATION:
+        made.append(normalize(torch.randn(BATCH, 16, generator=generator))[..., None, None])
+    return [x.to(device) for x in made]
 
 
 def train(method: nn.Module, device: str, batches: list[list[Tensor]], dtype: torch.dtype | None = None):
@@ -70,20 +74,42 @@ def test_a_discrepancy_is_that_of_the_cpu_and_waits_for_nothing(name, simulated)
     torch.testing.assert_close(there.zscore(a.detach()).cpu(), here.zscore(z), rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", FROM_VIEWS)
+@pytest.mark.parametrize("name", METHODS)
 def test_a_method_is_that_of_the_cpu_and_its_step_waits_for_nothing(name, simulated):
     there, here = built(name).to(D), built(name)
-    there.describe([view.to(D) for view in views()])
-    batches = [views(seed) for seed in range(2)]
+    there.describe(given(name, device=D))
+    batches = [given(name, seed) for seed in range(2)]
     assert train(there, D, batches) == pytest.approx(train(here, "cpu", batches), rel=2e-3, abs=2e-3)
-    batch = [view.to(D) for view in views(2)]
+    batch = given(name, 2, device=D)
     with simulated.no_waiting():
         there(batch).total.backward()
         there.after_step(0.5)
-    train(there.prepare(n=BATCH, views=4), D, [views(9, small=2)], torch.bfloat16)
+    train(there.prepare(n=BATCH, views=4), D, [given(name, 9, small=2)], torch.bfloat16)
     there.eval()
     with torch.no_grad():
-        assert {out.device.type for out in there.embed(views()[0].to(D))} == {D}
+        assert {out.device.type for out in there.embed(batch[0])} == {D}
+
+
+PIECES = [(name, pieces) for name in METHODS for pieces in (1, 3) if pieces == 1 or name != "byol-mhe"]
+
+
+@pytest.mark.parametrize(("name", "pieces"), PIECES)
+def test_the_gradient_of_a_step_is_that_of_the_cpu_and_waits_for_nothing(name, pieces, simulated):
+    """As a training takes it, of the whole batch or of micro-batches."""
+
+    def differentiated(device: str) -> tuple[Tensor, dict[str, Tensor]]:
+        method, fabric, batch = built(name).to(device), launched(device=device), given(name, device=device)
+        network = fabric.setup_module(Step(method))
+        step = Differentiator(network, method, fabric, StepTimer(fabric.device), pieces=pieces)
+        step(batch)
+        method.zero_grad()
+        with simulated.no_waiting() if device == D else contextlib.nullcontext():
+            total, _ = step(batch)
+        return total.cpu(), {key: gradient.cpu() for key, gradient in gradients(method).items()}
+
+    (total, found), (value, expected) = differentiated(D), differentiated("cpu")
+    torch.testing.assert_close(total, value, rtol=1e-4, atol=1e-5)
+    assert_close(found, expected, 1e-3)
 
 
 @pytest.mark.parametrize("name", RECIPES)
@@ -108,10 +134,10 @@ LAUNCHES = {
 
 
 @counted
-@pytest.mark.parametrize("name", FROM_VIEWS)
+@pytest.mark.parametrize("name", METHODS)
 def test_a_loss_is_few_launches(name, simulated):
     method = built(name).to(D)
-    outputs = [x.detach().requires_grad_() for x in method.outputs([view.to(D) for view in views()])]
+    outputs = [x.detach().requires_grad_() for x in method.outputs(given(name, device=D))]
     method.loss(*outputs).total.backward()
     with simulated.record() as seen:
         method.loss(*outputs).total.backward()
@@ -127,7 +153,7 @@ def test_an_optimiser_goes_over_all_parameters_at_once_and_waits_for_nothing(
 ):
     method = built("byol").to(D)
     optimizer = build_optimizer(method, OptimConfig(name=name, weight_decay=0.01), scaled=scaled)
-    method([view.to(D) for view in views()]).total.backward()
+    method(given("byol", device=D)).total.backward()
     optimizer.step()
     with simulated.record() as seen, simulated.no_waiting():
         optimizer.step()

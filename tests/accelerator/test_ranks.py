@@ -5,9 +5,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.accelerator.place import counted
 
 HERE = Path(__file__).parent
+PATIENCE = 900
+"""Seconds; quiet, it takes twenty of two cores."""
 
 
 def on_two_ranks(folder: Path) -> list[tuple[int, str]]:
@@ -30,11 +34,16 @@ def on_two_ranks(folder: Path) -> list[tuple[int, str]]:
         )
         for rank in range(2)
     ]  # fmt: skip
-    said = [process.communicate(timeout=280)[1][-3000:] for process in started]
+    try:
+        said = [process.communicate(timeout=PATIENCE)[1][-3000:] for process in started]
+    finally:
+        for process in started:
+            process.kill()
     return [(process.returncode, text) for process, text in zip(started, said, strict=True)]
 
 
 @counted
+@pytest.mark.timeout(2 * PATIENCE)
 def test_ranks_agree_and_no_step_waits(tmp_path, simulated):
     found = on_two_ranks(tmp_path)
     assert [code for code, _ in found] == [0, 0], "\n\n".join(text for _, text in found)

@@ -1,14 +1,20 @@
 """Trainings on the accelerator: what they wait for, what they launch, what they leave."""
 
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 import torch
 
 import isosphere
+from isosphere.data import Source
+from isosphere.methods import DISTILLATION
 from isosphere.runs import RunFolder
-from isosphere.training import Summary, build, fit, load_config, prepare, untrained
+from isosphere.sphere import normalize
+from isosphere.training import Callback, Progress, Summary, build, fit, load_config, prepare, untrained
 from tests.accelerator.place import D, counted, launched
+
+KEPT = Path(__file__).parent.parent / "kept_run"
 
 
 class Steps:
@@ -31,7 +37,14 @@ class Steps:
 @pytest.fixture
 def run(monkeypatch, simulated):
     def run(
-        path: Path, precision: str = "float32", *, device: str = D, resume: bool = False, ui=None, **more
+        path: Path,
+        precision: str = "float32",
+        *,
+        device: str = D,
+        resume: bool = False,
+        ui=None,
+        callbacks=(),
+        **more,
     ) -> Summary:
         settings = {
             "data.source": "textures:wood?count=60&test=12&size=24",
@@ -44,30 +57,117 @@ def run(monkeypatch, simulated):
         }
         made = launched(precision, device)
         monkeypatch.setattr("isosphere.training._setup.make_fabric", lambda *a, **k: made)
-        parts = prepare(load_config(None, [f"{key}={value}" for key, value in (settings | more).items()]))
+        config = load_config(None, [f"{key}={value}" for key, value in (settings | more).items()])
+        parts = prepare(config, teach=taught if config.method.name == DISTILLATION else None)
         folder = RunFolder.create(path, resume=resume)
         folder.write_config(parts.config.as_mapping())
         given = parts.config, folder, parts.method, parts.loader, parts.views, parts.fabric
-        return fit(*given, observer=parts.observer, facts=parts.identity, ui=ui)
+        shown = {"observer": parts.observer, "facts": parts.identity, "targets": parts.targets}
+        return fit(*given, **shown, ui=ui, callbacks=callbacks)
 
     return run
 
 
+def taught(source: Source, dim: int) -> torch.Tensor:
+    """What a teacher says of the images: something."""
+    return normalize(torch.randn(len(source), dim, generator=torch.Generator().manual_seed(0)))
+
+
+class Unwaiting:
+    """What fit reports to: from the end of the second step of an epoch of seven to the end of its sixth, nothing waits
+    for the device; the last of so many steps in all.
+    """
+
+    def __init__(self, simulated, steps: int) -> None:
+        self.simulated, self.left, self.block = simulated, steps, ExitStack()
+
+    def say(self, *args: object, **more: object) -> None: ...
+
+    def row(self, *args: object) -> None: ...
+
+    def close(self) -> None:
+        self.block.close()
+
+    def step(self, *args: object) -> None:
+        self.left -= 1
+        if self.left % 7 == 5:
+            self.block.enter_context(self.simulated.no_waiting())
+        if self.left % 7 == 1:
+            self.block.close()
+
+
+SGD = {"optim.name": "sgd", "optim.learning_rate": 0.05}
+"""By its steps a wrong length of the gradient shows; AdamW's and LARS's are nearly the same for any."""
+
 CONFIGS = {
-    "float32": {},
-    "bf16": {"precision": "bf16"},
-    "fp16": {"precision": "fp16"},
-    "pieces": {"train.micro_batch": 8},
-    "crops": {"views.recipe": "lejepa", "method.name": "lejepa"},
-    "teacher": {"method.name": "byol", "optim.name": "lars", "optim.clip": 1.0},
-    "two statistics": {"method.name": "vje+mmd", "train.profile": "true", "model.dim": "null"},
-    "vit": {"model.encoder": "vit_tiny_patch16_224"},
+    "float32": SGD,
+    "adamw": {},
+    "bf16": {"precision": "bf16", **SGD},
+    "fp16": {"precision": "fp16", "optim.clip": 0.05, **SGD},
+    "micro-batches": {"train.micro_batch": 8, **SGD},
+    "crops": {"views.recipe": "lejepa", "method.name": "lejepa", **SGD},
+    "clipped": {"optim.clip": 0.05, **SGD},
+    "teacher": {"method.name": "byol", "optim.name": "lars"},
+    "targets": {"method.distill": "small-conv", **SGD},
+    "two statistics": {"method.name": "vje+mmd", "model.dim": "null", **SGD},
+    "given weights": {"model.init": KEPT, "train.load_best": "false", "optim.layer_decay": 0.7, **SGD},
+    "squares": {"data.crop_from": "square", **SGD},
+    "streamed": {"data.workers": 1, **SGD},
+    "vit": {"model.encoder": "vit_tiny_patch16_224", **SGD},
 }
 
 
-@pytest.mark.parametrize("more", CONFIGS.values(), ids=CONFIGS)
-def test_fit(more, tmp_path, run):
-    assert run(tmp_path / "run", **more).steps == 3
+@pytest.mark.parametrize("name", CONFIGS)
+def test_a_training_is_that_of_the_cpu_and_its_steps_wait_for_nothing(
+    name, tmp_path, run, simulated, monkeypatch
+):
+    """Seven steps, or with given weights as many of the head and as many of all: beside the way that they have moved
+    on the CPU, parameters end where they end there.
+    """
+    settings: dict = {"data.source": "textures:wood?count=120&test=12&size=24", **CONFIGS[name]}
+    settings["train.epochs"] = 2 if name == "given weights" else 1
+    if name == "streamed":
+        monkeypatch.setattr("isosphere.training._setup._room", lambda fabric: 0)
+    # Its scaler looks at every step whether gradients are finite.
+    ui = None if name == "fp16" else Unwaiting(simulated, 7 * settings["train.epochs"])
+    assert run(tmp_path / "there", ui=ui, **settings).steps == 7 * settings["train.epochs"]
+    on_cpu = settings | {"precision": "float32", "device": "cpu"}
+    run(tmp_path / "here", **on_cpu)
+    run(tmp_path / "start", **on_cpu | {"train.epochs": 0})
+    there, here, start = (parameters(tmp_path / place) for place in ("there", "here", "start"))
+    moved = (here - start).norm()
+    assert 0 < moved
+    assert (there - here).norm() < {"bf16": 0.5, "fp16": 0.2}.get(name, 0.02) * moved
+
+
+@counted
+def test_a_step_in_float16_waits_once(tmp_path, run, simulated):
+    with simulated.record() as seen:
+        ui = Steps(seen)
+        run(tmp_path / "run", "fp16", ui=ui, **{"optim.clip": 0.05, "train.monitor": "false"})
+    assert ui.marks[1][0] - ui.marks[0][0] == 1
+
+
+def test_a_training_by_the_clock_waits_for_nothing(tmp_path, run, simulated):
+    """Nor do callbacks."""
+
+    class Until(Callback):
+        def on_step(self, progress: Progress) -> bool:
+            return progress.step == 7
+
+    settings = {"data.source": "textures:wood?count=120&test=12&size=24"}
+    ui, clock = Unwaiting(simulated, 7), {"train.epochs": "null", "train.minutes": 5}
+    assert run(tmp_path / "run", ui=ui, callbacks=Until(), **settings | clock).steps == 7
+
+
+def weights(path: Path) -> dict[str, torch.Tensor]:
+    return RunFolder.open(path).read_method() | RunFolder.open(path).read_encoder()[0]
+
+
+def parameters(path: Path) -> torch.Tensor:
+    """All weights but the statistics of batch norm, as one vector."""
+    found = sorted(weights(path).items())
+    return torch.cat([x.flatten() for name, x in found if "running" not in name and "tracked" not in name])
 
 
 def test_resume(tmp_path, run):
@@ -90,14 +190,14 @@ def test_a_run_goes_on_on_another_device(tmp_path, run):
     """Begun on one device and resumed on the other, both ways: as the whole on the CPU, to float32."""
     settings = {"method.name": "byol", "optim.name": "sgd", "optim.learning_rate": 0.05}
 
-    def weights(path: Path, *devices: str) -> dict[str, torch.Tensor]:
+    def trained(path: Path, *devices: str) -> dict[str, torch.Tensor]:
         for epochs, device in enumerate(devices, start=1):
             run(path, device=device, resume=epochs > 1, **settings | {"train.epochs": epochs})
-        return RunFolder.open(path).read_method() | RunFolder.open(path).read_encoder()[0]
+        return weights(path)
 
-    expected = weights(tmp_path / "whole", "cpu", "cpu")
+    expected = trained(tmp_path / "whole", "cpu", "cpu")
     for first, second in ((D, "cpu"), ("cpu", D)):
-        found = weights(tmp_path / first, first, second)
+        found = trained(tmp_path / first, first, second)
         assert found.keys() == expected.keys()
         for name, x in found.items():
             torch.testing.assert_close(x, expected[name], rtol=1e-2, atol=1e-3, msg=name)

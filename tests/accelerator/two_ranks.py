@@ -11,16 +11,15 @@ import torch
 import torch.distributed as dist
 
 from isosphere.discrepancies import DISCREPANCIES, build_discrepancy
-from isosphere.methods import build_method
+from isosphere.methods import DISTILLATION, METHODS, build_method
 from isosphere.models import build_encoder, synchronise
 from isosphere.reductions import equal_rows
 from isosphere.runs import RunFolder
 from isosphere.sphere import normalize
-from isosphere.training import _setup, fit, load_config, prepare
+from isosphere.training import Differentiator, Step, StepTimer, _setup, fit, load_config, prepare
 from isosphere.training._hardware import OF_RANKS
 from tests.accelerator import simulated
 from tests.accelerator.simulated.lightning import fabric
-from tests.names import FROM_VIEWS
 
 warnings.simplefilter("error")
 warnings.filterwarnings("ignore", message="barrier")  # Lightning names the device on CUDA alone
@@ -44,23 +43,29 @@ for name in DISCREPANCIES:
     torch.testing.assert_close(value, build_discrepancy(name, 16).alone()(z), rtol=1e-4, atol=1e-6)
 
 generator = torch.Generator().manual_seed(SEED)
-views = [torch.randn(16, 3, 16, 16, generator=generator)[8 * rank : 8 * rank + 8].to(D) for _ in range(2)]
-for name in FROM_VIEWS:
+views = [torch.randn(16, 3, 16, 16, generator=generator) for _ in range(2)]
+targets = normalize(torch.randn(16, 16, generator=generator))[..., None, None]
+in_pieces = "kl-vmf", "byol", DISTILLATION
+for name in METHODS:
+    whole = [*views, targets] if name == DISTILLATION else views
+    own = [view[8 * rank : 8 * rank + 8].to(D) for view in whole]
     torch.manual_seed(SEED)
     dim = {} if "vje" in name else {"dim": 16}
     encoder = build_encoder("small-conv", image_size=16)
     method = build_method(name, encoder, global_views=2, hidden=32, **dim).to(D)
-    method = method.prepare(n=16, views=2, batch=views).train()
+    method = method.prepare(n=16, views=2, batch=own).train()
     synchronise(method)
-    for step in range(2):
-        with simulated.record() as seen, equal_rows():
-            loss = method(views).total
-            loss.backward()
-            method.after_step(step / 2)
-    assert not seen.waits, (name, seen.waits[0])
-    both = [torch.empty_like(loss) for _ in range(2)]
-    dist.all_gather(both, loss.detach())
-    assert torch.equal(*both), name
+    network, timer = made.setup_module(Step(method)), StepTimer(made.device)
+    for pieces in (1, 2) if name in in_pieces else (1,):
+        differentiate = Differentiator(network, method, made, timer, pieces=pieces)
+        for step in range(3):  # DistributedDataParallel orders its buckets anew in the second
+            with simulated.record() as seen, equal_rows():
+                loss, _ = differentiate(own)
+                method.after_step(step / 3)
+        assert not seen.waits, (name, pieces, seen.waits[0])
+        both = [torch.empty_like(loss) for _ in range(2)]
+        dist.all_gather(both, loss)
+        assert torch.equal(*both), (name, pieces)
 
 
 class Steps:
@@ -85,7 +90,8 @@ for limit in ("train.epochs=2", "train.minutes=0.02"):
     settings = [
         "data.source=textures:wood?count=200&test=10&size=24",
         *("data.image_size=16", "model.hidden=32", "model.dim=16", limit, "train.batch_size=8"),
-        *("train.log_steps=1000", "method.name=byol"),
+        *("train.log_steps=1000", "method.name=byol", "train.micro_batch=4", "optim.clip=1"),
+        "train.checkpoint_minutes=1000",  # however slow the machine is: a checkpoint is waited for
     ]
     parts = prepare(load_config(None, settings))
     folder = RunFolder(Path(sys.argv[1]) / limit)
@@ -107,3 +113,10 @@ for limit in ("train.epochs=2", "train.minutes=0.02"):
     all_counts = [torch.empty_like(counts) for _ in range(2)]
     dist.all_gather(all_counts, counts)
     assert torch.equal(*all_counts), all_counts
+
+# Rank 0 keeps the store, and may not leave before the others are done.
+store = dist.distributed_c10d._get_default_store()
+if rank == 0:
+    store.wait(["the other is done"])
+else:
+    store.set("the other is done", "")
