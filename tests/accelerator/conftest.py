@@ -29,14 +29,20 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.xdist_group("accelerator"))
 
 
+def compiler_missing() -> bool:
+    """Whether the simulated accelerator cannot be compiled here."""
+    if (own := str(Path(sys.executable).parent)) not in os.environ["PATH"].split(os.pathsep):
+        os.environ["PATH"] += os.pathsep + own  # where pip has put ninja
+    return not shutil.which("ninja") or not any(map(shutil.which, COMPILERS))
+
+
 @pytest.fixture(autouse=True, scope="session")
 def simulated():
     """The package of the simulated accelerator, of which torch knows from now on; or its counterpart of a real one."""
     if not SIMULATED:
         torch.backends.cudnn.allow_tf32 = False  # else convolutions are not those of the CPU
         return package()
-    os.environ["PATH"] += os.pathsep + str(Path(sys.executable).parent)  # where pip has put ninja
-    if not shutil.which("ninja") or not any(map(shutil.which, COMPILERS)):
+    if compiler_missing():
         pytest.skip(
             "the simulated accelerator is compiled by ninja and a C++ compiler, and they are not here"
         )
