@@ -30,7 +30,7 @@ from isosphere.reductions._fused import fused
 from isosphere.reductions._precision import widest
 
 if TYPE_CHECKING:
-    from isosphere.reductions._tiles import Series
+    from isosphere.reductions._tiles import Passes, Series
 
     Sums = tuple[Series, Series]
     SumsOf = Callable[[], Sums | None]
@@ -86,17 +86,21 @@ def _blocks(samples: Tensor, everyone: Tensor, first: int, alone: bool) -> Itera
                 yield _Block(view, rows, others, slice(0, 0), start + first)
 
 
-def _tiles_for(samples: Tensor, series: "SumsOf") -> "tuple[ModuleType, Sums] | None":
+def _tiles_for(
+    samples: Tensor, series: "SumsOf | None", passes: "Passes"
+) -> "tuple[ModuleType, Sums] | None":
     """The passes of :mod:`isosphere.reductions._tiles` and their sums where they are chosen: in float32, for a function
     that comes as sums; else None.
     """
+    if series is None or samples.device.type not in WITH_TILES:
+        return None
     if samples.dtype != torch.float32 or find_spec("triton") is None:
         return None
     if (sums := series()) is None:
         return None
     from isosphere.reductions import _tiles
 
-    return (_tiles, sums) if _tiles.usable(samples.device) else None
+    return (_tiles, sums) if _tiles.usable(samples.device, sums, passes) else None
 
 
 def pair_mean(
@@ -151,9 +155,7 @@ def _mean(
     wide = samples.dtype if samples.device.type in _precision.WITHOUT_FLOAT64 else torch.float64
     totals = torch.zeros(len(samples), dtype=wide, device=samples.device)
     gradient = torch.zeros_like(samples) if wanted else None
-    by_tiles = (
-        None if series is None or samples.device.type not in WITH_TILES else _tiles_for(samples, series)
-    )
+    by_tiles = _tiles_for(samples, series, "mean")
     for view, rows, columns, twice, shift in _blocks(samples, everyone, first, alone):
         own, total = samples[view, ..., rows, :], totals[view]
         c = own @ columns.mT
@@ -238,9 +240,7 @@ def _log_sum(
     alone, first = len(counts) == 1, first_row(counts, group)
     everyone = gather_rows(samples, counts, group)
     row_logs = samples.new_full(samples.shape[:2], -torch.inf)
-    by_tiles = (
-        None if series is None or samples.device.type not in WITH_TILES else _tiles_for(samples, series)
-    )
+    by_tiles = _tiles_for(samples, series, "log")
     for view, rows, columns, twice, shift in _blocks(samples, everyone, first, alone):
         own, c = row_logs[view], samples[view, ..., rows, :] @ columns.mT
         if by_tiles is not None:

@@ -15,7 +15,7 @@ import math
 import warnings
 from contextlib import AbstractContextManager, nullcontext
 from functools import cache
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import torch
 import triton
@@ -53,19 +53,43 @@ class _Line:
     coefficients, monomial, vanishing, width = (0.0, 1.0), True, False, 0.0
 
 
+class _One(_Line):
+    coefficients = (1.0,)
+
+
+_LINE = _Line(), _One()
+Passes = Literal["mean", "log"]
+
+
 @cache
-def usable(device: torch.device) -> bool:
-    """Whether Triton compiles and runs a pass on this device; where it does not, a warning says why, once."""
-    c = torch.full((1, 2, 2), 0.5, device=device)
+def usable(device: torch.device, series: tuple[Series, Series], passes: Passes) -> bool:
+    """Whether Triton compiles and runs all passes of a mean, or of a sum of logarithms, of this function on a device,
+    and adds up rightly; where it does not, a warning says why.
+    """
     try:
-        total = mean_and_slopes(c, (_Line(), _Line()), twice=2, without=None, slopes=False)
-        if float(total.sum()) != 2.0:
-            raise RuntimeError(f"a sum of four halves is {float(total.sum()):g}")
+        _try(device, series, passes)
+        for found, expected in zip(_try(device, _LINE, passes), _OF_HALVES[passes], strict=True):
+            if not torch.allclose(found.cpu().double(), torch.tensor(expected, dtype=torch.float64)):
+                raise RuntimeError(f"of four halves it makes {found.flatten()[0]:g} in place of {expected:g}")
     except Exception as error:  # whatever its chain of tools raises
         said = str(error).strip().partition("\n")[0][:200] or type(error).__name__
         warnings.warn(f"Triton fails on {device} ({said}): statistics go by PyTorch's blocks", stacklevel=2)
         return False
     return True
+
+
+_OF_HALVES = {"mean": (2.0, 1.0), "log": (0.5 + math.log(2), 0.5 + math.log(2), 1.0)}
+"""Sum and slopes of c over a block of four halves; log-sums of its rows and columns, and slopes by their weights."""
+
+
+def _try(device: torch.device, series: tuple[Series, Series], passes: Passes) -> tuple[Tensor, ...]:
+    """What the passes make of a block of four halves."""
+    c = torch.full((1, 2, 2), 0.5, device=device)
+    if passes == "mean":
+        return mean_and_slopes(c, series, twice=2, without=None, slopes=True), c
+    logs = log_sums(c, series, without=None)
+    log_weights(c, series, *logs, without=None)
+    return *logs, c
 
 
 def mean_and_slopes(
