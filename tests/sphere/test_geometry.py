@@ -69,6 +69,31 @@ def test_a_row_of_zeros_has_no_derivative_and_a_short_one_a_logarithm():
     torch.testing.assert_close(gradient, torch.tensor([[0.0, 0.0], [0.0, 0.0], [3 / 25, 4 / 25]]))
 
 
+def test_a_row_of_zeros_has_no_second_derivative():
+    z = torch.tensor([[0.0, 0.0], [1e-40, 1e-40], [3.0, 4.0]], requires_grad=True)
+
+    def curved(z):
+        u, log_r = polar(z)
+        return u.pow(3).sum() + log_r.sin().sum()
+
+    (slope,) = torch.autograd.grad(curved(z), z, create_graph=True)
+    (second,) = torch.autograd.grad(slope.square().sum(), z)
+    assert second[:2].tolist() == [[0.0, 0.0], [0.0, 0.0]]
+    assert second[2].abs().min() > 0
+    for outer, inner in product((torch.func.jacfwd, torch.func.jacrev), repeat=2):
+        hessian = outer(inner(curved))(z.detach())
+        assert hessian.isfinite().all()
+        assert not hessian[:2].any()
+
+
+def test_the_ends_of_float32():
+    z = torch.tensor([[2e38, 3e38], [1e-40, 2e-40]])
+    u, log_r = polar(z)
+    torch.testing.assert_close(u, torch.tensor([[2.0, 3.0], [0.0, 0.0]]) / math.sqrt(13))
+    assert log_r.tolist() == [math.inf, pytest.approx(math.log(1e-12))]
+    torch.testing.assert_close(polar(z.double())[0], z.double() / z.double().norm(dim=1, keepdim=True))
+
+
 @pytest.mark.parametrize("dim", [2, 3, 64, 4096])
 def test_surface_area(dim):
     with mp.workdps(40):

@@ -30,7 +30,9 @@ def normalize(z: Tensor) -> Tensor:
         TypeError: z is not floating point.
     Numerics:
         In the dtype of z, float32 at least. Rows are scaled by their largest entry first, so that neither
-        1e-30 nor 1e30 under- or overflows in float32.
+        1e-30 nor 1e30 under- or overflows in float32. A row without an entry above 2.9e-39 (float64: 5.6e-309), one
+        over the largest number, counts as a zero row.
+    The result is kept for the gradient: changing it in place before ``backward`` is an error of torch.
     Reference:
         SPHERE-JEPA (arXiv 2605.26900), section 3: every view is normalised before both terms.
     """
@@ -47,7 +49,8 @@ def polar(z: Tensor) -> tuple[Tensor, Tensor]:
     Shape:
         ``(*, d)`` to ``(*, d)`` and ``(*,)``.
     Numerics:
-        As :func:`normalize`. A row shorter than 1e-12 counts as that long in its logarithm, which has no gradient then.
+        As :func:`normalize`. A row shorter than 1e-12 counts as that long in its logarithm, which has no gradient then;
+        one longer than the largest number (float32: 3.4e38) has its direction, and infinity for a logarithm.
     """
     direction, length = _polar(z if z.dtype == torch.float64 else z.float())
     return direction, length.squeeze(-1).clamp(min=_SHORTEST).log()
@@ -107,9 +110,12 @@ class _Traced(_Polar):
 
 
 def _across(u: Tensor, r: Tensor, v: Tensor) -> Tensor:
-    """The part of v that is tangential at u, over r; 0 where r is."""
+    """The part of v that is tangential at u, over r; 0 where r is, with its derivatives."""
     tangential = torch.addcmul(v, u, (u * v).sum(-1, keepdim=True), value=-1)
-    return tangential * r.reciprocal().nan_to_num(nan=math.nan, posinf=0.0)
+    inverse = r.reciprocal()
+    if torch.is_grad_enabled():  # differentiated again: no infinity may be met on the way
+        return tangential * r.masked_fill(inverse.isinf(), math.inf).reciprocal()
+    return tangential * inverse.nan_to_num(nan=math.nan, posinf=0.0)
 
 
 def chord(cosines: Tensor) -> Tensor:
