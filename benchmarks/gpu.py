@@ -5,9 +5,10 @@
     python -m benchmarks.gpu --toy                    # the same on a CPU at toy size: a rehearsal, no measurement
 
 Once installed no network is needed; ``make gpu`` installs first and adds ``--records``. Parts, each left out in words
-where the time is over:
+where the time is over; whatever was left out, failed or tested nothing is named at the end, with exit code 1:
 
-``tests``: those of ``tests/accelerator`` on the GPU, where CUDA itself refuses that a step waits for it.
+``tests``: those of ``tests/accelerator`` on the GPU, where CUDA itself refuses that a step waits for it; half of the
+time at the most.
 ``statistics``: forward and backward of each discrepancy (``benchmarks.discrepancies``) beside the matrix products that
 it needs (the formulas of ``benchmarks.scaling``, at the rate of such products measured here), the ratio of both, and
 errors against float64.
@@ -27,6 +28,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
@@ -38,8 +40,8 @@ import torch
 from benchmarks import discrepancies, scaling, training
 from torch import Tensor, nn
 
-from experiments.command import parser, version_of
-from experiments.records import Table
+from experiments.command import parser, place, version_of
+from experiments.records import Table, machine
 from isosphere.devices import synchronize
 from isosphere.methods import build_method
 from isosphere.models import build_encoder
@@ -92,26 +94,48 @@ class Result(NamedTuple):
         return self.value / self.beside
 
 
+class Incomplete(Exception):  # noqa: N818
+    """A part that did not measure all that it is there for."""
+
+
+def until(minutes: float) -> Callable[[], None]:
+    """What is asked before anything long is begun. Raises: Incomplete once so many minutes are over."""
+    end = time.perf_counter() + 60 * minutes
+
+    def in_time() -> None:
+        if time.perf_counter() > end:
+            raise Incomplete(f"the rest is left out, {minutes:g} minutes are over (--minutes)")
+
+    return in_time
+
+
 def tests(plan: Plan, device: str, seconds: float) -> Iterator[Result]:
-    """Numbers of tests that passed, failed and were skipped."""
+    """Numbers of tests that passed, failed and were skipped. Raises: Incomplete unless some passed and none failed."""
     environment = os.environ | ({"ISOSPHERE_ACCELERATOR": device} if device != "cpu" else {})
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/accelerator"]
     command += ["-k", plan.tests] if plan.tests else []
     try:
         done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=seconds)
     except subprocess.TimeoutExpired:
-        print(f"  the tests did not end within {seconds:.0f} s", flush=True)
-        return
-    last = done.stdout.strip().splitlines()[-1] if done.stdout.strip() else done.stderr[-300:]
+        raise Incomplete(f"they did not end within {seconds:.0f} s") from None
     if done.returncode:
-        print(done.stdout[-3000:], flush=True)
-    for count, outcome in re.findall(r"(\d+) (passed|failed|skipped|error)", last):
+        print(done.stdout[-3000:] + done.stderr[-3000:], flush=True)
+    found = dict.fromkeys(("passed", "failed", "skipped", "error"), 0)
+    last = done.stdout.strip().rpartition("\n")[2]
+    for count, outcome in re.findall(rf"(\d+) ({'|'.join(found)})", last):
+        found[outcome] = int(count)
         yield Result("tests", outcome, "", float(count), "tests")
+    if done.returncode or not found["passed"]:
+        said = ", ".join(f"{count} {outcome}" for outcome, count in found.items())
+        raise Incomplete(
+            f"{said}, pytest's exit code {done.returncode}: no figure is to be trusted before they pass"
+        )
 
 
-def statistics(plan: Plan, device: str) -> Iterator[Result]:
+def statistics(plan: Plan, device: str, in_time: Callable[[], None]) -> Iterator[Result]:
     """Milliseconds of each statistic and of its products; errors of value and gradient."""
     for n in plan.rows:
+        in_time()
         rate = products_a_second(n, plan.dim, device)
         for name, row in measured(n, plan.dim, device, plan.rounds).items():
             cost = COSTS[name](scaling.Size(n, plan.dim, 1, 1)).products
@@ -170,11 +194,12 @@ def fastest(call: Callable[[], object], device: str, rounds: int) -> float:
     return min(times[1:] or times)
 
 
-def resnets(plan: Plan, device: str, data: Path) -> Iterator[Result]:
+def resnets(plan: Plan, device: str, data: Path, in_time: Callable[[], None]) -> Iterator[Result]:
     """Images a second of ``isosphere train`` and of a loop over lightly's modules."""
     options = argparse.Namespace(data=data, steps=plan.steps, batch_size=plan.batch, device=device)
     precision = "bf16" if device == "cuda" else "float32"
     for job in ("simclr", "lejepa"):
+        in_time()
         speed, _ = training.isosphere(job, precision, options, 0)
         rival = math.nan
         if find_spec("lightly") is not None:
@@ -259,43 +284,41 @@ def main() -> None:
     plan, device = (TOY, "cpu") if a.toy else (Plan(), a.device)
     if device == "cuda" and not torch.cuda.is_available():
         raise SystemExit(f"torch {torch.__version__} finds no GPU here: --toy rehearses the same on a CPU.")
-    end = time.perf_counter() + 60 * a.minutes
+    in_time = until(a.minutes)
     versions = " ".join(map(version_of, ("torch", "triton", "torchvision", "timm", "lightly")))
-    name = torch.cuda.get_device_name() if device == "cuda" else "a CPU, at toy size: no measurement"
+    name = place(device, toy=a.toy)
     print(f"{versions}; {name}", flush=True)
     if find_spec("lightly") is None:
         print("lightly is not installed: trainings are timed alone (pip install -e '.[bench]')", flush=True)
-    failed = 0.0
-    table = Table(RECORDS, KEY, VALUES)
+    table, lacking = Table(RECORDS, KEY, VALUES), []
     with pictures(a.data, plan.batch * plan.steps + 16) as data:
         parts: dict[str, Callable[[], Iterator[Result]]] = {
-            "statistics": lambda: statistics(plan, device),
-            "training, ResNet-18": lambda: resnets(plan, device, data),
+            "tests": lambda: tests(plan, device, 30 * a.minutes),
+            "statistics": lambda: statistics(plan, device, in_time),
+            "training, ResNet-18": lambda: resnets(plan, device, data, in_time),
             "training, transformer": lambda: transformers(plan, device),
-            "tests": lambda: tests(plan, device, max(30.0, end - time.perf_counter())),
         }
         for part, run in parts.items():
-            if time.perf_counter() > end:
-                print(f"{part}: left out, {a.minutes:g} minutes are over", flush=True)
-                continue
             print(f"{part}:", flush=True)
-            for row in run():
-                beside = (
-                    "" if math.isnan(row.beside) else f"  beside {row.beside:,.4g}: {row.ratio:.2f} times"
-                )
-                failed += row.value if row.what in ("failed", "error") else 0
-                print(f"  {row.what:28s} {row.size:24s} {row.value:12,.4g} {row.unit}{beside}", flush=True)
-                if a.records:
-                    table.append(
-                        row._asdict() | {"ratio": f"{row.ratio:.4g}", "device": name, "versions": versions}
-                    )
-                if time.perf_counter() > end:
-                    print(f"  {a.minutes:g} minutes are over", flush=True)
-                    break
-    if failed:
-        raise SystemExit(
-            f"{failed:.0f} tests failed: the figures above are not to be trusted before they pass."
-        )
+            try:
+                in_time()
+                for row in run():
+                    print(f"  {shown(row)}", flush=True)
+                    if a.records:
+                        by = {"device": name, "machine": machine(device), "versions": versions}
+                        table.append(row._asdict() | {"ratio": f"{row.ratio:.4g}"} | by)
+            except Incomplete as error:
+                lacking.append(f"{part}: {error}")
+            except Exception as error:  # one part that fails costs no other
+                traceback.print_exc()
+                lacking.append(f"{part}: {type(error).__name__}: {error}")
+    if lacking:
+        raise SystemExit("Not all is there:\n" + "\n".join(lacking))
+
+
+def shown(row: Result) -> str:
+    beside = "" if math.isnan(row.beside) else f"  beside {row.beside:,.4g}: {row.ratio:.2f} times"
+    return f"{row.what:28s} {row.size:24s} {row.value:12,.4g} {row.unit}{beside}"
 
 
 if __name__ == "__main__":

@@ -3,7 +3,9 @@
 import argparse
 from importlib.metadata import PackageNotFoundError, version
 
-__all__ = ["integers", "parser", "version_of"]
+import torch
+
+__all__ = ["integers", "parser", "place", "version_of"]
 
 
 def parser(doc: str | None, *, draw: str = "") -> argparse.ArgumentParser:
@@ -25,3 +27,10 @@ def version_of(package: str) -> str:
         return f"{package} {version(package)}"
     except PackageNotFoundError:
         return f"{package} absent"
+
+
+def place(device: str | torch.device, *, toy: bool = False) -> str:
+    """What computes, for a line or a row of figures; at toy size these say that they measure nothing."""
+    there = torch.device(device)
+    name = torch.cuda.get_device_name(there) if there.type == "cuda" else f"a {there.type.upper()}"
+    return f"{name}, at toy size: no measurement" if toy else name

@@ -11,7 +11,7 @@ import torch
 
 from isosphere.training import bf16_is_fast
 
-__all__ = ["PROTOCOL", "PROVENANCE", "Table", "newest", "older", "provenance"]
+__all__ = ["PROTOCOL", "PROVENANCE", "Table", "machine", "newest", "older", "provenance"]
 
 PROVENANCE = ("commit", "machine", "torch")
 PROTOCOL = "2"
@@ -20,19 +20,21 @@ _OLDER = "the older protocol (views of seed 12345, WCCN from all training images
 
 
 def provenance() -> dict[str, str]:
-    """Commit of the code (``+`` where code has changes), processor or accelerator with threads, torch.
+    """Commit of the code (``+`` where code has changes), :func:`machine`, torch."""
+    commit = _git("rev-parse", "--short", "HEAD").stdout.strip()
+    changed = _git("diff", "--quiet", "HEAD", "--", ":/*.py", ":/*.yaml").returncode == 1
+    return {"commit": commit + "+" * changed, "machine": machine(), "torch": torch.__version__}
+
+
+def machine(device: str | torch.device | None = None) -> str:
+    """The accelerator or the processor, with threads; by default that which torch would take.
 
     A processor that only emulates bfloat16 says so: there networks are trained in float32.
     """
-    commit = _git("rev-parse", "--short", "HEAD").stdout.strip()
-    changed = _git("diff", "--quiet", "HEAD", "--", ":/*.py", ":/*.yaml").returncode == 1
+    kind = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu")).type
     processor = platform.machine() + ("" if bf16_is_fast(torch.device("cpu")) else " (float32)")
-    device = torch.cuda.get_device_name() if torch.cuda.is_available() else processor
-    return {
-        "commit": commit + "+" * changed,
-        "machine": f"{device} {torch.get_num_threads()} thread(s)",
-        "torch": torch.__version__,
-    }
+    name = torch.cuda.get_device_name() if kind == "cuda" else processor
+    return f"{name} {torch.get_num_threads()} thread(s)"
 
 
 def _git(*command: str) -> subprocess.CompletedProcess[str]:

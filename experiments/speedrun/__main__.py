@@ -15,6 +15,7 @@ reach .848 has not been tried: no GPU was there.
 The schedule of the learning rate ends with ``--epochs``: fewer of them get there sooner, or not at all.
 """
 
+import argparse
 import tempfile
 import time
 from pathlib import Path
@@ -23,17 +24,18 @@ from typing import Any
 import torch
 from rich.console import Console
 
-from experiments.command import parser
-from experiments.records import Table
-from isosphere.data import ImageSet, Source, load_images
+from experiments.command import parser, place
+from experiments.records import Table, machine
+from isosphere.data import ImageSet, load_images, open_source
 from isosphere.devices import synchronize
+from isosphere.errors import IsosphereError, UsageError, for_a_shell, printable
 from isosphere.evaluation import extract, knn
 from isosphere.methods import Method
 from isosphere.runs import RunFolder
 from isosphere.training import Callback, ConsoleReporter, Progress, fit, load_config, prepare
 
 RECORDS = Path(__file__).parent / "results.csv"
-KEY = ("method", "target", "epochs", "batch_size", "seed")
+KEY = ("data", "device", "method", "target", "epochs", "batch_size", "seed")
 VALUES = ("seconds", "looking", "epoch", "knn")
 TOY = "textures:all?count=120&test=60&size=16"
 
@@ -84,13 +86,26 @@ def main() -> None:
     a = options.parse_args()
     if (a.data is None) == (not a.toy):
         options.error("give the images of CIFAR-10, or --toy")
+    if a.device == "cuda" and not torch.cuda.is_available():
+        options.error(f"--device cuda: torch {torch.__version__} finds no GPU here; --toy rehearses on a CPU")
+    try:
+        with for_a_shell():
+            run(a)
+    except IsosphereError as error:
+        raise SystemExit(printable(str(error), lines=True)) from None
+
+
+def run(a: argparse.Namespace) -> None:
+    """Train until the target and say how long it took. Raises: IsosphereError in words."""
+    data = TOY if a.toy else a.data
+    _check(data)
     flags: dict[str, Any] = {
-        **{"data.source": a.data, "train.epochs": a.epochs, "train.batch_size": 512, "train.seed": a.seed},
+        **{"data.source": data, "train.epochs": a.epochs, "train.batch_size": 512, "train.seed": a.seed},
         **{"train.device": a.device, "train.knn_epochs": a.every, "train.monitor": False, "data.held_out": 2},
         **{"train.tensorboard": False, "train.compile": "auto"},
     }
     if a.toy:
-        flags |= {"data.source": TOY, "train.batch_size": 40, "train.device": "cpu"}
+        flags |= {"train.batch_size": 40, "train.device": "cpu"}
         flags |= {
             "model.encoder": "small-conv",
             "model.hidden": 32,
@@ -103,29 +118,41 @@ def main() -> None:
             "views.recipe": "crops",
             "method.name": a.method,
         }
-    config = load_config(flags=flags, preset=None if a.toy else f"cifar10-{a.method}")
-    parts = prepare(config)
-    assert isinstance(parts.images, ImageSet)
-    assert isinstance(parts.test, Source)
+    parts = prepare(load_config(flags=flags, preset=None if a.toy else f"cifar10-{a.method}"))
+    if not isinstance(parts.images, ImageSet) or parts.test is None:
+        raise UsageError(
+            f"{data}: got pictures of several shapes or more than memory holds, expected CIFAR-10's"
+        )
     size = parts.config.data.canvas_size or 32
     looks = Looks(parts.images, load_images(parts.test, size), parts.config.data.image_size or 32)
     until = Until(a.target)
     with tempfile.TemporaryDirectory() as folder:
-        run = RunFolder.create(Path(folder) / "run")
+        made = RunFolder.create(Path(folder) / "run")
         ui = ConsoleReporter(Console(stderr=True))
-        given = parts.config, run, parts.method, parts.loader, parts.views, parts.fabric
+        given = parts.config, made, parts.method, parts.loader, parts.views, parts.fabric
         done = fit(*given, probe=looks, callbacks=until, ui=ui, facts=parts.identity)
-    place = torch.cuda.get_device_name() if parts.fabric.device.type == "cuda" else "a CPU"
-    seconds = done.seconds - looks.seconds
+    device, seconds = place(parts.fabric.device, toy=a.toy), done.seconds - looks.seconds
     how = "reached" if until.last >= a.target else f"ended below {a.target:g} with"
     print(
         f"{a.method} {how} k-NN {until.last:.3f} after {done.epochs:g} epochs: {seconds:.1f} s of training, and "
-        f"{looks.seconds:.1f} s of looks beside it, on {place}{' at toy size: no measurement' * a.toy}"
+        f"{looks.seconds:.1f} s of looks beside it, on {device}"
     )
     if a.records:
-        row = {"method": a.method, "target": a.target, "epochs": a.epochs, "batch_size": 512, "seed": a.seed}
-        figures = {"seconds": f"{seconds:.1f}", "looking": f"{looks.seconds:.1f}", "knn": f"{until.last:.4f}"}
-        Table(RECORDS, KEY, VALUES).append(row | figures | {"epoch": f"{done.epochs:g}"})
+        row = {"data": data, "device": device, "method": a.method, "target": a.target, "epochs": a.epochs}
+        row |= {"batch_size": parts.config.train.batch_size, "seed": a.seed}
+        row |= {"seconds": f"{seconds:.1f}", "looking": f"{looks.seconds:.1f}", "epoch": f"{done.epochs:g}"}
+        row |= {"knn": f"{until.last:.4f}", "machine": machine(parts.fabric.device)}
+        Table(RECORDS, KEY, VALUES).append(row)
+
+
+def _check(data: str) -> None:
+    """Refuse images whose neighbours cannot vote. Raises: UsageError."""
+    train = open_source(data)
+    lacking = "test part" if not train.has_test_split else "labels" if not train.has_labels else None
+    if lacking is not None:
+        raise UsageError(
+            f"{data}: got images without {lacking}, expected CIFAR-10 with labels and a test part."
+        )
 
 
 if __name__ == "__main__":

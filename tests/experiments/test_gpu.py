@@ -1,21 +1,37 @@
 """What waits for a GPU is rehearsed on a CPU, at toy size: it runs to its end, and says that it measured nothing."""
 
+import csv
+import os
 import re
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
+import pytest
+import torch
+from benchmarks import gpu
+
+from experiments.speedrun import __main__ as speedrun
+from tests.accelerator.conftest import compiler_missing
+
 ROOT = Path(__file__).parent.parent.parent
 
 
-def said(*command: str) -> str:
-    done = subprocess.run(
-        [sys.executable, "-m", *command, "--toy"], capture_output=True, text=True, cwd=ROOT, timeout=280
-    )
+def ran(*command: object, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", *map(str, command)],
+        capture_output=True, text=True, cwd=ROOT, timeout=280, env=os.environ | environment,
+    )  # fmt: skip
+
+
+def said(*command: object) -> str:
+    done = ran(*command, "--toy")
     assert done.returncode == 0, done.stderr[-3000:]
     return done.stdout
 
 
+@pytest.mark.skipif(compiler_missing(), reason="without a C++ compiler the tests that it runs are skipped")
 def test_the_benchmark_of_a_gpu():
     text = said("benchmarks.gpu")
     assert "a CPU, at toy size: no measurement" in text
@@ -26,8 +42,7 @@ def test_the_benchmark_of_a_gpu():
     assert max(map(float, errors)) < 1e-4
     assert re.search(r"simclr, resnet18 .* images/s", text)
     assert re.search(r"lejepa, vit_tiny_patch16_224 .* images/s", text)
-    assert re.search(r"passed|skipped", text)
-    assert not re.search(r"\bfailed\b", text)
+    assert re.search(r"passed +1 tests", text)
 
 
 def test_the_speedrun():
@@ -36,3 +51,73 @@ def test_the_speedrun():
     assert re.search(r"kl-vmf reached k-NN .* s of training, and .* at toy size: no measurement", text)
     text = said("experiments.speedrun", *options, "--target", "1.1")
     assert re.search(r"ended below 1.1 with k-NN .* after 2 epochs", text)
+
+
+@pytest.mark.parametrize(
+    ("outcome", "words"),
+    [
+        ((5, "no tests ran in 0.1s", ""), "0 passed, .*exit code 5"),
+        ((4, "", "broken conftest"), "0 passed, .*exit code 4"),
+        ((0, "189 skipped in 0.1s", ""), "0 passed, .*189 skipped"),
+        ((1, "1 failed, 188 passed in 9s", ""), "188 passed, 1 failed"),
+        ((1, "1 passed, 2 errors in 9s", ""), "1 passed, .*2 error"),
+        (None, "did not end within 9 s"),
+    ],
+)
+def test_a_day_with_a_gpu_ends_in_no_green_nothing(outcome, words, monkeypatch, capsys):
+    def run(command, **options):
+        if outcome is None:
+            raise subprocess.TimeoutExpired(command, options["timeout"])
+        return subprocess.CompletedProcess(command, *outcome)
+
+    monkeypatch.setattr(gpu.subprocess, "run", run)
+    with pytest.raises(gpu.Incomplete, match=words):
+        list(gpu.tests(gpu.TOY, "cpu", 9))
+    if outcome is not None and outcome[2]:
+        assert outcome[2] in capsys.readouterr().out
+
+
+def test_what_no_time_was_left_for_is_named():
+    done = ran("benchmarks.gpu", "--toy", "--minutes", "0")
+    assert done.returncode == 1
+    for part in ("tests", "statistics", "training, ResNet-18", "training, transformer"):
+        assert f"{part}: the rest is left out, 0 minutes are over" in done.stderr
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_device_that_is_not_there_is_no_green():
+    done = ran("pytest", "-q", "tests/accelerator/test_device.py", ISOSPHERE_ACCELERATOR="cuda")
+    assert done.returncode == 4
+    assert "ISOSPHERE_ACCELERATOR=cuda: torch" in done.stderr
+
+
+def test_a_row_of_a_rehearsal_says_so(tmp_path, monkeypatch):
+    monkeypatch.setattr(speedrun, "RECORDS", tmp_path / "results.csv")
+    monkeypatch.setattr(sys, "argv", ["speedrun", "--toy", "--epochs", "1", "--target", "0", "--records"])
+    speedrun.main()
+    with speedrun.RECORDS.open(newline="") as file:
+        (row,) = csv.DictReader(file)
+    assert row["device"] == "a CPU, at toy size: no measurement"
+    assert (row["data"], row["batch_size"]) == (speedrun.TOY, "40")
+    assert row["machine"].startswith(os.uname().machine)
+
+
+def arrays(path: Path, *names: str) -> str:
+    images, labels = np.zeros((20, 32, 32, 3), np.uint8), np.arange(20) % 2
+    np.savez(path, **{name: images if name[0] == "x" else labels for name in names})
+    return str(path)
+
+
+@pytest.mark.parametrize(
+    ("names", "words"),
+    [
+        (("x_train", "y_train"), "without test part"),
+        (("x_train", "x_test"), "without labels"),
+        ((), "absent.npz"),
+    ],
+)
+def test_what_cannot_vote_is_refused_in_words(names, words, tmp_path, monkeypatch):
+    given = arrays(tmp_path / "a.npz", *names) if names else str(tmp_path / "absent.npz")
+    monkeypatch.setattr(sys, "argv", ["speedrun", given])
+    with pytest.raises(SystemExit, match=words):
+        speedrun.main()
