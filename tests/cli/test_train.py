@@ -204,6 +204,28 @@ def test_resume_refuses_what_would_be_another_run(run, classes, quick):
     assert "another --out" in done.err
 
 
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_run_begun_on_a_gpu_says_how_to_go_on_without(run, classes, quick):
+    run("train", classes, "--out", "r", *quick)
+    config = RunFolder("r").read_config()
+    config["train"] |= {"device": "cuda", "precision": "fp16"}
+    RunFolder("r").write_config(config)
+    assert run("train", "--out", "r", "--resume").code == 0  # nothing is left to train
+    done = run("train", "--out", "r", "--resume", "--epochs", 2)
+    assert done.code == 2
+    text = " ".join(done.err.split())
+    assert (
+        "was begun with train.device = cuda and train.precision = fp16, and there is not such a device"
+        in text
+    )
+    given = re.findall(r"--set [\w.=]+\w", text)
+    assert given == ["--set train.device=auto", "--set train.precision=float32"]
+    done = run("train", "--out", "r", "--resume", "--epochs", 2, *" ".join(given).split())
+    assert done.code == 0, done.err
+    assert "train.device was cuda and is auto" in done.out
+    assert "an uninterrupted run would have had other bits" in done.out
+
+
 def test_an_encoder_can_start_from_the_weights_of_another_run(run, classes, quick):
     run("train", classes, "--out", "first", *quick)
     done = run(
@@ -219,6 +241,8 @@ def test_profile_prints_shares(run, classes, quick):
     assert done.code == 0, done.err
     for word in ("views", "network", "loss", "optimiser", "other", "Outside network, optimiser and views"):
         assert word in done.out
+    done = run("train", classes, "--out", "short", *quick[1:], "--epochs=1", "--batch-size", 20, "--profile")
+    assert "No profile: the first 5 steps warm up" in done.out
 
 
 @pytest.mark.parametrize(

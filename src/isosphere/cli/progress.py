@@ -16,7 +16,7 @@ __all__ = ["run_training"]
 
 def run_training(console: "Console", training: "Training", *, verbose: bool = False) -> int:
     """Train, and say what was done and what to type next; the exit code."""
-    from isosphere.training import STOPPED_BY, ConsoleReporter, is_first
+    from isosphere.training import STOPPED_BY, WARM_UP, ConsoleReporter, is_first
 
     ui = ConsoleReporter(console, training.folder.log if is_first() else None)
     with training.started() as added:
@@ -25,6 +25,9 @@ def run_training(console: "Console", training: "Training", *, verbose: bool = Fa
     if is_first():
         if summary.shares is not None:
             _print_shares(console, summary)
+        elif training.config.train.profile:
+            warm = f"the first {WARM_UP} steps warm up and are not counted, and there were hardly more"
+            paragraph(console, f"No profile: {warm}. A longer training has one.")
         for text, warning in training.closing(summary):
             ui.say(text, warning=warning)
         if not summary.interrupted:

@@ -20,6 +20,7 @@ from isosphere.training._gradient import Differentiator, Step
 from isosphere.training._hardware import (
     bf16_is_fast,
     choose_precision,
+    device_is_there,
     explain_precision,
     keep_freed_memory,
     make_fabric,
@@ -27,7 +28,7 @@ from isosphere.training._hardware import (
 )
 from isosphere.training._interrupt import STOPPED_BY
 from isosphere.training._launch import end_with_launcher, launch
-from isosphere.training._meters import StepTimer
+from isosphere.training._meters import WARM_UP, StepTimer
 from isosphere.training._monitor import (
     CollapseMetrics,
     Observation,
@@ -79,6 +80,7 @@ __all__ = [
     "Progress",
     "Reporter",
     "STOPPED_BY",
+    "WARM_UP",
     "SilentReporter",
     "Step",
     "StepTimer",
@@ -91,6 +93,7 @@ __all__ = [
     "collapse_metrics",
     "contact_sheet",
     "describe_keys",
+    "device_is_there",
     "duration",
     "end_with_launcher",
     "explain_precision",

@@ -111,6 +111,14 @@ def check_scale(scaler: torch.amp.GradScaler | None, step: int) -> None:
         )
 
 
+def device_is_there(kind: str) -> bool:
+    """Whether torch finds a device of a kind here: ``cpu``, ``cuda`` or ``mps``; something for ``auto`` there always
+    is.
+    """
+    absent = {"cuda": not torch.cuda.is_available(), "mps": not torch.backends.mps.is_available()}
+    return not absent.get(kind, False)
+
+
 def require_device(name: str, setting: str = "train.device") -> None:
     """Refuse a device that this machine has not, or this torch cannot use; `setting` is what it was given as.
 
@@ -122,10 +130,9 @@ def require_device(name: str, setting: str = "train.device") -> None:
         kind, number = torch.device(name).type, torch.device(name).index
     except (RuntimeError, TypeError):
         kind, number = "", None
-    there = {"cpu": lambda: True, "cuda": torch.cuda.is_available, "mps": torch.backends.mps.is_available}
-    if kind not in there:
+    if kind not in ("cpu", "cuda", "mps"):
         raise UsageError(f"{option(setting)}: got {name!r}, expected cpu, cuda, cuda:1, ... or mps.")
-    if not there[kind]():
+    if not device_is_there(kind):
         raise UsageError(
             f"{option(setting, name)}: torch {torch.__version__} finds no such device here. Leave it out, or "
             f"give {option(setting, 'cpu')}."

@@ -13,6 +13,7 @@ from isosphere.runs import RunFolder
 from isosphere.training import (
     FLAGS,
     Config,
+    device_is_there,
     duration,
     is_launched,
     known_keys,
@@ -53,6 +54,13 @@ FREE_ON_RESUME = (
     "train.profile",
 )
 """Keys that a resumed run may change: they alter how it goes on, not what it is."""
+
+MOVES_BITS = tuple(
+    f"train.{key}" for key in ("precision", "threads", "compile", "deterministic", "device", "nodes")
+)
+"""Those of them by which the same arithmetic is done in another way."""
+
+OTHER_BITS = "an uninterrupted run would have had other bits"
 
 
 def configure(
@@ -105,8 +113,30 @@ def configure(
         )
     if any(key in ("train.epochs", "train.minutes") for key, *_ in changed):
         _require_longer(config, folder)
+    if not changed:
+        return config, None
     said = ", ".join(f"{k} was {old} and is {new}" for k, old, new in changed)
-    return config, f"Changed since the start: {said}." if changed else None
+    moved = f": {OTHER_BITS}" if any(k.startswith(MOVES_BITS) for k, *_ in changed) else ""
+    return config, f"Changed since the start: {said}{moved}."
+
+
+def require_stored(config: Config, folder: RunFolder) -> None:
+    """Refuse a device, or a precision that needs one, that the run was begun with and this machine has not: what was
+    typed now is not at fault. Raises: UsageError.
+    """
+    device, precision = config.train.device, config.train.precision
+    before, kept, instead = folder.read_config().get("train", {}), [], {}
+    if before.get("device") == device and not device_is_there(device):
+        kept, instead = [f"train.device = {device}"], {"train.device": "auto"}
+    on_cuda = device in ("auto", "cuda") and device_is_there("cuda")
+    if before.get("precision") == precision == "fp16" and not on_cuda:
+        kept, instead = [*kept, "train.precision = fp16"], instead | {"train.precision": "float32"}
+    if kept:
+        needed = "such a device" if "train.device" in instead else "a CUDA GPU"
+        raise UsageError(
+            f"the run in {folder.path} was begun with {' and '.join(kept)}, and there is not {needed} here. To go on "
+            f"all the same, with other bits, give {' '.join(option(*each) for each in instead.items())}."
+        )
 
 
 def _require_longer(config: Config, folder: RunFolder) -> None:

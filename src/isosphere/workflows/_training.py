@@ -33,6 +33,7 @@ from isosphere.training import (
 from isosphere.workflows._advice import adapt_instead
 from isosphere.workflows._gain import Gain, gain_over_start
 from isosphere.workflows._probe import KNNProbe, online_knn
+from isosphere.workflows._settings import OTHER_BITS, require_stored
 from isosphere.workflows._teacher import Teacher
 
 Count = Callable[[int, int], None]
@@ -112,7 +113,7 @@ class Training:
             known = {**parts.identity, "batches per epoch": len(parts.loader), "seed": seed}
             require_same_run(folder.checkpoint, known)
             if changed := changed_since(folder.read_environment()):
-                added["machine"] = f"now {', '.join(changed)}: an uninterrupted run would have had other bits"
+                added["machine"] = f"now {', '.join(changed)}: {OTHER_BITS}"
         folder.write_config(self.config.as_mapping())
         folder.write_environment()
         typed = self.config.data.source or ""
@@ -273,6 +274,8 @@ def prepare_training(
         source: the images, where they are at hand and not named by the configuration.
         progress: called with (images read, images in all).
     """
+    if resume and folder.config.exists():
+        require_stored(config, folder)
     begun = resume and folder.checkpoint.exists()
     teacher, record = None, _record(folder) if begun else None
     if config.method.distill is not None:
