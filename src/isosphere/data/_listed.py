@@ -102,7 +102,7 @@ def open_pattern(pattern: str, *, split: Split = None) -> FileSource:
 def open_list(file: Path, *, split: Split = None) -> FileSource:
     """The images that a file lists: a path a line, perhaps with a label behind it; or a table with columns such as
     ``path`` and ``label``. Relative paths start at the folder of the list, or else at the current one. Lines may hold
-    bytes that are no text, as names of files do; a table is in UTF-8 (:mod:`isosphere.tabular`).
+    bytes that are no text, as names of files do; a table is in UTF-8 (``isosphere.tabular``).
 
     Raises: UsageError if it lists something else, or nothing that is there.
     """

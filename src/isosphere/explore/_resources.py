@@ -31,7 +31,7 @@ class Resources:
     """What a page about a collection is made of. `meta`, `map`, `names`, `files`, `column/NAME`,
     `neighbours/LAYER/ROW`, `duplicates`, `outliers`, `typical`, `diverse`, `clusters`. `labels`: the file
     that labels are written to; `labelled`: the rows that have one; `unwritten`: why labels cannot be written. Names
-    are in characters that UTF-8 has (:func:`isosphere.tabular.encode_name`).
+    are in characters that UTF-8 has (``isosphere.tabular.encode_name``).
     """
 
     def __init__(
