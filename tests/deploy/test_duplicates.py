@@ -8,6 +8,14 @@ from isosphere.deploy import _duplicates as duplicates
 from isosphere.deploy import near_duplicates, nearest_pair
 
 
+@pytest.fixture(autouse=True, params=["all pairs", "close pairs"])
+def _pairs(request, monkeypatch):
+    """Every test with both ways to look for pairs."""
+    if request.param == "close pairs":
+        monkeypatch.setattr("isosphere.reductions._close_pairs.ALL_PAIRS", 0)
+        monkeypatch.setattr(duplicates, "ALL_PAIRS", 0)
+
+
 def brute(z, threshold):
     unit = z / np.linalg.norm(z, axis=1, keepdims=True)
     linked = unit @ unit.T >= threshold

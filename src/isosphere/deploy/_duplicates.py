@@ -8,7 +8,7 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 from torch.nn import functional
 
-from isosphere.reductions import pair_tiles
+from isosphere.reductions import ALL_PAIRS, close_tiles
 
 _SIDE = 2048
 
@@ -51,13 +51,16 @@ def near_duplicates(
 
     Raises: ValueError for another shape, non-finite rows or a threshold outside (-1, 1].
 
-    Numerics: exact, every pair once, float32 in squares of 16 MB: n^2 d operations, and memory that does not grow with
-    n; of cosines within 1e-6 of the threshold rounding decides. A zero row is like nothing.
+    Numerics: exact, float32 in tiles of 16 MB at the most: n^2 d operations up to 16,384 rows, and beyond, where rows
+    are spread, a few per cent of that (:func:`isosphere.reductions.close_tiles`); of cosines within 1e-6 of the
+    threshold rounding decides. A zero row is like nothing.
     """
     unit, of = _compared(z, threshold, sets)
     n = len(unit)
     parent, best = torch.arange(n), torch.full((n,), -1.0)
-    for rows, columns, cosines in _tiles(unit, of, itself=-1.0):
+    links: list[Tensor] = []  # trees are joined many at once: that goes over all rows
+    waiting = 0
+    for rows, columns, cosines in _tiles(unit, of, threshold, itself=-1.0):
         along, down = (cosines.amax(axis).cpu() for axis in (1, 0))
         best[rows] = torch.maximum(best[rows], along)
         best[columns] = torch.maximum(best[columns], down)
@@ -67,8 +70,13 @@ def near_duplicates(
         # Pairs that are together already are left out, so that a collapsed encoder does not make n^2 of them.
         apart = parent[rows][:, None] != parent[columns]
         found = ((cosines >= threshold - 1e-6) & apart.to(cosines.device)).nonzero().cpu()
-        a, b = found.unbind(1)
-        _unite(parent, a + rows.start, b + columns.start)
+        links.append(torch.stack([rows[found[:, 0]], columns[found[:, 1]]]))
+        waiting += len(found)
+        if waiting > n:
+            _unite(parent, *torch.cat(links, 1))
+            links, waiting = [], 0
+    if links:
+        _unite(parent, *torch.cat(links, 1))
     _, sizes = torch.unique(parent, return_counts=True)
     members = parent.argsort(stable=True).split(sizes.tolist()) if n else []
     groups = [
@@ -109,18 +117,17 @@ def pairs_near(
 
     Args and errors as of :func:`near_duplicates`; `count` pairs at the most.
 
-    Numerics: n^2 d operations, and memory of a square and `count` pairs.
+    Numerics: as of :func:`near_duplicates`, and again for wider and wider bands of cosines below the threshold until
+    enough pairs are found.
     """
     unit, of = _compared(z, threshold, sets)
-    above = below = (torch.empty(0), torch.empty(0, 2, dtype=torch.int64))  # the nearest of each side
-    for rows, columns, cosines in _tiles(unit, of, itself=-2.0):
-        values = cosines.flatten()
-        if rows == columns:  # each pair once
-            values = cosines.triu(1).where(torch.ones_like(cosines).triu(1) > 0, -2.0).flatten()
-        high = values >= threshold - 1e-6
-        corner = torch.tensor([rows.start, columns.start])
-        above = _nearer(above, torch.where(high, -values, -2.0), corner, cosines.shape[1], count)
-        below = _nearer(below, torch.where(high, -2.0, values), corner, cosines.shape[1], count)
+    floor, width = threshold, 0.02 if len(unit) > ALL_PAIRS else 2.0
+    while True:
+        floor = floor - width if floor - width > 0.0 else -1.0
+        above, below = _nearest_of(unit, of, threshold, floor, count)
+        if floor == -1.0 or len(below[0]) >= count - min(len(above[0]), count - count // 2):
+            break
+        width *= 2
     most = min(len(above[0]), max(count - count // 2, count - len(below[0])))
     values = torch.cat([-above[0][:most], below[0][: count - most]]).clamp(max=1.0)
     places = torch.cat([above[1][:most], below[1][: count - most]])
@@ -132,15 +139,34 @@ def pairs_near(
     ]
 
 
-def _nearer(
-    kept: tuple[Tensor, Tensor], values: Tensor, corner: Tensor, width: int, count: int
-) -> tuple[Tensor, Tensor]:
+Nearest = tuple[Tensor, Tensor]
+"""Keys, the largest first, and the pairs of rows that they belong to."""
+
+
+def _nearest_of(
+    unit: Tensor, of: Tensor | None, threshold: float, floor: float, count: int
+) -> tuple[Nearest, Nearest]:
+    """The pairs at or above a threshold that are nearest to it, by their cosines with the other sign, and those below
+    it but not below `floor`, by their cosines.
+    """
+    above = below = (torch.empty(0), torch.empty(0, 2, dtype=torch.int64))
+    for rows, columns, cosines in _tiles(unit, of, floor, itself=-2.0):
+        if rows is columns:  # each pair once
+            cosines = cosines.triu(1).where(torch.ones_like(cosines).triu(1) > 0, -2.0)
+        values = cosines.flatten()
+        high, low = values >= threshold - 1e-6, values < floor
+        above = _nearer(above, torch.where(high, -values, -2.0), rows, columns, count)
+        below = _nearer(below, torch.where(high | low, -2.0, values), rows, columns, count)
+    return above, below
+
+
+def _nearer(kept: Nearest, values: Tensor, rows: Tensor, columns: Tensor, count: int) -> Nearest:
     """The largest values so far with their pairs of rows; -2 and below is none."""
     if len(kept[0]) == count and float(values.max()) <= float(kept[0][-1]):
         return kept
     found, at = values.topk(min(count, len(values)))
     at = at.cpu()[found.cpu() > -2.0]
-    places = torch.stack([at // width, at % width], 1) + corner
+    places = torch.stack([rows[at // len(columns)], columns[at % len(columns)]], 1).sort(1).values
     merged, places = torch.cat([kept[0], values.cpu()[at]]), torch.cat([kept[1], places])
     order = merged.argsort(descending=True, stable=True)[:count]
     return merged[order], places[order]
@@ -163,12 +189,17 @@ def _compared(
     return functional.normalize(x.float(), dim=1), of
 
 
-def _tiles(unit: Tensor, of: Tensor | None, *, itself: float) -> Iterator[tuple[slice, slice, Tensor]]:
-    """Cosines of rows with each other, in squares; of pairs that are not compared `itself`."""
-    for rows, columns, cosines in pair_tiles(unit, side=_SIDE):
+def _tiles(
+    unit: Tensor, of: Tensor | None, cosine: float, *, itself: float
+) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    """Cosines of rows with each other, of every pair with at least this cosine and of others; of pairs that are not
+    compared `itself`.
+    """
+    for rows, columns, cosines in close_tiles(unit, cosine - 1e-6, side=_SIDE):
         if of is not None:
-            cosines.masked_fill_(of[rows][:, None] == of[columns], itself)
-        elif rows == columns:
+            sets = (of[x.to(of.device)] for x in (rows, columns))
+            cosines.masked_fill_(next(sets)[:, None] == next(sets), itself)
+        elif rows is columns:
             cosines.fill_diagonal_(itself)
         yield rows, columns, cosines
 

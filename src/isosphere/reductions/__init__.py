@@ -1,6 +1,7 @@
 """How to sum: the only code that touches n x n inner products or another rank."""
 
 from isosphere.reductions._characteristic import sliced_characteristic_distance
+from isosphere.reductions._close_pairs import ALL_PAIRS, close_tiles
 from isosphere.reductions._collective import (
     Group,
     all_reduce,
@@ -27,10 +28,12 @@ from isosphere.reductions._precision import (
 )
 
 __all__ = [
+    "ALL_PAIRS",
     "Group",
     "PairFunction",
     "SearchEngine",
     "all_reduce",
+    "close_tiles",
     "cosine_pair_means",
     "equal_rows",
     "find_faiss",
