@@ -31,7 +31,7 @@ def open_address(address: str, *, split: Split = None) -> Source:
     files = [file for file in found if not any(map(is_ignored, file.path.relative_to(folder).parts))]
     images = [file for file in files if is_image_name(file.path.name)]
     suffixes = Counter(file.path.suffix.lower() for file in files)
-    name = stem_of(address.rstrip("/"))
+    name = stem_of(address.rstrip("/")) or folder.name
     if images:
         source: Source = RemoteImages(images, folder, name=name, typed=address, split=split)
     elif suffixes[".tar"]:
@@ -81,7 +81,7 @@ class RemoteImages(EncodedSource):
         shown = [file.path.relative_to(folder).as_posix() for file in files]
         layout = arrange(shown, split, typed)
         super().__init__(
-            name or folder.name,
+            name,
             layout.members,
             labels=layout.labels,
             class_names=layout.class_names,

@@ -222,6 +222,7 @@ def _on_the_web(names: list[str], secrets: Secrets) -> dict[str, list[RemoteFile
 def _in_a_store(names: list[str], secrets: Secrets) -> dict[str, list[RemoteFile]]:
     """The files of a store that lists folders, by name; several of one folder by one listing."""
     system, scheme = _system(_scheme(names[0]), secrets), _scheme(names[0])
+    system.invalidate_cache()
 
     def files(entries: Iterable[Mapping[str, Any]]) -> list[RemoteFile]:
         kept = [entry for entry in entries if entry.get("type") == "file"]
@@ -287,7 +288,10 @@ def _version(entry: Mapping[str, Any]) -> str:
 _lock = threading.Lock()
 _systems: dict[tuple[int, str, Secrets], Any] = {}
 _handles: dict[tuple[int, RemoteFile], tuple[float, Any]] = {}
-"""By process: a connection does not survive a fork, and those of the parent are kept as they are."""
+_renewed: dict[Any, float] = {}
+"""Filesystems, open files with the time, and when listings were dropped, by process: a connection does not survive a
+fork, and those of the parent are kept as they are.
+"""
 
 
 def _in_a_fork() -> None:
@@ -346,6 +350,9 @@ def _handle(file: RemoteFile) -> Any:
     opened, handle = _handles.get(key, (0.0, None))
     if handle is None or (now - opened > _RENEWED and _scheme(file.place) != "s3"):
         system = _system(_scheme(file.place), file.secrets)
+        if now - _renewed.get(system, 0.0) > _RENEWED:
+            system.invalidate_cache()  # huggingface_hub keeps listings in any case
+            _renewed[system] = now
         handle = system.open(system._strip_protocol(file.place), "rb", cache_type="none")
         if _listed_file(file.place, handle.details, file.secrets) != file:
             raise _ChangedError
