@@ -43,6 +43,11 @@ def test_embed(run, trained, classes):
     with np.load("e.npz", allow_pickle=False) as arrays:
         assert arrays["embeddings"].shape == (60, 16)
         assert arrays["class_names"].tolist() == ["blue", "red"]
+        named = arrays["embeddings"]
+    own = run("embed", trained, "--out", "own.npz", "--layer", "head")
+    assert (own.code, own.err) == (0, "")
+    with np.load("own.npz", allow_pickle=False) as arrays:
+        assert np.array_equal(arrays["embeddings"], named)
     again = run("embed", trained, classes, "--out", "e.npz")
     assert again.code == 2
     assert "--overwrite" in again.err

@@ -19,6 +19,7 @@ from isosphere.deploy import (
     write_embeddings,
 )
 from isosphere.deploy._embed import made_by
+from isosphere.deploy._kinds import PROVENANCE
 from isosphere.errors import RunError, UsageError
 from isosphere.reductions import find_faiss
 
@@ -188,6 +189,16 @@ def test_the_command_searches_parts(own, parts, capsys):
     assert "among 12 images (" in capsys.readouterr().out
     assert main(["search", run, picture, "--in", str(parts), "--out", "a.html"]) == 2
     assert "no pictures to draw" in " ".join(capsys.readouterr().err.split())
+
+
+@pytest.mark.parametrize("said", [b"", b"\xff", b"[1]", b"[" * 100_000, b'{"weights": 1}'])
+def test_a_damaged_provenance_is_named(own, parts, said):
+    parquet = pytest.importorskip("pyarrow.parquet")
+    table = parquet.read_table(parts / "red.parquet")
+    damaged = table.replace_schema_metadata({**table.schema.metadata, PROVENANCE: said})
+    parquet.write_table(damaged, parts / "red.parquet")
+    with pytest.raises(RunError, match=r"red.parquet is damaged: what made its embeddings cannot be read"):
+        open_vector_index(own, parts, engine="blocked")
 
 
 def test_provenance_is_read_back(own, parts):

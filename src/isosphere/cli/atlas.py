@@ -8,12 +8,13 @@ from isosphere.errors import shell
 
 if TYPE_CHECKING:
     from isosphere import workflows
+    from isosphere.data import Source
     from isosphere.deploy import Layer as LayerName
 
 __all__ = ["write_for_atlas"]
 
 
-def write_for_atlas(run: "workflows.Run", data: str, out: Path, layer: "LayerName | None") -> None:
+def write_for_atlas(run: "workflows.Run", data: "str | Source", out: Path, layer: "LayerName | None") -> None:
     """Write the file that Embedding Atlas' own program opens, and how."""
     from isosphere.cli.apply import say_left_out
     from isosphere.explore import explored, write_atlas

@@ -7,8 +7,9 @@ import typer
 
 from isosphere.cli.classes import say_classes
 from isosphere.cli.console import facts, output_console, paragraph
-from isosphere.cli.names import together
-from isosphere.cli.options import Data, Layer, Network, NoCache, Overwrite, Passes, Run
+from isosphere.cli.lists import OwnData
+from isosphere.cli.names import images_of, together
+from isosphere.cli.options import Layer, Network, NoCache, Overwrite, Passes, Run
 from isosphere.errors import UsageError, command, option
 
 __all__ = ["embed"]
@@ -16,7 +17,8 @@ __all__ = ["embed"]
 
 def embed(
     run: Run,
-    data: Data,
+    data: OwnData = None,
+    *,
     out: Annotated[
         Path,
         typer.Option(
@@ -79,24 +81,26 @@ def embed(
     else:
         check_ray(engine, {"classify": classify, "atlas": atlas or None})
     import isosphere
-    from isosphere.data import left_out, open_source, set_aside, survey
+    from isosphere.data import left_out, set_aside, survey
     from isosphere.deploy import embed_to_file
     from isosphere.ray import embed_parts
     from isosphere.runs import RunFolder
     from isosphere.workflows import Classifier, progress_bar
 
-    RunFolder.require_first(run, together(data), command("embed", together(data), run, out=out))
+    of = together(data) if data else None
+    if of is not None:
+        RunFolder.require_first(run, of, command("embed", of, run, out=out))
     asked = None if classify is None else Classifier.read(classify)
     if asked is not None:
         passes = asked.passes if passes == 1 else passes
         chosen = chosen or asked.layer
     loaded = isosphere.load(run, cache=not no_cache, network=network).looking(passes)
+    loaded, source = images_of(loaded, of, "DATA...")
     if atlas:
         from isosphere.cli.atlas import write_for_atlas
 
-        write_for_atlas(loaded, together(data), out, None if chosen is None else loaded.check_layer(chosen))
+        write_for_atlas(loaded, of or source, out, None if chosen is None else loaded.check_layer(chosen))
         return
-    source = open_source(together(data))
     chosen = loaded.check_output(chosen)
     if asked is not None:
         asked.require(loaded, chosen)

@@ -107,7 +107,13 @@ def open_vectors(data: str | Path) -> VectorFiles:
                 f"{file} does not say which weights made its embeddings: written by an older release, or by another "
                 "program. Embed the images again."
             )
-        here = (file, Provenance.parse(said), schema.field("embedding").type.list_size)
+        try:
+            made = Provenance.parse(said)
+        except (ValueError, RecursionError) as error:
+            raise RunError(
+                f"{file} is damaged: what made its embeddings cannot be read. Embed again."
+            ) from error
+        here = (file, made, schema.field("embedding").type.list_size)
         first = first or here
         if here[1:] != first[1:]:
             raise UsageError(
