@@ -155,7 +155,7 @@ def test_search_refusals(run, trained, classes):
     for words, said in (
         (["absent.png", "--in", classes], "there is no picture absent.png to look for. Name image files"),
         ([classes / "red" / "1.png", "--in", "absent"], "no file or folder"),
-        (["red/1.gif", "--in", classes], "Did you mean '1.png'?"),
+        (["red/1.gif", "--in", classes], "Did you mean 'red/1.png'?"),
         (["photo.heic", "--in", classes], "photo.heic is an image of another format: .heic is"),
         (
             [classes / "red" / "1.png", "--in", "r"],

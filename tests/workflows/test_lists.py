@@ -118,7 +118,7 @@ def test_copies_among_few_images_are_no_outliers():
         found = [each.row for each in outliers_of(Index.of(made, "backbone"))]
         assert found[0] == 11
         places += [found.index(row) for row in (0, 1, 9, 10)]
-    assert np.mean(places) > 6.4  # 6 by chance: copies come later than others
+    assert np.mean(places) > 6.4  # 5.5 by chance: copies come later than others
     assert [outlier_neighbours(n) for n in (2, 4, 12, 30, 31, 1000)] == [1, 1, 3, 9, 10, 10]
 
 
