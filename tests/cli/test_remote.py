@@ -3,6 +3,7 @@
 import pytest
 
 from isosphere import addresses
+from isosphere.workflows._splits import choose_ood
 from tests.data.test_shards import write_shards
 from tests.web import serving
 
@@ -43,3 +44,13 @@ def test_what_an_address_hides_is_neither_printed_nor_stored(run, tmp_path, monk
         files = [file for file in tmp_path.rglob("*") if file.is_file()]
         assert len(files) > 10
         assert not [file for file in files if word.encode() in file.read_bytes()]
+
+
+def test_names_of_sets_hide_it_too(tmp_path, monkeypatch):
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    monkeypatch.setenv("ISOSPHERE_CACHE", str(tmp_path / "cache"))
+    write_shards(tmp_path / "shards", [3, 3])
+    with serving(tmp_path / "shards", password=PASSWORD) as web:
+        typed = [f"{web.address}/train-00{k}.tar".replace("://", f"://{PASSWORD}@") for k in (0, 1)]
+        assert list(choose_ood(typed)) == ["train-000.tar", "train-001.tar"]
+        assert list(choose_ood(typed[0])) == ["train-000.tar"]

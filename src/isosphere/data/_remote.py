@@ -109,9 +109,7 @@ class RemoteFile:
         """A small file in the folder from which this one is called `shown`; None where there is none, or it is not to
         be seen.
         """
-        if self.secrets.query:  # a signature is that of one file
-            return None
-        try:
+        try:  # a signature may be that of one file, or of all
             return _file(self.place.removesuffix(shown) + name, self.secrets).read()
         except (FileNotFoundError, PermissionError, _WholeOnlyError):
             return None
@@ -305,8 +303,11 @@ if hasattr(os, "register_at_fork"):
 
 def in_parallel(do: Callable[[S], T], items: Sequence[S]) -> list[T]:
     """``do`` for each, several at a time: most of it is waiting for an answer."""
-    with ThreadPoolExecutor(min(_AT_ONCE, max(1, len(items)))) as pool:
+    pool = ThreadPoolExecutor(min(_AT_ONCE, max(1, len(items))))
+    try:
         return list(pool.map(do, items))
+    finally:
+        pool.shutdown(cancel_futures=True)  # on Ctrl-C, or when one has failed, wait for what has begun
 
 
 def _system(scheme: str, secrets: Secrets) -> Any:

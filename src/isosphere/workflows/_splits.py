@@ -11,6 +11,7 @@ import numpy as np
 from isosphere.data import (
     Source,
     Split,
+    as_name,
     as_source,
     distinct_ends,
     fingerprint,
@@ -121,7 +122,7 @@ def choose_ood(data: Any, *, seed: int = 0, limit: int | None = None) -> dict[st
     Raises: UsageError for a set without images.
     """
     found: dict[str, Source] = {}
-    sets = list(_sets(data))
+    sets = [(what, name, as_name(each) if is_name(each) else each) for what, name, each in _sets(data)]
     sources = [_test_part(spec, what) for what, _, spec in sets]
     called = [
         name or (str(spec).rstrip("/") if is_name(spec) else source.name)
