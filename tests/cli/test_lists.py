@@ -276,10 +276,15 @@ def test_runs_are_compared_on_the_same_labels(run, trained, classes):
     assert text.code == 0, text.err
     assert "60 labels" in text.out
     assert "2 passes" not in text.out
+    for layer in ("typo", "adapted"):
+        refused = run("compare", trained, "--in", classes, "--layer", layer, "--layer", "head")
+        assert refused.code == 2
+        assert "--layer" in refused.err
+        assert layer in refused.err
 
 
 ODD = (
-    *("a\rb.png", "a\nb.png", "a\tb.png", 'q"uote.png', "com,ma.png", "=x.png", "byte\udcff.png"),
+    *("a\rb.png", "a\nb.png", "a\tb\x1b[31m.png", 'q"uote.png', "com,ma.png", "=x.png", "byte\udcff.png"),
     *(
         r"byte\udcff.png",
         "two words.png",

@@ -8,12 +8,13 @@ from PIL import Image
 
 from isosphere.data import (
     LabelRow,
+    LabelTable,
     as_source,
-    label_rows,
+    digests,
+    hex_digest,
     match_labels,
     open_source,
     read_label_file,
-    write_label_file,
 )
 from isosphere.errors import UsageError
 
@@ -31,7 +32,11 @@ def folder(tmp_path):
 def test_labels_follow_the_content_of_renamed_pictures(folder, tmp_path):
     source = as_source(folder)
     file = tmp_path / "labels.csv"
-    write_label_file(file, label_rows(source, {4: "cat, big", 0: "dog", 2: 'do"g'}))
+    table, known = LabelTable.empty(), digests(source)
+    said = {4: "cat, big", 0: "dog", 2: 'do"g'}
+    rows = [LabelRow(label, source.paths[i], hex_digest(known[i])) for i, label in said.items()]
+    table.put({row.digest: row for row in rows}, lambda row: None)
+    table.write(file)
     moved = tmp_path / "elsewhere"
     moved.mkdir()
     for i, path in enumerate(sorted(folder.rglob("*.png"))):
@@ -93,3 +98,36 @@ def test_other_files_are_refused(folder, tmp_path, text, said):
         match_labels(as_source(folder), read_label_file(file))
     with pytest.raises(UsageError, match="cannot be read"):
         read_label_file(tmp_path / "none.csv")
+
+
+def test_all_that_stands_in_a_table_stays(tmp_path):
+    """Columns without a heading or with the same one, blanks, a cell too many, the order of rows."""
+    file = tmp_path / "mine.csv"
+    file.write_text(
+        ",Path,Label,Patient,note,note\n1,b.png,dog,A2,keep me,and me\n2,a.png,cat, B3 ,,x,one more\n3,c.png,cat,,,\n"
+    )
+    table = LabelTable.read(file)
+    zeros, said = "0" * 31, {"b.png": "cow", "c.png": "", "d.png": "elk"}
+    new = {path: LabelRow(label, path, f"{zeros}{n}") for n, (path, label) in enumerate(said.items())}
+    table.put(new, lambda row: row.path if row.path in said else None)
+    table.write(file)
+    assert file.read_text().splitlines() == [
+        "digest,,Path,Label,Patient,note,note",
+        f"{zeros}0,1,b.png,cow,A2,keep me,and me",
+        ",2,a.png,cat, B3 ,,x,one more",
+        f"{zeros}1,3,c.png,,,,",
+        f"{zeros}2,,d.png,elk,,,",
+    ]
+    assert [(row.label, row.path, row.cells) for row in read_label_file(file)[:2]] == [
+        ("cow", "b.png", {"patient": "A2", "note": "and me"}),
+        ("cat", "a.png", {"patient": "B3", "note": "x"}),
+    ]
+
+
+def test_of_numbers_and_names_the_names_are_the_labels(tmp_path):
+    """The table that embed writes: a number and a name of each class."""
+    file = tmp_path / "embeddings.csv"
+    file.write_text("path,label,class,e0\na.png,0,dog,.1\nb.png,1,cat,.2\nc.png,-1,,.3\n")
+    assert [row.label for row in read_label_file(file)] == ["dog", "cat", ""]
+    file.write_text("path,label,class\na.png,oak,tree\nb.png,1,tree\n")
+    assert [row.label for row in read_label_file(file)] == ["oak", "1"]

@@ -229,14 +229,30 @@ def test_a_label_given_on_the_page_replaces_what_was_written_by_hand(client, mad
     )
     assert post(json={"rows": [4], "label": None}).json()["labels"] == dict.fromkeys("356", "pine")
     rows = read_label_file(file)
-    assert {row.path: row.cells["patient"] for row in rows} == {
-        "a/003.png": "p1",
-        "a/004.png": "p2",  # no label, and its other columns
-        "a/cr\r.png": "",
-        "a/byte\udcff.png": "",
-    }
+    assert [(row.path, row.label, row.cells["patient"]) for row in rows] == [
+        ("a/003.png", "pine", "p1"),
+        ("004.png", "", "p2"),  # its other columns stay
+        ("a/003.png", "pine", "p3"),
+        ("a/cr\r.png", "pine", ""),
+        ("a/byte\udcff.png", "pine", ""),
+    ]
     assert match_labels(made.source, rows, known=made.digests).count == 3
     assert client.get(at("data/names.json")).json()[6] == r"a/byte\udcff.png"
+
+
+@pytest.mark.parametrize(
+    ("what", "given"),
+    [
+        ("labels", {"rows": [1], "label": "half \ud800"}),
+        ("clusters", {"rows": [1], "label": "half \ud800"}),
+        ("hidden", {"rows": [1], "hidden": "false"}),
+    ],
+)
+def test_what_no_file_can_hold_is_refused_before_it_is_written(client, tmp_path, what, given):
+    body = json.dumps(given)
+    found = client.post(at(f"annotations/{what}"), content=body)
+    assert found.status_code == 400
+    assert client.get(at("data/annotations.json")).json() == {"labels": {}, "hidden": [], "clusters": {}}
 
 
 def test_where_nothing_can_be_written_it_is_said(made, tmp_path, monkeypatch):

@@ -29,12 +29,11 @@ from ._joined import JoinedSource, distinct_ends, join_sources, joined, part_num
 from ._label_file import (
     Labelled,
     LabelRow,
+    LabelTable,
     hex_digest,
     label_places,
-    label_rows,
     match_labels,
     read_label_file,
-    write_label_file,
 )
 from ._labels import alike_classes
 from ._layout import is_image_name
@@ -93,6 +92,7 @@ __all__ = [
     "ImageSet",
     "JoinedSource",
     "LabelRow",
+    "LabelTable",
     "Labelled",
     "Loader",
     "Opening",
@@ -147,7 +147,6 @@ __all__ = [
     "join_sources",
     "joined",
     "label_places",
-    "label_rows",
     "left_out",
     "linked",
     "load_images",
@@ -184,5 +183,4 @@ __all__ = [
     "visible",
     "visible_channels",
     "worker_count",
-    "write_label_file",
 ]

@@ -1,8 +1,9 @@
 """Files of labels: a table of pictures, each known by its content or its path, with a word for each."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePath
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +17,7 @@ from ._home import expanded
 from ._images import digests
 from ._labels import alike_classes
 from ._limits import read_text, reason_of
-from ._listed import LABEL_COLUMNS, PATH_COLUMNS
+from ._listed import PATH_COLUMNS, label_column
 from ._source import DIGEST_BYTES, Source
 
 DIGEST = "digest"
@@ -70,61 +71,115 @@ class Labelled:
         return said
 
 
+class LabelTable:
+    """A table (.csv, .tsv) with a column of labels and one called ``digest`` or ``path``, or both; every cell is kept
+    as it is, also of columns that mean nothing here.
+
+    Of numbers in ``label`` beside names in another such column (as ``embed`` writes them) the names are the labels.
+    """
+
+    def __init__(
+        self, heads: list[str], rows: list[list[str]], label: int, where: int | None, digest: int | None
+    ) -> None:
+        self.heads, self.rows = heads, rows
+        self.label, self.where, self.digest = label, where, digest
+
+    @classmethod
+    def empty(cls) -> "LabelTable":
+        """With the columns digest, label and path, and no row."""
+        return cls([DIGEST, "label", "path"], [], 1, 2, 0)
+
+    @classmethod
+    def read(cls, file: str | Path) -> "LabelTable":
+        """Raises: UsageError if the file cannot be read, or has no such columns."""
+        path = Path(file)
+        try:
+            rows = csv_rows(read_text(path))
+        except (OSError, UnicodeDecodeError, UnreadableError) as error:
+            reason = "it is not text in UTF-8" if isinstance(error, UnicodeDecodeError) else reason_of(error)
+            raise UsageError(f"{option('labels', path)} cannot be read ({reason}).") from error
+        heads, body = (rows[0], rows[1:]) if rows else ([], [])
+        names = [cell.strip().casefold() for cell in heads]
+        body = [[*row, *[""] * (len(heads) - len(row))] for row in body]
+        label = label_column(names, body)
+        where = next((names.index(name) for name in PATH_COLUMNS if name in names), None)
+        digest = names.index(DIGEST) if DIGEST in names else None
+        if label is None or (where is None and digest is None):
+            raise UsageError(
+                f"{option('labels', path)} has the columns {', '.join(names[:8]) or 'of an empty file'}; expected one "
+                "called label, and one called path or digest."
+            )
+        return cls(heads, body, label, where, digest)
+
+    def label_row(self, cells: Sequence[str]) -> LabelRow:
+        """What a row says."""
+        mine = (self.label, self.where, self.digest)
+        others = {head.strip().casefold(): k for k, head in enumerate(self.heads) if k not in mine}
+        return LabelRow(
+            cells[self.label].strip(),
+            "" if self.where is None else cells[self.where],
+            "" if self.digest is None else cells[self.digest].strip().lower(),
+            {name: cells[k].strip() for name, k in others.items() if name},
+        )
+
+    def put(self, chosen: Mapping[str, LabelRow], key_of: Callable[[LabelRow], str | None]) -> None:
+        """Give these labels, each by its key, in place of those that rows of the same key have, or in new rows; an
+        empty one takes the label back, and a row that held nothing else goes. `key_of`: of a row that is to change.
+        """
+        self._have("digest")
+        if any(not row.digest for row in chosen.values()):
+            self._have("where")
+        left, kept = dict(chosen), []
+        for cells in self.rows:
+            key = key_of(self.label_row(cells))
+            if key is not None:
+                left.pop(key, None)
+                self._say(cells, chosen[key])
+                if not chosen[key].label and not self._holds_more(cells):
+                    continue
+            kept.append(cells)
+        for row in left.values():
+            if row.label:
+                cells = [""] * len(self.heads)
+                if self.where is not None:
+                    cells[self.where] = row.path
+                self._say(cells, row)
+                kept.append(cells)
+        self.rows = kept
+
+    def write(self, file: str | Path) -> None:
+        """Write it in one step: it is there as a whole or not at all. Raises: RunError if it cannot be written."""
+        write_text(Path(file), csv_text([self.heads, *self.rows]))
+
+    def _say(self, cells: list[str], row: LabelRow) -> None:
+        assert self.digest is not None
+        cells[self.label], cells[self.digest] = row.label, row.digest
+
+    def _holds_more(self, cells: Sequence[str]) -> bool:
+        mine = (self.label, self.where, self.digest)
+        return any(cell.strip() for k, cell in enumerate(cells) if k not in mine)
+
+    def _have(self, column: Literal["digest", "where"]) -> None:
+        """Begin with a column that was not there: a row may be longer than the heading."""
+        if getattr(self, column) is not None:
+            return
+        for cells, first in (
+            (self.heads, DIGEST if column == "digest" else "path"),
+            *((c, "") for c in self.rows),
+        ):
+            cells.insert(0, first)
+        for name in ("label", "where", "digest"):
+            place = getattr(self, name)
+            setattr(self, name, 0 if name == column else None if place is None else place + 1)
+
+
 def read_label_file(file: str | Path) -> list[LabelRow]:
-    """The rows of a table (.csv, .tsv) with a column ``label`` and one called ``digest`` or ``path``, or both; rows
-    with an empty label are no labels, and are kept for their other cells.
+    """The rows of a :class:`LabelTable`; those with an empty label are no labels, and are kept for their other cells.
 
     Raises: UsageError if it cannot be read, or has no such columns.
     """
-    path = Path(file)
-    try:
-        rows = csv_rows(read_text(path))
-    except (OSError, UnicodeDecodeError, UnreadableError) as error:
-        reason = "it is not text in UTF-8" if isinstance(error, UnicodeDecodeError) else reason_of(error)
-        raise UsageError(f"{option('labels', path)} cannot be read ({reason}).") from error
-    heads = [cell.strip().casefold() for cell in rows[0]] if rows else []
-    label = next((heads.index(name) for name in LABEL_COLUMNS if name in heads), None)
-    where = next((heads.index(name) for name in PATH_COLUMNS if name in heads), None)
-    digest = heads.index(DIGEST) if DIGEST in heads else None
-    if label is None or (where is None and digest is None):
-        raise UsageError(
-            f"{option('labels', path)} has the columns {', '.join(heads[:8]) or 'of an empty file'}; expected one "
-            "called label, and one called path or digest."
-        )
-    others = [k for k, head in enumerate(heads) if k not in (label, where, digest) and head]
-    found = []
-    for row in rows[1:]:
-        whole = [*row, *[""] * (len(heads) - len(row))]
-        cells = [cell.strip() for cell in whole]
-        found.append(
-            LabelRow(
-                cells[label],
-                "" if where is None else whole[where],
-                "" if digest is None else cells[digest].lower(),
-                {heads[k]: cells[k] for k in others},
-            )
-        )
-    return found
-
-
-def write_label_file(file: str | Path, rows: Iterable[LabelRow]) -> None:
-    """Write a table with the columns digest, label and path, and one for each other cell, in one step: it is there as a
-    whole or not at all. :func:`read_label_file` reads back the same rows.
-
-    Raises: RunError if it cannot be written.
-    """
-    rows = list(rows)
-    more = list(dict.fromkeys(name for row in rows for name in row.cells))
-    table = ([row.digest, row.label, row.path, *map(row.cells.get, more)] for row in rows)
-    write_text(Path(file), csv_text([(DIGEST, "label", "path", *more), *table]))
-
-
-def label_rows(
-    source: Source, labels: Mapping[int, str], *, known: NDArray[np.int64] | None = None
-) -> list[LabelRow]:
-    """Rows of a file of labels for images of a source by their positions; `known`: the source's :func:`digests`."""
-    known = digests(source) if known is None else known
-    return [LabelRow(label, source.paths[i], hex_digest(known[i])) for i, label in sorted(labels.items())]
+    table = LabelTable.read(file)
+    return [table.label_row(cells) for cells in table.rows]
 
 
 def hex_digest(row: NDArray[np.int64]) -> str:

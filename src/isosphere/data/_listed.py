@@ -165,6 +165,16 @@ def _blanks(file: Path, name: str) -> str:
     return name if short != name and _exists(Path(_placed(file, name))) else short
 
 
+def label_column(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> int | None:
+    """Which column holds the labels, by headings in small letters; of whole numbers and of names the names."""
+    named = [name for name in LABEL_COLUMNS if name in heads and not (name == "y" and "x" in heads)]
+    found = [heads.index(name) for name in named]
+    for k in found:
+        if not all(re.fullmatch(r"-?\d+", row[k].strip()) for row in rows if row[k].strip()):
+            return k
+    return found[0] if found else None
+
+
 def _columns(file: Path, text: str) -> tuple[list[str], list[str] | None, str]:
     try:
         rows = csv_rows(text)
@@ -175,8 +185,7 @@ def _columns(file: Path, text: str) -> tuple[list[str], list[str] | None, str]:
         ) from error
     heads = [cell.strip().casefold() for cell in rows[0]] if rows else []
     path = next((heads.index(name) for name in PATH_COLUMNS if name in heads), None)
-    named = [name for name in LABEL_COLUMNS if name in heads and not (name == "y" and "x" in heads)]
-    label = heads.index(named[0]) if named else None
+    label = label_column(heads, [[*row, *[""] * (len(heads) - len(row))] for row in rows[1:]])
     if path is None:
         if not heads or not Path(_placed(file, rows[0][0].strip())).is_file():
             raise UsageError(

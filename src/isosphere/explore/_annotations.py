@@ -4,18 +4,17 @@ path, and lies beside the run; each change is on the disk before it is answered.
 
 import os
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from isosphere.atomic import locked, make_folder, write_json
 from isosphere.data import (
     LabelRow,
+    LabelTable,
     hex_digest,
     label_places,
     match_labels,
     read_label_file,
-    write_label_file,
 )
 from isosphere.errors import IsosphereError, RunError, UsageError, plural
 from isosphere.explore._collection import Collection
@@ -69,31 +68,27 @@ class Annotations:
             "labels": {row: encode_name(found.class_names[k]) for row, k in labelled},
             "hidden": [row for row, key in enumerate(keys) if key in notes["hidden"]],
             "clusters": {
-                row: notes["clusters"][key] for row, key in enumerate(keys) if key in notes["clusters"]
+                row: encode_name(notes["clusters"][key])
+                for row, key in enumerate(keys)
+                if key in notes["clusters"]
             },
         }
 
     def label(self, rows: Sequence[int], name: str | None) -> None:
-        """Say what images show, in place of all that was said of them before; None takes it back. Other columns of the
-        file keep what they hold.
+        """Say what images show, in place of all that was said of them before; None takes it back. All else that stands
+        in the file stays.
         """
         known, source = self.collection.digests, self.collection.source
         keys, places_of = self._keys(), label_places(source, known)
         chosen = {keys[i]: LabelRow(name or "", source.paths[i], hex_digest(known[i])) for i in rows}
 
+        def key_of(row: LabelRow) -> str | None:
+            return next((keys[i] for i in places_of(row) if keys[i] in chosen), None)
+
         def change() -> None:
-            kept: list[LabelRow] = []
-            for row in self._rows():
-                of = {keys[i] for i in places_of(row)} & chosen.keys()
-                for key in of:
-                    cells = chosen[key].cells
-                    chosen[key] = replace(
-                        chosen[key], cells={name: cells.get(name) or row.cells[name] for name in row.cells}
-                    )
-                if not of:
-                    kept.append(row)
-            new = [row for row in chosen.values() if row.label or any(row.cells.values())]
-            write_label_file(self.labels_file, sorted([*kept, *new], key=lambda row: (row.path, row.digest)))
+            there = LabelTable.read(self.labels_file) if self.labels_file.exists() else LabelTable.empty()
+            there.put(chosen, key_of)
+            there.write(self.labels_file)
 
         self._change(self.labels_file, change)
 

@@ -1,6 +1,7 @@
 """The page, served to this machine alone."""
 
 import json
+import re
 import secrets
 import socket
 import tempfile
@@ -143,11 +144,15 @@ def _changed(annotations: Annotations, count: int, what: str, given: Any) -> Non
     name = given.get("label")
     if name is not None and not (isinstance(name, str) and 0 < len(name.strip()) <= 200):
         raise ValueError("label")
+    if name is not None and not name.isascii() and re.search("[\ud800-\udfff]", name):
+        raise ValueError("half a character")  # which no file can hold
     name = name if name is None else " ".join(name.split())
     if what == "labels":
         annotations.label(rows, None if name is None else decode_name(name))
     elif what == "hidden":
-        annotations.hide(rows, hidden=bool(given["hidden"]))
+        if not isinstance(given["hidden"], bool):
+            raise ValueError("hidden")
+        annotations.hide(rows, hidden=given["hidden"])
     elif what == "clusters" and len(rows) == 1:
         annotations.name_cluster(rows[0], name)
     else:

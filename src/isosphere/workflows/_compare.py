@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from isosphere.data import as_name
-from isosphere.deploy import Layer
+from isosphere.deploy import Layer, named_layer
 from isosphere.errors import IsosphereError, UsageError, plural
 from isosphere.evaluation import Estimate, bootstrap, held_out_labels, paired_difference
 from isosphere.methods import Method
@@ -137,6 +137,7 @@ def compare(
     if not listed:
         raise UsageError("no run was named to be compared.")
     opened = [run if isinstance(run, Run) else Run.read(run, cache=cache) for run in listed]
+    layers = None if layers is None else [_layer_of_any(layer, opened) for layer in layers]
     images = own_images(opened[0]) if data is None else as_name(data)
     remarks: list[str] = []
     with progress_bar("Embedding", progress) as bar:
@@ -197,6 +198,14 @@ def _candidates(
         if (begun.weights, "backbone") not in seen:
             seen.add((begun.weights, "backbone"))
             yield f"{run.called} before training", begun, "backbone"
+
+
+def _layer_of_any(layer: str, runs: Sequence[Run]) -> Layer:
+    """The layer of this name. Raises: UsageError if none of the runs has it, as the first says it."""
+    chosen = named_layer(layer)
+    if any(chosen in run.layers for run in runs):
+        return chosen
+    return runs[0].check_layer(chosen)
 
 
 def before_training(run: Run, method: Method) -> Run:
