@@ -193,6 +193,15 @@ def test_a_probe_is_fitted_judged_saved_and_applied(run, trained, classes):
     of_red = [float(row["confidence"]) for row in rows if row["predicted"] == "red"]
     assert counted["red"] == [str(len(of_red)), f"{100 * np.mean(of_red):.0f}", "%"]
     assert "below 50 %" not in applied.out
+    Path("flat").mkdir()
+    shutil.copy(classes / "red" / "1.png", Path("flat"))
+    for more, numbers in (([], 0), (["--embeddings"], 256)):
+        assert (
+            run("embed", trained, "flat", "--classify", file, *more, "--out", f"flat{numbers}.csv").code == 0
+        )
+        (row,) = table(Path(f"flat{numbers}.csv").read_text())
+        assert list(row)[:3] == ["path", "predicted", "confidence"]
+        assert read_embeddings(f"flat{numbers}.csv").values.shape == (1, numbers)
     (classes / "red").rename(classes / "rot")
     assert (
         "Not among the classes of the classifier: rot."
@@ -221,7 +230,8 @@ def test_pictures_of_no_probable_class_are_counted(capsys):
         ["a", "1", "90", "%"],
         ["b", "0", "\u2013"],
     ]
-    assert "2 images of 4 with a confidence below 50 %: look at them first. One of the 3 classes" in out
+    assert "2 images of 4 with a confidence below 50 %: look at them first." in out
+    assert "Every image is given one of these 3 classes" in out
 
 
 def test_labels_come_from_a_file_and_groups_stay_together(run, trained, classes):

@@ -32,11 +32,13 @@ def say_classes(found: "Predictions", source: "Source") -> None:
             output_console(), f"The other {len(rest):,} of {len(rows):,} classes: {plural(others, 'image')}."
         )
     if unsure := int((found.confidence < 0.5).sum()):
-        said = (
-            f"{plural(unsure, 'image')} of {len(found.confidence):,} with a confidence below 50 %: look at them first. "
-            f"One of the {len(found.names):,} classes is given to every image, also where it is of none of them."
-        )
+        said = f"{plural(unsure, 'image')} of {len(found.confidence):,} with a confidence below 50 %: look at them first."
         paragraph(output_console(), said, style="yellow")
+    paragraph(
+        output_console(),
+        f"Every image is given one of these {len(found.names):,} classes, also an image of none of them, and then "
+        "often with a high confidence.",
+    )
     if strange := sorted({*source.class_names} - {*found.names}):
         named = ", ".join(strange[:5]) + (f" and {len(strange) - 5:,} more" if len(strange) > 5 else "")
         paragraph(output_console(), f"Not among the classes of the classifier: {named}.", style="yellow")

@@ -81,7 +81,7 @@ def probe(
     for remark in found.remarks:
         paragraph(console, remark, style="yellow")
     if found.file is not None:
-        again = command("embed", run, typed, classify=found.file, out="classes.csv")
+        again = command("embed", run, "OTHERS", classify=found.file, out="classes.csv")
         facts(console, {"written": str(found.file), "apply it": again})
 
 

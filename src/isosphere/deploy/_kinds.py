@@ -250,17 +250,19 @@ def embeddings_of(table: Any, dim: int) -> NDArray[np.float32]:
 
 class CsvWriter(Writer):
     """A line an image: path, label, class, and the numbers as ``e0``, ``e1``, ..., with the nine digits that say all
-    of a float32.
+    of a float32. Of images without classes that a classifier was asked about, no label and no class.
     """
 
     _begun = False
 
     def add(self, block: Embeddings) -> None:
         rows: list[list[Any]] = []
+        labelled = bool(self.class_names) or block.predictions is None
         if not self._begun:
             self._begun = True
             asked = [] if block.predictions is None else ["predicted", "confidence"]
-            rows.append(["path", "label", "class", *asked, *(f"e{i}" for i in range(block.values.shape[1]))])
+            numbers = (f"e{i}" for i in range(block.values.shape[1]))
+            rows.append(["path", *(["label", "class"] if labelled else []), *asked, *numbers])
         number, found = "%.9g".__mod__, block.predictions
         said = (
             [[]] * len(block)
@@ -269,13 +271,16 @@ class CsvWriter(Writer):
         )
         each = zip(block.paths, block.labels.tolist(), said, block.values.tolist(), strict=True)
         for path, label, more, row in each:
-            rows.append([path, label, block.name_of(label), *more, *map(number, row)])
+            known = [label, block.name_of(label)] if labelled else []
+            rows.append([path, *known, *more, *map(number, row)])
         self.handle.write(csv_text(rows).encode("utf-8"))
 
 
 def read_csv(file: Path) -> Embeddings:
     """The classes are those that have an image: a table does not name the others."""
     header, *rows = csv_rows(file.read_bytes().decode("utf-8"))
+    if header[:3] == ["path", "predicted", "confidence"]:
+        header, rows = ["path", "label", "class", *header[1:]], [[row[0], "-1", "", *row[1:]] for row in rows]
     if header[:3] != ["path", "label", "class"]:
         raise ValueError(f"its columns are {', '.join(header[:3])}, ...")
     labels = [int(row[1]) for row in rows]

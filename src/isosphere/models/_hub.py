@@ -71,7 +71,8 @@ def reached(name: str) -> Iterator[None]:
     except Exception as error:  # the hub's and torch's own errors, of several packages
         raise RunError(
             f"the pretrained weights of '{name}' could not be fetched ({_why(error)}). Fetch them once where there is "
-            f"network, or give a local file: {option('init', 'FILE')}."
+            f'network, or give a local file: {option("init", "FILE")}. To make one elsewhere: python -c "import timm, '
+            f"torch; torch.save(timm.create_model('{name}', pretrained=True).state_dict(), 'weights.pth')\"."
         ) from error
     finally:
         constants.HF_HUB_OFFLINE = before

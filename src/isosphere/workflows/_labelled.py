@@ -11,7 +11,7 @@ from torch import Tensor
 
 from isosphere.data import Source, alike_classes, digests, match_labels, read_label_file
 from isosphere.deploy import near_duplicates, source_of
-from isosphere.errors import UsageError, option, plural
+from isosphere.errors import UsageError, command, option, plural
 from isosphere.evaluation import joined_groups
 from isosphere.workflows._copies import sample_copies
 from isosphere.workflows._progress import Callback
@@ -80,7 +80,8 @@ def labelled_images(
         raise UsageError(
             f"{plural(len(chosen), 'image')} of {len(whole):,} {'has' if len(chosen) == 1 else 'have'} a label{where}, "
             f"in {plural(len(classes), 'class').replace('classs', 'classes')}; expected at least {FEWEST}, in two. "
-            + " ".join(remarks)
+            f"Give a table of labels ({option('labels', 'FILE')}), a folder for each class, or label images in "
+            f"{command('explore', run.folder.path)}. " + " ".join(remarks)
         )
     source = whole.subset(chosen)
     same = _numbers(known[chosen])
