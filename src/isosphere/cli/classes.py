@@ -32,7 +32,8 @@ def say_classes(found: "Predictions", source: "Source") -> None:
             output_console(), f"The other {len(rest):,} of {len(rows):,} classes: {plural(others, 'image')}."
         )
     if unsure := int((found.confidence < 0.5).sum()):
-        said = f"{plural(unsure, 'image')} of {len(found.confidence):,} with a confidence below 50 %: look at them first."
+        among = f"{plural(unsure, 'image')} of {len(found.confidence):,}"
+        said = f"{among} with a confidence below 50 %: look at them first."
         paragraph(output_console(), said, style="yellow")
     paragraph(
         output_console(),
