@@ -155,7 +155,7 @@ def test_a_network_is_taken_wherever_a_run_is(run, classes, weights, tmp_path):
     assert str(tmp_path / "cache") in judged.out
     assert run("embed", name, classes, "--out", "e.csv").code == 0
     first = run("search", name, classes / "red" / "1.png", "--in", classes)
-    assert "(60 new)" in first.out
+    assert "(60 embedded now)" in first.out
     assert "(as before)" in run("search", name, classes / "red" / "1.png", "--in", classes).out
     assert run("dedup", name, classes).code == 0
     assert run("export", name, "--format", "safetensors", "--out", "w.safetensors").code == 0

@@ -94,7 +94,7 @@ def indexed(run: "Run", data: "str | Source", layer: "Layer | None") -> "Index":
 
 def indexing_note(index: "Index", *, cache: bool = True) -> str:
     """What was done to have the index."""
-    changes = [f"{index.added:,} new"] if index.added else []
+    changes = [f"{index.added:,} embedded now"] if index.added else []
     changes += [f"{index.removed:,} gone or changed"] if index.removed else []
     kept = "" if index.saved or not cache else "; it could not be kept in the run's folder"
     files = index.added + index.reused
