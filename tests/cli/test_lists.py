@@ -124,6 +124,11 @@ def test_between_sets(run, trained, copied, tmp_path):
         ("other/x.png", "no"),
         ("other/y.png", "no"),
     ]
+    shared = run("dedup", trained, copied, copied / "07.png", *at[:-1], "--list", "kept.txt")
+    assert "1 image is in several sets by the same path (" in " ".join(shared.out.split()), shared.err
+    assert "35 images to keep, 0 to drop" in shared.out
+    rows = table(run("dedup", trained, copied, copied / "07.png", *at, "--keep", "first").out)
+    assert [(row["set"], row["keep"]) for row in rows] == [("1", "yes"), ("2", "yes")]
     one = table(run("dedup", trained, f"{other} + {copied}", *at).out)
     assert {row["path"] for row in one} >= {"other/x.png", "other/y.png", "copied/07.png"}
 

@@ -1,5 +1,6 @@
 """Lists of images: what stands out, what stands for the rest, what belongs together, and what is there twice."""
 
+import os
 import shutil
 from pathlib import Path
 
@@ -10,7 +11,13 @@ from PIL import Image, ImageFilter
 import isosphere
 from isosphere.deploy import Embeddings, Index
 from isosphere.errors import UsageError
-from isosphere.workflows import outlier_neighbours, outliers_of
+from isosphere.workflows import (
+    kept_names,
+    outlier_neighbours,
+    outliers_of,
+    precision_in_words,
+    read_answers,
+)
 from tests.workflows.conftest import pixels
 
 
@@ -76,6 +83,57 @@ def test_between_sets_only_images_of_different_sets_are_compared(run, pictures, 
     assert run.dedup(str(other), threshold=1 - 1e-6, layer="backbone")[0].paths == ("new.png", "newer.png")
     measured = run.dedup(str(pictures), against=str(other)).measured
     assert measured.pairs == 26 * 3
+
+
+def test_a_file_in_both_sets_is_found(run, pictures, tmp_path):
+    """A leak by a path or a link is one; within a set links stay one image."""
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "link.png").symlink_to(pictures / "03.png")
+    (other / "again.png").symlink_to(pictures / "03.png")
+    os.link(pictures / "07.png", other / "hard.png")
+    at = {"threshold": 1 - 1e-6, "layer": "backbone"}
+    found = run.dedup(str(pictures), against=str(other), **at)
+    assert {group.paths for group in found} == {
+        ("pictures/03.png", "other/again.png"),
+        ("pictures/07.png", "other/hard.png"),
+    }
+    assert all(cosine == pytest.approx(1, abs=1e-6) for group in found for cosine in group.similarities)
+    assert [member["set"] for member in found.members(found[0])] == [1, 2]
+    assert (found.compared.links, found.repeated, found.in_several_sets) == (1, 2, None)
+    assert found.drop() == ["other/again.png", "other/hard.png"]
+    train, test = tmp_path / "train.txt", tmp_path / "test.txt"
+    train.write_text("pictures/03.png\npictures/05.png\n")
+    test.write_text("pictures/03.png\npictures/09.png\n")
+    for rule in ("first", "largest", "sharpest"):
+        found = run.dedup(str(train), against=str(test), **at)
+        assert [len(group) for group in found] == [2]
+        assert found.repeated == found.as_dict()["in_several_sets"] == 1
+        assert found.in_several_sets.startswith("1 image is in several sets by the same path (")
+        assert found.drop(rule) == []
+        kept = kept_names(found, found.rows_to_drop(rule))
+        assert [Path(name).name for name in kept] == ["03.png", "05.png", "09.png"]
+
+
+def test_answers_go_by_the_cosines_of_the_layer_at_hand(run, pictures, tmp_path):
+    file = tmp_path / "answers.csv"
+    rows = ["03.png,a copy.jpg,-1,yes", "01.png,02.png,1,no", "gone.png,02.png,1,no", "04.png,05.png,1,"]
+    file.write_text("\n".join(["first,second,similarity,same", *rows]) + "\n")
+    answers = read_answers(file)
+    for layer in ("backbone", "head"):
+        index = run.index(str(pictures), layer=layer)
+        unit = dict(zip(index.paths, index.unit, strict=True))
+        copy, other = unit["03.png"] @ unit["a copy.jpg"], unit["01.png"] @ unit["02.png"]
+        assert copy > other
+        found = run.dedup(str(pictures), threshold=float(copy + other) / 2, layer=layer)
+        said = answers.precision(found)
+        assert (said.above.value, said.below.value, said.left_out) == (1, 0, 1)
+        assert "1 answer left out" in precision_in_words(said)
+        every = answers.precision(found.at(float(other) - 1e-3))
+        assert every.above.value == 0.5
+    file.write_text("first,second,similarity,same\ngone.png,02.png,1,no\n")
+    with pytest.raises(UsageError, match="on other images"):
+        read_answers(file).precision(found)
 
 
 def test_what_is_kept_of_a_group(run, tmp_path):

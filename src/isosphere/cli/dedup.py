@@ -116,7 +116,7 @@ def dedup(
             seed=seed or 0,
             progress=progress,
         )
-    precision = None if answered is None else answered.precision(found.threshold)
+    precision = None if answered is None else answered.precision(found)
     dropped = set(found.rows_to_drop(kept)) if kept else set()
     if as_csv:
         print_groups(found, dropped if kept else None)

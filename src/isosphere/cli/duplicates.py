@@ -30,12 +30,13 @@ def check_keep(keep: str | None, out: Path | None) -> "Keep | None":
 def print_groups(found: "Duplicates", dropped: set[int] | None) -> None:
     """A row an image of a group as CSV, with whether it is kept where rows to drop were asked for."""
     rows = [
-        {"group": number, "path": path, "similarity": cosine}
-        | ({} if dropped is None else {"keep": "no" if row in dropped else "yes"})
+        {"group": number} | member | ({} if dropped is None else {"keep": "no" if row in dropped else "yes"})
         for number, group in enumerate(found, 1)
-        for path, cosine, row in zip(group.paths, group.similarities, group.rows, strict=True)
+        for member, row in zip(found.members(group), group.rows, strict=True)
     ]
-    print_csv(rows, ["group", "path", "similarity"] + ["keep"] * (dropped is not None))
+    several = found.compared.sets is not None
+    columns = ["group", "path", *["set"] * several, "similarity", *["keep"] * (dropped is not None)]
+    print_csv(rows, columns)
 
 
 def say_duplicates(
@@ -80,6 +81,8 @@ def say_duplicates(
                 "The same file under another name, by links, left out: "
                 f"{plural(found.compared.links, 'image')}."
             )
+    if found.in_several_sets:
+        say(found.in_several_sets)
     if found.caution:
         say(found.caution, "yellow")
     if precision is not None and not as_json:

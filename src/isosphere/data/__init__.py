@@ -10,7 +10,7 @@ from ._decoded import DecodedCache, disk_room, open_decoded
 from ._folder import is_image_file
 from ._formats import BUILTIN, FORMATS, Format, describe_formats
 from ._given import as_name, as_picture, as_source, is_picture
-from ._identity import copied, fingerprint, first_of_each, linked, stamps
+from ._identity import copied, fingerprint, first_of_each, linked, same_place, stamps
 from ._images import (
     ImageSet,
     PictureSet,
@@ -169,6 +169,7 @@ __all__ = [
     "recipe",
     "require_readable",
     "require_there",
+    "same_place",
     "set_aside",
     "shown_as",
     "stamps",

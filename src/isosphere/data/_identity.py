@@ -45,24 +45,45 @@ def stamps(source: Source) -> NDArray[np.int64]:
     return found
 
 
-def first_of_each(source: Source) -> NDArray[np.int64]:
-    """Positions of the images without those that are the same file as an earlier one, by another name or a link.
+def first_of_each(source: Source, sets: NDArray[np.int64] | None = None) -> NDArray[np.int64]:
+    """Positions of the images without those that are the same file as an earlier one, by another name or a link; with
+    `sets`, the number of the set of each image ``(n,)``, as an earlier one of the same set.
 
     Shape: (m,), ascending.
     """
-    first = _same_file(source)
+    first = _same_file(source, sets)
     return np.flatnonzero(first == np.arange(len(first)))
 
 
-def _same_file(source: Source) -> NDArray[np.int64]:
-    """For each image the position of the first that is the same file."""
-    seen: dict[tuple[int, int, int], int] = {}
+def same_place(source: Source) -> NDArray[np.int64]:
+    """For each image the position of the first that lies at the same path: in the same entry of the same folder, links
+    to folders followed, and of an archive in the same part. A link to a file is a path of its own.
+
+    Shape: (n,).
+    """
+    folders: dict[str, str] = {}
+    seen: dict[tuple[str, str, int], int] = {}
+    first = np.arange(len(source))
+    for i in range(len(source)):
+        if (origin := source.origin(i)) is None:
+            continue
+        folder, name = os.path.split(origin.file)
+        if folder not in folders:
+            folders[folder] = os.path.realpath(folder) if origin.version is None else folder
+        first[i] = seen.setdefault((folders[folder], name, origin.start), i)
+    return first
+
+
+def _same_file(source: Source, sets: NDArray[np.int64] | None = None) -> NDArray[np.int64]:
+    """For each image the position of the first of its set that is the same file."""
+    of = np.zeros(len(source), np.int64) if sets is None else sets
+    seen: dict[tuple[int, int, int, int], int] = {}
     first = np.arange(len(source))
     for i, (origin, state) in enumerate(_states(source)):
         if (
             origin is not None and state is not None and state.st_ino
         ):  # 0 where the system has no such numbers
-            first[i] = seen.setdefault((state.st_dev, state.st_ino, origin.start), i)
+            first[i] = seen.setdefault((int(of[i]), state.st_dev, state.st_ino, origin.start), i)
     return first
 
 

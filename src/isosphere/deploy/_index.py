@@ -103,13 +103,14 @@ class Index:
             unit, embeddings.paths, embeddings.labels, embeddings.class_names, layer, embeddings.skipped
         )
 
-    def of_files(self, source: Source) -> "Index":
+    def of_files(self, source: Source, sets: NDArray[np.int64] | None = None) -> "Index":
         """Without the rows of images of `source`, of which it was made, that are the same file as an earlier one: by a
-        link, or because a list names it twice.
+        link, or because a list names it twice. With `sets` of :func:`isosphere.data.first_of_each` a file is left once
+        in each set.
         """
         if self.positions is None:
             raise ValueError("positions: got None, expected an index that was opened from this source")
-        rows = np.flatnonzero(np.isin(self.positions, first_of_each(source)))
+        rows = np.flatnonzero(np.isin(self.positions, first_of_each(source, sets)))
         if len(rows) == len(self):
             return self
         return replace(

@@ -3,18 +3,17 @@
 import os
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cached_property, partial
 from itertools import zip_longest
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from isosphere.atomic import write_bytes, write_text
-from isosphere.data import Source, White
+from isosphere.data import Source, White, same_place
 from isosphere.deploy import (
     DuplicateGroup,
     Index,
@@ -26,7 +25,7 @@ from isosphere.deploy import (
     pairs_near,
     rows_to_drop,
 )
-from isosphere.errors import UsageError, option
+from isosphere.errors import UsageError, option, plural
 from isosphere.evaluation import CopyThreshold, Estimate, pair_precision
 from isosphere.reading import UnreadableError, read_text
 from isosphere.report import Card, PairCards, pairs_page
@@ -34,8 +33,22 @@ from isosphere.tabular import csv_rows, csv_text
 from isosphere.workflows._copies import CopySample
 from isosphere.workflows._shown import Shown, duplicate_groups, pictures_of
 
-Precision: TypeAlias = tuple[Estimate, Estimate]
-"""Share of copies among the pairs at or above a threshold, and among those below it."""
+
+@dataclass(frozen=True)
+class Precision:
+    """Share of copies among the answered pairs at or above a threshold, and among those below it; how many answers were
+    left out, since their pairs are not compared.
+    """
+
+    above: Estimate
+    below: Estimate
+    left_out: int = 0
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        named = {"precision": self.above, "below": self.below}
+        shares = {name: None if each.value != each.value else each.as_dict() for name, each in named.items()}
+        return {**shares, "left_out": self.left_out}
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,6 +65,20 @@ class Comparison:
     sample: CopySample | None
     white: White | None = None
     links: int = 0
+
+    @cached_property
+    def places(self) -> NDArray[np.int64]:
+        """For each row a number that it shares with the rows at the same path (:func:`isosphere.data.same_place`)."""
+        assert self.index.positions is not None
+        return same_place(self.source)[self.index.positions]
+
+    @cached_property
+    def shared(self) -> list[tuple[int, int]]:
+        """The images whose paths are in several sets: the first two rows of each."""
+        seen: dict[int, list[int]] = {}
+        for row, place in enumerate(self.places.tolist() if self.sets is not None else []):
+            seen.setdefault(place, []).append(row)
+        return [(rows[0], rows[1]) for rows in seen.values() if len(rows) > 1]
 
 
 class Duplicates(Shown[DuplicateGroup]):
@@ -139,6 +166,19 @@ class Duplicates(Shown[DuplicateGroup]):
             f"{1 - measured.recall.value:.0%} of the copies are missed: other images are as alike to this network."
         )
 
+    @property
+    def in_several_sets(self) -> str | None:
+        """A sentence on the images whose very paths are in several sets; None where there are none."""
+        shared, paths = self.compared.shared, self.compared.index.paths
+        if not shared:
+            return None
+        one, (a, b) = len(shared) == 1, shared[0]
+        return (
+            f"{plural(len(shared), 'image')} {'is' if one else 'are'} in several sets by the same path ({paths[a]} is "
+            f"{paths[b]}): {'it repeats itself' if one else 'they repeat themselves'}, and a file is either kept or "
+            "dropped."
+        )
+
     def as_dict(self, precision: Precision | None = None) -> dict[str, Any]:
         """For JSON, with the precision that answers gave."""
         measured, sample, close = self.measured, self.compared.sample, None if self else self.nearest()
@@ -146,9 +186,11 @@ class Duplicates(Shown[DuplicateGroup]):
             "threshold": self.threshold,
             "layer": self.layer,
             "images": len(self.compared.index),
-            "groups": [_named(group) for group in self],
-            "nearest": None if close is None else _named(close),
+            "groups": [self.members(group) for group in self],
+            "nearest": None if close is None else self.members(close),
         }
+        if self.compared.sets is not None:
+            made["in_several_sets"] = len(self.compared.shared)
         if measured is not None and sample is not None:
             made["copies"] = {
                 "made": measured.copies,
@@ -158,11 +200,20 @@ class Duplicates(Shown[DuplicateGroup]):
             }
             made |= {"pairs": measured.pairs, "false_pairs": measured.false_pairs}
         if precision is not None:
-            named = zip(("precision", "below"), precision, strict=True)
-            made["answers"] = {
-                name: None if each.value != each.value else each.as_dict() for name, each in named
-            }
+            made["answers"] = precision.as_dict()
         return made
+
+    def members(self, group: DuplicateGroup) -> list[dict[str, Any]]:
+        """Name of each image of a group, its set (from 1, where there are several) and its cosine to the image most
+        like it.
+        """
+        sets = self.compared.sets
+        return [
+            {"path": path}
+            | ({} if sets is None else {"set": int(sets[row]) + 1})
+            | {"similarity": round(cosine, 6)}
+            for path, row, cosine in zip(group.paths, group.rows, group.similarities, strict=True)
+        ]
 
     def near(self, count: int = 40) -> list[Pair]:
         """The pairs whose cosines are nearest to the threshold, half of them above it."""
@@ -183,10 +234,12 @@ class Duplicates(Shown[DuplicateGroup]):
         return [index.paths[row] for row in self.rows_to_drop(keep)]
 
     def rows_to_drop(self, keep: Keep = "first") -> list[int]:
-        """The same as rows of the index."""
+        """The same as rows of the index, without those at the path of an image that is kept."""
         compared = self.compared
         assert compared.index.positions is not None
-        return rows_to_drop(self, keep, compared.source, compared.index.positions, sets=compared.sets)
+        repeats = rows_to_drop(self, keep, compared.source, compared.index.positions, sets=compared.sets)
+        kept = set(np.delete(compared.places, repeats).tolist())
+        return [row for row in repeats if int(compared.places[row]) not in kept]
 
 
 _KINDS = {"jpeg": "saved as JPEG", "resize": "resized", "crop": "cropped", "all three": "all three"}
@@ -195,15 +248,16 @@ _KINDS = {"jpeg": "saved as JPEG", "resize": "resized", "crop": "cropped", "all 
 
 def kept_names(found: Duplicates, dropped: Collection[int]) -> list[str]:
     """Names of the images that are left without some rows, and that no link stands for: the path of each where it is a
-    file of its own, so that the list can be given as images, else its name. Images that cannot be read are not among
-    them.
+    file of its own, so that the list can be given as images, else its name; once where it is in several sets. Images
+    that cannot be read are not among them.
     """
     index, source = found.compared.index, found.compared.source
     assert index.positions is not None
-    names = []
+    names, given, places = [], set[int](), found.compared.places.tolist()
     for row, position in enumerate(index.positions.tolist()):
-        if row in dropped:
+        if row in dropped or places[row] in given:
             continue
+        given.add(places[row])
         origin = source.origin(position)
         names.append(origin.file if origin is not None and origin.is_file else index.paths[row])
     return names
@@ -230,7 +284,7 @@ ENOUGH = 0.8
 """Share of the made copies that a threshold should find."""
 PAIRS_SHOWN = 40
 ANSWERS = ("first", "second", "similarity", "same")
-"""Columns of a file of answers."""
+"""Columns of a file of answers; the similarity is for people, and not read."""
 
 
 def write_pairs(out: str | Path, found: Duplicates, count: int = PAIRS_SHOWN) -> int:
@@ -258,16 +312,40 @@ def write_pairs(out: str | Path, found: Duplicates, count: int = PAIRS_SHOWN) ->
 
 @dataclass(frozen=True, eq=False)
 class Answers:
-    """Of pairs that somebody has looked at: `same` bool ``(m,)``, whether both are one picture, and their cosines."""
+    """Of pairs that somebody has looked at: the names of both images, and whether these are one picture."""
 
-    same: Tensor
-    similarities: Tensor
+    file: str | Path
+    pairs: Sequence[tuple[str, str]]
+    same: Sequence[bool]
 
-    def precision(self, threshold: float) -> Precision:
+    def precision(self, found: Duplicates) -> Precision:
         """The share of copies among the pairs at or above a threshold, and among those below it
-        (:func:`isosphere.evaluation.pair_precision`).
+        (:func:`isosphere.evaluation.pair_precision`), by the cosines of the layer that was compared. Pairs that are not
+        among those compared are left out.
+
+        Raises: UsageError if none is.
         """
-        return pair_precision(self.same, self.similarities >= threshold - 1e-6)
+        index, sets = found.compared.index, found.compared.sets
+        rows: dict[str, list[int]] = {}
+        for row, path in enumerate(index.paths):
+            rows.setdefault(path, []).append(row)
+        known = []
+        for names, same in zip(self.pairs, self.same, strict=True):
+            a, b = (rows.get(name, []) for name in names)
+            # A name that several images have tells none of them.
+            if len(a) == len(b) == 1 and a != b and (sets is None or sets[a[0]] != sets[b[0]]):
+                known.append((a[0], b[0], same))
+        if not known:
+            first, second = self.pairs[0]
+            raise UsageError(
+                f"{option('answers', self.file)}: got {plural(len(self.pairs), 'answer')} on other images ({first} and "
+                f"{second}), expected pairs of the images that are compared. Write such a table: "
+                f"{option('pairs', 'pairs.csv')}"
+            )
+        a, b, same = (torch.tensor(column) for column in zip(*known, strict=True))
+        cosines = (index.unit[a].double() * index.unit[b].double()).sum(1)
+        shares = pair_precision(same, cosines >= found.threshold - 1e-6)
+        return Precision(*shares, left_out=len(self.pairs) - len(known))
 
 
 def read_answers(file: str | Path) -> Answers:
@@ -279,27 +357,25 @@ def read_answers(file: str | Path) -> Answers:
         heads, *rows = csv_rows(read_text(Path(file))) or [[]]
     except UnreadableError as error:
         raise UsageError(f"{option('answers', file)} cannot be read: {error}.") from error
-    if not rows or not {"similarity", "same"} <= set(heads):
+    if not rows or not {"first", "second", "same"} <= set(heads):
         raise UsageError(
             f"{option('answers', file)}: expected a table with the columns {', '.join(ANSWERS)}."
         )
-    same, similarities = [], []
+    pairs, same = [], []
     for number, cells in enumerate(rows, 2):
         row = dict(zip_longest(heads, cells[: len(heads)], fillvalue=""))
         said = row["same"].strip().casefold()
         if not said:
             continue
-        try:
-            similarities.append(float(row["similarity"]))
-            same.append(_SAID[said])
-        except (KeyError, TypeError, ValueError):
+        if said not in _SAID:
             raise UsageError(
-                f"{option('answers', file)}, line {number}: got '{row['same']}' and cosine '{row['similarity']}', "
-                "expected yes or no, and a number."
-            ) from None
+                f"{option('answers', file)}, line {number}: got '{row['same']}', expected yes or no."
+            )
+        pairs.append((row["first"], row["second"]))
+        same.append(_SAID[said])
     if not same:
         raise UsageError(f"{option('answers', file)} has no answer: write yes or no in the column same.")
-    return Answers(torch.tensor(same), torch.tensor(similarities, dtype=torch.float64))
+    return Answers(file, pairs, same)
 
 
 _SAID = {"yes": True, "y": True, "1": True, "true": True, "no": False, "n": False, "0": False, "false": False}
@@ -309,15 +385,12 @@ def precision_in_words(found: Precision) -> str:
     """What :meth:`Answers.precision` has found."""
     said = [
         f"{each.value:.0%} [{each.low:.0%}, {each.high:.0%}] of the pairs {where} it"
-        for each, where in zip(found, ("at or above", "below"), strict=True)
+        for each, where in ((found.above, "at or above"), (found.below, "below"))
         if each.value == each.value
     ]
-    return f"By your answers {' and '.join(said)} are copies."
-
-
-def _named(group: DuplicateGroup) -> list[dict[str, object]]:
-    found = zip(group.paths, group.similarities, strict=True)
-    return [{"path": path, "similarity": round(similarity, 6)} for path, similarity in found]
+    left = found.left_out
+    others = f" {plural(left, 'answer')} left out: such pairs are not compared here." if left else ""
+    return f"By your answers {' and '.join(said)} are copies.{others}"
 
 
 def grouped(compared: Comparison, data: Any, reading: Any) -> Duplicates:

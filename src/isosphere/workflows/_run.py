@@ -160,7 +160,7 @@ class Run(Trained):
             layer: None: with a threshold ``backbone``, else the one that finds the copies best.
             seed: of the copies.
 
-        Links to one file are one image.
+        Links to one file are one image; between sets a file that is in several is found as its own copy.
         """
         check_threshold(threshold)
         source = deploy.source_of(data)
@@ -174,9 +174,9 @@ class Run(Trained):
             sample = sample_copies(run, source, layer=chosen, seed=seed, progress=progress)
         chosen = chosen or ("backbone" if sample is None else sample.best)
         whole = run.index(source, layer=chosen, progress=progress)
-        made = whole.of_files(source)
-        assert made.positions is not None
         numbers = None if against is None else part_numbers(source)
+        made = whole.of_files(source, numbers)
+        assert made.positions is not None
         of = None if numbers is None else numbers[made.positions]
         measured = None
         if sample is not None:
