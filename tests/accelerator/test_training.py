@@ -127,7 +127,7 @@ def test_a_training_is_that_of_the_cpu_and_its_steps_wait_for_nothing(
     settings: dict = {"data.source": "textures:wood?count=120&test=12&size=24", **CONFIGS[name]}
     settings["train.epochs"] = 2 if name == "given weights" else 1
     if name == "streamed":
-        monkeypatch.setattr("isosphere.training._setup._room", lambda fabric: 0)
+        monkeypatch.setattr("isosphere.training._storage.memory_room", lambda fabric: 0)
     # Its scaler looks at every step whether gradients are finite.
     ui = None if name == "fp16" else Unwaiting(simulated, 7 * settings["train.epochs"])
     assert run(tmp_path / "there", ui=ui, **settings).steps == 7 * settings["train.epochs"]

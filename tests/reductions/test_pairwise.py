@@ -1,10 +1,13 @@
 """Means and log-sums over pairs in blocks against the dense formula: values, first and second gradients."""
 
 import operator
+import sys
 
 import pytest
 import torch
 
+from isosphere.discrepancies import MMD
+from isosphere.kernels import HeatKernel
 from isosphere.reductions import _pairwise as pairwise
 from isosphere.reductions import full_precision, pair_log_sum, pair_mean
 from isosphere.sphere import normalize
@@ -131,3 +134,18 @@ def test_the_newer_settings_of_precision_neither_enter_nor_are_lost(place):
     finally:
         backend.fp32_precision = before
     torch.testing.assert_close(product, (z.double() @ z.double().T).float(), rtol=1e-5, atol=1e-4)
+
+
+def test_a_triton_that_cannot_be_imported_costs_speed_alone(monkeypatch):
+    """As where its libraries are another system's."""
+    monkeypatch.setattr(pairwise, "find_spec", lambda name: object())
+    monkeypatch.setattr(pairwise, "WITH_TILES", {"cpu"})
+    monkeypatch.setitem(sys.modules, "isosphere.reductions._tiles", None)
+    monkeypatch.delattr("isosphere.reductions._tiles", raising=False)
+    pairwise._tiles_module.cache_clear()
+    z = torch.nn.functional.normalize(torch.randn(20, 8), dim=1)
+    loss = MMD(HeatKernel(8))
+    with pytest.warns(UserWarning, match="Triton cannot be imported"):
+        found = loss(z)
+    torch.testing.assert_close(found, loss.reference(z).float())
+    pairwise._tiles_module.cache_clear()

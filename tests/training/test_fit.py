@@ -501,6 +501,21 @@ def test_an_operator_without_a_deterministic_algorithm_ends_the_training_in_word
     assert not torch.are_deterministic_algorithms_enabled()
 
 
+def test_products_before_a_deterministic_training_are_told_what_to_set(bench, tiny):
+    class Used(tiny):
+        def forward(self, views):
+            # As PyTorch says it on a GPU.
+            raise RuntimeError(
+                "Deterministic behavior was enabled with either `torch.use_deterministic_algorithms(True)` or ..., but "
+                "this operation is not deterministic because it uses CuBLAS and you have CUDA >= 10.2. To enable "
+                "deterministic behavior in this case, you must set an environment variable before running your PyTorch "
+                "application: CUBLAS_WORKSPACE_CONFIG=:4096:8 or CUBLAS_WORKSPACE_CONFIG=:16:8."
+            )
+
+    with pytest.raises(RunError, match=r"set CUBLAS_WORKSPACE_CONFIG=:4096:8 before the program starts"):
+        bench.run("strict", config=bench.config(deterministic=True), method=Used())
+
+
 def test_tensorboard_events_hold_the_same_figures(bench):
     accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
     done = bench.run("run", config=bench.config(tensorboard=True))

@@ -1,6 +1,7 @@
 """The real parts together: prepared from a configuration, trained, read back, resumed; every method."""
 
 import math
+import os
 import sys
 
 import numpy as np
@@ -257,6 +258,23 @@ def test_streamed_images_are_decoded_once(photographs, tmp_path, monkeypatch):
     monkeypatch.setattr("isosphere.data._loader.whole", None)
     second, _ = train(config, tmp_path / "second")
     assert_same(first.method, second.method)
+
+
+def test_a_deterministic_training_sets_the_order_of_adding_before_any_product(archive, monkeypatch):
+    """PyTorch reads it once, at the first product on a GPU, which is among what `prepare` looks at."""
+    seen, first_views = [], setup.first_views
+    monkeypatch.setattr(
+        setup,
+        "first_views",
+        lambda *arguments: seen.append(os.environ.get("CUBLAS_WORKSPACE_CONFIG")) or first_views(*arguments),
+    )
+    monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG", raising=False)
+    prepare(config_of(archive))
+    prepare(config_of(archive, "train.deterministic=true"))
+    assert "CUBLAS_WORKSPACE_CONFIG" not in os.environ
+    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", ":16:8")
+    prepare(config_of(archive, "train.deterministic=true"))
+    assert seen == [None, ":4096:8", ":16:8"]
 
 
 def test_without_lmdb_each_epoch_decodes(photographs, monkeypatch):

@@ -15,8 +15,9 @@ rank holds all rows, each unordered pair is visited once.
 """
 
 import os
+import warnings
 from collections.abc import Callable, Iterator
-from functools import partial
+from functools import cache, partial
 from importlib.util import find_spec
 from types import ModuleType
 from typing import TYPE_CHECKING, NamedTuple
@@ -46,6 +47,7 @@ Elementwise = Callable[[Tensor], Tensor]
 # wants fewer, larger launches.
 _BLOCK = {"cpu": 1 << 19}
 _LARGE_BLOCK = 1 << 26
+_MOST_VIEWS = 65_535  # together, by what CUDA takes as the third side of a grid
 # Rows of a block where the symmetric half is left out: few enough that little of it is visited after all.
 _ROWS = {"cpu": 128}
 _LARGE_ROWS = 4096
@@ -76,7 +78,8 @@ def _blocks(samples: Tensor, everyone: Tensor, first: int, alone: bool) -> Itera
     if alone:
         step = min(step, _ROWS.get(kind, _LARGE_ROWS))
     together = kind != "cpu" and views * n * total <= _LARGE_BLOCK
-    for view in [slice(None)] if together else range(views):
+    parts = [slice(k, k + _MOST_VIEWS) for k in range(0, views, _MOST_VIEWS)]
+    for view in parts if together else range(views):
         others = everyone[view]
         for start in range(0, n, step):
             rows = slice(start, min(start + step, n))
@@ -98,9 +101,20 @@ def _tiles_for(
         return None
     if (sums := series()) is None:
         return None
-    from isosphere.reductions import _tiles
+    tiles = _tiles_module()
+    return None if tiles is None or not tiles.usable(samples.device, sums, passes) else (tiles, sums)
 
-    return (_tiles, sums) if _tiles.usable(samples.device, sums, passes) else None
+
+@cache
+def _tiles_module() -> ModuleType | None:
+    """The passes by Triton; None, and a warning, where an installed Triton cannot be imported."""
+    try:
+        from isosphere.reductions import _tiles
+    except Exception as error:  # whatever its libraries raise
+        said = str(error).strip().partition("\n")[0][:200] or type(error).__name__
+        warnings.warn(f"Triton cannot be imported ({said}): statistics go by PyTorch's blocks", stacklevel=2)
+        return None
+    return _tiles
 
 
 def pair_mean(

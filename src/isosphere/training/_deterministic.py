@@ -6,11 +6,25 @@ from contextlib import contextmanager
 
 import torch
 
-__all__ = ["NOT_DETERMINISTIC", "deterministic"]
+__all__ = ["NOT_DETERMINISTIC", "WORKSPACE", "deterministic", "fixed_workspace"]
 
 NOT_DETERMINISTIC = "torch.use_deterministic_algorithms(True)"
 """Part of what torch says of an operator that has no deterministic algorithm."""
-_WORKSPACE = "CUBLAS_WORKSPACE_CONFIG"
+WORKSPACE = "CUBLAS_WORKSPACE_CONFIG"
+"""The variable by which cuBLAS adds in one order. PyTorch reads it at the first product of a process on a GPU."""
+
+
+@contextmanager
+def fixed_workspace(asked: bool) -> Iterator[None]:
+    """With `asked` cuBLAS adds in one order if its first product lies within; a value of the user's stays."""
+    before = os.environ.get(WORKSPACE)
+    try:
+        if asked:
+            os.environ.setdefault(WORKSPACE, ":4096:8")
+        yield
+    finally:
+        if asked and before is None:
+            os.environ.pop(WORKSPACE, None)
 
 
 @contextmanager
@@ -29,14 +43,12 @@ def deterministic(asked: bool, *, warn_only: bool = False) -> Iterator[None]:
         torch.are_deterministic_algorithms_enabled(),
         torch.is_deterministic_algorithms_warn_only_enabled(),
     )
-    flags, workspace = (cudnn.deterministic, cudnn.benchmark), os.environ.get(_WORKSPACE)
-    try:
-        os.environ.setdefault(_WORKSPACE, ":4096:8")  # read when cuBLAS is first used
-        torch.use_deterministic_algorithms(True, warn_only=warn_only)
-        cudnn.deterministic, cudnn.benchmark = True, False
-        yield
-    finally:
-        torch.use_deterministic_algorithms(before[0], warn_only=before[1])
-        cudnn.deterministic, cudnn.benchmark = flags
-        if workspace is None:
-            os.environ.pop(_WORKSPACE, None)
+    flags = cudnn.deterministic, cudnn.benchmark
+    with fixed_workspace(True):
+        try:
+            torch.use_deterministic_algorithms(True, warn_only=warn_only)
+            cudnn.deterministic, cudnn.benchmark = True, False
+            yield
+        finally:
+            torch.use_deterministic_algorithms(before[0], warn_only=before[1])
+            cudnn.deterministic, cudnn.benchmark = flags

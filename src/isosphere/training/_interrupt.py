@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from isosphere.errors import NotFiniteError, RemoteError, WriteError, option, out_of_memory
 from isosphere.training._config import Config
-from isosphere.training._deterministic import NOT_DETERMINISTIC
+from isosphere.training._deterministic import NOT_DETERMINISTIC, WORKSPACE
 from isosphere.training._distributed import lost, restarts
 from isosphere.training._gradient import pieces_that_fit
 
@@ -80,6 +80,11 @@ def failure_in_words(error: Exception, checkpoint: Path, config: Config, fabric:
         return (
             f"a step of {taken} images does not fit into the device's memory: start anew with {pieces}a smaller "
             f"{option('batch_size')}. {kept}"
+        )
+    if train.deterministic and isinstance(error, RuntimeError) and WORKSPACE in str(error):
+        return (
+            f"cuBLAS was used in this process before, in another order of adding: set {WORKSPACE}=:4096:8 before the "
+            f"program starts, or leave out {option('train.deterministic', True)}. {kept}"
         )
     if train.deterministic and isinstance(error, RuntimeError) and NOT_DETERMINISTIC in str(error):
         operator = str(error).partition(" does not have")[0]

@@ -51,6 +51,7 @@ from isosphere.training._defaults import (
     settle_mean,
     settle_white,
 )
+from isosphere.training._deterministic import fixed_workspace
 from isosphere.training._distributed import alike
 from isosphere.training._facts import (
     check_sizes,
@@ -139,6 +140,18 @@ def prepare(
 
     Raises: UsageError in words for anything in data or configuration that cannot be trained on.
     """
+    # The first products on a GPU are among what is looked at here.
+    with fixed_workspace(config.train.deterministic):
+        return _prepare(config, source, record, teach, progress)
+
+
+def _prepare(
+    config: Config,
+    source: Source | None,
+    record: Record | None,
+    teach: Teach | None,
+    progress: LoadProgress | None,
+) -> Parts:
     _check_names(config, begun=record is not None)
     test = None
     if source is None:
