@@ -309,6 +309,9 @@ def main() -> None:
                         table.append(row._asdict() | {"ratio": f"{row.ratio:.4g}"} | by)
             except Incomplete as error:
                 lacking.append(f"{part}: {error}")
+            except KeyboardInterrupt:
+                print("Stopped before the end.", file=sys.stderr)
+                raise SystemExit(130) from None
             except Exception as error:  # one part that fails costs no other
                 traceback.print_exc()
                 lacking.append(f"{part}: {type(error).__name__}: {error}")

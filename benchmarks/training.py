@@ -57,6 +57,8 @@ def isosphere(job: str, precision: str, a: argparse.Namespace, seed: int) -> tup
     with tempfile.TemporaryDirectory() as folder:
         run = RunFolder.create(Path(folder) / "run")
         summary = fit(parts.config, run, parts.method, parts.loader, parts.views, parts.fabric)
+    if summary.interrupted is not None:
+        raise KeyboardInterrupt  # Ctrl-C ends a training in good order; here it ends the measurement
     assert summary.step_seconds is not None
     assert summary.shares is not None
     return a.batch_size / summary.step_seconds, summary.shares["other"]

@@ -16,6 +16,7 @@ The schedule of the learning rate ends with ``--epochs``: fewer of them get ther
 """
 
 import argparse
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -93,6 +94,9 @@ def main() -> None:
             run(a)
     except IsosphereError as error:
         raise SystemExit(printable(str(error), lines=True)) from None
+    except KeyboardInterrupt:
+        print("Stopped before the end: nothing is recorded.", file=sys.stderr)
+        raise SystemExit(130) from None
 
 
 def run(a: argparse.Namespace) -> None:
@@ -131,6 +135,8 @@ def run(a: argparse.Namespace) -> None:
         ui = ConsoleReporter(Console(stderr=True))
         given = parts.config, made, parts.method, parts.loader, parts.views, parts.fabric
         done = fit(*given, probe=looks, callbacks=until, ui=ui, facts=parts.identity)
+    if done.interrupted is not None:
+        raise KeyboardInterrupt  # what has not run to its end is no row
     device, seconds = place(parts.fabric.device, toy=a.toy), done.seconds - looks.seconds
     how = "reached" if until.last >= a.target else f"ended below {a.target:g} with"
     print(
@@ -149,6 +155,8 @@ def _check(data: str) -> None:
     """Refuse images whose neighbours cannot vote. Raises: UsageError."""
     train = open_source(data)
     lacking = "test part" if not train.has_test_split else "labels" if not train.has_labels else None
+    if lacking is None and not open_source(data, split="test").has_labels:
+        lacking = "labels of the test part"
     if lacking is not None:
         raise UsageError(
             f"{data}: got images without {lacking}, expected CIFAR-10 with labels and a test part."

@@ -3,6 +3,7 @@
 import csv
 import os
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -102,6 +103,16 @@ def test_a_row_of_a_rehearsal_says_so(tmp_path, monkeypatch):
     assert row["machine"].startswith(os.uname().machine)
 
 
+def test_ctrl_c_leaves_no_row(tmp_path, monkeypatch):
+    monkeypatch.setattr(speedrun, "RECORDS", tmp_path / "results.csv")
+    monkeypatch.setattr(sys, "argv", ["speedrun", "--toy", "--epochs", "50", "--records", "--every", "1"])
+    monkeypatch.setattr(speedrun.Until, "on_epoch", lambda self, _: os.kill(os.getpid(), signal.SIGINT))
+    with pytest.raises(SystemExit) as stopped:
+        speedrun.main()
+    assert stopped.value.code == 130
+    assert not speedrun.RECORDS.exists()
+
+
 def arrays(path: Path, *names: str) -> str:
     images, labels = np.zeros((20, 32, 32, 3), np.uint8), np.arange(20) % 2
     np.savez(path, **{name: images if name[0] == "x" else labels for name in names})
@@ -113,6 +124,7 @@ def arrays(path: Path, *names: str) -> str:
     [
         (("x_train", "y_train"), "without test part"),
         (("x_train", "x_test"), "without labels"),
+        (("x_train", "y_train", "x_test"), "without labels of the test part"),
         ((), "absent.npz"),
     ],
 )
