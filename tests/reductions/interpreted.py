@@ -54,7 +54,29 @@ def fallen_back(kernel: str, statistic: Discrepancy) -> None:
     print(f"without {kernel}: as the formula")
 
 
+def shifted() -> None:
+    """Of several ranks a block's own pairs lie on another diagonal than the first."""
+    block = torch.rand(2, 70, 150) * 2 - 1
+    for shift in (0, 37, 80):
+        kept = torch.ones_like(block)
+        kept.diagonal(shift, -2, -1).zero_()
+        c = block.clone()
+        total = _tiles.mean_and_slopes(c, _tiles._LINE, twice=150, without=shift, slopes=True)
+        torch.testing.assert_close(total.float(), (block * kept).sum((-2, -1)), rtol=1e-5, atol=1e-3)
+        torch.testing.assert_close(c, kept)
+        logs = block.masked_fill(kept == 0, -torch.inf)
+        rows, columns = _tiles.log_sums(block.clone(), _tiles._LINE, without=shift)
+        torch.testing.assert_close(rows, logs.logsumexp(-1))
+        torch.testing.assert_close(columns, logs.logsumexp(-2))
+        c = block.clone()
+        _tiles.log_weights(c, _tiles._LINE, rows, columns, without=shift)
+        weights = (logs - rows[:, :, None]).exp() + (logs - columns[:, None]).exp()
+        torch.testing.assert_close(c, weights)
+    print("shifted: as the formula")
+
+
 def main() -> None:
+    shifted()
     fallen_back("_mean_tile", MMD(HeatKernel(D)))
     fallen_back("_log_sum_tile", KL(VonMisesFisherKernel(D)))
     fallen_back("_weight_tile", KL(VonMisesFisherKernel(D)))

@@ -22,7 +22,7 @@ def said(module: str, **environment: str) -> str:
 
 
 def test_the_passes_of_a_gpu_are_the_formulas():
-    assert said("interpreted", TRITON_INTERPRET="1").count("as the formula") == 15
+    assert said("interpreted", TRITON_INTERPRET="1").count("as the formula") == 16
 
 
 def test_the_passes_compile_for_a_gpu(tmp_path):
