@@ -12,6 +12,7 @@ from isosphere.methods import DISTILLATION
 from isosphere.runs import RunFolder
 from isosphere.sphere import normalize
 from isosphere.training import Callback, Progress, Summary, build, fit, load_config, prepare, untrained
+from isosphere.training._generators import random_state, restore_random_state
 from tests.accelerator.place import D, counted, launched
 
 KEPT = Path(__file__).parent.parent / "kept_run"
@@ -214,3 +215,13 @@ def test_building_and_loading_leave_the_generator_of_the_device_alone(tmp_path, 
     ):
         make()
         assert torch.equal(torch.get_device_module(D).get_rng_state(), before)
+
+
+def test_the_generator_of_the_device_is_put_back(simulated):
+    """A checkpoint holds it, and a resumed run goes on with it."""
+    state = random_state()
+    assert D.partition(":")[0] in state
+    drawn = torch.rand(8, device=D).cpu()
+    assert not torch.equal(torch.rand(8, device=D).cpu(), drawn)
+    restore_random_state(state)
+    assert torch.equal(torch.rand(8, device=D).cpu(), drawn)
