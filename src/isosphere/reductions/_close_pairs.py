@@ -34,10 +34,12 @@ def close_tiles(unit: Tensor, cosine: float, *, side: int = 2048) -> Iterator[Ti
     """Tiles ``(rows, columns, cosines)`` that hold every pair of rows with at least this cosine once, and others. In a
     tile of rows with themselves, ``columns`` is ``rows``, each pair stands twice, and the diagonal is each row's own.
 
-    Numerics: no graph. n^2 d operations for up to `ALL_PAIRS` rows, or where the rows are not spread; of spread rows a
-    few per cent of that, the fewer the higher the cosine. Memory ``side^2`` numbers, and 512 MB of masks.
+    Numerics:
+        No graph. n^2 d operations for up to `ALL_PAIRS` rows, or where the rows are not spread; of spread rows a few
+        per cent of that, the fewer the higher the cosine. Memory ``side^2`` numbers, and 512 MB of masks.
 
-    Shape: unit ``(n, d)``, rows of length 1 or 0; rows int64 ``(a,)``, columns ``(b,)``, cosines ``(a, b)``.
+    Shape:
+        unit ``(n, d)``, rows of length 1 or 0; rows int64 ``(a,)``, columns ``(b,)``, cosines ``(a, b)``.
     """
     if len(unit) <= ALL_PAIRS or cosine <= 0:
         place = torch.arange(len(unit))

@@ -78,7 +78,8 @@ def _blocks(samples: Tensor, everyone: Tensor, first: int, alone: bool) -> Itera
     if alone:
         step = min(step, _ROWS.get(kind, _LARGE_ROWS))
     together = kind != "cpu" and views * n * total <= _LARGE_BLOCK
-    parts = [slice(k, k + _MOST_VIEWS) for k in range(0, views, _MOST_VIEWS)]
+    first_views = range(0, views, _MOST_VIEWS)
+    parts = map(slice, first_views, range(_MOST_VIEWS, views + _MOST_VIEWS, _MOST_VIEWS))
     for view in parts if together else range(views):
         others = everyone[view]
         for start in range(0, n, step):
@@ -95,9 +96,7 @@ def _tiles_for(
     """The passes of :mod:`isosphere.reductions._tiles` and their sums where they are chosen: in float32, for a function
     that comes as sums; else None.
     """
-    if series is None or samples.device.type not in WITH_TILES:
-        return None
-    if samples.dtype != torch.float32 or find_spec("triton") is None:
+    if series is None or samples.dtype != torch.float32 or find_spec("triton") is None:
         return None
     if (sums := series()) is None:
         return None
@@ -169,7 +168,7 @@ def _mean(
     wide = samples.dtype if samples.device.type in _precision.WITHOUT_FLOAT64 else torch.float64
     totals = torch.zeros(len(samples), dtype=wide, device=samples.device)
     gradient = torch.zeros_like(samples) if wanted else None
-    by_tiles = _tiles_for(samples, series, "mean")
+    by_tiles = _tiles_for(samples, series, "mean") if samples.device.type in WITH_TILES else None
     for view, rows, columns, twice, shift in _blocks(samples, everyone, first, alone):
         own, total = samples[view, ..., rows, :], totals[view]
         c = own @ columns.mT
@@ -254,7 +253,7 @@ def _log_sum(
     alone, first = len(counts) == 1, first_row(counts, group)
     everyone = gather_rows(samples, counts, group)
     row_logs = samples.new_full(samples.shape[:2], -torch.inf)
-    by_tiles = _tiles_for(samples, series, "log")
+    by_tiles = _tiles_for(samples, series, "log") if samples.device.type in WITH_TILES else None
     for view, rows, columns, twice, shift in _blocks(samples, everyone, first, alone):
         own, c = row_logs[view], samples[view, ..., rows, :] @ columns.mT
         if by_tiles is not None:
