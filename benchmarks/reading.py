@@ -111,9 +111,9 @@ def _turbojpeg() -> Callable[[bytes], Tensor]:
     return lambda body: torch.from_numpy(codec.decode(body, pixel_format=TJPF_RGB)).permute(2, 0, 1)
 
 
-def readers(bodies: list[bytes]) -> dict[str, dict[str, Reader]]:
-    """Readers by job and name."""
-    source, place = Files(bodies), tempfile.mkdtemp()
+def readers(bodies: list[bytes], place: Path) -> dict[str, dict[str, Reader]]:
+    """Readers by job and name; decoded pictures are kept at a place."""
+    source = Files(bodies)
     keys = np.arange(1, 2 * len(bodies) + 1).reshape(-1, 2)
     native = min(min(Image.open(io.BytesIO(body)).size) for body in bodies)
     canvas = max(SIZE, min(native, 2 * SIZE))
@@ -145,7 +145,7 @@ def readers(bodies: list[bytes]) -> dict[str, dict[str, Reader]]:
                 views,
                 canvas=canvas,
                 whole=True,
-                cache=DecodedCache(Path(place) / f"{views}", keys, 2**34),
+                cache=DecodedCache(place / f"{views}", keys, 2**34),
             ),
             "isosphere, squares": isosphere(source, views, canvas=canvas, whole=False),
             "isosphere, squares, canvas 256": isosphere(source, views, canvas=256, whole=False),
@@ -204,15 +204,16 @@ def main() -> None:
     versions = f"{packages}; {torch.backends.cpu.get_cpu_capability()}, one thread; best of {a.rounds} rounds"
     print(f"{len(bodies)} files of {np.mean([len(b) for b in bodies]) / 1000:.0f} kB; {versions}")
     table = Table(RECORDS, ("job", "reader"), ("images_per_second", "ratio", "low", "high", "versions"))
-    for job, contenders in readers(bodies).items():
-        print(f"\n{job:<32}{'images/s':>10}{'/ ImageFolder':>15}{'(range)':>14}")
-        for row in measure(job, contenders, len(bodies), a.rounds):
-            print(
-                f"  {row['reader']:<30}{row['images_per_second']:>10}{row['ratio']:>15.2f}"
-                f"{row['low']:>8.2f} to {row['high']:.2f}"
-            )
-            if a.records:
-                table.append({**row, "versions": versions})
+    with tempfile.TemporaryDirectory() as place:
+        for job, contenders in readers(bodies, Path(place)).items():
+            print(f"\n{job:<32}{'images/s':>10}{'/ ImageFolder':>15}{'(range)':>14}")
+            for row in measure(job, contenders, len(bodies), a.rounds):
+                print(
+                    f"  {row['reader']:<30}{row['images_per_second']:>10}{row['ratio']:>15.2f}"
+                    f"{row['low']:>8.2f} to {row['high']:.2f}"
+                )
+                if a.records:
+                    table.append({**row, "versions": versions})
 
 
 if __name__ == "__main__":

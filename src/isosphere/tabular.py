@@ -12,7 +12,7 @@ from typing import Any
 
 from isosphere.reading import UnreadableError
 
-__all__ = ["csv_rows", "csv_text", "decode_name", "encode_name"]
+__all__ = ["csv_rows", "csv_text", "decode_name", "encode_name", "padded"]
 
 _LOOKED_AT = 2**16
 """Characters among which the first row is looked for."""
@@ -47,6 +47,11 @@ def csv_rows(text: str, *, strict: bool = True) -> list[list[str]]:
         return [list(map(decode_name, row)) for row in table if any(row)]
     except csv.Error as error:
         raise UnreadableError(f"{error}, line {table.line_num}") from None
+
+
+def padded(rows: Iterable[list[str]], width: int) -> list[list[str]]:
+    """Rows with an empty cell for each that is missing; those that are longer stay so."""
+    return [[*row, *[""] * (width - len(row))] for row in rows]
 
 
 def encode_name(name: str) -> str:

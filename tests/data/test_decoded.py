@@ -154,6 +154,8 @@ def test_caches_that_were_not_used_for_longest_make_room(source):
     cache = open_decoded(source, 27, whole=True, limit=3 * each, needed=2 * each - 1)
     assert [folder.exists() for folder in folders] == [False, False, True]
     assert cache.limit <= 2 * each
+    again = open_decoded(source, 27, whole=True, limit=3 * each, needed=2 * each - 1)
+    assert again.limit == cache.limit  # another rank of the host
 
 
 def test_what_a_killed_process_wrote_is_there(source, tmp_path):

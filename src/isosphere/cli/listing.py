@@ -56,9 +56,8 @@ def print_csv(rows: Sequence[Mapping[str, Any]], heads: Sequence[str] = ()) -> N
     cell. A file or a program is given every name as it is; a terminal, what it can be shown.
     """
     text = csv_text([[*(rows[0] if rows else heads)], *(_plain(row).values() for row in rows)])
-    # Not by typer.echo, which takes the escape sequences of terminals out of names.
-    sys.stdout.write(printable(text, lines=True) if sys.stdout.isatty() else text)
-    sys.stdout.flush()
+    # In colour, since else the escape sequences of terminals are taken out of names.
+    typer.echo(printable(text, lines=True) if sys.stdout.isatty() else text, nl=False, color=True)
 
 
 def fixed(key: str, digits: int = 4) -> Callable[[Mapping[str, Any]], str]:

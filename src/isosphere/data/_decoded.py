@@ -36,8 +36,8 @@ class DecodedCache:
     A picture is known by what its file was when the cache was opened (:func:`~isosphere.data.stamps`); of what nothing
     is known, nothing is kept. Any number of processes read and write at once. A process that is killed leaves what was
     written before; a picture whose checksum is another is decoded again. A second one of the same folder in one process
-    keeps nothing while the first is open. When the limit is reached nothing more is
-    written: an epoch asks for each picture once, so that none is worth more than another.
+    keeps nothing while the first is open. When the limit is reached nothing more is written: an epoch asks for each
+    picture once, so that none is worth more than another.
 
     Args:
         folder: the environment, made where it is not there.

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from isosphere.atomic import write_text
 from isosphere.errors import UsageError, nearest, option, plural
 from isosphere.reading import UnreadableError
-from isosphere.tabular import csv_rows, csv_text
+from isosphere.tabular import csv_rows, csv_text, padded
 
 from ._home import expanded
 from ._images import digests
@@ -100,7 +100,7 @@ class LabelTable:
             raise UsageError(f"{option('labels', path)} cannot be read ({reason}).") from error
         heads, body = (rows[0], rows[1:]) if rows else ([], [])
         names = [cell.strip().casefold() for cell in heads]
-        body = [[*row, *[""] * (len(heads) - len(row))] for row in body]
+        body = padded(body, len(heads))
         label = label_column(names, body)
         where = next((names.index(name) for name in PATH_COLUMNS if name in names), None)
         digest = names.index(DIGEST) if DIGEST in names else None

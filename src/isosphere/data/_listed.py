@@ -7,7 +7,7 @@ from pathlib import Path, PurePath
 
 from isosphere.errors import UsageError, plural
 from isosphere.reading import UnreadableError
-from isosphere.tabular import csv_rows
+from isosphere.tabular import csv_rows, padded
 
 from ._braces import expand_braces
 from ._encoded import EncodedSource
@@ -185,7 +185,8 @@ def _columns(file: Path, text: str) -> tuple[list[str], list[str] | None, str]:
         ) from error
     heads = [cell.strip().casefold() for cell in rows[0]] if rows else []
     path = next((heads.index(name) for name in PATH_COLUMNS if name in heads), None)
-    label = label_column(heads, [[*row, *[""] * (len(heads) - len(row))] for row in rows[1:]])
+    cells = padded(rows, len(heads))
+    label = label_column(heads, cells[1:])
     if path is None:
         if not heads or not Path(_placed(file, rows[0][0].strip())).is_file():
             raise UsageError(
@@ -195,8 +196,7 @@ def _columns(file: Path, text: str) -> tuple[list[str], list[str] | None, str]:
         path, label = 0, 1 if len(heads) == 2 else None
         heads = [f"{k}" for k in range(1, 1 + len(heads))]
     else:
-        rows = rows[1:]
-    cells = [[*row, *[""] * (len(heads) - len(row))] for row in rows]
+        cells = cells[1:]
     names = [_blanks(file, row[path]) for row in cells]
     taken = "none as the label" if label is None else f"column {heads[label]} as the label"
     note = f"Of {file.name} column {heads[path]} is taken as the path, {taken}." if len(heads) > 2 else ""

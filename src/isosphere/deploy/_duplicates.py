@@ -197,8 +197,8 @@ def _tiles(
     """
     for rows, columns, cosines in close_tiles(unit, cosine - 1e-6, side=_SIDE):
         if of is not None:
-            sets = (of[x.to(of.device)] for x in (rows, columns))
-            cosines.masked_fill_(next(sets)[:, None] == next(sets), itself)
+            of_rows, of_columns = of[rows.to(of.device)], of[columns.to(of.device)]
+            cosines.masked_fill_(of_rows[:, None] == of_columns, itself)
         elif rows is columns:
             cosines.fill_diagonal_(itself)
         yield rows, columns, cosines

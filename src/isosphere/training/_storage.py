@@ -1,6 +1,7 @@
 """Where decoded images are kept during a training: in memory, on the disk where that does not hold them, or nowhere."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING
 
 from isosphere.data import (
@@ -89,18 +90,15 @@ def on_disk(
     limit = disk_room(ON_DISK) if asked is None else int(asked * 2**30)
     limit = int(fabric.broadcast(limit))
     size, whole = config.data.canvas_size or 0, config.data.whole
-    # The first rank alone makes room: the others find it made.
-    cache = (
-        open_decoded(images, size, whole=whole, limit=limit, needed=needed) if fabric.is_global_zero else None
-    )
-    bound = int(fabric.broadcast(0 if cache is None else cache.limit))
-    if cache is None:
-        cache = open_decoded(images, size, whole=whole, limit=bound, needed=0)
-    share = "" if needed <= bound else f", room for {bound / needed:.0%} of them"
-    otherwise = option("data.cache", 0)
+    opened = partial(open_decoded, images, size, whole=whole, limit=limit, needed=needed)
+    # The first rank of a host makes room; the others find it made, and have the same limit.
+    cache = opened() if fabric.local_rank == 0 else None
+    fabric.barrier()
+    cache = cache or opened()
+    share = "" if needed <= cache.limit else f", room for {cache.limit / needed:.0%} of them"
+    otherwise, most = option("data.cache", 0), _gib(min(needed, cache.limit))
     return cache, {
-        "decoding": f"once; then from {cache.folder}, at most {_gib(min(needed, bound))}{share} ({otherwise}: anew in "
-        "each epoch)"
+        "decoding": f"once; then from {cache.folder}, at most {most}{share} ({otherwise}: anew in each epoch)"
     }
 
 
