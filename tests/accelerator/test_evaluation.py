@@ -109,6 +109,17 @@ def test_a_judge_says_what_it_says_on_the_cpu(name, simulated):
             assert PRODUCTS & seen.operators.keys(), "no product was computed on the device"
 
 
+@counted
+def test_a_fit_waits_a_few_times_an_iteration(simulated):
+    """Where its gradient, its step and its length are looked at: not once a class, a penalty or a row."""
+    x, z = X.to(D), Z.to(D)
+    with simulated.record() as seen:
+        e.linear_predict(x, Y, z, penalties=(1e-1, 1e-2))
+    updates = sum(count for (_, line), count in seen.by_line().items() if line.endswith(" update"))
+    assert updates > 10
+    assert len(seen.waits) < 12 * updates + 40
+
+
 def test_labels_may_lie_on_either_device():
     expected = list(numbers(e.knn(X, Y, Z, W, k=5)))
     assert integer_labels(Y.to(D), "y").device.type == D

@@ -187,6 +187,13 @@ def test_a_profile_counts_what_the_device_was_asked(tmp_path, run, simulated):
     assert summary.waits == 0
 
 
+@counted
+def test_a_profile_counts_what_is_waited_for(tmp_path, run):
+    """The scaler of float16 looks at every step whether gradients are finite."""
+    settings = {"optim.clip": 0.05, "train.monitor": "false", "train.epochs": 2, "train.profile": "true"}
+    assert run(tmp_path / "run", "fp16", **settings).waits == 1
+
+
 def test_a_run_goes_on_on_another_device(tmp_path, run):
     """Begun on one device and resumed on the other, both ways: as the whole on the CPU, to float32."""
     settings = {"method.name": "byol", "optim.name": "sgd", "optim.learning_rate": 0.05}

@@ -19,6 +19,7 @@ from isosphere.reductions._nearest import nearest_log_distance
 from isosphere.reductions._neighbours import inner_product_blocks, nearest_neighbours, pair_tiles
 from isosphere.reductions._pairwise import PairFunction, pair_log_sum, pair_mean
 from isosphere.reductions._precision import (
+    double_on_cpu,
     full_precision,
     has_float64,
     in_float64,
@@ -35,6 +36,7 @@ __all__ = [
     "all_reduce",
     "close_tiles",
     "cosine_pair_means",
+    "double_on_cpu",
     "equal_rows",
     "find_faiss",
     "find_neighbours",

@@ -79,5 +79,12 @@ def wide(x: Tensor) -> Tensor:
 
 
 def widest(x: Tensor) -> Tensor:
-    """The same in float64 if its device has it, else in float32: for what every step needs."""
+    """The same in float64 if its device has it, else in float32: for what every step needs of a row or less."""
     return x.double() if has_float64(x.device) else x.float()
+
+
+def double_on_cpu(x: Tensor) -> Tensor:
+    """The same in float64 on a CPU, elsewhere as :func:`wide`: for what every step needs of all pairs, since few GPUs
+    are fast in float64.
+    """
+    return x.double() if x.device.type == "cpu" else wide(x)
