@@ -20,7 +20,7 @@ from pathlib import Path
 import torch
 
 import isosphere
-from experiments.command import parser
+from experiments.command import number, parser
 from experiments.records import Table
 from isosphere.threads import some_work
 from isosphere.training import choose_precision, read_position
@@ -88,7 +88,7 @@ def _environment() -> dict[str, str]:
 
 def main() -> None:
     options = parser(__doc__)
-    options.add_argument("--seconds", type=float, default=30.0)
+    options.add_argument("--seconds", type=number, default=30.0)
     options.add_argument("--load", choices=["spin", "train"], help="used by itself")
     options.add_argument("--threads", help="used by itself")
     options.add_argument("--records", nargs="?", const=RECORDS, type=Path)

@@ -23,7 +23,7 @@ from torch import Tensor
 from torch.nn import functional
 
 import isosphere
-from experiments.command import parser, version_of
+from experiments.command import count, parser, version_of
 from experiments.records import Table
 from isosphere.data import WHOLE, CopiedSource, Source, digests, open_source, permutation, read_images
 from isosphere.evaluation import choose_threshold, copy_cosines, copy_precision
@@ -72,8 +72,8 @@ def main() -> None:
     options = parser(__doc__)
     options.add_argument("data")
     options.add_argument("runs", nargs="*")
-    options.add_argument("--images", type=int, default=2000)
-    options.add_argument("--copies", type=int, default=400)
+    options.add_argument("--images", type=count, default=2000)
+    options.add_argument("--copies", type=count, default=400)
     options.add_argument("--seed", type=int, default=0)
     options.add_argument("--records", nargs="?", const=RECORDS, type=Path)
     given = options.parse_args()

@@ -23,7 +23,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from experiments.command import parser
+from experiments.command import count, parser
 from experiments.drawing import COLOURS, panels, save
 from experiments.records import Table
 from isosphere.discrepancies import KL, KSD, MMD, SIGReg, SUSReg, Uniformity
@@ -188,8 +188,8 @@ def main() -> None:
     options = parser(__doc__)
     options.add_argument("--n", default="256,1024,2048")
     options.add_argument("--dim", default="256")
-    options.add_argument("--threads", type=int, default=1)
-    options.add_argument("--rounds", type=int, default=15, help="at most so many")
+    options.add_argument("--threads", type=count, default=1)
+    options.add_argument("--rounds", type=count, default=15, help="at most so many")
     options.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
     options.add_argument("--memory", action="store_true")
     options.add_argument("--records", action="store_true")

@@ -34,7 +34,7 @@ from torch import Tensor
 from torch.nn import functional
 
 import isosphere
-from experiments.command import parser, version_of
+from experiments.command import count, parser, version_of
 from experiments.records import Table
 from isosphere.evaluation import Logistic, fit_logistic
 from isosphere.reductions import nearest_neighbours
@@ -219,18 +219,18 @@ def _report(times: dict[str, list[float]], base: str) -> Rows:
 
 def main() -> None:
     options = parser(__doc__)
-    options.add_argument("--train", type=int, default=50_000)
-    options.add_argument("--test", type=int, default=10_000)
-    options.add_argument("--dim", type=int, default=512)
-    options.add_argument("--classes", type=int, default=10)
-    options.add_argument("-k", type=int, default=20)
+    options.add_argument("--train", type=count, default=50_000)
+    options.add_argument("--test", type=count, default=10_000)
+    options.add_argument("--dim", type=count, default=512)
+    options.add_argument("--classes", type=count, default=10)
+    options.add_argument("-k", type=count, default=20)
     options.add_argument(
         "--penalty", type=float, action="append", help="may be repeated (default: 1e-2 and 1e-4)"
     )
-    options.add_argument("--rounds", type=int, default=3)
+    options.add_argument("--rounds", type=count, default=3)
     options.add_argument("--only", choices=["knn", "linear", "report"])
     options.add_argument("--data", help="of the report: images with a test part (default: made for it)")
-    options.add_argument("--images", type=int, default=10_000, help="of the report")
+    options.add_argument("--images", type=count, default=10_000, help="of the report")
     options.add_argument("--records", type=Path, nargs="?", const=RECORDS, metavar="FILE")
     a = options.parse_args()
     torch.set_num_threads(1)

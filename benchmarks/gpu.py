@@ -29,6 +29,7 @@ import sys
 import tempfile
 import time
 import traceback
+import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
@@ -40,7 +41,7 @@ import torch
 from benchmarks import discrepancies, scaling, training
 from torch import Tensor, nn
 
-from experiments.command import parser, place, version_of
+from experiments.command import number, parser, place, version_of
 from experiments.records import Table, machine
 from isosphere.devices import synchronize
 from isosphere.methods import build_method
@@ -261,6 +262,18 @@ def images_a_second(loss: Callable[[], Tensor], model: nn.Module, plan: Plan, de
     return (plan.steps - training.WARM_UP) * plan.patches / (time.perf_counter() - start)
 
 
+def unusable(path: Path) -> str | None:
+    """Why trainings cannot take their images from a file."""
+    try:
+        with np.load(path) as arrays:
+            images = arrays["x_train"]
+    except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
+        return str(error) or type(error).__name__
+    if images.dtype != np.uint8 or images.shape[1:] != (32, 32, 3):
+        return f"x_train is {images.dtype} {images.shape}"
+    return None
+
+
 @contextmanager
 def pictures(given: Path | None, count: int) -> Iterator[Path]:
     """Images of 32 px as an .npz: those that are given, or so many of noise."""
@@ -277,10 +290,12 @@ def main() -> None:
     options = parser(__doc__)
     options.add_argument("--data", type=Path, metavar="NPZ", help="x_train uint8 (n, 32, 32, 3); else noise")
     options.add_argument("--device", default="cuda", choices=["cuda", "cpu"])
-    options.add_argument("--minutes", type=float, default=8.0)
+    options.add_argument("--minutes", type=number, default=8.0)
     options.add_argument("--toy", action="store_true", help="on a CPU at toy size: a rehearsal")
     options.add_argument("--records", action="store_true", help=f"add the rows to {RECORDS.name}")
     a = options.parse_args()
+    if a.data is not None and (lacking := unusable(a.data)):
+        options.error(f"--data {a.data}: {lacking}; expected an .npz with x_train, uint8 (n, 32, 32, 3)")
     plan, device = (TOY, "cpu") if a.toy else (Plan(), a.device)
     if device == "cuda" and not torch.cuda.is_available():
         raise SystemExit(f"torch {torch.__version__} finds no GPU here: --toy rehearses the same on a CPU.")

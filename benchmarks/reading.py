@@ -27,7 +27,7 @@ from benchmarks.views import photographs
 from PIL import Image
 from torch import Tensor
 
-from experiments.command import parser, version_of
+from experiments.command import count, parser, version_of
 from experiments.records import Table
 from isosphere.data import IMAGENET_MEAN, IMAGENET_STD, DecodedCache, Loader, Source, Views, recipe
 from isosphere.data._encoded import EncodedSource
@@ -190,8 +190,8 @@ def measure(job: str, contenders: dict[str, Reader], count: int, rounds: int) ->
 def main() -> None:
     options: argparse.ArgumentParser = parser(__doc__)
     options.add_argument("--folder", type=Path, help="of JPEG files, instead of synthetic photographs")
-    options.add_argument("--images", type=int, default=32)
-    options.add_argument("--rounds", type=int, default=5)
+    options.add_argument("--images", type=count, default=32)
+    options.add_argument("--rounds", type=count, default=5)
     options.add_argument("--records", action="store_true", help=f"write {RECORDS.name}")
     a = options.parse_args()
     torch.set_num_threads(1)

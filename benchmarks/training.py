@@ -28,7 +28,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
-from experiments.command import parser, version_of
+from experiments.command import count, parser, version_of
 from experiments.records import Table
 from isosphere.runs import RunFolder
 from isosphere.training import fit, load_config, prepare
@@ -170,10 +170,12 @@ def main() -> None:
     options = parser(__doc__)
     options.add_argument("data", type=Path, metavar="NPZ", help="CIFAR-10 as x_train uint8 (n, 32, 32, 3)")
     options.add_argument("--jobs", default="simclr,lejepa")
-    options.add_argument("--batch-size", type=int, default=64)
-    options.add_argument("--steps", type=int, default=13, help=f"a run; the first {WARM_UP} are not counted")
-    options.add_argument("--rounds", type=int, default=3)
-    options.add_argument("--threads", type=int, default=2)
+    options.add_argument("--batch-size", type=count, default=64)
+    options.add_argument(
+        "--steps", type=count, default=13, help=f"a run; the first {WARM_UP} are not counted"
+    )
+    options.add_argument("--rounds", type=count, default=3)
+    options.add_argument("--threads", type=count, default=2)
     options.add_argument("--workers", type=int, help="of lightly's loader; left out: the best")
     options.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
     options.add_argument(

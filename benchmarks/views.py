@@ -20,7 +20,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from experiments.command import parser, version_of
+from experiments.command import count, number, parser, version_of
 from isosphere.data import IMAGENET_MEAN, IMAGENET_STD, Views, recipe
 
 Maker = Callable[[], int]  # makes the views of all images once and says how many
@@ -130,10 +130,10 @@ def main() -> None:
     options.add_argument(
         "--case", type=parse_case, action="append", help="SOURCE:SIZE in pixels; may be repeated"
     )
-    options.add_argument("--images", type=int, default=128)
-    options.add_argument("--rounds", type=int, default=7)
+    options.add_argument("--images", type=count, default=128)
+    options.add_argument("--rounds", type=count, default=7)
     options.add_argument(
-        "--blur", type=float, action="append", help="share of blurred views (default: 0.5 and 0)"
+        "--blur", type=number, action="append", help="share of blurred views (default: 0.5 and 0)"
     )
     arguments = options.parse_args()
     torch.set_num_threads(1)

@@ -14,7 +14,7 @@ import argparse
 import tempfile
 from pathlib import Path
 
-from experiments.command import parser
+from experiments.command import count, parser
 from experiments.drawing import COLOURS, panels, save
 from experiments.records import Table
 from isosphere import train
@@ -122,10 +122,12 @@ def draw(rows: list[dict[str, str]], path: Path) -> None:
 def main() -> None:
     options = parser(__doc__)
     options.add_argument("--data", required=True, help="labelled images with a test part")
-    options.add_argument("--images", type=int, default=2000, help="to train on")
-    options.add_argument("--epochs", type=int, default=10)
-    options.add_argument("--batch-size", type=int, default=128)
-    options.add_argument("--limit", type=int, default=1000, help="training and test images of the evaluation")
+    options.add_argument("--images", type=count, default=2000, help="to train on")
+    options.add_argument("--epochs", type=count, default=10)
+    options.add_argument("--batch-size", type=count, default=128)
+    options.add_argument(
+        "--limit", type=count, default=1000, help="training and test images of the evaluation"
+    )
     options.add_argument("--seeds", type=int, nargs="+", default=[0])
     options.add_argument("--methods", nargs="+", default=METHODS)
     options.add_argument("--results", type=Path, default=HERE / "results.csv")

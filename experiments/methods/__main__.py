@@ -16,7 +16,7 @@ from pathlib import Path
 
 import torch
 
-from experiments.command import integers
+from experiments.command import count, integers
 from experiments.methods.cell import BASELINES, DATA, FIXED, run
 from experiments.methods.filling import RESULTS, arguments, fill, job, results, sources
 from experiments.methods.tables import markdown
@@ -61,7 +61,7 @@ def main() -> None:
     parser.add_argument(
         "--only", help="train on these; left out: on all that are named (others are transferred to)"
     )
-    parser.add_argument("--epochs", type=int)
+    parser.add_argument("--epochs", type=count)
     parser.add_argument("--out", type=Path, default=RESULTS)
     parser.add_argument("--table", action="store_true")
     a = parser.parse_args()

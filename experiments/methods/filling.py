@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from experiments.command import parser
+from experiments.command import count, parser
 from experiments.methods.cell import BASELINES, DATA, METRICS
 from experiments.records import Table
 
@@ -95,7 +95,7 @@ def arguments(
     options = parser(doc, draw=draw)
     options.add_argument("data", nargs="*", metavar="NAME=SPEC", help=f"of {', '.join(names)}")
     options.add_argument("--budget", default=budget, help="minutes (25m) or hours (2h) to spend")
-    options.add_argument("--threads", type=int, default=1)
+    options.add_argument("--threads", type=count, default=1)
     return options
 
 

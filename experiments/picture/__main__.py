@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from experiments.command import parser
+from experiments.command import count, parser
 from experiments.drawing import COLOURS, panels, save
 from isosphere import train
 from isosphere.data import load_images, open_source
@@ -102,7 +102,7 @@ def draw_sphere(axis, z: Tensor, labels: np.ndarray, names: list[str], title: st
 
 def main() -> None:
     options = parser(__doc__)
-    options.add_argument("--epochs", type=int, default=16)
+    options.add_argument("--epochs", type=count, default=16)
     a = options.parse_args()
     figure, axes = panels(1, len(ARMS), width=3.0, height=3.2)
     figure.dpi = 220

@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from experiments.command import parser
+from experiments.command import count, parser
 from experiments.drawing import COLOURS, panels, save
 from experiments.records import Table
 from isosphere.discrepancies import Discrepancy, build_discrepancy
@@ -142,9 +142,9 @@ def draw(table: Table, dim: int, points: int, path: Path) -> None:
 
 def main() -> None:
     options = parser(__doc__, draw="measure")
-    options.add_argument("--dim", type=int, default=64)
-    options.add_argument("--points", type=int, default=128)
-    options.add_argument("--draws", type=int, default=400)
+    options.add_argument("--dim", type=count, default=64)
+    options.add_argument("--points", type=count, default=128)
+    options.add_argument("--draws", type=count, default=400)
     a = options.parse_args()
     torch.set_num_threads(1)
     key = ("alternative", "strength", "statistic", "dim", "points")

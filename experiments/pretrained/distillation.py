@@ -23,7 +23,7 @@ from unittest import mock
 import torch
 
 import isosphere
-from experiments.command import integers, parser
+from experiments.command import integers, number, parser
 from experiments.pretrained.fine_tuning import ENCODER, mapped_weights
 from experiments.records import Table
 from isosphere.data import open_source
@@ -93,7 +93,7 @@ def main() -> None:
     options.add_argument("--weights", type=Path, required=True)
     options.add_argument("--encoders", default="small-conv,resnet18")
     options.add_argument("--arms", default="distilled,scratch,teacher")
-    options.add_argument("--minutes", type=float, default=10.0)
+    options.add_argument("--minutes", type=number, default=10.0)
     options.add_argument("--seeds", type=integers, default=[0])
     a = options.parse_args()
     torch.set_num_threads(1)

@@ -20,7 +20,7 @@ import timm
 import torch
 from torch import Tensor, nn
 
-from experiments.command import parser
+from experiments.command import count, parser
 from isosphere.data import Source, Views, permutation, read_images, recipe
 from isosphere.workflows import choose_splits
 
@@ -81,9 +81,9 @@ def main() -> None:
     options.add_argument("data", nargs="+", help="NAME=SPEC")
     options.add_argument("--encoder", default="tf_efficientnet_lite0")
     options.add_argument("--weights", type=Path, required=True)
-    options.add_argument("--train", type=int, default=800)
-    options.add_argument("--test", type=int, default=500)
-    options.add_argument("--threads", type=int, default=1)
+    options.add_argument("--train", type=count, default=800)
+    options.add_argument("--test", type=count, default=500)
+    options.add_argument("--threads", type=count, default=1)
     options.add_argument("--out", type=Path, required=True)
     a = options.parse_args()
     torch.set_num_threads(a.threads)

@@ -30,7 +30,7 @@ import timm
 import torch
 from torch import Tensor
 
-from experiments.command import integers, parser
+from experiments.command import count, integers, parser
 from experiments.records import Table
 from isosphere.data import load_images, open_source, permutation
 from isosphere.evaluation import extract, knn_predict
@@ -216,7 +216,7 @@ def main() -> None:
     of.add_argument("--methods", default="kl-vmf,byol")
     of.add_argument("--variants", default="careful")
     of.add_argument("--seeds", type=integers, default=[0])
-    of.add_argument("--size", type=int, default=64)
+    of.add_argument("--size", type=count, default=64)
     of.add_argument("--rules", action="store_true", help="compare the rules on the rows that are there")
     a = of.parse_args()
     table = Table(RESULTS, KEY, VALUES)

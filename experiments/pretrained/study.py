@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from experiments.command import parser
+from experiments.command import count, parser
 from experiments.records import Table
 from isosphere.evaluation import class_outcomes, knn_predict
 from isosphere.models import Adaptation, fit_adaptation
@@ -195,7 +195,7 @@ def main() -> None:
     options.add_argument("--network", required=True)
     options.add_argument("--rules", help="some of the rules, with ; between them")
     options.add_argument("--grid", action="store_true", help="every setting, for the choice")
-    options.add_argument("--threads", type=int, default=1)
+    options.add_argument("--threads", type=count, default=1)
     a = options.parse_args()
     torch.set_num_threads(a.threads)
     figures = [f"{f}_{x}{o}" for o in ("", "_one") for f in ("knn", "map") for x in ("gain", "error")]

@@ -19,7 +19,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from experiments.command import parser
+from experiments.command import count, parser
 from experiments.pretrained.features import network
 from isosphere.data import Fit, Pixels, open_source
 from isosphere.evaluation import class_retrieval
@@ -75,8 +75,8 @@ def main() -> None:
     options = parser(__doc__)
     options.add_argument("data", nargs="+", help="NAME=SPEC")
     options.add_argument("--weights", type=Path, required=True)
-    options.add_argument("--images", type=int, default=300)
-    options.add_argument("--size", type=int, default=128)
+    options.add_argument("--images", type=count, default=300)
+    options.add_argument("--size", type=count, default=128)
     a = options.parse_args()
     torch.set_num_threads(1)
     encode = network("tf_efficientnet_lite0", a.weights)

@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 import yaml
 
-from experiments.command import parser
+from experiments.command import count, number, parser
 from experiments.records import Table
 from isosphere import train
 
@@ -22,12 +22,12 @@ KEY = ("data", "seed", "minutes", "features")
 def main() -> None:
     options = parser(__doc__)
     options.add_argument("data", nargs="+", metavar="NAME=SPEC")
-    options.add_argument("--minutes", type=float, default=5)
+    options.add_argument("--minutes", type=number, default=5)
     options.add_argument("--seeds", default="0,1,2")
     options.add_argument(
         "--set", action="append", default=[], help="section.key=value, as of isosphere train"
     )
-    options.add_argument("--threads", type=int, default=1)
+    options.add_argument("--threads", type=count, default=1)
     options.add_argument("--out", type=Path, default=Path(__file__).parent / "results.csv")
     a = options.parse_args()
     torch.set_num_threads(a.threads)

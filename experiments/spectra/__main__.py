@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from experiments.command import parser
+from experiments.command import count, parser
 from experiments.drawing import COLOURS, panels, save
 from isosphere.kernels import (
     BandlimitedKernel,
@@ -34,7 +34,7 @@ def kernels(dim: int) -> dict[str, ZonalKernel]:
 
 def main() -> None:
     options = parser(__doc__)
-    options.add_argument("--dim", type=int, default=128)
+    options.add_argument("--dim", type=count, default=128)
     dim = options.parse_args().dim
     figure, (plain, steined, profile) = panels(1, 3, width=3.4, height=3.1)
     cosines = torch.linspace(-1, 1, 401, dtype=torch.float64)

@@ -25,7 +25,7 @@ from typing import Any
 import torch
 from rich.console import Console
 
-from experiments.command import parser, place
+from experiments.command import count, parser, place, share
 from experiments.records import Table, machine
 from isosphere.data import ImageSet, load_images, open_source
 from isosphere.devices import synchronize
@@ -76,10 +76,11 @@ class Until(Callback):
 def main() -> None:
     options = parser(__doc__)
     options.add_argument("data", nargs="?", help="CIFAR-10 with labels and a test part")
-    options.add_argument("--target", type=float, default=0.848)
+    options.add_argument("--target", type=share, default=0.848)
     options.add_argument("--method", default="kl-vmf", help="lejepa, sphere-jepa, mmd-heat or kl-vmf")
-    options.add_argument("--epochs", type=int, default=100)
-    options.add_argument("--every", type=int, default=5, help="epochs between two looks")
+    options.add_argument("--epochs", type=count, default=100)
+    options.add_argument("--batch-size", type=count, help="default: 512, at toy size 40")
+    options.add_argument("--every", type=count, default=5, help="epochs between two looks")
     options.add_argument("--seed", type=int, default=0)
     options.add_argument("--device", default="auto", choices=["auto", "cuda", "cpu"])
     options.add_argument("--toy", action="store_true", help="textures on a CPU: a rehearsal")
@@ -104,12 +105,13 @@ def run(a: argparse.Namespace) -> None:
     data = TOY if a.toy else a.data
     _check(data)
     flags: dict[str, Any] = {
-        **{"data.source": data, "train.epochs": a.epochs, "train.batch_size": 512, "train.seed": a.seed},
+        **{"data.source": data, "train.epochs": a.epochs, "train.seed": a.seed},
+        **{"train.batch_size": a.batch_size or (40 if a.toy else 512)},
         **{"train.device": a.device, "train.knn_epochs": a.every, "train.monitor": False, "data.held_out": 2},
         **{"train.tensorboard": False, "train.compile": "auto"},
     }
     if a.toy:
-        flags |= {"train.batch_size": 40, "train.device": "cpu"}
+        flags |= {"train.device": "cpu"}
         flags |= {
             "model.encoder": "small-conv",
             "model.hidden": 32,

@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 
-from experiments.command import integers, parser
+from experiments.command import count, integers, parser
 from experiments.methods.cell import CLASSES, COMMON, INSTANCES, drawn, finish, read, strength
 from experiments.records import Table
 from isosphere import evaluate
@@ -106,17 +106,17 @@ def main() -> None:
         "--data", required=True, help="NAME=SPEC, e.g. cifar=cifar10.npz or wood=textures:wood"
     )
     options.add_argument("--recipe", default="crops")
-    options.add_argument("--canvas", type=int, default=32, help="pixels of the stored images")
-    options.add_argument("--size", type=int, default=32, help="pixels of a view")
-    options.add_argument("--images", type=int, default=10000)
-    options.add_argument("--test-images", type=int, default=10000)
-    options.add_argument("--batch", type=int, default=256)
-    options.add_argument("--dim", type=int, default=128)
+    options.add_argument("--canvas", type=count, default=32, help="pixels of the stored images")
+    options.add_argument("--size", type=count, default=32, help="pixels of a view")
+    options.add_argument("--images", type=count, default=10000)
+    options.add_argument("--test-images", type=count, default=10000)
+    options.add_argument("--batch", type=count, default=256)
+    options.add_argument("--dim", type=count, default=128)
     options.add_argument("--discrepancies", default="mmd-heat,ksd-heat,kl-vmf,susreg")
     options.add_argument("--rules", default="balanced")
     options.add_argument("--epochs", type=integers, default="5")
     options.add_argument("--seeds", type=integers, default="0")
-    options.add_argument("--threads", type=int, default=1)
+    options.add_argument("--threads", type=count, default=1)
     options.add_argument("--out", type=Path, default=Path(__file__).parent / "results.csv")
     a = options.parse_args()
     torch.set_num_threads(a.threads)

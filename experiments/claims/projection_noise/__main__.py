@@ -21,7 +21,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from experiments.command import integers, parser
+from experiments.command import count, integers, parser
 from experiments.drawing import COLOURS, panels, save
 from experiments.records import Table
 from experiments.verdict import Figures, Verdict
@@ -141,8 +141,8 @@ def main() -> None:
     options.add_argument("--n", type=integers, default="64,256")
     options.add_argument("--dim", type=integers, default="32,128,512")
     options.add_argument("--slices", type=integers, default="16,64,256,1024")
-    options.add_argument("--batches", type=int, default=48)
-    options.add_argument("--draws", type=int, default=8)
+    options.add_argument("--batches", type=count, default=48)
+    options.add_argument("--draws", type=count, default=8)
     a = options.parse_args()
     torch.set_num_threads(1)
     values = ("value_batch", "value_slices", "gradient_batch", "gradient_slices", "batches", "draws")
