@@ -113,7 +113,7 @@ def test_search_in_text_json_and_pictures(run, trained, classes, tmp_path):
     done = run("search", trained, query, "--in", classes, "-k", 3)
     assert done.code == 0, done.err
     lines = done.out.splitlines()
-    assert lines[0] == "Like 11.png among 60 images (60 embedded now)"
+    assert lines[0] == "Like 11.png among 60 images (60 embedded now), by layer wccn"
     assert re.split(r"\s+", lines[2].strip())[1:] == ["1.0000", "itself", "red", "red/11.png"]
     assert len(lines) == 5
     result = json.loads(run("search", trained, query, "--in", classes, "--json", "--out", "s.html").out)

@@ -48,7 +48,7 @@ def test_what_is_wrong_is_said(run, classes, kept, monkeypatch):
     ) == (2, True)
     monkeypatch.setattr(server, "find_spec", lambda name: None)
     missing = run("explore", kept, classes)
-    assert (missing.code, 'pip install "isosphere[explore]"' in " ".join(missing.err.split())) == (2, True)
+    assert (missing.code, "pip install starlette uvicorn" in " ".join(missing.err.split())) == (2, True)
     assert not Path("p").exists()
 
 

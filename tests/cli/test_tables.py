@@ -2,11 +2,13 @@
 
 import io
 import re
+import warnings
 
 import pytest
 from rich.console import Console
 
 from isosphere.cli.console import table
+from isosphere.cli.faults import warnings_in_words
 
 
 def shown(columns, rows, width=80):
@@ -46,3 +48,12 @@ def test_names_stay_and_words_are_wrapped():
     text = shown(["name", "about", "paper"], rows)
     assert "kl-vmf" in text
     assert " ".join(text.split()).count("estimate") == 4
+
+
+def test_warnings_of_our_own_are_sentences(capsys):
+    given = {"category": UserWarning, "lineno": 7}
+    with warnings.catch_warnings(), warnings_in_words():
+        warnings.simplefilter("always")
+        warnings.warn_explicit("it is slow", filename="/any/isosphere/data/_remote.py", **given)
+        warnings.warn_explicit("it is old", filename="/any/other/thing.py", **given)
+    assert capsys.readouterr().err.splitlines()[0] == "isosphere: it is slow"

@@ -47,6 +47,7 @@ def test_new_images_are_said_compared_and_looked_at_by_the_other_commands(run, t
     planned = run("update", trained, "new", "--dry-run")
     assert planned.code == 0, planned.err
     assert "60 as before, 14 new" in planned.out
+    assert "time  about" in planned.out
     assert not (tmp_path / "work" / "r" / "collection.safetensors").exists()
 
     done = run("update", trained, "new", "--out", "foreign.html")
@@ -92,8 +93,10 @@ def test_a_run_that_was_trained_goes_on_beside_itself(run, trained, tmp_path):
         "isosphere: r was trained: say for how long it goes on, --epochs 10.\n",
     )
     before = (tmp_path / "work" / "r" / "encoder.safetensors").read_bytes()
+    Path("new/red/broken.png").write_bytes(Path("new/red/100.png").read_bytes()[:60])
     done = run("update", trained, "new", "--epochs", "1")
     assert done.code == 0, done.err
+    assert "Makes r@2 of them; r stays as it is." in done.out
     assert "version      r@2, of 72 images; r is as it was" in done.out
     assert "of the 20 nearest are kept, among 72 images" in done.out
     assert "k-NN on 60 labelled images" in done.out

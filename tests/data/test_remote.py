@@ -99,7 +99,8 @@ def test_requests_ahead_grow_while_headers_lie_close(tmp_path):
 
 def test_a_passing_fault_is_waited_for(shards, web):
     web.failures = 2
-    source = open_source(f"{web.address}/train-000.tar")
+    with pytest.warns(UserWarning, match=r"train-000.tar: 503 Service Unavailable. Asked again"):
+        source = open_source(f"{web.address}/train-000.tar")
     web.failures = 3
     assert source.body(2) == body(2)
     web.failures = 9

@@ -38,7 +38,7 @@ class NumpyBundle(Bundle):
             "pixels": PIXELS,
         }
         self.folder, self.version, self.network, self.layer = Path(), "v1", "n1", "adapted"
-        self.dim, self.threshold = DIM, 0.99
+        self.dim, self.threshold, self.copies = DIM, 0.99, None
         rows = rng.normal(size=(images, DIM)).astype(np.float32)
         self.vectors = rows / np.linalg.norm(rows, axis=1, keepdims=True)
         names = [f"{i}.png" for i in range(images)]

@@ -23,6 +23,7 @@ from .conftest import picture
 from .service import ask, started
 
 NAME = "test_efficientnet"
+ISOSPHERE = (sys.executable, "-c", "from isosphere.cli import main; raise SystemExit(main())")
 
 
 def test_the_file_that_uses_a_bundle_is_one_module_without_isosphere():
@@ -219,6 +220,33 @@ def test_a_classifier_of_another_network_stays_behind(root, tmp_path):
     assert not (tmp_path / "c").exists()
 
 
+@pytest.mark.parametrize("own", [True, False])
+def test_copies_are_those_of_dedup_whatever_layer_is_searched(own, root, tmp_path):
+    from isosphere.workflows import Collection
+
+    run = isosphere.load(root / "run", device="cpu")
+    kept = Collection.read(run.folder)
+    layer = kept.copies if own else next(each for each in run.layers if each != kept.copies)
+    isosphere.bundle(root / "run", tmp_path / "b", layer=layer, progress=False)
+    bundle, index = open_bundle(tmp_path / "b"), run.index(root / "old", layer=kept.copies)
+    assert (bundle.layer, bundle.threshold) == (layer, kept.thresholds[kept.copies])
+    assert (tmp_path / "b" / "copies.npy").exists() is not own
+    file = root / "old" / index.paths[3]
+    expected = (index.unit @ index.unit[3] >= bundle.threshold - 1e-6).tolist()
+    found = {match["path"]: match["copy"] for match in bundle.search(file, k=30)}
+    assert found == dict(zip(index.paths, expected, strict=True))
+    assert (
+        "copy" in bundle.nearest(bundle.vectors[:1])[0][0]
+    ) is own  # a vector of one layer says nothing of another
+    with started([*ISOSPHERE, "serve", str(tmp_path / "b"), "--port", "0"]) as (_, port):
+        matches = ask(port, "/search?k=30", file.read_bytes()).json["matches"]
+    assert {match["path"]: match["copy"] for match in matches} == found
+    if not own:
+        (tmp_path / "b" / "copies.npy").write_bytes((tmp_path / "b" / "copies.npy").read_bytes()[:-8])
+        with pytest.raises(RunError, match=r"copies\.npy is cut short"):
+            open_bundle(tmp_path / "b")
+
+
 def test_images_without_files_are_brought_along_as_png(root, tmp_path):
     data = np.stack([np.asarray(picture(i, 40)) for i in range(12)])
     np.savez(tmp_path / "data.npz", images=data)
@@ -230,10 +258,9 @@ def test_images_without_files_are_brought_along_as_png(root, tmp_path):
 
 def test_it_is_served_as_it_is(root):
     pytest.importorskip("uvicorn", reason="uvicorn is not installed")
-    command = [sys.executable, "-c", "from isosphere.cli import main; raise SystemExit(main())"]
     file = root / "old" / "0" / "04.png"
     bundle = open_bundle(root / "served")
-    with started([*command, "serve", str(root / "served"), "--port", "0"]) as (_, port):
+    with started([*ISOSPHERE, "serve", str(root / "served"), "--port", "0"]) as (_, port):
         found = ask(port, "/embed", file.read_bytes())
         assert np.allclose(found.json["vector"], bundle.embed([file])[0], atol=1e-5)
         assert ask(port, "/search?k=1", file.read_bytes()).json["matches"][0]["path"] == "0/04.png"

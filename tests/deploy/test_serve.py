@@ -362,7 +362,12 @@ def test_what_is_not_installed_is_said(monkeypatch, tmp_path):
 
     monkeypatch.setattr(serving, "find_spec", lambda name: None if name in gone else found(name))
     gone = ("onnxruntime", "uvicorn")
-    with pytest.raises(UsageError, match=r"uvicorn, which is not installed.*isosphere\[serve\]"):
+    with pytest.raises(UsageError, match=r"uvicorn, which is not installed.*pip install uvicorn"):
         require_service()
-    with pytest.raises(UsageError, match=r"onnxruntime, which is not installed.*isosphere\[serve\]"):
+    with pytest.raises(UsageError, match=r"onnxruntime, which is not installed.*pip install onnxruntime"):
         open_bundle(tmp_path)
+
+
+def test_a_form_is_told_what_to_send(service):
+    found = ask(service, "/embed", b"--x\r\n\r\n", Content_Type="multipart/form-data; boundary=x")
+    assert (found.status, "--data-binary @picture.jpg" in found.json["error"]) == (415, True)

@@ -23,6 +23,7 @@ from isosphere.cli.faults import (
     leave_quietly,
     lost_output,
     said_when_stopped,
+    warnings_in_words,
 )
 from isosphere.cli.memory import keep_freed_memory
 from isosphere.cli.starting import COMPLETION, after_loading
@@ -73,7 +74,7 @@ def _alone(command: str) -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code: 0, 1 (failed), 2 (used wrongly), 130 (Ctrl-C), 141 (a closed
     pipe) or 143 (SIGTERM)."""
-    with for_a_shell():
+    with for_a_shell(), warnings_in_words():
         return _main(arguments)
 
 

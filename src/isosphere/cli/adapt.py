@@ -101,5 +101,6 @@ def adapt(
         {
             "judge it": command("evaluate", run.folder.path, typed),
             "search": command("search", run.folder.path, "PICTURE", **images),
+            "new images": command("update", run.folder.path, "NEW"),
         },
     )

@@ -45,7 +45,7 @@ def check_engine(name: str) -> "SearchEngine":
 
         if find_spec("faiss") is None:
             raise UsageError(
-                '--engine faiss: FAISS is not installed. Type: pip install "isosphere[search]", or leave '
+                "--engine faiss: FAISS is not installed. Type: pip install faiss-cpu, or leave "
                 "--engine out: the answer is the same."
             )
         return "faiss"

@@ -11,18 +11,18 @@ from isosphere.errors import RunError
 __all__ = ["doctor"]
 
 EXTRAS = {
-    "matplotlib": ("pictures of neighbours and curves", "report"),
-    "tensorboard": ("TensorBoard events", "logging"),
-    "onnxruntime": ("export to ONNX", "export"),
-    "h5py": ("images in HDF5 files", "data"),
-    "pyarrow": ("embeddings and images in Parquet", "data"),
-    "tifffile": ("TIFF files of several bands", "data"),
-    "s3fs": ("images in a bucket or on a web server", "remote"),
-    "faiss": ("faster search of large collections", "search"),
-    "ray": ("embedding on many machines", "ray"),
-    "umap": ("maps of embeddings by UMAP", "map"),
-    "starlette": ("the page of isosphere explore", "explore"),
-    "sklearn": ("the built-in digits", None),
+    "matplotlib": ("pictures of neighbours and curves", "matplotlib jinja2"),
+    "tensorboard": ("TensorBoard events", "tensorboard"),
+    "onnxruntime": ("export to ONNX", "onnx onnxscript onnxruntime"),
+    "h5py": ("images in HDF5 files", "h5py"),
+    "pyarrow": ("embeddings and images in Parquet", "pyarrow"),
+    "tifffile": ("TIFF files of several bands", "tifffile"),
+    "s3fs": ("images in a bucket or on a web server", "fsspec aiohttp s3fs"),
+    "faiss": ("faster search of large collections", "faiss-cpu"),
+    "ray": ("embedding on many machines", "'ray[data]' pyarrow"),
+    "umap": ("maps of embeddings by UMAP", "umap-learn"),
+    "starlette": ("the page of explore, and serve", "starlette uvicorn"),
+    "sklearn": ("the built-in digits", "scikit-learn"),
 }
 
 
@@ -60,9 +60,9 @@ def doctor() -> None:
     report["training"] = _one_step(device)
     facts(console, report)
     rows = []
-    for module, (what, extra) in EXTRAS.items():
-        remedy = f"pip install 'isosphere[{extra}]'" if extra else "pip install scikit-learn"
-        rows.append([module, what, "yes" if importlib.util.find_spec(module) else f"no: {remedy}"])
+    for module, (what, packages) in EXTRAS.items():
+        remedy = f"no: pip install {packages}"
+        rows.append([module, what, "yes" if importlib.util.find_spec(module) else remedy])
     console.print()
     table(console, "Optional packages", ["package", "for", "installed"], rows)
     paragraph(console, "Training works here. Try: isosphere train textures:wood --out runs/wood --minutes 2")

@@ -107,7 +107,7 @@ def evaluate(
     if RunFolder(found.run).writable and not found.unwritten:
         files = {"figures": str(found.run / "evaluation.json")} | files
     if find_spec("matplotlib") is None:
-        files["pictures"] = "not drawn: pip install 'isosphere[report]'"
+        files["pictures"] = "not drawn: pip install matplotlib"
     facts(console, files)
     paragraph(console, found.summary())
     if found.unwritten:

@@ -7,11 +7,14 @@ import shlex
 import sys
 import tempfile
 import traceback
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 from isosphere import __version__
+from isosphere.cli.console import error_console, paragraph
 from isosphere.errors import RunError, out_of_memory
 
 __all__ = [
@@ -25,6 +28,7 @@ __all__ = [
     "leave_quietly",
     "lost_output",
     "said_when_stopped",
+    "warnings_in_words",
 ]
 
 DEBUG = "ISOSPHERE_DEBUG"
@@ -112,3 +116,21 @@ def leave_quietly() -> int:
     with suppress(OSError, ValueError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return CLOSED_PIPE
+
+
+@contextmanager
+def warnings_in_words() -> Iterator[None]:
+    """Within the block a warning of our own is a paragraph on standard error, without a place in the code."""
+    shown = warnings.showwarning
+
+    def show(message: Any, category: Any, filename: str, *more: Any) -> None:
+        if issubclass(category, UserWarning) and "isosphere" in Path(filename).parts:
+            paragraph(error_console(), f"isosphere: {message}", style="yellow")
+        else:
+            shown(message, category, filename, *more)
+
+    warnings.showwarning = show
+    try:
+        yield
+    finally:
+        warnings.showwarning = shown

@@ -42,7 +42,7 @@ def say_matches(
         )
         return
     for name, matches in pairs:
-        _print(f"Like {Path(name).name} among {note}", matches)
+        _print(f"Like {Path(name).name} among {note}, by layer {facts['layer']}", matches)
         note = plural(facts["images"], "image")  # what was done to have the index is said once
 
 

@@ -67,7 +67,7 @@ def search(
         say_left_out,
         say_white,
     )
-    from isosphere.cli.vectors import vector_index, vector_note
+    from isosphere.cli.vectors import layer_note, vector_index, vector_note
 
     for_programs = check_form(as_json, as_csv)
     named, searcher = check_layer(layer), check_engine(engine)
@@ -91,6 +91,8 @@ def search(
         say_matches(
             names, vectors.search(rows, k), facts, vector_note(vectors), as_json=as_json, as_csv=as_csv
         )
+        if (said := layer_note(loaded, vectors)) and not for_programs:
+            paragraph(output_console(), said)
         return
     mixed = len(images) > 1 and any(Path(name).is_dir() for name in images)  # which is to be searched?
     loaded, within = images_of(loaded.looking(passes), data, "--in", training=not mixed)

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from isosphere.cli.console import commands, facts, output_console, print_json
+from isosphere.cli.console import commands, facts, output_console, paragraph, print_json
 from isosphere.cli.listing import AsCsv, AsJson, check_form, print_csv
 from isosphere.cli.names import together
 from isosphere.cli.options import Overwrite, Run
@@ -52,7 +52,8 @@ def update(
         ),
     ] = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")
+        bool,
+        typer.Option("--dry-run", help="Say what would be done and how long it takes; nothing is recorded."),
     ] = False,
     out: Annotated[
         Path | None,
@@ -75,9 +76,9 @@ def update(
     is, and it is said what changes.
     """
     from isosphere.cli.apply import check_page
-    from isosphere.cli.updates import carried_out, say_update
+    from isosphere.cli.updates import carried_out, say_time, say_update
     from isosphere.runs import RunFolder
-    from isosphere.workflows import check_refit, load, prepare_update
+    from isosphere.workflows import check_refit, load, next_version, prepare_update
     from isosphere.workflows import refit as make_version
 
     for_programs = check_form(as_json, as_csv)
@@ -91,15 +92,18 @@ def update(
     if dry_run or not (made.unchanged or for_programs):
         facts(console, made.facts)
     if dry_run:
+        say_time(made)
         return
     found = None if made.unchanged else carried_out(made, for_programs)
     if found is not None and out is not None:
         found.page(out)
     if not for_programs:
         say_update(made, found, out)
+        if anew:
+            paragraph(console, f"Makes {next_version(loaded.folder.path)} of them; {run} stays as it is.")
     version = make_version(loaded, epochs=epochs, progress=not for_programs) if anew else None
     if as_json:
-        same = {"images": len(made.now), "kept": len(made.now), "new": [], "changed": [], "removed": []}
+        same = {"images": len(made.index), "kept": len(made.index), "new": [], "changed": [], "removed": []}
         more = {} if version is None else {"version": version.as_dict()}
         print_json((same if found is None else found.as_dict()) | more)
     if as_csv:
@@ -110,4 +114,5 @@ def update(
     if version is not None:
         facts(console, version.facts)
         run = version.run.folder.path
-    commands(console, {"search": command("search", run, "PICTURE"), "look": command("explore", run)})
+    next_steps = {"search": command("search", run, "PICTURE"), "look": command("explore", run)}
+    commands(console, next_steps | {"hand on": command("bundle", run, out="FOLDER")})

@@ -10,10 +10,16 @@ from isosphere.errors import plural
 if TYPE_CHECKING:
     from isosphere.workflows import Update, Updating
 
-__all__ = ["carried_out", "say_update"]
+__all__ = ["carried_out", "say_time", "say_update"]
 
 SHOWN = 10
 """Of the most foreign images."""
+
+
+def say_time(made: "Updating") -> None:
+    """Print how long an update will take, where it takes any time."""
+    if lasts := made.estimate():
+        facts(output_console(), {"time": lasts})
 
 
 def carried_out(made: "Updating", for_programs: bool) -> "Update":
@@ -21,8 +27,8 @@ def carried_out(made: "Updating", for_programs: bool) -> "Update":
     from isosphere.workflows import progress_bar
 
     try:
-        if (lasts := made.estimate()) and not for_programs:
-            facts(output_console(), {"time": lasts})
+        if not for_programs:
+            say_time(made)
         with progress_bar("Embedding") as progress:
             made.embed(progress)
             return made.finish(progress)
@@ -38,7 +44,7 @@ def say_update(made: "Updating", found: "Update | None", out: Path | None) -> No
 
     console = output_console()
     if found is None:
-        paragraph(console, f"Nothing has changed: {plural(len(made.now), 'image')}, as before.")
+        paragraph(console, f"Nothing has changed: {plural(len(made.index), 'image')}, as before.")
         return
     facts(console, found.verdict)
     columns = ["image", "distance", "farther than", "nearest so far", "cosine"]

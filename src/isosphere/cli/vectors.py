@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from isosphere.reductions import SearchEngine
     from isosphere.workflows import Run
 
-__all__ = ["vector_index", "vector_note"]
+__all__ = ["layer_note", "vector_index", "vector_note"]
 
 
 def vector_index(
@@ -40,6 +40,16 @@ def vector_index(
             f"{option('passes', passes)}: the embeddings in {data} were made with {index.run.passes}. Leave it out."
         )
     return index
+
+
+def layer_note(run: "Run", index: "VectorIndex") -> str | None:
+    """A sentence where images themselves would be searched by another layer than their embeddings are."""
+    if index.layer == run.search_layer:
+        return None
+    return (
+        f"These embeddings are of the layer {index.layer}; pictures are searched by {run.search_layer}, which may find "
+        f"others: isosphere embed with {option('layer', run.search_layer)} makes embeddings of that."
+    )
 
 
 def vector_note(index: "VectorIndex") -> str:

@@ -6,6 +6,7 @@ import io
 import os
 import threading
 import time
+import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -412,6 +413,8 @@ def _patiently(place: str, ask: Callable[[], T]) -> T:
             if wait is None:
                 tried = f" (tried for {time.monotonic() - begun:.0f} s)" * (not _is_final(error))
                 raise RemoteError(f"{place} cannot be read: {_reason(error)}{tried}.") from None
+            if wait == _WAITS[0]:
+                warnings.warn(f"{place}: {_reason(error)}. Asked again, a few times ...", stacklevel=1)
         time.sleep(wait)
 
 

@@ -77,7 +77,7 @@ def write_bundle(
     index: Index,
     *,
     probe: tuple[Probe, Layer] | None = None,
-    threshold: float | None = None,
+    copies: tuple[Index, float] | None = None,
     overwrite: bool = False,
 ) -> Bundled:
     """Write the folder: complete, or not at all.
@@ -90,6 +90,7 @@ def write_bundle(
     Args:
         run: settled for the source. source: where the images of the index are. index: of whole pictures.
         probe: a classifier, and the layer that it takes.
+        copies: of the same images by the layer that tells copies, and the cosine from which two images are copies.
 
     Raises: UsageError for a folder that is taken, or a missing package; RunError where the folder does not reproduce
         the vectors of the run.
@@ -100,7 +101,7 @@ def write_bundle(
     part = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}.part")
     try:
         part.mkdir()
-        about, remarks = _write(run, part, source, index, probe, threshold)
+        about, remarks = _write(run, part, source, index, probe, copies)
         write_json(part / ABOUT, about)
         try:
             made = Bundle(part)
@@ -124,17 +125,26 @@ def _write(
     source: Source,
     index: Index,
     probe: tuple[Probe, Layer] | None,
-    threshold: float | None,
+    copies: tuple[Index, float] | None,
 ) -> tuple[dict[str, Any], list[str]]:
     """All files but the last, and what that says."""
-    layers: tuple[Layer, ...] = (index.layer, *(() if probe is None else (probe[1],)))
-    module = FromPixels(run, *layers, unit=True).cpu().eval()
+    other = copies[0] if copies is not None and copies[0].layer != index.layer else None
+    outputs: dict[str, Layer] = {"embeddings": index.layer}
+    if probe is not None:
+        outputs["features"] = probe[1]
+    if other is not None:
+        outputs["copies"] = other.layer
+    module = FromPixels(run, *outputs.values(), unit=True).cpu().eval()
     try:
-        content, _ = to_onnx(module, run, ["embeddings", "features"][: len(layers)])
+        content, _ = to_onnx(module, run, [*outputs])
     finally:
         module.to(run.device)
     write_bytes(folder / "encoder.onnx", content)
     _save(folder / "vectors.npy", index.unit.numpy())
+    if other is not None:
+        if other.paths != index.paths:
+            raise RunError("images changed while they were bundled: type the same again.")
+        _save(folder / "copies.npy", other.unit.numpy())
     network = run.identity
     images = {
         "network": network,
@@ -148,7 +158,7 @@ def _write(
         classes = list(probe[0].class_names)
         parts = {"weight": probe[0].weight.numpy(), "bias": probe[0].bias.numpy()}
         _arrays(folder / "classifier.npz", {**parts, "network": np.asarray(network)})
-    references, remarks = _references(run, folder, source, index)
+    references, remarks = _references(run, folder, source, index, other)
     write_text(folder / SCRIPT, runtime_source())
     about: dict[str, Any] = {
         "format": FORMAT,
@@ -166,7 +176,8 @@ def _write(
             "whole": run.fitted(WHOLE).pixels.arguments,
         },
         "images": len(index),
-        "threshold": threshold,
+        "threshold": None if copies is None else copies[1],
+        "copies": index.layer if other is None else other.layer,
         "classes": classes,
         "references": references,
         "licence": licence(run),
@@ -188,7 +199,9 @@ def runtime_source() -> str:
     return f"{picture_reader()}\n\n{own.replace(_IMPORT, '')}"
 
 
-def _references(run: Embedder, folder: Path, source: Source, index: Index) -> tuple[list[str], list[str]]:
+def _references(
+    run: Embedder, folder: Path, source: Source, index: Index, other: Index | None
+) -> tuple[list[str], list[str]]:
     """Write some images and their vectors; their names, and what there is to say."""
     assert index.positions is not None
     order = np.random.default_rng(0).permutation(index.positions)
@@ -204,10 +217,11 @@ def _references(run: Embedder, folder: Path, source: Source, index: Index) -> tu
             "no image could be brought along as a file, so that the bundle cannot be checked elsewhere."
         ]
     files = [target / name for name in names]
-    rows = {
-        name: unit(embed_images(looking, files, layer=index.layer))
-        for name, looking in (("centre", run), ("whole", run.fitted(WHOLE)))
-    }
+    whole = run.fitted(WHOLE)
+    looks = {"centre": (run, index.layer), "whole": (whole, index.layer)}
+    if other is not None:
+        looks["copies"] = whole, other.layer
+    rows = {name: unit(embed_images(looking, files, layer=layer)) for name, (looking, layer) in looks.items()}
     _arrays(folder / "references.npz", rows)
     return names, []
 
@@ -240,7 +254,8 @@ def card(about: dict[str, Any]) -> str:
     if about["classes"]:
         holds.append(f"- `classifier.npz`: {', '.join(about['classes'])}")
     if about["threshold"] is not None:
-        holds.append(f"- two images are copies from a cosine of {about['threshold']:.4f} on")
+        by = "" if about["copies"] == about["layer"] else f" of the layer {about['copies']} (`copies.npy`)"
+        holds.append(f"- two images are copies from a cosine{by} of {about['threshold']:.4f} on")
     return "\n".join(
         [
             f"# {about['encoder']}, {about['layer']}",
@@ -250,7 +265,7 @@ def card(about: dict[str, Any]) -> str:
             "```",
             "python bundle.py --check        # reproduces the reference vectors, and says how long a picture takes",
             "python bundle.py PICTURE        # the images most like it",
-            "isosphere serve .               # answers over HTTP, where isosphere[serve] is installed",
+            "isosphere serve .               # answers over HTTP, by isosphere, starlette and uvicorn",
             "```",
             "",
             "```python",

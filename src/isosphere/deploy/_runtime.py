@@ -101,6 +101,9 @@ class Bundle:
             str(self.folder / "encoder.onnx"), options, providers=["CPUExecutionProvider"]
         )
         self.vectors = np.load(self.folder / "vectors.npy", mmap_mode="r", allow_pickle=False)
+        self.copies = None
+        if self.about["copies"] != self.layer:
+            self.copies = np.load(self.folder / "copies.npy", mmap_mode="r", allow_pickle=False)
         self.images = json.loads((self.folder / "images.json").read_text(encoding="utf-8"))
         self.classifier = None
         if self.about["classes"]:
@@ -115,8 +118,9 @@ class Bundle:
         for name, network in parts.items():
             if network != self.network:
                 raise BundleError(f"{self.folder / name} is of another network than this bundle's.")
-        if self.vectors.shape != (len(self.images["paths"]), self.dim):
-            raise BundleError(f"{self.folder / 'vectors.npy'} does not belong to images.json.")
+        count = len(self.images["paths"])
+        if self.vectors.shape != (count, self.dim) or (self.copies is not None and len(self.copies) != count):
+            raise BundleError(f"vectors in {self.folder} do not belong to images.json.")
 
     def prepare(self, picture, *, whole=False) -> Any:
         """A picture as the network takes it: float32 (channels, size, size). `whole`: all of it, as it is searched by;
@@ -130,8 +134,9 @@ class Bundle:
         return made
 
     def run(self, prepared):
-        """Outputs for prepared pictures (n, channels, size, size): ``embeddings`` (n, d), unit rows, and where there is
-        a classifier ``features``, which it takes.
+        """Outputs for prepared pictures (n, channels, size, size): ``embeddings`` (n, d), unit rows; where there is a
+        classifier ``features``, which it takes; where copies are told by another layer than that of the embeddings
+        ``copies``.
         """
         names = [output.name for output in self.session.get_outputs()]
         return dict(zip(names, self.session.run(names, {"images": prepared}), strict=True))
@@ -142,28 +147,42 @@ class Bundle:
 
     def search(self, picture, k=5):
         """The k images of the index most like a picture, all of it looked at, best first."""
-        return self.nearest(self.embed([picture], whole=True), k)[0]
+        outputs = self.run(self.prepare(picture, whole=True)[None])
+        return self.nearest(outputs["embeddings"], k, outputs.get("copies"))[0]
 
-    def nearest(self, vectors, k=5):
-        """The k images most like each vector (n, d): their names, cosines and classes, and whether they are copies by
-        the threshold, where there is one. Of equals the earlier image comes first.
+    def nearest(self, vectors, k=5, copies=None):
+        """The k images most like each vector (n, d): their names, cosines and classes, and where it can be told whether
+        they are copies by the threshold. Of equals the earlier image comes first.
+
+        `copies`: the output of that name for the same pictures, where there is one.
         """
         cosines = unit(np.asarray(vectors, np.float32)) @ np.asarray(self.vectors).T
-        return [self._best(row, min(k, len(row))) for row in cosines]
+        others = [None] * len(cosines) if copies is None else unit(np.asarray(copies, np.float32))
+        return [self._best(row, min(k, len(row)), other) for row, other in zip(cosines, others, strict=True)]
 
-    def _best(self, cosines, k):
+    def _best(self, cosines, k, other):
         # Of equals at the last place the earlier ones count.
         last = np.partition(cosines, len(cosines) - k)[len(cosines) - k]
         chosen = np.flatnonzero(cosines >= last)
         rows = chosen[np.lexsort((chosen, -cosines[chosen]))][:k]
-        return [self._match(int(row), min(1.0, float(cosines[row]))) for row in rows]
+        alike = self._alike(cosines, rows, other)
+        return [
+            self._match(int(row), min(1.0, float(cosines[row])), by)
+            for row, by in zip(rows, alike, strict=True)
+        ]
 
-    def _match(self, row, similarity):
+    def _alike(self, cosines, rows, other):
+        """The cosines by which these rows are copies or are not; None where they cannot be told."""
+        if self.threshold is None or (self.copies is not None and other is None):
+            return [None] * len(rows)
+        return cosines[rows] if self.copies is None else self.copies[rows] @ other
+
+    def _match(self, row, similarity, alike):
         label = self.images["labels"][row]
         found = {"path": self.images["paths"][row], "similarity": round(similarity, 6)}
         found["label"] = self.images["class_names"][label] if label >= 0 else None
-        if self.threshold is not None:
-            found["copy"] = similarity >= self.threshold - 1e-6
+        if alike is not None:
+            found["copy"] = bool(alike >= self.threshold - 1e-6)
         return found
 
     def classify(self, pictures):
@@ -198,9 +217,11 @@ class Bundle:
             raise BundleError("this bundle has no reference images to check by.")
         files = [self.folder / "references" / name for name in names]
         with np.load(self.folder / "references.npz", allow_pickle=False) as expected:
-            for output, whole in (("centre", False), ("whole", True)):
-                for file, row in zip(files, expected[output], strict=True):
-                    error = float(np.abs(self.embed([file], whole=whole)[0] - row).max())
+            for kind in expected.files:
+                output = "copies" if kind == "copies" else "embeddings"
+                for file, row in zip(files, expected[kind], strict=True):
+                    made = self.run(self.prepare(file, whole=kind != "centre")[None])[output]
+                    error = float(np.abs(unit(made)[0] - row).max())
                     worst = max(worst, error)
                     if not error <= TOLERANCE:
                         raise BundleError(
@@ -225,6 +246,9 @@ def _tuples(value) -> Any:
 def main(words):
     """``python bundle.py --check`` checks the folder it lies in; ``python bundle.py PICTURE ...`` searches."""
     try:
+        if set(words) & {"-h", "--help"}:
+            print(main.__doc__)
+            return 0
         bundle = Bundle(Path(__file__).parent)
         if words and words[0] != "--check":
             for word in words:

@@ -64,7 +64,7 @@ def require_service() -> None:
         verb = "is" if len(missing) == 1 else "are"
         raise UsageError(
             f"a service needs {' and '.join(missing)}, which {verb} not installed. Type: pip install "
-            '"isosphere[serve]"'
+            + " ".join(missing)
         )
 
 
@@ -75,9 +75,7 @@ def open_bundle(folder: str | Path, *, threads: int = 0) -> Bundle:
         short, or mixed of several.
     """
     if find_spec("onnxruntime") is None:
-        raise UsageError(
-            'a bundle needs onnxruntime, which is not installed. Type: pip install "isosphere[serve]"'
-        )
+        raise UsageError("a bundle needs onnxruntime, which is not installed. Type: pip install onnxruntime")
     try:
         found = Bundle(folder, threads=threads)
     except BundleError as error:
@@ -128,10 +126,12 @@ def build_service(
     async def search(request: Request) -> Response:
         k = _whole_number(request.query_params.get("k", "5"), MOST_MATCHES)
         if request.headers.get("content-type", "").partition(";")[0].strip() == "application/json":
-            row = _vector(await service.body(request), bundle)
+            row, other = _vector(await service.body(request), bundle), None
         else:
-            row = (await service.outputs(request, whole=True))["embeddings"]
-        (found,) = await service.threaded(bundle.nearest, row[None], k)
+            outputs = await service.outputs(request, whole=True)
+            row, other = outputs["embeddings"], outputs.get("copies")
+        copies = None if other is None else other[None]
+        (found,) = await service.threaded(bundle.nearest, row[None], k, copies)
         return JSONResponse({**marks, "matches": found})
 
     async def classify(request: Request) -> Response:
@@ -218,6 +218,10 @@ class _Service:
 
     async def outputs(self, request: Any, *, whole: bool) -> Outputs:
         """What the network says of the picture that is the body."""
+        if request.headers.get("content-type", "").startswith("multipart/"):
+            raise _Answer(
+                415, "a form was sent, expected the picture itself: curl --data-binary @picture.jpg URL"
+            )
         body = await self.body(request)
         row = await self.threaded(self.prepared, body, whole)
         assert self.batches is not None

@@ -31,7 +31,7 @@ def require_packages() -> None:
         verb = "is" if len(missing) == 1 else "are"
         raise UsageError(
             f"a page that answers needs {' and '.join(missing)}, which {verb} not installed. Type: "
-            'pip install "isosphere[explore]"'
+            f"pip install {' '.join(missing)}"
             + wording(shell=", or write files that need no server: --export FOLDER", python="")
         )
 

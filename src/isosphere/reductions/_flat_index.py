@@ -57,7 +57,7 @@ def find_neighbours(
     if faiss is None:
         if engine == "faiss":
             raise UsageError(
-                'the search engine faiss is not installed. Type: pip install "isosphere[search]", or leave '
+                "the search engine faiss is not installed. Type: pip install faiss-cpu, or leave "
                 "the engine out: the blocked search gives the same answer."
             )
         return nearest_neighbours(queries, database, k)

@@ -38,7 +38,7 @@ def check_map(name: str) -> MapKind:
         raise UsageError(f"{option('map')}: got '{name}', expected pca or umap.")
     if find_spec("umap") is None:
         raise UsageError(
-            f'{option("map", "umap")}: UMAP is not installed. Type: pip install "isosphere[map]", or leave '
+            f"{option('map', 'umap')}: UMAP is not installed. Type: pip install umap-learn, or leave "
             f"{option('map')} out for principal components."
         )
     return "umap"

@@ -148,7 +148,7 @@ def matplotlib_or_words() -> ModuleType:
         import matplotlib.figure
     except ImportError as error:
         raise UsageError(
-            'Pictures need matplotlib, which is not installed. Type: pip install "isosphere[report]"'
+            "Pictures need matplotlib, which is not installed. Type: pip install matplotlib"
         ) from error
     # Figures are made without pyplot: no window, no display, no global state.
     return matplotlib

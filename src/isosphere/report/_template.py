@@ -18,9 +18,7 @@ def write_page(path: str | Path, template: str, values: Mapping[str, Any]) -> Pa
     try:
         import jinja2
     except ImportError as error:
-        raise UsageError(
-            'Pages need Jinja2, which is not installed. Type: pip install "isosphere[report]"'
-        ) from error
+        raise UsageError("Pages need Jinja2, which is not installed. Type: pip install jinja2") from error
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("isosphere.report"),
         autoescape=True,

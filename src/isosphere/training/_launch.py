@@ -148,7 +148,10 @@ class _Agent(LocalElasticAgent):
             self._say(f"{who} said:\n{said}")
         how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
         if self._remaining_restarts:
-            self._say(f"{who} {how}. All go on from the last checkpoint: restart {done + 1} of {most}.")
+            self._say(
+                f"{who} {how}. All start again, from the last checkpoint if there is one: restart {done + 1} of "
+                f"{most}."
+            )
         elif code < 0 or done:
             after = f", after {plural(done, 'restart')}" if done else ""
             self._say(

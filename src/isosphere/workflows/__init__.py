@@ -37,7 +37,7 @@ from isosphere.workflows._lists import (
 )
 from isosphere.workflows._networks import RECOMMENDED as RECOMMENDED_NETWORKS
 from isosphere.workflows._progress import progress_bar
-from isosphere.workflows._refit import Version, check_refit, refit
+from isosphere.workflows._refit import Version, check_refit, next_version, refit
 from isosphere.workflows._report import Report, report
 from isosphere.workflows._result import Evaluation
 from isosphere.workflows._run import Run, load
@@ -121,6 +121,7 @@ __all__ = [
     "progress_bar",
     "read_answers",
     "recorded_threshold",
+    "next_version",
     "refit",
     "report",
     "require_out",

@@ -55,25 +55,32 @@ def bundle(
     probe, remarks = _probe(run, classifier)
     with progress_bar("Embedding", progress) as bar:
         index = run.index(source, layer=chosen, progress=bar)
-        threshold = None if kept is None else kept.thresholds.get(chosen)
-        if threshold is None and len(index) > 1:
-            threshold = _threshold(run, source, chosen, index, bar)
+        copies = _copies(run, source, index, kept, bar)
     made = write_bundle(
         run,
         out,
         source.read_as(run.reading),
         index,
         probe=None if probe is None else (probe.probe, probe.layer),
-        threshold=threshold,
+        copies=copies,
         overwrite=overwrite,
     )
     return replace(made, remarks=(*made.remarks, *remarks))
 
 
-def _threshold(
-    run: Run, source: Source, layer: Layer, index: deploy.Index, progress: Callback | None
-) -> float:
-    return sample_copies(run, source, layer=layer, progress=progress).choose(index).threshold
+def _copies(
+    run: Run, source: Source, index: deploy.Index, kept: Collection | None, progress: Callback | None
+) -> tuple[deploy.Index, float] | None:
+    """The images by the layer that tells copies best, with its threshold, as ``dedup`` takes it; None of one image."""
+    if len(index) < 2:
+        return None
+    if kept is not None and kept.copies is not None:
+        best, threshold = kept.copies, kept.thresholds[kept.copies]
+    else:
+        sample, threshold = sample_copies(run, source, progress=progress), None
+        best = sample.best
+    of_best = index if best == index.layer else run.index(source, layer=best, progress=progress)
+    return of_best, sample.choose(of_best).threshold if threshold is None else threshold
 
 
 def _probe(run: Run, file: str | Path | None) -> tuple[Classifier | None, list[str]]:

@@ -144,8 +144,8 @@ def refit(run: Run | str | Path, *, epochs: int | None = None, progress: bool = 
     Collection(
         kept.parts, now, np.zeros(len(now), bool), made.identity, pixels_key(made), made.reading.white
     ).write(made.folder)
-    again = 0 if epochs is None else len(source) - found["compared"]
-    version = Version(made, run, len(source), again=again, **found)
+    again = 0 if epochs is None else found["images"] - found["compared"]
+    version = Version(made, run, again=again, **found)
     # The last thing that is written: a version without it is not finished.
     write_json(made.folder.version, {**version.as_dict(), "network": made.identity, "before": run.identity})
     return version
@@ -236,7 +236,8 @@ def _compared(before: Run, now: Run, source: Source) -> dict[str, Any]:
         raise UsageError(f"{plural(len(some), 'image')} cannot be compared: add some first.")
     k = min(NEIGHBOURS, len(some) - 1)
     shares = neighbours_kept(old, new.unit, k)
-    found: dict[str, Any] = {"compared": len(some), "neighbours": bootstrap(shares, unit_interval=True)}
+    found: dict[str, Any] = {"images": len(index), "compared": len(some)}
+    found["neighbours"] = bootstrap(shares, unit_interval=True)
     labels = _labels(before, part)
     known = torch.from_numpy(np.flatnonzero(labels >= 0))
     y = torch.from_numpy(labels)[known]

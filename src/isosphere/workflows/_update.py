@@ -251,6 +251,11 @@ class Updating:
             )
         return found
 
+    @property
+    def index(self) -> Index:
+        """The images as they are searched, whose vectors are made where they are not there."""
+        return self.run.index(self.source, layer=self.run.search_layer)
+
     def estimate(self) -> str:
         """How long it will take, in words, by a few of the images, whose features are kept; empty where no image has to
         pass through the network.
@@ -279,7 +284,7 @@ class Updating:
         Raises: RunError if another update has been recorded meanwhile.
         """
         before = self.before if self.before.thresholds else self._with_thresholds(progress)
-        index = self.run.index(self.source, layer=self.run.search_layer)
+        index = self.index
         assert index.positions is not None
         old = self.same[index.positions]
         found = compared(index, np.flatnonzero(~old), np.flatnonzero(old))
