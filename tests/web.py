@@ -23,6 +23,7 @@ class Web:
     password: str = ""
     signature: str = ""
     cut_after: int | None = None  # requests, after which bodies end in the middle
+    shift: int = 0  # bytes that a part begins too late
     failures: int = 0  # so many of the next requests get 503
     asked: list[tuple[str, str, int]] = field(default_factory=list)  # path, range, bytes sent
     connections: set[socket.socket] = field(default_factory=set)
@@ -66,6 +67,8 @@ class _Handler(BaseHTTPRequestHandler):
             return self._answer(401, b"")
         if web.signature and parts.query != web.signature:
             return self._answer(403, b"")
+        if parts.path.startswith("/round/"):
+            return self._answer(302, b"", {"Location": self.path})
         if not file.is_file():
             return self._answer(404, b"")
         body = file.read_bytes()
@@ -75,7 +78,7 @@ class _Handler(BaseHTTPRequestHandler):
         asked = re.fullmatch(r"bytes=(\d+)-(\d+)", self.headers.get("Range", ""))
         if not (asked and web.ranges):
             return self._answer(200, body, headers)
-        first, last = int(asked[1]), min(int(asked[2]), len(body) - 1)
+        first, last = int(asked[1]) + web.shift, min(int(asked[2]) + web.shift, len(body) - 1)
         if first >= len(body):
             return self._answer(416, b"", headers | {"Content-Range": f"bytes */{len(body)}"})
         headers["Content-Range"] = f"bytes {first}-{last}/{len(body)}"

@@ -121,6 +121,22 @@ def test_a_body_that_ends_too_early_is_no_picture(shards, web):
     assert source.body(2) == body(2)
 
 
+def test_another_part_than_was_asked_for_is_no_picture(shards, web):
+    source = open_source(f"{web.address}/train-000.tar")
+    web.shift = 512
+    with pytest.raises(
+        RemoteError, match=r"train-000.tar cannot be read: bytes from \d+ on came, and those from"
+    ):
+        source.body(2)
+    web.shift = 0
+    assert source.body(2) == body(2)
+
+
+def test_endless_redirection_is_named(web):
+    with pytest.raises(RemoteError, match="it is redirected without end"):
+        open_source(f"{web.address}/round/train-000.tar")
+
+
 def test_no_image_is_passed_over_because_nobody_answers(shards):
     with serving(shards) as web:
         source = open_source(f"{web.address}/train-{{000..003}}.tar")

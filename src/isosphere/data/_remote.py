@@ -4,6 +4,7 @@ import base64
 import importlib
 import io
 import os
+import re
 import threading
 import time
 import warnings
@@ -380,13 +381,16 @@ def _from_the_web(place: str, secrets: Secrets, start: int, end: int) -> tuple[b
                 raise FileNotFoundError(place)
             if answer.status in (401, 403):
                 raise PermissionError(f"{answer.status} {answer.reason}")
-            whole = answer.headers.get("Content-Range", "").rpartition("/")[2]
+            sent = answer.headers.get("Content-Range", "")
             if answer.status == 416:
-                return b"", int(whole or 0), _version(answer.headers)
+                return b"", int(sent.rpartition("/")[2] or 0), _version(answer.headers)
             answer.raise_for_status()
-            if answer.status != 206 or not whole.isdecimal():
+            part = re.fullmatch(r"bytes (\d+)-\d+/(\d+)", sent.strip())
+            if answer.status != 206 or part is None:
                 raise _WholeOnlyError
-            return await answer.read(), int(whole), _version(answer.headers)
+            if int(part[1]) != start:
+                raise ValueError(f"bytes from {part[1]} on came, and those from {start} on were asked for")
+            return await answer.read(), int(part[2]), _version(answer.headers)
 
     return importlib.import_module("fsspec.asyn").sync(system.loop, ask)
 
@@ -428,6 +432,8 @@ def _reason(error: Exception) -> str:
     """An exception of somebody else in a few words, on one line, without secrets."""
     if isinstance(error, TimeoutError) or "Timeout" in type(error).__name__:
         return "it does not answer"
+    if type(error).__name__ == "TooManyRedirects":  # that of aiohttp
+        return "it is redirected without end"
     if isinstance(status := getattr(error, "status", None), int):
         return f"{status} {getattr(error, 'message', '')}".strip()
     lines = without_secrets(str(error)).strip().splitlines() or [type(error).__name__]

@@ -74,13 +74,15 @@ def _copies(
     """The images by the layer that tells copies best, with its threshold, as ``dedup`` takes it; None of one image."""
     if len(index) < 2:
         return None
+
+    def by(layer: Layer) -> deploy.Index:
+        return index if layer == index.layer else run.index(source, layer=layer, progress=progress)
+
     if kept is not None and kept.copies is not None:
-        best, threshold = kept.copies, kept.thresholds[kept.copies]
-    else:
-        sample, threshold = sample_copies(run, source, progress=progress), None
-        best = sample.best
-    of_best = index if best == index.layer else run.index(source, layer=best, progress=progress)
-    return of_best, sample.choose(of_best).threshold if threshold is None else threshold
+        return by(kept.copies), kept.thresholds[kept.copies]
+    sample = sample_copies(run, source, progress=progress)
+    of_best = by(sample.best)
+    return of_best, sample.choose(of_best).threshold
 
 
 def _probe(run: Run, file: str | Path | None) -> tuple[Classifier | None, list[str]]:
