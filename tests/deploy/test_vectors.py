@@ -201,6 +201,21 @@ def test_a_damaged_provenance_is_named(own, parts, said):
         open_vector_index(own, parts, engine="blocked")
 
 
+@pytest.mark.parametrize("engine", ["blocked", pytest.param("faiss", marks=needs_faiss)])
+def test_a_changed_byte_is_noticed(engine, own, parts, tmp_path):
+    file = parts / "green.parquet"
+    content = bytearray(file.read_bytes())
+    vectors = read_embeddings(file).values
+    place = bytes(content).find(np.float32(vectors[2, 3]).tobytes())
+    assert place > 0
+    content[place] ^= 1
+    file.write_bytes(content)
+    with pytest.raises(RunError, match=r"green\.parquet is damaged"):
+        open_vector_index(own, parts, engine=engine).search(torch.from_numpy(vectors[:1]), 3)
+    with pytest.raises(RunError, match=r"green\.parquet"):
+        read_embeddings(file)
+
+
 def test_provenance_is_read_back(own, parts):
     found = read_embeddings(parts / "red.parquet")
     assert found.provenance == made_by(own, "backbone")

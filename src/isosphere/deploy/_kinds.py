@@ -213,7 +213,7 @@ class ParquetWriter(Writer):
         names = {"class_names": json.dumps(self.class_names)}
         table = pa.table(columns).replace_schema_metadata({**names, **said})
         if self._writer is None:
-            self._writer = pa.parquet.ParquetWriter(self.handle, table.schema)
+            self._writer = pa.parquet.ParquetWriter(self.handle, table.schema, write_page_checksum=True)
         self._writer.write_table(table)
 
     def finish(self) -> None:
@@ -226,7 +226,7 @@ class ParquetWriter(Writer):
 
 
 def read_parquet(file: Path) -> Embeddings:
-    table = pyarrow().parquet.read_table(file)
+    table = pyarrow().parquet.read_table(file, page_checksum_verification=True)
     numbers = "embedding" in table.schema.names
     dim = table.schema.field("embedding").type.list_size if numbers else 0
     facts = table.schema.metadata or {}

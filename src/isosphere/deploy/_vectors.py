@@ -1,6 +1,7 @@
 """Embeddings in Parquet files, as isosphere embed writes them: a file, or a folder of parts that no memory holds."""
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
@@ -10,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from isosphere.deploy._kinds import PROVENANCE, Provenance, embeddings_of, pyarrow
-from isosphere.errors import RunError, UsageError
+from isosphere.errors import IsosphereError, RunError, UsageError
 
 _COLUMNS = ("path", "label", "class", "embedding")
 
@@ -90,14 +91,9 @@ def open_vectors(data: str | Path) -> VectorFiles:
     groups: list[tuple[int, int, int]] = []
     first: tuple[Path, Provenance, int] | None = None
     for number, file in enumerate(files):
-        try:
-            with _open(file) as opened:
-                facts, schema = opened.metadata, opened.schema_arrow
-                counts = [facts.row_group(g).num_rows for g in range(facts.num_row_groups)]
-        except (OSError, ValueError) as error:
-            raise RunError(
-                f"{file} is damaged or no file of embeddings ({error}): embed its images again."
-            ) from error
+        with _open(file) as opened:
+            facts, schema = opened.metadata, opened.schema_arrow
+            counts = [facts.row_group(g).num_rows for g in range(facts.num_row_groups)]
         if lacking := [name for name in _COLUMNS if name not in schema.names]:
             raise UsageError(
                 f"{file} has no column {lacking[0]}: expected embeddings that isosphere embed wrote."
@@ -134,5 +130,15 @@ def _files(path: Path) -> Sequence[Path]:
     return [path] if path.suffix.lower() == ".parquet" and path.is_file() else []
 
 
-def _open(file: Path) -> Any:
-    return pyarrow().parquet.ParquetFile(file)
+@contextmanager
+def _open(file: Path) -> Iterator[Any]:
+    """A file, whose pages are held against their checksums as they are read. Raises: RunError where it is damaged."""
+    try:
+        with pyarrow().parquet.ParquetFile(file, page_checksum_verification=True) as opened:
+            yield opened
+    except (OSError, ValueError) as error:
+        if isinstance(error, IsosphereError):
+            raise
+        raise RunError(
+            f"{file} is damaged or no file of embeddings ({error}): embed its images again."
+        ) from error
