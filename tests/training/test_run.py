@@ -9,7 +9,8 @@ import pytest
 import torch
 from PIL import Image
 
-from isosphere.data import Pictures, Source, open_source
+import isosphere
+from isosphere.data import Pictures, Source, Views, open_source
 from isosphere.errors import RunError, UsageError
 from isosphere.runs import RunFolder, read_metrics
 from isosphere.training import (
@@ -77,6 +78,24 @@ def train(config, path, ui=None, source=None):
     return parts, summary
 
 
+def test_views_grow(archive, tmp_path, monkeypatch):
+    """Eight steps: half of the side in the first third, three quarters in the second; those of crops as well."""
+    seen = []
+    drawn = Views.__call__
+    monkeypatch.setattr(
+        Views, "__call__", lambda self, *a, **k: seen.append(drawn(self, *a, **k)) or seen[-1]
+    )
+    local = ["views.local_views=1", "views.local_size=16"]
+    config = config_of(archive, "views.progressive=true", "train.monitor=false", *local)
+    parts = prepare(config)
+    assert parts.facts["views"].startswith("crops: 2 of 24 px, 1 local of 16 px, from half to all of that")
+    seen.clear()
+    train(config, tmp_path / "run")
+    sides = [[view.shape[-1] for view in views] for views in seen[-8:]]
+    assert sides == [[12, 12, 8]] * 3 + [[18, 18, 12]] * 3 + [[24, 24, 16]] * 2
+    assert isosphere.load(tmp_path / "run").size == 24
+
+
 class Killed(BaseException):
     pass
 
@@ -115,8 +134,10 @@ def test_every_method_resumes_bit_for_bit(archive, tmp_path, name):
     assert_same(whole.method, resumed.method)
 
 
-@pytest.mark.parametrize("setting", ["method.options.teacher=0.9", "train.micro_batch=4"])
-def test_teachers_and_micro_batches_resume_too(archive, tmp_path, setting):
+@pytest.mark.parametrize(
+    "setting", ["method.options.teacher=0.9", "train.micro_batch=4", "views.progressive=true"]
+)
+def test_teachers_micro_batches_and_growing_views_resume_too(archive, tmp_path, setting):
     config = config_of(archive, setting)
     whole, _ = train(config, tmp_path / "whole")
     with pytest.raises(Killed):
@@ -351,6 +372,10 @@ def test_weights_of_another_run_are_refused(archive, tmp_path):
         (
             ["model.encoder=test_vit", "data.image_size=32", "views.local_views=1", "views.local_size=20"],
             'give another views={"local_size": ...}',
+        ),
+        (
+            ["model.encoder=test_vit", "data.image_size=160", "views.progressive=true"],
+            'leave views={"progressive": True} out or choose another',
         ),
     ],
 )

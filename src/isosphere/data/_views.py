@@ -103,6 +103,15 @@ class Views:
             return self
         return Views(self.recipe.model_copy(update={"global_views": 2}))
 
+    def scaled(self, share: float) -> "Views":
+        """The same with sides times `share`: even, and at least 8 pixels."""
+        law = self.recipe
+        sides = {"size": law.size, "local_size": law.local_size}
+        smaller = {
+            name: max(8, round(side * share / 2) * 2) for name, side in sides.items() if side is not None
+        }
+        return Views(law.model_copy(update=smaller))
+
     def __call__(self, images: Tensor | Pictures, *, index: Tensor, epoch: int, seed: int) -> list[Tensor]:
         _check(images)
         if index.shape != (len(images),):

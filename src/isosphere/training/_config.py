@@ -193,6 +193,10 @@ class ViewsConfig(_Section):
     recipe: str | None = Field(
         default=None, description="crops, lejepa, dino, byol, simsiam, textures, ...; empty: by the data"
     )
+    progressive: bool = Field(
+        default=False,
+        description="progressive resizing: half, then three quarters of the side in the first two thirds",
+    )
     overrides: dict[str, Any] = Field(
         default_factory=dict, description="fields of the recipe, e.g. rotation: 18"
     )

@@ -42,7 +42,8 @@ def facts_of(
     )
     return {
         "data": f"{len(images):,} images of {config.data.canvas_size} px{short} from {origin}, {_kept(images, loader)}",
-        "views": f"{config.views.recipe}: {made.global_views} of {made.size} px{local}",
+        "views": f"{config.views.recipe}: {made.global_views} of {made.size} px{local}"
+        + ", from half to all of that (progressive)" * config.views.progressive,
         "encoder": encoder_fact(config, method),
         **beginning_facts(config),
         "method": config.method.name,
@@ -184,12 +185,17 @@ def _check_size(method: Method, view: Tensor, views: Views) -> None:
     except Exception as error:  # networks raise nearly anything on a size that is not theirs
         first = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
         first, size = first.rstrip("."), view.shape[-1]
-        setting = "data.image_size" if size == views.recipe.size else "views.local_size"
+        settings = {views.recipe.local_size: "views.local_size", views.recipe.size: "data.image_size"}
         own = cast(Encoder, method.encoder).own_size
         made = f"; it was made for {own} px" if own not in (None, size) else ""
         raise UsageError(
-            f"the encoder cannot take images of {size} px ({first}{made}): give another {option(setting, ...)} or "
-            f"{option('encoder')}."
+            f"the encoder cannot take images of {size} px ({first}{made}): "
+            + (
+                f"give another {option(settings[size], ...)}"
+                if size in settings
+                else f"leave {option('views.progressive', True)} out"
+            )
+            + f" or choose another {option('encoder')}."
         ) from error
 
 

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from isosphere.errors import RunError, option
 from isosphere.training._config import Config
 
+GROWTH = (0.5, 0.75, 1.0)
+"""Of the side of a view, in equal parts of a training with ``views.progressive``."""
 HEAD_SHARE = 0.2
 """Of a training in minutes, the largest share in which the head learns alone."""
 
@@ -35,6 +37,10 @@ class Plan:
         if self.steps is not None:
             return min(1.0, step / max(1, self.steps))
         return min(1.0, elapsed / self.seconds)  # type: ignore[operator]
+
+    def share_of_side(self, step: int, elapsed: float) -> float:
+        """Of the side of a view in the step numbered `step` (from 0), where views grow."""
+        return GROWTH[min(len(GROWTH) - 1, int(len(GROWTH) * self.progress(step, elapsed)))]
 
     def finished(self, step: int, elapsed: float, step_seconds: float = 0.0) -> bool:
         """Whether no further step is due; with a time limit, whether one more would overrun it."""

@@ -70,6 +70,7 @@ from isosphere.training._hardware import (
 )
 from isosphere.training._monitor import Observer, hold_out
 from isosphere.training._precision import measure_precision
+from isosphere.training._schedule import GROWTH
 from isosphere.training._storage import LoadProgress, in_memory, on_disk
 
 if TYPE_CHECKING:
@@ -221,7 +222,11 @@ def _prepare(
         cache=cache,
     )
     first = first_views(views, loader, train.seed, targets)
-    check_sizes(method, views, fabric, first[: views.recipe.views])
+    seen = first[: views.recipe.views]
+    if config.views.progressive:
+        for share in GROWTH[:-1]:
+            seen = [*seen, *first_views(views.scaled(share), loader, train.seed)]
+    check_sizes(method, views, fabric, seen)
     measured = ""
     if train.precision == "auto" and record is None:  # a run that is gone on with keeps its bits
         precision, measured = measure_precision(method, first, fabric)

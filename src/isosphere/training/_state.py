@@ -228,7 +228,7 @@ class TrainState:
         set_learning_rate(groups, *(optim.learning_rate * factor for factor in factors))
         with timer("views"):
             seed = self.config.train.seed
-            made = self.views(batch.images, index=batch.index, epoch=at.epoch, seed=seed)
+            made = self._views_now()(batch.images, index=batch.index, epoch=at.epoch, seed=seed)
             self.batch_views = [view.contiguous(memory_format=self.layout) for view in made]
         shown = taught(self.batch_views, self.targets, batch)
         if self.threads is not None:
@@ -253,10 +253,18 @@ class TrainState:
         self.ui.step(self.plan.progress(at.step, at.elapsed), self._line())
         self.asked |= self._call("on_step", self.meter.last)
 
+    def _views_now(self) -> Views:
+        """The views of this step, which with ``views.progressive`` grow."""
+        if not self.config.views.progressive:
+            return self.views
+        return self.views.scaled(self.plan.share_of_side(self.at.step, self.tick()))
+
     def _expect(self, steps: int) -> None:
         """Say how long the rest will take, when the first steps of the whole network have shown it, and it is long."""
         few, total = max(WARM_UP, self.every), self.plan.steps
-        if self.head_alone or total is None:
+        if (
+            self.head_alone or total is None or self.config.views.progressive
+        ):  # whose first steps are its shortest
             return
         if steps == few:
             self.steady_since = self.at.elapsed
