@@ -6,6 +6,7 @@ import math
 import pytest
 
 from isosphere.training import Plan, learning_rate_factor
+from isosphere.training._schedule import slower_later
 
 
 def steps(**changes):
@@ -91,3 +92,24 @@ def test_of_minutes_the_head_has_a_fifth_at_the_most():
     assert plan.backbone_factor(4, 20.0) == pytest.approx(plan.factor(100, 20.0))
     soon = timed(head_steps=5)
     assert soon.backbone_factor(5, 0.5) > 0
+
+
+def test_views_grow_in_thirds_of_steps_or_of_time():
+    assert [steps().share_of_side(k, 0.0) for k in (0, 33, 34, 66, 67, 99, 100)] == [
+        0.5,
+        0.5,
+        0.75,
+        0.75,
+        1,
+        1,
+        1,
+    ]
+    assert [timed().share_of_side(0, seconds) for seconds in (0, 16, 17, 34, 60)] == [0.5, 0.5, 0.75, 1, 1]
+
+
+def test_later_steps_of_growing_views_are_slower_by_their_pixels():
+    pixels = [steps().share_of_side(k, 0.0) ** 2 for k in range(100)]
+    for step in (0, 20, 50, 90):
+        assert slower_later(step / 100) == pytest.approx(
+            sum(pixels[step:]) / (100 - step) / pixels[step], rel=0.02
+        )

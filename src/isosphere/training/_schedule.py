@@ -78,6 +78,16 @@ class Plan:
         return max(0.0, self.seconds - elapsed)  # type: ignore[operator]
 
 
+def slower_later(progress: float) -> float:
+    """How much longer the steps that are left take on average, where views grow, than those at this share of a
+    training: by the pixels of a view.
+    """
+    n, pixels = len(GROWTH), [share**2 for share in GROWTH]
+    left = [max(0.0, (k + 1) / n - max(progress, k / n)) for k in range(n)]
+    mean = sum(part * each for part, each in zip(left, pixels, strict=True)) / (1 - progress)
+    return mean / pixels[min(n - 1, int(n * progress))]
+
+
 def learning_rate_factor(progress: float, ramp: float, final_fraction: float) -> float:
     r"""Warm-up times cosine:  min(ramp, 1) (f + (1 - f) (1 + cos(pi progress)) / 2).
 

@@ -39,7 +39,7 @@ from isosphere.training._operators import PHASES, LaunchCounter
 from isosphere.training._optimizer import build_optimizer, set_learning_rate
 from isosphere.training._precision import brief, time_step
 from isosphere.training._reporting import Records, Reporter, duration, epoch_line
-from isosphere.training._schedule import make_plan
+from isosphere.training._schedule import make_plan, slower_later
 
 if TYPE_CHECKING:
     from lightning.fabric import Fabric
@@ -262,14 +262,14 @@ class TrainState:
     def _expect(self, steps: int) -> None:
         """Say how long the rest will take, when the first steps of the whole network have shown it, and it is long."""
         few, total = max(WARM_UP, self.every), self.plan.steps
-        if (
-            self.head_alone or total is None or self.config.views.progressive
-        ):  # whose first steps are its shortest
+        if self.head_alone or total is None:
             return
         if steps == few:
             self.steady_since = self.at.elapsed
         elif steps == 2 * few:
             left, each = total - self.at.step, (self.at.elapsed - self.steady_since) / few
+            if self.config.views.progressive:
+                each *= slower_later(self.at.step / total)
             if left * each >= LONG:
                 self.ui.say(
                     f"About {duration(left * each)} for the other {left:,} steps, by the first {2 * few}."
