@@ -102,7 +102,7 @@ class Bundle:
         )
         self.vectors = np.load(self.folder / "vectors.npy", mmap_mode="r", allow_pickle=False)
         self.copies = None
-        if self.about["copies"] != self.layer:
+        if self.about.get("copies", self.layer) != self.layer:
             self.copies = np.load(self.folder / "copies.npy", mmap_mode="r", allow_pickle=False)
         self.images = json.loads((self.folder / "images.json").read_text(encoding="utf-8"))
         self.classifier = None
