@@ -118,9 +118,9 @@ def check_refit(run: Run, epochs: int | None) -> None:
 def refit(run: Run | str | Path, *, epochs: int | None = None, progress: bool = True) -> Version:
     """A new version of a run, ``RUN@2`` beside it, from all images of its collection; the run stays as it is.
 
-    Of an adapted network the adaptation is fitted anew, to all of them, or as many as ``data.limit`` says. A network that was
-    trained goes on for so many `epochs` from its weights, as ``isosphere.train(init=RUN)``. After an interruption the
-    same call goes on.
+    Of an adapted network the adaptation is fitted anew, to all of them, or as many as ``data.limit`` says. A network
+    that was trained goes on for so many `epochs` from its weights, as ``isosphere.train(init=RUN)``. After an
+    interruption the same call goes on.
 
     Raises: UsageError for a run without a recorded collection, or that cannot be refitted so.
     """
