@@ -13,6 +13,7 @@ from isosphere.runs import RunFolder
 from isosphere.sphere import normalize
 from isosphere.training import Callback, Progress, Summary, build, fit, load_config, prepare, untrained
 from isosphere.training._generators import random_state, restore_random_state
+from isosphere.training._operators import LaunchCounter
 from tests.accelerator.place import D, counted, launched
 
 KEPT = Path(__file__).parent.parent / "kept_run"
@@ -185,6 +186,35 @@ def test_a_profile_counts_what_the_device_was_asked(tmp_path, run, simulated):
     counted = ui.marks[4][1] - ui.marks[3][1]
     assert sum(summary.launches.values()) == pytest.approx(counted, rel=0.1)
     assert summary.waits == 0
+
+
+WAITING = {
+    "a number": lambda x: x.sum().item(),
+    "what is not zero": lambda x: x.nonzero(),
+    "a mask": lambda x: x[x > 1],
+    "into a mask": lambda x: torch.index_put(x, (x > 0,), torch.ones(2, device=D)),
+    "counts": lambda x: x.long().bincount(),
+    "kinds": lambda x: x.unique(),
+    "equality": lambda x: torch.equal(x, x),
+    "to the host": lambda x: x.cpu(),
+    "from the host": lambda x: torch.ones(3).to(D),
+    "into what is there": lambda x: x.copy_(torch.ones(3)),
+}
+FREE = {
+    "a sum": lambda x: x.sum(),
+    "a copy there": lambda x: x.clone(),
+    "a number into a mask": lambda x: torch.index_put(x, (x > 0,), torch.ones((), device=D)),
+    "from the host, later": lambda x: torch.ones(3).to(D, non_blocking=True),
+}
+
+
+@counted
+@pytest.mark.parametrize("name", [*WAITING, *FREE])
+def test_a_profile_counts_each_kind_of_waiting(name, simulated):
+    counter, x = LaunchCounter(lambda: "loss", torch.device(D)), torch.arange(3.0, device=D)
+    with counter:
+        (WAITING | FREE)[name](x)
+    assert counter.waits.total() == (name in WAITING)
 
 
 @counted

@@ -21,9 +21,11 @@ _NOTHING = {
 """Operators that compute nothing; so do those whose result is a view of what they are given."""
 _NUMBERS = {
     *{_READ, "nonzero", "masked_select", "_unique2", "unique_dim", "unique_consecutive", "equal"},
-    "_linalg_check_errors",
+    *{"_linalg_check_errors", "bincount", "repeat_interleave"},
 }
 """Operators that read a number of the device."""
+_MASKED = {"index", "index_put", "index_put_"}
+"""Operators that read how many entries a mask has."""
 _COPIES = {"_to_copy", "copy_"}
 
 
@@ -50,11 +52,17 @@ class LaunchCounter(TorchDispatchMode):
         if here not in places:
             return result
         copies = name in _COPIES and len(places) > 1 and not _non_blocking(func, args, kwargs)
-        if here != "cpu" and (name in _NUMBERS or copies):
+        if here != "cpu" and (name in _NUMBERS or copies or _counts_a_mask(name, args)):
             self.waits[self._phase()] += 1
         if not (func.is_view or name in _NOTHING):
             self.launches[self._phase()] += 1
         return result
+
+
+def _counts_a_mask(name: str, args: Any) -> bool:
+    """Whether entries by a mask are counted first; where one number is put into them they are not."""
+    masks = name in _MASKED and any(x is not None and x.dtype == torch.bool for x in args[1])
+    return masks and (name == "index" or args[2].numel() > 1)
 
 
 def _non_blocking(func: Any, args: Any, kwargs: Any) -> bool:
