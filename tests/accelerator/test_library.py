@@ -114,18 +114,23 @@ def test_the_gradient_of_a_step_is_that_of_the_cpu_and_waits_for_nothing(name, p
 
 def test_pieces_of_a_batch_are_made_again_with_what_was_drawn_for_them(simulated):
     """By the generator of the device, which goes on as if each had been made once."""
-    torch.manual_seed(0)
-    method, seen = built("mmd-heat"), []
+    method, seen, views = built("mmd-heat"), [], given("mmd-heat", device=D)
     method.head = nn.Sequential(method.head, nn.Dropout(0.5))
     method.head.register_forward_hook(lambda module, given, made: seen.append(made.detach().cpu()))
     method, fabric = method.to(D), launched()
     network = fabric.setup_module(Step(method))
     step = Differentiator(network, method, fabric, StepTimer(fabric.device), pieces=3)
-    step(given("mmd-heat", device=D))
+    torch.manual_seed(1)
+    step(views)
+    drawn = torch.rand(4, device=D)
     assert len(seen) == 6
     for first, again in zip(seen[:3], seen[3:], strict=True):
         assert torch.equal(first, again)
     assert not torch.equal(seen[0] == 0, seen[1] == 0)
+    torch.manual_seed(1)
+    for piece in zip(*(view.chunk(3) for view in views), strict=True):
+        method.outputs(list(piece))
+    assert torch.equal(torch.rand(4, device=D), drawn)
 
 
 @pytest.mark.parametrize("name", RECIPES)
