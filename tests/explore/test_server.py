@@ -399,7 +399,9 @@ def test_a_port_that_is_taken_is_named(made, tmp_path):
 
 def test_missing_packages_are_named(monkeypatch):
     monkeypatch.setattr(server, "find_spec", lambda name: None)
-    with pytest.raises(UsageError, match=r"starlette and uvicorn, which are not.*isosphere\[explore\]"):
+    with pytest.raises(
+        UsageError, match=r"starlette and uvicorn, which are not.*pip install starlette uvicorn"
+    ):
         server.require_packages()
 
 
