@@ -117,7 +117,9 @@ def tests(plan: Plan, device: str, seconds: float) -> Iterator[Result]:
     command += ["-k", plan.tests] if plan.tests else []
     try:
         done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=seconds)
-    except subprocess.TimeoutExpired:
+    except subprocess.TimeoutExpired as late:
+        said = late.stdout or ""  # bytes, whatever was asked for
+        print((said if isinstance(said, str) else said.decode(errors="replace"))[-3000:], flush=True)
         raise Incomplete(f"they did not end within {seconds:.0f} s") from None
     if done.returncode:
         print(done.stdout[-3000:] + done.stderr[-3000:], flush=True)

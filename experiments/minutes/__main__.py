@@ -249,7 +249,7 @@ def main() -> None:
     options.add_argument("--out", type=Path, default=RESULTS)
     a = options.parse_args()
     if (a.data is None) == (not a.toy):
-        options.error("give the images of CIFAR-10, or --toy")
+        options.error("give either the images of CIFAR-10 or --toy")
     arms = a.arms.split(",")
     if strange := set(arms) - {*OURS, *LIGHTLY}:
         options.error(f"--arms: got {', '.join(strange)}, expected some of {', '.join((*OURS, *LIGHTLY))}")

@@ -87,7 +87,7 @@ def main() -> None:
     options.add_argument("--records", action="store_true", help=f"add a row to {RECORDS.name}")
     a = options.parse_args()
     if (a.data is None) == (not a.toy):
-        options.error("give the images of CIFAR-10, or --toy")
+        options.error("give either the images of CIFAR-10 or --toy")
     if a.device == "cuda" and not torch.cuda.is_available():
         options.error(f"--device cuda: torch {torch.__version__} finds no GPU here; --toy rehearses on a CPU")
     try:

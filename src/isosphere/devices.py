@@ -22,8 +22,9 @@ __all__ = [
 
 import os
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import lru_cache
+from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
@@ -73,9 +74,32 @@ def free_memory(device: torch.device) -> int | None:
 
 
 def host_memory() -> int | None:
-    """Bytes of memory that this machine has; None where its system does not say."""
+    """Bytes of memory that this process may have: those of the machine, or the limit of its container or job.
+    None where the system does not say.
+    """
     known = "SC_PHYS_PAGES" in getattr(os, "sysconf_names", {})
-    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") if known else None
+    there = [os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")] if known else []
+    return min([*there, *_memory_limits()], default=None)
+
+
+def _memory_limits(
+    groups: Path = Path("/proc/self/cgroup"), mount: Path = Path("/sys/fs/cgroup")
+) -> Iterator[int]:
+    """Limits of the control groups of Linux that this process is in, and of those around them."""
+    try:
+        lines = groups.read_text().splitlines()
+    except OSError:
+        return
+    for line in lines:
+        _, kinds, place = line.split(":", 2)
+        if kinds and "memory" not in kinds.split(","):
+            continue
+        top, name = (mount / "memory", "memory.limit_in_bytes") if kinds else (mount, "memory.max")
+        here = top / place.lstrip("/")
+        for folder in (here, *here.parents):
+            if folder.is_relative_to(top):
+                with suppress(OSError, ValueError):  # "max" is none
+                    yield int((folder / name).read_text())
 
 
 def has_room(size: int, device: torch.device) -> bool:

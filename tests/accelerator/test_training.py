@@ -194,6 +194,8 @@ WAITING = {
     "a mask": lambda x: x[x > 1],
     "into a mask": lambda x: torch.index_put(x, (x > 0,), torch.ones(2, device=D)),
     "counts": lambda x: x.long().bincount(),
+    "by a list": lambda x: x[torch.tensor([0, 2])],
+    "eigenvalues": lambda x: torch.linalg.eigh(x.outer(x)),
     "kinds": lambda x: x.unique(),
     "equality": lambda x: torch.equal(x, x),
     "to the host": lambda x: x.cpu(),

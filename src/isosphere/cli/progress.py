@@ -47,7 +47,7 @@ def _print_shares(console: "Console", summary: "Summary") -> None:
     paragraph(console, f"Outside network, optimiser and views: {100 * outside:.1f} %.")
     if summary.launches is not None:
         counts = [[phase, f"{count:,}"] for phase, count in summary.launches.items()]
-        waits = f"; the program waits {plural(summary.waits or 0, 'time')} for its device"
+        waits = f"; the program waits {plural(summary.waits or 0, 'time')} for its device in them"
         table(
             console,
             f"A step launches {sum(summary.launches.values()):,} operators{waits}",

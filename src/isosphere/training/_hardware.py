@@ -84,7 +84,8 @@ def explain_precision(precision: Precision, device: torch.device) -> str:
         return f"bfloat16 autocast with channels-last on the {place}; views and statistics in float32{slow}"
     if precision == "fp16":
         return f"float16 autocast with a scaled loss on the {place}; views and statistics in float32"
-    return f"float32 on the {place}"
+    tf32 = device.type == "cuda" and torch.backends.cudnn.allow_tf32
+    return f"float32 on the {place}" + ", convolutions in TF32 (PyTorch's default)" * tf32
 
 
 def precision_of(fabric: "Fabric") -> Precision:

@@ -21,19 +21,20 @@ _NOTHING = {
 """Operators that compute nothing; so do those whose result is a view of what they are given."""
 _NUMBERS = {
     *{_READ, "nonzero", "masked_select", "_unique2", "unique_dim", "unique_consecutive", "equal"},
-    *{"_linalg_check_errors", "bincount", "repeat_interleave"},
+    *{"_linalg_check_errors", "_linalg_eigh", "_linalg_svd", "bincount", "repeat_interleave"},
 }
 """Operators that read a number of the device."""
 _MASKED = {"index", "index_put", "index_put_"}
 """Operators that read how many entries a mask has."""
-_COPIES = {"_to_copy", "copy_"}
+_COPIES = {"_to_copy", "copy_", "index"}
 
 
 class LaunchCounter(TorchDispatchMode):
     """Within the block: operators on the device by phase, about as many kernels, and those for which the program waits
     until the device has done all that it was given.
 
-    An operator of several kernels, a batch norm for example, counts as one. A CPU is never waited for.
+    An operator of several kernels, a batch norm for example, counts as one. A CPU is never waited for. What passes no
+    dispatcher is not seen: ``torch.tensor(..., device=...)``, ``torch.cuda.synchronize``, a compiled network's kernels.
 
     Args:
         phase: what the step is doing, one of :data:`PHASES`. device: that of the training.
