@@ -9,6 +9,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from experiments.command import count, parser
 from experiments.methods.cell import BASELINES, DATA, METRICS
 from experiments.records import Table
@@ -67,6 +69,7 @@ def fill(
 
     A job on data that were not named is left out; one that another call has finished meanwhile too.
     """
+    torch.set_num_threads(threads)  # rows say by how many they were made
     deadline, longest = time.monotonic() + 60 * minutes(budget), dict.fromkeys(specs, 0.0)
     for wanted in jobs:
         rows = results(out)
