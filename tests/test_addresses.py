@@ -4,6 +4,7 @@ import pytest
 
 from isosphere import addresses
 from isosphere.addresses import Secrets, is_address, public, secrets_of, without_secrets
+from isosphere.errors import UsageError
 
 
 @pytest.mark.parametrize(
@@ -45,3 +46,18 @@ def test_secrets_are_found_in_a_text():
 def test_other_names_stay(text):
     assert not is_address(text)
     assert public(text) == text
+
+
+def test_files_that_differ_in_their_query_alone_are_refused(monkeypatch):
+    """They would be taken for one file, that of the last query."""
+    monkeypatch.setattr(addresses, "_known", {})
+    with pytest.raises(UsageError, match=r"https://h/get.tar is named with different queries or passwords"):
+        public("https://h/get.tar?id=0 + https://h/get.tar?id=1")
+    given = {}
+    public("https://h/a.jpg?s=1", given)
+    public("https://h/a.jpg?s=1", given)
+    public("https://h/a.jpg", given)
+    with pytest.raises(UsageError, match="and give their folder"):
+        public("https://me:x@h/a.jpg", given)
+    public("https://h/a.jpg?s=2")  # signed anew, by another call
+    assert secrets_of("https://h/a.jpg").query == "?s=2"

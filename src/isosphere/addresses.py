@@ -5,6 +5,8 @@ and stored is the address without them.
 import re
 from dataclasses import dataclass, field
 
+from isosphere.errors import UsageError
+
 __all__ = ["Secrets", "is_address", "public", "secrets_of", "without_secrets"]
 
 _ADDRESS = re.compile(r"([a-z][a-z0-9+.-]*)://((?:(?! \+ ).)*)", re.IGNORECASE | re.DOTALL)
@@ -33,9 +35,14 @@ def is_address(text: str) -> bool:
     return _ADDRESS.match(text) is not None
 
 
-def public(text: str) -> str:
-    """The text without the secrets of the addresses in it, ``A + B`` too; :func:`secrets_of` tells them."""
-    return _ADDRESS.sub(_remembered, text)
+def public(text: str, given: dict[str, Secrets] | None = None) -> str:
+    """The text without the secrets of the addresses in it, ``A + B`` too; :func:`secrets_of` tells them.
+
+    `given`: those of other texts of the same command, to which these are added. Raises: UsageError for addresses that
+    differ in their secrets alone.
+    """
+    known = {} if given is None else given
+    return _ADDRESS.sub(lambda found: _remembered(found, known), text)
 
 
 def secrets_of(address: str) -> Secrets:
@@ -48,10 +55,16 @@ def without_secrets(words: str) -> str:
     return _WITHIN_WORDS.sub(lambda found: _divided(found)[0], words)
 
 
-def _remembered(found: re.Match[str]) -> str:
+def _remembered(found: re.Match[str], given: dict[str, Secrets]) -> str:
     address, secrets = _divided(found)
+    place = address.partition("?classes=")[0].strip()
+    if secrets and given.setdefault(place, secrets) != secrets:
+        raise UsageError(
+            f"{place} is named with different queries or passwords, which are taken for secrets of one file. Fetch "
+            "files that differ in them alone, and give their folder."
+        )
     if secrets:
-        _known[address.partition("?classes=")[0].strip()] = secrets
+        _known[place] = secrets
     return address
 
 

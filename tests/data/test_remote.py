@@ -132,6 +132,13 @@ def test_another_part_than_was_asked_for_is_no_picture(shards, web):
     assert source.body(2) == body(2)
 
 
+def test_a_page_in_place_of_a_part_is_named(shards, web):
+    source = open_source(f"{web.address}/train-000.tar")
+    web.ranges = False
+    with pytest.raises(RemoteError, match="something else than the part that was asked for"):
+        source.body(2)
+
+
 def test_endless_redirection_is_named(web):
     with pytest.raises(RemoteError, match="it is redirected without end"):
         open_source(f"{web.address}/round/train-000.tar")

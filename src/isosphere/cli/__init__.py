@@ -8,7 +8,7 @@ import typer
 from typer.exceptions import TyperException
 
 from isosphere import __version__
-from isosphere.addresses import public
+from isosphere.addresses import Secrets, public
 from isosphere.cli import panels
 from isosphere.cli.commands import COMMANDS as _COMMANDS
 from isosphere.cli.commands import LIGHT, SHARED
@@ -81,9 +81,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _main(arguments: Sequence[str] | None) -> int:
     keep_freed_memory()
     typed = tuple(sys.argv[1:] if arguments is None else arguments)
-    words = [public(word) for word in typed]
-    errors = error_console()
+    words, given, errors = list[str](), dict[str, Secrets](), error_console()
     try:
+        words = [public(word, given) for word in typed]
         if not words and COMPLETION not in os.environ:
             words = ["--help"]
         first = words[0] if words else ""

@@ -100,6 +100,11 @@ class RemoteFile:
             return _patiently(self.place, part)
         except FileNotFoundError:
             raise RemoteError(f"{self.place} is no longer there.") from None
+        except _WholeOnlyError:
+            raise RemoteError(
+                f"{self.place}: the server sent something else than the part that was asked for, such as a page to "
+                "sign in."
+            ) from None
         except PermissionError as error:
             raise _refusal(self.place, error) from None
 

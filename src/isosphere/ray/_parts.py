@@ -248,9 +248,17 @@ def _note(folder: str | Path, part: int) -> Path:
 
 
 def _done(folder: Path, part: int) -> dict[str, Any] | None:
-    """What is known of a part that is made; None if it is not, or its file is gone."""
+    """What is known of a part that is made; None if it is not, or its file is gone or cut short."""
     try:
         note = read_json(_note(folder, part))
     except UnreadableError:
         return None
-    return note if note["rows"] == 0 or _file(folder, part).is_file() else None
+    return note if note["rows"] == 0 or _rows(_file(folder, part)) == note["rows"] else None
+
+
+def _rows(file: Path) -> int | None:
+    """The rows of a Parquet file by its footer, which is written last; None if it is not whole."""
+    try:
+        return importlib.import_module("pyarrow.parquet").read_metadata(file).num_rows
+    except (OSError, ValueError):
+        return None

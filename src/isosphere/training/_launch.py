@@ -155,8 +155,8 @@ class _Agent(LocalElasticAgent):
         elif code < 0 or done:
             after = f", after {plural(done, 'restart')}" if done else ""
             self._say(
-                f"{who} {how}{after}; the others have been ended. Start again with {option('resume', True)}: the last "
-                "checkpoint is good."
+                f"{who} {how}{after}; the others have been ended. Start again with {option('resume', True)}: a "
+                "checkpoint that was written is good."
             )
 
     def _shutdown(self, death_sig: signal.Signals = signal.SIGTERM, *arguments: Any, **options: Any) -> None:
