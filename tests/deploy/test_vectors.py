@@ -216,6 +216,24 @@ def test_a_changed_byte_is_noticed(engine, own, parts, tmp_path):
         read_embeddings(file)
 
 
+def test_a_folder_in_which_parts_are_missing_is_refused(own, parts):
+    notes = parts / "_parts"
+    notes.mkdir()
+    for number, name in enumerate(("red", "blue", "green")):
+        (parts / f"{name}.parquet").rename(parts / f"part-{number:06d}.parquet")
+        (notes / f"{number:06d}.json").write_text('{"rows": 4}')
+    (notes / "000003.json").write_text('{"rows": 0}')
+    (notes / "parts.json").write_text('{"parts": 4}')
+    assert len(open_vector_index(own, parts, engine="blocked")) == 12
+    (parts / "part-000001.parquet").rename(parts / ".away")
+    with pytest.raises(RunError, match="is not whole: 1 of 4 parts are missing"):
+        open_vector_index(own, parts, engine="blocked")
+    (parts / ".away").rename(parts / "part-000001.parquet")
+    (notes / "000002.json").unlink()
+    with pytest.raises(RunError, match="1 of 4"):
+        open_vector_index(own, parts, engine="blocked")
+
+
 def test_provenance_is_read_back(own, parts):
     found = read_embeddings(parts / "red.parquet")
     assert found.provenance == made_by(own, "backbone")

@@ -34,13 +34,14 @@ from isosphere.deploy._serve import (
 )
 from isosphere.deploy._texts import pack_texts, unpack_texts
 from isosphere.deploy._vector_index import IVF_FROM, VectorIndex, open_vector_index
-from isosphere.deploy._vectors import holds_vectors
+from isosphere.deploy._vectors import NOTES, holds_vectors
 
 __all__ = [
     "FORMATS",
     "IVF_FROM",
     "KEEPS",
     "LAYERS",
+    "NOTES",
     "Limits",
     "Bundle",
     "BundleError",

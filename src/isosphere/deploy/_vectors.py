@@ -12,7 +12,12 @@ from numpy.typing import NDArray
 
 from isosphere.deploy._kinds import PROVENANCE, Provenance, embeddings_of, pyarrow
 from isosphere.errors import IsosphereError, RunError, UsageError
+from isosphere.reading import UnreadableError, read_json
 
+NOTES = "_parts"
+"""Folder, among parts that :mod:`isosphere.ray` makes: of each its rows, and the images that were left out;
+in ``parts.json`` how many there are to be.
+"""
 _COLUMNS = ("path", "label", "class", "embedding")
 
 
@@ -85,8 +90,9 @@ def open_vectors(data: str | Path) -> VectorFiles:
 
     Raises:
         UsageError: a file that does not say what made it, or another encoder than that of the others.
-        RunError: a damaged file, or none with rows.
+        RunError: a damaged file, or none with rows; a folder in which parts are missing.
     """
+    _require_whole(Path(data))
     files = _files(Path(data))
     groups: list[tuple[int, int, int]] = []
     first: tuple[Path, Provenance, int] | None = None
@@ -120,6 +126,27 @@ def open_vectors(data: str | Path) -> VectorFiles:
     if first is None or not any(count for _, _, count in groups):
         raise RunError(f"{data} holds no embeddings: expected Parquet files that isosphere embed wrote.")
     return VectorFiles(tuple(files), tuple(groups), first[2], first[1])
+
+
+def _require_whole(folder: Path) -> None:
+    try:
+        count = int(read_json(folder / NOTES / "parts.json")["parts"])
+    except (UnreadableError, KeyError, TypeError, ValueError):
+        return  # of one process, or put together by hand
+    lacking = sum(not _is_made(folder, part) for part in range(count))
+    if lacking:
+        raise RunError(
+            f"{folder} is not whole: {lacking} of {count} parts are missing. The isosphere embed that wrote it "
+            "makes them when it is typed again."
+        )
+
+
+def _is_made(folder: Path, part: int) -> bool:
+    try:
+        rows = read_json(folder / NOTES / f"{part:06d}.json")["rows"]
+    except (UnreadableError, KeyError):
+        return False
+    return rows == 0 or (folder / f"part-{part:06d}.parquet").is_file()
 
 
 def _files(path: Path) -> Sequence[Path]:

@@ -16,6 +16,7 @@ from typing import Any
 from isosphere.atomic import locked, make_folder, write_json
 from isosphere.data import Source, require_readable
 from isosphere.deploy import (
+    NOTES,
     Embedder,
     Layer,
     Summary,
@@ -32,9 +33,6 @@ from isosphere.runs import RunFolder
 
 PART = 4096
 """Images of a part, or of a block where that has more."""
-
-_NOTES = "_parts"
-"""Folder, among the parts, of what is known of each: rows, and images that were left out."""
 
 
 @dataclass(frozen=True)
@@ -124,6 +122,7 @@ def embed_parts(
     ):
         _begin(folder, embedding_identity(run, source, chosen), overwrite=overwrite)
         count = -(-block_count(run, source) // _blocks_a_part(run))
+        write_json(folder / NOTES / "parts.json", {"parts": count})
         todo = [part for part in range(count) if _done(folder, part) is None]
         if todo:
             task = Task(
@@ -209,7 +208,7 @@ def _begin(folder: Path, identity: dict[str, str | int], *, overwrite: bool) -> 
 
     Raises: UsageError for one that holds anything else.
     """
-    state = folder / _NOTES / "state.json"
+    state = folder / NOTES / "state.json"
     try:
         known = read_json(state)
     except UnreadableError:
@@ -217,7 +216,7 @@ def _begin(folder: Path, identity: dict[str, str | int], *, overwrite: bool) -> 
     if known == identity:
         return
     seen = [file for file in folder.iterdir() if not file.name.startswith(".")]
-    ours = [file for file in seen if file.name == _NOTES or re.fullmatch(r"part-\d{6}\.parquet", file.name)]
+    ours = [file for file in seen if file.name == NOTES or re.fullmatch(r"part-\d{6}\.parquet", file.name)]
     if len(seen) > len(ours) or (ours and not overwrite):
         what = "embeddings of other weights, images or settings" if known else "other files"
         raise UsageError(
@@ -244,7 +243,7 @@ def _file(folder: str | Path, part: int) -> Path:
 
 
 def _note(folder: str | Path, part: int) -> Path:
-    return Path(folder) / _NOTES / f"{part:06d}.json"
+    return Path(folder) / NOTES / f"{part:06d}.json"
 
 
 def _done(folder: Path, part: int) -> dict[str, Any] | None:
