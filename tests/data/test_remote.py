@@ -132,6 +132,18 @@ def test_another_part_than_was_asked_for_is_no_picture(shards, web):
     assert source.body(2) == body(2)
 
 
+def test_a_name_with_a_space_may_be_signed(tmp_path):
+    write_tar(tmp_path / "a ü.tar", {f"{k}.png": body(k) for k in range(3)})
+    with serving(tmp_path, signature="sig=x%2Fy") as web:
+        source = open_source(f"{web.address}/a ü.tar?sig=x%2Fy")
+        assert [source.body(k) for k in range(3)] == [body(k) for k in range(3)]
+
+
+def test_a_host_in_brackets_is_no_wildcard():
+    with pytest.raises(RemoteError, match="cannot be read"):
+        open_source("http://[::1]:9/train-000.tar")
+
+
 def test_a_page_in_place_of_a_part_is_named(shards, web):
     source = open_source(f"{web.address}/train-000.tar")
     web.ranges = False

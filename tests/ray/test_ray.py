@@ -14,7 +14,7 @@ import pytest
 
 from isosphere.cli import main
 from isosphere.deploy import read_embeddings
-from isosphere.errors import UsageError
+from isosphere.errors import RunError, UsageError
 from isosphere.ray import require_ray
 
 KEPT = Path(__file__).parent.parent / "kept_run"
@@ -170,3 +170,17 @@ def test_what_ray_cannot_do_is_refused_before_it_starts(tmp_path, monkeypatch, c
     assert main([*words, "--engine", "ray"]) == 2
     assert "is not installed" in " ".join(capsys.readouterr().err.split())
     assert not (tmp_path / "parts").exists()
+
+
+@needs_ray
+def test_a_cluster_that_does_not_start_is_said(monkeypatch):
+    import ray
+
+    from isosphere.ray import _parts
+
+    def start(**_):
+        raise Exception("The current node timed out during startup.\nMore of it.")  # a plain one, as Ray's
+
+    monkeypatch.setattr(ray, "init", start)
+    with pytest.raises(RunError, match=r"Ray does not start \(The current node timed out during startup.\)"):
+        next(_parts._run(ray, None, [0]))

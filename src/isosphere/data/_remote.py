@@ -206,7 +206,9 @@ def _scheme(address: str) -> str:
 
 def _on_the_web(names: list[str], secrets: Secrets) -> dict[str, list[RemoteFile]]:
     """The files of a web server, by name: it lists nothing, and is asked for each."""
-    vague = next((name for name in names if name.endswith("/") or any(c in name for c in "*[")), None)
+    # Behind the host, which may be [::1].
+    paths = {name: name.partition("://")[2].partition("/")[2] for name in names}
+    vague = next((name for name, path in paths.items() if name.endswith("/") or set("*[") & set(path)), None)
     if vague is not None:
         raise UsageError(
             f"{vague}: a web server does not list its files, so that folders and wildcards cannot be read. Type their "
@@ -373,7 +375,8 @@ def _from_the_web(place: str, secrets: Secrets, start: int, end: int) -> tuple[b
     system = _system(_scheme(place), secrets)
     url = system.encode_url(place)
     if secrets.query:  # as it was signed
-        url = importlib.import_module("yarl").URL(place + secrets.query, encoded=True)
+        known = str(system.encode_url(place)).partition("?")[0]
+        url = importlib.import_module("yarl").URL(known + secrets.query, encoded=True)
 
     async def ask() -> tuple[bytes, int, str]:
         session = await system.set_session()

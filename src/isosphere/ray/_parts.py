@@ -175,7 +175,14 @@ def _run(ray: Any, task: Task, todo: list[int]) -> Any:
     own = not ray.is_initialized()
     if own:
         dashboard = {} if os.environ.get("RAY_ADDRESS") else {"include_dashboard": False}
-        ray.init(log_to_driver=False, logging_level="ERROR", **dashboard)
+        try:
+            ray.init(log_to_driver=False, logging_level="ERROR", **dashboard)
+        except Exception as error:  # it raises plain ones
+            said = str(error).strip().splitlines()
+            raise RunError(
+                f"Ray does not start ({said[0] if said else type(error).__name__}). The parts that are made stay; type "
+                "the same again when the machine has less to do."
+            ) from error
     try:
         context = ray.data.DataContext.get_current()
         context.enable_progress_bars = False
