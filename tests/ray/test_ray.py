@@ -175,7 +175,6 @@ def test_what_ray_cannot_do_is_refused_before_it_starts(tmp_path, monkeypatch, c
 @needs_ray
 def test_a_cluster_that_does_not_start_is_said(monkeypatch):
     import ray
-
     from isosphere.ray import _parts
 
     def start(**_):
