@@ -40,7 +40,7 @@ WARM_UP, DIM, HIDDEN = 5, 128, 512
 TEMPERATURE = 0.5
 
 
-def isosphere(job: str, precision: str, a: argparse.Namespace, seed: int) -> tuple[float, float]:
+def isosphere(job: str, precision: str, a: argparse.Namespace, seed: int) -> tuple[float, float | None]:
     """Images/s, and on a CPU the share of a step outside network, loss, optimiser and views."""
     local = {"views.local_views": 2, "views.local_size": 16} if job == "lejepa" else {}
     given = {"temperature": TEMPERATURE} if job == "simclr" else {}
@@ -62,7 +62,7 @@ def isosphere(job: str, precision: str, a: argparse.Namespace, seed: int) -> tup
     if summary.interrupted is not None:
         raise KeyboardInterrupt  # Ctrl-C ends a training in good order; here it ends the measurement
     assert summary.step_seconds is not None
-    return a.batch_size / summary.step_seconds, (summary.shares or {}).get("other", math.nan)
+    return a.batch_size / summary.step_seconds, (summary.shares or {}).get("other")
 
 
 class _Pictures(Dataset):
@@ -194,7 +194,7 @@ def main() -> None:
             key = (job, library, precision, workers)
             if library == "isosphere":
                 speed, rest = isosphere(job, precision, a, seed)
-                if not math.isnan(rest):
+                if rest is not None:
                     outside[key] = rest
             else:
                 speed = lightly(job, precision, workers, a, seed, a.steps)
@@ -227,10 +227,7 @@ def main() -> None:
                     "high": f"{max(speeds):.4g}",
                 }
                 | {"epoch_seconds": f"{50000 / middle:.4g}", "ratio": f"{ratio:.3g}" if rival else ""}
-                | {
-                    "outside": f"{outside[key]:.3g}" if key in outside else "",
-                    "versions": versions,
-                }
+                | {"outside": f"{outside[key]:.3g}" if key in outside else "", "versions": versions}
             )
     for job in a.jobs.split(",") if find_spec("lightly") is not None else ():
         best = {

@@ -2,7 +2,7 @@
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -103,9 +103,8 @@ def update(
             paragraph(console, f"Makes {next_version(loaded.folder.path)} of them; {run} stays as it is.")
     version = make_version(loaded, epochs=epochs, progress=not for_programs) if anew else None
     if as_json:
-        same = {"images": len(made.index), "kept": len(made.index), "new": [], "changed": [], "removed": []}
         more = {} if version is None else {"version": version.as_dict()}
-        print_json((same if found is None else found.as_dict()) | more)
+        print_json((_as_before(len(made.index)) if found is None else found.as_dict()) | more)
     if as_csv:
         rows = [] if found is None else [asdict(each) for each in found.foreign]
         print_csv(rows, ["path", "distance", "beyond", "nearest", "similarity"])
@@ -116,3 +115,8 @@ def update(
         run = version.run.folder.path
     next_steps = {"search": command("search", run, "PICTURE"), "look": command("explore", run)}
     commands(console, next_steps | {"hand on": command("bundle", run, out="FOLDER")})
+
+
+def _as_before(images: int) -> dict[str, Any]:
+    """For JSON, where nothing has changed."""
+    return {"images": images, "kept": images, "new": [], "changed": [], "removed": []}

@@ -375,8 +375,7 @@ def _from_the_web(place: str, secrets: Secrets, start: int, end: int) -> tuple[b
     system = _system(_scheme(place), secrets)
     url = system.encode_url(place)
     if secrets.query:  # as it was signed
-        known = str(system.encode_url(place)).partition("?")[0]
-        url = importlib.import_module("yarl").URL(known + secrets.query, encoded=True)
+        url = importlib.import_module("yarl").URL(str(url).partition("?")[0] + secrets.query, encoded=True)
 
     async def ask() -> tuple[bytes, int, str]:
         session = await system.set_session()

@@ -34,7 +34,7 @@ from isosphere.deploy._serve import (
 )
 from isosphere.deploy._texts import pack_texts, unpack_texts
 from isosphere.deploy._vector_index import IVF_FROM, VectorIndex, open_vector_index
-from isosphere.deploy._vectors import NOTES, holds_vectors
+from isosphere.deploy._vectors import NOTES, holds_vectors, part_file, part_note
 
 __all__ = [
     "FORMATS",
@@ -85,6 +85,8 @@ __all__ = [
     "open_vector_index",
     "pack_texts",
     "pairs_near",
+    "part_file",
+    "part_note",
     "pixels_of",
     "read_embeddings",
     "require_service",

@@ -128,6 +128,16 @@ def open_vectors(data: str | Path) -> VectorFiles:
     return VectorFiles(tuple(files), tuple(groups), first[2], first[1])
 
 
+def part_file(folder: str | Path, part: int) -> Path:
+    """Where :mod:`isosphere.ray` writes a part."""
+    return Path(folder) / f"part-{part:06d}.parquet"
+
+
+def part_note(folder: str | Path, part: int) -> Path:
+    """Where it writes what is known of it: rows, and images that were left out."""
+    return Path(folder) / NOTES / f"{part:06d}.json"
+
+
 def _require_whole(folder: Path) -> None:
     try:
         count = int(read_json(folder / NOTES / "parts.json")["parts"])
@@ -143,10 +153,10 @@ def _require_whole(folder: Path) -> None:
 
 def _is_made(folder: Path, part: int) -> bool:
     try:
-        rows = read_json(folder / NOTES / f"{part:06d}.json")["rows"]
+        rows = read_json(part_note(folder, part))["rows"]
     except (UnreadableError, KeyError):
         return False
-    return rows == 0 or (folder / f"part-{part:06d}.parquet").is_file()
+    return rows == 0 or part_file(folder, part).is_file()
 
 
 def _files(path: Path) -> Sequence[Path]:

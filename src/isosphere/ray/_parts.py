@@ -25,6 +25,8 @@ from isosphere.deploy import (
     embed_block,
     embedding_identity,
     join,
+    part_file,
+    part_note,
     write_embeddings,
 )
 from isosphere.errors import RunError, UsageError, option
@@ -80,9 +82,11 @@ def write_part(run: Embedder, task: Task, part: int) -> None:
     ]
     made = join(blocks, task.source)
     if len(made):
-        write_embeddings(_file(task.out, part), made)
+        write_embeddings(part_file(task.out, part), made)
     skipped = [item for block in blocks for item in block.skipped]
-    write_json(_note(task.out, part), {"rows": len(made), "dim": made.values.shape[1], "skipped": skipped})
+    write_json(
+        part_note(task.out, part), {"rows": len(made), "dim": made.values.shape[1], "skipped": skipped}
+    )
 
 
 def embed_parts(
@@ -245,21 +249,13 @@ def _blocks_of(run: Embedder, source: Source, part: int) -> range:
     return range(first, min(first + _blocks_a_part(run), block_count(run, source)))
 
 
-def _file(folder: str | Path, part: int) -> Path:
-    return Path(folder) / f"part-{part:06d}.parquet"
-
-
-def _note(folder: str | Path, part: int) -> Path:
-    return Path(folder) / NOTES / f"{part:06d}.json"
-
-
 def _done(folder: Path, part: int) -> dict[str, Any] | None:
     """What is known of a part that is made; None if it is not, or its file is gone or cut short."""
     try:
-        note = read_json(_note(folder, part))
+        note = read_json(part_note(folder, part))
     except UnreadableError:
         return None
-    return note if note["rows"] == 0 or _rows(_file(folder, part)) == note["rows"] else None
+    return note if note["rows"] == 0 or _rows(part_file(folder, part)) == note["rows"] else None
 
 
 def _rows(file: Path) -> int | None:
